@@ -1,0 +1,116 @@
+"""What happened: facts about one execution, in the past tense, never changed.
+
+Facts are the only truth the store keeps of an execution; its state is a fold of them.
+A fact may gain fields with defaults, and never loses or renames one.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_defaults=True):
+    """Something that happened at the UTC instant `at`."""
+
+    at: datetime
+
+
+class Submitted(Fact, frozen=True, kw_only=True):
+    """The execution was accepted. `cause` is "schedule", "api", "cli" or "run"."""
+
+    id: str
+    job: str
+    plan: str
+    cause: str
+    params: dict[str, Any] = {}
+    scheduled_at: datetime | None = None
+
+
+class TaskStarted(Fact, frozen=True):
+    """Attempt number `attempt` (from 1) of a task was begun."""
+
+    task: str
+    attempt: int
+
+
+class TaskSucceeded(Fact, frozen=True):
+    """The attempt ended well; `result` is JSON."""
+
+    task: str
+    attempt: int
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class AttemptFailed(Fact, frozen=True):
+    """The attempt failed, and another one is due at `retry_at`."""
+
+    task: str
+    attempt: int
+    error: str
+    retry_at: datetime
+
+
+class TaskFailed(Fact, frozen=True):
+    """The attempt failed, and it was the last one."""
+
+    task: str
+    attempt: int
+    error: str
+
+
+class TaskSkipped(Fact, frozen=True):
+    """The task's trigger rule can no longer be met."""
+
+    task: str
+
+
+class CancelRequested(Fact, frozen=True):
+    """Somebody asked for the execution to stop; nothing starts after this."""
+
+
+class TaskCancelled(Fact, frozen=True):
+    """The task will not run, or, if `attempt` is not 0, that attempt was ended early."""
+
+    task: str
+    attempt: int = 0
+
+
+class Finished(Fact, frozen=True):
+    """Every task came to an end."""
+
+    state: str
+
+
+class Retried(Fact, frozen=True):
+    """A finished execution was sent round again with these tasks; the others keep their end."""
+
+    tasks: tuple[str, ...]
+
+
+AnyFact = (
+    Submitted
+    | TaskStarted
+    | TaskSucceeded
+    | AttemptFailed
+    | TaskFailed
+    | TaskSkipped
+    | CancelRequested
+    | TaskCancelled
+    | Finished
+    | Retried
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[AnyFact])
+
+
+def encode_facts(facts: Sequence[AnyFact]) -> bytes:
+    """Facts as one JSON array."""
+    return _encoder.encode(facts)
+
+
+def decode_facts(encoded: bytes) -> list[AnyFact]:
+    """The facts that `encode_facts` encoded; `msgspec.ValidationError` on anything else."""
+    return _decoder.decode(encoded)

@@ -1,0 +1,71 @@
+"""Who waits for whom.
+
+A `Plan` is the shape of a job at the moment it was submitted. It is kept with the
+execution, so a job edited between a crash and a restart does not change what was begun.
+"""
+
+import graphlib
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import msgspec
+
+from goflow.core.states import TriggerRule
+
+
+class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the core needs to know of a task; `after` names its upstream tasks."""
+
+    name: str
+    after: tuple[str, ...] = ()
+    rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
+    retries: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True, dict=True):
+    """The tasks of a job in the order they were added."""
+
+    tasks: tuple[PlannedTask, ...]
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The plan as JSON."""
+        return msgspec.json.encode(self)
+
+    @cached_property
+    def id(self) -> str:
+        """Equal plans have equal ids."""
+        return hashlib.sha256(self.encoded).hexdigest()[:32]
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Each task's place in `tasks`."""
+        return {task.name: place for place, task in enumerate(self.tasks)}
+
+    @cached_property
+    def downstream(self) -> dict[str, list[str]]:
+        """For every task the tasks that wait for it, in the order added."""
+        waiting: dict[str, list[str]] = {task.name: [] for task in self.tasks}
+        for task in self.tasks:
+            for upstream in task.after:
+                waiting[upstream].append(task.name)
+        return waiting
+
+
+def decode_plan(encoded: bytes) -> Plan:
+    """The plan that `Plan.encoded` encoded."""
+    return _decoder.decode(encoded)
+
+
+_decoder = msgspec.json.Decoder(Plan)
+
+
+def find_cycle(after: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """Names along a cycle, the first one repeated at the end, or None."""
+    try:
+        graphlib.TopologicalSorter(after).prepare()
+    except graphlib.CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return None

@@ -1,0 +1,73 @@
+"""How long to wait before the next attempt.
+
+A retry delay is any object with `delay(attempt) -> seconds`, where `attempt` is the
+number of the attempt that failed, from 1.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from goflow.errors import InvalidJob
+
+
+class RetryDelay(Protocol):
+    """What `Task(retry_delay=…)` takes."""
+
+    def delay(self, attempt: int, /) -> float:
+        """Seconds to wait after failed attempt number `attempt`, from 1."""
+        ...
+
+
+def _check(owner: object, name: str, value: object, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidJob(f"{type(owner).__name__}: {name} must be a number, not {value!r}")
+    if not math.isfinite(value) or value < least:
+        raise InvalidJob(
+            f"{type(owner).__name__}: {name} must be at least {least:g} and finite, not {value!r}"
+        )
+
+
+@dataclass(frozen=True)
+class ConstantDelay:
+    """The same number of seconds after every failed attempt."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _check(self, "seconds", self.seconds, 0)
+
+    def delay(self, attempt: int, /) -> float:
+        return self.seconds
+
+
+@dataclass(frozen=True)
+class ExponentialBackoff:
+    """`initial * base**attempt` seconds, so 2, 4, 8, … by default; at most `maximum` (a day).
+
+    `jitter` (0 to 1, default 0) adds up to that share of the delay at random, so that
+    tasks that failed together do not come back together; `random` gives numbers in [0, 1).
+    """
+
+    base: float = 2
+    initial: float = 1
+    maximum: float = 86_400
+    jitter: float = 0
+    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check(self, "base", self.base, 1)
+        _check(self, "initial", self.initial, 0)
+        _check(self, "maximum", self.maximum, 0)
+        _check(self, "jitter", self.jitter, 0)
+        if self.jitter > 1:
+            raise InvalidJob(f"ExponentialBackoff: jitter must be at most 1, not {self.jitter!r}")
+
+    def delay(self, attempt: int, /) -> float:
+        try:
+            seconds = self.initial * float(self.base) ** attempt
+        except OverflowError:
+            seconds = self.maximum if self.initial else 0.0
+        return min(seconds * (1 + self.jitter * self.random()), self.maximum)

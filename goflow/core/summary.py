@@ -1,0 +1,180 @@
+"""An execution as others see it: in brief for lists and the stream, whole for its page.
+
+Both are folds of facts that were checked when they were decided, so nothing is checked
+again here. `Summary` costs the same for every fact, however many tasks there are.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from goflow.core.events import (
+    AnyFact,
+    AttemptFailed,
+    Finished,
+    Retried,
+    Submitted,
+    TaskCancelled,
+    TaskFailed,
+    TaskSkipped,
+    TaskStarted,
+    TaskSucceeded,
+)
+from goflow.core.graph import Plan
+from goflow.core.states import State
+
+# the state of a task after a fact that names it
+_TASK_STATE: dict[type, State] = {
+    TaskStarted: State.RUNNING,
+    TaskSucceeded: State.SUCCESSFUL,
+    AttemptFailed: State.UPFORRETRY,
+    TaskFailed: State.FAILED,
+    TaskSkipped: State.SKIPPED,
+    TaskCancelled: State.CANCELLED,
+}
+
+
+class TaskSummary(msgspec.Struct):
+    """One task of a `Summary`."""
+
+    name: str
+    state: State = State.NOTSTARTED
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """An execution in brief, spelled as on the wire (the API of Go's goflow, and more)."""
+
+    id: str
+    job: str
+    submitted: datetime
+    modifiedTimestamp: datetime
+    state: State = State.NOTSTARTED
+    started: datetime | None = None
+    finished: datetime | None = None
+    scheduled_at: datetime | None = None
+    cause: str = "api"
+    tasks: list[TaskSummary]
+
+    @classmethod
+    def begin(cls, plan: Plan, submitted: Submitted) -> "Summary":
+        """The execution just submitted."""
+        return cls(
+            id=submitted.id,
+            job=submitted.job,
+            submitted=submitted.at,
+            modifiedTimestamp=submitted.at,
+            scheduled_at=submitted.scheduled_at,
+            cause=submitted.cause,
+            tasks=[TaskSummary(planned.name) for planned in plan.tasks],
+        )
+
+    def apply(self, plan: Plan, fact: AnyFact) -> None:
+        """Take note of a committed fact."""
+        self.modifiedTimestamp = fact.at
+        state = _TASK_STATE.get(type(fact))
+        if state is not None:
+            self.tasks[plan.position[fact.task]].state = state  # type: ignore[union-attr]
+            if state is State.RUNNING:
+                self.state = State.RUNNING
+                self.started = self.started or fact.at
+        elif isinstance(fact, Finished):
+            self.state = State(fact.state)
+            self.finished = fact.at
+        elif isinstance(fact, Retried):
+            for name in fact.tasks:
+                self.tasks[plan.position[name]].state = State.NOTSTARTED
+            self.state = State.NOTSTARTED
+            self.finished = None
+
+
+class AttemptDetail(msgspec.Struct):
+    """One attempt of a task. `error` holds the traceback too, for Python operators."""
+
+    attempt: int
+    state: State
+    started: datetime
+    finished: datetime | None = None
+    error: str | None = None
+    retry_at: datetime | None = None
+
+
+class TaskDetail(msgspec.Struct):
+    """One task of a `Detail`; `started` and `finished` are of its last attempt."""
+
+    name: str
+    state: State = State.NOTSTARTED
+    started: datetime | None = None
+    finished: datetime | None = None
+    error: str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    attempts: list[AttemptDetail] = []
+
+
+class Detail(msgspec.Struct, kw_only=True):
+    """An execution with all that is kept of it, but the logs."""
+
+    id: str
+    job: str
+    submitted: datetime
+    modifiedTimestamp: datetime
+    state: State
+    started: datetime | None = None
+    finished: datetime | None = None
+    scheduled_at: datetime | None = None
+    cause: str
+    params: dict[str, Any]
+    tasks: list[TaskDetail]
+    dag: dict[str, list[str]]
+
+    @classmethod
+    def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Detail":
+        """The execution that these facts, beginning with `Submitted`, led to."""
+        remaining = iter(facts)
+        first = next(remaining)
+        assert isinstance(first, Submitted)
+        summary = Summary.begin(plan, first)
+        tasks = [TaskDetail(planned.name) for planned in plan.tasks]
+        for fact in remaining:
+            summary.apply(plan, fact)
+            if type(fact) in _TASK_STATE:
+                _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
+        for task, brief in zip(tasks, summary.tasks, strict=True):
+            task.state = brief.state
+        return cls(
+            id=summary.id,
+            job=summary.job,
+            submitted=summary.submitted,
+            modifiedTimestamp=summary.modifiedTimestamp,
+            state=summary.state,
+            started=summary.started,
+            finished=summary.finished,
+            scheduled_at=summary.scheduled_at,
+            cause=summary.cause,
+            params=first.params,
+            tasks=tasks,
+            dag=plan.downstream,
+        )
+
+
+def _note(task: TaskDetail, fact: AnyFact) -> None:
+    """Write a fact about a task into its row and into its last attempt's."""
+    if isinstance(fact, TaskStarted):
+        task.attempts.append(AttemptDetail(fact.attempt, State.RUNNING, fact.at))
+        task.started, task.finished, task.error = fact.at, None, None
+        return
+    task.finished = fact.at
+    if not task.attempts or task.attempts[-1].finished is not None:
+        return  # skipped, or cancelled, between attempts
+    last = task.attempts[-1]
+    last.finished = fact.at
+    last.state = _TASK_STATE[type(fact)]
+    match fact:
+        case TaskSucceeded():
+            task.result = fact.result
+        case AttemptFailed():
+            last.state, last.error, last.retry_at = State.FAILED, fact.error, fact.retry_at
+            task.error = fact.error
+        case TaskFailed():
+            last.error = task.error = fact.error

@@ -1,0 +1,1 @@
+"""What a task does. `base` is the contract; the siblings implement it."""

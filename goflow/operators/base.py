@@ -1,0 +1,92 @@
+"""The contract of operators, and the context an attempt runs in.
+
+An operator is any object with a `run` method, sync or async, that takes nothing or one
+`Context`. What it returns is the task's result and must be JSON; what it raises fails the
+attempt. `goflow.errors.TaskFailed` fails it without a traceback.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from goflow.errors import InvalidJob
+
+
+class Log(Protocol):
+    """The log of one attempt. Calling it with a text writes that text as a line."""
+
+    def __call__(self, message: object, /) -> None: ...
+
+    def write(self, text: str, /) -> int:
+        """Append text as it is; a line ends where the text says so. Safe from any thread."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the log can take more without cutting; from the event loop only."""
+        ...
+
+    def debug(self, message: object, *args: object) -> None: ...
+    def info(self, message: object, *args: object) -> None: ...
+    def warning(self, message: object, *args: object) -> None: ...
+    def error(self, message: object, *args: object) -> None: ...
+    def exception(self, message: object, *args: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an attempt may know: who it is, what came before it, where to write."""
+
+    job: str
+    task: str
+    execution_id: str
+    attempt: int  # from 1
+    params: Mapping[str, Any]
+    results: Mapping[str, Any]  # of upstream tasks that have one, by task name
+    scheduled_at: datetime | None  # the due instant in UTC; None when submitted by hand
+    submitted_at: datetime  # UTC
+    log: Log
+
+
+class Operator(Protocol):
+    """Structural: anything with `run`. Annotated loosely since `run` may take a `Context`
+    or nothing, and may be a coroutine function."""
+
+    @property
+    def run(self) -> Callable[..., Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How to call an operator's `run`, found out once, when the task is written."""
+
+    takes_context: bool
+    is_async: bool
+
+
+def inspect_operator(operator: object, where: str) -> Call:
+    """Check an operator; `where` names the task in the error. Raises `InvalidJob`."""
+    run = getattr(operator, "run", None)
+    if isinstance(operator, type) or not callable(run):
+        raise InvalidJob(
+            f"{where}: {operator!r} is not an operator; it needs a method run() or run(context)"
+        )
+    is_async = inspect.iscoroutinefunction(run)
+    try:
+        parameters = inspect.signature(run).parameters.values()
+    except (TypeError, ValueError):  # a builtin that tells nothing of itself
+        return Call(takes_context=False, is_async=is_async)
+    positional = [
+        p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    required = [p for p in positional if p.default is p.empty]
+    named = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(required) > 1 or named:
+        raise InvalidJob(
+            f"{where}: run{inspect.signature(run)} of {operator!r} must take nothing or one context"
+        )
+    takes_context = bool(required) or any(
+        p.name == "context" or p.annotation in (Context, "Context") for p in positional[:1]
+    )
+    return Call(takes_context=takes_context, is_async=is_async)

@@ -1,0 +1,1 @@
+"""Where facts are kept. `base` is the contract; the siblings implement it."""

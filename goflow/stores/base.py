@@ -1,0 +1,228 @@
+"""The contract of stores.
+
+A store speaks of jobs, executions, ticks and logs. It is synchronous. One thread, the
+journal's, calls `commit`; reads may come from other threads at the same time and see
+only what was committed. The one rule: when `commit` returns, everything in the batch is
+durable and visible to reads; when it raises, nothing of the batch is.
+
+Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
+goflow store, damaged, from a newer version, in use by another server). `commit` and the
+reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from goflow.core.events import AnyFact, Submitted
+from goflow.core.graph import Plan
+from goflow.core.states import State
+
+# -- what is written ---------------------------------------------------------------
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """A submit's `Idempotency-Key`, unique per job, and a fingerprint of what it asked for."""
+
+    key: str
+    fingerprint: str
+
+
+class Submit(msgspec.Struct, frozen=True):
+    """Create an execution, unless its tick or its key has one already.
+
+    With `tick`, (job, fact.scheduled_at) is claimed in the same transaction.
+    Outcome: `Created` or `Existing`.
+    """
+
+    fact: Submitted
+    plan: Plan
+    tick: bool = False
+    idempotency: Idempotency | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Append facts to an execution, and set how it is listed.
+
+    `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
+    (also when it is sent round again). Outcome: the version, an int.
+    """
+
+    execution: str
+    facts: list[AnyFact]
+    state: State
+    modified: datetime
+    summary: bytes | None = None
+
+
+class AppendLog(msgspec.Struct, frozen=True):
+    """Append whole lines to an attempt's log and forget a stretch in its middle.
+
+    `text` holds `lines` lines, each ended by a newline; `first` is the number of the first
+    one, from 0. `forget` is a half-open range of line numbers; chunks that lie wholly in it
+    go. Outcome: None.
+    """
+
+    execution: str
+    task: str
+    attempt: int
+    first: int
+    lines: int
+    text: str
+    forget: tuple[int, int] | None = None
+
+
+class SetSwitch(msgspec.Struct, frozen=True):
+    """Remember that a job's schedule was switched on or off by hand. Outcome: None."""
+
+    job: str
+    active: bool
+    at: datetime
+
+
+class SetAnchor(msgspec.Struct, frozen=True):
+    """Remember the phase of a job's `@every` schedule: it fires at `at` plus whole
+    multiples of `interval` (seconds). Outcome: None."""
+
+    job: str
+    interval: float
+    at: datetime
+
+
+Change = Submit | Record | AppendLog | SetSwitch | SetAnchor
+
+
+class Created(msgspec.Struct, frozen=True):
+    """The execution was created; `version` is as in `Row`."""
+
+    version: int
+
+
+class Existing(msgspec.Struct, frozen=True):
+    """The tick or the key had led to this execution before; nothing was written.
+
+    `fingerprint` is the one kept with the key, None for a tick.
+    """
+
+    execution: str
+    submitted: datetime
+    fingerprint: str | None = None
+
+
+Outcome = Created | Existing | int | None
+
+# -- what is read ------------------------------------------------------------------
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An execution as lists need it.
+
+    `number` counts executions from 1 in the order they were created. `version` is the
+    number of its last fact that set the state, counted over all executions: it only ever
+    grows, and says what a listener has not seen yet. `summary` is None while unfinished.
+    """
+
+    number: int
+    version: int
+    id: str
+    job: str
+    state: State
+    submitted: datetime
+    modified: datetime
+    summary: bytes | None
+
+
+class History(msgspec.Struct, frozen=True):
+    """All facts of an execution in order, and the plan it was submitted with."""
+
+    plan: Plan
+    facts: list[AnyFact]
+    version: int
+
+
+class LogChunk(msgspec.Struct, frozen=True):
+    """A stretch of an attempt's log, as appended."""
+
+    first: int
+    lines: int
+    text: str
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """What `SetAnchor` said last for a job."""
+
+    interval: float
+    at: datetime
+
+
+class Store(Protocol):
+    """See the module. The methods after `commit` are reads."""
+
+    def open(self) -> None:
+        """Take the store for this process, creating or migrating it. Raises `StoreError`."""
+        ...
+
+    def close(self) -> None:
+        """Give it back. Safe to call twice, and when `open` failed."""
+        ...
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        """Write a batch in one durable transaction, in order; an outcome for each change."""
+        ...
+
+    @property
+    def epoch(self) -> str:
+        """A random word made with the store: versions of other epochs mean nothing here."""
+        ...
+
+    def version(self) -> int:
+        """The highest version given so far, 0 at the beginning."""
+        ...
+
+    def switches(self) -> dict[str, bool]:
+        """The on/off states set by hand, by job."""
+        ...
+
+    def anchors(self) -> dict[str, Anchor]:
+        """The phases of `@every` schedules, by job."""
+        ...
+
+    def unfinished(self) -> list[str]:
+        """The ids of unfinished executions, oldest first; finished ones cost nothing."""
+        ...
+
+    def history(self, execution: str) -> History | None:
+        """Everything about one execution but its logs."""
+        ...
+
+    def find(self, execution: str) -> Row | None:
+        """One execution's row."""
+        ...
+
+    def page(
+        self, *, job: str | None, state: State | None, before: int | None, limit: int
+    ) -> list[Row]:
+        """Executions, newest first, with `number` below `before`; by index, never a scan."""
+        ...
+
+    def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
+        """Finished executions with `version` < row.version <= `upto`, lowest version first."""
+        ...
+
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
+        """For each job its newest `last` executions, newest first, with `summary` left None."""
+        ...
+
+    def log(
+        self, execution: str, task: str, attempt: int, after: int, limit: int
+    ) -> list[LogChunk]:
+        """Chunks that hold lines numbered >= `after`, in order; they stop once their texts
+        add up to `limit` characters (at least one chunk, if there is any)."""
+        ...
+
+    def logged_attempts(self, execution: str, task: str) -> list[int]:
+        """The attempts of a task that have a log, in order."""
+        ...
+
