@@ -1,0 +1,471 @@
+"""The tables, and every statement that writes or reads them, whichever way the connection came.
+
+The rule: a batch is written between one BEGIN IMMEDIATE and one COMMIT, and nothing kept
+in memory outlives a rollback.
+
+Instants are whole microseconds since 1970 in UTC: exact, sortable, small. An index ends
+in the rowid, so the one on (job) is also in the order of `number`.
+"""
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+
+from goflow.core.events import decode_facts, encode_facts
+from goflow.core.graph import decode_plan
+from goflow.core.states import State
+from goflow.stores.base import (
+    Anchor,
+    AppendLog,
+    Change,
+    Created,
+    Existing,
+    History,
+    LogChunk,
+    Outcome,
+    Record,
+    Row,
+    SetAnchor,
+    SetSwitch,
+    Submit,
+)
+
+APPLICATION_ID = 0x676F666C  # "gofl"
+
+# The statements that lead from each schema version to the next one. Only ever append.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))",
+        "CREATE TABLE plans (id TEXT NOT NULL UNIQUE, body BLOB NOT NULL)",
+        """CREATE TABLE executions (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            job TEXT NOT NULL,
+            plan TEXT NOT NULL,
+            submitted INTEGER NOT NULL,
+            state TEXT NOT NULL,
+            finished INTEGER NOT NULL,
+            modified INTEGER NOT NULL,
+            version INTEGER NOT NULL)""",
+        "CREATE INDEX executions_job ON executions (job)",
+        "CREATE INDEX executions_state ON executions (state)",
+        "CREATE INDEX executions_job_state ON executions (job, state)",
+        "CREATE INDEX executions_unfinished ON executions (finished) WHERE finished = 0",
+        "CREATE INDEX executions_finished ON executions (version) WHERE finished = 1",
+        "CREATE INDEX executions_job_finished ON executions (job, version) WHERE finished = 1",
+        # Apart from `executions`, so that lists without them read few pages.
+        "CREATE TABLE summaries (execution INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+        """CREATE TABLE facts (
+            version INTEGER PRIMARY KEY AUTOINCREMENT,
+            execution INTEGER NOT NULL,
+            body BLOB NOT NULL)""",
+        "CREATE INDEX facts_execution ON facts (execution)",
+        """CREATE TABLE logs (
+            execution INTEGER NOT NULL,
+            task TEXT NOT NULL,
+            attempt INTEGER NOT NULL,
+            first INTEGER NOT NULL,
+            lines INTEGER NOT NULL,
+            text TEXT NOT NULL)""",
+        "CREATE INDEX logs_place ON logs (execution, task, attempt, first)",
+        """CREATE TABLE ticks (
+            job TEXT NOT NULL,
+            due INTEGER NOT NULL,
+            execution INTEGER NOT NULL,
+            PRIMARY KEY (job, due)) WITHOUT ROWID""",
+        """CREATE TABLE idempotency (
+            job TEXT NOT NULL,
+            key TEXT NOT NULL,
+            fingerprint TEXT NOT NULL,
+            execution INTEGER NOT NULL,
+            PRIMARY KEY (job, key)) WITHOUT ROWID""",
+        """CREATE TABLE switches (
+            job TEXT PRIMARY KEY,
+            active INTEGER NOT NULL,
+            at INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE anchors (
+            job TEXT PRIMARY KEY,
+            interval REAL NOT NULL,
+            at INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
+)
+SCHEMA = len(MIGRATIONS)
+
+_VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'facts'"
+_NUMBER = "SELECT number FROM executions WHERE id = ?"
+_CLAIMED = """SELECT e.id, e.submitted, NULL FROM ticks t JOIN executions e
+    ON e.number = t.execution WHERE t.job = ? AND t.due = ?"""
+_KEYED = """SELECT e.id, e.submitted, k.fingerprint FROM idempotency k JOIN executions e
+    ON e.number = k.execution WHERE k.job = ? AND k.key = ?"""
+_ADD_EXECUTION = """INSERT INTO executions
+    (id, job, plan, submitted, state, finished, modified, version)
+    VALUES (?, ?, ?, ?, 'notstarted', 0, ?, ?)"""
+_ADD_FACTS = "INSERT INTO facts (version, execution, body) VALUES (?, ?, ?)"
+_MODIFY = "UPDATE executions SET modified = ?, version = ? WHERE number = ?"
+# Apart from `_MODIFY`, since setting a column rewrites its indexes, changed or not.
+_MOVE = """UPDATE executions SET state = ?2, finished = ?3
+    WHERE number = ?1 AND (state <> ?2 OR finished <> ?3)"""
+_SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
+_ADD_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)"
+_FORGET_LOG = """DELETE FROM logs WHERE execution = ?1 AND task = ?2 AND attempt = ?3
+    AND first >= ?4 AND first < ?5 AND first + lines <= ?5"""
+
+_BRIEF = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.modified, NULL
+    FROM executions e"""
+_WHOLE = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.modified, s.body
+    FROM executions e LEFT JOIN summaries s ON s.execution = e.number AND e.finished = 1"""
+_HISTORY = """SELECT f.body, f.version FROM facts f
+    WHERE f.execution = ? ORDER BY f.version"""
+_LOG = """SELECT first, lines, text FROM logs
+    WHERE execution = ?1 AND task = ?2 AND attempt = ?3 AND first + lines > ?4
+    AND first >= coalesce((SELECT max(first) FROM logs
+        WHERE execution = ?1 AND task = ?2 AND attempt = ?3 AND first <= ?4), 0)
+    ORDER BY first"""
+
+_STATES = {state.value: state for state in State}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_HIGHEST = 2**63 - 1
+_REMEMBERED = 10_000
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema to `SCHEMA`, each step in a transaction of its own."""
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    for version, statements in enumerate(MIGRATIONS[current:], current + 1):
+        with transaction(connection):
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+
+
+def read_epoch(connection: sqlite3.Connection) -> str:
+    """The random word made with the store."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    if found is None:
+        raise sqlite3.DatabaseError("the store has no epoch")
+    return str(found[0])
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what happens inside, or, if it raises, nothing of it."""
+    # IMMEDIATE: an upgrade from reading to writing would ignore the busy timeout.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+class SqlStore(ABC):
+    """A store on SQL tables; what implements it knows where connections come from."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._plans: set[str] = set()
+        self._epoch = ""
+
+    @abstractmethod
+    def open(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """The connection that writes. Turns errors that may pass into `StoreUnavailable`."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile. Errors as for `_writing`."""
+
+    # -- writing -------------------------------------------------------------------
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if not batch:
+            return []
+        with self._writing() as connection:
+            try:
+                with transaction(connection):
+                    return self._write(connection, batch)
+            except BaseException:
+                self._forget()
+                raise
+
+    def _forget(self) -> None:
+        """What is remembered may have been rolled back."""
+        self._numbers.clear()
+        self._plans.clear()
+
+    def _write(self, connection: sqlite3.Connection, batch: Sequence[Change]) -> list[Outcome]:
+        version = _last_version(connection)
+        facts: list[tuple[int, int, bytes]] = []
+        listed: dict[int, tuple[Record, int]] = {}
+        outcomes: list[Outcome] = []
+        for change in batch:
+            outcome: Outcome = None
+            match change:
+                case Record():
+                    outcome = version = version + 1
+                    number = self._number(connection, change.execution)
+                    facts.append((version, number, encode_facts(change.facts)))
+                    listed[number] = change, version
+                case AppendLog():
+                    self._append_log(connection, change)
+                case Submit():
+                    outcome = _existing(connection, change)
+                    if outcome is None:
+                        version += 1
+                        number = self._create(connection, change, version)
+                        facts.append((version, number, encode_facts([change.fact])))
+                        outcome = Created(version)
+                case SetSwitch():
+                    connection.execute(
+                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
+                        (change.job, change.active, _to_micros(change.at)),
+                    )
+                case SetAnchor():
+                    connection.execute(
+                        "INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)",
+                        (change.job, change.interval, _to_micros(change.at)),
+                    )
+            outcomes.append(outcome)
+        connection.executemany(_ADD_FACTS, facts)
+        self._list(connection, listed)
+        return outcomes
+
+    def _create(self, connection: sqlite3.Connection, submit: Submit, version: int) -> int:
+        """Insert the execution, and what leads to it; its number."""
+        fact, plan = submit.fact, submit.plan
+        if plan.id not in self._plans:
+            connection.execute("INSERT OR IGNORE INTO plans VALUES (?, ?)", (plan.id, plan.encoded))
+            _remember(self._plans)
+            self._plans.add(plan.id)
+        at = _to_micros(fact.at)
+        number = connection.execute(
+            _ADD_EXECUTION, (fact.id, fact.job, plan.id, at, at, version)
+        ).lastrowid
+        assert number is not None
+        _remember(self._numbers)
+        self._numbers[fact.id] = number
+        if submit.tick:
+            assert fact.scheduled_at is not None
+            connection.execute(
+                "INSERT INTO ticks VALUES (?, ?, ?)",
+                (fact.job, _to_micros(fact.scheduled_at), number),
+            )
+        if (asked := submit.idempotency) is not None:
+            connection.execute(
+                "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
+                (fact.job, asked.key, asked.fingerprint, number),
+            )
+        return number
+
+    def _append_log(self, connection: sqlite3.Connection, change: AppendLog) -> None:
+        place = self._number(connection, change.execution), change.task, change.attempt
+        connection.execute(_ADD_LOG, (*place, change.first, change.lines, change.text))
+        if change.forget is not None:
+            connection.execute(_FORGET_LOG, (*place, *change.forget))
+
+    def _list(self, connection: sqlite3.Connection, listed: dict[int, tuple[Record, int]]) -> None:
+        """Set the rows of executions as the last record of each in the batch says."""
+        connection.executemany(
+            _MODIFY,
+            [
+                (_to_micros(record.modified), version, number)
+                for number, (record, version) in listed.items()
+            ],
+        )
+        connection.executemany(
+            _MOVE,
+            [
+                (number, record.state.value, record.summary is not None)
+                for number, (record, _) in listed.items()
+            ],
+        )
+        connection.executemany(
+            _SUMMARISE,
+            [
+                (number, record.summary)
+                for number, (record, _) in listed.items()
+                if record.summary is not None
+            ],
+        )
+
+    def _number(self, connection: sqlite3.Connection, execution: str) -> int:
+        number = self._numbers.get(execution)
+        if number is None:
+            number = _find_number(connection, execution)
+            if number is None:
+                raise LookupError(f"no execution {execution!r} in the store")
+            _remember(self._numbers)
+            self._numbers[execution] = number
+        return number
+
+    # -- reading -------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        return self._epoch
+
+    def version(self) -> int:
+        with self._reading() as connection:
+            return _last_version(connection)
+
+    def switches(self) -> dict[str, bool]:
+        with self._reading() as connection:
+            rows = connection.execute("SELECT job, active FROM switches")
+            return {job: bool(active) for job, active in rows.fetchall()}
+
+    def anchors(self) -> dict[str, Anchor]:
+        with self._reading() as connection:
+            rows = connection.execute("SELECT job, interval, at FROM anchors")
+            return {job: Anchor(each, _to_instant(at)) for job, each, at in rows.fetchall()}
+
+    def unfinished(self) -> list[str]:
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT id FROM executions WHERE finished = 0 ORDER BY number"
+            )
+            return [execution for (execution,) in rows.fetchall()]
+
+    def history(self, execution: str) -> History | None:
+        with self._reading() as connection:
+            found = connection.execute(
+                """SELECT e.number, p.body FROM executions e JOIN plans p ON p.id = e.plan
+                WHERE e.id = ?""",
+                (execution,),
+            ).fetchone()
+            if found is None:
+                return None
+            number, plan = found
+            rows = connection.execute(_HISTORY, (number,)).fetchall()
+        facts = [fact for body, _ in rows for fact in decode_facts(body)]
+        return History(decode_plan(plan), facts, rows[-1][1])
+
+    def find(self, execution: str) -> Row | None:
+        found = self._rows(f"{_WHOLE} WHERE e.id = ?", (execution,))
+        return found[0] if found else None
+
+    def page(
+        self, *, job: str | None, state: State | None, before: int | None, limit: int
+    ) -> list[Row]:
+        below = _HIGHEST if before is None else before
+        where, values = _where(("e.job =", job), ("e.state =", state and state.value))
+        return self._rows(
+            f"{_WHOLE} WHERE {where} e.number < ? ORDER BY e.number DESC LIMIT ?",
+            (*values, below, limit),
+        )
+
+    def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
+        where, values = _where(("e.job =", job))
+        return self._rows(
+            f"""{_WHOLE} WHERE {where} e.finished = 1 AND e.version > ? AND e.version <= ?
+            ORDER BY e.version LIMIT ?""",
+            (*values, version, upto, limit),
+        )
+
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
+        newest = f"{_BRIEF} WHERE e.job = ? ORDER BY e.number DESC LIMIT ?"
+        return {job: self._rows(newest, (job, last)) for job in jobs}
+
+    def _rows(self, statement: str, values: Sequence[str | int]) -> list[Row]:
+        with self._reading() as connection:
+            rows = connection.execute(statement, _in_range(values)).fetchall()
+        return [
+            Row(number, version, execution, job, _STATES[state], _to_instant(submitted),
+                _to_instant(modified), summary)
+            for number, version, execution, job, state, submitted, modified, summary in rows
+        ]  # fmt: skip
+
+    def log(
+        self, execution: str, task: str, attempt: int, after: int, limit: int
+    ) -> list[LogChunk]:
+        chunks: list[LogChunk] = []
+        with self._reading() as connection:
+            number = _find_number(connection, execution)
+            if number is None:
+                return chunks
+            place = _in_range((number, task, attempt, after))
+            room = limit
+            with closing(connection.execute(_LOG, place)) as rows:
+                for first, lines, text in rows:
+                    chunks.append(LogChunk(first, lines, text))
+                    room -= len(text)
+                    if room <= 0:
+                        break
+        return chunks
+
+    def logged_attempts(self, execution: str, task: str) -> list[int]:
+        with self._reading() as connection:
+            number = _find_number(connection, execution)
+            if number is None:
+                return []
+            rows = connection.execute(
+                """SELECT DISTINCT attempt FROM logs WHERE execution = ? AND task = ?
+                ORDER BY attempt""",
+                (number, task),
+            )
+            return [attempt for (attempt,) in rows.fetchall()]
+
+
+def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None:
+    """Where the submit's tick or key led before."""
+    found = None
+    if submit.tick:
+        assert submit.fact.scheduled_at is not None
+        due = _to_micros(submit.fact.scheduled_at)
+        found = connection.execute(_CLAIMED, (submit.fact.job, due)).fetchone()
+    if found is None and submit.idempotency is not None:
+        asked = submit.fact.job, submit.idempotency.key
+        found = connection.execute(_KEYED, asked).fetchone()
+    if found is None:
+        return None
+    execution, submitted, fingerprint = found
+    return Existing(execution, _to_instant(submitted), fingerprint)
+
+
+def _last_version(connection: sqlite3.Connection) -> int:
+    found = connection.execute(_VERSION).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def _find_number(connection: sqlite3.Connection, execution: str) -> int | None:
+    found = connection.execute(_NUMBER, (execution,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _where(*conditions: tuple[str, str | None]) -> tuple[str, list[str]]:
+    """The conditions whose value is not None, as the beginning of a WHERE; their values."""
+    asked = [(condition, value) for condition, value in conditions if value is not None]
+    return "".join(f"{condition} ? AND " for condition, _ in asked), [value for _, value in asked]
+
+
+def _in_range(values: Sequence[str | int]) -> list[str | int]:
+    """The values with numbers that no row can have brought to ones that SQLite can hold."""
+    return [
+        min(max(value, -_HIGHEST), _HIGHEST) if isinstance(value, int) else value
+        for value in values
+    ]
+
+
+def _remember(known: set[str] | dict[str, int]) -> None:
+    """Keep what is remembered bounded; what was forgotten is looked up again."""
+    if len(known) >= _REMEMBERED:
+        known.clear()
+
+
+def _to_micros(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def _to_instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
