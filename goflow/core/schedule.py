@@ -1,0 +1,436 @@
+"""When a job is due: the first fire after an instant, and nothing else.
+
+The rule that must not be broken: an answer depends on the arguments and the time-zone
+data alone. Fires are instants in UTC, strictly later than the one asked about, and no
+two local names of an instant make two fires.
+
+Syntax is that of crontab(5) as Vixie wrote it, with the additions of Go's robfig/cron
+that goflow's users know (seconds first, descriptors, `@every`, `TZ=`, `?`, `a/n`):
+
+    seconds 0-59 (only with_seconds)   minutes 0-59   hours 0-23   days of the month 1-31
+    months 1-12 or JAN-DEC   days of the week 0-7 or SUN-SAT, Sunday being 0 and 7
+
+- A field is a list, split by commas, of `*`, `a`, `a-b`, each with an optional `/n`;
+  `a/n` runs to the end of the field, which for days of the week is Saturday. `?` alone
+  is `*` in the two day fields. Names stand wherever numbers do, in any case.
+- A range that runs backwards is refused. SUN is 0, so FRI-SUN runs backwards: it is 5-7.
+- A field whose text starts with `*` (or is `?`) counts as a wildcard, so `*/5` does too.
+- Days: either field may match, unless one is a wildcard, then both must.
+- Clock changes: with a wildcard minute or hour, every real local time that matches is a
+  fire, so twice in a repeated hour and never inside a gap. Otherwise the first pass of a
+  repeated hour only, and the times inside a gap of up to 3 hours make one fire at the
+  first instant after it. Any change of a zone's UTC offset is a clock change.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
+
+from goflow.errors import InvalidJob
+
+LONGEST_EXPRESSION = 256
+"""Characters a schedule's text may have."""
+
+# Instants and local times are whole seconds since 1970 here: integers neither overflow
+# near the years 1 and 9999 nor carry a zone by accident.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+_DAY = 86_400
+_LONGEST_FILLED_GAP = 3 * 3600
+_NEVER = 1 << 62
+
+
+class Schedule:
+    """The times at which a job is due.
+
+    `expression` is five cron fields, six with the seconds first when `with_seconds` is
+    true, a descriptor (`@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
+    `@annually`) or `@every` and a Go duration such as `1h30m10s`, in whole seconds: less
+    than one second counts as one, a fraction of one is dropped. A prefix `CRON_TZ=Zone `
+    or `TZ=Zone ` overrides `timezone`, a name of the IANA time zone database.
+
+    Raises `InvalidJob`, naming the expression and the reason, for anything it cannot
+    honour, a combination of fields that no calendar day satisfies included.
+
+    Schedules are equal when expression, effective time zone and `with_seconds` are.
+    """
+
+    __slots__ = ("_times", "_zone", "expression", "interval", "timezone", "with_seconds")
+
+    expression: str
+    """The text as written."""
+    timezone: str
+    """The zone in effect: the prefix's, else the argument's."""
+    with_seconds: bool
+    interval: timedelta | None
+    """The whole seconds between fires of `@every`; None for the others."""
+
+    def __init__(self, expression: str, timezone: str = "UTC", with_seconds: bool = False) -> None:
+        try:
+            self._zone = _zone(timezone)
+            text = _checked(expression)
+            if (prefix := re.match(r"(?:CRON_)?TZ=([^ \t]*)", text)) is not None:
+                self._zone = _zone(prefix[1])
+                text = text[prefix.end() :].strip(" \t")
+            self.interval = _interval(text) if re.match(r"@every(?![^ \t])", text) else None
+            self._times = _local_times(text, with_seconds) if self.interval is None else None
+        except _Refusal as refusal:
+            raise InvalidJob(f"schedule {_shown(expression)}: {refusal}") from None
+        self.expression = expression
+        self.timezone = self._zone.key
+        self.with_seconds = with_seconds
+
+    def next(self, after: datetime, *, anchor: datetime | None = None) -> datetime | None:
+        """The first fire strictly later than the aware `after`, in UTC and whole seconds.
+
+        None when there is none up to the year 9999, or within a century.
+
+        `@every` counts from `after`, without its fraction of a second; given an `anchor`,
+        an aware instant at which it was or will be due, it keeps that phase instead. Cron
+        fields ignore the anchor. Raises ValueError for a naive datetime.
+        """
+        now = _seconds(after, "after")
+        if self._times is not None:
+            due = _next_fire(self._times, self._zone, now)
+        else:
+            assert self.interval is not None
+            step = self.interval // _SECOND
+            phase = now if anchor is None else _seconds(anchor, "anchor")
+            due = now + step - (now - phase) % step
+        try:
+            return _EPOCH + timedelta(seconds=due)
+        except OverflowError:
+            return None
+
+    def _identity(self) -> tuple[str, str, bool]:
+        return self.expression, self.timezone, self.with_seconds
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Schedule):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        expression, timezone, with_seconds = self._identity()
+        return f"Schedule({expression!r}, {timezone!r}, with_seconds={with_seconds})"
+
+
+def _seconds(instant: datetime, name: str) -> int:
+    if instant.utcoffset() is None:
+        raise ValueError(f"{name} must be an aware datetime, with a tzinfo: {instant!r} has none")
+    return (instant - _EPOCH) // _SECOND
+
+
+# From text to fields.
+
+
+class _Refusal(Exception):
+    """Why an expression is refused; `Schedule` adds the expression."""
+
+
+class _Field(NamedTuple):
+    name: str
+    low: int
+    high: int
+    last: int  # where `*` and `a/n` end; differs from `high` where Sunday is both 0 and 7
+    names: tuple[str, ...] = ()  # of the values from `low` on
+
+
+_MONTH_NAMES = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAY_NAMES = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+_SECONDS = _Field("second", 0, 59, 59)
+_MINUTES = _Field("minute", 0, 59, 59)
+_HOURS = _Field("hour", 0, 23, 23)
+_MONTH_DAYS = _Field("day of the month", 1, 31, 31)
+_MONTHS = _Field("month", 1, 12, 12, _MONTH_NAMES)
+_WEEK_DAYS = _Field("day of the week", 0, 7, 6, _DAY_NAMES)
+_FIELDS = (_SECONDS, _MINUTES, _HOURS, _MONTH_DAYS, _MONTHS, _WEEK_DAYS)
+
+_LONGEST_MONTH_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+_DESCRIPTORS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+_VALUE = r"[0-9]+|[A-Za-z]+"
+_ITEM = re.compile(rf"(?:\*|(?P<first>{_VALUE})(?:-(?P<last>{_VALUE}))?)(?:/(?P<step>[0-9]+))?")
+
+_UNITS = {  # in nanoseconds, with both characters that are written for "micro"
+    "ns": 1,
+    "us": 10**3,
+    "\u00b5s": 10**3,
+    "\u03bcs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_DURATION_PART = re.compile(rf"([0-9]*)(?:\.([0-9]*))?({'|'.join(_UNITS)})")
+_LONGEST_DURATION = 2**63 - 1  # nanoseconds, the limit of Go's time.Duration
+
+
+class _LocalTimes(NamedTuple):
+    """The local times a cron expression names, as fields that croniter reads.
+
+    croniter gets every field as the list of its values, or `*` for all of them: it reads
+    some shorthands differently (`1-1` as the whole field, `FRI-MON` around the week).
+    """
+
+    fields: str
+    both_days: bool  # both day fields must match, not either
+    wildcard: bool  # the minute or the hour is a wildcard
+
+
+def _shown(text: object) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(str(text))} characters)"
+
+
+def _checked(expression: str) -> str:
+    if not isinstance(expression, str):
+        raise _Refusal("must be text, such as '0 6 * * *'")
+    if len(expression) > LONGEST_EXPRESSION:
+        raise _Refusal(f"has more than {LONGEST_EXPRESSION} characters")
+    for character in expression:
+        if not character.isprintable() and character != "\t":
+            raise _Refusal(f"has the character {character!r}, which is not allowed")
+    text = expression.strip(" \t")
+    if not text:
+        raise _Refusal("is empty; a job without a schedule has None")
+    return text
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> ZoneInfo:
+    # The common case need not wait for a walk through the time zone database. The others
+    # are looked up there because ZoneInfo raises four different exceptions on bad names.
+    if name != "UTC" and (not isinstance(name, str) or name not in _zone_names()):
+        raise _Refusal(f"unknown time zone {_shown(name)}; names are like 'Europe/Berlin'")
+    return ZoneInfo(name)
+
+
+def _interval(text: str) -> timedelta:
+    duration = text.removeprefix("@every").strip(" \t")
+    unsigned = duration[1:] if duration[:1] in ("+", "-") else duration
+    nanoseconds = end = 0
+    while (part := _DURATION_PART.match(unsigned, end)) is not None:
+        whole, fraction, unit = part[1], part[2] or "", _UNITS[part[3]]
+        if not whole + fraction:
+            break
+        nanoseconds += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+        end = part.end()
+    if unsigned != "0" and (end == 0 or end < len(unsigned)):
+        raise _Refusal(f"{_shown(duration)} is not a duration such as 1h30m10s or 1.5h")
+    if nanoseconds <= 0 or duration.startswith("-"):
+        raise _Refusal("the duration must be more than zero")
+    if nanoseconds > _LONGEST_DURATION:
+        raise _Refusal("the duration is too long; the limit is 2562047h, about 292 years")
+    return timedelta(seconds=max(1, nanoseconds // 10**9))
+
+
+def _local_times(text: str, with_seconds: bool) -> _LocalTimes:
+    if text.startswith("@"):
+        if text not in _DESCRIPTORS:
+            known = ", ".join(_DESCRIPTORS)
+            raise _Refusal(f"unknown descriptor; there are {known} and @every DURATION")
+        text = _DESCRIPTORS[text]
+    fields = text.split()
+    if len(fields) == 6 and not with_seconds:
+        raise _Refusal("has six fields; seconds, the first of six, need with_seconds=True")
+    if len(fields) not in (5, 6):
+        wanted = "five fields, or six with the seconds first" if with_seconds else "five fields"
+        raise _Refusal(f"has {len(fields)} fields; cron takes {wanted}")
+    if len(fields) == 5:
+        fields.insert(0, "0")
+    for day in (3, 5):
+        if fields[day] == "?":
+            fields[day] = "*"
+
+    values = [_values(field, text) for field, text in zip(_FIELDS, fields, strict=True)]
+    _, minute, hour, month_day, _, week_day = (text.startswith("*") for text in fields)
+    both_days = month_day or week_day
+    _, _, _, month_days, months, _ = values
+    longest = max(_LONGEST_MONTH_LENGTHS[month - 1] for month in months)
+    if both_days and min(month_days) > longest:
+        raise _Refusal(f"never fires: no month it names has a day {min(month_days)}")
+
+    written = [_written(field, found) for field, found in zip(_FIELDS, values, strict=True)]
+    if not both_days and "*" in (written[3], written[5]):
+        written[3] = written[5] = "*"
+    seconds, *others = written
+    if seconds != "0":
+        others.append(seconds)
+    return _LocalTimes(" ".join(others), both_days, minute or hour)
+
+
+def _values(field: _Field, text: str) -> list[int]:
+    """The values a field's text names, in order."""
+    found: set[int] = set()
+    for item in text.split(","):
+        parsed = _ITEM.fullmatch(item)
+        if parsed is None:
+            raise _Refusal(f"{field.name} {_shown(item)} is none of *, a, a-b, */n, a/n and a-b/n")
+        if parsed["first"] is None:
+            first, last = field.low, field.last
+        else:
+            first = _value(field, parsed["first"])
+            if parsed["last"]:
+                last = _value(field, parsed["last"])
+            else:
+                last = max(first, field.last) if parsed["step"] else first
+        if first > last:
+            raise _Refusal(f"{field.name} {_shown(item)} runs backwards")
+        step = int(parsed["step"] or 1)
+        if step == 0:
+            raise _Refusal(f"{field.name} {_shown(item)} has a step of zero")
+        found.update(range(first, last + 1, step))
+    if field is _WEEK_DAYS:
+        found = {day % 7 for day in found}
+    return sorted(found)
+
+
+def _value(field: _Field, text: str) -> int:
+    if text.upper() in field.names:
+        return field.low + field.names.index(text.upper())
+    if not text.isdigit():
+        known = f"; the names are {', '.join(field.names)}" if field.names else ""
+        raise _Refusal(f"{field.name} {_shown(text)} is not a number{known}")
+    value = int(text)
+    if not field.low <= value <= field.high:
+        raise _Refusal(f"{field.name} {_shown(text)} is not between {field.low} and {field.high}")
+    return value
+
+
+def _written(field: _Field, values: list[int]) -> str:
+    complete = len(values) == field.last - field.low + 1
+    return "*" if complete else ",".join(map(str, values))
+
+
+# From fields to instants: between two clock changes local time runs evenly, so croniter
+# can name the next local time, and everything special happens where stretches meet.
+
+_HORIZON = 100 * 366 * _DAY  # beyond twice the longest wait, 40 years for 29 February on a Sunday
+_LOOK_BACK = 2 * _DAY  # a repeated stretch of local time is at most a day long
+_PERIOD = 128 * _DAY  # changes are found and kept for this long at a time
+_PROBE = 2 * _DAY  # no zone has ever changed its offset twice within four days
+_FIRST_PROBE = -62_135_000_000  # a little after the year 1 begins
+_LAST_PROBE = 253_402_000_000  # a little before the year 9999 ends
+
+
+class _Stretch(NamedTuple):
+    """A stretch of constant UTC offset, and the offset before it; all in seconds."""
+
+    begin: int
+    end: int
+    before: int
+    offset: int
+
+
+def _next_fire(times: _LocalTimes, zone: ZoneInfo, now: int) -> int:
+    """The first fire later than `now`, or `_NEVER`."""
+    earliest = now + 1
+    calendar = _Calendar(times)
+    for begin, end, before, offset in _stretches(zone, earliest):
+        if end <= earliest:
+            continue
+        start = begin
+        if not times.wildcard:
+            gap = offset - before
+            if (
+                begin >= earliest
+                and 0 < gap <= _LONGEST_FILLED_GAP
+                and calendar.first_from(begin + before) < begin + offset
+            ):
+                return begin
+            if gap < 0:
+                start = begin - gap
+        start = max(start, earliest)
+        if start < end and (local := calendar.first_from(start + offset)) < end + offset:
+            return local - offset
+    return _NEVER
+
+
+class _Calendar:
+    """Finds local times; remembers its last answer, which often serves many stretches."""
+
+    def __init__(self, times: _LocalTimes) -> None:
+        # A copy of one's own, because croniter keeps its position in itself.
+        self._matcher = copy(_matcher(times.fields, times.both_days))
+        self._asked = 0
+        self._answer = -1
+
+    def first_from(self, local: int) -> int:
+        """The first local time named that is not before `local`, or `_NEVER`."""
+        if not self._asked <= local <= self._answer:
+            self._asked = local
+            try:
+                self._answer = int(self._matcher.get_next(float, start_time=local - 1))
+            except (ValueError, OverflowError):  # how croniter meets the end of the calendar
+                self._answer = _NEVER
+        return self._answer
+
+
+@lru_cache(maxsize=1024)
+def _matcher(fields: str, both_days: bool) -> Any:
+    # Imported when first needed: it costs more than a hundred definitions.
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    return croniter(fields, 0, day_or=not both_days)
+
+
+def _stretches(zone: ZoneInfo, instant: int) -> Iterator[_Stretch]:
+    """The stretches from a little before `instant` to the horizon, in order."""
+    begin = instant - _LOOK_BACK
+    horizon = instant + _HORIZON
+    before = offset = _offset(zone, begin)
+    for period in range(begin // _PERIOD, horizon // _PERIOD):
+        for change, changed in _changes(zone, period):
+            if change > begin:
+                yield _Stretch(begin, change, before, offset)
+                begin, before, offset = change, offset, changed
+    yield _Stretch(begin, horizon, before, offset)
+
+
+@lru_cache(maxsize=4096)
+def _changes(zone: ZoneInfo, period: int) -> tuple[tuple[int, int], ...]:
+    """The instants in a period at which the zone's offset changes, each with the new one."""
+    found = []
+    first = period * _PERIOD
+    offset = _offset(zone, first)
+    for begin in range(first, first + _PERIOD, _PROBE):
+        changed = _offset(zone, begin + _PROBE)
+        if changed != offset:
+            within = range(begin, begin + _PROBE + 1)
+            index = bisect_left(within, True, key=lambda at: _offset(zone, at) == changed)
+            found.append((within[index], changed))
+            offset = changed
+    return tuple(found)
+
+
+def _offset(zone: ZoneInfo, instant: int) -> int:
+    """Seconds that local time is ahead of UTC; the ends of the calendar stay as they are."""
+    at = datetime.fromtimestamp(min(max(instant, _FIRST_PROBE), _LAST_PROBE), zone)
+    offset = at.utcoffset()
+    assert offset is not None
+    return offset // _SECOND
