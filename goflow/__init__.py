@@ -1,0 +1,42 @@
+"""goflow: a DAG scheduler and live dashboard in one Python process.
+
+The names below are the public ones; everything else may change.
+"""
+
+from goflow.app import Goflow
+from goflow.core.retry import ConstantDelay, ExponentialBackoff
+from goflow.core.schedule import Schedule
+from goflow.core.states import State, TriggerRule
+from goflow.errors import GoflowError, InvalidJob, StoreError, TaskFailed
+from goflow.job import Job, Task
+from goflow.operators.base import Context
+from goflow.operators.command import Command
+from goflow.operators.http import Get, Post
+from goflow.stores.memory import MemoryStore
+from goflow.stores.sqlite import SqliteStore
+from goflow.web.access_log import AccessLog
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessLog",
+    "Command",
+    "ConstantDelay",
+    "Context",
+    "ExponentialBackoff",
+    "Get",
+    "Goflow",
+    "GoflowError",
+    "InvalidJob",
+    "Job",
+    "MemoryStore",
+    "Post",
+    "Schedule",
+    "SqliteStore",
+    "State",
+    "StoreError",
+    "Task",
+    "TaskFailed",
+    "TriggerRule",
+    "__version__",
+]

@@ -1,0 +1,1 @@
+"""The shell: it keeps time, runs tasks and writes down what happened; the core decides."""

@@ -1,0 +1,273 @@
+"""Goflow: what a user holds. It puts the engine and the web together, and runs them."""
+
+import asyncio
+import contextlib
+import contextvars
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from goflow.engine.engine import Engine, Options
+from goflow.engine.runner import Limits
+from goflow.errors import GoflowError, InvalidJob, StoreError
+from goflow.job import Job
+from goflow.stores.base import Store
+from goflow.stores.sqlite import SqliteStore
+
+DASHBOARD = Path(__file__).parent / "web" / "static"
+ADDRESS = "127.0.0.1:8181"
+
+_loading: contextvars.ContextVar[bool] = contextvars.ContextVar("goflow_loading", default=False)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """While a program's file is read for what is in it, its `gf.run()` does nothing."""
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+class Goflow:
+    """A scheduler server. It is an ASGI application, and can be mounted in another.
+
+    - `store`: None is the SQLite file `goflow.db` in the working directory; a path or a
+      URL `sqlite:///path` another one; `MemoryStore()` keeps nothing.
+    - `ui_path`: the dashboard that comes with goflow; a folder of your own; None for none.
+    - `show_examples`: register the two example jobs of Go's goflow.
+    - `with_seconds`: cron may have six fields, the first one seconds.
+    - `allowed_hosts`: Host names served besides localhost and IP addresses.
+    - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
+      at once (10,000); further submits are refused until some have finished.
+    - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
+    - `max_result`: bytes of a task's result as JSON (1 MiB). `max_log`: characters kept of
+      an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
+
+    Raises `ValueError` for an option that cannot be honoured, naming it.
+    """
+
+    def __init__(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        ui_path: str | os.PathLike[str] | None = DASHBOARD,
+        show_examples: bool = False,
+        with_seconds: bool = False,
+        *,
+        allowed_hosts: Sequence[str] = (),
+        max_running: int = 128,
+        max_unfinished: int = 10_000,
+        stop_timeout: float = 5.0,
+        max_result: int = 1024 * 1024,
+        max_log: int = 16 * 1024 * 1024,
+        max_body: int = 1024 * 1024,
+    ) -> None:
+        limits = Limits(
+            result=_check_size("max_result", max_result), log=_check_size("max_log", max_log)
+        )
+        options = Options(
+            with_seconds=with_seconds,
+            max_running=max_running,
+            max_unfinished=max_unfinished,
+            stop_timeout=stop_timeout,
+            limits=limits,
+        )
+        if isinstance(allowed_hosts, str) or not all(isinstance(h, str) for h in allowed_hosts):
+            raise ValueError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
+        self._ui = None if ui_path is None else Path(ui_path)
+        if self._ui is not None and self._ui != DASHBOARD and not self._ui.is_dir():
+            raise ValueError(f"ui_path {str(self._ui)!r} is not a folder")
+        self._allowed_hosts = tuple(allowed_hosts)
+        self._max_body = _check_size("max_body", max_body)
+        self._middleware: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+        self._web: Any = None
+        self._starting = asyncio.Lock()
+        self._running = False
+        self._closing = asyncio.Event()
+        self.engine = Engine(_open_store(store), options)
+        if show_examples:
+            from goflow.examples import complex_analytics, custom_operator
+
+            self.add_job(complex_analytics)
+            self.add_job(custom_operator)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The registered jobs, in order."""
+        return list(self.engine.jobs.values())
+
+    def add_job(self, job: Job | Callable[[], Job]) -> Job:
+        """Register a job, or what a function that returns one makes. Raises `InvalidJob`."""
+        made = job if isinstance(job, Job) or not callable(job) else job()
+        if not isinstance(made, Job):
+            raise InvalidJob(f"add_job takes a Job or a function that returns one, not {made!r}")
+        return self.engine.register(made)
+
+    def use(self, middleware: Callable[..., Any], **options: Any) -> None:
+        """Wrap the application in an ASGI middleware class; the first one is the outermost."""
+        if self._web is not None:
+            raise RuntimeError("middleware must be added before the first request")
+        self._middleware.append((middleware, options))
+
+    # -- as an ASGI application ----------------------------------------------------
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            # Mounted in another application nobody tells of its start: then the first
+            # request starts the engine, unless `lifespan` was handed to that application.
+            if not self._running:
+                try:
+                    await self._start()
+                except StoreError as error:
+                    await _refuse(send, error)
+                    return
+            await self._web(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """For an application that goflow is mounted in: `FastAPI(lifespan=gf.lifespan)`.
+
+        Without it schedules begin with the first request.
+        """
+        await self._start()
+        try:
+            yield
+        finally:
+            await self._stop()
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            await self._start()
+        except StoreError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._running:
+                return
+            await self.engine.start()
+            if self._web is None:
+                self._web = self._build()
+            self._running = True
+
+    async def _stop(self) -> None:
+        self._closing.set()
+        await self.engine.stop()
+
+    def _build(self) -> Any:
+        from goflow.web.routes import build
+
+        app: Any = build(
+            self.engine,
+            ui=self._ui,
+            allowed_hosts=self._allowed_hosts,
+            body_limit=self._max_body,
+            shutdown=self._closing,
+        )
+        for middleware, options in reversed(self._middleware):
+            app = middleware(app, **options)
+        return app
+
+    # -- as a program --------------------------------------------------------------
+
+    def run(
+        self,
+        address: str | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        root_path: str = "",
+    ) -> None:
+        """Serve until SIGTERM or SIGINT, then stop in order and return.
+
+        `address` is "host:port" or ":port"; without a host it is 127.0.0.1, which only
+        this machine reaches. Raises `ValueError` for an address that is none, `StoreError`
+        and `CannotListen`.
+        """
+        if _loading.get():
+            return
+        from goflow.web.server import listen
+
+        where = _parse_address(address, host, port)
+        listening = listen(*where)
+        try:
+            asyncio.run(self._serve(listening, root_path))
+        finally:
+            listening.close()
+
+    async def _serve(self, listening: Any, root_path: str) -> None:
+        from goflow.web.server import serve, signals
+
+        with signals(self._closing.set):
+            await self._start()
+            try:
+                host, port = listening.getsockname()[:2]
+                shown = f"[{host}]" if ":" in host else host
+                print(f"goflow serves http://{shown}:{port}", file=sys.stderr, flush=True)
+                await serve(self, listening, root_path=root_path, closing=self._closing)
+            finally:
+                await self._stop()
+
+
+def _open_store(store: object) -> Store:
+    if store is None:
+        return SqliteStore("goflow.db")
+    if isinstance(store, str | os.PathLike):
+        path = os.fspath(store)
+        scheme, separator, rest = path.partition("://")
+        if not separator:
+            return SqliteStore(path)
+        if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+            return SqliteStore(rest[1:])
+        raise ValueError(f"store {path!r}: a path or sqlite:///path is known, {scheme}:// is not")
+    missing = [name for name in ("open", "commit", "history") if not hasattr(store, name)]
+    if isinstance(store, type) or missing:
+        raise ValueError(f"store must be a path, a URL or a store such as MemoryStore(): {store!r}")
+    return store  # type: ignore[return-value]
+
+
+def _check_size(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+    return value
+
+
+def _parse_address(address: str | None, host: str | None, port: int | None) -> tuple[str, int]:
+    """Host and port; what is not given is taken from `ADDRESS`."""
+    text = ADDRESS if address is None else address
+    matched = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*):(\d{1,5})", text, re.ASCII)
+    if matched is None or int(matched[2]) > 65_535:
+        raise ValueError(f"address must be host:port or :port, as {ADDRESS}; not {text!r}")
+    found_host = host if host is not None else matched[1].strip("[]")
+    found_port = port if port is not None else int(matched[2])
+    if isinstance(found_port, bool) or not 0 <= found_port <= 65_535:
+        raise ValueError(f"port must be 0 to 65535, not {found_port!r}")
+    if ":" in found_host:
+        ipaddress.IPv6Address(found_host)
+    return found_host or "127.0.0.1", found_port
+
+
+async def _refuse(send: Any, error: GoflowError) -> None:
+    """A request that came when the engine could not be started."""
+    body = msgspec.json.encode({"error": {"code": error.code, "message": str(error)}})
+    headers = [(b"content-type", b"application/json"), (b"retry-after", b"5")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,85 @@
+"""What is going on now: a fold of committed facts, one entry per unfinished execution.
+
+The API and the stream read the board, never a runner's memory, so nobody is told what is
+not yet true. It costs memory for unfinished executions only.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from goflow.core.events import AnyFact
+from goflow.core.graph import Plan
+from goflow.core.summary import Summary
+from goflow.stores.base import Change, Created, Outcome, Record, Submit
+
+_encoder = msgspec.json.Encoder()
+
+
+class Entry:
+    """An execution as last committed, encoded at most once per version."""
+
+    __slots__ = ("_encoded", "_encoded_version", "plan", "summary", "version")
+
+    def __init__(self, plan: Plan, summary: Summary, version: int) -> None:
+        self.plan = plan
+        self.summary = summary
+        self.version = version
+        self._encoded = b""
+        self._encoded_version = -1
+
+    def encoded(self) -> bytes:
+        """The summary as JSON."""
+        if self._encoded_version != self.version:
+            self._encoded = _encoder.encode(self.summary)
+            self._encoded_version = self.version
+        return self._encoded
+
+    def apply(self, facts: list[AnyFact], version: int) -> None:
+        for fact in facts:
+            self.summary.apply(self.plan, fact)
+        self.version = version
+
+
+class Board:
+    """Unfinished executions by id. `on_change` hears of every entry that changed."""
+
+    def __init__(self, on_change: Callable[[Entry], None]) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._on_change = on_change
+        self.version = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def get(self, execution: str) -> Entry | None:
+        return self._entries.get(execution)
+
+    def adopt(self, plan: Plan, summary: Summary, version: int) -> None:
+        """Take up an execution whose facts were committed before."""
+        self._entries[summary.id] = Entry(plan, summary, version)
+
+    def drop(self, execution: str) -> None:
+        """Forget an execution that was adopted but did not go on."""
+        self._entries.pop(execution, None)
+
+    def committed(self, change: Change, outcome: Outcome) -> None:
+        """Take note of a change that is now durable."""
+        match change, outcome:
+            case Submit(), Created():
+                entry = Entry(
+                    change.plan, Summary.begin(change.plan, change.fact), outcome.version
+                )
+                self._entries[change.fact.id] = entry
+            case Record(), int():
+                entry = self._entries[change.execution]
+                entry.apply(change.facts, outcome)
+                if entry.summary.state.finished:
+                    del self._entries[change.execution]
+            case _:
+                return
+        self.version = entry.version
+        self._on_change(entry)

@@ -1,0 +1,168 @@
+"""A mailbox per listener, holding the latest of each execution that changed.
+
+A slow listener sees fewer steps, never a wrong last state, and costs bounded memory: a
+mailbox that fills up is emptied, and its listener catches up from the store, as one that
+comes back with the id of the last event it saw does.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, NamedTuple
+
+from goflow.engine.board import Board, Entry
+from goflow.errors import InvalidRequest, Unavailable
+from goflow.stores.base import Row, Store
+
+MAILBOX_LIMIT = 1000  # executions
+PAGE = 100  # executions read from the store at once
+SNAPSHOT = 100  # executions a listener is told of when it comes
+LISTENER_LIMIT = 1000
+
+Read = Callable[..., Coroutine[Any, Any, Any]]
+
+
+class Event(NamedTuple):
+    """One execution as it is now. `id` resumes the stream after this event."""
+
+    id: str
+    data: bytes
+
+
+class Mailbox:
+    """What a listener has not been told yet, the change longest ago first."""
+
+    def __init__(self, job: str | None) -> None:
+        self.job = job
+        self.overflowed = False
+        self._pending: dict[str, Entry] = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, entry: Entry) -> None:
+        if self.job is not None and entry.summary.job != self.job:
+            return
+        if not self.overflowed:
+            # Taken out first, so that versions leave the mailbox in ascending order.
+            self._pending.pop(entry.summary.id, None)
+            self._pending[entry.summary.id] = entry
+            if len(self._pending) > MAILBOX_LIMIT:
+                self._pending.clear()
+                self.overflowed = True
+        self._arrived.set()
+
+    async def get(self) -> Entry | None:
+        """The entry that changed longest ago; None if the mailbox has overflowed."""
+        while not self._pending and not self.overflowed:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self.overflowed:
+            self.overflowed = False
+            return None
+        return self._pending.pop(next(iter(self._pending)))
+
+
+class Broadcast:
+    """Who listens, and what they are told."""
+
+    def __init__(self, store: Store, board: Board, read: Read) -> None:
+        self._store = store
+        self._board = board
+        self._read = read
+        self._mailboxes: set[Mailbox] = set()
+
+    def __len__(self) -> int:
+        return len(self._mailboxes)
+
+    def publish(self, entry: Entry) -> None:
+        """Tell every listener that an entry of the board changed."""
+        for mailbox in self._mailboxes:
+            mailbox.put(entry)
+
+    async def listen(self, job: str | None, last_id: str | None) -> AsyncIterator[Event]:
+        """Recent executions, or those that changed since event `last_id`, then every change.
+
+        Raises `InvalidRequest` for an id that is none; one of another store, or of the
+        future, gets the recent executions.
+        """
+        since = self._parse(last_id)
+        if len(self._mailboxes) >= LISTENER_LIMIT:
+            raise Unavailable(f"{LISTENER_LIMIT} listeners are connected already")
+        mailbox = Mailbox(job)
+        # Joined before anything is read, so that no change falls between.
+        self._mailboxes.add(mailbox)
+        try:
+            if since is None or since > self._board.version:
+                since = 0
+                for version, data in await self._snapshot(job):
+                    since = version
+                    yield Event(self._id(version), data)
+                since = max(since, self._board.version)
+            else:
+                async for version, data in self._missed(job, since):
+                    since = version
+                    yield Event(self._id(version), data)
+            while True:
+                entry = await mailbox.get()
+                if entry is None:
+                    async for version, data in self._missed(job, since):
+                        since = version
+                        yield Event(self._id(version), data)
+                elif entry.version > since:
+                    since = entry.version
+                    yield Event(self._id(since), entry.encoded())
+        finally:
+            self._mailboxes.discard(mailbox)
+
+    def _id(self, version: int) -> str:
+        return f"{self._store.epoch}-{version}"
+
+    def _parse(self, last_id: str | None) -> int | None:
+        if not last_id:
+            return None
+        epoch, _, number = last_id.rpartition("-")
+        if not epoch or not (number.isascii() and number.isdecimal()) or len(number) > 18:
+            raise InvalidRequest(
+                f"Last-Event-ID {last_id[:80]!r} is not an id of this stream",
+                code="invalid-event-id",
+                field="Last-Event-ID",
+            )
+        return int(number) if epoch == self._store.epoch else None
+
+    async def _snapshot(self, job: str | None) -> list[tuple[int, bytes]]:
+        rows: list[Row] = await self._read(
+            self._store.page, job=job, state=None, before=None, limit=SNAPSHOT
+        )
+        newest = {row.id: (row.version, row.summary) for row in rows if row.summary is not None}
+        found = [(version, data) for version, data in newest.values() if data is not None]
+        # Unfinished ones are on the board, however long ago they were submitted.
+        found += [
+            (entry.version, entry.encoded())
+            for entry in self._board
+            if entry.summary.id not in newest and job in (None, entry.summary.job)
+        ]
+        return sorted(found)
+
+    async def _missed(self, job: str | None, since: int) -> AsyncIterator[tuple[int, bytes]]:
+        """What changed after version `since`, in ascending order, up to now."""
+        upto = self._board.version
+        unfinished = sorted(
+            ((entry.version, entry) for entry in self._board
+             if since < entry.version <= upto and job in (None, entry.summary.job)),
+            key=lambda pair: pair[0],
+        )
+        place = 0
+        while True:
+            rows: list[Row] = await self._read(
+                self._store.finished_since, since, upto, PAGE, job
+            )
+            last = rows[-1].version if len(rows) == PAGE else upto
+            found = [(row.version, row.summary) for row in rows if row.summary is not None]
+            while place < len(unfinished) and unfinished[place][0] <= last:
+                version, entry = unfinished[place]
+                if entry.version == version:  # else a newer one is in the mailbox
+                    found.append((version, entry.encoded()))
+                place += 1
+            for version, data in sorted(found):
+                yield version, data
+            since = last
+            if since == upto:
+                return

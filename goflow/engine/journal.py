@@ -1,0 +1,122 @@
+"""The one writer: a thread that commits whatever queued up during the last commit.
+
+There is no timer: a lone change is committed at once, and under load batches grow by
+themselves. What was committed is told to `on_commit` on the event loop, in the order of
+the commits, before anybody who awaits a change goes on.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from goflow.engine.clock import Clock
+from goflow.errors import Stopping, StoreUnavailable
+from goflow.stores.base import Change, Outcome, Store
+
+BATCH_LIMIT = 1000  # changes in one transaction
+PATIENCE = timedelta(milliseconds=250)  # between two tries of a change that must be written
+
+Entry = tuple[Change, "asyncio.Future[Outcome]"]
+
+
+class Journal:
+    """`await commit(change)` returns the outcome once the change is durable."""
+
+    def __init__(
+        self, store: Store, clock: Clock, on_commit: Callable[[Change, Outcome], None]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._closing = asyncio.Event()
+        self._thread: threading.Thread | None = None
+        self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
+
+    def start(self) -> None:
+        """Begin to write; from the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write, name="goflow-journal", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is queued, then end."""
+        self._closing.set()
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    def commit(self, change: Change) -> "asyncio.Future[Outcome]":
+        """Queue a change. The future raises `StoreUnavailable` if it was not written."""
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        if self._thread is None:
+            future.set_exception(Stopping("the server is stopping"))
+        else:
+            self._queue.put((change, future))
+        return future
+
+    async def insist(self, change: Change) -> Outcome:
+        """Commit what has happened already, so cannot be refused: try until it is written."""
+        while True:
+            try:
+                return await self.commit(change)
+            except StoreUnavailable:
+                if self._closing.is_set():
+                    raise
+                await self._clock.sleep_until(self._clock.now() + PATIENCE)
+
+    def _write(self) -> None:
+        """The thread."""
+        stopping = False
+        while not stopping:
+            batch: list[Entry] = []
+            entry = self._queue.get()
+            while True:
+                if entry is None:
+                    stopping = True
+                    break
+                batch.append(entry)
+                if len(batch) == BATCH_LIMIT:
+                    break
+                try:
+                    entry = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                self._commit(batch)
+
+    def _commit(self, batch: list[Entry]) -> None:
+        try:
+            outcomes = self._store.commit([change for change, _ in batch])
+        except StoreUnavailable as error:
+            self._tell(self._refused, batch, error)
+        except Exception as error:
+            # A change that cannot be written is a defect; it must not take others with it.
+            if len(batch) == 1:
+                self._tell(self._refused, batch, error)
+            else:
+                for entry in batch:
+                    self._commit([entry])
+        else:
+            self._tell(self._committed, batch, outcomes)
+
+    def _tell(self, callback: Callable[..., None], *args: object) -> None:
+        self._loop.call_soon_threadsafe(callback, *args)
+
+    def _committed(self, batch: list[Entry], outcomes: list[Outcome]) -> None:
+        self.trouble = None
+        for (change, _), outcome in zip(batch, outcomes, strict=True):
+            self._on_commit(change, outcome)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():
+                future.set_result(outcome)
+
+    def _refused(self, batch: list[Entry], error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            self.trouble = error
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)

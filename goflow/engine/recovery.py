@@ -1,0 +1,31 @@
+"""After a restart: what was under way goes on, and nothing finished runs again.
+
+Replay the unfinished executions' facts, mark what was running as interrupted, and hand
+each to a runner. A tick or a submit that was acknowledged is among them, by definition.
+"""
+
+from goflow.core.execution import Execution
+from goflow.engine.board import Board
+from goflow.engine.clock import Clock
+from goflow.stores.base import Record, Store
+
+
+def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
+    """The unfinished executions, oldest first, with nothing left running; committed.
+
+    To be called before the journal starts: until then this is the one writer.
+    """
+    executions = []
+    records = []
+    for id in store.unfinished():
+        history = store.history(id)
+        assert history is not None
+        execution = Execution.replay(history.plan, history.facts)
+        board.adopt(history.plan, execution.summary(), history.version)
+        executions.append(execution)
+        if facts := execution.interrupt(clock.now()):
+            records.append(Record(id, facts, execution.state, execution.modified_at))
+    if records:
+        for record, version in zip(records, store.commit(records), strict=True):
+            board.committed(record, version)
+    return executions

@@ -1,0 +1,286 @@
+"""Drives one execution from its first commit to its last.
+
+The rule that must not be broken: a fact is committed before anything is done because of
+it. The runner alone changes its `Execution`; others send it a word and wake it.
+"""
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from goflow.core.events import AnyFact, TaskStarted
+from goflow.core.execution import Cancelled, Execution, Failed, Outcome
+from goflow.engine.attempt import attempt
+from goflow.engine.clock import Clock, wait
+from goflow.engine.journal import Journal
+from goflow.engine.slots import Slots
+from goflow.engine.tasklog import TaskLog
+from goflow.errors import Unavailable
+from goflow.job import Job, Task
+from goflow.operators.base import Context
+from goflow.stores.base import AppendLog, Change, Existing, Record
+from goflow.stores.base import Outcome as Written
+
+# How long a cancelled attempt may take to clean up before it is given up: longer than a
+# program is given between SIGTERM and SIGKILL.
+CLEANUP = 15.0  # seconds
+STOPPED = "interrupted: the server was stopped while this attempt was running"
+GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one attempt may leave behind."""
+
+    result: int = 1024 * 1024  # bytes of JSON
+    log: int = 16 * 1024 * 1024  # characters
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What runners are handed."""
+
+    journal: Journal
+    clock: Clock
+    slots: Slots
+    executor: Executor
+    limits: Limits
+
+
+class Runner:
+    """One execution under way. `opening` is the change that makes it so.
+
+    `opened` is done with the opening's outcome once that is committed, and `refused` tells
+    whether it was not.
+    """
+
+    def __init__(
+        self, execution: Execution, job: Job | None, opening: Change | None, tools: Tools
+    ) -> None:
+        self.execution = execution
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[Written] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._job = job
+        self._opening = opening
+        self._tools = tools
+        self._attempts: dict[str, asyncio.Task[Outcome]] = {}
+        self._ended: list[tuple[str, Outcome]] = []
+        self._abandoned: dict[str, asyncio.Future[Any]] = {}
+        self._cancels: list[asyncio.Future[bool]] = []
+        self._stopping = False
+        self._woken = asyncio.Event()
+
+    # -- what others may say -------------------------------------------------------
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Start nothing more, and return when what is running has ended."""
+        self._stopping = True
+        self.wake()
+
+    def interrupt(self) -> None:
+        """End the running attempts."""
+        for name, running in list(self._attempts.items()):
+            self._end(name, running)
+
+    def cancel(self) -> "asyncio.Future[bool]":
+        """Stop the execution; done with True once that is committed, False if it is too late."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self.over.done():
+            answer.set_result(False)
+        else:
+            self._cancels.append(answer)
+            self.wake()
+        return answer
+
+    # -- the life of an execution --------------------------------------------------
+
+    async def run(self) -> bool:
+        """Drive the execution to its end, or until stopped; False if it was not opened."""
+        try:
+            if not await self._open():
+                return False
+            while not self.execution.finished:
+                facts, cancels = self._decide()
+                if facts:
+                    await self._record(facts)
+                    self._launch(facts)
+                for answer in cancels:
+                    _answer(answer, self.execution.cancelling)
+                if not facts:
+                    if self._stopping and not self._attempts:
+                        break
+                    await self._rest()
+        finally:
+            _answer(self.over, None)
+            self._tools.slots.leave(self)
+            for answer in self._cancels:
+                _answer(answer, False)
+        return True
+
+    async def _open(self) -> bool:
+        if self._opening is None:
+            _answer(self.opened, None)
+            return True
+        try:
+            written = await self._tools.journal.commit(self._opening)
+        except Unavailable as error:
+            if not self.opened.done():
+                self.opened.set_exception(error)
+            return False
+        _answer(self.opened, written)
+        return not isinstance(written, Existing)
+
+    def _decide(self) -> "tuple[list[AnyFact], list[asyncio.Future[bool]]]":
+        """What follows from what came in; the facts are applied, and must be committed."""
+        execution, slots = self.execution, self._tools.slots
+        now = self._tools.clock.now()
+        facts: list[AnyFact] = []
+        ended, self._ended = self._ended, []
+        for name, outcome in ended:
+            facts.append(self._settle(name, outcome, now))
+        cancels, self._cancels = self._cancels, []
+        if cancels:
+            facts += execution.cancel(now)
+        granted = 0 if self._stopping else slots.take(self, execution.wants_slots(now))
+        next_facts = execution.advance(now, granted)
+        started = sum(type(fact) is TaskStarted for fact in next_facts)
+        if started < granted:
+            slots.release(granted - started)
+        return facts + next_facts, cancels
+
+    def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
+        execution = self.execution
+        if isinstance(outcome, Cancelled) and not execution.cancelling:
+            outcome = Failed(STOPPED)
+        delay = 0.0
+        if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
+            delay, outcome = self._delay(name, outcome)
+        return execution.settle(name, outcome, now, delay)
+
+    def _delay(self, name: str, failed: Failed) -> tuple[float, Failed]:
+        """Ask the task's retry delay, which is the user's code and may do anything."""
+        task = self._task(name)
+        if task is None:
+            return 0.0, failed
+        number = self.execution.tasks[name].attempt
+        try:
+            seconds = float(task.retry_delay.delay(number))
+            timedelta(seconds=seconds)
+            if seconds < 0:
+                raise ValueError(f"{seconds!r} is negative")
+        except Exception as error:
+            reason = f"retry_delay.delay({number}) gave no delay: {type(error).__name__}: {error}"
+            return 0.0, Failed(f"{failed.error}\n\nnot tried again: {reason}", final=True)
+        return min(seconds, 366 * 86_400.0), failed
+
+    async def _record(self, facts: Sequence[AnyFact]) -> None:
+        execution = self.execution
+        await self._tools.journal.insist(
+            Record(
+                execution.id,
+                list(facts),
+                execution.state,
+                execution.modified_at,
+                msgspec.json.encode(execution.summary()) if execution.finished else None,
+            )
+        )
+
+    def _launch(self, facts: Sequence[AnyFact]) -> None:
+        """Begin the attempts whose start is now committed."""
+        for fact in facts:
+            if type(fact) is TaskStarted:
+                self._begin(fact)
+        if self.execution.cancelling:
+            self.interrupt()
+
+    async def _rest(self) -> None:
+        due = None if self._stopping else self.execution.next_retry()
+        await wait(self._woken, self._tools.clock, due)
+
+    # -- attempts ------------------------------------------------------------------
+
+    def _task(self, name: str) -> Task | None:
+        return None if self._job is None else self._job.find(name)
+
+    def _begin(self, fact: TaskStarted) -> None:
+        task = self._task(fact.task)
+        if task is None:
+            self._note(fact.task, Failed(self._missing(fact.task), final=True))
+            return
+        running = asyncio.get_running_loop().create_task(self._attempt(task, fact.attempt))
+        self._attempts[fact.task] = running
+        running.add_done_callback(functools.partial(self._done, fact.task))
+
+    def _missing(self, name: str) -> str:
+        if self._job is None:
+            return f"job {self.execution.job!r} is not registered with this server any more"
+        return f"job {self.execution.job!r} has no task {name!r} any more"
+
+    async def _attempt(self, task: Task, number: int) -> Outcome:
+        execution, tools = self.execution, self._tools
+        results = execution.results_for(task.name)
+
+        async def append(first: int, lines: int, text: str, forget: Any) -> None:
+            await tools.journal.insist(
+                AppendLog(execution.id, task.name, number, first, lines, text, forget)
+            )
+
+        log = TaskLog(append, asyncio.get_running_loop(), limit=tools.limits.log)
+        context = Context(
+            job=execution.job,
+            task=task.name,
+            execution_id=execution.id,
+            attempt=number,
+            params=execution.params,
+            results={name: msgspec.json.decode(result) for name, result in results.items()},
+            scheduled_at=execution.scheduled_at,
+            submitted_at=execution.submitted_at,
+            log=log,
+        )
+        return await attempt(
+            task.operator,
+            task.call,
+            context,
+            executor=tools.executor,
+            timeout=task.timeout,
+            max_result=tools.limits.result,
+            on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
+        )
+
+    def _done(self, name: str, running: "asyncio.Task[Outcome]") -> None:
+        if self._attempts.get(name) is running:
+            del self._attempts[name]
+            self._note(name, Cancelled() if running.cancelled() else running.result())
+
+    def _end(self, name: str, running: "asyncio.Task[Outcome]") -> None:
+        """Tell an attempt to end, and give it up if it does not."""
+        running.cancel()
+        asyncio.get_running_loop().call_later(CLEANUP, self._give_up, name, running)
+
+    def _give_up(self, name: str, running: "asyncio.Task[Outcome]") -> None:
+        if self._attempts.get(name) is running:
+            del self._attempts[name]
+            self._abandoned[name] = running
+            self._note(name, Cancelled() if self.execution.cancelling else Failed(GIVEN_UP))
+
+    def _note(self, name: str, outcome: Outcome) -> None:
+        # What was abandoned keeps its slot for as long as it really runs.
+        release = self._tools.slots.release
+        if (abandoned := self._abandoned.pop(name, None)) is None:
+            release()
+        else:
+            abandoned.add_done_callback(lambda _: release())
+        self._ended.append((name, outcome))
+        self.wake()
+
+
+def _answer(future: "asyncio.Future[Any]", value: object) -> None:
+    if not future.done():
+        future.set_result(value)

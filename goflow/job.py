@@ -1,0 +1,424 @@
+"""Job and Task: what a user writes, checked when it is written.
+
+Every mistake raises `InvalidJob` at the line that makes it, except what only the whole
+job can show (a cycle, no tasks) or only the engine knows (whether cron has seconds):
+that is checked when the job is registered or run, never while it runs.
+"""
+
+import copy
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+
+from goflow.core.graph import Plan, PlannedTask, find_cycle
+from goflow.core.retry import ConstantDelay, RetryDelay
+from goflow.core.schedule import Schedule
+from goflow.core.states import TriggerRule
+from goflow.errors import InvalidJob, InvalidRequest
+from goflow.operators.base import Call, Operator, inspect_operator
+from goflow.operators.function import FunctionOperator, bind
+
+if TYPE_CHECKING:
+    from goflow.run import FinishedExecution
+
+NAME_LIMIT = 250  # characters
+
+
+def check_name(kind: str, name: object) -> str:
+    """The name, if it can name a job or a task; raises `InvalidJob` if not."""
+    if not isinstance(name, str):
+        raise InvalidJob(f"a {kind}'s name must be a string, not {name!r}")
+    if not 1 <= len(name) <= NAME_LIMIT:
+        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        raise InvalidJob(
+            f"{kind} name {shown!r} has {len(name)} characters; it must have 1 to {NAME_LIMIT}"
+        )
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise InvalidJob(f"{kind} name {name!r} has a control character or half a surrogate pair")
+    if name in (".", ".."):
+        raise InvalidJob(f"{kind} name {name!r} cannot be part of a web address; choose another")
+    return name
+
+
+def _check_seconds(where: str, name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidJob(f"{where}: {name} must be a number of seconds, not {value!r}")
+    if not math.isfinite(value) or value <= 0:
+        raise InvalidJob(f"{where}: {name} must be above 0 seconds and finite, not {value!r}")
+    return float(value)
+
+
+class Task:
+    """One step of a job.
+
+    - `retries`: further attempts after the first, 0 by default.
+    - `retry_delay`: an object with `delay(attempt) -> seconds`; None retries at once.
+    - `trigger_rule`: one of `TriggerRule`, by its wire name or itself.
+    - `after`: names of upstream tasks, which must be in the job already.
+    - `timeout`: seconds one attempt may take, None for no limit. A Python function in a
+      thread cannot be stopped: its attempt fails on time and its thread is abandoned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        operator: Operator,
+        *,
+        retries: int = 0,
+        retry_delay: RetryDelay | None = None,
+        trigger_rule: TriggerRule | str = TriggerRule.ALL_SUCCESSFUL,
+        after: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> None:
+        self.name = check_name("task", name)
+        where = f"task {name!r}"
+        self.operator = operator
+        self.call: Call = inspect_operator(operator, where)
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise InvalidJob(f"{where}: retries must be a whole number from 0, not {retries!r}")
+        self.retries = retries
+        if retry_delay is not None and not callable(getattr(retry_delay, "delay", None)):
+            raise InvalidJob(
+                f"{where}: retry_delay must have a method delay(attempt), as "
+                f"ConstantDelay(seconds) has; not {retry_delay!r}"
+            )
+        self.retry_delay: RetryDelay = ConstantDelay(0) if retry_delay is None else retry_delay
+        try:
+            self.trigger_rule = TriggerRule(trigger_rule)
+        except ValueError:
+            known = ", ".join(TriggerRule)
+            raise InvalidJob(
+                f"{where}: unknown trigger rule {trigger_rule!r}; known are {known}"
+            ) from None
+        if isinstance(after, str):
+            raise InvalidJob(f"{where}: after must be a list of names, not the text {after!r}")
+        self.after: list[str] = []
+        for upstream in after:
+            if not isinstance(upstream, str):
+                raise InvalidJob(f"{where}: after must hold names of tasks, not {upstream!r}")
+            if upstream not in self.after:
+                self.after.append(upstream)
+        self.timeout = _check_seconds(where, "timeout", timeout)
+        self.job: Job | None = None
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {self.operator!r})"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function this task was made of by `@job.task`, as if it were not a task."""
+        if not isinstance(self.operator, FunctionOperator):
+            raise TypeError(f"{self!r} was not made of a function")
+        return self.operator.function(*args, **kwargs)
+
+    @overload
+    def __rshift__(self, downstream: "Task") -> "Task": ...
+    @overload
+    def __rshift__(self, downstream: "Sequence[Task]") -> "Sequence[Task]": ...
+    def __rshift__(self, downstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
+        """`a >> b` and `a >> [b, c]`: b and c run after a."""
+        for task in _tasks(downstream):
+            _connect(self, task)
+        return downstream
+
+    def __lshift__(self, upstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
+        """`b << a` and `c << [a, b]`: the left one runs after the right ones."""
+        for task in _tasks(upstream):
+            _connect(task, self)
+        return upstream
+
+    def __rrshift__(self, upstream: "Sequence[Task]") -> "Task":
+        """`[a, b] >> c`: c runs after a and b."""
+        for task in _tasks(upstream):
+            _connect(task, self)
+        return self
+
+    def __rlshift__(self, downstream: "Sequence[Task]") -> "Task":
+        """`[b, c] << a`: b and c run after a."""
+        for task in _tasks(downstream):
+            _connect(self, task)
+        return self
+
+
+def _tasks(given: object) -> list[Task]:
+    tasks: list[Task] = []
+    for task in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(task, Task):
+            raise InvalidJob(f"only tasks can be connected, not {task!r}")
+        tasks.append(task)
+    return tasks
+
+
+def _connect(upstream: Task, downstream: Task) -> None:
+    job = upstream.job or downstream.job
+    if job is None:
+        raise InvalidJob(f"{upstream!r} and {downstream!r} must be added to a job first")
+    job.set_downstream(upstream, downstream)
+
+
+@dataclass(frozen=True)
+class _TaskAccess:
+    """What `job.task` is: a getter by name and a decorator for functions."""
+
+    job: "Job"
+
+    @overload
+    def __call__(self, name: str, /) -> Task: ...
+    @overload
+    def __call__(self, function: Callable[..., Any], /) -> Task: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        retry_delay: RetryDelay | None = None,
+        trigger_rule: TriggerRule | str = TriggerRule.ALL_SUCCESSFUL,
+        after: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> Callable[[Callable[..., Any]], Task]: ...
+    def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        if callable(given):
+            return self.job._add_function(given, name, options)
+        if given is None:
+            return lambda function: self.job._add_function(function, name, options)
+        return self.job._get(given)
+
+
+class Job:
+    """A named graph of tasks, and when to run it.
+
+    - `schedule`: a cron expression, a descriptor such as `@daily`, or None: only by hand.
+    - `active`: whether the schedule is on at first; a switch made by hand is kept and wins.
+    - `timezone`: the IANA zone the schedule is read in, unless the schedule names its own.
+    - `params`: the parameters a submit may set, with their defaults; a value must be of its
+      default's JSON type, or anything if the default is None. None takes any object unchecked.
+    - `description`, `tags`: for people.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        schedule: str | None = None,
+        active: bool = False,
+        *,
+        timezone: str = "UTC",
+        tasks: Iterable[Task] = (),
+        params: Mapping[str, Any] | None = None,
+        description: str = "",
+        tags: Iterable[str] = (),
+    ) -> None:
+        self.name = check_name("job", name)
+        self.schedule = schedule
+        self.timezone = timezone
+        self.active = active
+        where = f"job {name!r}"
+        if not isinstance(active, bool):
+            raise InvalidJob(f"{where}: active must be True or False, not {active!r}")
+        # Whether seconds are allowed is for the engine to say: here the widest reading.
+        self.schedule_for(with_seconds=True)
+        self.params = _check_params(where, params)
+        if not isinstance(description, str):
+            raise InvalidJob(f"{where}: description must be a text, not {description!r}")
+        self.description = description
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in (tags := list(tags))):
+            raise InvalidJob(f"{where}: tags must be a list of texts, not {tags!r}")
+        self.tags = tuple(tags)
+        self._tasks: dict[str, Task] = {}
+        self._sealed = False
+        for task in tasks:
+            self.add(task)
+
+    def __repr__(self) -> str:
+        return f"Job({self.name!r}, {self.schedule!r})"
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks in the order added."""
+        return list(self._tasks.values())
+
+    @property
+    def task(self) -> _TaskAccess:
+        """`job.task("name")` gets a task; `@job.task` and `@job.task(retries=3)` make one.
+
+        The function's task is named after it. A parameter named like a task of this job
+        makes the dependency and receives its result; one named like a job parameter
+        receives its value; one annotated `Context` or named `context` receives that.
+        """
+        return _TaskAccess(self)
+
+    def add(self, task: Task) -> Task:
+        """Add a task and return it."""
+        where = f"job {self.name!r}"
+        if not isinstance(task, Task):
+            raise InvalidJob(f"{where}: only a Task can be added, not {task!r}")
+        self._check_open(f"task {task.name!r} cannot be added")
+        if task.name in self._tasks:
+            raise InvalidJob(f"{where} already has a task {task.name!r}; names must differ")
+        if task.job is not None:
+            raise InvalidJob(f"{where}: task {task.name!r} belongs to job {task.job.name!r}")
+        for upstream in task.after:
+            if upstream == task.name:
+                raise InvalidJob(f"{where}: task {task.name!r} cannot run after itself")
+            if upstream not in self._tasks:
+                raise InvalidJob(
+                    f"{where}: task {task.name!r} is to run after {upstream!r}, "
+                    f"which is not in the job; add that one first"
+                )
+        task.job = self
+        self._tasks[task.name] = task
+        return task
+
+    def set_downstream(self, upstream: Task, downstream: Task) -> None:
+        """Let `downstream` wait for `upstream`; saying it twice is saying it once."""
+        for task in _tasks([upstream, downstream]):
+            if task.job is not self:
+                raise InvalidJob(f"job {self.name!r} has no such task: {task!r}; add it first")
+        if upstream is downstream:
+            raise InvalidJob(
+                f"job {self.name!r}: task {upstream.name!r} cannot run after itself"
+            )
+        self._check_open(f"task {downstream.name!r} cannot wait for {upstream.name!r}")
+        if upstream.name not in downstream.after:
+            downstream.after.append(upstream.name)
+
+    def run(self, params: Mapping[str, Any] | None = None) -> "FinishedExecution":
+        """Run the job once in this process, with nothing kept, and wait for its end.
+
+        Raises `InvalidJob` for a job that cannot run and `InvalidRequest` for bad params.
+        A failed task does not raise: look at `.state`.
+        """
+        from goflow.run import run_once
+
+        return run_once(self, params)
+
+    # -- what the engine asks ------------------------------------------------------
+
+    def find(self, name: str) -> Task | None:
+        """The task of that name, or None."""
+        return self._tasks.get(name)
+
+    def seal(self) -> None:
+        """Check what only the whole job can show, and take no more changes."""
+        if not self._tasks:
+            raise InvalidJob(f"job {self.name!r} has no tasks")
+        if (cycle := find_cycle({t.name: t.after for t in self.tasks})) is not None:
+            path = " → ".join(repr(name) for name in reversed(cycle))
+            raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a circle: {path}")
+        self._sealed = True
+
+    def schedule_for(self, *, with_seconds: bool) -> Schedule | None:
+        """The schedule as an engine with or without seconds in cron reads it."""
+        try:
+            if self.schedule is None:
+                Schedule("@daily", self.timezone)  # a wrong zone is a mistake all the same
+                return None
+            return Schedule(self.schedule, self.timezone, with_seconds)
+        except InvalidJob as error:
+            raise InvalidJob(f"job {self.name!r}: {error}") from None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The job's shape, for the core; the job must be sealed."""
+        assert self._sealed
+        return Plan(
+            tuple(
+                PlannedTask(task.name, tuple(task.after), task.trigger_rule, task.retries)
+                for task in self._tasks.values()
+            )
+        )
+
+    def fill_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The defaults overlaid with `given`. Raises `InvalidRequest` naming the field."""
+        try:
+            values: dict[str, Any] = _as_json(dict(given or {}))
+        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+            raise InvalidRequest(
+                f"job {self.name!r}: the params cannot be kept as JSON: {error}",
+                code="invalid-params",
+                field="params",
+            ) from None
+        if self.params is None:
+            return values
+        for name, value in values.items():
+            if name not in self.params:
+                known = ", ".join(map(repr, self.params)) or "none"
+                raise InvalidRequest(
+                    f"job {self.name!r} has no parameter {name!r}; it has {known}",
+                    code="unknown-parameter",
+                    field=f"params.{name}",
+                )
+            if not _same_type(self.params[name], value):
+                raise InvalidRequest(
+                    f"job {self.name!r}: parameter {name!r} must be "
+                    f"{_type_name(self.params[name])}, not {value!r}",
+                    code="invalid-parameter",
+                    field=f"params.{name}",
+                )
+        # copied, so that a task that changes a value changes no other execution's
+        return copy.deepcopy(self.params) | values
+
+    def _get(self, name: object) -> Task:
+        if not isinstance(name, str) or name not in self._tasks:
+            raise InvalidJob(f"job {self.name!r} has no task {name!r}")
+        return self._tasks[name]
+
+    def _add_function(
+        self, function: Callable[..., Any], name: str | None, options: dict[str, Any]
+    ) -> Task:
+        name = check_name("task", getattr(function, "__name__", None) if name is None else name)
+        where = f"job {self.name!r}, task {name!r}"
+        operator, upstream = bind(
+            function, tasks=self._tasks.keys(), params=(self.params or {}).keys(), where=where
+        )
+        after = [*options.pop("after", ()), *upstream]
+        return self.add(Task(name, operator, after=after, **options))
+
+    def _check_open(self, what: str) -> None:
+        if self._sealed:
+            raise InvalidJob(f"job {self.name!r} is registered already: {what}")
+
+
+def _as_json(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _check_params(where: str, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if params is None:
+        return None
+    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
+        raise InvalidJob(f"{where}: params must map names to defaults, not {params!r}")
+    try:
+        checked: dict[str, Any] = _as_json(dict(params))
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidJob(f"{where}: params must be JSON: {error}") from None
+    return checked
+
+
+_TYPE_NAMES: list[tuple[type | tuple[type, ...], str]] = [
+    (bool, "true or false"),
+    (int, "a whole number"),
+    (float, "a number"),
+    (str, "a text"),
+    (list, "a list"),
+    (dict, "an object"),
+]
+
+
+def _type_name(default: Any) -> str:
+    return next(name for kind, name in _TYPE_NAMES if isinstance(default, kind))
+
+
+def _same_type(default: Any, value: Any) -> bool:
+    if default is None:
+        return True
+    if type(default) is float:
+        return type(value) in (int, float)
+    return type(value) is type(default)

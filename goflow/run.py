@@ -1,0 +1,122 @@
+"""Run a job once in this process, with no server and nothing kept."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from goflow.core.states import State
+from goflow.core.summary import AttemptDetail
+from goflow.engine.clock import Clock
+from goflow.engine.engine import Engine, Options
+from goflow.job import Job
+from goflow.stores.memory import MemoryStore
+
+
+class FinishedTask(msgspec.Struct, frozen=True):
+    """How a task ended. `error` and `result` are of its last attempt; `logs` is the text of
+    all its attempts in turn."""
+
+    name: str
+    state: State
+    result: Any
+    error: str | None
+    logs: str
+    attempts: list[AttemptDetail]
+
+
+class FinishedExecution(msgspec.Struct, frozen=True):
+    """How an execution ended; `tasks` by name, in the order they were added."""
+
+    id: str
+    job: str
+    state: State
+    params: dict[str, Any]
+    submitted: datetime
+    finished: datetime | None
+    tasks: dict[str, FinishedTask]
+
+
+Watch = Callable[[Engine, str], Awaitable[None]]
+
+
+async def run_job(
+    job: Job,
+    params: Mapping[str, Any] | None = None,
+    *,
+    clock: Clock | None = None,
+    cause: str = "run",
+    watch: Watch | None = None,
+) -> FinishedExecution:
+    """Run a job to its end. `watch(engine, execution id)` runs beside it, for a live view,
+    and is cancelled at the end. Cancelling this ends what runs, programs included."""
+    engine = Engine(
+        MemoryStore(), Options(stop_timeout=0, with_seconds=True), clock=clock, keeps_time=False
+    )
+    engine.register(job)
+    await engine.start()
+    try:
+        id = (await engine.submit(job.name, params, cause=cause)).id
+        watching = None if watch is None else asyncio.ensure_future(watch(engine, id))
+        try:
+            await engine.finished(id)
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})
+        return await _collect(engine, id)
+    finally:
+        await engine.stop()
+
+
+async def _collect(engine: Engine, id: str) -> FinishedExecution:
+    detail = await engine.reader.execution(id)
+    tasks = {}
+    for task in detail.tasks:
+        logs = ""
+        for one in task.attempts:
+            async for chunk in await engine.reader.log(id, task.name, one.attempt, 0):
+                logs += chunk.text
+        tasks[task.name] = FinishedTask(
+            name=task.name,
+            state=task.state,
+            result=msgspec.json.decode(task.result),
+            error=task.error,
+            logs=logs,
+            attempts=task.attempts,
+        )
+    return FinishedExecution(
+        id=id,
+        job=detail.job,
+        state=detail.state,
+        params=detail.params,
+        submitted=detail.submitted,
+        finished=detail.finished,
+        tasks=tasks,
+    )
+
+
+def run_once(job: Job, params: Mapping[str, Any] | None = None) -> FinishedExecution:
+    """`run_job` for those who do not await; also where an event loop runs, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run_job(job, params))
+    finished: list[FinishedExecution] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            finished.append(asyncio.run(run_job(job, params)))
+        except BaseException as error:  # raised again below, in the thread that asked
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="goflow-run")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return finished[0]

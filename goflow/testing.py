@@ -1,0 +1,65 @@
+"""For tests of jobs: run one with a clock that does not wait.
+
+    from goflow.testing import run
+
+    def test_report_is_written() -> None:
+        assert run(my_job()).state == "successful"
+"""
+
+import asyncio
+import heapq
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from goflow.job import Job
+from goflow.run import FinishedExecution, run_job
+
+__all__ = ["FakeClock", "FinishedExecution", "run"]
+
+BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class FakeClock:
+    """A clock that a test moves by `advance`, or, with `jumps`, that moves by itself to
+    whatever instant is slept for, so that no retry delay takes any time."""
+
+    def __init__(self, now: datetime = BEGINNING, *, jumps: bool = False) -> None:
+        if now.tzinfo is None:
+            raise ValueError(f"now must be an aware datetime, not {now!r}")
+        self._now = now.astimezone(UTC)
+        self._jumps = jumps
+        self._count = 0
+        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    async def sleep_until(self, instant: datetime) -> None:
+        if self._jumps:
+            await asyncio.sleep(0)
+            self._now = max(self._now, instant)
+        elif instant > self._now:
+            self._count += 1
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._sleepers, (instant, self._count, woken))
+            await woken
+
+    def set(self, now: datetime) -> None:
+        """Put the clock to an instant, forward or back, and wake whoever slept until then."""
+        self._now = now
+        while self._sleepers and self._sleepers[0][0] <= now:
+            woken = heapq.heappop(self._sleepers)[2]
+            if not woken.done():
+                woken.set_result(None)
+
+    def advance(self, **delta: float) -> None:
+        """Move on by `timedelta(**delta)`."""
+        self.set(self._now + timedelta(**delta))
+
+
+def run(
+    job: Job, params: Mapping[str, Any] | None = None, *, now: datetime = BEGINNING
+) -> FinishedExecution:
+    """`job.run(params)` as of `now`, with no waiting for retries."""
+    return asyncio.run(run_job(job, params, clock=FakeClock(now, jumps=True)))

@@ -1,0 +1,97 @@
+"""Serve an ASGI application with uvicorn until a signal comes, then stop in order.
+
+SIGTERM or SIGINT: open streams end, requests under way are answered, `stop` runs, and the
+process may exit 0. A second signal ends the process at once.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
+
+import uvicorn
+
+from goflow.errors import GoflowError
+from goflow.operators.process import kill_all
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
+
+
+class CannotListen(GoflowError):
+    """The address is taken, not this machine's, or needs rights the process does not have."""
+
+    code = "cannot-listen"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises `CannotListen`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CannotListen(f"cannot listen on {host}, port {port}: {reason}") from None
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are handled around the whole run, and not raised again after it.
+        yield
+
+
+async def serve(
+    app: Callable[..., Awaitable[None]],
+    listening: socket.socket,
+    *,
+    root_path: str,
+    closing: asyncio.Event,
+) -> None:
+    """Serve until `closing` is set."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        root_path=root_path,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = _Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listening]))
+    closed = asyncio.ensure_future(closing.wait())
+    await asyncio.wait({serving, closed}, return_when=asyncio.FIRST_COMPLETED)
+    closed.cancel()
+    server.should_exit = True
+    await serving
+
+
+@contextlib.contextmanager
+def signals(first: Callable[[], None]) -> Iterator[None]:
+    """Call `first` on the event loop at the first signal; end the process at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            loop.call_soon_threadsafe(first)
+        else:
+            kill_all()
+            os._exit(128 + number)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
