@@ -2,6 +2,8 @@
 
     goflow run examples/custom_operator.py count-words
     goflow run examples/custom_operator.py count-words --param text="to be or not to be"
+
+Without --param it counts the words of the job's default.
 """
 
 import asyncio

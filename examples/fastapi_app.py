@@ -1,6 +1,8 @@
 """goflow inside a FastAPI application: its dashboard under /goflow, its engine at hand.
 
     uvicorn --app-dir examples fastapi_app:app
+
+Then POST /orders/7 ships an order, and /goflow/ shows what became of it.
 """
 
 from typing import Any

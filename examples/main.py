@@ -3,6 +3,8 @@
     goflow serve examples/main.py                     the dashboard, on http://localhost:8181
     goflow run examples/main.py greet-people          one job, once, in the terminal
     goflow run examples/main.py greet-people --param greeting=Servus
+
+Jobs are defined once, when this file is read; a mistake in one stops the program there.
 """
 
 from dataclasses import dataclass
