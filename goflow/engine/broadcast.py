@@ -6,7 +6,7 @@ comes back with the id of the last event it saw does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
 from goflow.engine.board import Board, Entry
@@ -34,6 +34,7 @@ class Mailbox:
     def __init__(self, job: str | None) -> None:
         self.job = job
         self.overflowed = False
+        self.closed = False
         self._pending: dict[str, Entry] = {}
         self._arrived = asyncio.Event()
 
@@ -49,15 +50,46 @@ class Mailbox:
                 self.overflowed = True
         self._arrived.set()
 
+    def close(self) -> None:
+        """Let the one who waits go."""
+        self.closed = True
+        self._arrived.set()
+
     async def get(self) -> Entry | None:
-        """The entry that changed longest ago; None if the mailbox has overflowed."""
-        while not self._pending and not self.overflowed:
+        """The entry that changed longest ago; None if the mailbox has overflowed or is closed."""
+        while not self._pending and not self.overflowed and not self.closed:
             self._arrived.clear()
             await self._arrived.wait()
-        if self.overflowed:
+        if self.overflowed or self.closed:
             self.overflowed = False
             return None
         return self._pending.pop(next(iter(self._pending)))
+
+
+class Listener:
+    """The events of one who listens; iterate once. `close` ends it, from wherever."""
+
+    def __init__(
+        self, events: AsyncGenerator[Event, None], mailbox: Mailbox, mailboxes: set[Mailbox]
+    ) -> None:
+        self._events = events
+        self._mailbox = mailbox
+        self._mailboxes = mailboxes
+        # Joined before anything is read, so that no change falls between.
+        mailboxes.add(mailbox)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events
+
+    def close(self) -> None:
+        """Be told nothing more; the iteration ends. Safe to call twice."""
+        self._mailboxes.discard(self._mailbox)
+        self._mailbox.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
+        await self._events.aclose()
 
 
 class Broadcast:
@@ -77,40 +109,41 @@ class Broadcast:
         for mailbox in self._mailboxes:
             mailbox.put(entry)
 
-    async def listen(self, job: str | None, last_id: str | None) -> AsyncIterator[Event]:
+    def listen(self, job: str | None, last_id: str | None) -> Listener:
         """Recent executions, or those that changed since event `last_id`, then every change.
 
-        Raises `InvalidRequest` for an id that is none; one of another store, or of the
-        future, gets the recent executions.
+        Raises `InvalidRequest` for an id that is none, and `Unavailable` if too many listen;
+        an id of another store, or of the future, gets the recent executions.
         """
         since = self._parse(last_id)
         if len(self._mailboxes) >= LISTENER_LIMIT:
             raise Unavailable(f"{LISTENER_LIMIT} listeners are connected already")
         mailbox = Mailbox(job)
-        # Joined before anything is read, so that no change falls between.
-        self._mailboxes.add(mailbox)
-        try:
-            if since is None or since > self._board.version:
-                since = 0
-                for version, data in await self._snapshot(job):
-                    since = version
-                    yield Event(self._id(version), data)
-                since = max(since, self._board.version)
-            else:
+        return Listener(self._follow(mailbox, since), mailbox, self._mailboxes)
+
+    async def _follow(self, mailbox: Mailbox, since: int | None) -> AsyncGenerator[Event, None]:
+        job = mailbox.job
+        if since is None or since > self._board.version:
+            # What changes while the snapshot is read and sent is in the mailbox, though not
+            # surely in the snapshot: nobody may resume after it.
+            since = self._board.version
+            for version, data in await self._snapshot(job):
+                yield Event(self._id(min(version, since)), data)
+        else:
+            async for version, data in self._missed(job, since):
+                since = version
+                yield Event(self._id(version), data)
+        while True:
+            entry = await mailbox.get()
+            if mailbox.closed:
+                return
+            if entry is None:
                 async for version, data in self._missed(job, since):
                     since = version
                     yield Event(self._id(version), data)
-            while True:
-                entry = await mailbox.get()
-                if entry is None:
-                    async for version, data in self._missed(job, since):
-                        since = version
-                        yield Event(self._id(version), data)
-                elif entry.version > since:
-                    since = entry.version
-                    yield Event(self._id(since), entry.encoded())
-        finally:
-            self._mailboxes.discard(mailbox)
+            elif entry.version > since:
+                since = entry.version
+                yield Event(self._id(since), entry.encoded())
 
     def _id(self, version: int) -> str:
         return f"{self._store.epoch}-{version}"
@@ -145,15 +178,16 @@ class Broadcast:
         """What changed after version `since`, in ascending order, up to now."""
         upto = self._board.version
         unfinished = sorted(
-            ((entry.version, entry) for entry in self._board
-             if since < entry.version <= upto and job in (None, entry.summary.job)),
+            (
+                (entry.version, entry)
+                for entry in self._board
+                if since < entry.version <= upto and job in (None, entry.summary.job)
+            ),
             key=lambda pair: pair[0],
         )
         place = 0
         while True:
-            rows: list[Row] = await self._read(
-                self._store.finished_since, since, upto, PAGE, job
-            )
+            rows: list[Row] = await self._read(self._store.finished_since, since, upto, PAGE, job)
             last = rows[-1].version if len(rows) == PAGE else upto
             found = [(row.version, row.summary) for row in rows if row.summary is not None]
             while place < len(unfinished) and unfinished[place][0] <= last:

@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: the public contract's routes, over the engine."""

@@ -1,0 +1,186 @@
+"""The API: each answer is read from the engine, which speaks of committed facts only."""
+
+from collections.abc import AsyncIterator
+from importlib.metadata import version as installed_version
+
+from msgspec import Raw
+from starlette.responses import Response, StreamingResponse
+
+from goflow.core.summary import Detail
+from goflow.engine.engine import Engine
+from goflow.errors import InvalidRequest
+from goflow.job import Job, Task
+from goflow.stores.base import LogChunk, Row
+from goflow.web.answer import failure
+from goflow.web.endpoint import Call
+from goflow.web.question import read_header
+from goflow.web.wire import (
+    Done,
+    EncodedExecutions,
+    Health,
+    Jobs,
+    JobView,
+    Mark,
+    Overview,
+    OverviewJob,
+    Submitted,
+    TaskView,
+    Toggled,
+    Unhealthy,
+    given,
+)
+
+KEY_LIMIT = 255  # characters of an Idempotency-Key
+
+
+class Api:
+    """The handlers; what they take and answer is written in the table in routes.py."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._version = goflow_version()
+        self._tzdata = installed_version("tzdata")
+
+    async def health(self, call: Call) -> Health | Response:
+        engine = self._engine
+        if engine.defect is not None:
+            return failure(503, "defect", engine.defect, shape=Unhealthy)
+        if (trouble := engine.journal.trouble) is not None:
+            return failure(503, trouble.code, str(trouble), shape=Unhealthy)
+        return Health(
+            health="OK",
+            version=self._version,
+            tzdata=self._tzdata,
+            jobs=len(engine.jobs),
+            unfinished=len(engine.board),
+            streams=len(engine.broadcast),
+        )
+
+    # -- jobs ----------------------------------------------------------------------
+
+    async def jobs(self, call: Call) -> Jobs:
+        return Jobs(list(self._engine.jobs))
+
+    async def job(self, call: Call) -> JobView:
+        job = self._engine.job(call.path["name"])
+        return JobView(
+            job=job.name,
+            tasks=[task.name for task in job.tasks],
+            dag=job.plan.downstream,
+            schedule=job.schedule,
+            active=self._engine.active(job.name),
+            timezone=job.timezone,
+            description=job.description,
+            tags=list(job.tags),
+            params=job.params,
+            next=self._engine.due(job.name),
+            task_details=[_view(task) for task in job.tasks],
+        )
+
+    async def overview(self, call: Call) -> Overview:
+        jobs = self._engine.jobs
+        recent = await self._engine.reader.recent(list(jobs), call.query.last)
+        return Overview(
+            [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]
+        )
+
+    def _overview_of(self, job: Job, rows: list[Row]) -> OverviewJob:
+        return OverviewJob(
+            job=job.name,
+            schedule=job.schedule,
+            timezone=job.timezone,
+            active=self._engine.active(job.name),
+            description=job.description,
+            tags=list(job.tags),
+            next=self._engine.due(job.name),
+            executions=[self._mark(row) for row in rows],
+        )
+
+    def _mark(self, row: Row) -> Mark:
+        """The board is ahead of what was read from the store, if it knows the execution."""
+        if (entry := self._engine.board.get(row.id)) is None:
+            return Mark(row.id, row.state, row.submitted, row.modified)
+        now = entry.summary
+        return Mark(row.id, now.state, row.submitted, now.modifiedTimestamp)
+
+    async def submit(self, call: Call) -> Submitted:
+        name = call.path["name"]
+        key = _checked_key(read_header(call.request, "Idempotency-Key"))
+        accepted = await self._engine.submit(name, call.body.params, key=key)
+        return Submitted(name, True, accepted.submitted, accepted.id)
+
+    async def toggle(self, call: Call) -> Toggled:
+        name = call.path["name"]
+        active = await self._engine.toggle(name, given(call.body.active))
+        return Toggled(name, True, active)
+
+    # -- executions ----------------------------------------------------------------
+
+    async def executions(self, call: Call) -> EncodedExecutions:
+        query = call.query
+        page = await self._engine.reader.page(
+            given(query.jobname), given(query.state), query.limit, given(query.cursor)
+        )
+        return EncodedExecutions([Raw(one) for one in page.executions], page.next)
+
+    async def execution(self, call: Call) -> Detail:
+        return await self._engine.reader.execution(call.path["id"])
+
+    async def log(self, call: Call) -> Response:
+        after = call.query.after
+        chunks = await self._engine.reader.log(
+            call.path["id"], call.path["task"], given(call.query.attempt), after
+        )
+        return StreamingResponse(
+            _lines(chunks, after),
+            headers={"cache-control": "no-store"},
+            media_type="text/plain; charset=utf-8",
+        )
+
+    async def cancel(self, call: Call) -> Done:
+        id = call.path["id"]
+        return Done(id, await self._engine.cancel(id))
+
+    async def retry(self, call: Call) -> Done:
+        id = call.path["id"]
+        await self._engine.retry(id)
+        return Done(id, True)
+
+
+def goflow_version() -> str:
+    """The version of this goflow."""
+    import goflow  # by now all of it is there, which was not so at the top
+
+    return goflow.__version__
+
+
+def _view(task: Task) -> TaskView:
+    return TaskView(
+        name=task.name,
+        operator=type(task.operator).__name__,
+        trigger_rule=task.trigger_rule,
+        retries=task.retries,
+        timeout=task.timeout,
+        after=task.after,
+    )
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not (
+        1 <= len(key) <= KEY_LIMIT and all("!" <= letter <= "~" for letter in key)
+    ):
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {KEY_LIMIT} visible ASCII characters, not {key[:80]!r}",
+            code="invalid-idempotency-key",
+            field="Idempotency-Key",
+        )
+    return key
+
+
+async def _lines(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
+    """The text from line `after` on; where lines are missing, one line says how many."""
+    async for chunk in chunks:
+        if chunk.first > after:
+            yield f"[… {chunk.first - after:,} lines left out …]\n".encode()
+        yield chunk.text.encode("utf-8", "replace")
+        after = chunk.first + chunk.lines

@@ -1,0 +1,168 @@
+"""Questions: the query, the headers and the JSON body of a request, as typed values.
+
+The rule: whatever is wrong is an `InvalidRequest` that names the field, before anything
+is done.
+"""
+
+import json
+import re
+from collections.abc import Hashable, Iterable
+from functools import cache
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import inspect
+from starlette.requests import Request
+
+from goflow.errors import InvalidRequest
+from goflow.web.answer import TooLarge
+
+T = TypeVar("T")
+
+FIELDS_LIMIT = 100  # query parameters
+# A client that sends all before it reads would not see the refusal of a body too large,
+# so this many bytes of one are read and thrown away.
+PATIENCE = 64 * 1024 * 1024
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(.*?)`", re.DOTALL)
+
+
+def read_query(query: bytes, shape: type[T]) -> T:
+    """The query string as a `shape`; names it does not know are left aside.
+
+    A name with an empty text is as good as absent, as in Go's goflow.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=FIELDS_LIMIT,
+        )
+    except ValueError as error:
+        raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
+    known, whole = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
+    values: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in pairs:
+        if name not in known:
+            continue
+        if name in seen:
+            raise InvalidRequest(
+                f"{name} is given twice; once is enough", code="repeated-parameter", field=name
+            )
+        seen.add(name)
+        if name in whole and not _WHOLE.fullmatch(value):
+            raise InvalidRequest(
+                f"{name} must be a whole number, not {value[:80]!r}",
+                code=f"invalid-{name}",
+                field=name,
+            )
+        if value:
+            values[name] = value
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError as error:
+        name = _field_of(error) or "query"
+        shown = values.get(name, "")[:80]
+        raise InvalidRequest(
+            f"{name} cannot be {shown!r}: {_reason_of(error)}", code=f"invalid-{name}", field=name
+        ) from None
+
+
+@cache
+def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str]]:
+    """The names a query may have, and those of whole numbers: msgspec takes 1e2 for one."""
+    described = inspect.type_info(shape)
+    assert isinstance(described, inspect.StructType)
+    return (
+        frozenset(field.name for field in described.fields),
+        frozenset(field.name for field in described.fields if _is_whole(field.type)),
+    )
+
+
+def _is_whole(described: inspect.Type) -> bool:
+    match described:
+        case inspect.Metadata(type=inner):
+            return _is_whole(inner)
+        case inspect.UnionType(types=types):
+            return any(map(_is_whole, types))
+    return isinstance(described, inspect.IntType)
+
+
+def read_header(request: Request, name: str) -> str | None:
+    """The one value of a header, None if it is absent."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise InvalidRequest(
+            f"the header {name} is given twice; once is enough",
+            code="repeated-header",
+            field=name,
+        )
+    return values[0] if values else None
+
+
+async def read_body(request: Request, shape: type[T], limit: int) -> T:
+    """The JSON object in the body as a `shape`; no body is an empty object."""
+    content = await _content(request, limit)
+    if not content.strip(b" \t\r\n"):
+        return msgspec.convert({}, shape)
+    try:
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_refuse_repeated,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deep", code="invalid-json") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid-json") from None
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        field = _field_of(error)
+        where = f"{field}: " if field else "the body: "
+        raise InvalidRequest(
+            f"{where}{_reason_of(error)}", code="invalid-body", field=field
+        ) from None
+
+
+async def _content(request: Request, limit: int) -> bytes:
+    content = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            content += chunk
+        elif size > limit + PATIENCE:
+            break
+    if size > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes, which is the limit")
+    return bytes(content)
+
+
+def _refuse_repeated(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidRequest(
+                f"the body has the key {key[:80]!r} twice", code="invalid-json", field=key
+            )
+        found[key] = value
+    return found
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise InvalidRequest(f"the body has {word}, which is not JSON", code="invalid-json")
+
+
+def _field_of(error: msgspec.ValidationError) -> str | None:
+    found = _UNKNOWN.search(str(error)) or _PLACE.search(str(error))
+    return found[1] if found else None
+
+
+def _reason_of(error: msgspec.ValidationError) -> str:
+    return _PLACE.sub("", str(error))

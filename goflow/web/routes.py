@@ -1,0 +1,242 @@
+"""The routes: one table, from which both the router and the OpenAPI document are made."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from goflow.core.summary import Detail
+from goflow.engine.engine import Engine
+from goflow.web.answer import failure
+from goflow.web.api import Api, goflow_version
+from goflow.web.dashboard import Dashboard
+from goflow.web.endpoint import Endpoint, Resource
+from goflow.web.guard import Guard
+from goflow.web.openapi import OpenApi
+from goflow.web.path import route_path
+from goflow.web.stream import Stream
+from goflow.web.wire import (
+    Done,
+    ExecutionRefused,
+    Executions,
+    ExecutionsQuery,
+    Failure,
+    Health,
+    JobMissing,
+    Jobs,
+    JobView,
+    LogQuery,
+    Overview,
+    OverviewQuery,
+    StreamQuery,
+    SubmitBody,
+    SubmitRefused,
+    Submitted,
+    ToggleBody,
+    Toggled,
+    ToggleRefused,
+    Unhealthy,
+)
+
+TEXT = "text/plain"
+EVENTS = "text/event-stream"
+PAGE = "text/html"
+
+
+def build(
+    engine: Engine,
+    *,
+    ui: Path | None,
+    allowed_hosts: Sequence[str],
+    body_limit: int = 1024 * 1024,
+    shutdown: asyncio.Event | None = None,
+) -> ASGIApp:
+    """The ASGI application over a started engine, for scopes of type http.
+
+    - `ui`: the folder with the built dashboard, None for the API alone.
+    - `allowed_hosts`: see `Guard`.
+    - `body_limit`: bytes of a request's body.
+    - `shutdown`: when it is set, open streams end.
+    """
+    api = api_routes(Api(engine), Stream(engine, shutdown or asyncio.Event()))
+    document = OpenApi(api, goflow_version())
+    table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
+    return Guard(ServerErrorMiddleware(_Routes(table, body_limit), _defect), allowed_hosts)
+
+
+def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
+    """The table of the API."""
+    submit_refused = dict.fromkeys((400, 404, 409, 413, 503), SubmitRefused)
+    toggle_refused = dict.fromkeys((400, 404, 413, 503), ToggleRefused)
+    execution_refused = dict.fromkeys((400, 404, 409, 503), ExecutionRefused)
+    return [
+        Endpoint(
+            method="GET",
+            path="/api/health",
+            summary="Whether the server does its work",
+            handler=api.health,
+            answer=Health,
+            refusals={503: Unhealthy},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobs",
+            summary="The names of all jobs, in the order registered",
+            handler=api.jobs,
+            answer=Jobs,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobs/{name}",
+            summary="A job: its tasks, who waits for whom, and its schedule",
+            handler=api.job,
+            answer=JobView,
+            refusals={404: JobMissing},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/overview",
+            summary="Every job with its newest executions",
+            handler=api.overview,
+            query=OverviewQuery,
+            answer=Overview,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions",
+            summary="Executions, newest first",
+            handler=api.executions,
+            query=ExecutionsQuery,
+            answer=Executions,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions/{id}",
+            summary="An execution with every attempt of every task",
+            handler=api.execution,
+            answer=Detail,
+            refusals={404: Failure},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions/{id}/tasks/{task}/logs",
+            summary="The log of one attempt, by default of the last one",
+            handler=api.log,
+            query=LogQuery,
+            answer=TEXT,
+            refusals={404: Failure},
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/executions/{id}/cancel",
+            summary="Stop an execution",
+            handler=api.cancel,
+            answer=Done,
+            refusals=execution_refused,
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/executions/{id}/retry",
+            summary="Run again what did not succeed, under the same id",
+            handler=api.retry,
+            answer=Done,
+            refusals=execution_refused,
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/jobs/{name}/submit",
+            summary="Run a job; the answer comes when the execution is durable",
+            handler=api.submit,
+            body=SubmitBody,
+            answer=Submitted,
+            refusals=submit_refused,
+            headers={"Idempotency-Key": "makes it safe to repeat; 1 to 255 visible ASCII"},
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/jobs/{name}/toggle",
+            summary="Switch a job's schedule on or off, or over",
+            handler=api.toggle,
+            body=ToggleBody,
+            answer=Toggled,
+            refusals=toggle_refused,
+        ),
+        Endpoint(
+            method="GET",
+            path="/stream",
+            summary="Recent executions, then every change, as server-sent events",
+            handler=stream.listen,
+            query=StreamQuery,
+            answer=EVENTS,
+            headers={"Last-Event-ID": "resumes after the event of this id"},
+        ),
+    ]
+
+
+def dashboard_routes(dashboard: Dashboard) -> list[Endpoint]:
+    """The pages; they are for people and not in the OpenAPI document."""
+
+    def page(path: str, summary: str) -> Endpoint:
+        return Endpoint(
+            method="GET", path=path, summary=summary, handler=dashboard.view, answer=PAGE
+        )
+
+    return [
+        Endpoint(
+            method="GET",
+            path=path,
+            summary="To the dashboard",
+            handler=dashboard.to_ui,
+            answer=PAGE,
+        )
+        for path in ("/", "/ui")
+    ] + [page("/ui/{view:path}", "The dashboard")]
+
+
+class _Routes:
+    """Finds the resource of a path, which is matched as it was sent."""
+
+    def __init__(self, table: Sequence[Endpoint], body_limit: int) -> None:
+        by_path = defaultdict(list)
+        for endpoint in table:
+            by_path[endpoint.path].append(endpoint)
+        self._router = Router(
+            [Route(path, Resource(found, body_limit)) for path, found in by_path.items()],
+            redirect_slashes=False,
+            default=_unknown,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
+        root, path = scope.get("root_path", ""), route_path(scope)
+        if not path:
+            last = quote(root.rpartition("/")[2])
+            await RedirectResponse(f"./{last}/")(scope, receive, send)
+            return
+        inner = {**scope, "path": path, "root_path": "", "path_params": {}, "mounted_at": root}
+        await self._router(inner, receive, send)
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    await failure(404, "not-found", "there is nothing at this path")(scope, receive, send)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return failure(500, "internal-error", "the server failed; its log says how")

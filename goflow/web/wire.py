@@ -1,0 +1,233 @@
+"""The types on the wire: what requests carry and what answers hold.
+
+The OpenAPI document is made from these same types. The rule: keys may be added, never
+renamed or removed; they follow the API of Go's goflow to the letter.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Self, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from goflow.core.states import State, TriggerRule
+from goflow.core.summary import Summary
+from goflow.engine.reader import PAGE_LIMIT
+
+T = TypeVar("T")
+
+
+def given(value: T | UnsetType) -> T | None:
+    """What a request says, None where it is silent."""
+    return None if value is UNSET else value
+
+
+# -- questions: query parameters ---------------------------------------------------
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class ExecutionsQuery(Struct):
+    jobname: Annotated[str, Meta(description="only of this job")] | UnsetType = UNSET
+    state: Annotated[State, Meta(description="only in this state")] | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="executions on the page")] = 100
+    cursor: (
+        Annotated[str, Meta(pattern="^[0-9]{1,18}$", description="`next` of the page before")]
+        | UnsetType
+    ) = UNSET
+
+
+class OverviewQuery(Struct):
+    last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
+
+
+class LogQuery(Struct):
+    attempt: Annotated[int, Meta(ge=1, le=2**53)] | UnsetType = UNSET
+    after: Annotated[
+        Count, Meta(description="leave out lines before this number, counted from 0")
+    ] = 0
+
+
+class StreamQuery(Struct):
+    jobname: Annotated[str, Meta(description="only executions of this job")] | UnsetType = UNSET
+    last_event_id: (
+        Annotated[str, Meta(description="as the header Last-Event-ID, which wins")] | UnsetType
+    ) = UNSET
+
+
+class NoQuery(Struct):
+    pass
+
+
+# -- questions: JSON bodies --------------------------------------------------------
+
+
+class SubmitBody(Struct, forbid_unknown_fields=True):
+    params: dict[str, Any] | None = None
+
+
+class ToggleBody(Struct, forbid_unknown_fields=True):
+    active: bool | UnsetType = UNSET
+
+
+# -- answers -----------------------------------------------------------------------
+
+
+class Health(Struct, kw_only=True):
+    """`health` is "OK" or says in a word what is wrong; then `error` says it in full."""
+
+    health: str
+    version: str
+    tzdata: str
+    jobs: int
+    unfinished: int
+    streams: int
+
+
+class Jobs(Struct):
+    jobs: list[str]
+
+
+class TaskView(Struct, kw_only=True):
+    name: str
+    operator: str
+    trigger_rule: TriggerRule
+    retries: int
+    timeout: float | None
+    after: list[str]
+
+
+class JobView(Struct, kw_only=True):
+    """`next` is when it fires next; `params` are the defaults, null for any."""
+
+    job: str
+    tasks: list[str]
+    dag: dict[str, list[str]]
+    schedule: str | None
+    active: bool
+    timezone: str
+    description: str
+    tags: list[str]
+    params: dict[str, Any] | None
+    next: datetime | None
+    task_details: list[TaskView]
+
+
+class Executions(Struct):
+    """`next` is the cursor of the following page, null on the last one."""
+
+    executions: list[Summary]
+    next: str | None
+
+
+class EncodedExecutions(Struct):
+    """`Executions` as the store keeps them: encoded already."""
+
+    executions: list[msgspec.Raw]
+    next: str | None
+
+
+class Mark(Struct):
+    """An execution as the overview's row of marks needs it."""
+
+    id: str
+    state: State
+    submitted: datetime
+    modifiedTimestamp: datetime
+
+
+class OverviewJob(Struct, kw_only=True):
+    """`executions` are the newest ones, the newest first."""
+
+    job: str
+    schedule: str | None
+    timezone: str
+    active: bool
+    description: str
+    tags: list[str]
+    next: datetime | None
+    executions: list[Mark]
+
+
+class Overview(Struct):
+    jobs: list[OverviewJob]
+
+
+class Submitted(Struct):
+    job: str
+    success: bool
+    submitted: datetime
+    id: str
+
+
+class Toggled(Struct):
+    job: str
+    success: bool
+    active: bool
+
+
+class Done(Struct):
+    """`success` is false when there was nothing left to do."""
+
+    id: str
+    success: bool
+
+
+# -- failures ----------------------------------------------------------------------
+
+
+class Error(Struct):
+    """`code` is a stable word for programs; `field` is the part at fault, or null."""
+
+    code: str
+    message: str
+    field: str | None
+
+
+class Failure(Struct, kw_only=True):
+    error: Error
+
+    @classmethod
+    def about(cls, subject: str, error: Error) -> "Failure":
+        """The failure of a request about `subject`: the job or execution in its path."""
+        return cls(error=error)
+
+
+class JobMissing(Failure, kw_only=True):
+    """The keys of a job, empty, as Go's goflow answers."""
+
+    job: str = ""
+    tasks: list[str] = []
+    dag: dict[str, list[str]] = {}
+    schedule: str = ""
+    active: bool = False
+
+
+class JobRefused(Failure, kw_only=True):
+    job: str
+    success: bool = False
+
+    @classmethod
+    def about(cls, subject: str, error: Error) -> Self:
+        return cls(job=subject, error=error)
+
+
+class SubmitRefused(JobRefused, kw_only=True):
+    submitted: str = ""
+
+
+class ToggleRefused(JobRefused, kw_only=True):
+    active: bool = False
+
+
+class ExecutionRefused(Failure, kw_only=True):
+    id: str
+    success: bool = False
+
+    @classmethod
+    def about(cls, subject: str, error: Error) -> Self:
+        return cls(id=subject, error=error)
+
+
+class Unhealthy(Failure, kw_only=True):
+    health: str = "failing"
