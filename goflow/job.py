@@ -228,7 +228,8 @@ class Job:
         if not isinstance(description, str):
             raise InvalidJob(f"{where}: description must be a text, not {description!r}")
         self.description = description
-        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in (tags := list(tags))):
+        tags = tags if isinstance(tags, str) else list(tags)
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidJob(f"{where}: tags must be a list of texts, not {tags!r}")
         self.tags = tuple(tags)
         self._tasks: dict[str, Task] = {}
