@@ -67,10 +67,13 @@ class Mailbox:
 
 
 class Listener:
-    """The events of one who listens; iterate once. `close` ends it, from wherever."""
+    """An iterator of what one who listens is told. `close` ends it, from wherever."""
 
     def __init__(
-        self, events: AsyncGenerator[Event, None], mailbox: Mailbox, mailboxes: set[Mailbox]
+        self,
+        events: AsyncGenerator[Event, None],
+        mailbox: Mailbox,
+        mailboxes: set[Mailbox],
     ) -> None:
         self._events = events
         self._mailbox = mailbox
@@ -78,8 +81,15 @@ class Listener:
         # Joined before anything is read, so that no change falls between.
         mailboxes.add(mailbox)
 
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self._events
+    def __aiter__(self) -> "Listener":
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await anext(self._events)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Be told nothing more; the iteration ends. Safe to call twice."""

@@ -52,16 +52,22 @@ def describe(table: Sequence[Endpoint], version: str) -> Document:
     """The document of all endpoints."""
     shapes: set[type[msgspec.Struct]] = {Failure}
     for endpoint in table:
-        shapes.update(endpoint.refusals.values())
+        shapes |= {endpoint.query, *endpoint.refusals.values()}
         if isinstance(endpoint.answer, type):
             shapes.add(endpoint.answer)
         if endpoint.body is not None:
             shapes.add(endpoint.body)
     ordered = sorted(shapes, key=lambda shape: shape.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
+    # A query is no object on the wire: its fields are described one by one.
+    queries = {
+        query: schemas.pop(query.__name__)["properties"]
+        for query in {endpoint.query for endpoint in table}
+    }
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in table:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+        operation = _operation(endpoint, queries[endpoint.query])
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return Document(
         openapi="3.1.0",
         info={
@@ -76,7 +82,7 @@ def describe(table: Sequence[Endpoint], version: str) -> Document:
     )
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
     if isinstance(endpoint.answer, str):
         content = {endpoint.answer: {"schema": {"type": "string"}}}
     else:
@@ -84,7 +90,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
-        "parameters": _parameters(endpoint),
+        "parameters": _parameters(endpoint, query),
         "responses": {
             "200": {"description": "Done", "content": content},
             **{
@@ -112,13 +118,12 @@ def _json(shape: type) -> dict[str, Any]:
     return {JSON: {"schema": {"$ref": REFS.format(name=shape.__name__)}}}
 
 
-def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+def _parameters(endpoint: Endpoint, query: dict[str, Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in endpoint.path_names
     ]
-    (_,), schemas = msgspec.json.schema_components([endpoint.query])
-    for name, schema in schemas[endpoint.query.__name__]["properties"].items():
+    for name, schema in query.items():
         found.append({"name": name, "in": "query", "required": False, "schema": schema})
     for name, purpose in endpoint.headers.items():
         found.append(

@@ -16,6 +16,8 @@ from goflow.engine.reader import PAGE_LIMIT
 
 T = TypeVar("T")
 
+Time = Annotated[datetime, Meta(tz=True)]
+
 
 def given(value: T | UnsetType) -> T | None:
     """What a request says, None where it is silent."""
@@ -109,7 +111,7 @@ class JobView(Struct, kw_only=True):
     description: str
     tags: list[str]
     params: dict[str, Any] | None
-    next: datetime | None
+    next: Time | None
     task_details: list[TaskView]
 
 
@@ -132,8 +134,8 @@ class Mark(Struct):
 
     id: str
     state: State
-    submitted: datetime
-    modifiedTimestamp: datetime
+    submitted: Time
+    modifiedTimestamp: Time
 
 
 class OverviewJob(Struct, kw_only=True):
@@ -145,7 +147,7 @@ class OverviewJob(Struct, kw_only=True):
     active: bool
     description: str
     tags: list[str]
-    next: datetime | None
+    next: Time | None
     executions: list[Mark]
 
 
@@ -156,7 +158,7 @@ class Overview(Struct):
 class Submitted(Struct):
     job: str
     success: bool
-    submitted: datetime
+    submitted: Time
     id: str
 
 
