@@ -1,0 +1,249 @@
+"""One attempt of one task: runs the operator and tells how that ended.
+
+The rule that must not be broken: whatever an operator returns, raises or does not do, what
+comes out is an `Outcome`. No exception of an operator, be it a SystemExit, gets past here.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import math
+import os
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
+from goflow.engine.capture import current_log
+from goflow.engine.tasklog import TaskLog
+from goflow.errors import TaskFailed
+from goflow.operators.base import Call, Context
+
+ERROR_LIMIT = 16 * 1024  # characters
+NESTING_LIMIT = 200  # a result that is deeper might not be readable again
+ABANDONED = "the thread of this attempt cannot be stopped; it was abandoned and may still run"
+
+_HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
+_encode = msgspec.json.Encoder().encode
+
+OnAbandoned = Callable[["asyncio.Future[None]"], object]
+
+
+async def attempt(
+    operator: Any,
+    call: Call,
+    context: Context,
+    *,
+    executor: Executor,
+    timeout: float | None,
+    max_result: int,
+    on_abandoned: OnAbandoned | None = None,
+) -> Outcome:
+    """Run `operator` once; to be awaited in a task of its own, which is cancelled to stop it.
+
+    `timeout` is in seconds, `max_result` in bytes of JSON. A sync `run` runs in `executor`. A
+    thread that is still running when the attempt was cancelled or timed out is abandoned:
+    `on_abandoned` is called with a future that is done once the thread has ended. If
+    `context.log` is a `TaskLog`, it is closed, with the error.
+    """
+    expired = False
+    token = current_log.set(context.log)
+    try:
+        if timeout is None:
+            outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
+        else:
+            async with asyncio.timeout(timeout) as deadline:
+                outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
+            expired = deadline.expired()
+    finally:
+        current_log.reset(token)
+    # What was told to stop has not succeeded, whatever it returned or raised thereupon.
+    stopped = _told_to_stop()
+    if isinstance(outcome, Failed) and (stopped or expired):
+        context.log.error("%s", outcome.error)
+    if stopped:
+        outcome = Cancelled()
+    elif expired:
+        outcome = Failed(f"timed out after {timeout:g} s")
+    if isinstance(context.log, TaskLog):
+        await _close(context.log, outcome.error if isinstance(outcome, Failed) else None)
+    return outcome
+
+
+async def _run(
+    operator: Any,
+    call: Call,
+    context: Context,
+    executor: Executor,
+    max_result: int,
+    on_abandoned: OnAbandoned | None,
+) -> Outcome:
+    """The outcome, were there no deadline and no cancellation."""
+    try:
+        if call.is_async:
+            value = await (operator.run(context) if call.takes_context else operator.run())
+        else:
+            value = await _in_thread(operator, call, context, executor, max_result, on_abandoned)
+            if isinstance(value, Outcome):
+                return value
+            value = await value
+        return _succeeded(value, max_result)
+    except asyncio.CancelledError as error:
+        return Cancelled() if _told_to_stop() else _failed(error)
+    except BaseException as error:
+        return _failed(error)
+
+
+async def _in_thread(
+    operator: Any,
+    call: Call,
+    context: Context,
+    executor: Executor,
+    max_result: int,
+    on_abandoned: OnAbandoned | None,
+) -> Outcome | Awaitable[Any]:
+    work = contextvars.copy_context().run
+    thread = executor.submit(work, _run_sync, operator, call, context, max_result)
+    try:
+        return await asyncio.wrap_future(thread)
+    except asyncio.CancelledError:
+        if not thread.cancel() and not thread.done():
+            context.log.warning(ABANDONED)
+            if on_abandoned is not None:
+                on_abandoned(_end_of(thread))
+        raise
+
+
+def _run_sync(
+    operator: Any, call: Call, context: Context, max_result: int
+) -> Outcome | Awaitable[Any]:
+    """What happens in the thread. It raises nothing: a future cannot carry a StopIteration."""
+    try:
+        value = operator.run(context) if call.takes_context else operator.run()
+        return value if inspect.isawaitable(value) else _succeeded(value, max_result)
+    except BaseException as error:
+        return _failed(error)
+
+
+def _end_of(thread: "Future[Any]") -> "asyncio.Future[None]":
+    """A future of the loop, done when the thread has ended."""
+    loop = asyncio.get_running_loop()
+    end: asyncio.Future[None] = loop.create_future()
+
+    def set_end() -> None:
+        if not end.done():
+            end.set_result(None)
+
+    def tell(_: "Future[Any]") -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed, nobody waits any more
+            loop.call_soon_threadsafe(set_end)
+
+    thread.add_done_callback(tell)
+    return end
+
+
+def _told_to_stop() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _close(log: TaskLog, error: str | None) -> None:
+    """Wait for the log, also when told to stop meanwhile: what was said must be kept."""
+    while True:
+        try:
+            return await log.close(error)
+        except asyncio.CancelledError:
+            continue
+        except Exception as failure:  # a lost log does not change how the attempt ended
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the log of an attempt could not be written", "exception": failure}
+            )
+            return None
+
+
+# -- results -----------------------------------------------------------------------
+
+
+def _succeeded(value: object, max_result: int) -> Outcome:
+    if value is None:
+        return Succeeded()
+    try:
+        encoded = _encode(value)
+        if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT:
+            _check(msgspec.to_builtins(value))
+    except RecursionError:
+        return _unkept(value, f"it is nested deeper than {NESTING_LIMIT} levels")
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        return _unkept(value, str(error))
+    if len(encoded) > max_result:
+        return Failed(
+            f"the result is {len(encoded)} bytes as JSON, more than the {max_result} that are "
+            "kept; write it to a file or a database and return where it is"
+        )
+    return Succeeded(msgspec.Raw(encoded))
+
+
+def _check(value: object) -> None:
+    """Refuse what the encoder lets pass though JSON cannot hold it."""
+    level = [value]
+    for _ in range(NESTING_LIMIT):
+        following: list[object] = []
+        for item in level:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise ValueError(f"{item!r} is not a number that JSON has")
+            if isinstance(item, dict):
+                following += item.values()
+            elif isinstance(item, list | tuple):
+                following += item
+        if not following:
+            return
+        level = following
+    raise RecursionError
+
+
+def _unkept(value: object, reason: str) -> Failed:
+    return Failed(
+        f"the result, of type {type(value).__name__}, cannot be kept as JSON: {reason}; "
+        "return numbers, text, lists, dicts or None"
+    )
+
+
+# -- errors ------------------------------------------------------------------------
+
+
+def _failed(error: BaseException) -> Failed:
+    if isinstance(error, TaskFailed):
+        return Failed(_bounded(_text_of(error) or type(error).__name__))
+    text = _text_of(error)
+    headline = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    trace = traceback.TracebackException(type(error), error, _outside(error.__traceback__))
+    return Failed(_bounded(f"{headline}\n\n{''.join(trace.format())}".rstrip("\n")))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"<its text could not be made: {type(failure).__name__}>"
+
+
+def _outside(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not goflow's, or all of it."""
+    outside = trace
+    while outside is not None and outside.tb_frame.f_code.co_filename.startswith(_HOUSE):
+        outside = outside.tb_next
+    return outside or trace
+
+
+def _bounded(text: str) -> str:
+    """At most 16 Ki characters, head and tail, of what UTF-8 can hold."""
+    if len(text) > ERROR_LIMIT:
+        half = ERROR_LIMIT // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
