@@ -112,5 +112,5 @@ def encode_facts(facts: Sequence[AnyFact]) -> bytes:
 
 
 def decode_facts(encoded: bytes) -> list[AnyFact]:
-    """The facts that `encode_facts` encoded; `msgspec.ValidationError` on anything else."""
+    """The facts that `encode_facts` encoded; `msgspec.DecodeError` on anything else."""
     return _decoder.decode(encoded)

@@ -2,7 +2,7 @@
 
 Rules
 - `apply` is the only door to the state, for facts as they happen and for facts replayed.
-- A fact that `TRANSITIONS` does not allow raises and changes nothing.
+- A fact that `TRANSITIONS` or a trigger rule does not allow raises and changes nothing.
 - Work per fact is proportional to the edges it touches; nothing here looks at all tasks,
   except what concerns all of them (cancel, interrupt, summary).
 
@@ -11,8 +11,10 @@ facts it has decided on and already applied, for the shell to commit before it a
 """
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -113,8 +115,9 @@ class Execution:
         self._failed = 0
         self._cancelled = 0
         self._running: dict[str, None] = {}
-        self._ready: dict[str, None] = {}
-        self._unmeetable: dict[str, None] = {}
+        # ordered: finding the first key of a dict that was emptied from the front is a scan
+        self._ready: OrderedDict[str, None] = OrderedDict()
+        self._unmeetable: OrderedDict[str, None] = OrderedDict()
         self._retries: list[tuple[datetime, str]] = []
         for planned in plan.tasks:
             self._judge(planned.name)
@@ -137,7 +140,10 @@ class Execution:
         """Take note of a fact, or raise `IllegalTransition` and change nothing."""
         if self.finished and type(fact) is not Retried:
             raise IllegalTransition(f"{fact!r} after execution {self.id} finished")
-        _APPLY[type(fact)](self, fact)
+        note = _APPLY.get(type(fact))
+        if note is None:
+            raise IllegalTransition(f"{fact!r} cannot follow another fact")
+        note(self, fact)
         self.modified_at = fact.at
 
     def _move(self, name: str, fact: AnyFact, attempt: int | None = None) -> TaskRun:
@@ -157,6 +163,8 @@ class Execution:
         task = self.tasks.get(fact.task)
         if task is not None and fact.attempt != task.attempt + 1:
             raise IllegalTransition(f"{fact!r} follows attempt {task.attempt}")
+        if task is not None and task.state is State.NOTSTARTED and fact.task not in self._ready:
+            raise IllegalTransition(f"{fact!r}: {task.planned.rule} is not met")
         task = self._move(fact.task, fact)
         task.attempt = fact.attempt
         task.retry_at = None
@@ -185,10 +193,16 @@ class Execution:
         self._ended(fact.task)
 
     def _skipped(self, fact: TaskSkipped) -> None:
+        if fact.task not in self._unmeetable:
+            raise IllegalTransition(f"{fact!r}: its trigger rule can still be met")
         self._move(fact.task, fact)
         self._ended(fact.task)
 
     def _task_cancelled(self, fact: TaskCancelled) -> None:
+        task = self.tasks.get(fact.task)
+        attempt = task.attempt if task is not None and task.state is State.RUNNING else 0
+        if fact.attempt != attempt:
+            raise IllegalTransition(f"{fact!r} while attempt {attempt} is running")
         self._move(fact.task, fact)
         self._cancelled += 1
         self._ended(fact.task)
@@ -217,12 +231,16 @@ class Execution:
                 self._unmeetable[name] = None
 
     def _cancel_requested(self, fact: CancelRequested) -> None:
+        if self.cancelling:
+            raise IllegalTransition(f"{fact!r} a second time")
         self.cancelling = True
 
     def _finished(self, fact: Finished) -> None:
         if self._unfinished:
             raise IllegalTransition(f"{fact!r} with {self._unfinished} tasks unfinished")
-        self.state = State(fact.state)
+        if fact.state != self._final_state():
+            raise IllegalTransition(f"{fact!r} of an execution that is {self._final_state()}")
+        self.state = self._final_state()
         self.finished_at = fact.at
 
     def _retried(self, fact: Retried) -> None:
@@ -291,7 +309,7 @@ class Execution:
         facts: list[AnyFact] = []
         if self.finished:
             return facts
-        if self.cancelling:
+        if self.cancelling and self._unfinished > len(self._running):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
@@ -300,7 +318,7 @@ class Execution:
             self._decide(facts, TaskSkipped(now, name))
         if not self.cancelling:
             self._wake(now)
-            for name in list(self._ready)[:slots]:
+            for name in list(islice(self._ready, max(slots, 0))):
                 self._decide(facts, TaskStarted(now, name, self.tasks[name].attempt + 1))
         if not self._unfinished:
             self._decide(facts, Finished(now, self._final_state()))
@@ -309,7 +327,7 @@ class Execution:
     def _final_state(self) -> State:
         if self._failed:
             return State.FAILED
-        return State.CANCELLED if self._cancelled else State.SUCCESSFUL
+        return State.CANCELLED if self.cancelling or self._cancelled else State.SUCCESSFUL
 
     def will_retry(self, name: str, outcome: Outcome) -> bool:
         """Whether this end of the running attempt leads to another one."""
@@ -320,9 +338,7 @@ class Execution:
             and self.tasks[name].retries_left > 0
         )
 
-    def settle(
-        self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0
-    ) -> AnyFact:
+    def settle(self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
         """How the running attempt of a task ended; `delay` is in seconds, before a retry."""
         attempt = self.tasks[name].attempt
         fact: AnyFact

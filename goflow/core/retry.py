@@ -4,8 +4,8 @@ A retry delay is any object with `delay(attempt) -> seconds`, where `attempt` is
 number of the attempt that failed, from 1.
 """
 
-import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,23 +21,27 @@ class RetryDelay(Protocol):
         ...
 
 
-def _check(owner: object, name: str, value: object, least: float) -> None:
+LARGEST = sys.float_info.max
+CENTURY = 100 * 366 * 86_400.0
+
+
+def _check(owner: object, name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidJob(f"{type(owner).__name__}: {name} must be a number, not {value!r}")
-    if not math.isfinite(value) or value < least:
+    if not least <= value <= most:
         raise InvalidJob(
-            f"{type(owner).__name__}: {name} must be at least {least:g} and finite, not {value!r}"
+            f"{type(owner).__name__}: {name} must be from {least:g} to {most:g}, not {value!r}"
         )
 
 
 @dataclass(frozen=True)
 class ConstantDelay:
-    """The same number of seconds after every failed attempt."""
+    """The same number of seconds after every failed attempt, at most a century's."""
 
     seconds: float
 
     def __post_init__(self) -> None:
-        _check(self, "seconds", self.seconds, 0)
+        _check(self, "seconds", self.seconds, 0, CENTURY)
 
     def delay(self, attempt: int, /) -> float:
         return self.seconds
@@ -58,12 +62,10 @@ class ExponentialBackoff:
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check(self, "base", self.base, 1)
-        _check(self, "initial", self.initial, 0)
-        _check(self, "maximum", self.maximum, 0)
-        _check(self, "jitter", self.jitter, 0)
-        if self.jitter > 1:
-            raise InvalidJob(f"ExponentialBackoff: jitter must be at most 1, not {self.jitter!r}")
+        _check(self, "base", self.base, 1, LARGEST)
+        _check(self, "initial", self.initial, 0, LARGEST)
+        _check(self, "maximum", self.maximum, 0, CENTURY)
+        _check(self, "jitter", self.jitter, 0, 1)
 
     def delay(self, attempt: int, /) -> float:
         try:

@@ -101,14 +101,16 @@ class AttemptDetail(msgspec.Struct):
 
 
 class TaskDetail(msgspec.Struct):
-    """One task of a `Detail`; `started` and `finished` are of its last attempt."""
+    """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
+    empty once it was sent round again."""
 
     name: str
     state: State = State.NOTSTARTED
     started: datetime | None = None
     finished: datetime | None = None
     error: str | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    # A factory, since a schema cannot state a default that is encoded already.
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     attempts: list[AttemptDetail] = []
 
 
@@ -140,6 +142,10 @@ class Detail(msgspec.Struct, kw_only=True):
             summary.apply(plan, fact)
             if type(fact) in _TASK_STATE:
                 _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
+            elif isinstance(fact, Retried):
+                for name in fact.tasks:
+                    again = tasks[plan.position[name]]
+                    again.started = again.finished = again.error = None
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         return cls(

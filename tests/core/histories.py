@@ -1,0 +1,282 @@
+"""Random plans, attempts that end as scripted, and what must come of them.
+
+The oracle knows the trigger rules as sentences about the ends of all upstream tasks, and
+nothing of tallies, events or the order in which things happen.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from goflow.core.events import (
+    AnyFact,
+    AttemptFailed,
+    CancelRequested,
+    Retried,
+    Submitted,
+    TaskFailed,
+    TaskStarted,
+)
+from goflow.core.execution import (
+    INTERRUPTED,
+    Execution,
+    Failed,
+    Outcome,
+    Succeeded,
+    TaskRun,
+)
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import FINISHED, State, TriggerRule
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def submitted(at: datetime = NOW) -> Submitted:
+    return Submitted(at, id="e", job="j", plan="p", cause="api")
+
+
+def begin(*tasks: PlannedTask) -> Execution:
+    return Execution(Plan(tasks), submitted())
+
+
+# -- random plans ----------------------------------------------------------------------
+
+
+@st.composite
+def plans(draw: st.DrawFn, most: int = 7, spare: int = 0) -> Plan:
+    """Any graph of up to `most` tasks, in any order, each with `spare` retries or more."""
+    names = [f"t{number}" for number in range(draw(st.integers(1, most)))]
+    tasks = [
+        PlannedTask(
+            name,
+            tuple(draw(st.lists(st.sampled_from(names[:place]), unique=True))) if place else (),
+            draw(st.sampled_from(TriggerRule)),
+            draw(st.integers(spare, spare + 2)),
+        )
+        for place, name in enumerate(names)
+    ]
+    return Plan(tuple(draw(st.permutations(tasks))))
+
+
+class Ending(NamedTuple):
+    """How a task's attempts end, whenever they run: after `failures` failures it succeeds;
+    None never; a `final` failure is not tried again."""
+
+    failures: int | None = 0
+    final: bool = False
+
+    def of(self, failures_before: int) -> Outcome:
+        if self.failures is None or failures_before < self.failures:
+            return Failed(f"failure {failures_before + 1}", final=self.final)
+        return Succeeded(Raw(b'"done"'))
+
+
+Script = Mapping[str, Ending]
+
+
+def scripts(plan: Plan, spare: int = 0) -> st.SearchStrategy[dict[str, Ending]]:
+    """Endings for every task that need at most its retries but `spare`."""
+    return st.fixed_dictionaries(
+        {
+            task.name: st.one_of(
+                st.integers(0, task.retries - spare).map(Ending),
+                st.builds(Ending, st.none(), st.booleans()),
+            )
+            for task in plan.tasks
+        }
+    )
+
+
+# -- what must come of it --------------------------------------------------------------
+
+S, F, K, C = State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED
+
+
+def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
+    """Whether a task runs whose upstream tasks all ended so."""
+    if not ends:
+        return True
+    match rule:
+        case TriggerRule.ALL_SUCCESSFUL:
+            return all(end == S for end in ends)
+        case TriggerRule.ALL_FAILED:
+            return all(end == F for end in ends)
+        case TriggerRule.ALL_SKIPPED:
+            return all(end == K for end in ends)
+        case TriggerRule.ONE_SUCCESSFUL:
+            return S in ends
+        case TriggerRule.ONE_FAILED:
+            return F in ends
+        case TriggerRule.ONE_DONE:
+            return S in ends or F in ends
+        case TriggerRule.NONE_FAILED:
+            return F not in ends and C not in ends
+        case TriggerRule.NONE_FAILED_MIN_ONE_SUCCESSFUL:
+            return F not in ends and C not in ends and S in ends
+        case TriggerRule.NONE_SKIPPED:
+            return K not in ends and C not in ends
+        case TriggerRule.ALL_DONE | TriggerRule.ALWAYS:
+            return True
+
+
+def foretell(plan: Plan, script: Script) -> dict[str, State]:
+    """How every task of an undisturbed execution must end."""
+    tasks = {task.name: task for task in plan.tasks}
+    ends: dict[str, State] = {}
+
+    def end(name: str) -> State:
+        if name not in ends:
+            task = tasks[name]
+            if not runs(task.rule, [end(upstream) for upstream in task.after]):
+                ends[name] = K
+            else:
+                ends[name] = F if script[name].failures is None else S
+        return ends[name]
+
+    return {task.name: end(task.name) for task in plan.tasks}
+
+
+def last_round(facts: Sequence[AnyFact]) -> Sequence[AnyFact]:
+    """The facts since the execution was submitted or last sent round again."""
+    begun = max(place for place, fact in enumerate(facts) if isinstance(fact, Submitted | Retried))
+    return facts[begun:]
+
+
+def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) -> None:
+    """Whatever happened: each task of the last round ran or was skipped as its rule says."""
+    assert execution.finished
+    opening, *happened = last_round(facts)
+    ends = {name: task.state for name, task in execution.tasks.items()}
+    began = {fact.task for fact in happened if isinstance(fact, TaskStarted)}
+    for planned in execution.plan.tasks:
+        if isinstance(opening, Retried) and planned.name not in opening.tasks:
+            assert planned.name not in began
+            continue
+        may_run = runs(planned.rule, [ends[upstream] for upstream in planned.after])
+        match ends[planned.name]:
+            case State.SUCCESSFUL | State.FAILED:
+                assert may_run
+                assert planned.name in began
+            case State.SKIPPED:
+                assert not may_run
+                assert planned.name not in began
+            case State.CANCELLED:
+                assert may_run or planned.name not in began
+            case unfinished:
+                raise AssertionError(f"{planned.name} is {unfinished} in a finished execution")
+    cancelled = any(isinstance(fact, CancelRequested) for fact in happened)
+    assert execution.state == (
+        F if F in ends.values() else C if cancelled or C in ends.values() else S
+    )
+
+
+def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None:
+    """In no round does a task have more attempts than its retries and one."""
+    most = {task.name: task.retries + 1 for task in plan.tasks}
+    attempts: Counter[str] = Counter()
+    for fact in facts:
+        if isinstance(fact, Retried):
+            attempts.clear()
+        elif isinstance(fact, TaskStarted):
+            attempts[fact.task] += 1
+            assert attempts[fact.task] <= most[fact.task]
+
+
+# -- playing ---------------------------------------------------------------------------
+
+
+class Choices:
+    """Choices made by hypothesis, repeated for ever."""
+
+    def __init__(self, numbers: Iterable[int] = (0,)) -> None:
+        self._numbers = itertools.cycle(numbers)
+
+    def below(self, limit: int) -> int:
+        return next(self._numbers) % limit
+
+
+choices = st.lists(st.integers(0, 11), min_size=1, max_size=12).map(Choices)
+
+
+def failures_so_far(facts: Sequence[AnyFact], name: str) -> int:
+    """How often the task's own attempts failed in this round; interruptions are not its own."""
+    return sum(
+        isinstance(fact, AttemptFailed | TaskFailed)
+        and fact.task == name
+        and fact.error != INTERRUPTED
+        for fact in last_round(facts)
+    )
+
+
+def play(
+    execution: Execution,
+    facts: list[AnyFact],
+    script: Script,
+    choose: Choices,
+    steps: int | None = None,
+) -> None:
+    """Go on until the execution has finished, or for so many steps; `facts` grows.
+
+    How many tasks start at a time, which attempt ends next and how long retries wait are
+    chosen; how attempts end is scripted.
+    """
+    now = facts[-1].at
+    limit = len(facts) + 20 * len(execution.tasks) + 20
+    for _ in range(limit) if steps is None else range(steps):
+        now += SECOND
+        slots = choose.below(4) if execution.running else 1 + choose.below(3)
+        facts += execution.advance(now, slots)
+        if execution.finished:
+            return
+        if execution.running:
+            name = execution.running[choose.below(len(execution.running))]
+            outcome = script[name].of(failures_so_far(facts, name))
+            facts.append(execution.settle(name, outcome, now, delay=choose.below(3)))
+        else:
+            due = execution.next_retry()
+            assert due is not None, "stuck: nothing runs, nothing is due"
+            now = max(now, due)
+    assert steps is not None, f"not finished after {limit} steps"
+
+
+# -- looking ---------------------------------------------------------------------------
+
+
+def dump(execution: Execution) -> dict[str, Any]:
+    """All there is in an execution, copied."""
+    state = {
+        name: value.copy() if isinstance(value, dict | list) else value
+        for name, value in vars(execution).items()
+    }
+    state["tasks"] = {name: _slots(task) for name, task in execution.tasks.items()}
+    return state
+
+
+def _slots(task: TaskRun) -> tuple[Any, ...]:
+    return tuple(getattr(task, slot) for slot in TaskRun.__slots__)
+
+
+def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
+    """All that can be seen of an execution, by a caller who asks at `now`."""
+    return (
+        execution.summary(),
+        {name: _slots(task) for name, task in execution.tasks.items()},
+        execution.cancelling,
+        set(execution.running),
+        execution.wants_slots(now),
+        None if execution.cancelling else execution.next_retry(),
+    )
+
+
+def assert_tallies_are_right(execution: Execution) -> None:
+    """Every tally is that of the upstream tasks as they are."""
+    for task in execution.tasks.values():
+        ends = Counter(execution.tasks[upstream].state for upstream in task.planned.after)
+        assert task.tally == (len(task.planned.after), ends[S], ends[F], ends[K], ends[C])
+        assert task.tally.done == sum(ends[end] for end in FINISHED)

@@ -1,0 +1,163 @@
+"""Facts keep their spelling for ever, and come back from JSON as they went in."""
+
+import json
+from datetime import UTC, datetime
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from goflow.core import events
+from goflow.core.events import (
+    AnyFact,
+    AttemptFailed,
+    CancelRequested,
+    Finished,
+    Retried,
+    Submitted,
+    TaskCancelled,
+    TaskFailed,
+    TaskSkipped,
+    TaskStarted,
+    TaskSucceeded,
+    decode_facts,
+    encode_facts,
+)
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+AT_JSON = "2026-01-02T03:04:05.678901Z"
+
+# What is in the stores of those who run an older version.
+KEPT: list[tuple[AnyFact, dict[str, object]]] = [
+    (
+        Submitted(AT, id="e", job="j", plan="p", cause="api"),
+        {"fact": "Submitted", "id": "e", "job": "j", "plan": "p", "cause": "api"},
+    ),
+    (
+        Submitted(
+            AT, id="e", job="j", plan="p", cause="schedule", params={"a": [1]}, scheduled_at=AT
+        ),
+        {
+            "fact": "Submitted",
+            "id": "e",
+            "job": "j",
+            "plan": "p",
+            "cause": "schedule",
+            "params": {"a": [1]},
+            "scheduled_at": AT_JSON,
+        },
+    ),
+    (TaskStarted(AT, "t", 1), {"fact": "TaskStarted", "task": "t", "attempt": 1}),
+    (TaskSucceeded(AT, "t", 1), {"fact": "TaskSucceeded", "task": "t", "attempt": 1}),
+    (
+        TaskSucceeded(AT, "t", 1, Raw(b'{"a":[1,2]}')),
+        {"fact": "TaskSucceeded", "task": "t", "attempt": 1, "result": {"a": [1, 2]}},
+    ),
+    (
+        AttemptFailed(AT, "t", 1, "boom", AT),
+        {
+            "fact": "AttemptFailed",
+            "task": "t",
+            "attempt": 1,
+            "error": "boom",
+            "retry_at": AT_JSON,
+        },
+    ),
+    (
+        TaskFailed(AT, "t", 2, "boom"),
+        {"fact": "TaskFailed", "task": "t", "attempt": 2, "error": "boom"},
+    ),
+    (TaskSkipped(AT, "t"), {"fact": "TaskSkipped", "task": "t"}),
+    (CancelRequested(AT), {"fact": "CancelRequested"}),
+    (TaskCancelled(AT, "t"), {"fact": "TaskCancelled", "task": "t"}),
+    (TaskCancelled(AT, "t", 1), {"fact": "TaskCancelled", "task": "t", "attempt": 1}),
+    (Finished(AT, "failed"), {"fact": "Finished", "state": "failed"}),
+    (Retried(AT, ("t", "u")), {"fact": "Retried", "tasks": ["t", "u"]}),
+]
+
+
+def test_every_fact_is_pinned_here() -> None:
+    assert {type(fact) for fact, _ in KEPT} == set(get_args(AnyFact))
+    assert set(get_args(AnyFact)) == set(events.Fact.__subclasses__())
+
+
+@pytest.mark.parametrize(("fact", "kept"), KEPT)
+def test_a_fact_is_spelled_as_it_always_was(fact: AnyFact, kept: dict[str, object]) -> None:
+    assert json.loads(encode_facts([fact])) == [{"at": AT_JSON} | kept]
+
+
+@pytest.mark.parametrize(("fact", "kept"), KEPT)
+def test_a_fact_written_by_an_older_version_is_read(fact: AnyFact, kept: dict[str, object]) -> None:
+    (read,) = decode_facts(json.dumps([{"at": AT_JSON} | kept], separators=(",", ":")).encode())
+    assert read == fact
+
+
+def test_fields_of_a_newer_version_are_passed_over() -> None:
+    kept = {"fact": "TaskSkipped", "at": AT_JSON, "task": "t", "reason": "later"}
+    assert decode_facts(json.dumps([kept]).encode()) == [TaskSkipped(AT, "t")]
+
+
+def test_facts_never_change() -> None:
+    for fact, _ in KEPT:
+        with pytest.raises(AttributeError):
+            fact.at = AT
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"{}",
+        b"[{}]",
+        b'[{"fact":"Nothing","at":"2026-01-02T03:04:05Z"}]',
+        b'[{"fact":"CancelRequested"}]',
+        b'[{"fact":"CancelRequested","at":"yesterday"}]',
+        b'[{"fact":"TaskStarted","at":"2026-01-02T03:04:05Z","task":"t"}]',
+        b'[{"fact":"TaskStarted","at":"2026-01-02T03:04:05Z","task":"t","attempt":"1"}]',
+        b'[{"fact":"CancelRequested","at":"2026-01-02T03:04:05Z"}',
+    ],
+)
+def test_what_is_no_fact_is_refused(damaged: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_facts(damaged)
+
+
+moments = st.datetimes(timezones=st.just(UTC))
+texts = st.text(st.characters(codec="utf-8"))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+results = values.map(lambda value: Raw(msgspec.json.encode(value)))
+counts = st.integers(0, 10)
+
+any_fact = st.one_of(
+    st.builds(
+        Submitted,
+        moments,
+        id=texts,
+        job=texts,
+        plan=texts,
+        cause=texts,
+        params=st.dictionaries(texts, values, max_size=3),
+        scheduled_at=st.none() | moments,
+    ),
+    st.builds(TaskStarted, moments, texts, counts),
+    st.builds(TaskSucceeded, moments, texts, counts, results),
+    st.builds(AttemptFailed, moments, texts, counts, texts, moments),
+    st.builds(TaskFailed, moments, texts, counts, texts),
+    st.builds(TaskSkipped, moments, texts),
+    st.builds(CancelRequested, moments),
+    st.builds(TaskCancelled, moments, texts, counts),
+    st.builds(Finished, moments, texts),
+    st.builds(Retried, moments, st.lists(texts).map(tuple)),
+)
+
+
+@given(st.lists(any_fact, max_size=5))
+def test_facts_come_back_from_json_as_they_went_in(facts: list[AnyFact]) -> None:
+    assert decode_facts(encode_facts(facts)) == facts

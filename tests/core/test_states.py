@@ -1,0 +1,100 @@
+"""States and trigger rules: the rules as data say what the sentences about them say."""
+
+import itertools
+
+import pytest
+
+from goflow.core.states import FINISHED, RULES, State, Tally, TriggerRule, Verdict, verdict
+from tests.core.histories import runs
+
+ENDS = sorted(FINISHED)
+MOST = 4  # upstream tasks
+
+
+def tally(total: int, ends: tuple[State, ...]) -> Tally:
+    counted = Tally(total)
+    for end in ends:
+        counted = counted.counting(end)
+    return counted
+
+
+def test_states_are_spelled_as_on_the_wire() -> None:
+    assert [str(state) for state in State] == [
+        "notstarted",
+        "running",
+        "upforretry",
+        "skipped",
+        "failed",
+        "successful",
+        "cancelled",
+    ]
+
+
+def test_rules_are_spelled_as_on_the_wire() -> None:
+    assert {str(rule) for rule in TriggerRule} == {
+        "allSuccessful",
+        "allDone",
+        "allFailed",
+        "allSkipped",
+        "oneSuccessful",
+        "oneFailed",
+        "oneDone",
+        "noneFailed",
+        "noneFailedMinOneSuccessful",
+        "noneSkipped",
+        "always",
+    }
+
+
+def test_what_runs_or_waits_is_not_finished() -> None:
+    unfinished = {State.NOTSTARTED, State.RUNNING, State.UPFORRETRY}
+    assert {state for state in State if not state.finished} == unfinished
+
+
+def test_every_trigger_rule_has_its_tests() -> None:
+    assert set(RULES) == set(TriggerRule)
+
+
+@pytest.mark.parametrize("rule", TriggerRule)
+def test_a_task_without_upstream_tasks_runs(rule: TriggerRule) -> None:
+    assert verdict(rule, Tally(0)) is Verdict.RUN
+
+
+@pytest.mark.parametrize("rule", TriggerRule)
+def test_when_all_upstream_tasks_ended_a_rule_says_what_its_sentence_says(
+    rule: TriggerRule,
+) -> None:
+    for total in range(1, MOST + 1):
+        for ends in itertools.combinations_with_replacement(ENDS, total):
+            expected = Verdict.RUN if runs(rule, ends) else Verdict.SKIP
+            assert verdict(rule, tally(total, ends)) is expected, ends
+
+
+@pytest.mark.parametrize("rule", TriggerRule)
+def test_a_rule_decides_as_soon_as_the_rest_cannot_matter_and_never_changes_its_mind(
+    rule: TriggerRule,
+) -> None:
+    for total in range(1, MOST + 1):
+        for seen in range(total):
+            for ends in itertools.combinations_with_replacement(ENDS, seen):
+                possible = {
+                    runs(rule, ends + rest)
+                    for rest in itertools.combinations_with_replacement(ENDS, total - seen)
+                }
+                said = verdict(rule, tally(total, ends))
+                if said is not Verdict.WAIT:
+                    assert possible == {said is Verdict.RUN}, ends
+                elif rule is not TriggerRule.ALL_DONE:  # which waits on, sure to run
+                    assert possible == {True, False}, ends
+
+
+@pytest.mark.parametrize("state", [state for state in State if not state.finished])
+def test_only_ends_are_counted(state: State) -> None:
+    with pytest.raises(ValueError, match=f"^{state} is not the end of a task$"):
+        Tally(1).counting(state)
+
+
+def test_a_tally_counts_every_end_once() -> None:
+    counted = tally(5, (State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED))
+    assert counted == Tally(total=5, successful=1, failed=1, skipped=1, cancelled=1)
+    assert counted.done == 4
