@@ -233,9 +233,17 @@ class Engine:
         anchor = self._anchors.get(name)
         if anchor is None or anchor.interval != interval:
             anchor = self._anchors[name] = Anchor(interval, now)
-            change = SetAnchor(name, interval, now)
-            self._spawn(self.journal.insist(change), "keeping a phase")
+            self._keep(SetAnchor(name, interval, now))
         return anchor.at
+
+    def _keep(self, change: Change) -> None:
+        """Queue a change that nobody waits for; if it is not written, try until it is."""
+
+        def written(future: "asyncio.Future[Outcome]") -> None:
+            if not future.cancelled() and future.exception() is not None:
+                self._spawn(self.journal.insist(change), "keeping a change")
+
+        self.journal.commit(change).add_done_callback(written)
 
     # -- requests ------------------------------------------------------------------
 

@@ -25,10 +25,12 @@ class Slots:
                 self._queue[waiter] = None
             return 0
         self._queue.pop(waiter, None)
-        granted = min(wanted, self.size - self.taken)
+        free = self.size - self.taken
+        # An equal share: who wants many does not take all while others wait.
+        granted = min(wanted, free, max(1, free // (len(self._queue) + 1)))
         self.taken += granted
         if granted < wanted:
-            self._queue[waiter] = None  # at the end: those with many tasks take turns
+            self._queue[waiter] = None
         self._wake_first()
         return granted
 

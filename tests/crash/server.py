@@ -1,0 +1,57 @@
+"""A server that tests kill: `python server.py STORE PORT EFFECTS`.
+
+Its tasks write what they did to the file EFFECTS, outside the store, a line each, so that
+a test sees what really ran.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+from goflow import Context, Goflow, Job, Task
+
+STORE, PORT, EFFECTS = sys.argv[1:]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Says when it begins and when it ends; takes `seconds` in between."""
+
+    seconds: float
+
+    def run(self, context: Context) -> None:
+        self._say("begin", context)
+        time.sleep(self.seconds)
+        self._say("end", context)
+
+    def _say(self, what: str, context: Context) -> None:
+        line = f"{what} {context.execution_id} {context.task} {context.attempt}\n"
+        out = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(out, line.encode())
+        os.close(out)
+
+
+def chain() -> Job:
+    """Each task waits for the one before; an interrupted one is tried again."""
+    job = Job("chain", schedule="* * * * * *", active=True)
+    tasks = [job.add(Task(f"t{n}", Effect(0.02), retries=20)) for n in range(3)]
+    tasks[0] >> tasks[1] >> tasks[2]
+    return job
+
+
+def fragile() -> Job:
+    """No retries: an interruption fails it."""
+    return Job("fragile", tasks=[Task("t", Effect(0.1))])
+
+
+def long() -> Job:
+    return Job("long", tasks=[Task("t", Effect(3600))])
+
+
+gf = Goflow(STORE, with_seconds=True, ui_path=None)
+for job in (chain, fragile, long):
+    gf.add_job(job)
+
+if __name__ == "__main__":
+    gf.run(f"127.0.0.1:{PORT}")

@@ -1,0 +1,214 @@
+"""Real servers, really killed: what was acknowledged is there, and nothing ran twice."""
+
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+SERVER = Path(__file__).with_name("server.py")
+ROUNDS = 6
+
+
+class Server:
+    """A server process on a store, with a client for it."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+        self.effects = folder / "effects.txt"
+        self.effects.touch()
+        self.process = subprocess.Popen(
+            [sys.executable, str(SERVER), str(folder / "store.db"), str(port), str(self.effects)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        said = self.process.stderr.readline()
+        assert "goflow serves" in said, said + self.process.stderr.read()
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+
+    def get(self, path: str) -> Any:
+        return self.client.get(path).raise_for_status().json()
+
+    def submit(self, job: str) -> str:
+        id: str = self.client.post(f"/api/jobs/{job}/submit").raise_for_status().json()["id"]
+        return id
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.close()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        self.process.wait(20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self.client.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not within the deadline"
+        time.sleep(0.01)
+
+
+def executions(server: Server, **query: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        more = {} if cursor is None else {"cursor": cursor}
+        answer = server.client.get("/api/executions", params={"limit": "1000"} | query | more)
+        page = answer.raise_for_status().json()
+        found += page["executions"]
+        cursor = page["next"]
+        if cursor is None:
+            return found
+
+
+def test_acknowledged_submits_end_and_finished_tasks_do_not_run_again(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    acknowledged: list[str] = []
+    for _ in range(ROUNDS):
+        server = Server(tmp_path)
+        dying = threading.Event()
+
+        def submit(server: Server = server, dying: threading.Event = dying) -> None:
+            with httpx2.Client(base_url=server.client.base_url, timeout=10) as client:
+                while not dying.is_set():
+                    try:
+                        answer = client.post("/api/jobs/chain/submit")
+                    except httpx2.HTTPError:
+                        return
+                    if answer.status_code == 200:
+                        acknowledged.append(answer.json()["id"])
+
+        clients = [threading.Thread(target=submit) for _ in range(4)]
+        for client in clients:
+            client.start()
+        time.sleep(rng.uniform(0.05, 0.5))  # when the kill comes is the point, not a wait
+        server.kill()
+        dying.set()
+        for client in clients:
+            client.join()
+
+    server = Server(tmp_path)
+    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
+    until(lambda: not executions(server, state="running"), 60)
+    until(lambda: not executions(server, state="notstarted"), 60)
+    found = {execution["id"]: execution for execution in executions(server)}
+    assert len(acknowledged) > ROUNDS
+    assert set(acknowledged) <= set(found)
+    assert {found[id]["state"] for id in acknowledged} == {"successful"}
+
+    said = [line.split() for line in server.effects.read_text().splitlines()]
+    begun = Counter((id, task, attempt) for what, id, task, attempt in said if what == "begin")
+    assert set(begun.values()) == {1}, "an attempt ran twice"
+    order: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for what, id, task, attempt in said:
+        order.setdefault((id, task), []).append((what, int(attempt)))
+    for id in acknowledged:
+        tasks = {t["name"]: t for t in server.get(f"/api/executions/{id}")["tasks"]}
+        for name, task in tasks.items():
+            # The attempt recorded as successful is the last that began, and it did end.
+            assert order[id, name][-1] == ("end", task["attempts"][-1]["attempt"])
+
+    ticks = Counter(e["scheduled_at"] for e in found.values() if e["cause"] == "schedule")
+    assert ticks
+    assert set(ticks.values()) == {1}, "a tick fired twice"
+    assert server.stop() == 0
+
+
+def test_what_ran_at_the_kill_fails_visibly_without_retries(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    id = server.submit("long")
+    until(lambda: id in server.effects.read_text())
+    server.kill()
+    server = Server(tmp_path)
+    until(lambda: server.get(f"/api/executions/{id}")["state"] == "failed")
+    (task,) = server.get(f"/api/executions/{id}")["tasks"]
+    assert "interrupted" in task["error"]
+    assert server.effects.read_text().count(id) == 1
+    assert server.stop() == 0
+
+
+def test_switches_are_kept(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for job, active in (("chain", False), ("fragile", True)):
+        answer = server.client.post(f"/api/jobs/{job}/toggle", json={"active": active})
+        assert answer.json()["active"] is active
+    server.kill()
+    server = Server(tmp_path)
+    assert server.get("/api/jobs/chain")["active"] is False
+    assert server.get("/api/jobs/fragile")["active"] is True
+    assert server.stop() == 0
+
+
+def test_a_second_server_on_the_same_file_refuses_clearly(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    second = subprocess.run(
+        [sys.executable, str(SERVER), str(tmp_path / "store.db"), "0", str(server.effects)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )
+    assert second.returncode == 1
+    assert "in use" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert server.get("/api/health")["health"] == "OK"
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number: int) -> None:
+    server = Server(tmp_path)
+    port = server.client.base_url.port
+    assert port is not None
+    streams = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    for stream in streams:
+        stream.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for stream in streams:
+        assert stream.recv(100).startswith(b"HTTP/1.1 200")
+    began = time.monotonic()
+    assert server.stop(number) == 0
+    # The bound of the contract, far from what it takes; a hang would be 5 s or more.
+    assert time.monotonic() - began < 2
+    for stream in streams:
+        stream.close()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    id = server.submit("long")
+    until(lambda: id in server.effects.read_text())
+    server.process.send_signal(signal.SIGTERM)
+    until(lambda: not _accepts(server))
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(3) == 128 + signal.SIGTERM
+    server.close()
+    server = Server(tmp_path)
+    until(lambda: server.get(f"/api/executions/{id}")["state"] == "failed")
+    assert server.stop() == 0
+
+
+def _accepts(server: Server) -> bool:
+    try:
+        server.client.get("/api/health")
+    except httpx2.HTTPError:
+        return False
+    return True
+
+

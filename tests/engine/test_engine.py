@@ -1,0 +1,413 @@
+"""The engine: what it answers is committed, what it starts it finishes."""
+
+import asyncio
+import json
+import random
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from goflow import ConstantDelay, Job, Task
+from goflow.core.states import State
+from goflow.engine.engine import Engine, Options
+from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.stores.memory import MemoryStore
+from goflow.stores.sqlite import SqliteStore
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Blocking, Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_submitted_job_runs_its_tasks_in_order() -> None:
+    first, second = Scripted(result={"rows": 3}), Scripted()
+    job = job_of("j", Task("a", first), Task("b", second, after=["a"]))
+    async with running(job) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        assert await states(engine, id) == {"": "successful", "a": "successful", "b": "successful"}
+        detail = await engine.reader.execution(id)
+        assert json.loads(bytes(detail.tasks[0].result)) == {"rows": 3}
+
+
+async def test_independent_tasks_run_side_by_side() -> None:
+    a, b = Scripted(["hang"]), Scripted(["hang"])
+    async with running(job_of("j", Task("a", a), Task("b", b))) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: a.runs and b.runs)
+        a.release.set()
+        b.release.set()
+        await engine.finished(id)
+
+
+async def test_a_failed_attempt_is_tried_again_and_every_attempt_is_kept() -> None:
+    flaky = Scripted(["fail", "fail", "ok"])
+    job = job_of("j", Task("t", flaky, retries=2, retry_delay=ConstantDelay(60)))
+    async with running(job, clock=FakeClock(jumps=True)) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        task = (await engine.reader.execution(id)).tasks[0]
+        assert [one.state for one in task.attempts] == ["failed", "failed", "successful"]
+        assert "scripted to fail attempt 1" in (task.attempts[0].error or "")
+        assert flaky.runs == [1, 2, 3]
+
+
+async def test_attempts_never_exceed_retries_plus_one() -> None:
+    flaky = Scripted(["fail"] * 10)
+    async with running(job_of("j", Task("t", flaky, retries=2))) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        assert flaky.runs == [1, 2, 3]
+        assert (await states(engine, id))[""] == "failed"
+
+
+async def test_waiting_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None:
+    clock = FakeClock()
+    flaky, sibling = Scripted(["fail"]), Scripted()
+    job = job_of(
+        "j",
+        Task("flaky", flaky, retries=1, retry_delay=ConstantDelay(3600)),
+        Task("sibling", sibling),
+    )
+    async with running(job, clock=clock, max_running=1) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: sibling.runs)
+        board = engine.board.get(id)
+        assert board is not None
+        await until(lambda: board.summary.tasks[1].state == State.SUCCESSFUL)
+        assert board.summary.tasks[0].state == State.UPFORRETRY
+        clock.advance(seconds=3599.999)
+        await asyncio.sleep(0)
+        assert flaky.runs == [1]
+        clock.advance(seconds=0.001)
+        await engine.finished(id)
+        assert flaky.runs == [1, 2]
+
+
+async def test_no_more_attempts_run_than_there_are_slots() -> None:
+    operators = [Blocking() for _ in range(6)]
+    job = job_of("j", *(Task(f"t{n}", operator) for n, operator in enumerate(operators)))
+    async with running(job, max_running=2) as engine:
+        id = (await engine.submit("j")).id
+        for done in range(0, 6, 2):
+            await until(lambda done=done: sum(len(o.runs) for o in operators) == done + 2)
+            assert engine._tools.slots.taken == 2
+            for operator in operators[done : done + 2]:
+                operator.release.set()
+        await engine.finished(id)
+        assert engine._tools.slots.taken == 0
+
+
+async def test_a_large_execution_does_not_starve_a_small_one() -> None:
+    big = [Blocking() for _ in range(20)]
+    small = Blocking()
+    big_job = job_of("big", *(Task(f"t{n}", operator) for n, operator in enumerate(big)))
+    async with running(big_job, job_of("small", Task("t", small)), max_running=2) as engine:
+        first = (await engine.submit("big")).id
+        await until(lambda: sum(len(o.runs) for o in big) == 2)
+        second = (await engine.submit("small")).id
+        await until(lambda: engine.board.get(second))
+        for operator in big[:2]:
+            operator.release.set()
+        await until(lambda: small.runs)
+        for operator in [*big, small]:
+            operator.release.set()
+        await engine.finished(first)
+        await engine.finished(second)
+
+
+async def test_cancel_stops_what_runs_and_what_waits() -> None:
+    hanging = Scripted(["hang"])
+    job = job_of("j", Task("a", hanging), Task("b", Scripted(), after=["a"]))
+    async with running(job) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        assert await engine.cancel(id) is True
+        await engine.finished(id)
+        assert await states(engine, id) == {"": "cancelled", "a": "cancelled", "b": "cancelled"}
+        assert hanging.ended == ["cancelled"]
+        assert await engine.cancel(id) is False
+
+
+async def test_cancel_of_an_unknown_execution_is_not_found() -> None:
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        with pytest.raises(NotFound, match="nope"):
+            await engine.cancel("nope")
+
+
+async def test_retry_runs_again_only_what_did_not_succeed() -> None:
+    good, bad, after = Scripted(), Scripted(["fail"]), Scripted()
+    job = job_of(
+        "j", Task("good", good), Task("bad", bad), Task("after", after, after=["good", "bad"])
+    )
+    async with running(job) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        assert await states(engine, id) == {
+            "": "failed", "good": "successful", "bad": "failed", "after": "skipped",
+        }
+        await engine.retry(id)
+        await engine.finished(id)
+        assert set((await states(engine, id)).values()) == {"successful"}
+        assert (good.runs, bad.runs, after.runs) == ([1], [1, 2], [1])
+        with pytest.raises(Conflict, match="nothing to retry"):
+            await engine.retry(id)
+
+
+async def test_retry_of_an_unfinished_execution_is_refused() -> None:
+    hanging = Scripted(["hang"])
+    async with running(job_of("j", Task("t", hanging))) as engine:
+        id = (await engine.submit("j")).id
+        with pytest.raises(Conflict, match="unfinished"):
+            await engine.retry(id)
+        hanging.release.set()
+        await engine.finished(id)
+
+
+async def test_two_retries_at_once_make_one_round() -> None:
+    bad = Scripted(["fail"])
+    async with running(job_of("j", Task("t", bad))) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        answers = await asyncio.gather(
+            engine.retry(id), engine.retry(id), return_exceptions=True
+        )
+        await engine.finished(id)
+        assert sorted(type(answer).__name__ for answer in answers) == ["Conflict", "NoneType"]
+        assert bad.runs == [1, 2]
+
+
+async def test_the_same_key_submits_once() -> None:
+    operator = Scripted()
+    async with running(job_of("j", Task("t", operator))) as engine:
+        answers = await asyncio.gather(*(engine.submit("j", key="k") for _ in range(20)))
+        assert len({answer.id for answer in answers}) == 1
+        assert sum(answer.created for answer in answers) == 1
+        await engine.finished(answers[0].id)
+        assert operator.runs == [1]
+        with pytest.raises(Conflict, match="other params"):
+            await engine.submit("j", {"n": 1}, key="k")
+
+
+async def test_params_reach_the_tasks_and_bad_ones_are_refused() -> None:
+    job = Job("j", params={"n": 1, "label": "x"})
+
+    @job.task
+    def show(n: int, label: str) -> list[object]:
+        return [n, label]
+
+    async with running(job) as engine:
+        id = (await engine.submit("j", {"n": 5})).id
+        await engine.finished(id)
+        assert bytes((await engine.reader.execution(id)).tasks[0].result) == b'[5,"x"]'
+        for params, field in [({"m": 1}, "params.m"), ({"n": "5"}, "params.n"),
+                              ({"n": True}, "params.n"), ({"label": float("nan")}, "params.label")]:
+            with pytest.raises(InvalidRequest) as caught:
+                await engine.submit("j", params)
+            assert caught.value.field == field
+        assert len((await engine.reader.page("j", None, 100, None)).executions) == 1
+
+
+async def test_toggle_answers_after_the_commit_and_survives_a_restart(tmp_path: Path) -> None:
+    def job() -> Job:
+        return job_of("j", Task("t", Scripted()), schedule="@hourly", active=False)
+
+    path = tmp_path / "goflow.db"
+    async with running(job(), store=SqliteStore(path)) as engine:
+        assert engine.active("j") is False
+        assert await engine.toggle("j") is True
+        assert engine.due("j") == BEGINNING + timedelta(hours=1)
+        assert await engine.toggle("j", active=True) is True
+    async with running(job(), store=SqliteStore(path)) as engine:
+        assert engine.active("j") is True
+        assert await engine.toggle("j") is False
+        assert engine.due("j") is None
+
+
+async def test_a_due_job_fires_once_at_its_instant_and_never_before() -> None:
+    clock = FakeClock(BEGINNING + timedelta(seconds=30))
+    operator = Scripted()
+    job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
+    async with running(job, clock=clock) as engine:
+        clock.advance(seconds=29.999)
+        await asyncio.sleep(0.01)
+        assert operator.runs == []
+        for minute in (1, 2, 3):
+            clock.set(BEGINNING + timedelta(minutes=minute))
+            await until(lambda minute=minute: len(operator.runs) == minute)
+        await until(lambda: not engine._runners)
+        page = await engine.reader.page("j", None, 100, None)
+        due = [json.loads(execution)["scheduled_at"] for execution in page.executions]
+        assert due == ["2030-01-01T00:03:00Z", "2030-01-01T00:02:00Z", "2030-01-01T00:01:00Z"]
+
+
+async def test_a_process_held_up_over_many_fires_makes_one_late_one() -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    job = job_of("j", Task("t", operator), schedule="@every 1s", active=True)
+    async with running(job, clock=clock) as engine:
+        clock.advance(days=365 * 174)
+        await until(lambda: operator.runs and not engine._runners)
+        due = engine.due("j")
+        assert operator.runs == [1]
+        assert due == clock.now() + timedelta(seconds=1)
+
+
+async def test_every_keeps_its_phase_across_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "goflow.db"
+    clock = FakeClock()
+
+    def job() -> Job:
+        return job_of("j", Task("t", Scripted()), schedule="@every 10m", active=True)
+
+    async with running(job(), store=SqliteStore(path), clock=clock) as engine:
+        assert engine.due("j") == BEGINNING + timedelta(minutes=10)
+    clock.advance(minutes=37)
+    async with running(job(), store=SqliteStore(path), clock=clock) as engine:
+        assert engine.due("j") == BEGINNING + timedelta(minutes=40)
+
+
+async def test_a_tick_fires_once_even_for_two_schedulers_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "goflow.db"
+    runs = []
+    for _ in range(2):
+        clock = FakeClock(BEGINNING + timedelta(seconds=59))
+        operator = Scripted()
+        job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
+        async with running(job, store=SqliteStore(path), clock=clock) as engine:
+            clock.advance(seconds=1)
+            await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=2))
+            await until(lambda: not engine._runners)
+        runs.append(len(operator.runs))
+    assert runs == [1, 0]
+
+
+async def test_what_was_running_at_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "goflow.db"
+    done, hanging = Scripted(), Scripted(["hang"])
+
+    def job(retries: int) -> Job:
+        return job_of(
+            "j",
+            Task("done", done),
+            Task("hang", hanging, after=["done"], retries=retries),
+            Task("end", Scripted(), after=["hang"], trigger_rule="allDone"),
+        )
+
+    async with running(job(1), store=SqliteStore(path)) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+    async with running(job(1), store=SqliteStore(path)) as engine:
+        await engine.finished(id)
+        assert set((await states(engine, id)).values()) == {"successful"}
+        detail = await engine.reader.execution(id)
+        assert "interrupted" in (detail.tasks[1].attempts[0].error or "")
+    assert (done.runs, hanging.runs) == ([1], [1, 2])
+
+
+async def test_an_interrupted_task_without_retries_fails_visibly(tmp_path: Path) -> None:
+    path = tmp_path / "goflow.db"
+    hanging = Scripted(["hang"])
+    async with running(job_of("j", Task("t", hanging)), store=SqliteStore(path)) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+    async with running(job_of("j", Task("t", hanging)), store=SqliteStore(path)) as engine:
+        await engine.finished(id)
+        detail = await engine.reader.execution(id)
+        assert (detail.state, detail.tasks[0].error) != (State.RUNNING, None)
+        assert detail.state == "failed"
+        assert "interrupted" in (detail.tasks[0].error or "")
+
+
+async def test_an_execution_of_a_job_that_is_gone_fails_visibly(tmp_path: Path) -> None:
+    path = tmp_path / "goflow.db"
+    hanging = Scripted(["hang"])
+    job = job_of("gone", Task("a", hanging, retries=3), Task("b", Scripted(), after=["a"]))
+    async with running(job, store=SqliteStore(path)) as engine:
+        id = (await engine.submit("gone")).id
+        await until(lambda: hanging.runs)
+    async with running(store=SqliteStore(path)) as engine:
+        await engine.finished(id)
+        detail = await engine.reader.execution(id)
+        assert [task.state for task in detail.tasks] == ["failed", "skipped"]
+        assert "not registered" in (detail.tasks[0].error or "")
+
+
+async def test_a_graceful_stop_lets_short_tasks_end() -> None:
+    operator = Scripted(["hang"])
+    store = MemoryStore()
+    engine = Engine(store, Options(stop_timeout=30), clock=FakeClock())
+    engine.register(job_of("j", Task("t", operator), Task("next", Scripted(), after=["t"])))
+    await engine.start()
+    id = (await engine.submit("j")).id
+    await until(lambda: operator.runs)
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(Stopping):
+        await engine.submit("j")
+    entry = engine.board.get(id)
+    operator.release.set()
+    await stopping
+    assert entry is not None
+    assert [task.state for task in entry.summary.tasks] == ["successful", "notstarted"]
+
+
+async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
+    hanging = Scripted(["hang", "hang"])
+    async with running(job_of("j", Task("t", hanging)), max_unfinished=2) as engine:
+        await engine.submit("j")
+        await engine.submit("j")
+        with pytest.raises(Unavailable, match="2 executions are unfinished"):
+            await engine.submit("j")
+        hanging.release.set()
+        await until(lambda: not engine._runners)
+        await engine.submit("j")
+        await until(lambda: not engine._runners)
+
+
+async def test_a_retry_delay_that_raises_fails_the_task_and_says_why() -> None:
+    class Broken:
+        def delay(self, attempt: int) -> float:
+            raise RuntimeError("no idea")
+
+    job = job_of("j", Task("t", Scripted(["fail"]), retries=5, retry_delay=Broken()))
+    async with running(job) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        error = (await engine.reader.execution(id)).tasks[0].error or ""
+        assert "scripted to fail" in error
+        assert "RuntimeError: no idea" in error
+
+
+async def test_pages_walk_every_execution_once_newest_first() -> None:
+    rng = random.Random(7)
+    async with running(
+        job_of("a", Task("t", Scripted())), job_of("b", Task("t", Scripted(["fail"] * 99)))
+    ) as engine:
+        ids = [(await engine.submit(rng.choice("ab"))).id for _ in range(25)]
+        await until(lambda: not engine._runners)
+        for job, state in [(None, None), ("a", None), (None, State.FAILED), ("b", State.FAILED)]:
+            walked, cursor = [], None
+            while True:
+                page = await engine.reader.page(job, state, 4, cursor)
+                walked += [json.loads(execution) for execution in page.executions]
+                cursor = page.next
+                if cursor is None:
+                    break
+            expected = [e for e in reversed(ids) if any(w["id"] == e for w in walked)]
+            assert [w["id"] for w in walked] == expected
+            assert all(job in (None, w["job"]) and state in (None, w["state"]) for w in walked)
+            if job is None and state is None:
+                assert expected == ids[::-1]
+
+
+async def test_registering_twice_or_without_tasks_is_refused() -> None:
+    engine = Engine(MemoryStore())
+    engine.register(job_of("j", Task("t", Scripted())))
+    with pytest.raises(InvalidJob, match="'j' is registered already"):
+        engine.register(job_of("j", Task("t", Scripted())))
+    with pytest.raises(InvalidJob, match="'empty' has no tasks"):
+        engine.register(Job("empty"))
+    with pytest.raises(InvalidJob, match="with_seconds"):
+        engine.register(job_of("s", Task("t", Scripted()), schedule="* * * * * *"))
