@@ -1,0 +1,267 @@
+"""Schedule against an oracle that walks through time one step after another.
+
+The oracle knows nothing of stretches, offsets or croniter: it reads the local clock at
+every step, remembers which local times it has seen, and applies the rules as written.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goflow.core.schedule import Schedule
+
+ZONES = sorted(available_timezones() - {"Factory", "localtime"})
+ODD_ZONES = [
+    "Africa/Cairo", "Africa/Casablanca", "Africa/Monrovia", "America/Argentina/San_Luis",
+    "America/Caracas", "America/Havana", "America/Noronha", "America/Scoresbysund",
+    "America/St_Johns", "Antarctica/Casey", "Antarctica/Troll", "Antarctica/Vostok",
+    "Asia/Beirut", "Asia/Gaza", "Asia/Kathmandu", "Asia/Pyongyang", "Asia/Tehran",
+    "Australia/Lord_Howe", "Europe/Dublin", "Europe/Istanbul", "Europe/Moscow",
+    "Pacific/Apia", "Pacific/Chatham", "Pacific/Kwajalein", "Pacific/Norfolk",
+]  # fmt: skip
+
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+class Field(NamedTuple):
+    text: str
+    values: frozenset[int]
+
+    @property
+    def wildcard(self) -> bool:
+        return self.text.startswith("*")
+
+
+class Expression(NamedTuple):
+    second: Field
+    minute: Field
+    hour: Field
+    month_day: Field
+    month: Field
+    week_day: Field
+
+    def names(self, local: datetime) -> bool:
+        by_month = local.day in self.month_day.values
+        by_week = local.isoweekday() % 7 in {day % 7 for day in self.week_day.values}
+        if self.month_day.wildcard or self.week_day.wildcard:
+            day = by_month and by_week
+        else:
+            day = by_month or by_week
+        return (
+            day
+            and local.month in self.month.values
+            and local.hour in self.hour.values
+            and local.minute in self.minute.values
+            and local.second in self.second.values
+        )
+
+    def is_wildcard(self) -> bool:
+        return self.minute.wildcard or self.hour.wildcard
+
+    def __str__(self) -> str:
+        return " ".join(field.text for field in self)
+
+
+class Tick(NamedTuple):
+    instant: datetime
+    local: datetime
+    first_pass: bool
+    skipped: tuple[datetime, ...]  # the local times in a gap of up to three hours before it
+
+
+@lru_cache(maxsize=64)
+def walk(zone: str, start: datetime, end: datetime, step: timedelta) -> list[Tick]:
+    seen: set[datetime] = set()
+    ticks: list[Tick] = []
+    instant = start
+    while instant < end:
+        local = instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
+        skipped: list[datetime] = []
+        if ticks:
+            missed = ticks[-1].local + step
+            if local - missed <= 3 * HOUR:
+                while missed < local:
+                    skipped.append(missed)
+                    missed += step
+        ticks.append(Tick(instant, local, local not in seen, tuple(skipped)))
+        seen.add(local)
+        instant += step
+    return ticks
+
+
+def oracle(expression: Expression, ticks: list[Tick]) -> Iterator[datetime]:
+    for tick in ticks:
+        if expression.is_wildcard():
+            due = expression.names(tick.local)
+        else:
+            due = (tick.first_pass and expression.names(tick.local)) or any(
+                expression.names(local) for local in tick.skipped
+            )
+        if due:
+            yield tick.instant
+
+
+def utc(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+@lru_cache(maxsize=4096)
+def changes(zone: str, year: int) -> list[datetime]:
+    """The minutes of a year at which the zone's offset changes; else its first minute."""
+    tz = ZoneInfo(zone)
+    days = [utc(date(year, 1, 1)) + n * DAY for n in range(365)]
+    found = []
+    for day in days:
+        if day.astimezone(tz).utcoffset() != (day + DAY).astimezone(tz).utcoffset():
+            minute = day
+            while minute.astimezone(tz).utcoffset() == day.astimezone(tz).utcoffset():
+                minute += MINUTE
+            found.append(minute)
+    return found or days[:1]
+
+
+@st.composite
+def fields(draw: st.DrawFn, low: int, high: int, around: list[int]) -> Field:
+    """A field that often names one of the values `around`, with the values it names."""
+    value = st.sampled_from(around) | st.integers(low, high)
+    match draw(st.integers(0, 6)):
+        case 0:
+            return Field("*", frozenset(range(low, high + 1)))
+        case 1:
+            step = draw(st.integers(1, high))
+            return Field(f"*/{step}", frozenset(range(low, high + 1, step)))
+        case 2:
+            first, last = sorted((draw(value), draw(value)))
+            return Field(f"{first}-{last}", frozenset(range(first, last + 1)))
+        case 3:
+            first, last = sorted((draw(value), draw(value)))
+            step = draw(st.integers(1, 20))
+            return Field(f"{first}-{last}/{step}", frozenset(range(first, last + 1, step)))
+        case 4:
+            first = draw(value)
+            step = draw(st.integers(1, 30))
+            return Field(f"{first}/{step}", frozenset(range(first, high + 1, step)))
+        case _:
+            values = draw(st.lists(value, min_size=1, max_size=3))
+            return Field(",".join(map(str, values)), frozenset(values))
+
+
+EVERY_MONTH = Field("*", frozenset(range(1, 13)))
+ANY_DAY = Field("*", frozenset(range(1, 32)))
+ANY_WEEK_DAY = Field("*", frozenset(range(7)))
+ON_THE_MINUTE = Field("0", frozenset({0}))
+
+
+@st.composite
+def questions(draw: st.DrawFn, seconds: bool) -> tuple[str, datetime, Expression]:
+    """A zone, a clock change in it, and an expression that names times around it."""
+    zone = draw(st.sampled_from(ODD_ZONES) | st.sampled_from(ZONES))
+    change = draw(st.sampled_from(changes(zone, draw(st.integers(1970, 2200)))))
+    local = change.astimezone(ZoneInfo(zone))
+    before = (change - MINUTE).astimezone(ZoneInfo(zone))
+    hours = sorted({(hour + n) % 24 for hour in (local.hour, before.hour) for n in (-1, 0, 1)})
+    every_day = draw(st.booleans())
+    return (
+        zone,
+        change,
+        Expression(
+            draw(fields(0, 59, [0, 30, 59])) if seconds else ON_THE_MINUTE,
+            draw(fields(0, 59, [0, 15, 30, 45, 59])),
+            draw(fields(0, 23, hours)),
+            ANY_DAY if every_day else draw(fields(1, 31, [before.day, local.day])),
+            draw(st.just(EVERY_MONTH) | fields(1, 12, [before.month, local.month])),
+            ANY_WEEK_DAY if every_day else draw(fields(0, 6, [local.isoweekday() % 7])),
+        ),
+    )
+
+
+def agree(
+    zone: str, expression: Expression, ticks: list[Tick], after: datetime, at_most: int
+) -> None:
+    """Asks for one fire after another, until the oracle's ticks end."""
+    schedule = Schedule(str(expression), zone, with_seconds=True)
+    expected = [fire for fire in oracle(expression, ticks) if fire > after][:at_most]
+    found: list[datetime] = []
+    while len(found) < len(expected):
+        due = schedule.next(found[-1] if found else after)
+        assert due is not None
+        found.append(due)
+    assert found == expected
+    if len(expected) < at_most:
+        due = schedule.next(found[-1] if found else after)
+        assert due is None or due > ticks[-1].instant
+
+
+@settings(max_examples=250, deadline=None)
+@given(questions(seconds=False), st.integers(0, 2 * 24 * 3600))
+def test_days_around_any_clock_change_agree_with_the_oracle(
+    question: tuple[str, datetime, Expression], skip: int
+) -> None:
+    zone, change, expression = question
+    start = change - DAY
+    offsets = {at.astimezone(ZoneInfo(zone)).utcoffset() for at in (start, change)}
+    whole = all(offset is not None and offset % MINUTE == timedelta(0) for offset in offsets)
+    step = MINUTE if whole else timedelta(seconds=30)
+    ticks = walk(zone, start, change + 2 * DAY, step)
+    agree(zone, expression, ticks, start + timedelta(seconds=skip), at_most=25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(questions(seconds=True), st.integers(0, 4 * 3600))
+def test_seconds_around_any_clock_change_agree_with_the_oracle(
+    question: tuple[str, datetime, Expression], skip: int
+) -> None:
+    zone, change, expression = question
+    start = change - 3 * HOUR
+    ticks = walk(zone, start, change + 3 * HOUR, timedelta(seconds=1))
+    agree(zone, expression, ticks, start + timedelta(seconds=skip), at_most=10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    fields(0, 59, [0]),
+    fields(0, 23, [0]),
+    fields(1, 31, [29, 30, 31]),
+    fields(1, 12, [2]),
+    fields(0, 6, [0]),
+    st.dates(date(1970, 1, 1), date(2150, 1, 1)),
+)
+def test_years_of_days_agree_with_the_oracle(
+    minute: Field, hour: Field, month_day: Field, month: Field, week_day: Field, start: date
+) -> None:
+    """Day by day for a leap year's cycle, at the first time of the day that is named."""
+    expression = Expression(ON_THE_MINUTE, minute, hour, month_day, month, week_day)
+    either = not (month_day.wildcard or week_day.wildcard)
+    if not either and min(month_day.values) > max(
+        {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}.get(each, 31) for each in month.values
+    ):
+        return  # refused: never fires
+    schedule = Schedule(str(expression), with_seconds=True)
+    first = timedelta(hours=min(hour.values), minutes=min(minute.values))
+    moments = (utc(start) + n * DAY + first for n in range(1, 9 * 366))
+    expected = next((moment for moment in moments if expression.names(moment)), None)
+    due = schedule.next(utc(start) + DAY - timedelta(seconds=1))
+    if expected is not None:
+        assert due == expected
+    else:
+        assert due is not None
+        assert due > utc(start) + 9 * 365 * DAY
+
+
+def test_no_zone_changes_its_offset_twice_between_two_probes() -> None:
+    """Changes are found by probing every other day; the shortest stretch ever was four days."""
+    for zone in map(ZoneInfo, ODD_ZONES):
+        instant, last = utc(date(1970, 1, 1)), utc(date(1960, 1, 1))
+        offset = instant.astimezone(zone).utcoffset()
+        while instant.year < 2040:
+            instant += 8 * HOUR
+            if instant.astimezone(zone).utcoffset() != offset:
+                assert instant - last > 4 * DAY
+                offset, last = instant.astimezone(zone).utcoffset(), instant
