@@ -1,0 +1,5 @@
+"""`python -m goflow` is the command `goflow`."""
+
+from goflow.cli import main
+
+main(prog_name="goflow")

@@ -1,0 +1,49 @@
+"""The command `goflow`: one module for each thing it deals with.
+
+Only this package reads the environment. What is slow to import (rich, the HTTP client, the
+server) is imported by the command that needs it, so that the others start at once.
+"""
+
+import click
+
+from goflow import __version__
+from goflow.cli.definitions import check, graph, list_jobs
+from goflow.cli.remote import cancel, logs, retry, submit, toggle
+from goflow.cli.running import run
+from goflow.cli.serving import demo, serve
+from goflow.cli.terminal import Commands
+from goflow.cli.times import next_times
+from goflow.cli.version import version
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit codes: 0 done, 1 failed or refused, 2 wrong usage or a file that cannot be "
+        "used, 3 the server does not answer, 130 stopped by Ctrl-C."
+    ),
+)
+@click.version_option(__version__, "--version", message="goflow %(version)s")
+def main() -> None:
+    """A DAG scheduler and live dashboard in one Python process."""
+
+
+for command in (
+    demo,
+    serve,
+    run,
+    list_jobs,
+    check,
+    graph,
+    next_times,
+    submit,
+    toggle,
+    cancel,
+    retry,
+    logs,
+    version,
+):
+    main.add_command(command)
+
+__all__ = ["main"]

@@ -1,0 +1,147 @@
+"""What is in a user's file: list it, check it, draw it."""
+
+from typing import Any
+
+import click
+
+from goflow import Goflow, Job, TriggerRule
+from goflow.cli.program import NotLoaded, file_argument, find_job, load
+from goflow.cli.terminal import FAILED, as_json, columns, print_json, rfc3339
+from goflow.cli.tree import draw
+from goflow.engine.clock import SystemClock
+
+
+@click.command("list")
+@file_argument
+@as_json
+def list_jobs(file: str, as_json: bool) -> None:
+    """List the jobs of FILE, and when the active ones fire next."""
+    gf = load(file)
+    jobs = [_described(gf, job) for job in gf.jobs]
+    if as_json:
+        print_json({"jobs": jobs})
+        return
+    rows = [("JOB", "SCHEDULE", "ACTIVE", "TASKS", "NEXT")]
+    for job in jobs:
+        rows.append(
+            (
+                job["job"],
+                job["schedule"] or "-",
+                "yes" if job["active"] else "no",
+                str(len(job["tasks"])),
+                job["next"] or "-",
+            )
+        )
+    click.echo("\n".join(columns(rows)))
+
+
+def _described(gf: Goflow, job: Job) -> dict[str, Any]:
+    """A job in the keys of `GET /api/jobs/{name}`, and its next fire."""
+    schedule = job.schedule_for(with_seconds=gf.engine.options.with_seconds)
+    due = schedule.next(SystemClock().now()) if schedule and job.active else None
+    return {
+        "job": job.name,
+        "description": job.description,
+        "tags": job.tags,
+        "schedule": job.schedule or "",
+        "timezone": job.timezone if schedule is None else schedule.timezone,
+        "active": job.active,
+        "next": None if due is None else rfc3339(due),
+        "params": job.params,
+        "tasks": [task.name for task in job.tasks],
+        "dag": job.plan.downstream,
+    }
+
+
+@click.command()
+@file_argument
+@as_json
+def check(file: str, as_json: bool) -> None:
+    """Check that every job of FILE is valid.
+
+    If not, exits with 1 and prints a line for each problem.
+    """
+    try:
+        gf = load(file)
+    except NotLoaded as error:
+        if as_json:
+            print_json({"valid": False, "problems": error.problems})
+        else:
+            error.show()
+        raise click.exceptions.Exit(FAILED) from None
+    if as_json:
+        print_json({"valid": True, "problems": []})
+        return
+    for job in gf.jobs:
+        tasks = len(job.tasks)
+        click.echo(f"{job.name}: valid, {tasks} task{'s' if tasks != 1 else ''}")
+
+
+@click.command()
+@file_argument
+@click.argument("job", required=False)
+@click.option("--dot", "form", flag_value="dot", help="Print it for Graphviz.")
+@click.option("--mermaid", "form", flag_value="mermaid", help="Print it for Mermaid.")
+@click.option("--json", "form", flag_value="json", help="Print JSON, for programs.")
+def graph(file: str, job: str | None, form: str | None) -> None:
+    """Draw the tasks of a job of FILE.
+
+    JOB may be left out if there is only one. Each task stands below the last one it waits
+    for; the others are named beside it.
+    """
+    found = find_job(load(file), file, job)
+    match form:
+        case "dot":
+            click.echo(_dot(found))
+        case "mermaid":
+            click.echo(_mermaid(found))
+        case "json":
+            print_json({"job": found.name, "dag": found.plan.downstream})
+        case _:
+            click.echo(_tree(found))
+
+
+def _tree(job: Job) -> str:
+    rules = {task.name: task.trigger_rule for task in job.tasks}
+    lines = [job.name]
+    for branch in draw({task.name: task.after for task in job.tasks}):
+        notes = ""
+        if rules[branch.task] is not TriggerRule.ALL_SUCCESSFUL:
+            notes += f"  [{rules[branch.task]}]"
+        if branch.also:
+            notes += f"  (also after {', '.join(branch.also)})"
+        lines.append(f"  {branch.lines}{branch.task}{notes}")
+    return "\n".join(lines)
+
+
+def _dot(job: Job) -> str:
+    lines = [f"digraph {_quoted(job.name)} {{"]
+    lines += [f"  {_quoted(task.name)};" for task in job.tasks]
+    lines += [
+        f"  {_quoted(upstream)} -> {_quoted(task.name)};"
+        for task in job.tasks
+        for upstream in task.after
+    ]
+    return "\n".join([*lines, "}"])
+
+
+def _quoted(name: str) -> str:
+    """A string as Graphviz reads it, where a backslash begins an escape in labels."""
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _mermaid(job: Job) -> str:
+    number = job.plan.position
+    lines = ["flowchart TD"]
+    lines += [f'  t{number[task.name]}["{_entities(task.name)}"]' for task in job.tasks]
+    lines += [
+        f"  t{number[upstream]} --> t{number[task.name]}"
+        for task in job.tasks
+        for upstream in task.after
+    ]
+    return "\n".join(lines)
+
+
+def _entities(name: str) -> str:
+    """A text as Mermaid reads it between quotes: everything but plain letters as a number."""
+    return "".join(one if one.isalnum() or one in " -_." else f"#{ord(one)};" for one in name)

@@ -1,0 +1,200 @@
+"""A user's file: read it for the jobs in it, without serving.
+
+The file runs as a module named after it, never as `__main__`, with its folder first on
+`sys.path`, so that its neighbours can be imported and its classes pickled.
+"""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from goflow import Goflow, InvalidJob, Job
+from goflow.app import loading
+from goflow.cli.terminal import Unusable
+
+_OURS = str(Path(__file__).parent.parent)
+
+file_argument: Callable[[Any], Any] = click.argument("file", metavar="FILE")
+
+
+class NotLoaded(Unusable):
+    """The file cannot be used; `problems` are lines, `details` is the user's traceback."""
+
+    def __init__(self, *problems: str, details: str = "") -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+        self.details = details
+
+    def show(self, file: Any = None) -> None:
+        if self.details:
+            click.echo(self.details, err=True, nl=False)
+        for problem in self.problems:
+            click.echo(f"Error: {problem}", err=True)
+
+
+def load(target: str) -> Goflow:
+    """The `Goflow` of a file, `main.py` or `main.py:name`, else one made of its jobs.
+
+    Raises `NotLoaded` for what is wrong in the file, `Unusable` for a wrong name.
+    """
+    path, name = _parse(target)
+    module = _execute(path)
+    if name is not None:
+        found = getattr(module, name, None)
+        if not isinstance(found, Goflow):
+            raise Unusable(f"{path}: {name!r} is not a Goflow")
+        return found
+    apps = {id(value): (name, value) for name, value in vars(module).items() if _is(value, Goflow)}
+    if len(apps) > 1:
+        names = [name for name, _ in apps.values()]
+        raise NotLoaded(
+            f"{path} has several Goflow objects, {', '.join(names)}; "
+            f"choose one: {target}:{names[0]}"
+        )
+    if apps:
+        gf: Goflow = next(iter(apps.values()))[1]
+        return gf
+    return _gather(path, module)
+
+
+def find_job(gf: Goflow, target: str, name: str | None) -> Job:
+    """The job of that name, or the only one."""
+    known = ", ".join(repr(job.name) for job in gf.jobs) or "none"
+    if name is None and len(gf.jobs) == 1:
+        return gf.jobs[0]
+    if name is None:
+        raise Unusable(f"say which job of {target}; it has {known}")
+    for job in gf.jobs:
+        if job.name == name:
+            return job
+    raise Unusable(f"there is no job {name!r} in {target}; it has {known}")
+
+
+def _parse(target: str) -> tuple[Path, str | None]:
+    path, name = Path(target), None
+    if not path.exists() and target.rpartition(":")[2].isidentifier():
+        head, separator, tail = target.rpartition(":")
+        if separator:
+            path, name = Path(head), tail
+    if not path.exists():
+        raise Unusable(f"there is no file {str(path)!r}")
+    if not path.is_file():
+        raise Unusable(f"{str(path)!r} is not a file; name one such as main.py")
+    return path, name
+
+
+def _execute(path: Path) -> ModuleType:
+    full = path.resolve()
+    sys.path.insert(0, str(full.parent))
+    name = full.stem
+    if name in sys.modules:  # a file named as a module in use, such as goflow.py
+        name = f"{name}_program"
+    spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, str(full)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with loading():
+            spec.loader.exec_module(module)
+    except InvalidJob as error:
+        raise NotLoaded(f"{_place(error, path)}: {error}") from error
+    except SystemExit as error:
+        raise NotLoaded(f"{path} ended itself while it was read, with {error.code!r}") from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    return module
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether it is an instance in truth: an object that claims any class is not."""
+    return issubclass(type(value), kind)
+
+
+def _gather(path: Path, module: ModuleType) -> Goflow:
+    """A Goflow of the jobs that a file holds, or has functions for."""
+    gf = Goflow()
+    values = list({id(value): value for value in vars(module).values()}.values())
+    held = [value for value in values if _is(value, Job)]
+    names = {job.name for job in held}
+    problems: list[str] = []
+    for source in [*held, *filter(_makes_a_job, values)]:
+        try:
+            made = source if _is(source, Job) else source()
+            if made is not source and _is(made, Job) and made.name in names:
+                continue  # the module has called this function itself
+            gf.add_job(made)
+        except InvalidJob as error:
+            problems.append(f"{_place(error, path)}: {error}")
+        except Exception as error:
+            raise _unreadable(path, error) from error
+    if problems:
+        raise NotLoaded(*problems)
+    if not gf.jobs:
+        raise NotLoaded(
+            f"{path} has no Goflow, no Job and no function `def name() -> Job`: nothing to run"
+        )
+    return gf
+
+
+def _makes_a_job(value: Any) -> bool:
+    if not callable(value) or isinstance(value, type) or not hasattr(value, "__code__"):
+        return False
+    code = value.__code__
+    required = code.co_argcount - len(value.__defaults__ or ())
+    named = code.co_kwonlyargcount - len(value.__kwdefaults__ or {})
+    returned = value.__annotations__.get("return")
+    if isinstance(returned, str):  # from __future__ import annotations
+        returned = Job if returned.rpartition(".")[2] == "Job" else None
+    return returned is Job and not required and not named and value.__name__[0] != "_"
+
+
+# -- whose fault it is -------------------------------------------------------------
+
+
+def _users(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    return [
+        frame
+        for frame in frames
+        if not frame.filename.startswith((_OURS, "<frozen importlib", "<frozen runpy"))
+    ]
+
+
+def _unreadable(path: Path, error: Exception) -> NotLoaded:
+    return NotLoaded(f"{path} cannot be read: {_summary(error)}", details=_users_traceback(error))
+
+
+def _place(error: Exception, path: Path) -> str:
+    """Where the user's code made the mistake, as file:line."""
+    frames = _users(traceback.extract_tb(error.__traceback__))
+    if not frames:
+        return str(path)
+    last = frames[-1]
+    same = Path(last.filename) == path.resolve()
+    return f"{path if same else last.filename}:{last.lineno}"
+
+
+def _summary(error: Exception) -> str:
+    last = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__} in line {error.lineno}: {error.msg}"
+    return last.splitlines()[0] if last else type(error).__name__
+
+
+def _users_traceback(error: Exception) -> str:
+    """The traceback without the frames of goflow and of the import system."""
+    whole = traceback.TracebackException.from_exception(error)
+    at: traceback.TracebackException | None = whole
+    seen = set()
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        at.stack = traceback.StackSummary.from_list(_users(at.stack))
+        at = at.__cause__ or at.__context__
+    return "".join(whole.format())

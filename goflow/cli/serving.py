@@ -1,0 +1,82 @@
+"""Serve a user's file, or the example jobs, until a signal ends it."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from goflow.cli.terminal import Unusable
+
+if TYPE_CHECKING:
+    from goflow import Goflow
+
+store_option: Callable[[Any], Any] = click.option(
+    "--store",
+    envvar="GOFLOW_STORE",
+    show_envvar=True,
+    metavar="PATH",
+    help="SQLite file that keeps everything; goflow.db by default.",
+)
+host_option: Callable[[Any], Any] = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+)
+port_option: Callable[[Any], Any] = click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8181,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+
+
+@click.command()
+@host_option
+@port_option
+@store_option
+def demo(host: str, port: int, store: str | None) -> None:
+    """Serve the dashboard with the example jobs."""
+    from goflow import Goflow
+
+    gf = Goflow(show_examples=True)
+    _configure(gf, store)
+    gf.serve(host=host, port=port)
+
+
+@click.command()
+@click.argument("file")
+@host_option
+@port_option
+@store_option
+@click.option("--root-path", default="", metavar="PATH", help="Prefix a proxy strips, if any.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Host name to serve besides localhost and IP addresses; may be repeated.",
+)
+def serve(
+    file: str,
+    host: str,
+    port: int,
+    store: str | None,
+    root_path: str,
+    allowed_hosts: tuple[str, ...],
+) -> None:
+    """Serve the jobs of FILE, with API and dashboard.
+
+    FILE makes a Goflow, or just jobs; `main.py:name` chooses one of several Goflow objects.
+    SIGTERM and Ctrl-C end the server in order; a second one ends it at once.
+    """
+    from goflow.cli.program import load
+
+    gf = load(file)
+    _configure(gf, store, allowed_hosts)
+    gf.serve(host=host, port=port, root_path=root_path)
+
+
+def _configure(gf: "Goflow", store: str | None, allowed_hosts: Sequence[str] = ()) -> None:
+    try:
+        gf.configure(store=store, allowed_hosts=allowed_hosts)
+    except ValueError as error:
+        raise Unusable(str(error)) from None

@@ -1,0 +1,264 @@
+"""An execution watched in the terminal: a live tree, or a line per change.
+
+Both are told the execution as last committed, whole, and find out themselves what changed,
+so a change that came and went between two looks is told all the same.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+import click
+
+from goflow.cli.terminal import duration, padded, width
+from goflow.cli.tree import Branch, draw
+from goflow.core.states import State
+from goflow.core.summary import AttemptDetail
+from goflow.engine.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.text import Text
+
+WIDEST_NAME = 60  # cells
+
+
+class Seen(Protocol):
+    """What is looked at of a task: of a `TaskDetail` and of a `FinishedTask`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def attempts(self) -> list[AttemptDetail]: ...
+
+
+class View:
+    """Shows nothing, as `--json` wants it; the base of those that show something."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, state: State, tasks: Sequence[Seen]) -> None:
+        """Take up the execution as it is now."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool) -> View:
+    """The view for this terminal, or for what stands in its place."""
+    if silent:
+        return View()
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        # Its file is settled here: tasks that print have sys.stdout replaced later.
+        console = Console(file=sys.stdout, highlight=False)
+        if not console.is_dumb_terminal:
+            return Tree(job, after, console)
+    return Lines(list(after))
+
+
+def print_errors(tasks: Iterable[Seen]) -> None:
+    """What went wrong in each failed task, at the end."""
+    for task in tasks:
+        if task.state is State.FAILED:
+            attempts = len(task.attempts)
+            click.echo(f"\n{task.name} failed in attempt {attempts}:")
+            for line in (task.error or "no reason is known").rstrip("\n").split("\n"):
+                click.echo(f"  {line}".rstrip())
+
+
+# -- lines -------------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    """A task's new state; `at` is None where nobody noted when."""
+
+    task: str
+    state: State
+    at: datetime | None = None
+    attempt: int | None = None
+    took: timedelta | None = None
+
+
+def _history(task: Seen) -> Iterator[Change]:
+    state = State.NOTSTARTED
+    for one in task.attempts:
+        state = State.RUNNING
+        yield Change(task.name, state, one.started, one.attempt)
+        if one.finished is not None:
+            state = one.state if one.retry_at is None else State.UPFORRETRY
+            yield Change(task.name, state, one.finished, one.attempt, one.finished - one.started)
+    if task.state.finished and task.state is not state:
+        yield Change(task.name, task.state)
+
+
+class Lines(View):
+    """One line per change: task, state, attempt, and how long the attempt took."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._cells = min(max(map(width, names), default=0), WIDEST_NAME)
+        self._told = dict.fromkeys(names, 0)
+
+    def update(self, state: State, tasks: Sequence[Seen]) -> None:
+        timed: list[tuple[datetime, Change]] = []
+        untimed: list[Change] = []
+        for task in tasks:
+            new = list(_history(task))[self._told[task.name] :]
+            self._told[task.name] += len(new)
+            for change in new:
+                if change.at is None:
+                    untimed.append(change)
+                else:
+                    timed.append((change.at, change))
+        timed.sort(key=lambda pair: pair[0])
+        for change in [*(change for _, change in timed), *untimed]:
+            click.echo(self._line(change))
+
+    def _line(self, change: Change) -> str:
+        line = f"{padded(change.task, self._cells)}  {change.state:<10}"
+        if change.attempt is not None:
+            line += f"  attempt {change.attempt}"
+        if change.took is not None:
+            line += f"  {duration(change.took)}"
+        return line.rstrip()
+
+
+# -- the live tree -----------------------------------------------------------------
+
+FRAMES_PER_SECOND = 10
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
+LOOKS: dict[State, tuple[str, str]] = {
+    State.NOTSTARTED: ("·", "dim"),
+    State.RUNNING: ("", "cyan"),
+    State.UPFORRETRY: ("↻", "yellow"),
+    State.SKIPPED: ("-", "magenta"),
+    State.FAILED: ("✘", "bold red"),
+    State.SUCCESSFUL: ("✔", "green"),
+    State.CANCELLED: ("■", "magenta"),
+}
+
+# Where not all rows fit on the screen, these are shown first.
+FOREMOST = (State.RUNNING, State.UPFORRETRY, State.FAILED)
+
+
+class Tree(View):
+    """The job's tasks as a tree that is redrawn while they run."""
+
+    def __init__(
+        self,
+        job: str,
+        after: Mapping[str, Sequence[str]],
+        console: "Console",
+        clock: Clock | None = None,
+    ) -> None:
+        from rich.live import Live
+
+        self._job = job
+        self._branches = draw(after)
+        self._cells = min(
+            max(width(branch.lines) + width(branch.task) for branch in self._branches),
+            WIDEST_NAME,
+        )
+        self._console = console
+        self._clock = clock or SystemClock()
+        self._since = self._clock.now()
+        self._state = State.NOTSTARTED
+        self._tasks: dict[str, Seen] = {}
+        self._last_frame = False
+        self._stopped = False
+        self._live = Live(
+            console=console,
+            get_renderable=self._frame,
+            refresh_per_second=FRAMES_PER_SECOND,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def update(self, state: State, tasks: Sequence[Seen]) -> None:
+        self._state, self._tasks = state, {task.name: task for task in tasks}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._last_frame, self._stopped = True, error is not None
+        self._live.stop()
+
+    def _frame(self) -> "Group":
+        from rich.console import Group
+        from rich.text import Text
+
+        now = self._clock.now()
+        tasks = self._tasks
+        shown, hidden = self._branches, 0
+        room = self._console.height - 3
+        if not self._last_frame and len(shown) > room:
+            rank = {
+                branch.task: (tasks[branch.task].state if tasks else State.NOTSTARTED)
+                not in FOREMOST
+                for branch in shown
+            }
+            chosen = {b.task for b in sorted(shown, key=lambda b: rank[b.task])[:room]}
+            shown = [branch for branch in shown if branch.task in chosen]
+            hidden = len(self._branches) - room
+        rows = [self._header(now), *(self._row(branch, now) for branch in shown)]
+        if hidden:
+            rows.append(Text(f"… and {hidden} more", style="dim"))
+        return Group(*rows)
+
+    def _header(self, now: datetime) -> "Text":
+        from rich.text import Text
+
+        done = sum(task.state.finished for task in self._tasks.values())
+        state = "stopped" if self._stopped else str(self._state)
+        _, style = LOOKS[self._state]
+        return Text.assemble(
+            (self._job, "bold"),
+            "  ",
+            (state, style),
+            (f"  {done} of {len(self._branches)} tasks  {duration(now - self._since)}", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _row(self, branch: Branch, now: datetime) -> "Text":
+        from rich.text import Text
+
+        task = self._tasks.get(branch.task)
+        state = State.NOTSTARTED if task is None else task.state
+        symbol, style = LOOKS[state]
+        word = str(state)
+        if state is State.RUNNING and self._stopped:
+            symbol, style, word = "■", "magenta", "stopped"
+        elif state is State.RUNNING:
+            symbol = SPINNER[int(now.timestamp() * FRAMES_PER_SECOND) % len(SPINNER)]
+        name = padded(branch.task, self._cells - width(branch.lines))
+        row = Text(no_wrap=True, overflow="ellipsis")
+        row.append(f"{branch.lines}", "dim").append(f"{symbol} ", style)
+        row.append(f"{name}  ").append(f"{word:<10}", style)
+        if task is not None and task.attempts:
+            last = task.attempts[-1]
+            row.append(f"  {duration((last.finished or now) - last.started)}")
+            if state is State.UPFORRETRY and last.retry_at is not None:
+                row.append(f"  again in {duration(last.retry_at - now)}", "yellow")
+            elif len(task.attempts) > 1:
+                row.append(f"  attempt {last.attempt}", "dim")
+        return row

@@ -1,0 +1,87 @@
+"""A file of jobs, processes, and waiting for them."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 20  # seconds until a wait has failed
+
+JOBS = """
+import os
+from goflow import Command, ConstantDelay, Goflow, Job, Task
+
+gf = Goflow()
+
+def etl() -> Job:
+    job = Job("etl", "0 3 * * *", True, params={"day": "today", "rows": 3})
+
+    @job.task
+    def fetch(day, rows):
+        print("fetching", day)
+        return [day, rows]
+
+    @job.task
+    def clean(fetch):
+        return fetch
+
+    @job.task
+    def report(fetch, clean):
+        return clean
+
+    return job
+
+def broken() -> Job:
+    job = Job("broken")
+
+    @job.task(retries=1)
+    def explode():
+        raise ValueError("no fuse left")
+
+    @job.task(after=["explode"])
+    def never():
+        pass
+
+    return job
+
+gf.add_job(etl)
+gf.add_job(broken)
+"""
+
+
+class Spawned:
+    """A `goflow` process whose output is waited for."""
+
+    def __init__(self, process: "subprocess.Popen[str]", errors: Path) -> None:
+        self.process = process
+        self._errors = errors
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def address(self) -> str:
+        """Where it serves, as soon as it says so."""
+        found = eventually(lambda: re.search(r"http://\S+", self.errors) or self.has_ended())
+        assert isinstance(found, re.Match), self.errors
+        return found[0]
+
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """The first truthy value of `look` before the deadline."""
+    deadline = time.monotonic() + DEADLINE
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found

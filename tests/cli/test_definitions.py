@@ -1,0 +1,103 @@
+"""`goflow list`, `check` and `graph`."""
+
+import json
+
+from tests.cli.commands import JOBS
+
+
+def test_list_names_each_job_with_its_schedule(goflow, main_py):
+    result = goflow("list", main_py(JOBS))
+    header, etl, broken = result.stdout.splitlines()
+    assert header.split() == ["JOB", "SCHEDULE", "ACTIVE", "TASKS", "NEXT"]
+    assert etl.split()[:8] == ["etl", "0", "3", "*", "*", "*", "yes", "3"]
+    assert etl.endswith("T03:00:00Z")
+    assert broken.split() == ["broken", "-", "no", "2", "-"]
+
+
+def test_list_as_json_has_the_keys_of_the_api(goflow, main_py):
+    etl, broken = json.loads(goflow("list", main_py(JOBS), "--json").stdout)["jobs"]
+    assert etl["job"] == "etl"
+    assert etl["active"] is True
+    assert etl["dag"] == {"fetch": ["clean", "report"], "clean": ["report"], "report": []}
+    assert etl["params"] == {"day": "today", "rows": 3}
+    assert broken["next"] is None
+
+
+def test_check_says_what_is_valid(goflow, main_py):
+    result = goflow("check", main_py(JOBS))
+    assert result.exit_code == 0
+    assert result.stdout == "etl: valid, 3 tasks\nbroken: valid, 2 tasks\n"
+
+
+def test_check_names_line_job_and_value_of_a_mistake(goflow, main_py):
+    path = main_py("from goflow import Job\n\njob = Job('nightly', '61 * * * *')\n")
+    result = goflow("check", path)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"Error: {path}:3: job 'nightly'")
+    assert "61" in line
+
+
+def test_check_has_a_line_for_each_problem(goflow, main_py):
+    path = main_py("from goflow import Job\na = Job('a')\nb = Job('b')\n")
+    result = goflow("check", path)
+    assert result.exit_code == 1
+    first, second = result.stderr.splitlines()
+    assert "'a' has no tasks" in first
+    assert "'b' has no tasks" in second
+    answer = json.loads(goflow("check", path, "--json").stdout)
+    assert answer["valid"] is False
+    assert len(answer["problems"]) == 2
+
+
+def test_an_exception_in_the_file_is_shown_with_the_users_frames_alone(goflow, main_py):
+    path = main_py("def inner():\n    return 1 / 0\n\ninner()\n")
+    result = goflow("check", path)
+    assert result.exit_code == 1
+    assert 'main.py", line 4, in <module>' in result.stderr
+    assert 'main.py", line 2, in inner' in result.stderr
+    assert "importlib" not in result.stderr
+    assert "cli/program.py" not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last == f"Error: {path} cannot be read: ZeroDivisionError: division by zero"
+
+
+def test_a_syntax_error_is_shown_with_its_line(goflow, main_py):
+    result = goflow("check", main_py("x = 1\ndef (:\n"))
+    assert result.exit_code == 1
+    assert "SyntaxError in line 2" in result.stderr.splitlines()[-1]
+
+
+def test_a_missing_file_is_wrong_usage_for_check_too(goflow):
+    assert goflow("check", "nowhere.py").exit_code == 2
+
+
+def test_graph_draws_the_tree(goflow, main_py):
+    result = goflow("graph", main_py(JOBS), "etl")
+    assert result.stdout.splitlines() == [
+        "etl",
+        "  fetch",
+        "  └─ clean",
+        "     └─ report  (also after fetch)",
+    ]
+
+
+def test_graph_needs_a_name_among_several_jobs(goflow, main_py):
+    result = goflow("graph", main_py(JOBS))
+    assert result.exit_code == 2
+    assert "'etl', 'broken'" in result.stderr
+    assert goflow("graph", main_py(JOBS), "nope").exit_code == 2
+
+
+def test_graph_writes_for_graphviz_mermaid_and_programs(goflow, main_py):
+    path = main_py(
+        "from goflow import Command, Job, Task\n"
+        "job = Job('a \"b\"')\n"
+        "job.add(Task('x\"', Command('true'))) >> job.add(Task('y', Command('true')))\n"
+    )
+    dot = goflow("graph", path, "--dot").stdout
+    assert dot.splitlines()[0] == 'digraph "a \\"b\\"" {'
+    assert '  "x\\"" -> "y";' in dot.splitlines()
+    mermaid = goflow("graph", path, "--mermaid").stdout
+    assert mermaid.splitlines() == ["flowchart TD", '  t0["x#34;"]', '  t1["y"]', "  t0 --> t1"]
+    assert json.loads(goflow("graph", path, "--json").stdout)["dag"] == {'x"': ["y"], "y": []}

@@ -1,0 +1,174 @@
+"""`goflow run`."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+from tests.cli.commands import DEADLINE, JOBS, eventually
+
+HANGING = """
+from goflow import Command, Job, Task
+
+job = Job("hanging")
+job.add(Task("hang", Command.shell("echo $$ > shell.pid; sleep 300 & echo $! > sleep.pid; wait")))
+"""
+
+
+def test_a_successful_execution_exits_with_0_and_a_line_per_change(goflow, main_py):
+    result = goflow("run", main_py(JOBS), "etl")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    changes = [line.split()[:4] for line in lines[:6]]
+    assert changes == [
+        [task, state, "attempt", "1"]
+        for task in ("fetch", "clean", "report")
+        for state in ("running", "successful")
+    ]
+    assert re.fullmatch(r".*  \d+\.\ds", lines[1])
+    assert re.fullmatch(r"etl successful in \d+\.\ds", lines[-1])
+
+
+def test_a_failed_execution_exits_with_1_and_ends_with_its_errors(goflow, main_py):
+    result = goflow("run", main_py(JOBS), "broken")
+    assert result.exit_code == 1
+    words = [line.split() for line in result.stdout.splitlines()]
+    states = [line[1] for line in words if line[:1] == ["explode"]][:4]
+    assert states == ["running", "upforretry", "running", "failed"]
+    assert ["never", "skipped"] in words
+    assert "explode failed in attempt 2:" in result.stdout
+    assert "ValueError: no fuse left" in result.stdout
+
+
+def test_json_is_the_finished_execution_and_nothing_else(goflow, main_py):
+    result = goflow("run", main_py(JOBS), "etl", "-p", "rows=5", "-p", "day=7", "--json")
+    answer = json.loads(result.stdout)
+    assert answer["state"] == "successful"
+    assert answer["params"] == {"day": "7", "rows": 5}
+    tasks = {task["name"]: task for task in answer["tasks"]}
+    assert tasks["report"]["result"] == ["7", 5]
+    assert tasks["fetch"]["logs"] == "fetching 7\n"
+
+
+def test_logs_are_printed_when_asked_for(goflow, main_py):
+    result = goflow("run", main_py(JOBS), "etl", "--logs")
+    assert "\nfetch, log:\nfetching today\n" in result.stdout
+
+
+def test_the_only_job_needs_no_name(goflow, main_py):
+    path = main_py(
+        "from goflow import Command, Job, Task\n"
+        "job = Job('only', tasks=[Task('t', Command('true'))])\n"
+    )
+    assert goflow("run", path).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nowhere"], "'nowhere'"),
+        ([], "'etl', 'broken'"),
+        (["etl", "-p", "rows"], "'rows'"),
+        (["etl", "-p", "rows=many"], "'rows'"),
+        (["etl", "-p", "cows=1"], "'cows'"),
+        (["etl", "-p", "rows=1", "-p", "rows=2"], "twice"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_names_the_fault(goflow, main_py, arguments, named):
+    result = goflow("run", main_py(JOBS), *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert named in line
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_children_and_tells_by_the_exit_code(
+    spawn, main_py, tmp_path, number, code
+):
+    running = spawn("run", main_py(HANGING))
+    files = [tmp_path / "shell.pid", tmp_path / "sleep.pid"]
+    eventually(lambda: all(f.exists() and f.read_text().strip() for f in files))
+    pids = [int(file.read_text()) for file in files]
+    running.signal(number)
+    assert running.wait() == code
+    for pid in pids:
+        eventually(lambda pid=pid: is_gone(pid))
+    assert running.errors.splitlines()[-1].startswith("Error: stopped by SIG")
+    assert "Traceback" not in running.errors
+
+
+def in_a_terminal(arguments, cwd, *, rows=40, watch=lambda screen: None) -> tuple[int, str]:
+    """Exit code and the text the screen was sent, of which `watch` is told as it grows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "goflow", *arguments],
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm-256color"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    received = b""
+    while True:
+        try:
+            more = os.read(ours, 65_536)
+        except OSError:  # how Linux says that the other side has closed
+            break
+        if not more:
+            break
+        received += more
+        watch(plain(received))
+    os.close(ours)
+    return process.wait(DEADLINE), plain(received)
+
+
+def plain(received: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", received.decode(errors="replace"))
+
+
+def test_a_terminal_shows_the_tree_with_its_final_states(main_py, tmp_path):
+    code, screen = in_a_terminal(["run", main_py(JOBS), "broken"], tmp_path)
+    assert code == 1
+    assert re.search(r"broken  failed  2 of 2 tasks", screen)
+    assert re.search(r"✘ explode +failed", screen)
+    assert re.search(r"└─ - never +skipped", screen)
+    assert "ValueError: no fuse left" in screen
+
+
+def test_a_small_terminal_shows_what_runs_and_all_of_it_at_the_end(main_py, tmp_path):
+    path = main_py(
+        "from goflow import Command, Job, Task\n"
+        "job = Job('wide', tasks=[Task(f't{n}', Command('true')) for n in range(29)])\n"
+        "wait = 'until [ -e seen ]; do sleep 0.01; done'\n"
+        "job.add(Task('last', Command.shell(wait)))\n"
+    )
+
+    def release(screen: str) -> None:
+        if re.search(r"last +running.*\s+… and 23 more", screen):
+            (tmp_path / "seen").touch()
+
+    code, screen = in_a_terminal(["run", path], tmp_path, rows=10, watch=release)
+    assert code == 0
+    end = screen[screen.rindex("wide  successful  30 of 30 tasks") :]
+    assert all(re.search(rf"✔ t{n} +successful", end) for n in range(29))

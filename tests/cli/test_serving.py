@@ -1,0 +1,105 @@
+"""`goflow serve` and `goflow demo`."""
+
+import json
+import signal
+import socket
+import urllib.request
+
+import pytest
+
+from tests.cli.commands import JOBS, eventually
+
+SLOW = """
+from goflow import Command, Goflow, Job, Task
+
+gf = Goflow("kept.db", stop_timeout=60)
+gf.add_job(Job("slow", tasks=[Task("hang", Command("sleep", ["300"]))]))
+gf.run(":1")
+"""
+
+
+def get(url):
+    with urllib.request.urlopen(url) as answer:
+        return json.load(answer)
+
+
+def test_it_serves_the_files_jobs_and_sigterm_ends_it_with_0(spawn, main_py):
+    server = spawn("serve", main_py(JOBS), "--port", "0")
+    assert get(server.address() + "/api/jobs") == {"jobs": ["etl", "broken"]}
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_a_second_sigint_ends_it_at_once(spawn, main_py, tmp_path):
+    server = spawn("serve", main_py(SLOW), "--port", "0")
+    url = server.address()
+    submitted = urllib.request.Request(url + "/api/jobs/slow/submit", method="POST")
+    with urllib.request.urlopen(submitted) as answer:
+        id = json.load(answer)["id"]
+    running = f"{url}/api/executions/{id}"
+    eventually(lambda: get(running)["tasks"][0]["state"] == "running")
+    server.signal(signal.SIGINT)
+    eventually(lambda: refuses(url))
+    assert not server.has_ended()
+    server.signal(signal.SIGINT)
+    assert server.wait() == 130
+
+
+def refuses(url):
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_the_store_may_be_chosen_where_the_file_chose_another(spawn, main_py, tmp_path):
+    server = spawn("serve", main_py(SLOW), "--port", "0", GOFLOW_STORE="elsewhere.db")
+    server.address()
+    assert (tmp_path / "elsewhere.db").exists()
+    assert not (tmp_path / "kept.db").exists()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_a_further_host_name_is_served_when_allowed(spawn, main_py):
+    server = spawn("serve", main_py(JOBS), "--port", "0", "--allowed-host", "goflow.test")
+    request = urllib.request.Request(
+        server.address() + "/api/jobs", headers={"Host": "goflow.test"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+
+
+def test_demo_serves_the_example_jobs_from_a_file_in_the_folder(spawn, tmp_path):
+    server = spawn("demo", "--port", "0")
+    assert len(get(server.address() + "/api/jobs")["jobs"]) == 2
+    assert (tmp_path / "goflow.db").exists()
+
+
+def test_a_port_in_use_is_an_error_in_one_line(spawn, main_py):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = spawn("serve", main_py(JOBS), "--port", str(port))
+        assert server.wait() == 1
+    [line] = server.errors.splitlines()
+    assert line.startswith("Error: ")
+    assert str(port) in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nowhere.py"], "nowhere.py"),
+        (["main.py", "--port", "70000"], "70000"),
+        (["main.py", "--store", "mongodb://x"], "mongodb"),
+    ],
+)
+def test_wrong_usage_exits_with_2(goflow, main_py, arguments, named):
+    main_py(JOBS)
+    result = goflow("serve", *arguments)
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert named in last

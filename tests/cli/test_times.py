@@ -1,0 +1,74 @@
+"""`goflow next`."""
+
+import json
+
+import pytest
+
+AFTER = ("--after", "2030-01-01T00:00:00Z")
+
+
+def test_it_prints_ten_fires_in_utc_one_per_line(goflow):
+    lines = goflow("next", "30 3 * * *", *AFTER).stdout.splitlines()
+    assert lines[0] == "2030-01-01T03:30:00Z"
+    assert len(lines) == 10
+
+
+def test_in_another_zone_the_local_time_follows(goflow):
+    result = goflow("next", "0 8 * * *", "--timezone", "Europe/Berlin", "-n", "1", *AFTER)
+    assert result.stdout == "2030-01-01T07:00:00Z  2030-01-01T08:00:00+01:00\n"
+
+
+def test_the_prefix_of_the_expression_chooses_the_zone(goflow):
+    result = goflow("next", "TZ=Asia/Tokyo 0 9 * * *", "-n", "1", "--json", *AFTER)
+    answer = json.loads(result.stdout)
+    assert answer["timezone"] == "Asia/Tokyo"
+    assert answer["next"] == ["2030-01-02T00:00:00Z"]
+
+
+def test_a_time_without_offset_is_read_in_the_zone(goflow):
+    zone = ("--timezone", "America/New_York")
+    result = goflow("next", "0 * * * *", *zone, "--after", "2030-01-01 07:30", "-n", "1")
+    assert result.stdout.startswith("2030-01-01T13:00:00Z")
+
+
+def test_without_after_it_counts_from_now(goflow):
+    result = goflow("next", "@yearly", "-n", "1")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("-01-01T00:00:00Z\n")
+
+
+def test_seconds_need_their_option(goflow):
+    assert goflow("next", "*/20 * * * * *", *AFTER).exit_code == 2
+    allowed = goflow("next", "*/20 * * * * *", "--seconds", "-n", "2", *AFTER)
+    assert allowed.stdout == "2030-01-01T00:00:20Z\n2030-01-01T00:00:40Z\n"
+
+
+def test_a_schedule_that_comes_to_its_end_prints_fewer_lines(goflow):
+    result = goflow("next", "@yearly", "--after", "9998-06-01T00:00:00Z")
+    assert result.stdout == "9999-01-01T00:00:00Z\n"
+    assert result.exit_code == 0
+
+
+def test_a_fire_that_the_local_calendar_does_not_reach_is_told_in_utc_alone(goflow):
+    zone = ("--timezone", "Asia/Tokyo")
+    result = goflow("next", "@every 1h", *zone, "-n", "1", "--after", "9999-12-31T22:00:30Z")
+    assert result.stdout == "9999-12-31T23:00:30Z\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["60 * * * *"], "60"),
+        (["0 0 30 2 *"], "0 0 30 2 *"),
+        ([""], "schedule"),
+        (["* * * * *", "--timezone", "Nowhere"], "Nowhere"),
+        (["* * * * *", "--after", "noon"], "noon"),
+        (["* * * * *", "-n", "0"], "0"),
+    ],
+)
+def test_what_it_cannot_use_is_named_and_exits_with_2(goflow, arguments, named):
+    result = goflow("next", *arguments)
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert named in last
