@@ -1,0 +1,204 @@
+"""The documentation as programs: its pages, their fenced blocks, and a folder to run them in.
+
+A block runs unless a comment before it, `<!-- not run: reason -->`, says why not. Python blocks
+of a page are one program; one that begins with `# main.py` is also written to that file.
+Console blocks hold commands after `$ ` and, below each, what it prints, with `...` for
+whatever differs; without any output shown, what it prints is not compared.
+"""
+
+import contextlib
+import doctest
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PORT = "8181"  # what the documentation says; a free one takes its place
+DEADLINE = 30  # seconds
+ASSIGNMENT = re.compile(r"([a-z]+)=\$\([^;&]*\)$")
+SERVER = re.compile(r"(goflow (serve|demo)|python [\w./]*main\.py$|uvicorn )")
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def pages() -> list[Path]:
+    """Every page but those made by a program."""
+    made = ROOT / "docs" / "states.md"
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page for page in found if page != made]
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    line: int
+    reason: str | None  # why it is not run
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            found["language"],
+            found["text"],
+            text.count("\n", 0, found.start("text")),
+            found["reason"],
+        )
+        for found in FENCE.finditer(text)
+    ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what is shown of its output."""
+
+    command: str
+    output: str
+
+
+def steps(block: Block) -> list[Step]:
+    found: list[Step] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append(Step(line[2:], ""))
+        elif found and found[-1].command.endswith("\\"):
+            found[-1] = Step(found[-1].command[:-1] + line.strip(), "")
+        else:
+            found[-1] = Step(found[-1].command, found[-1].output + line + "\n")
+    return found
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return str(probe.getsockname()[1])
+
+
+@dataclass
+class Terminal:
+    """A folder and a PATH in which `goflow`, `python` and `curl` are what the reader has."""
+
+    folder: Path
+    port: str = field(default_factory=free_port)
+    server: "subprocess.Popen[bytes] | None" = None
+
+    def __post_init__(self) -> None:
+        self.bin = self.folder / ".bin"
+        self.bin.mkdir()
+        python = shlex.quote(sys.executable)
+        self._tool("python", f'exec {python} "$@"')
+        self._tool("goflow", f'exec {python} -m goflow "$@"')
+        self._tool("uvicorn", f'exec {python} -m uvicorn "$@"')
+        self._tool("pytest", f'exec {python} -m pytest -p no:cacheprovider "$@"')
+        if shutil.which("curl") is None:
+            self._tool("curl", f'exec {python} {shlex.quote(str(CURL))} "$@"')
+        self.environment = {
+            **os.environ,
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+        }
+
+    def _tool(self, name: str, line: str) -> None:
+        tool = self.bin / name
+        tool.write_text(f"#!/bin/sh\n{line}\n")
+        tool.chmod(0o755)
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text.replace(PORT, self.port), encoding="utf-8")
+
+    def run(self, step: Step) -> None:
+        """Run the command, and compare what it prints with what is shown, if anything is."""
+        command = step.command.replace(PORT, self.port)
+        if SERVER.match(command):
+            self._serve(command)
+            return
+        assigned = ASSIGNMENT.match(command)
+        if assigned:
+            command += f' && printf %s "${assigned[1]}"'
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        shown = done.stdout + done.stderr
+        assert done.returncode == 0, f"$ {command}\nexit {done.returncode}\n{shown}"
+        if assigned:  # each command has a shell of its own; the reader's keeps variables
+            self.environment[assigned[1]] = done.stdout
+            return
+        wanted = step.output.replace(PORT, self.port)
+        if wanted:
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            same = doctest.OutputChecker().check_output(wanted, shown, flags)
+            assert same, f"$ {command}\nthe page shows:\n{wanted}\nit printed:\n{shown}"
+
+    def _serve(self, command: str) -> None:
+        self.stop()
+        if command.startswith(("uvicorn ", "goflow demo")) and self.port not in command:
+            command += f" --port {self.port}"
+        if command.startswith("goflow serve") and "--port" not in command:
+            command += f" --port {self.port}"
+        with (self.folder / "server.log").open("wb") as log:
+            self.server = subprocess.Popen(
+                ["sh", "-c", f"exec {command}"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        until = time.monotonic() + DEADLINE
+        while not self._answers():
+            log_text = (self.folder / "server.log").read_text()
+            assert self.server.poll() is None, f"$ {command}\nended:\n{log_text}"
+            assert time.monotonic() < until, f"$ {command}\ndoes not answer:\n{log_text}"
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5):
+                return True
+        except urllib.error.HTTPError as answer:
+            answer.close()
+            return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End the server as a reader does, who expects it to end well."""
+        if self.server is not None:
+            self.server.send_signal(signal.SIGINT)
+            assert self.server.wait(DEADLINE) == 0, (self.folder / "server.log").read_text()
+            self.server = None
+
+
+CURL = Path(__file__).with_name("curl.py")
+
+
+@contextlib.contextmanager
+def terminal(folder: Path) -> Iterator[Terminal]:
+    opened = Terminal(folder)
+    try:
+        yield opened
+        opened.stop()
+    finally:
+        if opened.server is not None:
+            opened.server.kill()
+            opened.server.wait()
