@@ -339,6 +339,8 @@ class Job:
     def fill_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """The defaults overlaid with `given`. Raises `InvalidRequest` naming the field."""
         try:
+            if not all(isinstance(name, str) for name in given or {}):
+                raise TypeError("names must be text")
             values: dict[str, Any] = _as_json(dict(given or {}))
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise InvalidRequest(

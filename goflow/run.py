@@ -78,8 +78,8 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     for task in detail.tasks:
         logs = ""
         for one in task.attempts:
-            async for chunk in await engine.reader.log(id, task.name, one.attempt, 0):
-                logs += chunk.text
+            log = await engine.reader.log_of(id, task.name, one.attempt)
+            logs += "".join([chunk.text async for chunk in log.chunks])
         tasks[task.name] = FinishedTask(
             name=task.name,
             state=task.state,
