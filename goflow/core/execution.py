@@ -227,7 +227,7 @@ class Execution:
             case Verdict.RUN:
                 self._ready[name] = None
                 self._unmeetable.pop(name, None)
-            case Verdict.SKIP if name not in self._ready:
+            case Verdict.SKIP:
                 self._unmeetable[name] = None
 
     def _cancel_requested(self, fact: CancelRequested) -> None:

@@ -272,7 +272,7 @@ class AnyLife(RuleBasedStateMachine):
         wanted = self.execution.wants_slots(self.now)
         decided = self.execution.advance(self.now, slots)
         started = sum(isinstance(fact, TaskStarted) for fact in decided)
-        assert started == min(slots, wanted)
+        assert min(slots, wanted) <= started <= slots  # a skip may make more tasks ready
         self.take(decided)
 
     @precondition(lambda self: self.execution.running)
@@ -389,7 +389,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
 def test_the_table_has_every_fact_about_a_task() -> None:

@@ -1,0 +1,137 @@
+"""An execution as others see it. That the folds agree with the execution, whatever
+happens, is proven in test_execution_properties.py."""
+
+import msgspec
+from msgspec import Raw
+
+from goflow.core.events import (
+    AnyFact,
+    AttemptFailed,
+    CancelRequested,
+    Finished,
+    Retried,
+    Submitted,
+    TaskCancelled,
+    TaskFailed,
+    TaskSkipped,
+    TaskStarted,
+    TaskSucceeded,
+)
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import State
+from goflow.core.summary import AttemptDetail, Detail, Summary, TaskDetail
+from tests.core.histories import NOW, SECOND
+
+PLAN = Plan((PlannedTask("a", retries=1), PlannedTask("b", ("a",))))
+SUBMITTED = Submitted(
+    NOW, id="e", job="j", plan=PLAN.id, cause="schedule", params={"x": 1}, scheduled_at=NOW
+)
+LATER, LATEST = NOW + SECOND, NOW + 2 * SECOND
+
+
+def detail(*facts: AnyFact) -> Detail:
+    return Detail.replay(PLAN, [SUBMITTED, *facts])
+
+
+def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
+    summary = Summary.begin(PLAN, SUBMITTED)
+    summary.apply(PLAN, TaskStarted(LATER, "a", 1))
+    assert msgspec.to_builtins(summary) == {
+        "id": "e",
+        "job": "j",
+        "submitted": "2026-01-01T00:00:00Z",
+        "modifiedTimestamp": "2026-01-01T00:00:01Z",
+        "state": "running",
+        "started": "2026-01-01T00:00:01Z",
+        "finished": None,
+        "scheduled_at": "2026-01-01T00:00:00Z",
+        "cause": "schedule",
+        "tasks": [{"name": "a", "state": "running"}, {"name": "b", "state": "notstarted"}],
+    }
+
+
+def test_two_executions_of_one_plan_share_no_rows() -> None:
+    one, other = Summary.begin(PLAN, SUBMITTED), Summary.begin(PLAN, SUBMITTED)
+    one.apply(PLAN, TaskStarted(LATER, "a", 1))
+    assert other == Summary.begin(PLAN, SUBMITTED)
+    assert detail(TaskStarted(LATER, "a", 1)).tasks[0].attempts
+    assert detail().tasks[0].attempts == []
+
+
+def test_before_the_first_start_there_is_only_what_was_submitted() -> None:
+    seen = detail()
+    assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, None, None)
+    assert (seen.params, seen.cause, seen.scheduled_at) == ({"x": 1}, "schedule", NOW)
+    assert seen.dag == {"a": ["b"], "b": []}
+    assert seen.tasks == [TaskDetail("a"), TaskDetail("b")]
+
+
+def test_every_attempt_keeps_its_times_and_its_error() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        AttemptFailed(NOW, "a", 1, "boom", LATER),
+        TaskStarted(LATER, "a", 2),
+        TaskSucceeded(LATEST, "a", 2, Raw(b"7")),
+    )
+    assert seen.tasks[0] == TaskDetail(
+        name="a",
+        state=State.SUCCESSFUL,
+        started=LATER,
+        finished=LATEST,
+        error=None,
+        result=Raw(b"7"),
+        attempts=[
+            AttemptDetail(1, State.FAILED, NOW, NOW, "boom", LATER),
+            AttemptDetail(2, State.SUCCESSFUL, LATER, LATEST),
+        ],
+    )
+
+
+def test_a_task_waiting_for_its_retry_shows_why() -> None:
+    (row, _) = detail(TaskStarted(NOW, "a", 1), AttemptFailed(NOW, "a", 1, "boom", LATER)).tasks
+    assert (row.state, row.error) == (State.UPFORRETRY, "boom")
+
+
+def test_a_failure_and_the_skip_that_follows_show() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        TaskFailed(LATER, "a", 1, "boom"),
+        TaskSkipped(LATER, "b"),
+        Finished(LATER, "failed"),
+    )
+    assert (seen.state, seen.finished) == (State.FAILED, LATER)
+    assert (seen.tasks[0].state, seen.tasks[0].error) == (State.FAILED, "boom")
+    assert seen.tasks[1] == TaskDetail("b", State.SKIPPED, finished=LATER)
+
+
+def test_a_task_cancelled_between_attempts_keeps_its_last_attempt_as_it_was() -> None:
+    (row, _) = detail(
+        TaskStarted(NOW, "a", 1),
+        AttemptFailed(NOW, "a", 1, "boom", LATEST),
+        CancelRequested(LATER),
+        TaskCancelled(LATER, "a"),
+    ).tasks
+    assert (row.state, row.finished) == (State.CANCELLED, LATER)
+    assert row.attempts == [AttemptDetail(1, State.FAILED, NOW, NOW, "boom", LATEST)]
+
+
+def test_an_attempt_that_was_stopped_is_shown_as_cancelled() -> None:
+    (row, _) = detail(
+        TaskStarted(NOW, "a", 1), CancelRequested(LATER), TaskCancelled(LATEST, "a", 1)
+    ).tasks
+    assert row.attempts == [AttemptDetail(1, State.CANCELLED, NOW, LATEST)]
+
+
+def test_a_task_sent_round_again_shows_no_error_of_before_but_keeps_its_attempts() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        TaskFailed(NOW, "a", 1, "boom"),
+        TaskSkipped(NOW, "b"),
+        Finished(NOW, "failed"),
+        Retried(LATER, ("a", "b")),
+    )
+    assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, NOW, None)
+    assert seen.tasks == [
+        TaskDetail("a", attempts=[AttemptDetail(1, State.FAILED, NOW, NOW, "boom")]),
+        TaskDetail("b"),
+    ]
