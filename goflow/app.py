@@ -116,6 +116,25 @@ class Goflow:
             raise RuntimeError("middleware must be added before the first request")
         self._middleware.append((middleware, options))
 
+    def configure(
+        self,
+        *,
+        store: Store | str | os.PathLike[str] | None = None,
+        allowed_hosts: Sequence[str] = (),
+    ) -> None:
+        """Before the start: another store, and Host names served besides the ones known.
+
+        For options given where the program is deployed, as `goflow serve` takes them.
+        """
+        if self._running:
+            raise RuntimeError("the store and the hosts must be chosen before the start")
+        if store is not None:
+            engine = Engine(_open_store(store), self.engine.options)
+            for job in self.jobs:
+                engine.register(job)
+            self.engine = engine
+        self._allowed_hosts += tuple(allowed_hosts)
+
     # -- as an ASGI application ----------------------------------------------------
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -130,6 +149,11 @@ class Goflow:
                 except StoreError as error:
                     await _refuse(send, error)
                     return
+            if self._loop is not asyncio.get_running_loop():
+                raise RuntimeError(
+                    "goflow was started on another event loop, and what runs is there; "
+                    "serve it on one loop (with a TestClient: `with TestClient(app) as client`)"
+                )
             await self._web(scope, receive, send)
         elif scope["type"] == "websocket":
             await receive()
@@ -164,6 +188,7 @@ class Goflow:
             if self._running:
                 return
             await self.engine.start()
+            self._loop = asyncio.get_running_loop()
             if self._web is None:
                 self._web = self._build()
             self._running = True
@@ -196,14 +221,28 @@ class Goflow:
         port: int | None = None,
         root_path: str = "",
     ) -> None:
+        """As the last line of a program: `serve`, and exit with a message if that cannot be."""
+        if _loading.get():
+            return
+        try:
+            self.serve(address, host=host, port=port, root_path=root_path)
+        except GoflowError as error:
+            raise SystemExit(f"goflow: {error}") from None
+
+    def serve(
+        self,
+        address: str | None = None,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        root_path: str = "",
+    ) -> None:
         """Serve until SIGTERM or SIGINT, then stop in order and return.
 
         `address` is "host:port" or ":port"; without a host it is 127.0.0.1, which only
         this machine reaches. Raises `ValueError` for an address that is none, `StoreError`
         and `CannotListen`.
         """
-        if _loading.get():
-            return
         from goflow.web.server import listen
 
         where = _parse_address(address, host, port)

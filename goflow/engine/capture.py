@@ -24,6 +24,8 @@ current_log: ContextVar[Log | None] = ContextVar("goflow_current_log", default=N
 # One below INFO: INFO records are made, and the level is known to be ours, not the user's.
 LOWERED = logging.INFO - 1
 
+STREAMS = ("stdout", "stderr")
+
 _lock = threading.Lock()
 _capturing = 0
 _undo: Callable[[], None]
@@ -36,6 +38,7 @@ def captured() -> Iterator[None]:
     with _lock:
         if not _capturing:
             _undo = _install()
+        _route_streams()  # every time: somebody may have put another stream there since
         _capturing += 1
     try:
         yield
@@ -47,9 +50,6 @@ def captured() -> Iterator[None]:
 
 
 def _install() -> Callable[[], None]:
-    stdout, stderr = sys.stdout, sys.stderr
-    routed_stdout, routed_stderr = RoutedStream(stdout), RoutedStream(stderr)
-    sys.stdout, sys.stderr = routed_stdout, routed_stderr
     root = logging.getLogger()
     level = root.level
     if level > LOWERED:
@@ -75,16 +75,21 @@ def _install() -> Callable[[], None]:
 
     def undo() -> None:
         # What somebody replaced after us stays as it is; ours below it passes everything on.
-        if sys.stdout is routed_stdout:
-            sys.stdout = stdout
-        if sys.stderr is routed_stderr:
-            sys.stderr = stderr
+        for name in STREAMS:
+            if isinstance(stream := getattr(sys, name), RoutedStream):
+                setattr(sys, name, stream.original)
         if logging.Logger.callHandlers is routed:
             logging.Logger.callHandlers = hand_over  # type: ignore[method-assign]
         if root.level == LOWERED:
             root.setLevel(level)
 
     return undo
+
+
+def _route_streams() -> None:
+    for name in STREAMS:
+        if not isinstance(stream := getattr(sys, name), RoutedStream):
+            setattr(sys, name, RoutedStream(stream))
 
 
 def _level_without_us(logger: logging.Logger, root_level: int) -> int:
@@ -98,7 +103,7 @@ class RoutedStream:
     other attribute, to the original stream (None where there is none)."""
 
     def __init__(self, original: Any) -> None:
-        self._original = original
+        self.original = original
 
     def write(self, text: str) -> int:
         log = current_log.get()
@@ -106,31 +111,31 @@ class RoutedStream:
             if not isinstance(text, str):
                 raise TypeError(f"write() argument must be str, not {type(text).__name__}")
             return log.write(text)
-        return len(text) if self._original is None else self._original.write(text)
+        return len(text) if self.original is None else self.original.write(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        if self._original is not None and current_log.get() is None:
-            self._original.flush()
+        if self.original is not None and current_log.get() is None:
+            self.original.flush()
 
     def isatty(self) -> bool:
         """Never inside a task: its log shows no colours and no progress bars."""
-        return self._original is not None and current_log.get() is None and self._original.isatty()
+        return self.original is not None and current_log.get() is None and self.original.isatty()
 
     def fileno(self) -> int:
-        if self._original is None:
+        if self.original is None:
             raise io.UnsupportedOperation("fileno")
-        number: int = self._original.fileno()
+        number: int = self.original.fileno()
         return number
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._original)
+        return iter(self.original)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
+        return getattr(self.original, name)
 
 
 class _ToLog(logging.Handler):

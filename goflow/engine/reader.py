@@ -29,6 +29,17 @@ class Page(NamedTuple):
     next: str | None
 
 
+class Log(NamedTuple):
+    """The log of attempt number `attempt` (0: none begun) up to line number `end`, from 0.
+
+    Chunks that do not join have lines between them that were not kept.
+    """
+
+    attempt: int
+    end: int
+    chunks: AsyncIterator[LogChunk]
+
+
 class Reader:
     """Questions about executions and their logs."""
 
@@ -88,9 +99,7 @@ class Reader:
         """For each job its newest `last` executions, newest first."""
         return await self.read(self._store.recent, jobs, last)
 
-    async def log(
-        self, id: str, task: str, attempt: int | None, after: int
-    ) -> AsyncIterator[LogChunk]:
+    async def log(self, id: str, task: str, attempt: int | None, after: int) -> Log:
         """An attempt's log from line number `after` (from 0) on; the last attempt by default.
 
         Raises `NotFound` for an unknown execution, task or attempt before anything is read.
@@ -101,18 +110,24 @@ class Reader:
         begun = [one.attempt for one in found.attempts]
         if attempt is not None and attempt not in begun:
             raise NotFound(
-                f"task {task!r} of execution {id!r} has no attempt {attempt}; "
-                f"it has {len(begun)}",
+                f"task {task!r} of execution {id!r} has no attempt {attempt}; it has {len(begun)}",
                 field="attempt",
             )
-        return self._chunks(id, task, attempt or max(begun, default=0), after)
+        return await self.log_of(id, task, attempt or max(begun, default=0), after)
+
+    async def log_of(self, id: str, task: str, attempt: int, after: int = 0) -> Log:
+        """The log of an attempt that is known to have been begun."""
+        end = await self.read(self._store.log_end, id, task, attempt)
+        return Log(attempt, end, self._chunks(id, task, attempt, after, end))
 
     async def _chunks(
-        self, id: str, task: str, attempt: int, after: int
+        self, id: str, task: str, attempt: int, after: int, end: int
     ) -> AsyncIterator[LogChunk]:
-        while True:
+        while after < end:
             chunks = await self.read(self._store.log, id, task, attempt, after, LOG_PAGE)
             for chunk in chunks:
+                if chunk.first >= end:
+                    return
                 if chunk.first < after:
                     known = after - chunk.first
                     rest = chunk.text.split("\n", known)[known]

@@ -1,0 +1,182 @@
+"""Goflow, as its user holds it: the public names, its options, and where it can be put."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+import goflow
+from goflow import AccessLog, Goflow, InvalidJob, Job, MemoryStore, Task
+from goflow.app import loading
+
+PUBLIC = {
+    "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",
+    "GoflowError", "InvalidJob", "Job", "MemoryStore", "Post", "Schedule", "SqliteStore",
+    "State", "StoreError", "Task", "TaskFailed", "TriggerRule", "__version__",
+}  # fmt: skip
+
+
+class Answer:
+    def run(self) -> int:
+        return 42
+
+
+def job() -> Job:
+    return Job("my-job", tasks=[Task("answer", Answer())])
+
+
+def make(**options: Any) -> Goflow:
+    gf = Goflow(MemoryStore(), **options)
+    gf.add_job(job)
+    return gf
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Path:
+    (tmp_path / "index.html").write_text('<head><base href="./" /></head>mine')
+    return tmp_path
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(goflow.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(goflow, name) is not None
+
+
+def test_jobs_are_taken_as_objects_and_as_functions() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    made = gf.add_job(job)
+    other = gf.add_job(Job("other", tasks=[Task("t", Answer())]))
+    assert gf.jobs == [made, other]
+    with pytest.raises(InvalidJob, match="add_job takes"):
+        gf.add_job(lambda: "job")  # type: ignore[arg-type, return-value]
+    with pytest.raises(InvalidJob, match="'other' is registered already"):
+        gf.add_job(Job("other", tasks=[Task("t", Answer())]))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("store", 3), ("store", "redis://localhost"), ("store", "sqlite://"),
+        ("store", MemoryStore), ("ui_path", "/no/such/folder"), ("allowed_hosts", "example.com"),
+        ("max_running", 0), ("max_running", 1.5), ("max_running", True), ("max_unfinished", -1),
+        ("stop_timeout", -1), ("stop_timeout", float("nan")), ("with_seconds", "yes"),
+        ("max_result", 0), ("max_log", -5), ("max_body", "1MB"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_honoured_is_refused_by_name(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=option):
+        Goflow(**{"store": MemoryStore()} | {option: value})
+
+
+@pytest.mark.parametrize(
+    "address", ["", "8181", "localhost", ":x", ":99999", "a:b:1", "[::1]", ":٣", "http://a:1"]
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="address"):
+        make(ui_path=None).run(address)
+
+
+def test_while_a_program_is_loaded_its_run_does_nothing() -> None:
+    with loading():
+        make(ui_path=None).run("not an address")
+
+
+def test_with_seconds_takes_six_fields_and_without_refuses_them_with_the_reason() -> None:
+    def six() -> Job:
+        return Job("six", "*/5 * * * * *", tasks=[Task("t", Answer())])
+
+    make(ui_path=None, with_seconds=True).add_job(six)
+    with pytest.raises(InvalidJob, match=r"job 'six'.*with_seconds"):
+        make(ui_path=None).add_job(six)
+
+
+def test_it_is_an_asgi_application() -> None:
+    with TestClient(make(ui_path=None), base_url="http://localhost") as client:
+        assert client.get("/api/health").json()["health"] == "OK"
+        assert client.get("/api/jobs").json() == {"jobs": ["my-job"]}
+
+
+@pytest.mark.parametrize("outer", [FastAPI, Starlette])
+@pytest.mark.parametrize("told", [True, False])
+def test_it_works_mounted_whether_or_not_it_is_told_of_the_start(
+    outer: Any, told: bool, ui: Path
+) -> None:
+    gf = make(ui_path=ui)
+    options = {"lifespan": gf.lifespan} if told else {}
+    if outer is FastAPI:
+        app = FastAPI(**options)
+        app.mount("/flow", gf)
+    else:
+        app = Starlette(routes=[Mount("/flow", gf)], **options)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/flow/").url.path == "/flow/ui/"
+        assert "mine" in client.get("/flow/ui/").text
+        assert '<base href="../">' in client.get("/flow/ui/jobs/my-job").text
+        answer = client.post("/flow/api/jobs/my-job/submit").json()
+        assert answer["success"] is True
+        execution = client.get(f"/flow/api/executions/{answer['id']}").json()
+        assert execution["job"] == "my-job"
+
+
+def test_middleware_wraps_the_application_the_first_outermost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    order: list[str] = []
+
+    class Note:
+        def __init__(self, app: Any, *, name: str) -> None:
+            self.app, self.name = app, name
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            order.append(self.name)
+            await self.app(scope, receive, send)
+
+    gf = make(ui_path=None)
+    gf.use(Note, name="outer")
+    gf.use(Note, name="inner")
+    gf.use(AccessLog, logger=logging.getLogger("requests"))
+    with (
+        caplog.at_level(logging.INFO, "requests"),
+        TestClient(gf, base_url="http://localhost") as client,
+    ):
+        client.get("/api/jobs%7f")
+        assert order == ["outer", "inner"]
+        assert any("GET '/api/jobs\\x7f' 404" in record.getMessage() for record in caplog.records)
+        with pytest.raises(RuntimeError, match="before the first request"):
+            gf.use(Note, name="late")
+
+
+def test_a_store_that_cannot_be_opened_fails_the_start_with_its_reason(tmp_path: Path) -> None:
+    gf = Goflow(tmp_path, ui_path=None)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(gf({"type": "lifespan"}, receive, send))
+    assert sent[0]["type"] == "lifespan.startup.failed"
+    assert "is a directory" in sent[0]["message"]
+
+
+def test_mounted_on_a_store_that_cannot_be_opened_requests_are_told_why(tmp_path: Path) -> None:
+    app = Starlette(routes=[Mount("/flow", Goflow(tmp_path, ui_path=None))])
+    with TestClient(app, base_url="http://localhost") as client:
+        answer = client.get("/flow/api/jobs")
+    assert answer.status_code == 503
+    assert "is a directory" in answer.json()["error"]["message"]
+
+
+def test_the_examples_come_when_asked_for() -> None:
+    names = [job.name for job in Goflow(MemoryStore(), None, show_examples=True).jobs]
+    assert names
+    assert all(name.startswith("example") for name in names)
