@@ -8,9 +8,11 @@ import asyncio
 import functools
 import importlib
 import json as jsonlib
+import logging
 import re
 import ssl
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,10 @@ ERROR_LIMIT = 1000  # characters of the body in the error
 MAX_REDIRECTS = 10  # as Go's net/http
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+# Set while a request of ours is under way: the client's own line about it would say the same
+# again, password included.
+_ours: ContextVar[bool] = ContextVar("goflow_http_ours", default=False)
+
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -111,6 +117,7 @@ class Request:
         """The body of the answer. Raises `TaskFailed`."""
         client = await asyncio.to_thread(_client)
         what = f"{self.method} {_without_password(self.url)}"
+        token = _ours.set(True)
         try:
             async with asyncio.timeout(timeout):
                 status, content, encoding, whole = await self._exchange(client, max_body)
@@ -119,9 +126,11 @@ class Request:
         except (client.HTTPError, client.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise TaskFailed(f"{what}: {reason}") from None
+        finally:
+            _ours.reset(token)
         size = f"{len(content)} bytes" if whole else f"more than {len(content)} bytes"
         context.log(f"{what} → {status}, {size}")
-        text = content.decode(encoding, errors="replace")
+        text = _decoded(content, encoding)
         if not status.startswith("2"):
             start = text[:ERROR_LIMIT].strip()
             raise TaskFailed(f"{what}: {status}" + (f": {start}" if start else ""))
@@ -138,7 +147,10 @@ class Request:
             session.stream(
                 self.method,
                 self.url,
-                headers=self.headers,
+                headers={
+                    name: value.encode(errors="surrogateescape")
+                    for name, value in self.headers.items()
+                },
                 content=self.content,
                 follow_redirects=True,
             ) as response,
@@ -158,6 +170,7 @@ class Request:
 def _client() -> Any:
     """The HTTP client, imported when first needed: it takes longer than all of goflow."""
     client = importlib.import_module("httpx2")
+    logging.getLogger("httpx2").addFilter(lambda record: not _ours.get())
     _ssl_context()
     return client
 
@@ -169,9 +182,8 @@ def _ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _check_url(name: str, url: object) -> None:
-    checks.text(f"{name}: url", url)
-    assert isinstance(url, str)
+def _check_url(name: str, value: object) -> None:
+    url = checks.text(f"{name}: url", value)
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -219,6 +231,13 @@ def _encoded(where: str, value: object) -> bytes:
         return jsonlib.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(f"{where}: json cannot be encoded: {error}") from None
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding, errors="replace")
+    except (LookupError, UnicodeError):  # a codec that is not for text
+        return content.decode(errors="replace")
 
 
 def _without_password(url: str) -> str:

@@ -1,0 +1,95 @@
+"""A process group: is anything of it left, and how to end it.
+
+The rule that must not be broken: once the group was found empty it is never signalled
+again, since its number may be somebody else's by then.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+
+
+class ProcessGroup:
+    """The group that `process` was started as the leader of."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._leader = process
+        self._number = process.pid
+        self._empty = False
+        self._known: list[int] = []  # members seen alive besides the leader
+
+    def alive(self) -> bool:
+        """Whether anything of the group runs, its leader included."""
+        if self._leader.returncode is None:
+            return True
+        if self._empty:
+            return False
+        self._bury()
+        try:
+            os.killpg(self._number, 0)
+            self._empty = not self._has_living()
+        except ProcessLookupError:
+            self._empty = True
+        except PermissionError:  # it is there, as another user
+            return True
+        return not self._empty
+
+    def _bury(self) -> None:
+        """As process 1 of a container we inherit orphans, and they wait for us to take note."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self._number, os.WNOHANG)[0]:
+                pass
+
+    def _has_living(self) -> bool:
+        """Whether there is more than zombies that nobody buries. Only /proc knows; where there
+        is none, all count as living."""
+        if not any(_lives_in(self._number, pid) for pid in self._known):
+            try:
+                pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+            except FileNotFoundError:
+                return True
+            if not pids:
+                return True
+            self._known = [pid for pid in pids if _lives_in(self._number, pid)]
+        return bool(self._known)
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self._empty:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._number, number)
+
+    async def end(self, warn: Callable[[str], None]) -> None:
+        """Ask all of it to end, wait, force it. Returns after twice the grace at the latest."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)  # a stopped process cannot follow the request
+        if await self._gone_within(GRACE):
+            return
+        warn(f"still there {GRACE:g} s after SIGTERM; sending SIGKILL")
+        self.signal(signal.SIGKILL)
+        if not await self._gone_within(GRACE):
+            warn(f"process group {self._number} could not be ended")
+
+    async def _gone_within(self, seconds: float) -> bool:
+        pause = 0.001
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.alive():
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 0.05)
+        return not self.alive()
+
+
+def _lives_in(group: int, pid: int) -> bool:
+    """Whether a process is of this group and not a zombie; see proc(5) for the fields."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    state, _parent, its_group = stat[stat.rindex(b")") + 2 :].split(maxsplit=3)[:3]
+    return int(its_group) == group and state not in (b"Z", b"X")

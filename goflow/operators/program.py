@@ -1,0 +1,307 @@
+"""A running program: its two pipes are read as they fill, its end is waited for.
+
+The rule that must not be broken: memory stays bounded whatever the program prints.
+
+It is spawned and watched here rather than through asyncio's transports: there is no moment
+at which a cancellation could lose the process, and no thread per child.
+"""
+
+import asyncio
+import codecs
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from goflow.errors import TaskFailed
+from goflow.operators.base import Log
+from goflow.operators.process_group import ProcessGroup
+
+RESULT_LIMIT = 1024 * 1024  # bytes of JSON; of longer output the head and the tail are kept
+ERROR_LIMIT = 2000  # characters of stderr in the error
+LINE = 16 * 1024  # characters; longer lines are broken
+READ = 64 * 1024  # bytes at a time: what a pipe holds
+DRAIN_EVERY = 256 * 1024  # bytes of output between two looks at whether the log keeps up
+LINGER = 0.25  # seconds: the longest of the doubling pauses, 0.5 in all, that what the
+# program left behind has to end by itself
+
+
+class Program:
+    """A program that runs, its process group and its two pipes.
+
+    `ended` is done when the program has ended and its pipes are read to their end, or,
+    where somebody else holds them open, a short while later.
+    """
+
+    def __init__(
+        self, args: list[str], *, env: dict[str, str] | None, cwd: str | None, log: Log
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._log = log
+        self._process = _spawn(args, env, cwd)
+        self.group = ProcessGroup(self._process)
+        self.ended = self._loop.create_future()
+        self._linger: asyncio.TimerHandle | None = None
+        self._pause_length = 0.001
+        self._draining: asyncio.Task[None] | None = None
+        self._undrained = 0
+        self.stdout = Output(self._process.stdout, log, RESULT_LIMIT // 2)
+        self.stderr = Output(self._process.stderr, log, ERROR_LIMIT)
+        self._open = [self.stdout, self.stderr]
+        self._listen()
+        self._pidfd = _watch(self._process, self._loop, self._exited)
+
+    # -- reading -------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for output in self._open:
+            self._loop.add_reader(output.fd, self._read, output)
+
+    def _pause(self) -> None:
+        for output in self._open:
+            self._loop.remove_reader(output.fd)
+
+    def _read(self, output: "Output") -> None:
+        try:
+            data = os.read(output.fd, READ)
+        except BlockingIOError:
+            return
+        if data:
+            output.feed(data)
+            self._undrained += len(data)
+            if self._undrained >= DRAIN_EVERY:
+                self._undrained = 0
+                self._pause()
+                self._draining = self._loop.create_task(self._drain())
+        else:
+            self._loop.remove_reader(output.fd)
+            self._open.remove(output)
+            self._check()
+
+    async def _drain(self) -> None:
+        await self._log.drain()
+        self._draining = None
+        self._listen()
+        self._check()
+
+    # -- the end -------------------------------------------------------------------
+
+    def _exited(self) -> None:
+        if self._process.poll() is None:
+            return
+        self._unwatch()
+        self._check()
+
+    def _unwatch(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _check(self) -> None:
+        if self._process.returncode is None or self.ended.done():
+            return
+        if not self._open and not self.group.alive():
+            self.ended.set_result(None)
+        elif self._linger is None:
+            self._linger = self._loop.call_later(self._pause_length, self._lingered)
+
+    def _lingered(self) -> None:
+        self._linger = None
+        if self._draining is None:  # else what the program printed is still being read
+            self._pause_length *= 2
+        if self._pause_length <= LINGER or self.ended.done():
+            self._check()
+            return
+        if self.group.alive():
+            self._log.warning("the program ended but left processes behind; ending them")
+        elif self._open:
+            self._log.warning("the program ended but a process elsewhere holds its output open")
+        self.ended.set_result(None)
+
+    def close(self) -> None:
+        """Let go of the pipes, after a last look into them."""
+        if self._linger is not None:
+            self._linger.cancel()
+        if self._draining is not None:
+            self._draining.cancel()
+        self._pause()
+        for output in self._open:
+            with contextlib.suppress(BlockingIOError):
+                output.feed(os.read(output.fd, READ))
+        self._unwatch()
+        self.stdout.close()
+        self.stderr.close()
+
+    def failure(self) -> str | None:
+        """Why the program failed, None if it did not."""
+        code = self._process.returncode
+        if code == 0:
+            return None
+        if code is None:
+            reason = "the program could not be ended"
+        elif code > 0:
+            reason = f"exit code {code}"
+        else:
+            reason = f"killed by signal {_signal_name(-code)}"
+        stderr = self.stderr.kept_tail(ERROR_LIMIT).strip()
+        return f"{reason}: {stderr}" if stderr else reason
+
+
+class Output:
+    """One of a program's pipes: its bytes become text, lines in the log, and a bounded copy.
+
+    Of the text the first and the last `half` characters are kept.
+    """
+
+    def __init__(self, pipe: Any, log: Log, half: int) -> None:
+        self.fd: int = pipe.fileno()
+        os.set_blocking(self.fd, False)
+        self._pipe = pipe
+        self._log = log
+        self._half = half
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._line = ""  # begun, not ended
+        self._head: list[str] = []
+        self._head_room = half
+        self._tail: deque[str] = deque()
+        self._tail_size = 0
+        self._cut = 0
+
+    def feed(self, data: bytes, final: bool = False) -> None:
+        text = self._decode(data, final)
+        if not text:
+            return
+        self._keep(text)
+        end = text.rfind("\n") + 1
+        if end:
+            self._log.write(self._line + text[:end])
+            self._line = text[end:]
+        else:
+            self._line += text
+        if len(self._line) >= LINE:
+            self._log.write(self._line + "\n")
+            self._line = ""
+
+    def _keep(self, text: str) -> None:
+        if self._head_room:
+            self._head.append(text[: self._head_room])
+            text, used = text[self._head_room :], len(self._head[-1])
+            self._head_room -= used
+        if text:
+            self._tail.append(text)
+            self._tail_size += len(text)
+            while self._tail_size - len(self._tail[0]) >= self._half:
+                gone = len(self._tail.popleft())
+                self._tail_size -= gone
+                self._cut += gone
+
+    def close(self) -> None:
+        self.feed(b"", final=True)
+        if self._line:
+            self._log.write(self._line + "\n")
+            self._line = ""
+        self._pipe.close()
+
+    def kept(self, limit: int) -> str:
+        """The text, cut in the middle so that it takes at most `limit` bytes as JSON."""
+        head, tail = "".join(self._head), "".join(self._tail)
+        text, half = head + tail, self._half
+        if self._cut or self._tail_size > half:
+            text = self._with_cut(head, tail, half)
+        while len(msgspec.json.encode(text)) > limit:
+            half = half * 3 // 4
+            text = self._with_cut(head, tail, half)
+        return text
+
+    def _with_cut(self, head: str, tail: str, half: int) -> str:
+        whole = len(head) + len(tail) + self._cut
+        both = head + tail
+        left_out = whole - 2 * half
+        return f"{both[:half]}\n… {left_out} characters left out …\n{both[-half:]}"
+
+    def kept_tail(self, limit: int) -> str:
+        """The end of the text, at most `limit` characters."""
+        text = "".join(self._head) + "".join(self._tail)
+        return text if not self._cut and len(text) <= limit else f"…{text[-limit:]}"
+
+
+def _spawn(
+    args: list[str], env: dict[str, str] | None, cwd: str | None
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=cwd,
+            env=env,
+            **_of_its_own(),
+        )
+    except OSError as error:
+        program = args[0]
+        if cwd is not None and error.filename == cwd:
+            reason = f"cannot run {program!r} in {cwd!r}: {error.strerror}"
+        elif isinstance(error, FileNotFoundError) and "/" not in program:
+            reason = f"cannot run {program!r}: there is no such program on PATH"
+        else:
+            reason = f"cannot run {program!r}: {error.strerror}"
+        if len(args) == 1 and " " in program:
+            reason += "; arguments belong in args, a line of shell in Command.shell"
+        raise TaskFailed(reason) from None
+
+
+@functools.cache
+def _of_its_own() -> dict[str, Any]:
+    """How to give a program a process group of its own.
+
+    A session of its own also keeps it from our terminal, where a question nobody sees would
+    stop it for ever. Without a terminal the group alone will do, and is spawned 3 times faster
+    on a busy Linux, whose scheduler gives every session a share of its own (sched(7)).
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return {"process_group": 0}
+    return {"start_new_session": True}
+
+
+def _watch(
+    process: "subprocess.Popen[bytes]",
+    loop: asyncio.AbstractEventLoop,
+    exited: Callable[[], None],
+) -> int | None:
+    """Call `exited` on the loop once the process has ended; the pidfd that tells it, if any."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or an old one
+        threading.Thread(target=_wait, args=(process, loop, exited), daemon=True).start()
+        return None
+    loop.add_reader(pidfd, exited)
+    return pidfd
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]",
+    loop: asyncio.AbstractEventLoop,
+    exited: Callable[[], None],
+) -> None:
+    process.wait()
+    with contextlib.suppress(RuntimeError):  # the loop has closed
+        loop.call_soon_threadsafe(exited)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
