@@ -222,6 +222,10 @@ class Store(Protocol):
         add up to `limit` characters (at least one chunk, if there is any)."""
         ...
 
+    def log_end(self, execution: str, task: str, attempt: int) -> int:
+        """The number that the next line of an attempt's log will have, counted from 0."""
+        ...
+
     def logged_attempts(self, execution: str, task: str) -> list[int]:
         """The attempts of a task that have a log, in order."""
         ...

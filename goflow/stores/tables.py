@@ -120,6 +120,8 @@ _WHOLE = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.mod
     FROM executions e LEFT JOIN summaries s ON s.execution = e.number AND e.finished = 1"""
 _HISTORY = """SELECT f.body, f.version FROM facts f
     WHERE f.execution = ? ORDER BY f.version"""
+_LOG_END = """SELECT first + lines FROM logs WHERE execution = ? AND task = ? AND attempt = ?
+    ORDER BY first DESC LIMIT 1"""
 _LOG = """SELECT first, lines, text FROM logs
     WHERE execution = ?1 AND task = ?2 AND attempt = ?3 AND first + lines > ?4
     AND first >= coalesce((SELECT max(first) FROM logs
@@ -403,6 +405,15 @@ class SqlStore(ABC):
                     if room <= 0:
                         break
         return chunks
+
+    def log_end(self, execution: str, task: str, attempt: int) -> int:
+        with self._reading() as connection:
+            number = _find_number(connection, execution)
+            if number is None:
+                return 0
+            place = _in_range((number, task, attempt))
+            row = connection.execute(_LOG_END, place).fetchone()
+        return 0 if row is None else int(row[0])
 
     def logged_attempts(self, execution: str, task: str) -> list[int]:
         with self._reading() as connection:

@@ -128,12 +128,16 @@ class Api:
 
     async def log(self, call: Call) -> Response:
         after = call.query.after
-        chunks = await self._engine.reader.log(
+        log = await self._engine.reader.log(
             call.path["id"], call.path["task"], given(call.query.attempt), after
         )
         return StreamingResponse(
-            _lines(chunks, after),
-            headers={"cache-control": "no-store"},
+            _lines(log.chunks, after),
+            headers={
+                "cache-control": "no-store",
+                "x-goflow-attempt": str(log.attempt),
+                "x-goflow-next-line": str(max(log.end, after)),
+            },
             media_type="text/plain; charset=utf-8",
         )
 

@@ -49,12 +49,11 @@ class Dashboard:
             return PlainTextResponse(NOT_BUILT, 404)
         encoded = call.request.scope["path"].removeprefix("/ui/")
         if encoded and not encoded.startswith("jobs/"):
-            path = unquote(encoded)
             try:
-                found = await self._files.get_response(path, call.request.scope)
+                found = await self._files.get_response(unquote(encoded), call.request.scope)
             except HTTPException:
                 if encoded.startswith("assets/"):
-                    raise NotFound(f"the dashboard has no file {path!r}") from None
+                    raise NotFound("the dashboard has no such file") from None
             else:
                 hashed = encoded.startswith("assets/")
                 found.headers["cache-control"] = FOREVER if hashed else ASK

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -44,7 +45,7 @@ class OpenApi:
         if self._described is None:
             self._described = describe(self._table, self._version)
         root = call.request.scope["mounted_at"]
-        self._described.servers = [{"url": root or "/"}]
+        self._described.servers = [{"url": quote(root) or "/"}]
         return json_answer(self._described)
 
 
@@ -87,12 +88,18 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
         content = {endpoint.answer: {"schema": {"type": "string"}}}
     else:
         content = _json(endpoint.answer)
+    answer: dict[str, Any] = {"description": "Done", "content": content}
+    if endpoint.answer_headers:
+        answer["headers"] = {
+            name: {"description": meaning, "schema": {"type": "string"}}
+            for name, meaning in endpoint.answer_headers.items()
+        }
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
         "parameters": _parameters(endpoint, query),
         "responses": {
-            "200": {"description": "Done", "content": content},
+            "200": answer,
             **{
                 str(status): {"description": _MEANING[status], "content": _json(shape)}
                 for status, shape in sorted(endpoint.refusals.items())

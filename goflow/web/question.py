@@ -5,6 +5,7 @@ is done.
 """
 
 import json
+import math
 import re
 from collections.abc import Hashable, Iterable
 from functools import cache
@@ -114,7 +115,8 @@ async def read_body(request: Request, shape: type[T], limit: int) -> T:
         value = json.loads(
             content.decode("utf-8"),
             object_pairs_hook=_refuse_repeated,
-            parse_constant=_refuse_constant,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
         )
     except RecursionError:
         raise InvalidRequest("the body is nested too deep", code="invalid-json") from None
@@ -122,6 +124,10 @@ async def read_body(request: Request, shape: type[T], limit: int) -> T:
         raise InvalidRequest(f"the body is not JSON: {error}", code="invalid-json") from None
     try:
         return msgspec.convert(value, shape)
+    except UnicodeEncodeError:
+        raise InvalidRequest(
+            "the body has a key with half a surrogate pair", code="invalid-json"
+        ) from None
     except msgspec.ValidationError as error:
         field = _field_of(error)
         where = f"{field}: " if field else "the body: "
@@ -155,8 +161,17 @@ def _refuse_repeated(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(word: str) -> NoReturn:
-    raise InvalidRequest(f"the body has {word}, which is not JSON", code="invalid-json")
+def _refuse_number(word: str) -> NoReturn:
+    raise InvalidRequest(
+        f"the body has {word[:80]}, which is no number in JSON", code="invalid-json"
+    )
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if math.isinf(number):
+        _refuse_number(word)
+    return number
 
 
 def _field_of(error: msgspec.ValidationError) -> str | None:

@@ -132,6 +132,10 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             query=LogQuery,
             answer=TEXT,
             refusals={404: Failure},
+            answer_headers={
+                "X-Goflow-Attempt": "the attempt this is the log of; 0 if none was begun",
+                "X-Goflow-Next-Line": "`after` to go on from; lines left out count, too",
+            },
         ),
         Endpoint(
             method="POST",

@@ -85,7 +85,6 @@ def signals(first: Callable[[], None]) -> Iterator[None]:
         if len(received) == 1:
             loop.call_soon_threadsafe(first)
         else:
-
             os._exit(128 + number)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

@@ -384,6 +384,17 @@ def test_logs_are_per_execution_task_and_attempt(store, changes):
     assert store.logged_attempts("x", "c") == []
 
 
+def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
+    assert store.log_end("x", "a", 1) == 0
+    store.commit([changes.submit("x")])
+    assert store.log_end("x", "a", 1) == 0
+    store.commit([changes.log("x", 0, "0", "1"), changes.log("x", 2, "2"), changes.log("x", 3, "3")])
+    store.commit([changes.log("x", 4, "4", forget=(2, 4)), changes.log("x", 0, "0", attempt=10)])
+    assert store.log_end("x", "a", 1) == 5
+    assert store.log_end("x", "a", 10) == 1
+    assert store.log_end("x", "b", 1) == store.log_end("x", "a", 2**70) == 0
+
+
 def test_a_finished_execution_still_takes_log_lines(store, changes):
     store.commit([changes.submit("x"), changes.finish("x")])
     store.commit([changes.log("x", 0, "late")])

@@ -1,0 +1,288 @@
+"""The routes of the contract answer as it says."""
+
+import re
+import threading
+import uuid
+from datetime import datetime
+
+import pytest
+from starlette.testclient import TestClient
+
+from goflow import Goflow, Job, MemoryStore, State, Task
+from tests.web.conftest import Asker, Say, simple, until
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+MISSING = str(uuid.UUID(int=7, version=4))
+
+
+def test_health_is_ok(client: TestClient) -> None:
+    health = client.get("/api/health").json()
+    assert health["health"] == "OK"
+    assert health["tzdata"]
+
+
+def test_health_tells_of_a_defect(client: TestClient, gf: Goflow) -> None:
+    gf.engine.defect = "the scheduler: KeyError: 'x'"
+    answer = client.get("/api/health")
+    assert answer.status_code == 503
+    assert answer.json()["health"] != "OK"
+    assert answer.json()["error"]["message"] == gf.engine.defect
+
+
+def test_jobs_are_listed_in_the_order_registered(client: TestClient) -> None:
+    assert client.get("/api/jobs").json() == {"jobs": ["simple", "failing", "hanging"]}
+
+
+def test_a_job_is_shown_with_its_graph_and_schedule(client: TestClient) -> None:
+    job = client.get("/api/jobs/simple").json()
+    assert job["job"] == "simple"
+    assert job["tasks"] == ["first", "second"]
+    assert job["dag"] == {"first": ["second"], "second": []}
+    assert job["schedule"] == "0 0 1 1 *"
+    assert job["active"] is True
+    assert TIME.fullmatch(job["next"])
+
+
+def test_an_unknown_job_is_a_404_with_the_same_keys_empty(client: TestClient) -> None:
+    answer = client.get("/api/jobs/nope")
+    assert answer.status_code == 404
+    body = answer.json()
+    assert body.pop("error")["code"] == "not-found"
+    assert body == {"job": "", "tasks": [], "dag": {}, "schedule": "", "active": False}
+
+
+def test_a_submit_is_answered_with_what_became_of_it(client: TestClient, ask: Asker) -> None:
+    answer = client.post("/api/jobs/simple/submit").json()
+    assert (answer["job"], answer["success"]) == ("simple", True)
+    assert TIME.fullmatch(answer["submitted"])
+    assert str(uuid.UUID(answer["id"])) == answer["id"]
+    assert ask.finished(answer["id"])["state"] == "successful"
+
+
+def test_an_unknown_job_cannot_be_submitted(client: TestClient) -> None:
+    answer = client.post("/api/jobs/nope/submit")
+    assert answer.status_code == 404
+    assert answer.json()["success"] is False
+    assert answer.json()["job"] == "nope"
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"params":{}}', b'{"params":null}'])
+def test_a_body_is_optional(client: TestClient, body: bytes, headers: dict[str, str]) -> None:
+    answer = client.post("/api/jobs/simple/submit", content=body, headers=headers)
+    assert answer.json()["success"] is True
+
+
+def test_params_reach_the_execution(ui: object) -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(simple(params={"day": "today", "count": 1}))
+    with TestClient(gf, base_url="http://localhost") as client:
+        assert client.get("/api/jobs/simple").json()["params"] == {"day": "today", "count": 1}
+        done = Asker(client).run("simple", json={"params": {"count": 5}})
+        assert done["params"] == {"day": "today", "count": 5}
+
+
+def test_an_idempotency_key_makes_a_submit_safe_to_repeat(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "monday"}
+    first = client.post("/api/jobs/simple/submit", headers=headers)
+    again = client.post("/api/jobs/simple/submit", headers=headers)
+    assert first.json() == again.json()
+    other = client.post("/api/jobs/simple/submit", headers=headers, json={"params": {"a": 1}})
+    assert other.status_code == 409
+    assert other.json()["error"]["code"] == "idempotency-conflict"
+    assert other.json()["success"] is False
+    assert len(client.get("/api/executions").json()["executions"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "é", "x" * 256, "\t"])
+def test_an_idempotency_key_is_visible_ascii(client: TestClient, key: str) -> None:
+    headers = [(b"idempotency-key", key.encode("latin-1"))]
+    answer = client.post("/api/jobs/simple/submit", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == "Idempotency-Key"
+    assert client.get("/api/executions").json()["executions"] == []
+
+
+def test_toggle_switches_over_or_to_what_is_asked(client: TestClient) -> None:
+    for body, active in [(None, False), (None, True), ({"active": True}, True), ({}, False)]:
+        answer = (
+            client.post("/api/jobs/simple/toggle", json=body)
+            if body is not None
+            else (client.post("/api/jobs/simple/toggle"))
+        )
+        assert answer.json() == {"job": "simple", "success": True, "active": active}
+        assert client.get("/api/jobs/simple").json()["active"] is active
+
+
+def test_an_unknown_job_cannot_be_toggled(client: TestClient) -> None:
+    answer = client.post("/api/jobs/nope/toggle")
+    assert answer.status_code == 404
+    assert (answer.json()["job"], answer.json()["success"]) == ("nope", False)
+
+
+def test_executions_are_listed_newest_first_and_page_by_page(ask: Asker) -> None:
+    ids = [ask.run("simple")["id"] for _ in range(5)]
+    url = "/api/executions?limit=2"
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = ask.client.get(f"{url}&cursor={cursor}").json()
+        seen += [execution["id"] for execution in page["executions"]]
+        cursor = page["next"]
+    assert seen == ids[::-1]
+
+
+def test_an_execution_has_the_keys_of_the_contract(ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    (execution,) = ask.client.get("/api/executions").json()["executions"]
+    assert execution["id"] == id
+    assert execution["job"] == "failing"
+    assert execution["state"] == "failed"
+    assert TIME.fullmatch(execution["submitted"])
+    assert TIME.fullmatch(execution["modifiedTimestamp"])
+    assert execution["tasks"] == [
+        {"name": "good", "state": "successful"},
+        {"name": "bad", "state": "failed"},
+    ]
+
+
+def test_executions_are_filtered_by_job_and_state(ask: Asker) -> None:
+    good, bad = ask.run("simple")["id"], ask.run("failing")["id"]
+    for query, expected in [
+        ("jobname=simple", [good]),
+        ("jobname=nope", []),
+        ("jobname=", [bad, good]),
+        ("state=failed", [bad]),
+        ("state=", [bad, good]),
+        ("state=failed&jobname=simple", []),
+        ("unknown=1", [bad, good]),
+    ]:
+        page = ask.client.get(f"/api/executions?{query}").json()
+        assert [execution["id"] for execution in page["executions"]] == expected, query
+
+
+def test_one_execution_is_shown_with_attempts_errors_and_results(ask: Asker) -> None:
+    execution = ask.run("failing")
+    good, bad = execution["tasks"]
+    assert good["result"] == ["hello"]
+    assert [attempt["attempt"] for attempt in bad["attempts"]] == [1]
+    assert "scripted" in bad["error"]
+    started, finished = bad["attempts"][0]["started"], bad["attempts"][0]["finished"]
+    assert datetime.fromisoformat(started) <= datetime.fromisoformat(finished)
+
+
+@pytest.mark.parametrize("id", [MISSING, "nope", "%00", "%F0%9F%92%A5", "x" * 5000])
+def test_an_unknown_execution_is_a_404(client: TestClient, id: str) -> None:
+    assert client.get(f"/api/executions/{id}").status_code == 404
+    assert client.get(f"/api/executions/{id}/tasks/t/logs").status_code == 404
+    for verb in ("cancel", "retry"):
+        answer = client.post(f"/api/executions/{id}/{verb}")
+        assert answer.status_code == 404
+        assert answer.json()["success"] is False
+
+
+def test_a_log_is_plain_text_and_continues_from_a_line(ask: Asker) -> None:
+    id = ask.run("simple")["id"]
+    url = f"/api/executions/{id}/tasks/second/logs"
+    log = ask.client.get(url)
+    assert log.headers["content-type"] == "text/plain; charset=utf-8"
+    assert log.text == "one\ntwo\n"
+    assert ask.client.get(f"{url}?after=1").text == "two\n"
+    assert ask.client.get(f"{url}?after=2").text == ""
+    assert ask.client.get(f"{url}?after=999").text == ""
+    assert ask.client.get(f"{url}?attempt=1").text == log.text
+    assert ask.client.get(f"{url}?attempt=2").status_code == 404
+    assert ask.client.get(f"/api/executions/{id}/tasks/nope/logs").status_code == 404
+
+
+def test_a_follower_is_told_where_to_go_on_though_lines_were_left_out() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None, max_log=20_000)
+    lines = tuple(f"line {number}" for number in range(20_000))
+    gf.add_job(Job("long", tasks=[Task("t", Say(lines))]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        id = Asker(client).run("long")["id"]
+        url = f"/api/executions/{id}/tasks/t/logs"
+        log = client.get(url)
+        shown = log.text.splitlines()
+        (gap,) = [line for line in shown if line.startswith("[… ")]
+        left_out = int(re.sub(r"\D", "", gap))
+        assert len(shown) - 1 + left_out == len(lines)
+        assert shown[0] == lines[0]
+        assert shown[-1] == lines[-1]
+        assert log.headers["x-goflow-next-line"] == str(len(lines))
+        assert client.get(f"{url}?after=19999").text == "line 19999\n"
+        assert client.get(f"{url}?after=20000").text == ""
+
+
+def test_cancel_stops_an_execution_once(ask: Asker) -> None:
+    id = ask.submit("hanging")
+    url = f"/api/executions/{id}/cancel"
+    until(lambda: ask.execution(id)["state"] == "running")
+    assert ask.client.post(url).json() == {"id": id, "success": True}
+    assert ask.finished(id)["state"] == "cancelled"
+    assert ask.client.post(url).json() == {"id": id, "success": False}
+
+
+def test_retry_runs_again_what_did_not_succeed(ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    assert ask.client.post(f"/api/executions/{id}/retry").json() == {"id": id, "success": True}
+    again = until(lambda: (e := ask.finished(id))["tasks"][1]["attempts"][1:] and e)
+    assert len(again["tasks"][0]["attempts"]) == 1
+    assert again["state"] == "failed"
+
+
+def test_retry_is_refused_while_there_is_nothing_to_retry(ask: Asker) -> None:
+    for id in (ask.run("simple")["id"], ask.submit("hanging")):
+        answer = ask.client.post(f"/api/executions/{id}/retry")
+        assert answer.status_code == 409
+        assert (answer.json()["id"], answer.json()["success"]) == (id, False)
+
+
+def test_the_overview_has_every_job_with_its_newest_executions(ask: Asker) -> None:
+    ids = [ask.run("simple")["id"] for _ in range(3)]
+    running = ask.submit("hanging")
+    until(lambda: ask.execution(running)["state"] == "running")
+    jobs = ask.client.get("/api/overview?last=2").json()["jobs"]
+    assert [job["job"] for job in jobs] == ["simple", "failing", "hanging"]
+    assert [mark["id"] for mark in jobs[0]["executions"]] == ids[:0:-1]
+    assert jobs[1]["executions"] == []
+    assert [mark["state"] for mark in jobs[2]["executions"]] == ["running"]
+
+
+def test_answers_are_not_cached(client: TestClient) -> None:
+    for path in ("/api/jobs", "/api/executions", "/api/jobs/nope", "/nothing"):
+        assert client.get(path).headers["cache-control"] == "no-store"
+
+
+def test_head_is_get_without_the_body(client: TestClient) -> None:
+    for path in ("/api/jobs", "/api/jobs/nope", "/ui/", "/stream", "/nothing"):
+        head = client.head(path)
+        assert head.content == b""
+        if path != "/stream":
+            assert head.status_code == client.get(path).status_code
+
+
+def test_a_wrong_method_and_an_unknown_path_are_errors_in_json(client: TestClient) -> None:
+    wrong = client.delete("/api/jobs")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+    assert wrong.json()["error"]["code"] == "method-not-allowed"
+    assert client.get("/api/jobs/simple/submit").headers["allow"] == "POST"
+    for path in ("/api", "/api/jobs/", "/api/jobs/a/b", "/nothing", "/api/jobs/%FF"):
+        assert client.get(path).status_code == 404
+        assert client.get(path).json()["error"]["code"] == "not-found"
+
+
+def test_submits_at_once_are_all_kept(ask: Asker) -> None:
+    ids: list[str] = []
+
+    def submit() -> None:
+        ids.extend(ask.submit("simple") for _ in range(20))
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = ask.client.get("/api/executions").json()["executions"]
+    assert len(ids) == len(set(ids)) == 80
+    assert {execution["id"] for execution in kept} == set(ids)
+    assert {execution["state"] for execution in kept} <= set(State)

@@ -1,0 +1,180 @@
+"""The stream over a real socket: at once, whole, and gone when nobody listens."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from goflow import Goflow, MemoryStore
+from tests.web.conftest import DEADLINE, Asker, Served, simple, until
+
+
+class Events:
+    """Server-sent events, read line by line as a browser does."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self._lines = response.iter_lines()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        event: dict[str, Any] = {}
+        for line in self._lines:
+            name, _, value = line.partition(": ")
+            if not line and "data" in event:
+                yield event
+                event = {}
+            elif name == "data":
+                event["data"] = json.loads(value)
+            elif name:
+                event[name] = value
+
+    def until(self, id: str, state: str) -> list[dict[str, Any]]:
+        """The events up to the one that says so."""
+        seen = []
+        for event in self:
+            seen.append(event)
+            if (event["data"]["id"], event["data"]["state"]) == (id, state):
+                return seen
+        raise AssertionError("the stream has ended")
+
+
+@contextlib.contextmanager
+def listening(http: httpx2.Client, path: str = "/stream", **options: Any) -> Iterator[Events]:
+    with http.stream("GET", path, **options) as response:
+        assert response.status_code == 200
+        yield Events(response)
+
+
+def test_a_listener_hears_every_change_until_the_end(http: httpx2.Client, gf: Goflow) -> None:
+    ask = Asker(http)
+    before = ask.run("simple")["id"]
+    with listening(http) as events:
+        assert events.response.headers["content-type"].startswith("text/event-stream")
+        assert events.response.headers["cache-control"] == "no-store"
+        first = next(iter(events))
+        assert (first["event"], first["data"]["id"]) == ("message", before)
+        assert first["data"] == ask.client.get("/api/executions").json()["executions"][0]
+        id = ask.submit("failing")
+        heard = events.until(id, "failed")
+    assert heard[-1]["data"]["tasks"] == [
+        {"name": "good", "state": "successful"},
+        {"name": "bad", "state": "failed"},
+    ]
+
+
+def test_the_first_bytes_come_though_nothing_happens(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), DEADLINE) as connection:
+        connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while b"retry: " not in received:
+            received += connection.recv(4096)
+    assert b"200 OK" in received
+
+
+def test_a_stream_of_one_job_leaves_out_the_others(http: httpx2.Client) -> None:
+    ask = Asker(http)
+    ask.run("simple")
+    with listening(http, "/stream?jobname=failing") as events:
+        ask.run("simple")
+        id = ask.submit("failing")
+        assert {event["data"]["job"] for event in events.until(id, "failed")} == {"failing"}
+
+
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_stream_resumes_with_no_gap(http: httpx2.Client, how: str) -> None:
+    ask = Asker(http)
+    with listening(http) as events:
+        first = ask.submit("simple")
+        last = events.until(first, "successful")[-1]["id"]
+    missed = [ask.run("simple")["id"] for _ in range(3)]
+    options: dict[str, Any] = {"headers": {"last-event-id": last}}
+    if how == "query":
+        options = {"params": {"last_event_id": last}}
+    with listening(http, **options) as events:
+        heard = [event["data"]["id"] for event in events.until(missed[-1], "successful")]
+    assert list(dict.fromkeys(heard)) == missed
+
+
+def test_what_changes_while_the_snapshot_is_sent_is_heard(served: Served) -> None:
+    with httpx2.Client(base_url=served.url) as http:
+        ask = Asker(http)
+        for _ in range(3):
+            ask.run("simple")
+        listener = served.app.engine.broadcast.listen(None, None)
+        step = lambda: served.call(anext(listener))  # noqa: E731
+        told = json.loads(step().data)["id"]
+        id = ask.run("simple")["id"]
+        heard: set[str] = {told}
+        while id not in heard:
+            heard.add(json.loads(step().data)["id"])
+        served.call(listener.aclose())
+
+
+@pytest.mark.parametrize("id", ["x", "-1", "a-b", "\xe9", "x" * 5000])
+def test_a_last_event_id_that_is_none_is_refused_before_the_stream(
+    http: httpx2.Client, gf: Goflow, id: str
+) -> None:
+    answer = http.get("/stream", headers=[(b"last-event-id", id.encode("latin-1"))])
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == "Last-Event-ID"
+    assert len(gf.engine.broadcast) == 0
+
+
+def test_too_many_listeners_are_refused(
+    http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goflow.engine.broadcast.LISTENER_LIMIT", 1)
+    with listening(http):
+        answer = http.get("/stream")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+
+
+def test_a_client_that_goes_leaves_no_mailbox_behind(http: httpx2.Client, gf: Goflow) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(listening(http))
+        until(lambda: len(gf.engine.broadcast) == 20)
+    until(lambda: len(gf.engine.broadcast) == 0)
+
+
+def test_head_opens_no_stream(http: httpx2.Client, gf: Goflow) -> None:
+    answer = http.head("/stream")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert len(gf.engine.broadcast) == 0
+
+
+def test_a_slow_listener_is_told_the_last_state(http: httpx2.Client, served: Served) -> None:
+    ask = Asker(http)
+    with listening(http) as events:
+        ids = [ask.submit("simple") for _ in range(100)]
+        for id in ids:
+            ask.finished(id)
+        waiting = set(ids)
+        for event in events:
+            if event["data"]["state"] == "successful":
+                waiting.discard(event["data"]["id"])
+            if not waiting:
+                break
+
+
+def test_open_streams_end_whole_when_the_server_stops() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(simple())
+    server = Served(gf)
+    server.start()
+    with httpx2.Client(base_url=server.url) as http, contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(listening(http)) for _ in range(50)]
+        until(lambda: len(gf.engine.broadcast) == 50)
+        begun = time.monotonic()
+        server.stop()
+        for stream in streams:
+            assert list(stream) == []
+        assert len(gf.engine.broadcast) == 0
+        # uvicorn's last resort, which cuts streams off, comes later than this
+        assert time.monotonic() - begun < 4
