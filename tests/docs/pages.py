@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+MADE = "states.md"  # by a program, from the transition table
 PORT = "8181"  # what the documentation says; a free one takes its place
 DEADLINE = 30  # seconds
 ASSIGNMENT = re.compile(r"([a-z]+)=\$\([^;&]*\)$")
@@ -36,9 +37,8 @@ FENCE = re.compile(
 
 def pages() -> list[Path]:
     """Every page but those made by a program."""
-    made = ROOT / "docs" / "states.md"
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [page for page in found if page != made]
+    return [page for page in found if page.name != MADE]
 
 
 @dataclass(frozen=True)

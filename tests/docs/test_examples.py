@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from goflow.app import loading
-from tests.docs.pages import ROOT, blocks, pages, steps, terminal
+from tests.docs.pages import MADE, ROOT, blocks, pages, steps, terminal
 
 RUN = {"python", "console"}
 SHOWN = {"text", "json", "ini", "nginx", "dockerfile", "yaml"}  # nothing to run
@@ -59,9 +59,18 @@ def test_blocks_are_found_and_most_of_them_run() -> None:
         assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page)), page
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def _anchors(page: Path) -> set[str]:
+    """The ids that headings get, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_links_lead_to_files_and_headings_that_exist() -> None:
     for page in pages():
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#\s]+)?(?:#[^)]*)?\)", text):
-            if target and "://" not in target and target != "docs/states.md":
-                assert (page.parent / target).exists(), f"{_name(page)} links to {target}"
+        links = re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8"))
+        for target, anchor in links:
+            if "://" in target:
+                continue
+            file = page.parent / target if target else page
+            assert file.exists() or file.name == MADE, f"{_name(page)} links to {target}"
+            assert not anchor or anchor in _anchors(file), f"{_name(page)} links to #{anchor}"

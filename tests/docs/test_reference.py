@@ -1,0 +1,161 @@
+"""What the documentation lists is what there is: names, defaults, routes, commands, tables."""
+
+import ast
+import asyncio
+import inspect
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+import goflow
+from goflow import Goflow, MemoryStore, Schedule, State, TriggerRule
+from goflow.cli import main
+from goflow.core.states import Tally, verdict
+from goflow.engine import attempt, broadcast, reader, tasklog
+from goflow.engine.engine import Options
+from goflow.engine.runner import Limits
+from goflow.job import NAME_LIMIT
+from goflow.operators import http
+from goflow.web import api
+from tests.docs.pages import ROOT, blocks
+
+REFERENCE = ROOT / "docs" / "reference.md"
+
+
+def table(page: str, name: str) -> list[list[str]]:
+    """The rows below the comment `<!-- table: name -->`, its head first."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.search(rf"<!-- table: {name} -->\n((?:\|.*\n)+)", text)
+    assert found is not None
+    lines = found[1].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def signatures() -> list[ast.Call]:
+    found = [block.text for block in blocks(REFERENCE) if block.language == "text"]
+    calls = [ast.parse(line.replace("*, ", "")).body[0] for line in "".join(found).splitlines()]
+    return [call.value for call in calls if isinstance(call, ast.Expr)]  # type: ignore[misc]
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    missing = [name for name in goflow.__all__ if not re.search(rf"\b{name}\b", text)]
+    assert missing == ["__version__"]
+
+
+@pytest.mark.parametrize("call", signatures(), ids=lambda call: ast.unparse(call.func))
+def test_a_signature_has_the_parameters_and_defaults_of_the_code(call: ast.Call) -> None:
+    thing: Any = goflow
+    for part in ast.unparse(call.func).split("."):
+        thing = getattr(thing, part)
+    parameters = inspect.signature(thing).parameters
+    shown = [ast.unparse(each) for each in call.args] + [str(k.arg) for k in call.keywords]
+    assert set(shown) == set(parameters) - {"random", "_content"}
+    for keyword in call.keywords:
+        default = parameters[str(keyword.arg)].default
+        if not isinstance(keyword.value, ast.Name):
+            assert ast.literal_eval(keyword.value) == default
+
+
+def test_every_route_is_in_the_reference_and_no_other() -> None:
+    async def document() -> dict[str, Any]:
+        gf = Goflow(MemoryStore(), ui_path=None)
+        transport = httpx2.ASGITransport(app=gf)
+        async with (
+            gf.lifespan(),
+            httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            answer: dict[str, Any] = (await client.get("/openapi.json")).json()
+            return answer
+
+    routes = {
+        f"`{method.upper()} {path}`"
+        for path, methods in asyncio.run(document())["paths"].items()
+        for method in methods
+    }
+    assert {row[0] for row in table("reference.md", "routes")[1:]} == routes - {
+        "`GET /openapi.json`"
+    }
+
+
+def test_every_command_is_in_the_reference_and_no_other() -> None:
+    rows = table("reference.md", "commands")[1:]
+    assert [row[0].split()[1].strip("`") for row in rows] == list(main.commands)
+    for name, text in ((row[0].split()[1].strip("`"), row[1]) for row in rows):
+        known = {option for each in main.commands[name].params for option in each.opts}
+        known |= {option for each in main.commands[name].params for option in each.secondary_opts}
+        assert set(re.findall(r"`(--?[a-z-]+)", text)) <= known
+
+
+def test_limits_are_those_of_the_code() -> None:
+    options, limits = Options(), Limits()
+    numbers = {
+        "attempts running at once": options.max_running,
+        "executions unfinished at once": options.max_unfinished,
+        "a task's result, as JSON": limits.result,
+        "an attempt's log": limits.log,
+        "a line of a log": tasklog.LINE,
+        "an attempt's error": attempt.ERROR_LIMIT,
+        "a request's body": 1024 * 1024,
+        "the body that `Get` and `Post` take": http.MAX_BODY,
+        "executions on a page": reader.PAGE_LIMIT,
+        "listeners of the stream": broadcast.LISTENER_LIMIT,
+        "changes that wait for one listener": broadcast.MAILBOX_LIMIT,
+        "a name of a job or task": NAME_LIMIT,
+        "a cron expression": goflow.core.schedule.LONGEST_EXPRESSION,
+        "an `Idempotency-Key`": api.KEY_LIMIT,
+    }
+    rows = {row[0]: row[1] for row in table("reference.md", "limits")[1:]}
+    assert set(rows) - set(numbers) == {
+        "history",
+        "a program's time between SIGTERM and SIGKILL",
+    }
+    for what, number in numbers.items():
+        assert re.match(r"[\d,]+", rows[what])[0] == f"{number:,}", what  # type: ignore[index]
+
+
+def test_the_table_of_trigger_rules_is_what_they_say() -> None:
+    head, *rows = table("how-to/trigger-rules.md", "rules")
+    assert [row[0].strip("`") for row in rows] == list(TriggerRule)
+    for rule, *verdicts in rows:
+        for upstream, said in zip(head[1:], verdicts, strict=True):
+            tally = Tally(2)
+            for state in upstream.split(", "):
+                tally = tally.counting(State(state))
+            assert verdict(TriggerRule(rule.strip("`")), tally).name.lower() == said
+
+
+def test_the_table_of_clock_changes_is_what_the_schedule_does() -> None:
+    _, *rows = table("how-to/schedules.md", "fires")
+    assert len(rows) == 5
+    for expression, *nights in rows:
+        schedule = Schedule(expression.strip("`"), "Europe/Berlin")
+        for day, said in zip(
+            [datetime(2027, 3, 28, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)],
+            nights,
+            strict=True,
+        ):
+            # from the local midnight before to 05:00 local time, whatever it is in UTC
+            offset = timedelta(hours=1 if day.month == 3 else 2)
+            at, until = day - offset - timedelta(seconds=1), day + timedelta(hours=4)
+            fires = []
+            while (fire := schedule.next(at)) is not None and fire < until:
+                fires.append(f"{fire:%H:%M}")
+                at = fire
+            assert re.findall(r"\d\d:\d\d", said.partition("(")[0]) == fires, (expression, said)
+
+
+def test_every_word_of_the_states_is_in_the_glossary_or_the_reference() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert all(f"`{state}`" in text for state in State)
+
+
+def test_a_page_for_every_module_of_a_room() -> None:
+    """The architecture names every module, so that a newcomer finds it there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    engine = {path.stem for path in (ROOT / "goflow" / "engine").glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(engine) if f"`{name}`" not in text] == []
