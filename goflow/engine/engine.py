@@ -189,6 +189,8 @@ class Engine:
         driving = {task for task in self._tasks if task.get_name() == DRIVING}
         if driving:
             await asyncio.wait(driving, timeout=self.options.stop_timeout)
+        # What the store does not take now is found out at the next start, as interrupted.
+        self.journal.hurry()
         for runner in list(self._runners.values()):
             runner.interrupt()
         if driving:

@@ -31,7 +31,7 @@ class Journal:
         self._clock = clock
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self._closing = asyncio.Event()
+        self._hurried = False
         self._thread: threading.Thread | None = None
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
 
@@ -43,11 +43,14 @@ class Journal:
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
-        self._closing.set()
         if self._thread is not None:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
+
+    def hurry(self) -> None:
+        """From now on a change that is refused once is given up: the process is to end."""
+        self._hurried = True
 
     def commit(self, change: Change) -> "asyncio.Future[Outcome]":
         """Queue a change. The future raises `StoreUnavailable` if it was not written."""
@@ -64,7 +67,7 @@ class Journal:
             try:
                 return await self.commit(change)
             except StoreUnavailable:
-                if self._closing.is_set():
+                if self._hurried:
                     raise
                 await self._clock.sleep_until(self._clock.now() + PATIENCE)
 

@@ -1,0 +1,129 @@
+"""A store that fails for a while: what was acknowledged stays, what runs goes on, it heals."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goflow import SqliteStore, Task
+from goflow.errors import StoreUnavailable
+from goflow.stores.base import Change, Outcome
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Troubled(SqliteStore):
+    """The real store, which refuses every commit while `full` is set."""
+
+    full = False
+    refused = 0
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if self.full:
+            self.refused += 1
+            raise StoreUnavailable("the disk is full")
+        return super().commit(batch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Troubled:
+    return Troubled(tmp_path / "s.db")
+
+
+async def test_requests_are_refused_and_change_nothing(store: Troubled) -> None:
+    job = job_of("j", Task("t", Scripted()), schedule="@daily")
+    async with running(job, store=store) as engine:
+        store.full = True
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            await engine.submit("j")
+        with pytest.raises(StoreUnavailable):
+            await engine.toggle("j")
+        assert engine.active("j") is False
+        assert engine.journal.trouble is not None
+        await until(lambda: not engine._runners)
+        store.full = False
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        assert engine.journal.trouble is None
+        assert len((await engine.reader.page("j", None, 10, None)).executions) == 1
+
+
+async def test_running_tasks_go_on_and_are_recorded_when_the_store_is_back(
+    store: Troubled,
+) -> None:
+    hanging, after = Scripted(["hang"]), Scripted()
+    job = job_of("j", Task("a", hanging), Task("b", after, after=["a"]))
+    async with running(job, store=store, clock=FakeClock(jumps=True)) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        store.full = True
+        hanging.release.set()
+        await until(lambda: store.refused > 3)
+        assert after.runs == [], "nothing starts because of a fact that is not committed"
+        assert (await states(engine, id))["a"] == "running"
+        store.full = False
+        await engine.finished(id)
+        assert set((await states(engine, id)).values()) == {"successful"}
+
+
+async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
+    store: Troubled,
+) -> None:
+    clock = FakeClock(BEGINNING + timedelta(seconds=59))
+    operator = Scripted()
+    job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
+    async with running(job, store=store, clock=clock) as engine:
+        store.full = True
+        clock.advance(seconds=1)
+        await until(lambda: store.refused == 1)
+        store.full = False
+        clock.advance(seconds=2)
+        await until(lambda: operator.runs and not engine._runners)
+        (execution,) = (await engine.reader.page("j", None, 10, None)).executions
+        assert b'"scheduled_at":"2030-01-01T00:01:00Z"' in execution
+        assert engine.due("j") == BEGINNING + timedelta(minutes=2)
+
+
+async def test_a_stop_while_the_store_is_full_ends_and_the_next_start_settles(
+    store: Troubled,
+) -> None:
+    hanging = Scripted(["hang"])
+
+    def job() -> Any:
+        return job_of("j", Task("t", hanging, retries=1))
+
+    async with running(job(), store=store, clock=FakeClock(jumps=True)) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        store.full = True
+    assert hanging.ended == ["cancelled"]
+    store.full = False
+    async with running(job(), store=store, clock=FakeClock(jumps=True)) as engine:
+        await engine.finished(id)
+        assert set((await states(engine, id)).values()) == {"successful"}
+    assert hanging.runs == [1, 2]
+
+
+async def test_a_change_that_cannot_be_written_does_not_take_others_with_it(
+    store: Troubled,
+) -> None:
+    from goflow.core.states import State
+    from goflow.stores.base import Record, SetSwitch
+
+    async with running(job_of("j", Task("t", Scripted())), store=store) as engine:
+        bad = Record("no such execution", [], State.RUNNING, BEGINNING)
+        results = await asyncio.gather(
+            engine.journal.commit(SetSwitch("j", True, BEGINNING)),
+            engine.journal.commit(bad),
+            engine.journal.commit(SetSwitch("k", True, BEGINNING)),
+            return_exceptions=True,
+        )
+        assert results[0] is None
+        assert isinstance(results[1], LookupError)
+        assert results[2] is None
+        assert store.switches() == {"j": True, "k": True}
