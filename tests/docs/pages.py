@@ -37,7 +37,8 @@ FENCE = re.compile(
 
 def pages() -> list[Path]:
     """Every page but those made by a program."""
-    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = [ROOT / "README.md", ROOT / "examples" / "README.md"]
+    found += sorted((ROOT / "docs").rglob("*.md"))
     return [page for page in found if page.name != MADE]
 
 
@@ -98,6 +99,7 @@ class Terminal:
     def __post_init__(self) -> None:
         self.bin = self.folder / ".bin"
         self.bin.mkdir()
+        (self.folder / "examples").symlink_to(ROOT / "examples")
         python = shlex.quote(sys.executable)
         self._tool("python", f'exec {python} "$@"')
         self._tool("goflow", f'exec {python} -m goflow "$@"')
@@ -109,6 +111,7 @@ class Terminal:
             **os.environ,
             "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }
