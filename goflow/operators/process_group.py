@@ -14,6 +14,15 @@ from pathlib import Path
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
+_watched: "set[ProcessGroup]" = set()
+
+
+def kill_all() -> None:
+    """Kill every group that an attempt of this process still watches; from any thread, and
+    from a signal handler, when there is no time for an orderly end."""
+    for group in list(_watched):
+        group.signal(signal.SIGKILL)
+
 
 class ProcessGroup:
     """The group that `process` was started as the leader of."""
@@ -23,6 +32,11 @@ class ProcessGroup:
         self._number = process.pid
         self._empty = False
         self._known: list[int] = []  # members seen alive besides the leader
+        _watched.add(self)
+
+    def release(self) -> None:
+        """Watch it no longer."""
+        _watched.discard(self)
 
     def alive(self) -> bool:
         """Whether anything of the group runs, its leader included."""

@@ -137,6 +137,7 @@ class Program:
             with contextlib.suppress(BlockingIOError):
                 output.feed(os.read(output.fd, READ))
         self._unwatch()
+        self.group.release()
         self.stdout.close()
         self.stderr.close()
 

@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 
 from goflow.errors import GoflowError
+from goflow.operators.process_group import kill_all
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
@@ -85,6 +86,7 @@ def signals(first: Callable[[], None]) -> Iterator[None]:
         if len(received) == 1:
             loop.call_soon_threadsafe(first)
         else:
+            kill_all()
             os._exit(128 + number)
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from goflow import Context, Goflow, Job, Task
+from goflow import Command, Context, Goflow, Job, Task
 
 STORE, PORT, EFFECTS = sys.argv[1:]
 
@@ -49,8 +49,14 @@ def long() -> Job:
     return Job("long", tasks=[Task("t", Effect(3600))])
 
 
-gf = Goflow(STORE, with_seconds=True, ui_path=None)
-for job in (chain, fragile, long):
+def program() -> Job:
+    """A program that tells its pid and goes on; it does not heed SIGTERM."""
+    line = f"trap '' TERM; echo pid $$ >> {EFFECTS}; while :; do sleep 0.1; done"
+    return Job("program", tasks=[Task("t", Command.shell(line))])
+
+
+gf = Goflow(STORE, with_seconds=True, ui_path=None, stop_timeout=0.5)
+for job in (chain, fragile, long, program):
     gf.add_job(job)
 
 if __name__ == "__main__":

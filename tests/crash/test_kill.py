@@ -190,18 +190,51 @@ def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number:
         stream.close()
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+def start_program(server: Server) -> tuple[str, int]:
+    """The execution's id, and the pid of the program that is its task."""
+    id = server.submit("program")
+    until(lambda: server.effects.read_text().endswith("\n"))
+    word, pid = server.effects.read_text().split()
+    assert word == "pid"
+    return id, int(pid)
+
+
+def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    id = server.submit("long")
-    until(lambda: id in server.effects.read_text())
+    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
+    server.effects.write_text("")
+    id, pid = start_program(server)
     server.process.send_signal(signal.SIGTERM)
     until(lambda: not _accepts(server))
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(3) == 128 + signal.SIGTERM
+    until(lambda: not _alive(pid))
     server.close()
     server = Server(tmp_path)
     until(lambda: server.get(f"/api/executions/{id}")["state"] == "failed")
     assert server.stop() == 0
+
+
+def test_a_stop_ends_programs_that_do_not_heed_it_and_records_it(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
+    server.effects.write_text("")
+    id, pid = start_program(server)
+    assert server.stop() == 0
+    assert not _alive(pid)
+    server = Server(tmp_path)
+    execution = server.get(f"/api/executions/{id}")
+    assert execution["state"] == "failed"
+    assert "interrupted" in execution["tasks"][0]["error"]
+    assert server.stop() == 0
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and is not buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def _accepts(server: Server) -> bool:
