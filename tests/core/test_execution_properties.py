@@ -100,6 +100,11 @@ def from_store(plan: Plan, facts: list[AnyFact]) -> tuple[Execution, list[AnyFac
     return Execution.replay(decode_plan(plan.encoded), kept), kept
 
 
+def newly(plan: Plan) -> tuple[Execution, list[AnyFact]]:
+    """An execution just submitted, and its facts."""
+    return Execution(plan, submitted()), [submitted()]
+
+
 def states(execution: Execution) -> dict[str, State]:
     return {name: task.state for name, task in execution.tasks.items()}
 
@@ -170,7 +175,7 @@ def test_a_crash_after_any_fact_changes_no_outcome(
 def test_an_interrupted_task_without_retries_left_fails_visibly(
     plan: Plan, data: st.DataObject
 ) -> None:
-    execution, facts = Execution(plan, submitted()), [submitted()]
+    execution, facts = newly(plan)
     script = dict.fromkeys((task.name for task in plan.tasks), Ending(None))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(1, 20)))
     facts += execution.advance(facts[-1].at, len(plan.tasks))
@@ -186,7 +191,7 @@ def test_an_interrupted_task_without_retries_left_fails_visibly(
 def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_task_failed(
     plan: Plan, data: st.DataObject, ends: list[Outcome]
 ) -> None:
-    execution, facts = Execution(plan, submitted()), [submitted()]
+    execution, facts = newly(plan)
     script = data.draw(scripts(plan))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(0, 20)))
     assume(not execution.finished)
@@ -389,7 +394,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_the_table_has_every_fact_about_a_task() -> None:

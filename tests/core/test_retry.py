@@ -57,7 +57,7 @@ def test_backoff_is_a_number_of_seconds_up_to_its_maximum(
     assert backoff.delay(attempt + 1) >= seconds
 
 
-NO_NUMBERS = [None, "1", True, [], 1j]
+NO_NUMBERS: list[Any] = [None, "1", True, [], 1j]
 NOT_HONOURED = [-1, -0.1, math.nan, math.inf, -math.inf, 10**400]
 
 
