@@ -8,13 +8,14 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from goflow.core.events import AnyFact, TaskStarted
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
+from goflow.core.retry import CENTURY
 from goflow.engine.attempt import attempt
 from goflow.engine.clock import Clock, wait
 from goflow.engine.journal import Journal
@@ -172,13 +173,14 @@ class Runner:
         number = self.execution.tasks[name].attempt
         try:
             seconds = float(task.retry_delay.delay(number))
-            timedelta(seconds=seconds)
-            if seconds < 0:
-                raise ValueError(f"{seconds!r} is negative")
+            if not 0 <= seconds <= CENTURY:
+                raise ValueError(f"{seconds!r} is not from 0 to {CENTURY:g} seconds")
         except Exception as error:
-            reason = f"retry_delay.delay({number}) gave no delay: {type(error).__name__}: {error}"
-            return 0.0, Failed(f"{failed.error}\n\nnot tried again: {reason}", final=True)
-        return min(seconds, 366 * 86_400.0), failed
+            # ascii, since the text may be one that UTF-8 cannot hold
+            reason = f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode()
+            told = f"not tried again: retry_delay.delay({number}) gave no delay: {reason}"
+            return 0.0, Failed(f"{failed.error}\n\n{told}", final=True)
+        return seconds, failed
 
     async def _record(self, facts: Sequence[AnyFact]) -> None:
         execution = self.execution
