@@ -80,6 +80,6 @@ class StoreError(GoflowError):
 
 
 class TaskFailed(GoflowError):
-    """This attempt of a task failed for a known reason; the message is shown without a traceback."""
+    """This attempt failed for a known reason; its message is shown without a traceback."""
 
     code = "task-failed"

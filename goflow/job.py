@@ -283,9 +283,7 @@ class Job:
             if task.job is not self:
                 raise InvalidJob(f"job {self.name!r} has no such task: {task!r}; add it first")
         if upstream is downstream:
-            raise InvalidJob(
-                f"job {self.name!r}: task {upstream.name!r} cannot run after itself"
-            )
+            raise InvalidJob(f"job {self.name!r}: task {upstream.name!r} cannot run after itself")
         self._check_open(f"task {downstream.name!r} cannot wait for {upstream.name!r}")
         if upstream.name not in downstream.after:
             downstream.after.append(upstream.name)

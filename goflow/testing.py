@@ -1,9 +1,9 @@
 """For tests of jobs: run one with a clock that does not wait.
 
-    from goflow.testing import run
+from goflow.testing import run
 
-    def test_report_is_written() -> None:
-        assert run(my_job()).state == "successful"
+def test_report_is_written() -> None:
+    assert run(my_job()).state == "successful"
 """
 
 import asyncio

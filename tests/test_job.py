@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import pytest
 from hypothesis import given
@@ -116,7 +117,7 @@ def test_a_mistake_raises_at_the_line_that_makes_it(message: str, mistake: Any) 
 
 def test_a_self_edge_is_refused() -> None:
     _, a, _, _ = abc()
-    with pytest.raises(InvalidJob, match="'j'.*'a' cannot run after itself"):
+    with pytest.raises(InvalidJob, match=r"'j'.*'a' cannot run after itself"):
         a >> a
 
 
@@ -132,9 +133,9 @@ def test_an_edge_to_another_job_is_refused() -> None:
 def test_a_cycle_is_refused_when_the_job_is_run_or_registered() -> None:
     job, a, b, c = abc()
     a >> b >> c >> a
-    with pytest.raises(InvalidJob, match="'j'.*circle.*'a'"):
+    with pytest.raises(InvalidJob, match=r"'j'.*circle.*'a'"):
         job.run()
-    with pytest.raises(InvalidJob, match="circle"):
+    with pytest.raises(InvalidJob, match=r"circle"):
         goflow.Goflow(goflow.MemoryStore(), ui_path=None).add_job(job)
 
 
@@ -154,13 +155,11 @@ def test_a_registered_job_takes_no_more_changes() -> None:
 
 @given(st.text(min_size=1, max_size=250))
 def test_any_name_is_taken_whole_or_refused_clearly(name: str) -> None:
-    try:
-        job = Job(name, tasks=[task(name)])
-    except InvalidJob as error:
-        assert str(error)
+    if name in (".", "..") or any(category(letter) in ("Cc", "Cs") for letter in name):
+        with pytest.raises(InvalidJob, match="name"):
+            Job(name, tasks=[task(name)])
     else:
-        assert job.task(name).name == name
-        assert name.isprintable() or not any(ord(letter) < 32 for letter in name)
+        assert Job(name, tasks=[task(name)]).task(name).name == name
 
 
 # -- functions as tasks ------------------------------------------------------------

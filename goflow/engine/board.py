@@ -70,9 +70,7 @@ class Board:
         """Take note of a change that is now durable."""
         match change, outcome:
             case Submit(), Created():
-                entry = Entry(
-                    change.plan, Summary.begin(change.plan, change.fact), outcome.version
-                )
+                entry = Entry(change.plan, Summary.begin(change.plan, change.fact), outcome.version)
                 self._entries[change.fact.id] = entry
             case Record(), int():
                 entry = self._entries[change.execution]

@@ -32,7 +32,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep_until(self, instant: datetime) -> None:
-        while (remaining := instant - self.now()) > timedelta(0):
+        # No event tells of the wall clock, so it is looked at again and again.
+        while (remaining := instant - self.now()) > timedelta(0):  # noqa: ASYNC110
             await asyncio.sleep(min(remaining, LONGEST_NAP).total_seconds())
 
 

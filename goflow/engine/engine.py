@@ -28,7 +28,7 @@ from goflow.engine.runner import Limits, Runner, Tools
 from goflow.engine.scheduler import Scheduler
 from goflow.engine.slots import Slots
 from goflow.engine.threads import DaemonThreads
-from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.errors import Conflict, InvalidJob, NotFound, Stopping, Unavailable
 from goflow.job import Job
 from goflow.stores.base import (
     Anchor,
@@ -298,9 +298,7 @@ class Engine:
             scheduled_at=due,
         )
         opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
-        outcome = await self._drive(
-            Runner(Execution(job.plan, fact), job, opening, self._tools)
-        )
+        outcome = await self._drive(Runner(Execution(job.plan, fact), job, opening, self._tools))
         if isinstance(outcome, Existing):
             if idempotency is not None and outcome.fingerprint != idempotency.fingerprint:
                 raise Conflict(
@@ -394,4 +392,3 @@ class Engine:
 
 
 DRIVING = "an execution"
-

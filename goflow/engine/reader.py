@@ -87,6 +87,7 @@ class Reader:
 
     async def execution(self, id: str) -> Detail:
         """One execution with every attempt. Raises `NotFound`."""
+
         def fold() -> Detail | None:
             history = self._store.history(id)
             return None if history is None else Detail.replay(history.plan, history.facts)
@@ -146,5 +147,3 @@ def _parse_cursor(cursor: str) -> int:
             field="cursor",
         )
     return int(cursor)
-
-

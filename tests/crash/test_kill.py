@@ -163,7 +163,10 @@ def test_a_second_server_on_the_same_file_refuses_clearly(tmp_path: Path) -> Non
     server = Server(tmp_path)
     second = subprocess.run(
         [sys.executable, str(SERVER), str(tmp_path / "store.db"), "0", str(server.effects)],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert second.returncode == 1
     assert "in use" in second.stderr
@@ -243,5 +246,3 @@ def _accepts(server: Server) -> bool:
     except httpx2.HTTPError:
         return False
     return True
-
-

@@ -79,7 +79,7 @@ async def running(
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
     """Wait until the condition holds; fail if it does not within the deadline."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
 

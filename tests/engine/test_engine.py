@@ -145,7 +145,10 @@ async def test_retry_runs_again_only_what_did_not_succeed() -> None:
         id = (await engine.submit("j")).id
         await engine.finished(id)
         assert await states(engine, id) == {
-            "": "failed", "good": "successful", "bad": "failed", "after": "skipped",
+            "": "failed",
+            "good": "successful",
+            "bad": "failed",
+            "after": "skipped",
         }
         await engine.retry(id)
         await engine.finished(id)
@@ -170,9 +173,7 @@ async def test_two_retries_at_once_make_one_round() -> None:
     async with running(job_of("j", Task("t", bad))) as engine:
         id = (await engine.submit("j")).id
         await engine.finished(id)
-        answers = await asyncio.gather(
-            engine.retry(id), engine.retry(id), return_exceptions=True
-        )
+        answers = await asyncio.gather(engine.retry(id), engine.retry(id), return_exceptions=True)
         await engine.finished(id)
         assert sorted(type(answer).__name__ for answer in answers) == ["Conflict", "NoneType"]
         assert bad.runs == [1, 2]
@@ -201,8 +202,12 @@ async def test_params_reach_the_tasks_and_bad_ones_are_refused() -> None:
         id = (await engine.submit("j", {"n": 5})).id
         await engine.finished(id)
         assert bytes((await engine.reader.execution(id)).tasks[0].result) == b'[5,"x"]'
-        for params, field in [({"m": 1}, "params.m"), ({"n": "5"}, "params.n"),
-                              ({"n": True}, "params.n"), ({"label": float("nan")}, "params.label")]:
+        for params, field in [
+            ({"m": 1}, "params.m"),
+            ({"n": "5"}, "params.n"),
+            ({"n": True}, "params.n"),
+            ({"label": float("nan")}, "params.label"),
+        ]:
             with pytest.raises(InvalidRequest) as caught:
                 await engine.submit("j", params)
             assert caught.value.field == field
