@@ -18,7 +18,11 @@ class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_default
 
 
 class Submitted(Fact, frozen=True, kw_only=True):
-    """The execution was accepted. `cause` is "schedule", "api", "cli" or "run"."""
+    """The execution was accepted. `cause` is "schedule", "api", "run" or "backfill".
+
+    It begins when the executions in `after` have ended. `timeout` is in seconds from the
+    start of its first attempt. `by` says who asked, for people.
+    """
 
     id: str
     job: str
@@ -26,6 +30,9 @@ class Submitted(Fact, frozen=True, kw_only=True):
     cause: str
     params: dict[str, Any] = {}
     scheduled_at: datetime | None = None
+    after: tuple[str, ...] = ()
+    timeout: float | None = None
+    by: str = ""
 
 
 class TaskStarted(Fact, frozen=True):
@@ -67,7 +74,20 @@ class TaskSkipped(Fact, frozen=True):
 
 
 class CancelRequested(Fact, frozen=True):
-    """Somebody asked for the execution to stop; nothing starts after this."""
+    """Somebody asked for the execution to stop; nothing starts after this.
+
+    `timeout` is set, to the execution's, when it was time that asked: then it has failed.
+    """
+
+    by: str = ""
+    timeout: float | None = None
+
+
+class TaskCancelRequested(Fact, frozen=True):
+    """Somebody asked for one task to stop, or not to start; the others go on."""
+
+    task: str
+    by: str = ""
 
 
 class TaskCancelled(Fact, frozen=True):
@@ -77,6 +97,25 @@ class TaskCancelled(Fact, frozen=True):
     attempt: int = 0
 
 
+class MarkedSuccessful(Fact, frozen=True):
+    """Somebody said by hand that a task that is not running counts as successful.
+
+    `finished` is the state of the execution thereby, if it has finished, else None.
+    """
+
+    task: str
+    by: str = ""
+    finished: str | None = None
+
+
+class MarkedSkipped(Fact, frozen=True):
+    """Somebody said by hand that a task that is not running counts as skipped; see above."""
+
+    task: str
+    by: str = ""
+    finished: str | None = None
+
+
 class Finished(Fact, frozen=True):
     """Every task came to an end."""
 
@@ -84,9 +123,14 @@ class Finished(Fact, frozen=True):
 
 
 class Retried(Fact, frozen=True):
-    """A finished execution was sent round again with these tasks; the others keep their end."""
+    """A finished execution was sent round again with these tasks; the others keep their end.
+
+    With `params` it has those from now on.
+    """
 
     tasks: tuple[str, ...]
+    by: str = ""
+    params: dict[str, Any] | None = None
 
 
 AnyFact = (
@@ -97,7 +141,10 @@ AnyFact = (
     | TaskFailed
     | TaskSkipped
     | CancelRequested
+    | TaskCancelRequested
     | TaskCancelled
+    | MarkedSuccessful
+    | MarkedSkipped
     | Finished
     | Retried
 )

@@ -14,7 +14,6 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -24,9 +23,12 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     Submitted,
     TaskCancelled,
+    TaskCancelRequested,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -34,7 +36,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
-from goflow.core.summary import Summary, TaskSummary
+from goflow.core.summary import Summary, TaskSummary, reason_of
 
 # (state of the task, fact) -> state of the task after it
 TRANSITIONS: dict[tuple[State, type], State] = {
@@ -47,10 +49,26 @@ TRANSITIONS: dict[tuple[State, type], State] = {
     (State.UPFORRETRY, TaskCancelled): State.CANCELLED,
     (State.NOTSTARTED, TaskCancelled): State.CANCELLED,
     (State.NOTSTARTED, TaskSkipped): State.SKIPPED,
+    (State.NOTSTARTED, TaskCancelRequested): State.NOTSTARTED,
+    (State.UPFORRETRY, TaskCancelRequested): State.UPFORRETRY,
+    (State.RUNNING, TaskCancelRequested): State.RUNNING,
+    (State.NOTSTARTED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.UPFORRETRY, MarkedSuccessful): State.SUCCESSFUL,
+    (State.SKIPPED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.FAILED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.CANCELLED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.NOTSTARTED, MarkedSkipped): State.SKIPPED,
+    (State.UPFORRETRY, MarkedSkipped): State.SKIPPED,
+    (State.FAILED, MarkedSkipped): State.SKIPPED,
+    (State.CANCELLED, MarkedSkipped): State.SKIPPED,
     (State.SKIPPED, Retried): State.NOTSTARTED,
     (State.FAILED, Retried): State.NOTSTARTED,
     (State.CANCELLED, Retried): State.NOTSTARTED,
+    (State.SUCCESSFUL, Retried): State.NOTSTARTED,
 }
+
+# what may be said of a finished execution
+AFTERWARDS = (Retried, MarkedSuccessful, MarkedSkipped)
 
 
 class IllegalTransition(RuntimeError):
@@ -71,7 +89,7 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """How an attempt ended: stopped because the execution was cancelled."""
+    """How an attempt ended: stopped because it, or its execution, was cancelled."""
 
 
 Outcome = Succeeded | Failed | Cancelled
@@ -82,12 +100,22 @@ INTERRUPTED = "interrupted: the server stopped while this attempt was running"
 class TaskRun:
     """A task within one execution."""
 
-    __slots__ = ("attempt", "planned", "result", "retries_left", "retry_at", "state", "tally")
+    __slots__ = (
+        "attempt",
+        "cancelling",
+        "planned",
+        "result",
+        "retries_left",
+        "retry_at",
+        "state",
+        "tally",
+    )
 
     def __init__(self, planned: PlannedTask) -> None:
         self.planned = planned
         self.state = State.NOTSTARTED
         self.attempt = 0
+        self.cancelling = False
         self.retries_left = planned.retries
         self.retry_at: datetime | None = None
         self.tally = Tally(len(planned.after))
@@ -104,12 +132,16 @@ class Execution:
         self.params: dict[str, Any] = submitted.params
         self.cause = submitted.cause
         self.scheduled_at = submitted.scheduled_at
+        self.after = submitted.after
+        self.timeout = submitted.timeout
         self.submitted_at = submitted.at
         self.modified_at = submitted.at
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
         self.state = State.NOTSTARTED
         self.cancelling = False
+        self.timed_out = False
+        self.reason: str | None = None
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
         self._unfinished = len(self.tasks)
         self._failed = 0
@@ -118,7 +150,9 @@ class Execution:
         # ordered: finding the first key of a dict that was emptied from the front is a scan
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._unmeetable: OrderedDict[str, None] = OrderedDict()
+        self._doomed: dict[str, None] = {}
         self._retries: list[tuple[datetime, str]] = []
+        self._newly_ready: list[str] = []
         for planned in plan.tasks:
             self._judge(planned.name)
 
@@ -138,7 +172,7 @@ class Execution:
 
     def apply(self, fact: AnyFact) -> None:
         """Take note of a fact, or raise `IllegalTransition` and change nothing."""
-        if self.finished and type(fact) is not Retried:
+        if self.finished and type(fact) not in AFTERWARDS:
             raise IllegalTransition(f"{fact!r} after execution {self.id} finished")
         note = _APPLY.get(type(fact))
         if note is None:
@@ -158,8 +192,8 @@ class Execution:
         return task
 
     def _started(self, fact: TaskStarted) -> None:
-        if self.cancelling:
-            raise IllegalTransition(f"{fact!r} after the execution was cancelled")
+        if self.cancelling or fact.task in self._doomed:
+            raise IllegalTransition(f"{fact!r} after it was cancelled")
         task = self.tasks.get(fact.task)
         if task is not None and fact.attempt != task.attempt + 1:
             raise IllegalTransition(f"{fact!r} follows attempt {task.attempt}")
@@ -211,6 +245,7 @@ class Execution:
         """A task came to its end: tell those who wait for it."""
         state = self.tasks[name].state
         self._running.pop(name, None)
+        self._doomed.pop(name, None)
         self._ready.pop(name, None)
         self._unmeetable.pop(name, None)
         self._unfinished -= 1
@@ -225,51 +260,99 @@ class Execution:
             return
         match verdict(task.planned.rule, task.tally):
             case Verdict.RUN:
-                self._ready[name] = None
+                if name not in self._ready:
+                    self._ready[name] = None
+                    self._newly_ready.append(name)
                 self._unmeetable.pop(name, None)
             case Verdict.SKIP:
                 self._unmeetable[name] = None
+
+    def _count_again(self, names: Iterable[str]) -> None:
+        """Judge tasks anew after an upstream task's end was taken back or changed."""
+        for name in names:
+            task = self.tasks[name]
+            tally = Tally(len(task.planned.after))
+            for upstream in task.planned.after:
+                if (state := self.tasks[upstream].state) in FINISHED:
+                    tally = tally.counting(state)
+            task.tally = tally
+            if task.state is State.NOTSTARTED:
+                self._ready.pop(name, None)
+                self._unmeetable.pop(name, None)
+                self._judge(name)
 
     def _cancel_requested(self, fact: CancelRequested) -> None:
         if self.cancelling:
             raise IllegalTransition(f"{fact!r} a second time")
         self.cancelling = True
+        self.timed_out = fact.timeout is not None
+        self.reason = reason_of(fact)
+
+    def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
+        if fact.task in self._doomed:
+            raise IllegalTransition(f"{fact!r} a second time")
+        self._move(fact.task, fact).cancelling = True
+        self._doomed[fact.task] = None
+        self._ready.pop(fact.task, None)
+        self._unmeetable.pop(fact.task, None)
+
+    def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
+        task = self.tasks.get(fact.task)
+        before = None if task is None else task.state
+        if (fact.finished is None) is self.finished or fact.task in self._doomed:
+            raise IllegalTransition(f"{fact!r} while the execution is {self.state}")
+        if fact.finished is not None and before is not None:
+            # Looked at before anything is moved: what does not fit changes nothing.
+            failed = self._failed - (before is State.FAILED)
+            cancelled = self._cancelled - (before is State.CANCELLED)
+            if fact.finished != self._final_state(failed, cancelled):
+                raise IllegalTransition(f"{fact!r} does not leave the execution in that state")
+        task = self._move(fact.task, fact)
+        task.result = None if task.state is State.SKIPPED else task.result
+        self._failed -= before is State.FAILED
+        self._cancelled -= before is State.CANCELLED
+        if before in FINISHED:
+            self._count_again(self.plan.downstream[fact.task])
+        else:
+            self._ended(fact.task)
+        if fact.finished is not None:
+            self.state = State(fact.finished)
 
     def _finished(self, fact: Finished) -> None:
         if self._unfinished:
             raise IllegalTransition(f"{fact!r} with {self._unfinished} tasks unfinished")
-        if fact.state != self._final_state():
-            raise IllegalTransition(f"{fact!r} of an execution that is {self._final_state()}")
-        self.state = self._final_state()
+        state = self._final_state(self._failed, self._cancelled)
+        if fact.state != state:
+            raise IllegalTransition(f"{fact!r} of an execution that is {state}")
+        self.state = state
         self.finished_at = fact.at
 
     def _retried(self, fact: Retried) -> None:
         if not self.finished or not fact.tasks or len(set(fact.tasks)) != len(fact.tasks):
             raise IllegalTransition(f"{fact!r} while {self.state}")
         for name in fact.tasks:
-            if name not in self.tasks or (self.tasks[name].state, Retried) not in TRANSITIONS:
-                raise IllegalTransition(f"{fact!r}: task {name!r} cannot be retried")
+            if name not in self.tasks:
+                raise IllegalTransition(f"{fact!r}: the plan has no task {name!r}")
         for name in fact.tasks:
             task = self.tasks[name]
             self._failed -= task.state is State.FAILED
             self._cancelled -= task.state is State.CANCELLED
             task.state = State.NOTSTARTED
+            task.cancelling = False
+            task.result = None
             task.retries_left = task.planned.retries
         self._unfinished = len(fact.tasks)
         self._retries.clear()
         self.state = State.NOTSTARTED
-        self.cancelling = False
-        self.finished_at = None
-        again = set(fact.tasks)
-        waiting = {name for task in fact.tasks for name in self.plan.downstream[task]}
-        for name in again | waiting:
-            tally = Tally(len(self.tasks[name].planned.after))
-            for upstream in self.tasks[name].planned.after:
-                if (state := self.tasks[upstream].state) in FINISHED:
-                    tally = tally.counting(state)
-            self.tasks[name].tally = tally
-        for name in fact.tasks:
-            self._judge(name)
+        self.cancelling = self.timed_out = False
+        self.started_at = self.finished_at = None
+        self.reason = None
+        if fact.params is not None:
+            self.params = fact.params
+        again = dict.fromkeys(fact.tasks)
+        for task_name in fact.tasks:
+            again.update(dict.fromkeys(self.plan.downstream[task_name]))
+        self._count_again(again)
 
     # -- what may happen next ------------------------------------------------------
 
@@ -282,19 +365,36 @@ class Execution:
         """The tasks with an attempt under way."""
         return list(self._running)
 
-    def wants_slots(self, now: datetime) -> int:
-        """How many tasks could start now, were there slots for all of them."""
+    @property
+    def doomed(self) -> list[str]:
+        """The tasks that somebody asked to stop, and that have not stopped yet."""
+        return list(self._doomed)
+
+    def newly_ready(self, now: datetime) -> list[str]:
+        """The tasks that may start and have not been told of before, each once."""
         if self.cancelling:
-            return 0
+            return []
         self._wake(now)
-        return len(self._ready)
+        ready, self._newly_ready = self._newly_ready, []
+        return [name for name in ready if name in self._ready]
+
+    def deadline(self) -> datetime | None:
+        """When the execution's time is over, if it has begun and has a limit."""
+        if self.timeout is None or self.started_at is None or self.cancelling:
+            return None
+        return self.started_at + timedelta(seconds=self.timeout)
 
     def next_retry(self) -> datetime | None:
         """When the next waiting retry is due, or None."""
         while self._retries:
             retry_at, name = self._retries[0]
             task = self.tasks[name]
-            if task.state is State.UPFORRETRY and task.retry_at == retry_at:
+            if (
+                task.state is State.UPFORRETRY
+                and task.retry_at == retry_at
+                and not task.cancelling
+                and name not in self._ready
+            ):
                 return retry_at
             heapq.heappop(self._retries)
         return None
@@ -302,32 +402,40 @@ class Execution:
     def _wake(self, now: datetime) -> None:
         """Move retries that are due to the ready ones."""
         while (due := self.next_retry()) is not None and due <= now:
-            self._ready[heapq.heappop(self._retries)[1]] = None
+            name = heapq.heappop(self._retries)[1]
+            self._ready[name] = None
+            self._newly_ready.append(name)
 
-    def advance(self, now: datetime, slots: int) -> list[AnyFact]:
-        """Skip, cancel, start up to `slots` ready tasks, and finish, as the rules say."""
+    def advance(self, now: datetime, granted: Iterable[str] = ()) -> list[AnyFact]:
+        """Skip, cancel, start those of the `granted` tasks that are ready, and finish, as
+        the rules say."""
         facts: list[AnyFact] = []
         if self.finished:
             return facts
+        if (due := self.deadline()) is not None and due <= now:
+            self._decide(facts, CancelRequested(now, timeout=self.timeout))
         if self.cancelling and self._unfinished > len(self._running):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
+        for name in self.doomed:
+            if name not in self._running:
+                self._decide(facts, TaskCancelled(now, name))
         while self._unmeetable:
             name = next(iter(self._unmeetable))
             self._decide(facts, TaskSkipped(now, name))
         if not self.cancelling:
-            self._wake(now)
-            for name in list(islice(self._ready, max(slots, 0))):
-                self._decide(facts, TaskStarted(now, name, self.tasks[name].attempt + 1))
+            for name in granted:
+                if name in self._ready:
+                    self._decide(facts, TaskStarted(now, name, self.tasks[name].attempt + 1))
         if not self._unfinished:
-            self._decide(facts, Finished(now, self._final_state()))
+            self._decide(facts, Finished(now, self._final_state(self._failed, self._cancelled)))
         return facts
 
-    def _final_state(self) -> State:
-        if self._failed:
+    def _final_state(self, failed: int, cancelled: int) -> State:
+        if failed or self.timed_out:
             return State.FAILED
-        return State.CANCELLED if self.cancelling or self._cancelled else State.SUCCESSFUL
+        return State.CANCELLED if self.cancelling or cancelled else State.SUCCESSFUL
 
     def will_retry(self, name: str, outcome: Outcome) -> bool:
         """Whether this end of the running attempt leads to another one."""
@@ -335,6 +443,7 @@ class Execution:
             isinstance(outcome, Failed)
             and not outcome.final
             and not self.cancelling
+            and not self.tasks[name].cancelling
             and self.tasks[name].retries_left > 0
         )
 
@@ -359,25 +468,74 @@ class Execution:
     def interrupt(self, now: datetime) -> list[AnyFact]:
         """After a restart: what was running is not any more. It is tried again at once if
         it has retries left, and fails visibly if not."""
-        outcome: Outcome = Cancelled() if self.cancelling else Failed(INTERRUPTED)
-        return [self.settle(name, outcome, now) for name in self.running]
+        return [
+            self.settle(
+                name,
+                Cancelled() if self.is_cancelling(name) else Failed(INTERRUPTED),
+                now,
+            )
+            for name in self.running
+        ]
 
-    def cancel(self, now: datetime) -> list[AnyFact]:
+    def is_cancelling(self, name: str) -> bool:
+        """Whether a task is to stop, by itself or with the whole execution."""
+        return self.cancelling or self.tasks[name].cancelling
+
+    def cancel(self, now: datetime, by: str = "") -> list[AnyFact]:
         """Ask for the end; empty if it was asked before or the execution has finished."""
         facts: list[AnyFact] = []
         if not self.cancelling and not self.finished:
-            self._decide(facts, CancelRequested(now))
+            self._decide(facts, CancelRequested(now, by))
         return facts
 
-    def retry(self, now: datetime) -> list[AnyFact]:
-        """Send what did not succeed round again; empty if all succeeded or it is unfinished."""
+    def cancel_task(self, name: str, now: datetime, by: str = "") -> list[AnyFact]:
+        """Ask for the end of one task; empty if it has ended, or was asked before."""
         facts: list[AnyFact] = []
+        if (
+            not self.is_cancelling(name)
+            and (self.tasks[name].state, TaskCancelRequested) in TRANSITIONS
+        ):
+            self._decide(facts, TaskCancelRequested(now, name, by))
+        return facts
+
+    def mark(self, name: str, state: State, now: datetime, by: str = "") -> list[AnyFact]:
+        """Let a task count as successful or skipped; empty if it runs, or is that already."""
+        kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
+        task = self.tasks[name]
+        facts: list[AnyFact] = []
+        ending = not self.finished and self.is_cancelling(name)
+        if ending or (task.state, kind) not in TRANSITIONS:
+            return facts
+        finished = None
         if self.finished:
-            again = tuple(
-                name for name, task in self.tasks.items() if task.state is not State.SUCCESSFUL
-            )
-            if again:
-                self._decide(facts, Retried(now, again))
+            finished = self._final_state(
+                self._failed - (task.state is State.FAILED),
+                self._cancelled - (task.state is State.CANCELLED),
+            ).value
+        self._decide(facts, kind(now, name, by, finished))
+        return facts
+
+    def retry(
+        self,
+        now: datetime,
+        task: str | None = None,
+        *,
+        following: bool = True,
+        params: dict[str, Any] | None = None,
+        by: str = "",
+    ) -> list[AnyFact]:
+        """Send a finished execution round again: what did not succeed, or one task and, if
+        `following`, all that come after it. Empty if there is nothing to do again."""
+        facts: list[AnyFact] = []
+        if not self.finished:
+            return facts
+        if task is None:
+            again = [n for n, run in self.tasks.items() if run.state is not State.SUCCESSFUL]
+        else:
+            chosen = self.plan.following(task) if following else {task}
+            again = [name for name in self.tasks if name in chosen]
+        if again:
+            self._decide(facts, Retried(now, tuple(again), by, params))
         return facts
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:
@@ -406,6 +564,8 @@ class Execution:
             finished=self.finished_at,
             scheduled_at=self.scheduled_at,
             cause=self.cause,
+            after=self.after,
+            reason=self.reason,
             tasks=[TaskSummary(name, task.state) for name, task in self.tasks.items()],
         )
 
@@ -418,6 +578,9 @@ _APPLY: dict[type, Callable[[Execution, Any], None]] = {
     TaskSkipped: Execution._skipped,
     TaskCancelled: Execution._task_cancelled,
     CancelRequested: Execution._cancel_requested,
+    TaskCancelRequested: Execution._task_cancel_requested,
+    MarkedSuccessful: Execution._marked,
+    MarkedSkipped: Execution._marked,
     Finished: Execution._finished,
     Retried: Execution._retried,
 }

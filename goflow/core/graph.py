@@ -52,6 +52,17 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
                 waiting[upstream].append(task.name)
         return waiting
 
+    def following(self, name: str) -> set[str]:
+        """The task and all that come after it."""
+        found = {name}
+        frontier = [name]
+        while frontier:
+            for task in self.downstream[frontier.pop()]:
+                if task not in found:
+                    found.add(task)
+                    frontier.append(task)
+        return found
+
 
 def decode_plan(encoded: bytes) -> Plan:
     """The plan that `Plan.encoded` encoded."""

@@ -13,10 +13,14 @@ import msgspec
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
+    CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     Submitted,
     TaskCancelled,
+    TaskCancelRequested,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -33,6 +37,18 @@ _TASK_STATE: dict[type, State] = {
     TaskFailed: State.FAILED,
     TaskSkipped: State.SKIPPED,
     TaskCancelled: State.CANCELLED,
+    MarkedSuccessful: State.SUCCESSFUL,
+    MarkedSkipped: State.SKIPPED,
+}
+
+# what somebody asked for, as `Detail.actions` calls it
+_ACTION: dict[type, str] = {
+    Submitted: "submit",
+    CancelRequested: "cancel",
+    TaskCancelRequested: "cancel task",
+    MarkedSuccessful: "mark successful",
+    MarkedSkipped: "mark skipped",
+    Retried: "retry",
 }
 
 
@@ -44,7 +60,11 @@ class TaskSummary(msgspec.Struct):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """An execution in brief, spelled as on the wire (the API of Go's goflow, and more)."""
+    """An execution in brief, spelled as on the wire (the API of Go's goflow, and more).
+
+    It waits for the executions in `after` to end. `reason` says why it failed, where that
+    is not because of a task.
+    """
 
     id: str
     job: str
@@ -55,6 +75,8 @@ class Summary(msgspec.Struct, kw_only=True):
     finished: datetime | None = None
     scheduled_at: datetime | None = None
     cause: str = "api"
+    after: tuple[str, ...] = ()
+    reason: str | None = None
     tasks: list[TaskSummary]
 
     @classmethod
@@ -67,6 +89,7 @@ class Summary(msgspec.Struct, kw_only=True):
             modifiedTimestamp=submitted.at,
             scheduled_at=submitted.scheduled_at,
             cause=submitted.cause,
+            after=submitted.after,
             tasks=[TaskSummary(planned.name) for planned in plan.tasks],
         )
 
@@ -79,6 +102,10 @@ class Summary(msgspec.Struct, kw_only=True):
             if state is State.RUNNING:
                 self.state = State.RUNNING
                 self.started = self.started or fact.at
+            elif isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
+                self.state = State(fact.finished)
+        elif isinstance(fact, CancelRequested):
+            self.reason = reason_of(fact)
         elif isinstance(fact, Finished):
             self.state = State(fact.state)
             self.finished = fact.at
@@ -86,7 +113,12 @@ class Summary(msgspec.Struct, kw_only=True):
             for name in fact.tasks:
                 self.tasks[plan.position[name]].state = State.NOTSTARTED
             self.state = State.NOTSTARTED
-            self.finished = None
+            self.started = self.finished = self.reason = None
+
+
+def reason_of(fact: CancelRequested) -> str | None:
+    """Why an execution fails by this fact alone, if it does."""
+    return None if fact.timeout is None else f"timed out after {fact.timeout:g} s"
 
 
 class AttemptDetail(msgspec.Struct):
@@ -114,6 +146,15 @@ class TaskDetail(msgspec.Struct):
     attempts: list[AttemptDetail] = []
 
 
+class Action(msgspec.Struct):
+    """What somebody asked for, and who; `task` if it was about one."""
+
+    at: datetime
+    action: str
+    by: str
+    task: str | None = None
+
+
 class Detail(msgspec.Struct, kw_only=True):
     """An execution with all that is kept of it, but the logs."""
 
@@ -126,7 +167,10 @@ class Detail(msgspec.Struct, kw_only=True):
     finished: datetime | None = None
     scheduled_at: datetime | None = None
     cause: str
+    after: tuple[str, ...] = ()
+    reason: str | None = None
     params: dict[str, Any]
+    actions: list[Action]
     tasks: list[TaskDetail]
     dag: dict[str, list[str]]
 
@@ -138,14 +182,21 @@ class Detail(msgspec.Struct, kw_only=True):
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
         tasks = [TaskDetail(planned.name) for planned in plan.tasks]
+        params, actions = first.params, [Action(first.at, "submit", first.by)]
         for fact in remaining:
             summary.apply(plan, fact)
+            if (action := _ACTION.get(type(fact))) is not None:
+                actions.append(
+                    Action(fact.at, action, getattr(fact, "by", ""), getattr(fact, "task", None))
+                )
             if type(fact) in _TASK_STATE:
                 _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
             elif isinstance(fact, Retried):
+                params = params if fact.params is None else fact.params
                 for name in fact.tasks:
                     again = tasks[plan.position[name]]
                     again.started = again.finished = again.error = None
+                    again.result = msgspec.Raw(b"null")
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         return cls(
@@ -158,7 +209,10 @@ class Detail(msgspec.Struct, kw_only=True):
             finished=summary.finished,
             scheduled_at=summary.scheduled_at,
             cause=summary.cause,
-            params=first.params,
+            after=summary.after,
+            reason=summary.reason,
+            params=params,
+            actions=actions,
             tasks=tasks,
             dag=plan.downstream,
         )
@@ -171,6 +225,9 @@ def _note(task: TaskDetail, fact: AnyFact) -> None:
         task.started, task.finished, task.error = fact.at, None, None
         return
     task.finished = fact.at
+    if isinstance(fact, MarkedSuccessful | MarkedSkipped):
+        task.error = None
+        return
     if not task.attempts or task.attempts[-1].finished is not None:
         return  # skipped, or cancelled, between attempts
     last = task.attempts[-1]

@@ -10,6 +10,7 @@ goflow store, damaged, from a newer version, in use by another server). `commit`
 reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
 """
 
+import enum
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -33,7 +34,8 @@ class Idempotency(msgspec.Struct, frozen=True):
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
-    With `tick`, (job, fact.scheduled_at) is claimed in the same transaction.
+    With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
+    ledger as fired, and accounted for. A tick recorded as missed may be claimed still.
     Outcome: `Created` or `Existing`.
     """
 
@@ -82,16 +84,71 @@ class SetSwitch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class SetAnchor(msgspec.Struct, frozen=True):
-    """Remember the phase of a job's `@every` schedule: it fires at `at` plus whole
-    multiples of `interval` (seconds). Outcome: None."""
+class TickOutcome(enum.StrEnum):
+    """What became of a due time."""
+
+    FIRED = "fired"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What became of a due time, or of a run of `count` missed ones from `due` to `until`.
+
+    `execution` is what a fired one made. `reason` is one sentence for people, or "".
+    """
+
+    due: datetime
+    outcome: TickOutcome
+    at: datetime
+    reason: str = ""
+    count: int = 1
+    until: datetime | None = None
+    execution: str | None = None
+
+
+class RecordTicks(msgspec.Struct, frozen=True):
+    """Add ticks that made no execution to a job's ledger; one that is there stays as it is.
+
+    All due times up to `accounted` are in the ledger thereby. Outcome: None.
+    """
 
     job: str
-    interval: float
-    at: datetime
+    ticks: list[Tick]
+    accounted: datetime
 
 
-Change = Submit | Record | AppendLog | SetSwitch | SetAnchor
+class Watch(msgspec.Struct, frozen=True):
+    """A job's schedule as last seen: `@every` counts from `anchor`, and every due time up
+    to `accounted` is in the ledger."""
+
+    schedule: str
+    anchor: datetime
+    accounted: datetime
+
+
+class SetWatch(msgspec.Struct, frozen=True):
+    """Begin to watch a job's schedule, or another one of it. Outcome: None."""
+
+    job: str
+    watch: Watch
+
+
+class Purge(msgspec.Struct, frozen=True):
+    """Forget finished executions, with their facts, logs and keys: of `job`, or of any job if
+    it is None, those submitted before `before`, and those but the newest `keep` (None: no
+    such bound), and ticks before `before`; at most `limit` executions and as many ticks,
+    oldest first. Outcome: how many executions and ticks went, an int; less than `limit`
+    means that nothing is left to forget.
+    """
+
+    job: str | None
+    before: datetime | None
+    keep: int | None
+    limit: int
+
+
+Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -150,13 +207,6 @@ class LogChunk(msgspec.Struct, frozen=True):
     text: str
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """What `SetAnchor` said last for a job."""
-
-    interval: float
-    at: datetime
-
-
 class Store(Protocol):
     """See the module. The methods after `commit` are reads."""
 
@@ -185,8 +235,12 @@ class Store(Protocol):
         """The on/off states set by hand, by job."""
         ...
 
-    def anchors(self) -> dict[str, Anchor]:
-        """The phases of `@every` schedules, by job."""
+    def watches(self) -> dict[str, Watch]:
+        """The schedules watched, by job."""
+        ...
+
+    def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
+        """A job's ledger, newest first: ticks with `due` below `before`."""
         ...
 
     def unfinished(self) -> list[str]:
@@ -230,3 +284,10 @@ class Store(Protocol):
         """The attempts of a task that have a log, in order."""
         ...
 
+    def size(self) -> int:
+        """Bytes the store takes on disk, or in memory."""
+        ...
+
+    def backup(self, path: str) -> None:
+        """Write a consistent copy to a new file, while others go on. Raises `StoreError`."""
+        ...
