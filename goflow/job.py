@@ -6,17 +6,20 @@ that is checked when the job is registered or run, never while it runs.
 """
 
 import copy
+import enum
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
+from goflow.core.catchup import CatchUp, Overlap, Policy
 from goflow.core.graph import Plan, PlannedTask, find_cycle
-from goflow.core.retry import ConstantDelay, RetryDelay
+from goflow.core.retry import CENTURY, ConstantDelay, RetryDelay
 from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob, InvalidRequest
@@ -25,6 +28,8 @@ from goflow.operators.function import FunctionOperator, bind
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
+
+Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 NAME_LIMIT = 250  # characters
 
@@ -55,6 +60,22 @@ def _check_seconds(where: str, name: str, value: object) -> float | None:
     return float(value)
 
 
+def _check_choice(where: str, name: str, choices: type[Choice], value: object) -> Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        known = ", ".join(choices)
+        raise InvalidJob(f"{where}: {name} must be one of {known}; not {value!r}") from None
+
+
+def _check_count(where: str, name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1_000_000:
+        raise InvalidJob(
+            f"{where}: {name} must be a whole number from {least} to 1000000, not {value!r}"
+        )
+    return value
+
+
 class Task:
     """One step of a job.
 
@@ -64,6 +85,10 @@ class Task:
     - `after`: names of upstream tasks, which must be in the job already.
     - `timeout`: seconds one attempt may take, None for no limit. A Python function in a
       thread cannot be stopped: its attempt fails on time and its thread is abandoned.
+    - `pool`: the name of a pool of the engine's, `Goflow(pools={"db": 2})`; at most so many
+      tasks of a pool run at once, whatever their jobs.
+    - `priority`: among tasks that wait for a slot the higher goes first, 0 by default; a
+      point outweighs a minute of waiting, so that no task starves.
     """
 
     def __init__(
@@ -76,27 +101,21 @@ class Task:
         trigger_rule: TriggerRule | str = TriggerRule.ALL_SUCCESSFUL,
         after: Iterable[str] = (),
         timeout: float | None = None,
+        pool: str | None = None,
+        priority: int = 0,
     ) -> None:
         self.name = check_name("task", name)
         where = f"task {name!r}"
         self.operator = operator
         self.call: Call = inspect_operator(operator, where)
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise InvalidJob(f"{where}: retries must be a whole number from 0, not {retries!r}")
-        self.retries = retries
+        self.retries = _check_count(where, "retries", retries, 0)
         if retry_delay is not None and not callable(getattr(retry_delay, "delay", None)):
             raise InvalidJob(
                 f"{where}: retry_delay must have a method delay(attempt), as "
                 f"ConstantDelay(seconds) has; not {retry_delay!r}"
             )
         self.retry_delay: RetryDelay = ConstantDelay(0) if retry_delay is None else retry_delay
-        try:
-            self.trigger_rule = TriggerRule(trigger_rule)
-        except ValueError:
-            known = ", ".join(TriggerRule)
-            raise InvalidJob(
-                f"{where}: unknown trigger rule {trigger_rule!r}; known are {known}"
-            ) from None
+        self.trigger_rule = _check_choice(where, "trigger_rule", TriggerRule, trigger_rule)
         if isinstance(after, str):
             raise InvalidJob(f"{where}: after must be a list of names, not the text {after!r}")
         self.after: list[str] = []
@@ -106,6 +125,12 @@ class Task:
             if upstream not in self.after:
                 self.after.append(upstream)
         self.timeout = _check_seconds(where, "timeout", timeout)
+        self.pool = None if pool is None else check_name("pool", pool)
+        if isinstance(priority, bool) or not isinstance(priority, int | float):
+            raise InvalidJob(f"{where}: priority must be a number, not {priority!r}")
+        if not -1e6 <= priority <= 1e6:
+            raise InvalidJob(f"{where}: priority must be within a million, not {priority!r}")
+        self.priority = priority
         self.job: Job | None = None
 
     def __repr__(self) -> str:
@@ -183,6 +208,8 @@ class _TaskAccess:
         trigger_rule: TriggerRule | str = TriggerRule.ALL_SUCCESSFUL,
         after: Iterable[str] = (),
         timeout: float | None = None,
+        pool: str | None = None,
+        priority: int = 0,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):
@@ -201,6 +228,13 @@ class Job:
     - `params`: the parameters a submit may set, with their defaults; a value must be of its
       default's JSON type, or anything if the default is None. None takes any object unchecked.
     - `description`, `tags`: for people.
+    - `overlap`: what a new execution does while an earlier one of the job is unfinished:
+      "allow", "skip", "queue" (at most `max_queued` wait) or "replace"; see `Overlap`.
+    - `catchup`: which due times that passed unseen still fire: "latest" or "all" of those at
+      most `catchup_window` seconds old (an hour; "all" at most `catchup_limit`), or "none".
+    - `timeout`: seconds from the start of an execution's first attempt to its end, None for
+      no limit; then it is cancelled, and counts as failed.
+    - `max_running`: tasks of the job running at once, None for no limit but the engine's.
     """
 
     def __init__(
@@ -214,6 +248,13 @@ class Job:
         params: Mapping[str, Any] | None = None,
         description: str = "",
         tags: Iterable[str] = (),
+        overlap: Overlap | str = Overlap.ALLOW,
+        max_queued: int = 10,
+        catchup: CatchUp | str = CatchUp.LATEST,
+        catchup_window: float = 3600,
+        catchup_limit: int = 100,
+        timeout: float | None = None,
+        max_running: int | None = None,
     ) -> None:
         self.name = check_name("job", name)
         self.schedule = schedule
@@ -232,6 +273,22 @@ class Job:
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
             raise InvalidJob(f"{where}: tags must be a list of texts, not {tags!r}")
         self.tags = tuple(tags)
+        self.overlap = _check_choice(where, "overlap", Overlap, overlap)
+        self.max_queued = _check_count(where, "max_queued", max_queued, 0)
+        window = _check_seconds(where, "catchup_window", catchup_window)
+        if window is None or window > CENTURY:
+            raise InvalidJob(
+                f"{where}: catchup_window must be seconds within a century, not {catchup_window!r}"
+            )
+        self.catchup = Policy(
+            _check_choice(where, "catchup", CatchUp, catchup),
+            timedelta(seconds=window),
+            _check_count(where, "catchup_limit", catchup_limit, 1),
+        )
+        self.timeout = _check_seconds(where, "timeout", timeout)
+        self.max_running = (
+            None if max_running is None else _check_count(where, "max_running", max_running, 1)
+        )
         self._tasks: dict[str, Task] = {}
         self._sealed = False
         for task in tasks:

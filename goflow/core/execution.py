@@ -378,6 +378,10 @@ class Execution:
         ready, self._newly_ready = self._newly_ready, []
         return [name for name in ready if name in self._ready]
 
+    def is_ready(self, name: str) -> bool:
+        """Whether a task may start now."""
+        return name in self._ready and not self.cancelling
+
     def deadline(self) -> datetime | None:
         """When the execution's time is over, if it has begun and has a limit."""
         if self.timeout is None or self.started_at is None or self.cancelling:

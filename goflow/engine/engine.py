@@ -8,15 +8,19 @@ import hashlib
 import logging
 import random
 import uuid
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from goflow.core.events import Submitted
+from goflow.core.catchup import Overlap
+from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule
+from goflow.core.states import State
 from goflow.engine.board import Board
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
@@ -24,23 +28,25 @@ from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import Journal
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
-from goflow.engine.runner import Limits, Runner, Tools
-from goflow.engine.scheduler import Scheduler
-from goflow.engine.slots import Slots
+from goflow.engine.runner import Limits, Runner, Tools, record_of
+from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
+from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import DaemonThreads
 from goflow.errors import Conflict, InvalidJob, NotFound, Stopping, Unavailable
-from goflow.job import Job
+from goflow.job import Job, check_name
 from goflow.stores.base import (
-    Anchor,
     Change,
     Existing,
+    History,
     Idempotency,
     Outcome,
-    Record,
-    SetAnchor,
+    RecordTicks,
     SetSwitch,
+    SetWatch,
     Store,
     Submit,
+    Tick,
+    Watch,
 )
 
 logger = logging.getLogger(__name__)
@@ -51,6 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     - `max_running`: attempts running at once, over all executions.
     - `max_unfinished`: executions unfinished at once; further submits are refused.
+    - `pools`: names of pools, and how many tasks of each may run at once.
     - `stop_timeout`: seconds that running attempts have to end by themselves at a stop.
     - `with_seconds`: whether cron may have six fields, the first one seconds.
     - `limits`: see `Limits`.
@@ -59,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     with_seconds: bool = False
     max_running: int = 128
     max_unfinished: int = 10_000
+    pools: dict[str, int] = {}
     stop_timeout: float = 5.0
     limits: Limits = Limits()
 
@@ -67,6 +75,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+        if not isinstance(self.pools, dict):
+            raise ValueError(f"pools must map names to sizes, not {self.pools!r}")
+        for pool, size in self.pools.items():
+            check_name("pool", pool)
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(f"pools: {pool!r} must have a whole size from 1, not {size!r}")
         stop = self.stop_timeout
         if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 <= stop <= 86_400:
             raise ValueError(f"stop_timeout must be 0 to 86400 seconds, not {stop!r}")
@@ -75,7 +89,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """An accepted submit. `created` is False when its tick or key had been used before."""
+    """An accepted submit. `created` is False when its key had been used before."""
 
     id: str
     submitted: datetime
@@ -103,14 +117,16 @@ class Engine:
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
         self._switches: dict[str, bool] = {}
-        self._anchors: dict[str, Anchor] = {}
+        self._watches: dict[str, Watch] = {}
         self._runners: dict[str, Runner] = {}
+        self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
-        self._retrying: set[str] = set()
+        self._reopening: set[str] = set()
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
+        self.notices: deque[Notice] = deque(maxlen=100)  # what people should know of
 
     # -- jobs ----------------------------------------------------------------------
 
@@ -120,10 +136,18 @@ class Engine:
             raise InvalidJob(f"job {job.name!r} is registered already; names must differ")
         job.seal()
         schedule = job.schedule_for(with_seconds=self.options.with_seconds)
+        for task in job.tasks:
+            if self._keeps_time and task.pool is not None and task.pool not in self.options.pools:
+                known = ", ".join(map(repr, self.options.pools)) or "none"
+                raise InvalidJob(
+                    f"job {job.name!r}, task {task.name!r}: there is no pool {task.pool!r}; "
+                    f"Goflow(pools={{…}}) has {known}"
+                )
         self.jobs[job.name] = job
         self._schedules[job.name] = schedule
         if self._started:
-            self._switch(job.name)
+            self._limit(job)
+            self._switch(job.name, DOWN)
         return job
 
     def job(self, name: str) -> Job:
@@ -162,18 +186,22 @@ class Engine:
         self._tools = Tools(
             journal=self.journal,
             clock=self.clock,
-            slots=Slots(self.options.max_running),
+            slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,
             limits=self.options.limits,
         )
-        self._scheduler = Scheduler(self.clock, self._fire)
+        self._scheduler = Scheduler(
+            self.clock, self._fire, self._enter, self.reader.read, self.notice
+        )
         self._switches = self._store.switches()
-        self._anchors = self._store.anchors()
+        self._watches = self._store.watches()
         self.journal.start()
+        for job in self.jobs.values():
+            self._limit(job)
         for execution in recover(self._store, self.board, self.clock):
-            self._drive(Runner(execution, self.jobs.get(execution.job), None, self._tools))
+            self._resume(execution)
         for name in self.jobs:
-            self._switch(name)
+            self._switch(name, DOWN)
         self._spawn(self._scheduler.run(), "the scheduler")
 
     async def stop(self) -> None:
@@ -218,25 +246,44 @@ class Engine:
             self.defect = f"{task.get_name()}: {type(error).__name__}: {error}"
             logger.critical("defect in %s", task.get_name(), exc_info=error)
 
-    def _switch(self, name: str) -> None:
-        """Let a job's schedule be on or off, as it now should be."""
+    def notice(self, text: str) -> None:
+        """Tell people of something that is no error but that they should see."""
+        self.notices.append(Notice(self.clock.now(), text))
+        logger.warning("%s", text)
+
+    def _limit(self, job: Job) -> None:
+        """Let there be the slots that the job's tasks ask for."""
+        slots = self._tools.slots
+        if job.max_running is not None:
+            slots.limit(job_name(job.name), job.max_running)
+        for task in job.tasks:
+            if task.pool is not None:  # of an engine that keeps no time, which has no pools
+                slots.limit(pool_name(task.pool), self.options.max_running)
+
+    def _resume(self, execution: Execution) -> None:
+        """Take up an execution that a stop or a crash interrupted."""
+        job = self.jobs.get(execution.job)
+        before = [self._runners[id] for id in execution.after if id in self._runners]
+        self._drive(Runner(execution, job, None, self._tools, before))
+        if job is not None and job.overlap is Overlap.REPLACE:
+            self._replace(before, execution.id)
+
+    def _switch(self, name: str, reason: str) -> None:
+        """Let a job's schedule be on or off, as it now should be. `reason` says why due times
+        that have passed since it was last on were not seen."""
         schedule = self._schedules[name]
         if schedule is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
-        else:
-            self._scheduler.switch_on(name, schedule, self._anchor(name, schedule))
-
-    def _anchor(self, name: str, schedule: Schedule) -> datetime:
-        """The phase of an `@every` schedule, kept across restarts while its interval stays."""
-        now = self.clock.now().replace(microsecond=0)
-        if schedule.interval is None:
-            return now
-        interval = schedule.interval.total_seconds()
-        anchor = self._anchors.get(name)
-        if anchor is None or anchor.interval != interval:
-            anchor = self._anchors[name] = Anchor(interval, now)
-            self._keep(SetAnchor(name, interval, now))
-        return anchor.at
+            return
+        watch = self._watches.get(name)
+        if watch is None or watch.schedule != str(schedule):
+            # New, or edited: that never fires by itself, and keeps no phase.
+            now = self.clock.now().replace(microsecond=0)
+            watch = self._watches[name] = Watch(str(schedule), now, now)
+            self._keep(SetWatch(name, watch))
+        self._scheduler.switch_on(
+            name, schedule, watch.anchor, watch.accounted, self.jobs[name].catchup, reason
+        )
 
     def _keep(self, change: Change) -> None:
         """Queue a change that nobody waits for; if it is not written, try until it is."""
@@ -256,22 +303,38 @@ class Engine:
         *,
         key: str | None = None,
         cause: str = "api",
+        by: str = "",
     ) -> Submission:
         """Create an execution of a job; it is durable when this returns.
 
         With the `key` of an earlier submit of the job, answers what that one answered.
         Raises `NotFound`, `InvalidRequest` for bad params, `Conflict` for a key used with
-        other params, and `Unavailable`.
+        other params, or where the job's overlap policy leaves no room, and `Unavailable`.
         """
         filled = self.job(job).fill_params(params)
         idempotency = None
         if key is not None:
             asked = msgspec.json.encode(filled, order="sorted")
             idempotency = Idempotency(key, hashlib.sha256(asked).hexdigest())
-        return await self._submit(job, filled, cause, None, idempotency)
+        try:
+            return await self._submit(job, filled, cause, None, idempotency, by)
+        except NoRoom as no_room:
+            if key is not None and (kept := await self._kept(job, key, idempotency)) is not None:
+                return kept
+            raise Conflict(f"job {job!r}: {no_room}", code="overlap") from None
 
-    async def _fire(self, job: str, due: datetime) -> Submission:
-        return await self._submit(job, self.jobs[job].fill_params(None), "schedule", due, None)
+    async def _fire(self, job: str, due: datetime) -> str | None:
+        """Make the execution of a due time; or why none is made."""
+        params = self.jobs[job].fill_params(None)
+        try:
+            await self._submit(job, params, "schedule", due, None, "")
+        except NoRoom as no_room:
+            return str(no_room)
+        return None
+
+    async def _enter(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
+        self._check_running()
+        await self.journal.commit(RecordTicks(job, ticks, accounted))
 
     async def _submit(
         self,
@@ -280,6 +343,7 @@ class Engine:
         cause: str,
         due: datetime | None,
         idempotency: Idempotency | None,
+        by: str,
     ) -> Submission:
         self._check_running()
         if len(self._runners) >= self.options.max_unfinished:
@@ -288,6 +352,7 @@ class Engine:
                 f"wait until some have finished"
             )
         job = self.jobs[name]
+        before = self._before(job)
         fact = Submitted(
             self.clock.now(),
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
@@ -296,19 +361,41 @@ class Engine:
             cause=cause,
             params=params,
             scheduled_at=due,
+            after=tuple(runner.execution.id for runner in before),
+            timeout=job.timeout,
+            by=by,
         )
         opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
-        outcome = await self._drive(Runner(Execution(job.plan, fact), job, opening, self._tools))
+        outcome = await self._drive(
+            Runner(Execution(job.plan, fact), job, opening, self._tools, before)
+        )
         if isinstance(outcome, Existing):
-            if idempotency is not None and outcome.fingerprint != idempotency.fingerprint:
-                raise Conflict(
-                    f"Idempotency-Key {idempotency.key!r} was used before for job {name!r} "
-                    f"with other params",
-                    code="idempotency-conflict",
-                    field="Idempotency-Key",
-                )
-            return Submission(outcome.execution, outcome.submitted, created=False)
+            return _existing(outcome, name, idempotency)
+        if job.overlap is Overlap.REPLACE:
+            self._replace(before, fact.id)
         return Submission(fact.id, fact.at, created=True)
+
+    def _before(self, job: Job) -> list[Runner]:
+        """The executions that a new one of the job must wait for. Raises `NoRoom`."""
+        unfinished = list(self._of_job.get(job.name, {}).values())
+        if job.overlap is Overlap.ALLOW or not unfinished:
+            return []
+        if job.overlap is Overlap.SKIP:
+            raise NoRoom(f"execution {unfinished[0].execution.id} has not ended")
+        if job.overlap is Overlap.QUEUE and len(unfinished) > job.max_queued:
+            raise NoRoom(f"{len(unfinished) - 1} executions wait already, which is the limit")
+        return unfinished
+
+    def _replace(self, before: list[Runner], id: str) -> None:
+        for runner in before:
+            runner.order(lambda execution, now: execution.cancel(now, f"replaced by {id}"))
+
+    async def _kept(
+        self, job: str, key: str, idempotency: Idempotency | None
+    ) -> Submission | None:
+        """What an earlier submit with this key was answered, whatever there is room for now."""
+        kept = await self.reader.read(self._store.submitted_with, job, key)
+        return None if kept is None else _existing(kept, job, idempotency)
 
     async def toggle(self, name: str, active: bool | None = None) -> bool:
         """Switch a job's schedule to `active`, or over if None; the new state, durable."""
@@ -320,45 +407,134 @@ class Engine:
             await self.journal.commit(SetSwitch(name, wanted, self.clock.now()))
         return wanted
 
-    async def cancel(self, id: str) -> bool:
+    async def cancel(self, id: str, *, by: str = "") -> bool:
         """Stop an execution; False if it has finished. Raises `NotFound`."""
         self._check_running()
         if (runner := self._runners.get(id)) is not None:
-            return await runner.cancel()
+            return await runner.order(lambda execution, now: execution.cancel(now, by))
         if await self.reader.read(self._store.find, id) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return False
 
-    async def retry(self, id: str) -> None:
-        """Send what did not succeed round again, under the same id.
+    async def cancel_task(self, id: str, task: str, *, by: str = "") -> bool:
+        """Stop one task, the others going on; False if it has ended. Raises `NotFound`."""
+        self._check_running()
+        if (runner := self._runners.get(id)) is not None:
+            _check_task(runner.execution, task)
+            return await runner.order(lambda execution, now: execution.cancel_task(task, now, by))
+        _check_task(await self._replayed(id), task)
+        return False
 
-        Raises `NotFound`, and `Conflict` if the execution is unfinished or succeeded whole.
+    async def mark(self, id: str, task: str, state: State, *, by: str = "") -> None:
+        """Let a task count as successful or skipped, by hand. Raises `NotFound`, and `Conflict`
+        if it runs, is being cancelled, or is in that state already."""
+        self._check_running()
+        refused = Conflict(
+            f"task {task!r} of execution {id!r} cannot be marked {state} now: "
+            f"it runs, is being cancelled, or is in that state already"
+        )
+
+        def order(execution: Execution, now: datetime) -> list[AnyFact]:
+            return execution.mark(task, state, now, by)
+
+        if (runner := self._runners.get(id)) is not None:
+            _check_task(runner.execution, task)
+            if not await runner.order(order):
+                raise refused
+            return
+        async with self._reopened(id) as (history, execution):
+            _check_task(execution, task)
+            summary = execution.summary()
+            if not (facts := order(execution, self.clock.now())):
+                raise refused
+            self.board.adopt(history.plan, summary, history.version)
+            try:
+                await asyncio.shield(self.journal.commit(record_of(execution, facts)))
+            except Unavailable:
+                self.board.drop(id)
+                raise
+
+    async def retry(
+        self,
+        id: str,
+        *,
+        task: str | None = None,
+        following: bool = True,
+        params: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> None:
+        """Send what did not succeed round again, under the same id; or `task` alone, with all
+        that comes after it if `following`. With `params`, the execution has those from now on.
+
+        Raises `NotFound`, `InvalidRequest` for bad params, and `Conflict` if the execution is
+        unfinished or there is nothing to do again.
         """
         self._check_running()
-        if id in self._runners or id in self._retrying:
-            raise Conflict(f"execution {id!r} is unfinished; cancel it or wait for its end")
-        self._retrying.add(id)
-        try:
-            await self._retry(id)
-        finally:
-            self._retrying.discard(id)
+        async with self._reopened(id) as (history, execution):
+            job = self.jobs.get(execution.job)
+            if task is not None:
+                _check_task(execution, task)
+            edited = None
+            if params is not None:
+                edited = self.job(execution.job).fill_params(params)
+            before = self._before(job) if job is not None else []
+            summary = execution.summary()
+            now = self.clock.now()
+            facts = execution.retry(now, task, following=following, params=edited, by=by)
+            if not facts:
+                raise Conflict(
+                    f"every task of execution {id!r} succeeded; there is nothing to retry"
+                )
+            self.board.adopt(history.plan, summary, history.version)
+            opening = record_of(execution, facts)
+            try:
+                await self._drive(Runner(execution, job, opening, self._tools, before))
+            except Unavailable:
+                self.board.drop(id)
+                raise
 
-    async def _retry(self, id: str) -> None:
+    @asynccontextmanager
+    async def _reopened(self, id: str) -> AsyncIterator[tuple[History, Execution]]:
+        """A finished execution, to be changed by nobody else meanwhile."""
+        if id in self._runners or id in self._reopening:
+            raise Conflict(f"execution {id!r} is unfinished; cancel it or wait for its end")
+        self._reopening.add(id)
+        try:
+            history = await self.reader.read(self._store.history, id)
+            if history is None:
+                raise NotFound(f"there is no execution {id!r}", field="id")
+            yield history, Execution.replay(history.plan, history.facts)
+        except NoRoom as no_room:
+            raise Conflict(str(no_room), code="overlap") from None
+        finally:
+            self._reopening.discard(id)
+
+    async def _replayed(self, id: str) -> Execution:
         history = await self.reader.read(self._store.history, id)
         if history is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
-        execution = Execution.replay(history.plan, history.facts)
-        summary = execution.summary()
-        if not (facts := execution.retry(self.clock.now())):
-            raise Conflict(f"every task of execution {id!r} succeeded; there is nothing to retry")
-        self.board.adopt(history.plan, summary, history.version)
-        record = Record(id, facts, execution.state, execution.modified_at)
-        runner = Runner(execution, self.jobs.get(execution.job), record, self._tools)
-        try:
-            await self._drive(runner)
-        except Unavailable:
-            self.board.drop(id)
-            raise
+        return Execution.replay(history.plan, history.facts)
+
+    def waiting(self, id: str, task: str) -> str | None:
+        """Why a task that is ready does not run, for people; None if it does not wait."""
+        runner = self._runners.get(id)
+        return None if runner is None else runner.waiting(task)
+
+    def upcoming(self, name: str, count: int) -> list[datetime]:
+        """The next `count` due times of a job, whether or not its schedule is on."""
+        self.job(name)
+        schedule = self._schedules[name]
+        times: list[datetime] = []
+        at = self.clock.now()
+        watch = self._watches.get(name)
+        anchor = at.replace(microsecond=0) if watch is None else watch.anchor
+        while schedule is not None and len(times) < count:
+            following = schedule.next(at, anchor=anchor)
+            if following is None:
+                break
+            times.append(following)
+            at = following
+        return times
 
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""
@@ -371,7 +547,9 @@ class Engine:
 
     def _drive(self, runner: Runner) -> "asyncio.Future[Outcome]":
         """Let a runner run. Done once its opening is committed, whoever still waits for that."""
-        self._runners[runner.execution.id] = runner
+        execution = runner.execution
+        self._runners[execution.id] = runner
+        self._of_job.setdefault(execution.job, {})[execution.id] = runner
         self._spawn(self._run(runner), DRIVING)
         return asyncio.shield(runner.opened)
 
@@ -379,16 +557,59 @@ class Engine:
         try:
             await runner.run()
         finally:
-            del self._runners[runner.execution.id]
+            execution = runner.execution
+            del self._runners[execution.id]
+            del self._of_job[execution.job][execution.id]
+            if not self._of_job[execution.job]:
+                del self._of_job[execution.job]
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
         """The journal's word that a change is durable."""
-        if isinstance(change, SetSwitch):
-            self._switches[change.job] = change.active
-            if change.job in self.jobs:
-                self._switch(change.job)
-        else:
-            self.board.committed(change, outcome)
+        match change:
+            case SetSwitch():
+                was_on = change.job in self.jobs and self.active(change.job)
+                self._switches[change.job] = change.active
+                if change.job in self.jobs and was_on is not change.active:
+                    self._switch(change.job, SWITCHED_OFF)
+            case RecordTicks():
+                self._account(change.job, change.accounted)
+            case _:
+                if isinstance(change, Submit) and change.tick:
+                    assert change.fact.scheduled_at is not None
+                    self._account(change.fact.job, change.fact.scheduled_at)
+                self.board.committed(change, outcome)
+
+    def _account(self, job: str, accounted: datetime) -> None:
+        watch = self._watches.get(job)
+        if watch is not None and accounted > watch.accounted:
+            self._watches[job] = msgspec.structs.replace(watch, accounted=accounted)
 
 
 DRIVING = "an execution"
+
+
+class NoRoom(Exception):
+    """The job's overlap policy makes no execution now; says why."""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Something that people should know of."""
+
+    at: datetime
+    text: str
+
+
+def _existing(found: Existing, job: str, idempotency: Idempotency | None) -> Submission:
+    if idempotency is not None and found.fingerprint != idempotency.fingerprint:
+        raise Conflict(
+            f"Idempotency-Key {idempotency.key!r} was used before for job {job!r} "
+            f"with other params",
+            code="idempotency-conflict",
+            field="Idempotency-Key",
+        )
+    return Submission(found.execution, found.submitted, created=False)
+
+
+def _check_task(execution: Execution, task: str) -> None:
+    if task not in execution.tasks:
+        raise NotFound(f"execution {execution.id!r} has no task {task!r}", field="task")

@@ -1,12 +1,12 @@
 """Drives one execution from its first commit to its last.
 
 The rule that must not be broken: a fact is committed before anything is done because of
-it. The runner alone changes its `Execution`; others send it a word and wake it.
+it. The runner alone changes its `Execution`; others send it an order and wake it.
 """
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
@@ -16,10 +16,11 @@ import msgspec
 from goflow.core.events import AnyFact, TaskStarted
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
+from goflow.core.states import State
 from goflow.engine.attempt import attempt
 from goflow.engine.clock import Clock, wait
 from goflow.engine.journal import Journal
-from goflow.engine.slots import Slots
+from goflow.engine.slots import Request, Slots, job_name, pool_name
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import Unavailable
 from goflow.job import Job, Task
@@ -32,6 +33,8 @@ from goflow.stores.base import Outcome as Written
 CLEANUP = 15.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
 GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
+
+Order = Callable[[Execution, datetime], list[AnyFact]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -54,12 +57,17 @@ class Tools(msgspec.Struct, frozen=True):
 class Runner:
     """One execution under way. `opening` is the change that makes it so.
 
-    `opened` is done with the opening's outcome once that is committed, and `refused` tells
-    whether it was not.
+    It starts nothing before the executions in `after` are over. `opened` is done with the
+    opening's outcome once that is committed, `over` when the runner has ended.
     """
 
     def __init__(
-        self, execution: Execution, job: Job | None, opening: Change | None, tools: Tools
+        self,
+        execution: Execution,
+        job: Job | None,
+        opening: Change | None,
+        tools: Tools,
+        after: "Iterable[Runner]" = (),
     ) -> None:
         self.execution = execution
         loop = asyncio.get_running_loop()
@@ -69,16 +77,26 @@ class Runner:
         self._opening = opening
         self._tools = tools
         self._attempts: dict[str, asyncio.Task[Outcome]] = {}
+        self._requests: dict[str, Request] = {}  # waiting ones, and those of running attempts
+        self._granted: list[Request] = []
         self._ended: list[tuple[str, Outcome]] = []
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
-        self._cancels: list[asyncio.Future[bool]] = []
+        self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._stopping = False
         self._woken = asyncio.Event()
+        self._before: set[asyncio.Future[None]] = set()
+        for runner in after:
+            self._before.add(runner.over)
+            runner.over.add_done_callback(self._one_before_is_over)
 
     # -- what others may say -------------------------------------------------------
 
     def wake(self) -> None:
         self._woken.set()
+
+    def granted(self, request: Request) -> None:
+        self._granted.append(request)
+        self.wake()
 
     def stop(self) -> None:
         """Start nothing more, and return when what is running has ended."""
@@ -87,18 +105,28 @@ class Runner:
 
     def interrupt(self) -> None:
         """End the running attempts."""
-        for name, running in list(self._attempts.items()):
-            self._end(name, running)
+        for name in list(self._attempts):
+            self._end(name)
 
-    def cancel(self) -> "asyncio.Future[bool]":
-        """Stop the execution; done with True once that is committed, False if it is too late."""
+    def order(self, order: Order) -> "asyncio.Future[bool]":
+        """Have facts decided; done with whether there were any, once they are committed.
+        False if it is too late."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.over.done():
             answer.set_result(False)
         else:
-            self._cancels.append(answer)
+            self._orders.append((order, answer))
             self.wake()
         return answer
+
+    def waiting(self, name: str) -> str | None:
+        """Why a task that is ready does not run, for people; None if it does not wait."""
+        if self._before and self.execution.state is State.NOTSTARTED:
+            return "earlier executions of the job have not ended"
+        request = self._requests.get(name)
+        if request is None or name in self._attempts:
+            return None
+        return self._tools.slots.obstacle(request)
 
     # -- the life of an execution --------------------------------------------------
 
@@ -108,21 +136,19 @@ class Runner:
             if not await self._open():
                 return False
             while not self.execution.finished:
-                facts, cancels = self._decide()
+                facts, answers = self._decide()
                 if facts:
                     await self._record(facts)
                     self._launch(facts)
-                for answer in cancels:
-                    _answer(answer, self.execution.cancelling)
+                for answer, done in answers:
+                    _answer(answer, done)
                 if not facts:
                     if self._stopping and not self._attempts:
                         break
                     await self._rest()
         finally:
             _answer(self.over, None)
-            self._tools.slots.leave(self)
-            for answer in self._cancels:
-                _answer(answer, False)
+            self._leave()
         return True
 
     async def _open(self) -> bool:
@@ -138,27 +164,57 @@ class Runner:
         _answer(self.opened, written)
         return not isinstance(written, Existing)
 
-    def _decide(self) -> "tuple[list[AnyFact], list[asyncio.Future[bool]]]":
+    def _decide(self) -> "tuple[list[AnyFact], list[tuple[asyncio.Future[bool], bool]]]":
         """What follows from what came in; the facts are applied, and must be committed."""
-        execution, slots = self.execution, self._tools.slots
+        execution = self.execution
         now = self._tools.clock.now()
         facts: list[AnyFact] = []
         ended, self._ended = self._ended, []
         for name, outcome in ended:
             facts.append(self._settle(name, outcome, now))
-        cancels, self._cancels = self._cancels, []
-        if cancels:
-            facts += execution.cancel(now)
-        granted = 0 if self._stopping else slots.take(self, execution.wants_slots(now))
-        next_facts = execution.advance(now, granted)
-        started = sum(type(fact) is TaskStarted for fact in next_facts)
-        if started < granted:
-            slots.release(granted - started)
-        return facts + next_facts, cancels
+        orders, self._orders = self._orders, []
+        answers = []
+        for order, answer in orders:
+            decided = order(execution, now)
+            facts += decided
+            answers.append((answer, bool(decided)))
+        facts += execution.advance(now)
+        if not (self._stopping or self._before or execution.finished):
+            facts += execution.advance(now, self._started(now))
+        return facts, answers
+
+    def _started(self, now: datetime) -> list[str]:
+        """Ask for slots for what has become ready; the tasks that have got theirs."""
+        slots = self._tools.slots
+        for name in self.execution.newly_ready(now):
+            if name not in self._requests:
+                lane, priority = self._lane(name)
+                self._requests[name] = slots.request(self, name, lane, priority, now)
+        slots.grant()
+        granted, self._granted = self._granted, []
+        started = []
+        for request in granted:
+            if self.execution.is_ready(request.task):
+                started.append(request.task)
+            else:  # it was cancelled or marked while it waited
+                self._release(request.task)
+        return started
+
+    def _lane(self, name: str) -> tuple[tuple[str, ...], float]:
+        """The resources that a task needs besides a slot, and its priority."""
+        task = self._task(name)
+        if self._job is None or task is None:
+            return (), 0
+        lane = []
+        if self._job.max_running is not None:
+            lane.append(job_name(self._job.name))
+        if task.pool is not None:
+            lane.append(pool_name(task.pool))
+        return tuple(lane), task.priority
 
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
         execution = self.execution
-        if isinstance(outcome, Cancelled) and not execution.cancelling:
+        if isinstance(outcome, Cancelled) and not execution.is_cancelling(name):
             outcome = Failed(STOPPED)
         delay = 0.0
         if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
@@ -183,28 +239,38 @@ class Runner:
         return seconds, failed
 
     async def _record(self, facts: Sequence[AnyFact]) -> None:
-        execution = self.execution
-        await self._tools.journal.insist(
-            Record(
-                execution.id,
-                list(facts),
-                execution.state,
-                execution.modified_at,
-                msgspec.json.encode(execution.summary()) if execution.finished else None,
-            )
-        )
+        await self._tools.journal.insist(record_of(self.execution, facts))
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
-        """Begin the attempts whose start is now committed."""
+        """Begin the attempts whose start is now committed, end those whose end is."""
         for fact in facts:
             if type(fact) is TaskStarted:
                 self._begin(fact)
         if self.execution.cancelling:
             self.interrupt()
+        for name in self.execution.doomed:
+            if name in self._attempts:
+                self._end(name)
 
     async def _rest(self) -> None:
-        due = None if self._stopping else self.execution.next_retry()
+        due = None
+        if not self._stopping:
+            dues = (self.execution.next_retry(), self.execution.deadline())
+            due = min((one for one in dues if one is not None), default=None)
         await wait(self._woken, self._tools.clock, due)
+
+    def _leave(self) -> None:
+        for name, request in self._requests.items():
+            if name not in self._attempts and request not in self._granted:
+                self._tools.slots.withdraw(request)
+        for request in self._granted:
+            self._tools.slots.release(request)
+        for _, answer in self._orders:
+            _answer(answer, False)
+
+    def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
+        self._before.discard(over)
+        self.wake()
 
     # -- attempts ------------------------------------------------------------------
 
@@ -261,26 +327,43 @@ class Runner:
             del self._attempts[name]
             self._note(name, Cancelled() if running.cancelled() else running.result())
 
-    def _end(self, name: str, running: "asyncio.Task[Outcome]") -> None:
+    def _end(self, name: str) -> None:
         """Tell an attempt to end, and give it up if it does not."""
-        running.cancel()
-        asyncio.get_running_loop().call_later(CLEANUP, self._give_up, name, running)
+        running = self._attempts[name]
+        if not running.cancelling():
+            running.cancel()
+            asyncio.get_running_loop().call_later(CLEANUP, self._give_up, name, running)
 
     def _give_up(self, name: str, running: "asyncio.Task[Outcome]") -> None:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._abandoned[name] = running
-            self._note(name, Cancelled() if self.execution.cancelling else Failed(GIVEN_UP))
+            ended = self.execution.is_cancelling(name)
+            self._note(name, Cancelled() if ended else Failed(GIVEN_UP))
 
     def _note(self, name: str, outcome: Outcome) -> None:
         # What was abandoned keeps its slot for as long as it really runs.
-        release = self._tools.slots.release
         if (abandoned := self._abandoned.pop(name, None)) is None:
-            release()
+            self._release(name)
         else:
-            abandoned.add_done_callback(lambda _: release())
+            request = self._requests.pop(name)
+            abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
         self._ended.append((name, outcome))
         self.wake()
+
+    def _release(self, name: str) -> None:
+        self._tools.slots.release(self._requests.pop(name))
+
+
+def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
+    """The change that writes down facts which the execution has taken note of."""
+    return Record(
+        execution.id,
+        list(facts),
+        execution.state,
+        execution.modified_at,
+        msgspec.json.encode(execution.summary()) if execution.finished else None,
+    )
 
 
 def _answer(future: "asyncio.Future[Any]", value: object) -> None:

@@ -1,8 +1,8 @@
-"""The cron loop: submits each job when it is due, never early.
+"""The cron loop: accounts for every due time of every job, once, and never early.
 
-The next fire is always computed from the last scheduled instant, not from the time it was
-noticed. When the process was held up over several fires of a job, the first of them is
-submitted late and the rest of those past are left out.
+A due time fires, or the ledger says why not. The next one is always computed from the last
+that is accounted for, never from the time it was noticed; so nothing is lost or doubled
+when the process was down, held up or suspended, or the clock was set.
 """
 
 import asyncio
@@ -11,48 +11,93 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import Schedule
-from goflow.engine.clock import Clock, wait
+from goflow.engine.clock import LONGEST_NAP, Clock, wait
 from goflow.errors import Unavailable
+from goflow.stores.base import Tick, TickOutcome
 
 logger = logging.getLogger(__name__)
 
-AGAIN = timedelta(seconds=1)  # until a fire that the store did not take is tried again
-BATCH = 100  # fires submitted at once
+AGAIN = timedelta(seconds=1)  # until what the store did not take is tried again
+BATCH = 100  # due times handled at once
+# How late a due time may be noticed by a process that was up and still fire, whatever the
+# catch-up policy: a busy machine is not a pause.
+LATENESS = timedelta(seconds=5)
+STEP_BACK = timedelta(seconds=1)  # a clock that goes back further was set
+
+DOWN = "the server was down"
+HELD_UP = "the server was held up, or the clock was set"
+SWITCHED_OFF = "the schedule was off"
+
+Fire = Callable[[str, datetime], Awaitable[str | None]]
+Record = Callable[[str, list[Tick], datetime], Awaitable[object]]
+Compute = Callable[..., Awaitable[Backlog]]
 
 
 class Scheduled:
-    """A job whose schedule is on. `due` is its next fire, None when there is none."""
+    """A job whose schedule is on. Due times up to `accounted` are in the ledger."""
 
-    __slots__ = ("anchor", "due", "job", "schedule")
+    __slots__ = ("accounted", "anchor", "due", "job", "policy", "reason", "schedule")
 
-    def __init__(self, job: str, schedule: Schedule, anchor: datetime) -> None:
+    def __init__(
+        self, job: str, schedule: Schedule, anchor: datetime, accounted: datetime, policy: Policy
+    ) -> None:
         self.job = job
         self.schedule = schedule
         self.anchor = anchor
+        self.policy = policy
+        self.reason = ""  # why due times that have passed already were not seen
         self.due: datetime | None = None
+        self.account(accounted)
 
-    def step(self, after: datetime) -> None:
-        self.due = self.schedule.next(after, anchor=self.anchor)
+    def account(self, accounted: datetime) -> None:
+        """Take note that due times up to this instant are in the ledger."""
+        self.accounted = accounted
+        self.due = self.schedule.next(accounted, anchor=self.anchor)
 
 
 class Scheduler:
-    """`fire(job, due)` submits one execution; `Unavailable` from it means: again, soon."""
+    """`fire(job, due)` makes an execution, or answers why it makes none. `record(job, ticks,
+    accounted)` writes to the ledger. `Unavailable` from either means: again, soon.
+    `compute` calls a function that may take a while. `notice` hears what people should."""
 
-    def __init__(self, clock: Clock, fire: Callable[[str, datetime], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        fire: Fire,
+        record: Record,
+        compute: Compute,
+        notice: Callable[[str], None],
+    ) -> None:
         self._clock = clock
         self._fire = fire
+        self._record = record
+        self._compute = compute
+        self._notice = notice
         self._on: dict[str, Scheduled] = {}
         # (when to look, tie-break, entry): an entry that was switched off, or moved, is
         # found out when its turn comes.
         self._agenda: list[tuple[datetime, int, Scheduled]] = []
         self._count = 0
         self._changed = asyncio.Event()
+        self._last_seen = clock.now()
+        self.lateness = timedelta(0)  # of the last due time that fired
 
-    def switch_on(self, job: str, schedule: Schedule, anchor: datetime) -> None:
-        """Let a job fire from now on; never for an instant that is past."""
-        entry = self._on[job] = Scheduled(job, schedule, anchor)
-        entry.step(self._clock.now())
+    def switch_on(
+        self,
+        job: str,
+        schedule: Schedule,
+        anchor: datetime,
+        accounted: datetime,
+        policy: Policy,
+        reason: str = "",
+    ) -> None:
+        """Let a job fire from now on. With a `reason`, due times after `accounted` that have
+        passed are entered as missed for that reason, or caught up with if that is `DOWN`."""
+        entry = Scheduled(job, schedule, anchor, min(accounted, self._clock.now()), policy)
+        entry.reason = reason
+        self._on[job] = entry
         self._plan(entry, entry.due)
         self._changed.set()
 
@@ -66,34 +111,86 @@ class Scheduler:
         return None if entry is None else entry.due
 
     async def run(self) -> None:
-        """Fire what is due, for ever."""
+        """Account for what is due, for ever."""
         while True:
             now = self._clock.now()
+            if now < self._last_seen - STEP_BACK:
+                self._go_back(now)
+            self._last_seen = now
             batch: list[Scheduled] = []
             while self._agenda and self._agenda[0][0] <= now and len(batch) < BATCH:
                 entry = heapq.heappop(self._agenda)[2]
                 if self._on.get(entry.job) is entry:
                     batch.append(entry)
             if batch:
-                await asyncio.gather(*map(self._submit, batch))
+                await asyncio.gather(*(self._handle(entry, now) for entry in batch))
             else:
-                next_look = self._agenda[0][0] if self._agenda else None
-                await wait(self._changed, self._clock, next_look)
+                # Not longer than a nap, so that a clock that is set back is noticed.
+                look = now + LONGEST_NAP
+                if self._agenda:
+                    look = min(look, self._agenda[0][0])
+                await wait(self._changed, self._clock, look)
 
-    async def _submit(self, entry: Scheduled) -> None:
-        due = entry.due
-        assert due is not None
+    def _go_back(self, now: datetime) -> None:
+        """The clock was set back: count from now. What is in the ledger does not fire again."""
+        self._notice(
+            f"the clock went back by {self._last_seen - now}, to {now.isoformat()}; "
+            f"schedules count from there"
+        )
+        for entry in list(self._on.values()):
+            if entry.accounted > now:
+                self.switch_on(entry.job, entry.schedule, entry.anchor, now, entry.policy)
+
+    async def _handle(self, entry: Scheduled, now: datetime) -> None:
         try:
-            await self._fire(entry.job, due)
+            await self._account(entry, now)
         except Unavailable as error:
-            logger.warning("job %r, due %s, waits: %s", entry.job, due.isoformat(), error)
+            logger.warning("job %r, due %s, waits: %s", entry.job, entry.due, error)
             self._plan(entry, self._clock.now() + AGAIN)
+        else:
+            if self._on.get(entry.job) is entry:
+                self._plan(entry, entry.due)
+
+    async def _account(self, entry: Scheduled, now: datetime) -> None:
+        """Fire a due time, or all that have piled up, as the job's policy says."""
+        due, reason = entry.due, entry.reason
+        assert due is not None
+        following = entry.schedule.next(due, anchor=entry.anchor)
+        if not reason and now - due <= LATENESS and (following is None or following > now):
+            await self._fire_or_skip(entry, due)
+            self.lateness = self._clock.now() - due
             return
-        entry.step(due)
-        now = self._clock.now()
-        if entry.due is not None and entry.due <= now:
-            entry.step(now)
-        self._plan(entry, entry.due)
+        policy = entry.policy
+        if reason == SWITCHED_OFF:
+            policy = policy._replace(catchup=CatchUp.NONE)
+        elif not reason and policy.catchup is CatchUp.NONE:
+            # It was up: the last due time is not missed if it is not late.
+            policy = policy._replace(catchup=CatchUp.LATEST, window=LATENESS)
+        found = await self._compute(backlog, entry.schedule, entry.anchor, due, now, policy)
+        if found.missed is not None:
+            await self._enter(entry, found.missed, reason or HELD_UP, now)
+        entry.reason = ""
+        for one in found.fire:
+            await self._fire_or_skip(entry, one)
+
+    async def _fire_or_skip(self, entry: Scheduled, due: datetime) -> None:
+        because = await self._fire(entry.job, due)
+        if because is not None:
+            tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
+            await self._record(entry.job, [tick], due)
+        entry.account(due)
+
+    async def _enter(
+        self, entry: Scheduled, missed: Missed, reason: str, now: datetime
+    ) -> None:
+        if entry.policy.catchup is not CatchUp.NONE and reason != SWITCHED_OFF:
+            reason += "; too late to catch up with"
+        if not missed.exact:
+            reason += "; there were more than are counted here"
+        until = None if missed.count == 1 else missed.last
+        tick = Tick(missed.first, TickOutcome.MISSED, now, reason, missed.count, until)
+        await self._record(entry.job, [tick], missed.last)
+        entry.account(missed.last)
 
     def _plan(self, entry: Scheduled, look: datetime | None) -> None:
         if look is not None:

@@ -243,6 +243,10 @@ class Store(Protocol):
         """A job's ledger, newest first: ticks with `due` below `before`."""
         ...
 
+    def submitted_with(self, job: str, key: str) -> Existing | None:
+        """What the submit of a job with this Idempotency-Key created, if there was one."""
+        ...
+
     def unfinished(self) -> list[str]:
         """The ids of unfinished executions, oldest first; finished ones cost nothing."""
         ...
