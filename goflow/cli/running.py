@@ -18,6 +18,11 @@ from goflow.cli.view import View, choose_view, print_errors
 from goflow.engine.engine import Engine
 from goflow.run import FinishedExecution, run_job
 
+# Seconds between two looks. Each costs in proportion to the tasks, so it may be this long;
+# what came and went between two is told all the same.
+PAUSE = 0.05
+PAUSE_PER_TASK = 0.0002
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -57,6 +62,7 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
             async for _ in changes:
                 detail = await engine.reader.execution(id)
                 view.update(detail.state, detail.tasks)
+                await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
     with _ended_by_signals():
         return await run_job(job, params, watch=watch)
