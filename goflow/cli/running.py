@@ -13,7 +13,16 @@ import click
 from goflow import Job, State
 from goflow.cli.params import params_option, read_params
 from goflow.cli.program import file_argument, find_job, load
-from goflow.cli.terminal import FAILED, as_json, duration, print_json
+from goflow.cli.terminal import (
+    FAILED,
+    HungUp,
+    Interrupted,
+    Problem,
+    Terminated,
+    as_json,
+    duration,
+    print_json,
+)
 from goflow.cli.view import View, choose_view, print_errors
 from goflow.engine.engine import Engine
 from goflow.run import FinishedExecution, run_job
@@ -23,7 +32,11 @@ from goflow.run import FinishedExecution, run_job
 PAUSE = 0.05
 PAUSE_PER_TASK = 0.0002
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS: dict[int, type[Problem]] = {
+    signal.SIGINT: Interrupted,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 
 
 @click.command()
@@ -45,7 +58,7 @@ def run(
     values = read_params(params, found.params)
     found.fill_params(values)  # a bad one is refused before anything is drawn
     after = {task.name: task.after for task in found.tasks}
-    with choose_view(found.name, after, silent=as_json) as view:
+    with choose_view(found.name, after, silent=as_json, local=True) as view:
         finished = asyncio.run(_run(found, values, view))
         view.update(finished.state, list(finished.tasks.values()))
     if as_json:
@@ -64,12 +77,12 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
                 view.update(detail.state, detail.tasks)
                 await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
-    with _ended_by_signals():
+    with _ended_by_signals(view):
         return await run_job(job, params, watch=watch)
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals(view: View) -> Iterator[None]:
     """The first signal cancels what runs, in order; the second one ends the process at once."""
     loop, running = asyncio.get_running_loop(), asyncio.current_task()
     assert running is not None
@@ -80,6 +93,7 @@ def _ended_by_signals() -> Iterator[None]:
         if len(received) == 1:
             loop.call_soon_threadsafe(running.cancel)
         else:
+            view.abandon()
             os._exit(128 + number)
 
     # nohup has SIGHUP ignored, and that is meant
@@ -91,8 +105,7 @@ def _ended_by_signals() -> Iterator[None]:
         if not received:
             raise
         name = signal.Signals(received[0]).name
-        click.echo(f"Error: stopped by {name}; what ran was ended", err=True)
-        raise click.exceptions.Exit(128 + received[0]) from None
+        raise SIGNALS[received[0]](f"stopped by {name}; what ran was ended") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
