@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness import (
+    TICKS,
     Client,
     Listener,
     Report,
+    Server,
     at_least,
     at_most,
     goflow,
+    median,
     new_folder,
 )
 
@@ -74,7 +77,6 @@ def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> 
     targets = {small: 15_000, small_sync: 6_000, chain: 1_500, independent: 12_000}
 
     report.title("throughput: tasks/s between an execution's `started` and `finished`, best run")
-    per_task: dict[str, float] = {}
     with (
         new_folder() as folder,
         goflow(folder, MAIN.format(shapes=list(map(tuple, shapes)))) as (server),
@@ -86,7 +88,6 @@ def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> 
             bare = min(_run_bare(folder, shape) for _ in range(times))
             own = min(own, *(_run(client, shape) for _ in range(times)))
             target = at_least(targets[shape]) if shape in targets else None
-            per_task[shape.name] = own / shape.tasks
             what = f"{shape.tasks:,} {shape.operator}, {shape.kind}"
             report.row(what, shape.tasks / own, "/s", target, shape.tasks / bare)
             watched, seen = zip(
@@ -94,10 +95,26 @@ def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> 
             )
             report.row("  with a stream open", shape.tasks / min(watched), "/s")
             report.row("  submit to the stream's last event", shape.tasks / min(seen), "/s")
-    for operator in ("async", "sync"):
-        growth = per_task[f"large-{operator}"] / per_task[f"small-{operator}"]
-        what = f"time per task, {large.tasks:,} to {small.tasks:,} {operator}"
-        report.row(what, growth, "times", at_most(1.3))
+        for ten, one in ((large, small), (large_sync, small_sync)):
+            _measure_growth(report, server, client, ten, one, repeat)
+
+
+def _measure_growth(
+    report: Report, server: Server, client: Client, large: Shape, small: Shape, repeat: int
+) -> None:
+    """As many tasks in one graph and in several small ones, in turn."""
+    many = large.tasks // small.tasks
+    took, used = [], []
+    for _ in range(repeat):
+        before = server.cpu()
+        in_one = _run(client, large)
+        between = server.cpu()
+        in_many = sum(_run(client, small) for _ in range(many))
+        took.append(in_one / in_many)
+        used.append((between - before) / max(server.cpu() - between, 1 / TICKS))
+    what = f"a task of {large.tasks:,}, to one of {small.tasks:,} {small.operator}"
+    report.row(f"{what}: time, median", median(took), "times", at_most(1.3))
+    report.row(f"{what}: processor, median", median(used), "times")
 
 
 def _run(client: Client, shape: Shape) -> float:
