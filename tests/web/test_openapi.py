@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.testclient import TestClient
 
-from goflow import Goflow, MemoryStore
+from goflow import Goflow, MemoryStore, State
+from goflow.web.wire import StateFilter
 from tests.web.conftest import Asker, Served, failing, simple
 
 CHECKS = (
@@ -70,6 +71,10 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert found
     assert found <= known
+
+
+def test_executions_are_filtered_by_every_state_there_is() -> None:
+    assert set(get_args(StateFilter)) == {"", *State}
 
 
 @pytest.fixture(scope="module")
