@@ -90,6 +90,7 @@ class Goflow:
         self._web: Any = None
         self._starting = asyncio.Lock()
         self._running = False
+        self._address = _parse_address(None, None, None)
         self._closing = asyncio.Event()
         self.engine = Engine(_open_store(store), options)
         if show_examples:
@@ -223,6 +224,7 @@ class Goflow:
     ) -> None:
         """As the last line of a program: `serve`, and exit with a message if that cannot be."""
         if _loading.get():
+            self._address = _parse_address(address, host, port)
             return
         try:
             self.serve(address, host=host, port=port, root_path=root_path)
@@ -240,12 +242,18 @@ class Goflow:
         """Serve until SIGTERM or SIGINT, then stop in order and return.
 
         `address` is "host:port" or ":port"; without a host it is 127.0.0.1, which only
-        this machine reaches. Raises `ValueError` for an address that is none, `StoreError`
-        and `CannotListen`.
+        this machine reaches. What is not given is as the program's own `run` had it, if that
+        was loaded by `goflow serve`, else 127.0.0.1:8181. Raises `ValueError` for an address
+        that is none, `StoreError` and `CannotListen`.
         """
         from goflow.web.server import listen
 
-        where = _parse_address(address, host, port)
+        if address is None:
+            own_host, own_port = self._address
+            where = own_host if host is None else host, own_port if port is None else port
+            where = _parse_address(None, *where)
+        else:
+            where = _parse_address(address, host, port)
         listening = listen(*where)
         try:
             asyncio.run(self._serve(listening, root_path))
@@ -253,9 +261,10 @@ class Goflow:
             listening.close()
 
     async def _serve(self, listening: Any, root_path: str) -> None:
-        from goflow.web.server import serve, signals
+        from goflow.engine.signals import ended_by_signals
+        from goflow.web.server import serve
 
-        with signals(self._closing.set):
+        with ended_by_signals(lambda _: self._closing.set()):
             await self._start()
             try:
                 host, port = listening.getsockname()[:2]

@@ -67,6 +67,8 @@ async def run_job(
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
+        if engine.defect is not None:
+            raise RuntimeError(f"job {job.name!r} could not be run to its end: {engine.defect}")
         return await _collect(engine, id)
     finally:
         await engine.stop()

@@ -83,9 +83,11 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         make(ui_path=None).run(address)
 
 
-def test_while_a_program_is_loaded_its_run_does_nothing() -> None:
+def test_while_a_program_is_loaded_its_run_does_nothing_but_check_the_address() -> None:
     with loading():
-        make(ui_path=None).run("not an address")
+        make(ui_path=None).run(":8181")
+        with pytest.raises(ValueError, match="address"):
+            make(ui_path=None).run("not an address")
 
 
 def test_with_seconds_takes_six_fields_and_without_refuses_them_with_the_reason() -> None:

@@ -72,6 +72,8 @@ def check(file: str, as_json: bool) -> None:
     if as_json:
         print_json({"valid": True, "problems": []})
         return
+    if not gf.jobs:
+        click.echo(f"{file}: valid, no jobs")
     for job in gf.jobs:
         tasks = len(job.tasks)
         click.echo(f"{job.name}: valid, {tasks} task{'s' if tasks != 1 else ''}")

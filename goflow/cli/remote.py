@@ -68,7 +68,7 @@ def _watch(server: Server, id: str, as_json: bool) -> None:
     from goflow.core.states import State
 
     detail = _execution(server, id)
-    with choose_view(detail.job, _upstream(detail.dag), silent=as_json) as view:
+    with choose_view(detail.job, _upstream(detail.dag), silent=as_json, local=False) as view:
         view.update(detail.state, detail.tasks)
         while not detail.state.finished:
             time.sleep(POLL)

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import click
@@ -13,12 +11,31 @@ import click
 from goflow import Job, State
 from goflow.cli.params import params_option, read_params
 from goflow.cli.program import file_argument, find_job, load
-from goflow.cli.terminal import FAILED, as_json, duration, print_json
+from goflow.cli.terminal import (
+    FAILED,
+    HungUp,
+    Interrupted,
+    Problem,
+    Terminated,
+    as_json,
+    duration,
+    print_json,
+)
 from goflow.cli.view import View, choose_view, print_errors
 from goflow.engine.engine import Engine
+from goflow.engine.signals import ended_by_signals
 from goflow.run import FinishedExecution, run_job
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds between two looks. Each costs in proportion to the tasks, so it may be this long;
+# what came and went between two is told all the same.
+PAUSE = 0.05
+PAUSE_PER_TASK = 0.0002
+
+PROBLEMS: dict[signal.Signals, type[Problem]] = {
+    signal.SIGINT: Interrupted,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
 
 
 @click.command()
@@ -40,7 +57,7 @@ def run(
     values = read_params(params, found.params)
     found.fill_params(values)  # a bad one is refused before anything is drawn
     after = {task.name: task.after for task in found.tasks}
-    with choose_view(found.name, after, silent=as_json) as view:
+    with choose_view(found.name, after, silent=as_json, local=True) as view:
         finished = asyncio.run(_run(found, values, view))
         view.update(finished.state, list(finished.tasks.values()))
     if as_json:
@@ -57,39 +74,31 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
             async for _ in changes:
                 detail = await engine.reader.execution(id)
                 view.update(detail.state, detail.tasks)
+                await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
-    with _ended_by_signals():
+    with _cancelled_by_signals(view):
         return await run_job(job, params, watch=watch)
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """The first signal cancels what runs, in order; the second one ends the process at once."""
-    loop, running = asyncio.get_running_loop(), asyncio.current_task()
+def _cancelled_by_signals(view: View) -> Iterator[None]:
+    """The first signal cancels what runs, and is told when that has ended."""
+    running = asyncio.current_task()
     assert running is not None
-    received: list[int] = []
+    received: list[signal.Signals] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def cancel(number: signal.Signals) -> None:
         received.append(number)
-        if len(received) == 1:
-            loop.call_soon_threadsafe(running.cancel)
-        else:
-            os._exit(128 + number)
+        running.cancel()
 
-    # nohup has SIGHUP ignored, and that is meant
-    heeded = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in heeded}
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        name = signal.Signals(received[0]).name
-        click.echo(f"Error: stopped by {name}; what ran was ended", err=True)
-        raise click.exceptions.Exit(128 + received[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with ended_by_signals(cancel, view.abandon):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            problem = PROBLEMS[received[0]]
+            raise problem(f"stopped by {received[0].name}; what ran was ended") from None
 
 
 def as_listed(finished: FinishedExecution) -> dict[str, Any]:

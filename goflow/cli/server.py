@@ -67,12 +67,19 @@ class Server:
     ) -> "httpx2.Response":
         import httpx2
 
-        url = "/".join([self.url, "api", *(quote(part, safe="") for part in path)])
+        url = "/".join(
+            [self.url, "api", *(quote(part, safe="", errors="surrogateescape") for part in path)]
+        )
         given = {name: value for name, value in query.items() if value is not None}
+        # as bytes, so that what is no header value is for the server to refuse
+        sent = {
+            name.encode(): value.encode("utf-8", "surrogateescape")
+            for name, value in (headers or {}).items()
+        }
         try:
-            answer = self._client.request(
-                method, url, params=given, json=body, headers=dict(headers or {})
-            )
+            answer = self._client.request(method, url, params=given, json=body, headers=sent)
+        except httpx2.LocalProtocolError as error:
+            raise Unusable(f"this cannot be sent: {error}") from None
         except httpx2.TimeoutException:
             raise Unreachable(f"{self.url} did not answer within {TIMEOUT} seconds") from None
         except (httpx2.TransportError, httpx2.InvalidURL) as error:

@@ -18,14 +18,12 @@ store_option: Callable[[Any], Any] = click.option(
     help="SQLite file that keeps everything; goflow.db by default.",
 )
 host_option: Callable[[Any], Any] = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on."
+    "--host", help="Address to listen on; FILE's own, or 127.0.0.1, by default."
 )
 port_option: Callable[[Any], Any] = click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    default=8181,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
+    help="Port to listen on, 0 for a free one; FILE's own, or 8181, by default.",
 )
 
 
@@ -33,7 +31,7 @@ port_option: Callable[[Any], Any] = click.option(
 @host_option
 @port_option
 @store_option
-def demo(host: str, port: int, store: str | None) -> None:
+def demo(host: str | None, port: int | None, store: str | None) -> None:
     """Serve the dashboard with the example jobs."""
     from goflow import Goflow
 
@@ -57,8 +55,8 @@ def demo(host: str, port: int, store: str | None) -> None:
 )
 def serve(
     file: str,
-    host: str,
-    port: int,
+    host: str | None,
+    port: int | None,
     store: str | None,
     root_path: str,
     allowed_hosts: tuple[str, ...],

@@ -3,6 +3,7 @@
 An error is one line on stderr that begins with "Error: "; an answer goes to stdout.
 """
 
+import signal
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,9 +35,21 @@ class Unreachable(Problem):
 
 
 class Interrupted(Problem):
-    """Ctrl-C; the code is what a shell reports of a program ended by SIGINT."""
+    """Ctrl-C. This code and the next two are what a shell reports of a program so ended."""
 
-    exit_code = 130
+    exit_code = 128 + signal.SIGINT
+
+
+class Terminated(Problem):
+    """SIGTERM, as `kill` sends it."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+class HungUp(Problem):
+    """SIGHUP: the terminal was closed."""
+
+    exit_code = 128 + signal.SIGHUP
 
 
 class Commands(click.Group):

@@ -47,6 +47,9 @@ class View:
     def update(self, state: State, tasks: Sequence[Seen]) -> None:
         """Take up the execution as it is now."""
 
+    def abandon(self) -> None:
+        """Leave the terminal usable, since the process ends without `__exit__`."""
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -56,8 +59,11 @@ class View:
         return None
 
 
-def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool) -> View:
-    """The view for this terminal, or for what stands in its place."""
+def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool, local: bool) -> View:
+    """The view for this terminal, or for what stands in its place.
+
+    `local`: what runs ends with this process, so that no task runs on when the view ends.
+    """
     if silent:
         return View()
     if sys.stdout.isatty():
@@ -66,7 +72,7 @@ def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool) -
         # Its file is settled here: tasks that print have sys.stdout replaced later.
         console = Console(file=sys.stdout, highlight=False)
         if not console.is_dumb_terminal:
-            return Tree(job, after, console)
+            return Tree(job, after, console, local=local)
     return Lines(list(after))
 
 
@@ -163,6 +169,8 @@ class Tree(View):
         job: str,
         after: Mapping[str, Sequence[str]],
         console: "Console",
+        *,
+        local: bool,
         clock: Clock | None = None,
     ) -> None:
         from rich.live import Live
@@ -174,6 +182,7 @@ class Tree(View):
             WIDEST_NAME,
         )
         self._console = console
+        self._local = local
         self._clock = clock or SystemClock()
         self._since = self._clock.now()
         self._state = State.NOTSTARTED
@@ -199,8 +208,11 @@ class Tree(View):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._last_frame, self._stopped = True, error is not None
+        self._last_frame, self._stopped = True, self._local and error is not None
         self._live.stop()
+
+    def abandon(self) -> None:
+        self._console.show_cursor(True)
 
     def _frame(self) -> "Group":
         from rich.console import Group

@@ -221,7 +221,9 @@ class TaskLog:
     async def drain(self) -> None:
         """Wait while more would only pile up. Once the head is full it never waits: more is
         cut anyhow, and the task should not be slowed by what nobody keeps."""
-        while self._head_room > 0 and self._pending > DRAINED and self._flight is not None:
+        while self._head_room > 0 and self._pending > DRAINED:
+            if self._flight is None or self._flight.done():  # an append failed; see `close`
+                return
             await asyncio.wait([self._flight])
 
     async def close(self, error: str | None = None) -> None:

@@ -77,9 +77,7 @@ def inspect_operator(operator: object, where: str) -> Call:
         parameters = inspect.signature(run).parameters.values()
     except (TypeError, ValueError):  # a builtin that tells nothing of itself
         return Call(takes_context=False, is_async=is_async)
-    positional = [
-        p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
     named = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(required) > 1 or named:

@@ -93,9 +93,11 @@ class Command:
         except TimeoutError:
             raise TaskFailed(f"timed out after {self.timeout:g} s") from None
         finally:
-            if program.group.alive():
-                await _uninterrupted(program.group.end(context.log.warning))
-            program.close()
+            try:
+                if program.group.alive():
+                    await _uninterrupted(program.group.end(context.log.warning))
+            finally:
+                program.close()
         if (failure := program.failure()) is not None:
             raise TaskFailed(failure)
         return program.stdout.kept(RESULT_LIMIT)

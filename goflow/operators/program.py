@@ -188,8 +188,9 @@ class Output:
         else:
             self._line += text
         if len(self._line) >= LINE:
-            self._log.write(self._line + "\n")
-            self._line = ""
+            whole = len(self._line) - len(self._line) % LINE
+            self._log.write(self._line[:whole] + "\n")
+            self._line = self._line[whole:]
 
     def _keep(self, text: str) -> None:
         if self._head_room:

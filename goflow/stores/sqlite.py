@@ -106,8 +106,6 @@ class SqliteStore(SqlStore):
     def _take(self) -> None:
         self._check_header()
         self._writer = writer = self._connect("rwc")
-        # Takes effect in an empty file only; leaves room to give space back one day.
-        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if writer.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
             self._check_application(*writer.execute("PRAGMA application_id").fetchone())
             self._check_version(*writer.execute("PRAGMA user_version").fetchone())
@@ -124,11 +122,12 @@ class SqliteStore(SqlStore):
         self._identity = _identity(self._file)
 
     def _check_header(self) -> None:
-        """Refuse by its first bytes a file that is not ours, without SQLite touching it."""
+        """Refuse by its first bytes a file that is not ours, without SQLite touching it, and
+        one that cannot be written, which SQLite would open all the same."""
         if Path(f"{self._file}-journal").exists():
             return  # it may have been killed half made, which SQLite will undo
         try:
-            with self._file.open("rb") as file:
+            with self._file.open("r+b") as file:
                 header = file.read(100)
         except FileNotFoundError:
             return
@@ -228,4 +227,5 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    what = getattr(error, "strerror", None) or str(error)
+    return f"{what}; check the path and its permissions"

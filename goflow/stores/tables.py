@@ -37,6 +37,8 @@ APPLICATION_ID = 0x676F666C  # "gofl"
 # The statements that lead from each schema version to the next one. Only ever append.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
+        # Only possible before anything is written; leaves room to give space back one day.
+        "PRAGMA auto_vacuum = INCREMENTAL",
         f"PRAGMA application_id = {APPLICATION_ID}",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))))",
@@ -139,7 +141,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema to `SCHEMA`, each step in a transaction of its own."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
     for version, statements in enumerate(MIGRATIONS[current:], current + 1):
-        with transaction(connection):
+        # DEFERRED, since IMMEDIATE writes, and a new file must hear of auto_vacuum before that.
+        with transaction(connection, "BEGIN DEFERRED"):
             for statement in statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
@@ -154,10 +157,10 @@ def read_epoch(connection: sqlite3.Connection) -> str:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """Commit what happens inside, or, if it raises, nothing of it."""
     # IMMEDIATE: an upgrade from reading to writing would ignore the busy timeout.
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         yield
         connection.execute("COMMIT")

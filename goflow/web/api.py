@@ -6,6 +6,7 @@ from importlib.metadata import version as installed_version
 from msgspec import Raw
 from starlette.responses import Response, StreamingResponse
 
+from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest
@@ -119,7 +120,10 @@ class Api:
     async def executions(self, call: Call) -> EncodedExecutions:
         query = call.query
         page = await self._engine.reader.page(
-            given(query.jobname), given(query.state), query.limit, given(query.cursor)
+            query.jobname or None,
+            State(query.state) if query.state else None,
+            query.limit,
+            given(query.cursor),
         )
         return EncodedExecutions([Raw(one) for one in page.executions], page.next)
 

@@ -40,7 +40,7 @@ class Endpoint:
 
     - `answer`: the type of the JSON in a 200, or the media type of one that is not JSON.
     - `refusals`: the statuses it may answer otherwise, each with the type of its JSON.
-    - `headers`: request headers it reads, each with what it is for.
+    - `headers`: request headers it reads, each with what it is for and its pattern.
     - `answer_headers`: headers of a 200, each with what it says.
     """
 
@@ -52,7 +52,7 @@ class Endpoint:
     query: type[Struct] = NoQuery
     body: type[Struct] | None = None
     refusals: Mapping[int, type[Failure]] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -132,14 +132,14 @@ def _parameters(endpoint: Endpoint, query: dict[str, Any]) -> list[dict[str, Any
     ]
     for name, schema in query.items():
         found.append({"name": name, "in": "query", "required": False, "schema": schema})
-    for name, purpose in endpoint.headers.items():
+    for name, (purpose, pattern) in endpoint.headers.items():
         found.append(
             {
                 "name": name,
                 "in": "header",
                 "required": False,
                 "description": purpose,
-                "schema": {"type": "string"},
+                "schema": {"type": "string", "pattern": pattern},
             }
         )
     return found

@@ -32,10 +32,7 @@ _UNKNOWN = re.compile(r"unknown field `(.*?)`", re.DOTALL)
 
 
 def read_query(query: bytes, shape: type[T]) -> T:
-    """The query string as a `shape`; names it does not know are left aside.
-
-    A name with an empty text is as good as absent, as in Go's goflow.
-    """
+    """The query string as a `shape`; names it does not know are left aside."""
     try:
         pairs = parse_qsl(
             query.decode("ascii"),
@@ -47,23 +44,20 @@ def read_query(query: bytes, shape: type[T]) -> T:
         raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
     known, whole = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
     values: dict[str, str] = {}
-    seen: set[str] = set()
     for name, value in pairs:
         if name not in known:
             continue
-        if name in seen:
+        if name in values:
             raise InvalidRequest(
                 f"{name} is given twice; once is enough", code="repeated-parameter", field=name
             )
-        seen.add(name)
         if name in whole and not _WHOLE.fullmatch(value):
             raise InvalidRequest(
                 f"{name} must be a whole number, not {value[:80]!r}",
                 code=f"invalid-{name}",
                 field=name,
             )
-        if value:
-            values[name] = value
+        values[name] = value
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:

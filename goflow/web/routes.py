@@ -23,6 +23,7 @@ from goflow.web.openapi import OpenApi
 from goflow.web.path import route_path
 from goflow.web.stream import Stream
 from goflow.web.wire import (
+    EVENT_ID,
     Done,
     ExecutionRefused,
     Executions,
@@ -161,7 +162,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             body=SubmitBody,
             answer=Submitted,
             refusals=submit_refused,
-            headers={"Idempotency-Key": "makes it safe to repeat; 1 to 255 visible ASCII"},
+            headers={"Idempotency-Key": ("makes it safe to repeat", "^[!-~]{1,255}$")},
         ),
         Endpoint(
             method="POST",
@@ -179,7 +180,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=stream.listen,
             query=StreamQuery,
             answer=EVENTS,
-            headers={"Last-Event-ID": "resumes after the event of this id"},
+            headers={"Last-Event-ID": ("resumes after the event of this id", EVENT_ID)},
         ),
     ]
 

@@ -6,19 +6,13 @@ process may exit 0. A second signal ends the process at once.
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterator
-from types import FrameType
 
 import uvicorn
 
 from goflow.errors import GoflowError
-from goflow.operators.process_group import kill_all
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
 
 
@@ -32,10 +26,14 @@ def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises `CannotListen`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotListen(f"cannot listen on {host}, port {port}: {reason}") from None
+    # Connections inherit it. asyncio sets it only on sockets whose protocol is given, not 0;
+    # without it the body of an answer waits 40 ms for the acknowledgement of its head.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 class _Server(uvicorn.Server):
@@ -70,28 +68,3 @@ async def serve(
     closed.cancel()
     server.should_exit = True
     await serving
-
-
-@contextlib.contextmanager
-def signals(first: Callable[[], None]) -> Iterator[None]:
-    """Call `first` on the event loop at the first signal; end the process at the second."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) == 1:
-            loop.call_soon_threadsafe(first)
-        else:
-            kill_all()
-            os._exit(128 + number)
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,7 +15,6 @@ from goflow.engine.broadcast import Listener
 from goflow.engine.engine import Engine
 from goflow.web.endpoint import Call
 from goflow.web.question import read_header
-from goflow.web.wire import given
 
 PING = 15  # seconds between comments that keep the connection open
 GRACE = 2  # seconds for streams to end by themselves when the server stops
@@ -34,8 +33,8 @@ class Stream:
     async def listen(self, call: Call) -> Response:
         if call.request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        last = read_header(call.request, "Last-Event-ID") or given(call.query.last_event_id)
-        listener = self._engine.broadcast.listen(given(call.query.jobname), last)
+        last = read_header(call.request, "Last-Event-ID") or call.query.last_event_id
+        listener = self._engine.broadcast.listen(call.query.jobname or None, last or None)
         return _Events(listener, self._shutdown)
 
 

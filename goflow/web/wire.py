@@ -5,7 +5,7 @@ renamed or removed; they follow the API of Go's goflow to the letter.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -29,9 +29,17 @@ def given(value: T | UnsetType) -> T | None:
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
+# The states, and an empty text for all of them.
+StateFilter = Literal[
+    "", "notstarted", "running", "upforretry", "skipped", "failed", "successful", "cancelled"
+]
+
+
 class ExecutionsQuery(Struct):
-    jobname: Annotated[str, Meta(description="only of this job")] | UnsetType = UNSET
-    state: Annotated[State, Meta(description="only in this state")] | UnsetType = UNSET
+    """An empty `jobname` or `state` is no filter, as in Go's goflow."""
+
+    jobname: Annotated[str, Meta(description="only of this job")] = ""
+    state: Annotated[StateFilter, Meta(description="only in this state")] = ""
     limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="executions on the page")] = 100
     cursor: (
         Annotated[str, Meta(pattern="^[0-9]{1,18}$", description="`next` of the page before")]
@@ -50,11 +58,14 @@ class LogQuery(Struct):
     ] = 0
 
 
+EVENT_ID = "^([!-~]+-[0-9]{1,18})?$"
+
+
 class StreamQuery(Struct):
-    jobname: Annotated[str, Meta(description="only executions of this job")] | UnsetType = UNSET
-    last_event_id: (
-        Annotated[str, Meta(description="as the header Last-Event-ID, which wins")] | UnsetType
-    ) = UNSET
+    jobname: Annotated[str, Meta(description="only executions of this job")] = ""
+    last_event_id: Annotated[
+        str, Meta(pattern=EVENT_ID, description="as the header Last-Event-ID, which wins")
+    ] = ""
 
 
 class NoQuery(Struct):

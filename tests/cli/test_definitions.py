@@ -29,6 +29,11 @@ def test_check_says_what_is_valid(goflow, main_py):
     assert result.stdout == "etl: valid, 3 tasks\nbroken: valid, 2 tasks\n"
 
 
+def test_check_says_so_when_there_are_no_jobs(goflow, main_py):
+    path = main_py("from goflow import Goflow\ngf = Goflow()\n")
+    assert goflow("check", path).stdout == f"{path}: valid, no jobs\n"
+
+
 def test_check_names_line_job_and_value_of_a_mistake(goflow, main_py):
     path = main_py("from goflow import Job\n\njob = Job('nightly', '61 * * * *')\n")
     result = goflow("check", path)

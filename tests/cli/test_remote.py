@@ -118,6 +118,8 @@ def test_logs_follow_a_task_through_its_attempts(remote):
     ("arguments", "named"),
     [
         (["submit", "nope"], "'nope'"),
+        (["submit", "\udcff"], "Error"),
+        (["submit", "etl", "--idempotency-key", "é"], "Idempotency-Key"),
         (["submit", "etl", "-p", "rows=many"], "'rows'"),
         (["toggle", "nope"], "'nope'"),
         (["cancel", "nope"], "'nope'"),
@@ -132,6 +134,12 @@ def test_what_the_server_refuses_is_told_in_its_words(remote, arguments, named):
     [line] = result.stderr.splitlines()
     assert line.startswith("Error: ")
     assert named in line
+
+
+def test_a_key_that_is_no_header_is_wrong_usage(remote):
+    result = remote("submit", "etl", "--idempotency-key", "two\nlines")
+    assert result.exit_code == 2
+    assert "cannot be sent" in result.stderr
 
 
 def test_a_server_that_does_not_answer_exits_with_3(goflow):

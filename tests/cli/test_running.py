@@ -115,7 +115,9 @@ def test_a_signal_ends_the_children_and_tells_by_the_exit_code(
     assert "Traceback" not in running.errors
 
 
-def in_a_terminal(arguments, cwd, *, rows=40, watch=lambda screen: None) -> tuple[int, str]:
+def in_a_terminal(
+    arguments, cwd, *, rows=40, watch=lambda screen, process: None, escapes=False
+) -> tuple[int, str]:
     """Exit code and the text the screen was sent, of which `watch` is told as it grows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
@@ -138,9 +140,10 @@ def in_a_terminal(arguments, cwd, *, rows=40, watch=lambda screen: None) -> tupl
         if not more:
             break
         received += more
-        watch(plain(received))
+        watch(plain(received), process)
     os.close(ours)
-    return process.wait(DEADLINE), plain(received)
+    text = received.decode() if escapes else plain(received)
+    return process.wait(DEADLINE), text
 
 
 def plain(received: bytes) -> str:
@@ -164,7 +167,7 @@ def test_a_small_terminal_shows_what_runs_and_all_of_it_at_the_end(main_py, tmp_
         "job.add(Task('last', Command.shell(wait)))\n"
     )
 
-    def release(screen: str) -> None:
+    def release(screen: str, process: object) -> None:
         if re.search(r"last +running.*\s+… and 23 more", screen):
             (tmp_path / "seen").touch()
 
@@ -172,3 +175,39 @@ def test_a_small_terminal_shows_what_runs_and_all_of_it_at_the_end(main_py, tmp_
     assert code == 0
     end = screen[screen.rindex("wide  successful  30 of 30 tasks") :]
     assert all(re.search(rf"✔ t{n} +successful", end) for n in range(29))
+
+
+def test_ctrl_c_in_a_terminal_leaves_the_tree_with_what_was_stopped(main_py, tmp_path):
+    path = main_py(HANGING)
+    pressed = []
+
+    def press(screen: str, process: "subprocess.Popen[bytes]") -> None:
+        if re.search("hang +running", screen) and not pressed:
+            pressed.append(True)
+            process.send_signal(signal.SIGINT)
+
+    code, screen = in_a_terminal(["run", path], tmp_path, watch=press)
+    assert code == 130
+    assert re.search(r"■ hang +stopped", screen)
+    assert screen.rstrip().endswith("Error: stopped by SIGINT; what ran was ended")
+
+
+def test_a_second_signal_ends_it_at_once_and_gives_the_cursor_back(main_py, tmp_path):
+    path = main_py(
+        "from goflow import Command, Job, Task\n"
+        "job = Job('stubborn')\n"
+        "wait = 'trap \"touch asked\" TERM; while [ ! -e enough ]; do sleep 0.05; done'\n"
+        "job.add(Task('deaf', Command.shell(wait)))\n"
+    )
+    sent = []
+
+    def press(screen: str, process: "subprocess.Popen[bytes]") -> None:
+        if re.search("deaf +running", screen) and len(sent) == 0:
+            sent.append(process.send_signal(signal.SIGINT))
+        if (tmp_path / "asked").exists() and len(sent) == 1:
+            sent.append(process.send_signal(signal.SIGINT))
+
+    code, raw = in_a_terminal(["run", path], tmp_path, watch=press, escapes=True)
+    (tmp_path / "enough").touch()
+    assert code == 130
+    assert raw.endswith("\x1b[?25h")

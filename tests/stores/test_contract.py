@@ -388,7 +388,9 @@ def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
     assert store.log_end("x", "a", 1) == 0
     store.commit([changes.submit("x")])
     assert store.log_end("x", "a", 1) == 0
-    store.commit([changes.log("x", 0, "0", "1"), changes.log("x", 2, "2"), changes.log("x", 3, "3")])
+    store.commit(
+        [changes.log("x", 0, "0", "1"), changes.log("x", 2, "2"), changes.log("x", 3, "3")]
+    )
     store.commit([changes.log("x", 4, "4", forget=(2, 4)), changes.log("x", 0, "0", attempt=10)])
     assert store.log_end("x", "a", 1) == 5
     assert store.log_end("x", "a", 10) == 1

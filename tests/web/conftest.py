@@ -113,7 +113,7 @@ def ui(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gf(ui: Path) -> Goflow:
-    goflow = Goflow(MemoryStore(), ui_path=ui)
+    goflow = Goflow(MemoryStore(), ui_path=ui, stop_timeout=0.1)
     for job in (simple(schedule="0 0 1 1 *", active=True), failing(), hanging()):
         goflow.add_job(job)
     return goflow

@@ -122,12 +122,14 @@ def test_an_unknown_job_cannot_be_toggled(client: TestClient) -> None:
 
 def test_executions_are_listed_newest_first_and_page_by_page(ask: Asker) -> None:
     ids = [ask.run("simple")["id"] for _ in range(5)]
-    url = "/api/executions?limit=2"
-    seen, cursor = [], ""
-    while cursor is not None:
-        page = ask.client.get(f"{url}&cursor={cursor}").json()
+    seen: list[str] = []
+    query = {"limit": 2}
+    while True:
+        page = ask.client.get("/api/executions", params=query).json()
         seen += [execution["id"] for execution in page["executions"]]
-        cursor = page["next"]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
     assert seen == ids[::-1]
 
 

@@ -19,8 +19,11 @@ HUGE = "9" * 5000
             f"limit={v}"
             for v in ("0", "-1", "1001", HUGE, "x", "", "1.0", "1e2", "%2B5", "٣", "null")
         ),
-        *(f"cursor={v}" for v in ("x", "-1", "1.5", HUGE, "%00", "null", "0x1", "٣")),
-        *(f"state={v}" for v in ("x", "RUNNING", "null", "running,failed", "%00", "%F0%9F%92%A5")),
+        *(f"cursor={v}" for v in ("x", "", "-1", "1.5", "5%0A", HUGE, "%00", "null", "0x1", "٣")),
+        *(
+            f"state={v}"
+            for v in ("x", "RUNNING", "failed%0A", "null", "running,failed", "%00", "%F0%9F%92%A5")
+        ),
         "limit=1&limit=2",
         "jobname=a&jobname=a",
         "jobname=%FF",

@@ -1,0 +1,352 @@
+"""Servers to measure, clients to measure them with, and figures in rows.
+
+The rule: a benchmark stops by itself, and ends only the processes that it has started.
+Every wait here has a deadline.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 60.0  # seconds for anything that should happen
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# -- programs to compare with ------------------------------------------------------
+
+# What the same web server does with no goflow in it: /commit answers after a durable commit
+# of one row, /bytes/N answers N bytes of JSON that were ready before.
+BARE_WEB = """\
+import asyncio, sqlite3, sys
+from concurrent.futures import ThreadPoolExecutor
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+db = sqlite3.connect("bare.db", isolation_level=None, check_same_thread=False)
+db.execute("PRAGMA journal_mode = WAL")
+db.execute("PRAGMA synchronous = FULL")
+db.execute("CREATE TABLE facts (body TEXT)")
+writer = ThreadPoolExecutor(1)
+ready = {}
+
+async def health(request):
+    return Response(b'{"health":"OK"}', media_type="application/json")
+
+async def commit(request):
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(writer, db.execute, "INSERT INTO facts VALUES ('a fact')")
+    return Response(b'{"success":true}', media_type="application/json")
+
+async def some_bytes(request):
+    size = request.path_params["size"]
+    body = ready.get(size) or ready.setdefault(size, b'"' + b"x" * (size - 2) + b'"')
+    return Response(body, media_type="application/json")
+
+app = Starlette(routes=[
+    Route("/api/health", health),
+    Route("/commit", commit, methods=["POST"]),
+    Route("/bytes/{size:int}", some_bytes),
+])
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
+"""
+
+
+# -- servers -----------------------------------------------------------------------
+
+
+class Server:
+    """A server process on loopback with `folder` as its working directory, until `stop`.
+
+    `seconds_to_answer` is the time from the start of the process to its first 200.
+    """
+
+    def __init__(self, folder: Path, command: Callable[[int], list[str]]) -> None:
+        self.port = _free_port()
+        log = folder / "server.log"
+        with log.open("wb") as output:
+            begin = time.perf_counter()
+            self._process = subprocess.Popen(
+                [sys.executable, *command(self.port)],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self._await_answer()
+        except BaseException as error:
+            self.stop()
+            error.add_note(log.read_text(errors="replace"))
+            raise
+        self.seconds_to_answer = time.perf_counter() - begin
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self._process.returncode}")
+            try:
+                with Client(self.port) as client:
+                    client.get("/api/health")
+                    return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that is not enough."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def cpu(self) -> float:
+        """Seconds of processor time used so far, to a hundredth."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> float:
+        """MiB resident."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def idle_share(self, seconds: float) -> float:
+        """Percent of one core used while nobody asks for anything, once it has come to rest."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            before = self.cpu()
+            time.sleep(min(seconds, 1.0))
+            if self.cpu() - before <= 1 / TICKS:
+                break
+        before, begin = self.cpu(), time.perf_counter()
+        time.sleep(seconds)
+        return (self.cpu() - before) / (time.perf_counter() - begin) * 100
+
+
+def goflow(folder: Path, main: str) -> Server:
+    """`goflow serve` of a main.py with this text, its store in `folder`; all by default."""
+    (folder / "main.py").write_text(main)
+    return Server(folder, lambda port: ["-m", "goflow", "serve", "main.py", "--port", str(port)])
+
+
+def bare(folder: Path) -> Server:
+    """The bare web server."""
+    (folder / "bare.py").write_text(BARE_WEB)
+    (folder / "bare.db").unlink(missing_ok=True)
+    return Server(folder, lambda port: ["bare.py", str(port)])
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """A folder that goes away. TMPDIR chooses the disk it is on."""
+    with tempfile.TemporaryDirectory(prefix="goflow-benchmark-") as name:
+        yield Path(name)
+
+
+# -- clients -----------------------------------------------------------------------
+
+
+class Client:
+    """One connection that is kept open."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, method: str, path: str) -> bytes:
+        """The body of a 200; anything else raises."""
+        self._connection.request(method, path)
+        answer = self._connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{method} {path}: {answer.status} {body[:500]!r}")
+        return body
+
+    def get(self, path: str) -> bytes:
+        return self.ask("GET", path)
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def submit(self, job: str) -> str:
+        """The id of the new execution."""
+        return str(json.loads(self.ask("POST", f"/api/jobs/{job}/submit"))["id"])
+
+    def wait_until_idle(self) -> None:
+        """Return when no execution is unfinished; it costs the server next to nothing."""
+        deadline = time.monotonic() + PATIENCE
+        while self.json("/api/health")["unfinished"]:
+            if time.monotonic() > deadline:
+                raise TimeoutError("executions are still unfinished")
+            time.sleep(0.01)
+
+    def executions(self) -> Iterator[Any]:
+        """All executions, newest first, by page."""
+        page = self.json("/api/executions?limit=1000")
+        yield from page["executions"]
+        while page["next"] is not None:
+            page = self.json(f"/api/executions?limit=1000&cursor={page['next']}")
+            yield from page["executions"]
+
+
+class Event(NamedTuple):
+    """An execution as it came over the stream; `arrived` is a Unix time."""
+
+    arrived: float
+    execution: Any
+
+
+class Listener:
+    """An open stream; its events are noted in a thread of its own as they arrive."""
+
+    def __init__(self, port: int, query: str = "") -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self._connection.request("GET", f"/stream{query}")
+        self._answer = self._connection.getresponse()
+        self._socket = self._connection.sock
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        try:
+            while line := self._answer.readline():
+                if line.startswith(b"data: "):
+                    event = Event(time.time(), json.loads(line[6:]))
+                    with self._changed:
+                        self._events.append(event)
+                        self._changed.notify_all()
+        except (OSError, ValueError, http.client.HTTPException):
+            return  # closed
+
+    def wait_for(self, met: Callable[[list[Event]], bool]) -> list[Event]:
+        """The events so far, as soon as they meet a condition."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: met(self._events), timeout=PATIENCE):
+                raise TimeoutError(f"not met by {len(self._events)} events")
+            return list(self._events)
+
+    def wait_until_finished(self, id: str) -> Event:
+        """The event that says an execution has finished."""
+
+        def last(events: list[Event]) -> list[Event]:
+            return [
+                event
+                for event in reversed(events[-100:])
+                if event.execution["id"] == id and event.execution["finished"] is not None
+            ]
+
+        return last(self.wait_for(lambda events: bool(last(events))))[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(timeout=PATIENCE)
+        self._answer.close()
+        self._connection.close()
+
+
+# -- figures -----------------------------------------------------------------------
+
+
+class Target(NamedTuple):
+    """What a figure should reach; printed, not enforced."""
+
+    sign: str
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.limit:,g}"
+
+    def met(self, value: float) -> bool:
+        return value >= self.limit if self.sign == ">=" else value <= self.limit
+
+
+def at_least(limit: float) -> Target:
+    return Target(">=", limit)
+
+
+def at_most(limit: float) -> Target:
+    return Target("<=", limit)
+
+
+class Report:
+    """Prints a row for each figure as soon as it is known."""
+
+    def title(self, text: str) -> None:
+        print(f"\n{text}", flush=True)
+
+    def row(self, what: str, value: float, unit: str = "", target: Target | None = None,
+            bare: float | None = None) -> None:  # fmt: skip
+        """`bare` is what a program without goflow did in the same run, in the same unit."""
+        line = f"  {what:<54}{_figure(value):>9} {unit:<8}"
+        if target is not None:
+            line += f" {'met   ' if target.met(value) else 'MISSED'} {target!s:<10}"
+        elif bare is not None:
+            line += f"{'':18}"
+        if bare is not None:
+            ratio = value / bare if bare else float("inf")
+            line += f" bare {_figure(bare)}, ratio {ratio:.2f}"
+        print(line.rstrip(), flush=True)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def milliseconds(action: Callable[[], object], times: int) -> list[float]:
+    """How long each of several calls took, in ms."""
+    took = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        action()
+        took.append((time.perf_counter() - begin) * 1000)
+    return took
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The value that `share` (0 to 1) of all are not above."""
+    ascending = sorted(values)
+    return ascending[min(int(len(ascending) * share), len(ascending) - 1)]

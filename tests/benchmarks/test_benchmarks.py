@@ -1,0 +1,34 @@
+"""The benchmarks run to their end, with sizes too small to say anything about speed."""
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks import history, latency, pages, spawn, startup, submits, throughput
+from benchmarks.harness import Report
+
+TINY: dict[Callable[..., None], dict[str, float]] = {
+    throughput.main: {"scale": 2, "width": 3, "repeat": 1},
+    spawn.main: {"programs": 3, "repeat": 1},
+    latency.main: {"submits": 3},
+    startup.main: {"repeat": 1, "jobs": 3, "seconds": 0.05},
+    submits.main: {"clients": 2, "each": 3},
+    history.main: {"executions": 20, "streams": 2, "repeat": 1, "seconds": 0.05},
+    pages.main: {"jobs": 3, "each": 2, "times": 2},
+}
+
+
+@pytest.mark.parametrize("benchmark", TINY, ids=lambda main: main.__module__.rpartition(".")[2])
+def test_runs_and_prints_figures(
+    benchmark: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark(Report(), **TINY[benchmark])
+    title, *rows = capsys.readouterr().out.strip().splitlines()
+    assert ":" in title
+    assert len(rows) >= 2
+
+
+def test_every_submit_of_a_burst_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    submits.main(Report(), clients=4, each=5)
+    kept = next(row for row in capsys.readouterr().out.splitlines() if "of these kept" in row)
+    assert kept.split()[3] == "20"

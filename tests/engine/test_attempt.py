@@ -1,0 +1,479 @@
+import asyncio
+import contextlib
+import enum
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from goflow import Command, Context
+from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
+from goflow.engine.attempt import ABANDONED, ERROR_LIMIT, attempt
+from goflow.engine.capture import captured
+from goflow.engine.tasklog import TaskLog
+from goflow.engine.threads import DaemonThreads
+from goflow.errors import TaskFailed
+from goflow.operators.base import inspect_operator
+from tests.operators.memory_log import context_with
+
+MAX_RESULT = 1024 * 1024
+
+
+class Sync:
+    """An operator that calls a function in a thread."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def run(self) -> Any:
+        return self.function()
+
+
+class Async(Sync):
+    """An operator that calls a function on the loop, and awaits what it gives back."""
+
+    async def run(self) -> Any:
+        value = self.function()
+        return await value if inspect.iscoroutine(value) else value
+
+
+class Trial:
+    """One attempt under way, with a log that keeps everything."""
+
+    def __init__(self, operator: object, *, timeout: float | None = None, workers: int = 2) -> None:
+        self.text = ""
+        self.abandoned: list[asyncio.Future[None]] = []
+        self.executor: Executor = DaemonThreads(workers)
+        self.log = TaskLog(self._append, asyncio.get_running_loop(), limit=16 * 1024 * 1024)
+        self.task = asyncio.create_task(
+            attempt(
+                operator,
+                inspect_operator(operator, "the trial"),
+                context_with(self.log),
+                executor=self.executor,
+                timeout=timeout,
+                max_result=MAX_RESULT,
+                on_abandoned=self.abandoned.append,
+            )
+        )
+
+    async def _append(self, first: int, lines: int, text: str, forget: object) -> None:
+        self.text += text
+
+
+def tried(operator: object, *, timeout: float | None = None) -> tuple[Outcome, str]:
+    async def main() -> tuple[Outcome, str]:
+        trial = Trial(operator, timeout=timeout)
+        outcome = await trial.task
+        return outcome, trial.text
+
+    return asyncio.run(main())
+
+
+def result_of(operator: object) -> Any:
+    outcome, _ = tried(operator)
+    assert isinstance(outcome, Succeeded), outcome
+    return msgspec.json.decode(outcome.result)
+
+
+def error_of(operator: object, **options: Any) -> str:
+    outcome, log = tried(operator, **options)
+    assert isinstance(outcome, Failed), outcome
+    assert log.endswith(f"{outcome.error}\n"), "the error is in the log"
+    return outcome.error
+
+
+both = pytest.mark.parametrize("kind", [Sync, Async])
+
+
+# -- results -----------------------------------------------------------------------
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: float | None
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "result"),
+    [
+        (None, None),
+        (5, 5),
+        ("größe", "größe"),
+        (2**70, 2**70),
+        ([None, {"a": (1, 2)}], [None, {"a": [1, 2]}]),
+        ({1: "one"}, {"1": "one"}),
+        (Point(1, None), {"x": 1, "y": None}),
+        (Colour.RED, "red"),
+        ([[i] for i in range(1000)], [[i] for i in range(1000)]),
+        ("null" * 10, "null" * 10),
+    ],
+)
+def test_what_run_returns_is_the_result(kind: type[Sync], value: object, result: object) -> None:
+    assert result_of(kind(lambda: value)) == result
+
+
+def nested(levels: int) -> list[Any]:
+    return functools.reduce(lambda inner, _: [inner], range(levels), [])
+
+
+@both
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (object(), "of type object, cannot be kept as JSON: Encoding objects of type object is"),
+        ({"a": [object()]}, "of type dict, cannot be kept as JSON: "),
+        (float("nan"), "nan is not a number that JSON has"),
+        ({"a": [1, {"b": float("-inf")}]}, "-inf is not a number that JSON has"),
+        (Point(1, float("inf")), "inf is not a number that JSON has"),
+        ({(1, 2): 3}, "cannot be kept as JSON: Only dicts with str-like or number-like keys"),
+        ("\ud800", "surrogates not allowed"),
+        (nested(500), "nested deeper than 200 levels"),
+        (nested(100_000), "nested deeper than 200 levels"),
+        ((i for i in range(3)), "of type generator, cannot be kept as JSON"),
+        ("x" * MAX_RESULT, f"{MAX_RESULT + 2} bytes as JSON, more than the {MAX_RESULT} that are"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 100 else "",
+)
+def test_a_result_that_cannot_be_kept_fails_and_says_why(
+    kind: type[Sync], value: object, reason: str
+) -> None:
+    error = error_of(kind(lambda: value))
+    assert reason in error
+    assert "return " in error
+
+
+def test_the_context_goes_to_who_takes_one() -> None:
+    class Greedy:
+        def run(self, context: Context) -> str:
+            return f"{context.job}.{context.task}.{context.attempt}"
+
+    assert result_of(Greedy()) == "j.t.1"
+
+
+def test_an_awaitable_that_a_sync_run_returns_is_awaited() -> None:
+    async def later() -> int:
+        await asyncio.sleep(0)
+        return 5
+
+    assert result_of(Sync(later)) == 5
+
+
+def test_a_sync_run_is_in_a_thread_and_an_async_one_on_the_loop() -> None:
+    name = lambda: threading.current_thread().name  # noqa: E731
+    assert "goflow" in result_of(Sync(name))
+    assert result_of(Async(name)) == threading.main_thread().name
+
+
+# -- errors ------------------------------------------------------------------------
+
+
+def add(a: int, b: int) -> int:
+    if a < 0 or b < 0:
+        raise ValueError("can't add negative numbers")
+    return a + b
+
+
+@both
+def test_an_exception_fails_with_its_headline_and_a_traceback_of_the_users_code(
+    kind: type[Sync],
+) -> None:
+    error = error_of(kind(lambda: add(-1, 2)))
+    headline, empty, *trace = error.splitlines()
+    assert (headline, empty) == ("ValueError: can't add negative numbers", "")
+    assert trace[0] == "Traceback (most recent call last):"
+    assert __file__ in trace[1]
+    assert trace[-1] == headline
+
+
+@both
+def test_task_failed_fails_without_a_traceback(kind: type[Sync]) -> None:
+    def run() -> None:
+        raise TaskFailed("nothing to fetch today")
+
+    assert error_of(kind(run)) == "nothing to fetch today"
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("not even this")
+
+
+@both
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        StopIteration(1),
+        StopAsyncIteration(),
+        MemoryError(),
+        RecursionError(),
+        BaseException("base"),
+        BaseExceptionGroup("several", [ValueError(1), SystemExit(2)]),
+        Unspeakable(),
+        OSError("\ud800"),
+        TimeoutError("mine"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_is_raised_fails_the_attempt_and_nothing_else(
+    kind: type[Sync], error: BaseException
+) -> None:
+    def run() -> None:
+        raise error
+
+    text = error_of(kind(run))
+    assert type(error).__name__ in text.splitlines()[0]
+    assert msgspec.json.encode(text)
+
+
+def test_a_cause_is_part_of_the_error() -> None:
+    def run() -> None:
+        try:
+            add(-1, 0)
+        except ValueError as cause:
+            raise RuntimeError("no sum") from cause
+
+    error = error_of(Sync(run))
+    assert error.startswith("RuntimeError: no sum\n")
+    assert "ValueError: can't add negative numbers" in error
+
+
+@both
+def test_a_long_error_keeps_its_head_and_its_tail(kind: type[Sync]) -> None:
+    def run() -> None:
+        raise ValueError("the start" + "x" * 10_000_000 + "the end")
+
+    error = error_of(kind(run))
+    assert error.startswith("ValueError: the start")
+    assert error.endswith("the end")
+    assert " characters left out …\n" in error
+    assert len(error) < ERROR_LIMIT + 100
+
+
+def test_an_executor_that_takes_no_more_work_is_a_failure() -> None:
+    async def main() -> Outcome:
+        trial = Trial(Sync(int))
+        trial.executor.shutdown()
+        return await trial.task
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Failed)
+    assert "shutdown" in outcome.error
+
+
+# -- told to stop ------------------------------------------------------------------
+
+
+def test_an_async_operator_that_is_cancelled_may_clean_up() -> None:
+    async def main() -> None:
+        begun, cleaned = asyncio.Event(), []
+
+        async def run() -> None:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                cleaned.append(True)
+
+        trial = Trial(Async(run))
+        await begun.wait()
+        trial.task.cancel()
+        assert await trial.task == Cancelled()
+        assert cleaned == [True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("swallow", ["return", "raise"])
+def test_what_an_operator_makes_of_a_cancellation_does_not_count(swallow: str) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def run() -> str:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if swallow == "raise":
+                    raise ValueError("the clean-up failed") from None
+            return "done"
+
+        trial = Trial(Async(run))
+        await begun.wait()
+        trial.task.cancel()
+        assert await trial.task == Cancelled()
+        assert ("the clean-up failed" in trial.text) == (swallow == "raise")
+
+    asyncio.run(main())
+
+
+def test_an_async_operator_that_takes_too_long_is_ended() -> None:
+    assert error_of(Async(lambda: asyncio.sleep(1000)), timeout=0.05) == "timed out after 0.05 s"
+
+
+def test_a_timeout_ends_a_command_and_its_processes() -> None:
+    outcome, _ = tried(Command.shell("sleep 1000 | cat"), timeout=0.2)
+    assert outcome == Failed("timed out after 0.2 s")
+
+
+def test_a_timeout_error_of_the_operators_own_is_its_error() -> None:
+    async def run() -> None:
+        async with asyncio.timeout(0.01):
+            await asyncio.sleep(1000)
+
+    assert error_of(Async(run), timeout=1000).startswith("TimeoutError\n")
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> None:
+    async def main() -> None:
+        begun, release = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait(20)
+            print("too late")
+
+        with captured():
+            trial = Trial(Sync(run), timeout=0.05 if how == "timeout" else None)
+            await begun.wait()
+            if how == "cancel":
+                trial.task.cancel()
+            outcome = await trial.task
+            assert outcome == (
+                Failed("timed out after 0.05 s") if how == "timeout" else Cancelled()
+            )
+            assert ABANDONED in trial.text
+            (end,) = trial.abandoned
+            await asyncio.sleep(0)
+            assert not end.done()
+            release.set()
+            await asyncio.wait_for(end, 20)
+            assert "too late" not in trial.text
+
+    asyncio.run(main())
+
+
+def test_work_that_waits_for_a_thread_is_withdrawn() -> None:
+    async def main() -> None:
+        release = threading.Event()
+        ran = []
+        trial = Trial(Sync(lambda: ran.append(True)), workers=1)
+        busy = trial.executor.submit(release.wait, 20)
+        await asyncio.sleep(0)
+        trial.task.cancel()
+        assert await trial.task == Cancelled()
+        assert trial.abandoned == []
+        release.set()
+        await asyncio.wrap_future(busy)
+        await asyncio.wrap_future(trial.executor.submit(int))
+        assert ran == []
+
+    asyncio.run(main())
+
+
+def test_an_abandoned_thread_may_outlive_the_loop() -> None:
+    release, end = threading.Event(), []
+
+    async def main() -> None:
+        trial = Trial(Sync(lambda: release.wait(20)), timeout=0.05)
+        await trial.task
+        end.append(trial.executor)
+
+    asyncio.run(main())
+    release.set()
+    end[0].shutdown()
+
+
+# -- the log -----------------------------------------------------------------------
+
+
+@both
+def test_print_and_logging_land_in_the_log_before_the_error(kind: type[Sync]) -> None:
+    def run() -> None:
+        print("printed")
+        logging.getLogger("mine").info("logged")
+        raise ValueError("raised")
+
+    with captured():
+        _, log = tried(kind(run))
+    assert log.startswith("printed\nINFO mine: logged\nValueError: raised\n\nTraceback")
+
+
+def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
+    async def main() -> None:
+        opened, asked = asyncio.Event(), asyncio.Event()
+        texts = []
+
+        async def append(first: int, lines: int, text: str, forget: object) -> None:
+            asked.set()
+            await opened.wait()
+            texts.append(text)
+
+        log = TaskLog(append, asyncio.get_running_loop(), limit=1000)
+        operator = Async(lambda: log("the last word"))
+        task = asyncio.create_task(
+            attempt(
+                operator,
+                inspect_operator(operator, "t"),
+                context_with(log),
+                executor=DaemonThreads(1),
+                timeout=None,
+                max_result=MAX_RESULT,
+            )
+        )
+        await asked.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert not task.done()
+        opened.set()
+        assert await task == Succeeded()
+        assert texts == ["the last word\n"]
+
+    asyncio.run(main())
+
+
+def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> None:
+    async def main() -> None:
+        reported: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, report: reported.append(report))
+
+        async def append(*_: object) -> None:
+            raise OSError("broken")
+
+        log = TaskLog(append, loop, limit=1000)
+        operator = Async(lambda: log("hello"))
+        outcome = await attempt(
+            operator,
+            inspect_operator(operator, "t"),
+            context_with(log),
+            executor=DaemonThreads(1),
+            timeout=None,
+            max_result=MAX_RESULT,
+        )
+        assert outcome == Succeeded()
+        assert [str(report["exception"]) for report in reported] == ["broken"]
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(main())

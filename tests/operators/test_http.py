@@ -1,0 +1,314 @@
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from goflow import Get, InvalidJob, Post
+from goflow.engine.capture import captured, current_log
+from goflow.errors import TaskFailed
+from tests.operators.memory_log import MemoryLog, context_with
+
+
+@dataclass
+class Site:
+    """A real server on this machine, and what it was asked."""
+
+    url: str
+    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+
+
+class Handler(BaseHTTPRequestHandler):
+    site: Site
+
+    def do_GET(self) -> None:
+        size = int(self.headers.get("Content-Length", 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.site.asked.append((self.command, self.path, headers, self.rfile.read(size)))
+        name, _, rest = self.path.removeprefix("/").partition("/")
+        getattr(self, f"answer_{name}")(rest)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def answer_hello(self, _: str) -> None:
+        self.send(200, b"hello", Content_Type="text/plain")
+
+    def answer_status(self, code: str) -> None:
+        self.send(int(code), b"" if code == "204" else b"the reason " * 1000)
+
+    def answer_latin(self, _: str) -> None:
+        self.send(200, "é".encode("latin-1"), Content_Type="text/plain; charset=latin-1")
+
+    def answer_charset(self, name: str) -> None:
+        self.send(200, b"hello", Content_Type=f"text/plain; charset={name}")
+
+    def answer_bytes(self, _: str) -> None:
+        self.send(200, b"\xff\xfe\xfd")
+
+    def answer_size(self, size: str) -> None:
+        self.send(200, b"x" * int(size))
+
+    def answer_bomb(self, size: str) -> None:
+        self.send(200, gzip.compress(b"x" * int(size)), Content_Encoding="gzip")
+
+    def answer_endless(self, _: str) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while not self.site.release.is_set():
+            try:
+                self.wfile.write(b"x" * 65536)
+            except OSError:
+                return
+
+    def answer_hang(self, _: str) -> None:
+        self.site.release.wait(30)
+
+    def answer_half(self, _: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(b"half")
+
+    def answer_garbage(self, _: str) -> None:
+        self.wfile.write(b"this is not HTTP\r\n\r\n")
+
+    def answer_redirect(self, rest: str) -> None:
+        code, _, times = rest.partition("/")
+        target = "/hello" if times == "1" else f"/redirect/{code}/{int(times) - 1}"
+        self.send(int(code), Location=target)
+
+    def answer_away(self, _: str) -> None:
+        self.send(302, Location="ftp://127.0.0.1/")
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    handler = type("SiteHandler", (Handler,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        handler.site = Site(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield handler.site
+        handler.site.release.set()
+        server.shutdown()
+        thread.join()
+
+
+def run(operator: Get | Post, log: MemoryLog | None = None) -> str:
+    return asyncio.run(operator.run(context_with(log or MemoryLog())))
+
+
+def failure(operator: Get | Post) -> str:
+    with pytest.raises(TaskFailed) as caught:
+        run(operator)
+    return str(caught.value)
+
+
+# -- what it gives back ------------------------------------------------------------
+
+
+def test_the_result_is_the_body_as_text_and_the_log_says_what_was_asked(site: Site) -> None:
+    log = MemoryLog()
+    assert run(Get(f"{site.url}/hello"), log) == "hello"
+    assert log.text == f"GET {site.url}/hello → 200 OK, 5 bytes\n"
+
+
+def test_the_log_says_it_once_though_the_client_logs_as_well(site: Site) -> None:
+    log = MemoryLog()
+
+    async def scenario() -> None:
+        current_log.set(log)
+        await Get(site.url.replace("//", "//me:secret@") + "/hello").run(context_with(log))
+
+    with captured():
+        asyncio.run(scenario())
+    assert [line.startswith("GET http://me:***@127.0.0.1") for line in log.lines] == [True]
+
+
+def test_headers_are_sent(site: Site) -> None:
+    run(Get(f"{site.url}/hello", headers={"X-Word": "größe"}))
+    assert site.asked[0][2]["x-word"].encode("latin-1").decode() == "größe"
+
+
+def test_no_body_is_an_empty_text(site: Site) -> None:
+    assert run(Get(f"{site.url}/status/204")) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("latin", "é"),
+        ("bytes", "\ufffd\ufffd\ufffd"),
+        ("charset/hex", "hello"),
+        ("charset/undefined", "hello"),
+        ("charset/no-such", "hello"),
+    ],
+)
+def test_the_body_is_decoded_as_the_server_says_where_that_makes_sense(
+    site: Site, path: str, text: str
+) -> None:
+    assert run(Get(f"{site.url}/{path}")) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"), [("größe", "größe".encode()), (b"\x00\xff", b"\x00\xff")]
+)
+def test_a_body_is_posted_as_it_is(site: Site, body: str | bytes, sent: bytes) -> None:
+    assert run(Post(f"{site.url}/hello", body)) == "hello"
+    method, _, headers, received = site.asked[0]
+    assert (method, received) == ("POST", sent)
+    assert "content-type" not in headers
+
+
+@pytest.mark.parametrize("value", [{"a": [1, None, "é"]}, [], 0, False, "text"])
+def test_json_is_posted_as_json(site: Site, value: Any) -> None:
+    run(Post(f"{site.url}/hello", json=value))
+    _, _, headers, received = site.asked[0]
+    assert json.loads(received) == value
+    assert headers["content-type"] == "application/json"
+
+
+def test_a_content_type_of_ones_own_stays(site: Site) -> None:
+    headers = {"content-type": "application/vnd.api+json"}
+    run(Post(f"{site.url}/hello", json={}, headers=headers))
+    assert site.asked[0][2]["content-type"] == "application/vnd.api+json"
+
+
+def test_every_attempt_posts_the_same_body(site: Site) -> None:
+    value = {"a": 1}
+    post = Post(f"{site.url}/hello", json=value)
+    run(post)
+    value["a"] = 2
+    run(post)
+    assert [received for *_, received in site.asked] == [b'{"a": 1}'] * 2
+
+
+def test_redirects_are_followed_ten_times(site: Site) -> None:
+    assert run(Get(f"{site.url}/redirect/302/10")) == "hello"
+    assert "redirects" in failure(Get(f"{site.url}/redirect/302/11"))
+
+
+def test_a_307_posts_again_and_a_303_gets(site: Site) -> None:
+    run(Post(f"{site.url}/redirect/307/1", "body"))
+    run(Post(f"{site.url}/redirect/303/1", "body"))
+    followed = [(method, body) for method, path, _, body in site.asked if path == "/hello"]
+    assert followed == [("POST", b"body"), ("GET", b"")]
+
+
+# -- failures ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status", ["404 Not Found", "500 Internal Server Error", "304 Not Modified"]
+)
+def test_outside_2xx_it_fails_with_the_status(site: Site, status: str) -> None:
+    url = f"{site.url}/status/{status[:3]}"
+    assert failure(Get(url)).startswith(f"GET {url}: {status}")
+
+
+def test_the_error_has_the_start_of_the_body(site: Site) -> None:
+    error = failure(Post(f"{site.url}/status/422", json={}))
+    assert "422 Unprocessable" in error
+    assert ": the reason the reason" in error
+    assert len(error) < 1200
+
+
+def test_a_body_beyond_the_limit_fails_and_names_the_parameter(site: Site) -> None:
+    assert run(Get(f"{site.url}/size/1000", max_body=1000)) == "x" * 1000
+    error = failure(Get(f"{site.url}/size/1001", max_body=1000))
+    assert error.endswith("the body is larger than max_body=1000 bytes")
+
+
+@pytest.mark.parametrize("path", ["endless", "bomb/300000000"])
+def test_what_is_endless_or_a_bomb_is_not_read_on(site: Site, path: str) -> None:
+    assert "max_body" in failure(Get(f"{site.url}/{path}"))
+
+
+def test_an_answer_that_does_not_come_fails_in_time(site: Site) -> None:
+    url = f"{site.url}/hang"
+    assert failure(Get(url, timeout=0.2)) == f"GET {url}: timed out after 0.2 s"
+
+
+def test_a_body_that_does_not_end_fails_in_time(site: Site) -> None:
+    error = failure(Get(f"{site.url}/endless", timeout=0.3, max_body=10**12))
+    assert error.endswith("timed out after 0.3 s")
+
+
+def test_nobody_there_says_so() -> None:
+    error = failure(Get("http://127.0.0.1:1/"))
+    assert error.startswith("GET http://127.0.0.1:1/: ")
+    assert "connect" in error.lower()
+
+
+@pytest.mark.parametrize("path", ["half", "garbage", "away"])
+def test_a_broken_answer_is_a_clear_failure(site: Site, path: str) -> None:
+    assert failure(Get(f"{site.url}/{path}")).startswith(f"GET {site.url}/{path}: ")
+
+
+def test_a_password_in_the_url_shows_nowhere() -> None:
+    error = failure(Get("http://me:secret@127.0.0.1:1/"))
+    assert "me:***@127.0.0.1:1" in error
+    assert "secret" not in error
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Get("example.com"),
+        lambda: Get("ftp://example.com"),
+        lambda: Get("http://"),
+        lambda: Get("http:///path"),
+        lambda: Get("http://a b/"),
+        lambda: Get("http://a/\n"),
+        lambda: Get("http://a:port/"),
+        lambda: Get("http://a:99999/"),
+        lambda: Get("http://[::1"),
+        lambda: Get("http://a/\0"),
+        lambda: Get(""),
+        lambda: Get(b"http://a/"),  # type: ignore[arg-type]
+        lambda: Get("http://a/", timeout=0),
+        lambda: Get("http://a/", timeout="1"),  # type: ignore[arg-type]
+        lambda: Get("http://a/", max_body=0),
+        lambda: Get("http://a/", max_body=1.5),  # type: ignore[arg-type]
+        lambda: Get("http://a/", headers=["a"]),  # type: ignore[arg-type]
+        lambda: Get("http://a/", headers={"a b": "c"}),
+        lambda: Get("http://a/", headers={"a": "b\r\nc: d"}),
+        lambda: Get("http://a/", headers={"a": 1}),  # type: ignore[dict-item]
+        lambda: Post("http://a/", "b", json={}),
+        lambda: Post("http://a/", iter([b"a"])),  # type: ignore[arg-type]
+        lambda: Post("http://a/", (b for b in [b"a"])),  # type: ignore[arg-type]
+        lambda: Post("http://a/", {"a": 1}),  # type: ignore[arg-type]
+        lambda: Post("http://a/", "\ud800"),
+        lambda: Post("http://a/", json=object()),
+        lambda: Post("http://a/", json=float("nan")),
+        lambda: Post("http://a/", json="\ud800"),
+    ],
+)
+def test_a_mistake_is_refused_when_it_is_made(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidJob, match=r"Get|Post"):
+        make()
+
+
+def test_the_client_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, goflow; goflow.Get('http://a/'); sys.exit('httpx2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

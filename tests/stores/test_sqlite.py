@@ -1,0 +1,574 @@
+"""What only a store in a file can do: last, be killed, be full, be the wrong file."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from goflow.core.states import State
+from goflow.errors import StoreError, StoreUnavailable
+from goflow.stores import tables
+from goflow.stores.base import SetAnchor, SetSwitch
+from goflow.stores.sqlite import SqliteStore
+
+# What a child process needs to commit something.
+PRELUDE = """
+import json, os, signal, sys
+from datetime import UTC, datetime
+from goflow.core.events import Submitted, TaskStarted
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import State
+from goflow.errors import StoreError, StoreUnavailable
+from goflow.stores.base import AppendLog, Record, Submit
+from goflow.stores.sqlite import SqliteStore
+
+now = datetime.now(UTC)
+plan = Plan((PlannedTask("a"),))
+
+def submit(execution):
+    return Submit(Submitted(now, id=execution, job="job", plan=plan.id, cause="api"), plan)
+
+store = SqliteStore(sys.argv[1])
+"""
+
+
+def python(script: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", PRELUDE + script, *map(str, arguments)]
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    """What the script printed, in a process of its own, once that has ended well."""
+    command = python(script, *arguments)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "goflow.db"
+
+
+@pytest.fixture
+def filled(path, changes) -> Path:
+    """A closed store with a little of everything."""
+    store = SqliteStore(path)
+    store.open()
+    store.commit(
+        [
+            changes.submit("x", key="k", fingerprint="f"),
+            changes.submit("y", due=changes.now(), tick=True),
+            changes.record("x"),
+            changes.finish("y", State.FAILED, b"brief"),
+            changes.log("x", 0, "line"),
+            SetSwitch("job", False, changes.now()),
+            SetAnchor("job", 2.5, changes.now()),
+        ]
+    )
+    store.close()
+    return path
+
+
+def contents(store: SqliteStore) -> list[object]:
+    return [
+        store.epoch,
+        store.version(),
+        store.switches(),
+        store.anchors(),
+        store.unfinished(),
+        store.page(job=None, state=None, before=None, limit=9),
+        store.history("x"),
+        store.history("y"),
+        store.log("x", "a", 1, 0, 99),
+    ]
+
+
+def reopened(path: Path) -> list[object]:
+    store = SqliteStore(path)
+    store.open()
+    try:
+        return contents(store)
+    finally:
+        store.close()
+
+
+def refusal(path: str | Path) -> str:
+    """The message with which a store is refused."""
+    store = SqliteStore(path)
+    with pytest.raises(StoreError) as refused:
+        store.open()
+    store.close()
+    return str(refused.value)
+
+
+def alter(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+# -- it lasts ----------------------------------------------------------------------
+
+
+def test_everything_is_back_after_reopening_and_versions_go_on(path, changes):
+    store = SqliteStore(path)
+    store.open()
+    store.commit([changes.submit("x", key="k"), changes.submit("y"), changes.log("x", 0, "line")])
+    store.commit([changes.record("x"), changes.finish("y"), SetSwitch("job", True, changes.now())])
+    before = contents(store)
+    store.close()
+
+    store.open()
+    assert contents(store) == before
+    [again] = store.commit([changes.submit("z", key="k")])
+    assert again.execution == "x"
+    [version] = store.commit([changes.record("x")])
+    assert version == before[1] + 1
+    store.close()
+
+
+def test_a_closed_store_is_one_file(filled):
+    assert os.listdir(filled.parent) == ["goflow.db"]
+
+
+def test_a_relative_path_stays_where_it_was_opened(tmp_path, changes, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore("goflow.db")
+    store.open()
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    store.commit([changes.submit("x")])
+    assert store.find("x") is not None
+    store.close()
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "goflow.db"]
+
+
+@pytest.mark.parametrize("name", ["a b?mode=ro#c%41.db", "日本.db", "no-suffix", ":memory:"])
+def test_any_file_name_will_do(tmp_path, changes, name):
+    store = SqliteStore(tmp_path / name)
+    store.open()
+    store.commit([changes.submit("x")])
+    assert store.find("x") is not None
+    store.close()
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_an_empty_file_becomes_a_store(path):
+    path.touch()
+    assert reopened(path)[1] == 0
+
+
+def test_what_was_acknowledged_survives_kill_9(path):
+    script = """
+store.open()
+sys.stdout.write("open\\n")
+count = 0
+while True:
+    batch = [submit(f"{sys.argv[2]}-{count + each}") for each in range(count % 3 + 1)]
+    store.commit(batch)
+    for change in batch:
+        store.commit([Record(change.fact.id, [TaskStarted(now, "a", 1)], State.RUNNING, now)])
+        print(change.fact.id, flush=True)
+    count += len(batch)
+"""
+    acknowledged = []
+    for life in range(10):
+        child = subprocess.Popen(python(script, path, str(life)), stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "open\n"
+        for _ in range(random.Random(life).randrange(1, 400)):
+            acknowledged.append(child.stdout.readline().strip())
+        child.send_signal(signal.SIGKILL)
+        acknowledged += [line.strip() for line in child.stdout if line.endswith("\n")]
+        child.stdout.close()
+        child.wait()
+
+    store = SqliteStore(path)
+    store.open()
+    for execution in acknowledged:
+        assert store.find(execution).state is State.RUNNING
+        assert len(store.history(execution).facts) == 2
+    store.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_a_store_killed_after_any_statement_of_its_making_opens(tmp_path):
+    script = """
+import functools, sqlite3
+
+class Dying(sqlite3.Connection):
+    left = 0
+
+    def execute(self, *statement):
+        result = super().execute(*statement)
+        Dying.left -= 1
+        if Dying.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+connect, died, life = sqlite3.connect, True, 0
+while died:
+    life += 1
+    store = SqliteStore(f"{sys.argv[1]}/{life}.db")
+    child = os.fork()
+    if child == 0:
+        sqlite3.connect = functools.partial(connect, factory=Dying)
+        Dying.left = life
+        store.open()
+        os._exit(0)
+    died = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    store.open()
+    store.commit([submit("x")])
+    store.close()
+print(life)
+"""
+    assert int(run(script, tmp_path)) > len(tables.MIGRATIONS[0])
+    for made in tmp_path.glob("*.db"):
+        connection = sqlite3.connect(made)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA auto_vacuum").fetchall() == [(2,)]
+        connection.close()
+
+
+# -- one server --------------------------------------------------------------------
+
+
+def test_a_second_server_is_refused_and_told_by_whom(filled, tmp_path):
+    alias = tmp_path / "alias.db"
+    alias.symlink_to(filled)
+    script = """
+store.open()
+print("open", flush=True)
+sys.stdin.read()
+"""
+    child = subprocess.Popen(
+        python(script, filled), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "open\n"
+    for name in (filled, alias):
+        message = refusal(name)
+        assert f"{name} is in use by another goflow server (pid {child.pid})" in message
+    child.kill()
+    child.communicate()
+    assert reopened(alias)[1] > 0
+
+
+def test_the_same_process_is_refused_too_and_the_first_goes_on(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    for other in (filled, os.path.relpath(filled)):
+        assert f"(pid {os.getpid()})" in refusal(other)
+    with pytest.raises(StoreError, match="in use"):
+        store.open()
+    store.commit([changes.submit("z")])
+    # Another process is still kept out, so the refusals have cost no lock.
+    assert "in use" in run(
+        """
+try:
+    store.open()
+except StoreError as error:
+    print(error)
+""",
+        filled,
+    )
+    store.close()
+    assert reopened(filled)[1] > 0
+
+
+def test_a_forked_worker_that_outlives_its_server_does_not_keep_the_next_one_out(filled):
+    script = """
+store.open()
+read, write = os.pipe()
+worker = os.fork()
+if worker == 0:
+    os.close(write)
+    os.read(read, 1)  # until the test ends it
+    os._exit(0)
+print(worker, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    # The worker holds no end of the pipe to us: it would keep `communicate` waiting.
+    child = subprocess.Popen(python(script, filled), stdout=subprocess.PIPE, text=True)
+    worker = int(child.stdout.readline())
+    child.wait()
+    try:
+        assert reopened(filled)[1] > 0
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        child.stdout.close()
+
+
+# -- what is refused ---------------------------------------------------------------
+
+
+def foreign_database(path: Path) -> None:
+    alter(path, "CREATE TABLE theirs (x)", "INSERT INTO theirs VALUES (1)")
+
+
+def foreign_database_in_wal(path: Path) -> None:
+    alter(path, "PRAGMA journal_mode = WAL", "CREATE TABLE theirs (x)")
+
+
+def text(path: Path) -> None:
+    path.write_text("id,name\n1,somebody\n" * 100)
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0" + bytes(20))
+
+
+@pytest.mark.parametrize("make", [foreign_database, foreign_database_in_wal, text, torn])
+def test_a_file_of_something_else_is_refused_and_left_alone(path, make):
+    make(path)
+    before = path.read_bytes()
+    message = refusal(path)
+    assert f"{path} is not a goflow store" in message
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(filled):
+    alter(filled, "PRAGMA user_version = 77")
+    before = filled.read_bytes()
+    message = refusal(filled)
+    assert f"{filled} is of store version 77" in message
+    assert f"up to {tables.SCHEMA}" in message
+    assert filled.read_bytes() == before
+
+
+def half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def noise(path: Path) -> None:
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:100] + random.Random(1).randbytes(size - 100))
+
+
+def headless(path: Path) -> None:
+    alter(path, "DROP TABLE meta")
+
+
+@pytest.mark.parametrize("damage", [half, noise, headless])
+def test_a_damaged_store_is_refused_and_left_alone(filled, damage):
+    damage(filled)
+    before = filled.read_bytes()
+    assert f"{filled} is damaged: put a copy of it back" in refusal(filled)
+    assert filled.read_bytes() == before
+    assert os.listdir(filled.parent) == [filled.name]
+
+
+def test_places_where_no_file_can_be_are_refused(tmp_path, filled):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for place, complaint in {
+        tmp_path: f"is a directory: give a file in it, such as {tmp_path / 'goflow.db'}",
+        tmp_path / "missing" / "goflow.db": f"there is no folder {tmp_path / 'missing'}",
+        filled / "goflow.db": f"there is no folder {filled}",
+        fifo: "is not a regular file",
+        loop: "cannot be opened: Too many levels of symbolic links",
+        tmp_path / ("x" * 300): "cannot be a store: File name too long",
+        tmp_path / "nul\0.db": "embedded null",
+        Path("/proc/goflow.db"): "cannot be a store",
+        Path("/dev/null"): "is not a regular file",
+    }.items():
+        message = refusal(place)
+        assert message.startswith(str(place))
+        assert complaint in message
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "goflow.db", "loop"]
+
+
+# Root may write anywhere, so the child steps down first; imports are done by then.
+UNPRIVILEGED = """
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    store.open()
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def place():
+    """A folder that everybody may reach, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode"), [(0o444, 0o777), (0o666, 0o555), (0o000, 0o777), (0o666, 0o666)]
+)
+def test_a_store_that_may_not_be_written_is_refused(filled, place, file_mode, folder_mode):
+    moved = place / "goflow.db"
+    shutil.copy(filled, moved)
+    before = moved.read_bytes()
+    moved.chmod(file_mode)
+    place.chmod(folder_mode)
+    message = run(UNPRIVILEGED, moved)
+    assert message.startswith(str(moved))
+    assert "permission" in message.lower()
+    place.chmod(0o777)
+    moved.chmod(0o666)
+    assert moved.read_bytes() == before
+    assert os.listdir(place) == ["goflow.db"]
+
+
+# -- what may pass -----------------------------------------------------------------
+
+
+def test_on_a_full_disk_nothing_of_the_batch_stays_and_later_it_works_again(path):
+    # The limit on the size of files stands in for a disk's: it needs no privileges.
+    script = """
+import resource
+store.open()
+store.commit([submit("x")])
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+big = [submit("y"), AppendLog("x", "a", 1, 0, 1, "z" * 1_000_000 + "\\n")]
+for _ in range(3):
+    try:
+        store.commit(big)
+    except StoreUnavailable as error:
+        print(json.dumps(str(error)))
+print(json.dumps([store.unfinished(), store.log("x", "a", 1, 0, 1), store.find("y") is None]))
+store.commit([submit("small")])
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.commit(big)
+print(json.dumps([store.unfinished(), len(store.log("x", "a", 1, 0, 1))]))
+store.close()
+"""
+    *refused, meanwhile, after = map(json.loads, run(script, path).splitlines())
+    assert len(refused) == 3
+    assert all(message.startswith(f"{path} ") and "disk" in message for message in refused)
+    assert meanwhile == [["x"], [], True]
+    assert after == [["x", "small", "y"], 1]
+
+
+def test_a_full_disk_by_pages_is_told_as_such(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    with store._writing() as writer:
+        writer.execute("PRAGMA max_page_count = 1")  # SQLite takes the present count instead
+    huge = [changes.log("x", 1, "z" * 100_000)]
+    with pytest.raises(StoreUnavailable, match="does not fit on its disk: make room"):
+        store.commit(huge)
+    assert store.log("x", "a", 1, 1, 1) == []
+    with store._writing() as writer:
+        writer.execute("PRAGMA max_page_count = 1000000")
+    store.commit(huge)
+    store.close()
+
+
+def test_while_another_program_writes_it_is_unavailable_then_works_again(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    with store._writing() as writer:
+        writer.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(filled, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked by another program"):
+        store.commit([changes.submit("z")])
+    assert store.find("z") is None
+    assert store.find("x") is not None
+    other.execute("ROLLBACK")
+    other.close()
+    store.commit([changes.submit("z")])
+    assert store.find("z") is not None
+    store.close()
+
+
+def test_a_file_moved_away_under_the_server_takes_no_more_promises(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    aside = filled.rename(filled.with_name("aside.db"))
+    with pytest.raises(StoreUnavailable, match="was moved or removed"):
+        store.commit([changes.submit("z")])
+    aside.rename(filled)
+    store.commit([changes.submit("z")])
+    store.close()
+
+
+def test_damage_found_while_running_is_unavailable_and_clear(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    size = filled.stat().st_size
+    with filled.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(StoreUnavailable, match="is damaged"):
+        store.find("x")
+    with pytest.raises(StoreUnavailable, match="is damaged"):
+        store.commit([changes.submit("z")])
+    store.close()
+
+
+# -- the schema --------------------------------------------------------------------
+
+
+def test_migrations_keep_what_is_there_and_run_once(filled, monkeypatch):
+    before = reopened(filled)
+    added = ("ALTER TABLE executions ADD COLUMN note TEXT", "CREATE TABLE notes (x)")
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, added))
+    monkeypatch.setattr("goflow.stores.sqlite.SCHEMA", tables.SCHEMA + 1)
+    assert reopened(filled) == before
+    assert reopened(filled) == before
+    monkeypatch.undo()
+    assert f"store version {tables.SCHEMA + 1}" in refusal(filled)
+
+
+def test_a_migration_that_fails_leaves_the_version_before(filled, monkeypatch):
+    before = reopened(filled)
+    failing = ("CREATE TABLE notes (x)", "CREATE TABLE executions (x)")
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, failing))
+    assert "executions already exists" in refusal(filled)
+    monkeypatch.undo()
+    assert reopened(filled) == before
+    connection = sqlite3.connect(filled)
+    assert connection.execute("SELECT * FROM sqlite_schema WHERE name = 'notes'").fetchall() == []
+    connection.close()
+
+
+def test_every_read_is_a_search_by_index_in_the_order_of_the_index(filled, changes):
+    store = SqliteStore(filled)
+    store.open()
+    asked: list[str] = []
+    with store._reading() as reader:
+        reader.set_trace_callback(asked.append)
+    for job in (None, "job"):
+        for state in (None, State.FAILED):
+            for before in (None, 5):
+                store.page(job=job, state=state, before=before, limit=3)
+        store.finished_since(0, 9, 9, job)
+    store.recent(["job"], 3)
+    store.unfinished()
+    store.find("x")
+    store.history("x")
+    store.log("x", "a", 1, 0, 9)
+    store.logged_attempts("x", "a")
+    store.version()
+    with store._reading() as reader:
+        reader.set_trace_callback(None)
+        plans = {
+            statement: [row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            for statement in asked
+            if "sqlite_sequence" not in statement  # a table of three rows, without an index
+        }
+    store.close()
+    assert len(plans) >= 16
+    for statement, plan in plans.items():
+        for step in plan:
+            # The unfinished ones are all read, and their index holds nothing else.
+            whole = "SCAN" in step and "executions_unfinished" not in step
+            assert not whole, (statement, plan)
+            assert "TEMP B-TREE" not in step, (statement, plan)
