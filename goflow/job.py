@@ -60,7 +60,7 @@ def _check_seconds(where: str, name: str, value: object) -> float | None:
     return float(value)
 
 
-def _check_choice(where: str, name: str, choices: type[Choice], value: object) -> Choice:
+def _check_choice(where: str, name: str, choices: type[Choice], value: Any) -> Choice:
     try:
         return choices(value)
     except ValueError:

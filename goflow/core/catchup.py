@@ -39,11 +39,11 @@ class Overlap(enum.StrEnum):
 
 
 class Missed(NamedTuple):
-    """A run of due times that do not fire; `count` is at least so many if not `exact`."""
+    """A run of due times that do not fire; there are at least `number` if not `exact`."""
 
     first: datetime
     last: datetime
-    count: int
+    number: int
     exact: bool
 
 
@@ -105,7 +105,7 @@ def _skip_ahead(
     span = timedelta(minutes=wanted)
     while True:
         start = max(at, now - span)
-        found = []
+        found: list[datetime] = []
         one = schedule.next(start, anchor=anchor)
         while one is not None and one <= now and len(found) <= COUNT_LIMIT:
             found.append(one)

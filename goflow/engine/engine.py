@@ -276,10 +276,10 @@ class Engine:
             self._scheduler.switch_off(name)
             return
         watch = self._watches.get(name)
-        if watch is None or watch.schedule != str(schedule):
+        if watch is None or watch.schedule != repr(schedule):
             # New, or edited: that never fires by itself, and keeps no phase.
             now = self.clock.now().replace(microsecond=0)
-            watch = self._watches[name] = Watch(str(schedule), now, now)
+            watch = self._watches[name] = Watch(repr(schedule), now, now)
             self._keep(SetWatch(name, watch))
         self._scheduler.switch_on(
             name, schedule, watch.anchor, watch.accounted, self.jobs[name].catchup, reason
@@ -390,9 +390,7 @@ class Engine:
         for runner in before:
             runner.order(lambda execution, now: execution.cancel(now, f"replaced by {id}"))
 
-    async def _kept(
-        self, job: str, key: str, idempotency: Idempotency | None
-    ) -> Submission | None:
+    async def _kept(self, job: str, key: str, idempotency: Idempotency | None) -> Submission | None:
         """What an earlier submit with this key was answered, whatever there is room for now."""
         kept = await self.reader.read(self._store.submitted_with, job, key)
         return None if kept is None else _existing(kept, job, idempotency)
