@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ from goflow.engine.runner import Limits, Runner, Tools, record_of
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
 from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import DaemonThreads
-from goflow.errors import Conflict, InvalidJob, NotFound, Stopping, Unavailable
+from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.stores.base import (
     Change,
@@ -93,6 +93,15 @@ class Submission(msgspec.Struct, frozen=True):
 
     id: str
     submitted: datetime
+    created: bool
+
+
+class Backfilled(msgspec.Struct, frozen=True):
+    """What a backfill did for a due time: made `execution`, or found that it had run; in a
+    dry run `execution` is None for what would be made."""
+
+    due: datetime
+    execution: str | None
     created: bool
 
 
@@ -345,18 +354,37 @@ class Engine:
         idempotency: Idempotency | None,
         by: str,
     ) -> Submission:
+        job = self.jobs[name]
+        before = self._before(job)
+        runner, outcome = await self._create(job, params, cause, due, idempotency, by, before)
+        if isinstance(outcome, Existing):
+            return _existing(outcome, name, idempotency)
+        execution = runner.execution
+        if job.overlap is Overlap.REPLACE:
+            self._replace(before, execution.id)
+        return Submission(execution.id, execution.submitted_at, created=True)
+
+    async def _create(
+        self,
+        job: Job,
+        params: dict[str, Any],
+        cause: str,
+        due: datetime | None,
+        idempotency: Idempotency | None,
+        by: str,
+        before: list[Runner],
+    ) -> tuple[Runner, Outcome]:
+        """Let there be an execution that waits for those before it; what the store said."""
         self._check_running()
         if len(self._runners) >= self.options.max_unfinished:
             raise Unavailable(
                 f"{len(self._runners)} executions are unfinished, which is the limit; "
                 f"wait until some have finished"
             )
-        job = self.jobs[name]
-        before = self._before(job)
         fact = Submitted(
             self.clock.now(),
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
-            job=name,
+            job=job.name,
             plan=job.plan.id,
             cause=cause,
             params=params,
@@ -366,14 +394,8 @@ class Engine:
             by=by,
         )
         opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
-        outcome = await self._drive(
-            Runner(Execution(job.plan, fact), job, opening, self._tools, before)
-        )
-        if isinstance(outcome, Existing):
-            return _existing(outcome, name, idempotency)
-        if job.overlap is Overlap.REPLACE:
-            self._replace(before, fact.id)
-        return Submission(fact.id, fact.at, created=True)
+        runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
+        return runner, await self._drive(runner)
 
     def _before(self, job: Job) -> list[Runner]:
         """The executions that a new one of the job must wait for. Raises `NoRoom`."""
@@ -513,6 +535,95 @@ class Engine:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return Execution.replay(history.plan, history.facts)
 
+    async def backfill(
+        self,
+        name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        parallel: int = 1,
+        params: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        by: str = "",
+    ) -> list[Backfilled]:
+        """Run a job for its due times from `start` up to, not including, `end`, oldest first,
+        at most `parallel` at once, leaving out those that have run already.
+
+        They are all created, durably, before this returns; each waits for the one `parallel`
+        before it. With `dry_run` nothing is created. Raises `NotFound`, `InvalidRequest` for
+        a range that is none, in the future, or of more than `BACKFILL_LIMIT` due times, and
+        `Conflict` for a job without a schedule.
+        """
+        job = self.job(name)
+        filled = job.fill_params(params)
+        dues = await self._dues(name, start, end)
+        fired = await self.reader.read(self._fired, name, start, end)
+        result: list[Backfilled] = []
+        created: deque[Runner] = deque(maxlen=parallel)
+        for due in dues:
+            if (execution := fired.get(due)) is not None:
+                result.append(Backfilled(due, execution, created=False))
+            elif dry_run:
+                result.append(Backfilled(due, None, created=False))
+            else:
+                before = [created[0]] if len(created) == parallel else []
+                runner, outcome = await self._create(job, filled, "backfill", due, None, by, before)
+                if isinstance(outcome, Existing):
+                    result.append(Backfilled(due, outcome.execution, created=False))
+                else:
+                    created.append(runner)
+                    result.append(Backfilled(due, runner.execution.id, created=True))
+        return result
+
+    async def _dues(self, name: str, start: datetime, end: datetime) -> list[datetime]:
+        schedule = self._schedules[name]
+        if schedule is None:
+            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        if start >= end:
+            raise InvalidRequest(
+                f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
+                code="invalid-range",
+                field="to",
+            )
+        if end > self.clock.now():
+            raise InvalidRequest(
+                f"{end.isoformat()} is in the future; what is due then runs by itself",
+                code="invalid-range",
+                field="to",
+            )
+        watch = self._watches.get(name)
+        anchor = start if watch is None else watch.anchor
+
+        def find() -> list[datetime]:
+            found: list[datetime] = []
+            at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
+            while at is not None and at < end and len(found) <= BACKFILL_LIMIT:
+                found.append(at)
+                at = schedule.next(at, anchor=anchor)
+            return found
+
+        dues = await self.reader.read(find)
+        if len(dues) > BACKFILL_LIMIT:
+            raise InvalidRequest(
+                f"the range holds more than {BACKFILL_LIMIT} due times; take a smaller one",
+                code="invalid-range",
+                field="to",
+            )
+        return dues
+
+    def _fired(self, name: str, start: datetime, end: datetime) -> dict[datetime, str]:
+        """The executions of the due times that fired in a range."""
+        fired: dict[datetime, str] = {}
+        before = end
+        while ticks := self._store.ticks(name, before, LEDGER_PAGE):
+            for tick in ticks:
+                if tick.due >= start and tick.execution is not None:
+                    fired[tick.due] = tick.execution
+            before = ticks[-1].due
+            if before < start:
+                break
+        return fired
+
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
         runner = self._runners.get(id)
@@ -584,6 +695,8 @@ class Engine:
 
 
 DRIVING = "an execution"
+BACKFILL_LIMIT = 1000  # due times in one backfill
+LEDGER_PAGE = 500  # ticks read at once
 
 
 class NoRoom(Exception):
