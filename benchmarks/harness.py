@@ -82,7 +82,7 @@ class Server:
             self._process = subprocess.Popen(
                 [sys.executable, *command(self.port)],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -159,6 +159,12 @@ def bare(folder: Path) -> Server:
     (folder / "bare.py").write_text(BARE_WEB)
     (folder / "bare.db").unlink(missing_ok=True)
     return Server(folder, lambda port: ["bare.py", str(port)])
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but with bytecode kept, as an installed package has it: compiling is not measured."""
+    kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def _free_port() -> int:

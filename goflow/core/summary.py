@@ -6,7 +6,7 @@ again here. `Summary` costs the same for every fact, however many tasks there ar
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -52,6 +52,10 @@ _ACTION: dict[type, str] = {
 }
 
 
+# Aware, so that a schema made from these types says it is a point in time.
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
 class TaskSummary(msgspec.Struct):
     """One task of a `Summary`."""
 
@@ -68,12 +72,12 @@ class Summary(msgspec.Struct, kw_only=True):
 
     id: str
     job: str
-    submitted: datetime
-    modifiedTimestamp: datetime
+    submitted: Time
+    modifiedTimestamp: Time
     state: State = State.NOTSTARTED
-    started: datetime | None = None
-    finished: datetime | None = None
-    scheduled_at: datetime | None = None
+    started: Time | None = None
+    finished: Time | None = None
+    scheduled_at: Time | None = None
     cause: str = "api"
     after: tuple[str, ...] = ()
     reason: str | None = None
@@ -126,10 +130,10 @@ class AttemptDetail(msgspec.Struct):
 
     attempt: int
     state: State
-    started: datetime
-    finished: datetime | None = None
+    started: Time
+    finished: Time | None = None
     error: str | None = None
-    retry_at: datetime | None = None
+    retry_at: Time | None = None
 
 
 class TaskDetail(msgspec.Struct):
@@ -138,8 +142,8 @@ class TaskDetail(msgspec.Struct):
 
     name: str
     state: State = State.NOTSTARTED
-    started: datetime | None = None
-    finished: datetime | None = None
+    started: Time | None = None
+    finished: Time | None = None
     error: str | None = None
     # A factory, since a schema cannot state a default that is encoded already.
     result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
@@ -160,12 +164,12 @@ class Detail(msgspec.Struct, kw_only=True):
 
     id: str
     job: str
-    submitted: datetime
-    modifiedTimestamp: datetime
+    submitted: Time
+    modifiedTimestamp: Time
     state: State
-    started: datetime | None = None
-    finished: datetime | None = None
-    scheduled_at: datetime | None = None
+    started: Time | None = None
+    finished: Time | None = None
+    scheduled_at: Time | None = None
     cause: str
     after: tuple[str, ...] = ()
     reason: str | None = None

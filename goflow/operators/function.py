@@ -7,23 +7,22 @@ written, from the function's signature, never at run time.
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from goflow.errors import InvalidJob
 from goflow.operators.base import Context
 
 
-@dataclass(frozen=True, slots=True)
-class FromContext:
+class FromContext(msgspec.Struct, frozen=True):
     """The context itself."""
 
     def value(self, context: Context) -> Any:
         return context
 
 
-@dataclass(frozen=True, slots=True)
-class FromResult:
+class FromResult(msgspec.Struct, frozen=True):
     """The result of an upstream task; `default` if it has none, being skipped or failed."""
 
     task: str
@@ -33,8 +32,7 @@ class FromResult:
         return context.results.get(self.task, self.default)
 
 
-@dataclass(frozen=True, slots=True)
-class FromParam:
+class FromParam(msgspec.Struct, frozen=True):
     """The value of a job parameter; `default` if the execution has none."""
 
     name: str
@@ -47,15 +45,14 @@ class FromParam:
 Source = FromContext | FromResult | FromParam
 
 
-@dataclass(frozen=True)
-class FunctionOperator:
+class FunctionOperator(msgspec.Struct, frozen=True):
     """Calls `function` with keyword arguments from `arguments`; its value is the result.
 
     `run` is a coroutine function exactly if `function` is one.
     """
 
     function: Callable[..., Any]
-    arguments: Mapping[str, Source] = field(default_factory=dict)
+    arguments: Mapping[str, Source]
 
     @property
     def run(self) -> Callable[[Context], Any]:

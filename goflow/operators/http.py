@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators import checks
 from goflow.operators.base import Context
@@ -104,8 +106,7 @@ class Post:
         return await request.send(context, self.timeout, self.max_body)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request that can be sent any number of times."""
 
     method: str

@@ -45,7 +45,7 @@ class OpenApi:
         if self._described is None:
             self._described = describe(self._table, self._version)
         root = call.request.scope["mounted_at"]
-        self._described.servers = [{"url": quote(root) or "/"}]
+        self._described.servers = [{"url": quote(root, safe="/%") or "/"}]
         return json_answer(self._described)
 
 

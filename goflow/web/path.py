@@ -20,13 +20,15 @@ def route_path(scope: Mapping[str, Any]) -> str:
     raw = raw.partition(b"?")[0]
     root: bytes = scope.get("root_path", "").rstrip("/").encode("utf-8", "surrogateescape")
     if root:
-        # As many letters, encoded or not, as the root has bytes. A server behind a proxy
-        # that strips the prefix has a root that the path does not begin with.
-        letters = _LETTER.findall(raw)
-        start = b"".join(letters[: len(root)])
-        rest = raw[len(start) :]
-        if unquote_to_bytes(start) == root and rest[:1] in (b"", b"/"):
-            raw = rest
+        # As many letters, encoded or not, as the root has bytes; or the root as it was
+        # configured, which uvicorn puts in front. A server behind a proxy that strips the
+        # prefix has a root that the path does not begin with.
+        for start in (root, b"".join(_LETTER.findall(raw)[: len(root)])):
+            rest = raw[len(start) :]
+            below = raw.startswith(start) and rest[:1] in (b"", b"/")
+            if below and root in (start, unquote_to_bytes(start)):
+                raw = rest
+                break
     return raw.decode("latin-1")
 
 

@@ -4,19 +4,16 @@ The OpenAPI document is made from these same types. The rule: keys may be added,
 renamed or removed; they follow the API of Go's goflow to the letter.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Summary
+from goflow.core.summary import Summary, Time
 from goflow.engine.reader import PAGE_LIMIT
 
 T = TypeVar("T")
-
-Time = Annotated[datetime, Meta(tz=True)]
 
 
 def given(value: T | UnsetType) -> T | None:

@@ -63,11 +63,11 @@ def by_dotted_annotation(ctx: goflow.Context) -> str:
 
 
 def by_optional(ctx: Optional[Context] = None) -> str | None:  # noqa: UP045
-    return ctx and ctx.task
+    return ctx.task if ctx else None
 
 
 def by_union(*, ctx: Context | None = None) -> str | None:
-    return ctx and ctx.task
+    return ctx.task if ctx else None
 
 
 def beside_nonsense(ctx: Context, other: Nowhere = 1) -> str:  # type: ignore[name-defined]  # noqa: F821

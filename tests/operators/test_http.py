@@ -102,14 +102,16 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    handler = type("SiteHandler", (Handler,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    class SiteHandler(Handler):
+        pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), SiteHandler) as server:
         server.daemon_threads = True
-        handler.site = Site(f"http://127.0.0.1:{server.server_port}")
+        SiteHandler.site = Site(f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield handler.site
-        handler.site.release.set()
+        yield SiteHandler.site
+        SiteHandler.site.release.set()
         server.shutdown()
         thread.join()
 

@@ -54,6 +54,7 @@ def test_a_job_and_a_task_of_any_name_are_reached(name: str) -> None:
         (b"/fl%6Fw/api", "/flow", "/api"),
         (b"/my%20flow/api", "/my flow", "/api"),
         (b"/fl%C3%B6w/api", "/flöw", "/api"),
+        (b"/my%20flow/api", "/my%20flow", "/api"),
         (b"/flow", "/flow", ""),
         (b"/flow/", "/flow", "/"),
         (b"/flower/api", "/flow", "/flower/api"),
