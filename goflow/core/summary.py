@@ -148,6 +148,7 @@ class TaskDetail(msgspec.Struct):
     # A factory, since a schema cannot state a default that is encoded already.
     result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     attempts: list[AttemptDetail] = []
+    waiting: str | None = None  # why it does not run though it could, for people
 
 
 class Action(msgspec.Struct):

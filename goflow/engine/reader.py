@@ -6,13 +6,14 @@ Reads run in a few threads of their own, so that the event loop never waits for 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.board import Board
 from goflow.errors import InvalidRequest, NotFound
-from goflow.stores.base import LogChunk, Row, Store
+from goflow.stores.base import LogChunk, Row, Store, Tick
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -99,6 +100,10 @@ class Reader:
     async def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
         """For each job its newest `last` executions, newest first."""
         return await self.read(self._store.recent, jobs, last)
+
+    async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
+        """A job's ledger, newest first, from due times before `before` on."""
+        return await self.read(self._store.ticks, job, before, limit)
 
     async def log(self, id: str, task: str, attempt: int | None, after: int) -> Log:
         """An attempt's log from line number `after` (from 0) on; the last attempt by default.

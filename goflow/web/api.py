@@ -1,9 +1,11 @@
 """The API: each answer is read from the engine, which speaks of committed facts only."""
 
+import re
 from collections.abc import AsyncIterator
 from importlib.metadata import version as installed_version
 
 from msgspec import Raw
+from msgspec.structs import asdict as to_dict
 from starlette.responses import Response, StreamingResponse
 
 from goflow.core.states import State
@@ -16,6 +18,9 @@ from goflow.web.answer import failure
 from goflow.web.endpoint import Call
 from goflow.web.question import read_header
 from goflow.web.wire import (
+    USER_PATTERN,
+    Backfill,
+    BackfilledView,
     Done,
     EncodedExecutions,
     Health,
@@ -26,8 +31,11 @@ from goflow.web.wire import (
     OverviewJob,
     Submitted,
     TaskView,
+    Ticks,
+    TickView,
     Toggled,
     Unhealthy,
+    Upcoming,
     given,
 )
 
@@ -55,6 +63,7 @@ class Api:
             jobs=len(engine.jobs),
             unfinished=len(engine.board),
             streams=len(engine.broadcast),
+            notices=list(engine.notices),
         )
 
     # -- jobs ----------------------------------------------------------------------
@@ -75,6 +84,9 @@ class Api:
             tags=list(job.tags),
             params=job.params,
             next=self._engine.due(job.name),
+            overlap=job.overlap,
+            catchup=job.catchup.catchup,
+            timeout=job.timeout,
             task_details=[_view(task) for task in job.tasks],
         )
 
@@ -107,13 +119,40 @@ class Api:
     async def submit(self, call: Call) -> Submitted:
         name = call.path["name"]
         key = _checked_key(read_header(call.request, "Idempotency-Key"))
-        accepted = await self._engine.submit(name, call.body.params, key=key)
+        accepted = await self._engine.submit(name, call.body.params, key=key, by=asker(call))
         return Submitted(name, True, accepted.submitted, accepted.id)
 
     async def toggle(self, call: Call) -> Toggled:
         name = call.path["name"]
         active = await self._engine.toggle(name, given(call.body.active))
         return Toggled(name, True, active)
+
+    async def ticks(self, call: Call) -> Ticks:
+        name, limit = call.path["name"], call.query.limit
+        found = await self._engine.reader.ticks(
+            self._engine.job(name).name, given(call.query.cursor), limit + 1
+        )
+        shown = [TickView(**to_dict(tick)) for tick in found[:limit]]
+        return Ticks(name, shown, shown[-1].due if len(found) > limit else None)
+
+    async def upcoming(self, call: Call) -> Upcoming:
+        name = call.path["name"]
+        times = self._engine.upcoming(name, call.query.n)
+        return Upcoming(name, self._engine.active(name), times)
+
+    async def backfill(self, call: Call) -> Backfill:
+        name, body = call.path["name"], call.body
+        done = await self._engine.backfill(
+            name,
+            body.start,
+            body.end,
+            parallel=body.parallel,
+            params=given(body.params),
+            dry_run=body.dry_run,
+            by=asker(call),
+        )
+        views = [BackfilledView(one.due, one.execution, one.created) for one in done]
+        return Backfill(name, True, body.dry_run, views)
 
     # -- executions ----------------------------------------------------------------
 
@@ -128,7 +167,11 @@ class Api:
         return EncodedExecutions([Raw(one) for one in page.executions], page.next)
 
     async def execution(self, call: Call) -> Detail:
-        return await self._engine.reader.execution(call.path["id"])
+        detail = await self._engine.reader.execution(call.path["id"])
+        if not detail.state.finished:
+            for task in detail.tasks:
+                task.waiting = self._engine.waiting(detail.id, task.name)
+        return detail
 
     async def log(self, call: Call) -> Response:
         after = call.query.after
@@ -147,12 +190,41 @@ class Api:
 
     async def cancel(self, call: Call) -> Done:
         id = call.path["id"]
-        return Done(id, await self._engine.cancel(id))
+        return Done(id, await self._engine.cancel(id, by=asker(call)))
 
     async def retry(self, call: Call) -> Done:
-        id = call.path["id"]
-        await self._engine.retry(id)
+        id, body = call.path["id"], call.body
+        await self._engine.retry(
+            id,
+            task=given(body.task),
+            following=body.following,
+            params=given(body.params),
+            by=asker(call),
+        )
         return Done(id, True)
+
+    async def cancel_task(self, call: Call) -> Done:
+        id = call.path["id"]
+        return Done(id, await self._engine.cancel_task(id, call.path["task"], by=asker(call)))
+
+    async def mark(self, call: Call) -> Done:
+        id = call.path["id"]
+        state = State(call.body.state)
+        await self._engine.mark(id, call.path["task"], state, by=asker(call))
+        return Done(id, True)
+
+
+def asker(call: Call) -> str:
+    """Who asks, for people: what the header X-Goflow-User says, and where from."""
+    user = read_header(call.request, "X-Goflow-User") or ""
+    if not re.fullmatch(USER_PATTERN, user):
+        raise InvalidRequest(
+            f"X-Goflow-User must be up to 100 visible ASCII characters, not {user[:80]!r}",
+            code="invalid-user",
+            field="X-Goflow-User",
+        )
+    address = "" if call.request.client is None else call.request.client.host
+    return f"{user} from {address}" if user and address else user or address
 
 
 def goflow_version() -> str:
@@ -169,6 +241,8 @@ def _view(task: Task) -> TaskView:
         trigger_rule=task.trigger_rule,
         retries=task.retries,
         timeout=task.timeout,
+        pool=task.pool,
+        priority=task.priority,
         after=task.after,
     )
 

@@ -24,6 +24,9 @@ from goflow.web.path import route_path
 from goflow.web.stream import Stream
 from goflow.web.wire import (
     EVENT_ID,
+    USER_PATTERN,
+    Backfill,
+    BackfillBody,
     Done,
     ExecutionRefused,
     Executions,
@@ -31,21 +34,29 @@ from goflow.web.wire import (
     Failure,
     Health,
     JobMissing,
+    JobRefused,
     Jobs,
     JobView,
     LogQuery,
+    MarkBody,
     Overview,
     OverviewQuery,
+    RetryBody,
     StreamQuery,
     SubmitBody,
     SubmitRefused,
     Submitted,
+    Ticks,
+    TicksQuery,
     ToggleBody,
     Toggled,
     ToggleRefused,
     Unhealthy,
+    Upcoming,
+    UpcomingQuery,
 )
 
+USER = {"X-Goflow-User": ("who asks, for people; kept with what was asked", USER_PATTERN)}
 TEXT = "text/plain"
 EVENTS = "text/event-stream"
 PAGE = "text/html"
@@ -76,7 +87,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
     """The table of the API."""
     submit_refused = dict.fromkeys((400, 404, 409, 413, 503), SubmitRefused)
     toggle_refused = dict.fromkeys((400, 404, 413, 503), ToggleRefused)
-    execution_refused = dict.fromkeys((400, 404, 409, 503), ExecutionRefused)
+    execution_refused = dict.fromkeys((400, 404, 409, 413, 503), ExecutionRefused)
     return [
         Endpoint(
             method="GET",
@@ -143,14 +154,17 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             path="/api/executions/{id}/cancel",
             summary="Stop an execution",
             handler=api.cancel,
+            headers=USER,
             answer=Done,
             refusals=execution_refused,
         ),
         Endpoint(
             method="POST",
             path="/api/executions/{id}/retry",
-            summary="Run again what did not succeed, under the same id",
+            summary="Run again what did not succeed, or from a task on, under the same id",
             handler=api.retry,
+            headers=USER,
+            body=RetryBody,
             answer=Done,
             refusals=execution_refused,
         ),
@@ -162,7 +176,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             body=SubmitBody,
             answer=Submitted,
             refusals=submit_refused,
-            headers={"Idempotency-Key": ("makes it safe to repeat", "^[!-~]{1,255}$")},
+            headers={"Idempotency-Key": ("makes it safe to repeat", "^[!-~]{1,255}$")} | USER,
         ),
         Endpoint(
             method="POST",
@@ -172,6 +186,53 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             body=ToggleBody,
             answer=Toggled,
             refusals=toggle_refused,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobs/{name}/ticks",
+            summary="What became of each due time of a job, newest first",
+            handler=api.ticks,
+            query=TicksQuery,
+            answer=Ticks,
+            refusals={404: Failure},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobs/{name}/upcoming",
+            summary="The next due times of a job",
+            handler=api.upcoming,
+            query=UpcomingQuery,
+            answer=Upcoming,
+            refusals={404: Failure},
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/jobs/{name}/backfill",
+            summary="Run a job for the due times of a range that have not run",
+            handler=api.backfill,
+            body=BackfillBody,
+            answer=Backfill,
+            refusals=dict.fromkeys((400, 404, 409, 413, 503), JobRefused),
+            headers=USER,
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/executions/{id}/tasks/{task}/cancel",
+            summary="Stop one task, the others going on",
+            handler=api.cancel_task,
+            answer=Done,
+            refusals=execution_refused,
+            headers=USER,
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/executions/{id}/tasks/{task}/mark",
+            summary="Let a task count as successful or skipped, by hand",
+            handler=api.mark,
+            body=MarkBody,
+            answer=Done,
+            refusals=execution_refused,
+            headers=USER,
         ),
         Endpoint(
             method="GET",

@@ -11,7 +11,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Summary, Time
+from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.stores.base import TickOutcome
 
 T = TypeVar("T")
 
@@ -55,6 +57,7 @@ class LogQuery(Struct):
     ] = 0
 
 
+USER_PATTERN = "^[ -~]{0,100}$"
 EVENT_ID = "^([!-~]+-[0-9]{1,18})?$"
 
 
@@ -63,6 +66,15 @@ class StreamQuery(Struct):
     last_event_id: Annotated[
         str, Meta(pattern=EVENT_ID, description="as the header Last-Event-ID, which wins")
     ] = ""
+
+
+class TicksQuery(Struct):
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="ticks on the page")] = 100
+    cursor: Annotated[Time, Meta(description="`next` of the page before")] | UnsetType = UNSET
+
+
+class UpcomingQuery(Struct):
+    n: Annotated[int, Meta(ge=1, le=1000, description="how many due times")] = 10
 
 
 class NoQuery(Struct):
@@ -80,6 +92,31 @@ class ToggleBody(Struct, forbid_unknown_fields=True):
     active: bool | UnsetType = UNSET
 
 
+class RetryBody(Struct, forbid_unknown_fields=True):
+    """Without `task`, what did not succeed; with it, that one and, unless `following` is
+    false, all that come after it. `params` replace the execution's."""
+
+    task: str | UnsetType = UNSET
+    following: bool = True
+    params: dict[str, Any] | UnsetType = UNSET
+
+
+class MarkBody(Struct, forbid_unknown_fields=True):
+    state: Literal["successful", "skipped"]
+
+
+class BackfillBody(
+    Struct, forbid_unknown_fields=True, kw_only=True, rename={"start": "from", "end": "to"}
+):
+    """Due times from `from` up to, not including, `to`; at most `parallel` run at once."""
+
+    start: Time
+    end: Time
+    parallel: Annotated[int, Meta(ge=1, le=100)] = 1
+    dry_run: bool = False
+    params: dict[str, Any] | UnsetType = UNSET
+
+
 # -- answers -----------------------------------------------------------------------
 
 
@@ -92,6 +129,7 @@ class Health(Struct, kw_only=True):
     jobs: int
     unfinished: int
     streams: int
+    notices: list[Notice]
 
 
 class Jobs(Struct):
@@ -104,6 +142,8 @@ class TaskView(Struct, kw_only=True):
     trigger_rule: TriggerRule
     retries: int
     timeout: float | None
+    pool: str | None
+    priority: float
     after: list[str]
 
 
@@ -120,7 +160,53 @@ class JobView(Struct, kw_only=True):
     tags: list[str]
     params: dict[str, Any] | None
     next: Time | None
+    overlap: str
+    catchup: str
+    timeout: float | None
     task_details: list[TaskView]
+
+
+class TickView(Struct, kw_only=True):
+    """What became of a due time, or of `count` missed ones from `due` to `until`."""
+
+    due: Time
+    outcome: TickOutcome
+    at: Time
+    reason: str
+    count: int
+    until: Time | None
+    execution: str | None
+
+
+class Ticks(Struct):
+    """A job's ledger, newest first; `next` is the cursor of the following page, or null."""
+
+    job: str
+    ticks: list[TickView]
+    next: Time | None
+
+
+class Upcoming(Struct):
+    """The next due times, whether or not the schedule is on."""
+
+    job: str
+    active: bool
+    upcoming: list[Time]
+
+
+class BackfilledView(Struct):
+    """`execution` is the one made for `due`, or that ran for it before; null in a dry run."""
+
+    due: Time
+    execution: str | None
+    created: bool
+
+
+class Backfill(Struct):
+    job: str
+    success: bool
+    dry_run: bool
+    executions: list[BackfilledView]
 
 
 class Executions(Struct):
