@@ -27,6 +27,7 @@ class MemoryStore(SqlStore):
                 self._connection = sqlite3.connect(
                     ":memory:", isolation_level=None, check_same_thread=False
                 )
+                self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 migrate(self._connection)
                 self._epoch = read_epoch(self._connection)
 
@@ -45,3 +46,9 @@ class MemoryStore(SqlStore):
             yield self._connection
 
     _writing = _reading
+
+    def size(self) -> int:
+        with self._reading() as connection:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (each,) = connection.execute("PRAGMA page_size").fetchone()
+            return int(pages) * int(each)

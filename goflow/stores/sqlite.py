@@ -109,12 +109,12 @@ class SqliteStore(SqlStore):
         if writer.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
             self._check_application(*writer.execute("PRAGMA application_id").fetchone())
             self._check_version(*writer.execute("PRAGMA user_version").fetchone())
+        writer.execute("PRAGMA synchronous = FULL")
+        writer.execute("PRAGMA fullfsync = ON")  # macOS alone tells the two kinds apart
         migrate(writer)
         (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(f"{self._path} is on a disk where SQLite has no WAL: use a local one")
-        writer.execute("PRAGMA synchronous = FULL")
-        writer.execute("PRAGMA fullfsync = ON")  # macOS alone tells the two kinds apart
         writer.execute("PRAGMA journal_size_limit = 16777216")
         writer.execute("BEGIN IMMEDIATE")  # whether it can be written at all
         writer.execute("ROLLBACK")
@@ -158,6 +158,12 @@ class SqliteStore(SqlStore):
             isolation_level=None,
             check_same_thread=False,
         )
+
+    def size(self) -> int:
+        if self._writer is None:
+            raise StoreUnavailable(f"{self._path} is not open")
+        self._check_still_there()
+        return sum(_length(Path(f"{self._file}{suffix}")) for suffix in ("", "-wal", "-shm"))
 
     # -- connections ---------------------------------------------------------------
 
@@ -224,6 +230,13 @@ class SqliteStore(SqlStore):
 def _identity(path: Path) -> tuple[int, int]:
     found = os.stat(path)
     return found.st_dev, found.st_ino
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _reason(error: OSError | ValueError) -> str:

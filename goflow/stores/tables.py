@@ -5,19 +5,26 @@ in memory outlives a rollback.
 
 Instants are whole microseconds since 1970 in UTC: exact, sortable, small. An index ends
 in the rowid, so the one on (job) is also in the order of `number`.
+
+A tick outlives its execution: it names it by id, and is purged by its own age, that of its
+record, so that a backfilled one stays as long as what it made. Once it is gone, nothing
+here keeps its due time from firing again; that what is accounted for never goes back does.
 """
 
 import sqlite3
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from goflow.core.events import decode_facts, encode_facts
 from goflow.core.graph import decode_plan
 from goflow.core.states import State
+from goflow.stores.backup import write_copy
 from goflow.stores.base import (
-    Anchor,
     AppendLog,
     Change,
     Created,
@@ -25,11 +32,16 @@ from goflow.stores.base import (
     History,
     LogChunk,
     Outcome,
+    Purge,
     Record,
+    RecordTicks,
     Row,
-    SetAnchor,
     SetSwitch,
+    SetWatch,
     Submit,
+    Tick,
+    TickOutcome,
+    Watch,
 )
 
 APPLICATION_ID = 0x676F666C  # "gofl"
@@ -94,13 +106,60 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             interval REAL NOT NULL,
             at INTEGER NOT NULL) WITHOUT ROWID""",
     ),
+    (
+        # `run` is 1 for a summary of several, which may begin at a due time claimed later.
+        "ALTER TABLE ticks RENAME TO claims",
+        """CREATE TABLE ticks (
+            job TEXT NOT NULL,
+            due INTEGER NOT NULL,
+            run INTEGER NOT NULL,
+            outcome TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            until INTEGER,
+            execution TEXT,
+            PRIMARY KEY (job, due, run)) WITHOUT ROWID""",
+        """INSERT INTO ticks SELECT c.job, c.due, 0, 'fired', e.submitted, '', 1, NULL, e.id
+            FROM claims c JOIN executions e ON e.number = c.execution ORDER BY c.job, c.due""",
+        "DROP TABLE claims",
+        "CREATE INDEX ticks_at ON ticks (at)",
+        "CREATE INDEX ticks_job_at ON ticks (job, at)",
+        "DROP TABLE anchors",
+        """CREATE TABLE watches (
+            job TEXT PRIMARY KEY,
+            schedule TEXT NOT NULL,
+            anchor INTEGER NOT NULL,
+            accounted INTEGER NOT NULL) WITHOUT ROWID""",
+        # How many executions there are: counted here, never in the table itself.
+        """CREATE TABLE tallies (
+            job TEXT NOT NULL,
+            plan TEXT NOT NULL,
+            executions INTEGER NOT NULL,
+            PRIMARY KEY (job, plan)) WITHOUT ROWID""",
+        "INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job, plan",
+        "CREATE INDEX tallies_plan ON tallies (plan)",
+        "DROP INDEX executions_unfinished",
+        "CREATE INDEX executions_unfinished ON executions (job) WHERE finished = 0",
+        "CREATE INDEX executions_submitted ON executions (submitted) WHERE finished = 1",
+        """CREATE INDEX executions_job_submitted ON executions (job, submitted)
+            WHERE finished = 1""",
+        "CREATE INDEX idempotency_execution ON idempotency (execution)",
+        # Purged executions whose facts and logs were too many to go at once.
+        "CREATE TABLE remains (execution INTEGER PRIMARY KEY)",
+    ),
 )
 SCHEMA = len(MIGRATIONS)
 
 _VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'facts'"
 _NUMBER = "SELECT number FROM executions WHERE id = ?"
-_CLAIMED = """SELECT e.id, e.submitted, NULL FROM ticks t JOIN executions e
-    ON e.number = t.execution WHERE t.job = ? AND t.due = ?"""
+_CLAIMED = """SELECT execution, at, NULL FROM ticks
+    WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
+_CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)"
+_ADD_TICK = "INSERT OR IGNORE INTO ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
+_TICKS = """SELECT due, outcome, at, reason, count, until, execution FROM ticks
+    WHERE job = ? AND due < ? ORDER BY due DESC, run DESC LIMIT ?"""
 _KEYED = """SELECT e.id, e.submitted, k.fingerprint FROM idempotency k JOIN executions e
     ON e.number = k.execution WHERE k.job = ? AND k.key = ?"""
 _ADD_EXECUTION = """INSERT INTO executions
@@ -111,10 +170,49 @@ _MODIFY = "UPDATE executions SET modified = ?, version = ? WHERE number = ?"
 # Apart from `_MODIFY`, since setting a column rewrites its indexes, changed or not.
 _MOVE = """UPDATE executions SET state = ?2, finished = ?3
     WHERE number = ?1 AND (state <> ?2 OR finished <> ?3)"""
+_TALLY = """INSERT INTO tallies VALUES (?, ?, ?)
+    ON CONFLICT (job, plan) DO UPDATE SET executions = executions + excluded.executions"""
 _SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
 _ADD_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)"
 _FORGET_LOG = """DELETE FROM logs WHERE execution = ?1 AND task = ?2 AND attempt = ?3
     AND first >= ?4 AND first < ?5 AND first + lines <= ?5"""
+
+# The index is named where a wrong guess of the planner would read the whole table.
+_UNFINISHED = """SELECT id FROM executions INDEXED BY executions_unfinished
+    WHERE finished = 0 ORDER BY number"""
+_OLDER = """SELECT number, id, job, plan FROM executions INDEXED BY executions_submitted
+    WHERE finished = 1 AND submitted < ? ORDER BY submitted LIMIT ?"""
+_OLDER_OF_JOB = """SELECT number, id, job, plan FROM executions
+    INDEXED BY executions_job_submitted
+    WHERE finished = 1 AND job = ? AND submitted < ? ORDER BY submitted LIMIT ?"""
+_FIRST = """SELECT number, id, job, plan FROM executions NOT INDEXED
+    WHERE finished = 1 ORDER BY number LIMIT ?"""
+_FIRST_OF_JOB = """SELECT number, id, job, plan FROM executions INDEXED BY executions_job
+    WHERE finished = 1 AND job = ? ORDER BY number LIMIT ?"""
+_COUNT = """SELECT coalesce((SELECT sum(executions) FROM tallies), 0)
+    - (SELECT count(*) FROM executions INDEXED BY executions_unfinished WHERE finished = 0)"""
+_COUNT_OF_JOB = """SELECT
+    coalesce((SELECT sum(executions) FROM tallies WHERE job = ?1), 0)
+    - (SELECT count(*) FROM executions INDEXED BY executions_unfinished
+        WHERE finished = 0 AND job = ?1)"""
+_OLD_TICKS = """SELECT job, due, run FROM ticks INDEXED BY ticks_at
+    WHERE at < ? ORDER BY at LIMIT ?"""
+_OLD_TICKS_OF_JOB = """SELECT job, due, run FROM ticks INDEXED BY ticks_job_at
+    WHERE job = ? AND at < ? ORDER BY at LIMIT ?"""
+_FORGET_TICK = "DELETE FROM ticks WHERE job = ? AND due = ? AND run = ?"
+_FORGET_EXECUTION = (
+    "DELETE FROM executions WHERE number = ?",
+    "DELETE FROM summaries WHERE execution = ?",
+    "DELETE FROM idempotency WHERE execution = ?",
+)
+_FORGET_SOME = (
+    """DELETE FROM facts WHERE version IN
+        (SELECT version FROM facts WHERE execution = ? LIMIT ?)""",
+    """DELETE FROM logs WHERE rowid IN
+        (SELECT rowid FROM logs WHERE execution = ? LIMIT ?)""",
+)
+_FORGET_PLAN = """DELETE FROM plans WHERE id = ?1
+    AND NOT EXISTS (SELECT 1 FROM tallies WHERE plan = ?1)"""
 
 _BRIEF = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.modified, NULL
     FROM executions e"""
@@ -135,6 +233,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HIGHEST = 2**63 - 1
 _REMEMBERED = 10_000
+
+# What a purge does at most before it lets others write, in rows deleted and pages freed.
+_EFFORT = 8_000
+_SLICE = 200  # rows deleted between two looks at the pages freed
+_GIVEN_BACK = 500  # pages at a time
+_SPARE = 1_000  # free pages that are not worth giving back
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -168,6 +272,15 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+@dataclass
+class _Pending:
+    """What a batch writes last, all at once: it is much faster than one by one."""
+
+    facts: list[tuple[int, int, bytes]] = field(default_factory=list)
+    listed: dict[int, tuple[Record, int]] = field(default_factory=dict)
+    created: Counter[tuple[str, str]] = field(default_factory=Counter)  # by job and plan
 
 
 class SqlStore(ABC):
@@ -212,8 +325,7 @@ class SqlStore(ABC):
 
     def _write(self, connection: sqlite3.Connection, batch: Sequence[Change]) -> list[Outcome]:
         version = _last_version(connection)
-        facts: list[tuple[int, int, bytes]] = []
-        listed: dict[int, tuple[Record, int]] = {}
+        pending = _Pending()
         outcomes: list[Outcome] = []
         for change in batch:
             outcome: Outcome = None
@@ -221,8 +333,8 @@ class SqlStore(ABC):
                 case Record():
                     outcome = version = version + 1
                     number = self._number(connection, change.execution)
-                    facts.append((version, number, encode_facts(change.facts)))
-                    listed[number] = change, version
+                    pending.facts.append((version, number, encode_facts(change.facts)))
+                    pending.listed[number] = change, version
                 case AppendLog():
                     self._append_log(connection, change)
                 case Submit():
@@ -230,22 +342,36 @@ class SqlStore(ABC):
                     if outcome is None:
                         version += 1
                         number = self._create(connection, change, version)
-                        facts.append((version, number, encode_facts([change.fact])))
+                        pending.facts.append((version, number, encode_facts([change.fact])))
+                        pending.created[change.fact.job, change.plan.id] += 1
                         outcome = Created(version)
                 case SetSwitch():
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
                         (change.job, change.active, _to_micros(change.at)),
                     )
-                case SetAnchor():
+                case RecordTicks():
+                    _record_ticks(connection, change)
+                case SetWatch(job, watch):
                     connection.execute(
-                        "INSERT OR REPLACE INTO anchors VALUES (?, ?, ?)",
-                        (change.job, change.interval, _to_micros(change.at)),
-                    )
+                        "INSERT OR REPLACE INTO watches VALUES (?, ?, ?, ?)",
+                        (job, watch.schedule, _to_micros(watch.anchor),
+                         _to_micros(watch.accounted)),
+                    )  # fmt: skip
+                case Purge():
+                    self._write_pending(connection, pending)
+                    pending = _Pending()
+                    outcome = self._purge(connection, change)
             outcomes.append(outcome)
-        connection.executemany(_ADD_FACTS, facts)
-        self._list(connection, listed)
+        self._write_pending(connection, pending)
         return outcomes
+
+    def _write_pending(self, connection: sqlite3.Connection, pending: _Pending) -> None:
+        connection.executemany(_ADD_FACTS, pending.facts)
+        self._list(connection, pending.listed)
+        connection.executemany(
+            _TALLY, [(job, plan, count) for (job, plan), count in pending.created.items()]
+        )
 
     def _create(self, connection: sqlite3.Connection, submit: Submit, version: int) -> int:
         """Insert the execution, and what leads to it; its number."""
@@ -263,10 +389,9 @@ class SqlStore(ABC):
         self._numbers[fact.id] = number
         if submit.tick:
             assert fact.scheduled_at is not None
-            connection.execute(
-                "INSERT INTO ticks VALUES (?, ?, ?)",
-                (fact.job, _to_micros(fact.scheduled_at), number),
-            )
+            due = _to_micros(fact.scheduled_at)
+            connection.execute(_CLAIM, (fact.job, due, at, fact.id))
+            connection.execute(_ACCOUNT, (fact.job, due))
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
@@ -315,6 +440,55 @@ class SqlStore(ABC):
             self._numbers[execution] = number
         return number
 
+    # -- forgetting ----------------------------------------------------------------
+
+    def _purge(self, connection: sqlite3.Connection, purge: Purge) -> int:
+        before = None if purge.before is None else _to_micros(purge.before)
+        effort, gone = _sweep_remains(connection, purge.limit)
+        if before is not None and effort < _EFFORT:
+            outdated = _of_job(connection, purge.job, _OLDER, _OLDER_OF_JOB, before, purge.limit)
+            effort, older = self._drop(connection, outdated, effort)
+            gone += older
+        if purge.keep is not None and effort < _EFFORT and gone < purge.limit:
+            [(count,)] = _of_job(connection, purge.job, _COUNT, _COUNT_OF_JOB)
+            beyond = max(0, min(count - purge.keep, purge.limit - gone))
+            first = _of_job(connection, purge.job, _FIRST, _FIRST_OF_JOB, beyond)
+            effort, beyond = self._drop(connection, first, effort)
+            gone += beyond
+        if before is not None:
+            old = _of_job(connection, purge.job, _OLD_TICKS, _OLD_TICKS_OF_JOB, before, purge.limit)
+            connection.executemany(_FORGET_TICK, old)
+            gone += len(old)
+        given_back = _give_back(connection)
+        return gone or int(given_back)
+
+    def _drop(
+        self,
+        connection: sqlite3.Connection,
+        executions: list[tuple[int, str, str, str]],
+        effort: int,
+    ) -> tuple[int, int]:
+        """Delete executions until the effort is spent; the effort since, and how many went."""
+        gone: Counter[tuple[str, str]] = Counter()
+        for number, execution, job, plan in executions:
+            if effort >= _EFFORT:
+                break
+            for statement in _FORGET_EXECUTION:
+                connection.execute(statement, (number,))
+            effort = _sweep(connection, number, effort)
+            if effort >= _EFFORT:
+                connection.execute("INSERT INTO remains VALUES (?)", (number,))
+            self._numbers.pop(execution, None)
+            gone[job, plan] += 1
+        connection.executemany(_TALLY, [(job, plan, -count) for (job, plan), count in gone.items()])
+        connection.executemany(
+            "DELETE FROM tallies WHERE job = ? AND plan = ? AND executions = 0", list(gone)
+        )
+        plans = {plan for _, plan in gone}
+        connection.executemany(_FORGET_PLAN, [(plan,) for plan in plans])
+        self._plans -= plans
+        return effort, gone.total()
+
     # -- reading -------------------------------------------------------------------
 
     @property
@@ -330,16 +504,30 @@ class SqlStore(ABC):
             rows = connection.execute("SELECT job, active FROM switches")
             return {job: bool(active) for job, active in rows.fetchall()}
 
-    def anchors(self) -> dict[str, Anchor]:
+    def watches(self) -> dict[str, Watch]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, interval, at FROM anchors")
-            return {job: Anchor(each, _to_instant(at)) for job, each, at in rows.fetchall()}
+            rows = connection.execute("SELECT job, schedule, anchor, accounted FROM watches")
+            return {
+                job: Watch(schedule, _to_instant(anchor), _to_instant(accounted))
+                for job, schedule, anchor, accounted in rows.fetchall()
+            }
+
+    def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
+        below = _HIGHEST if before is None else _to_micros(before)
+        with self._reading() as connection:
+            rows = connection.execute(_TICKS, (job, below, limit + 1)).fetchall()
+        # A summary and the tick at its beginning are not parted: pages go on by `due`.
+        if len(rows) > limit and rows[limit][0] != rows[limit - 1][0]:
+            del rows[limit]
+        return [
+            Tick(_to_instant(due), TickOutcome(outcome), _to_instant(at), reason, count,
+                 None if until is None else _to_instant(until), execution)
+            for due, outcome, at, reason, count, until, execution in rows
+        ]  # fmt: skip
 
     def unfinished(self) -> list[str]:
         with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT id FROM executions WHERE finished = 0 ORDER BY number"
-            )
+            rows = connection.execute(_UNFINISHED)
             return [execution for (execution,) in rows.fetchall()]
 
     def history(self, execution: str) -> History | None:
@@ -355,6 +543,11 @@ class SqlStore(ABC):
             rows = connection.execute(_HISTORY, (number,)).fetchall()
         facts = [fact for body, _ in rows for fact in decode_facts(body)]
         return History(decode_plan(plan), facts, rows[-1][1])
+
+    def submitted_with(self, job: str, key: str) -> Existing | None:
+        with self._reading() as connection:
+            found = connection.execute(_KEYED, (job, key)).fetchone()
+        return None if found is None else Existing(found[0], _to_instant(found[1]), found[2])
 
     def find(self, execution: str) -> Row | None:
         found = self._rows(f"{_WHOLE} WHERE e.id = ?", (execution,))
@@ -418,6 +611,13 @@ class SqlStore(ABC):
             row = connection.execute(_LOG_END, place).fetchone()
         return 0 if row is None else int(row[0])
 
+    def backup(self, path: str) -> None:
+        with self._reading() as connection:
+            write_copy(connection, path)
+
+    @abstractmethod
+    def size(self) -> int: ...
+
     def logged_attempts(self, execution: str, task: str) -> list[int]:
         with self._reading() as connection:
             number = _find_number(connection, execution)
@@ -445,6 +645,68 @@ def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None
         return None
     execution, submitted, fingerprint = found
     return Existing(execution, _to_instant(submitted), fingerprint)
+
+
+def _record_ticks(connection: sqlite3.Connection, change: RecordTicks) -> None:
+    connection.executemany(
+        _ADD_TICK,
+        [
+            (change.job, _to_micros(tick.due), tick.count > 1, tick.outcome.value,
+             _to_micros(tick.at), tick.reason, tick.count,
+             None if tick.until is None else _to_micros(tick.until), tick.execution)
+            for tick in change.ticks
+        ],
+    )  # fmt: skip
+    connection.execute(_ACCOUNT, (change.job, _to_micros(change.accounted)))
+
+
+def _of_job(
+    connection: sqlite3.Connection, job: str | None, of_all: str, of_one: str, *values: int
+) -> list[Any]:
+    """The rows of the one statement or the other."""
+    if job is None:
+        return connection.execute(of_all, values).fetchall()
+    return connection.execute(of_one, (job, *values)).fetchall()
+
+
+def _sweep_remains(connection: sqlite3.Connection, limit: int) -> tuple[int, int]:
+    """Go on with what earlier purges left; the effort, and how many were worked at."""
+    effort = worked_at = 0
+    remains = connection.execute("SELECT execution FROM remains LIMIT ?", (limit,)).fetchall()
+    for (number,) in remains:
+        if effort >= _EFFORT:
+            break
+        effort = _sweep(connection, number, effort)
+        worked_at += 1
+        if effort < _EFFORT:
+            connection.execute("DELETE FROM remains WHERE execution = ?", (number,))
+    return effort, worked_at
+
+
+def _sweep(connection: sqlite3.Connection, number: int, effort: int) -> int:
+    """Delete an execution's facts and logs until the effort is spent; the effort since."""
+    for some in _FORGET_SOME:
+        deleted = _SLICE
+        while deleted == _SLICE and effort < _EFFORT:
+            free = _free_pages(connection)
+            deleted = connection.execute(some, (number, _SLICE)).rowcount
+            effort += deleted + max(0, _free_pages(connection) - free)
+    return effort
+
+
+def _give_back(connection: sqlite3.Connection) -> bool:
+    """Shorten the file a little if much of it is free; whether it did."""
+    free = _free_pages(connection)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    surplus = free - _SPARE - pages // 8
+    for _ in range(min(surplus, _GIVEN_BACK)):
+        # One by one: the module would stop after the first one anyway.
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    return _free_pages(connection) < free
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
 
 
 def _last_version(connection: sqlite3.Connection) -> int:

@@ -1,6 +1,7 @@
 """What every store must do: `goflow.stores.base`, clause by clause."""
 
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
@@ -21,10 +22,22 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, TriggerRule
-from goflow.errors import StoreUnavailable
-from goflow.stores.base import Anchor, Created, Existing, SetAnchor, SetSwitch
+from goflow.errors import StoreError, StoreUnavailable
+from goflow.stores.base import (
+    Created,
+    Existing,
+    Purge,
+    RecordTicks,
+    SetSwitch,
+    SetWatch,
+    Tick,
+    TickOutcome,
+    Watch,
+)
+from goflow.stores.sqlite import SqliteStore
 
 DUE = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 FAR = 2**80
 few = settings(max_examples=40, deadline=None)
 
@@ -33,6 +46,16 @@ def everything(store):
     """All that a store says of its executions."""
     rows = store.page(job=None, state=None, before=None, limit=1000)
     return rows, [store.history(row.id) for row in rows], store.version(), store.unfinished()
+
+
+def watch(schedule="@hourly", anchor=DUE, accounted=DUE):
+    return Watch(schedule, anchor, accounted)
+
+
+def missed(due, count=1, outcome=TickOutcome.MISSED):
+    """A tick that made no execution, recorded an hour after the last due time it speaks of."""
+    until = None if count == 1 else due + (count - 1) * HOUR
+    return Tick(due, outcome, (until or due) + HOUR, "the server was down", count, until)
 
 
 # -- batches -----------------------------------------------------------------------
@@ -46,14 +69,17 @@ def test_each_change_of_a_batch_has_its_outcome_in_order(store, changes):
             changes.record("x"),
             changes.log("x", 0, "line"),
             changes.submit("y"),
-            SetAnchor("job", 1.5, changes.now()),
+            SetWatch("job", watch()),
+            RecordTicks("job", [missed(DUE)], DUE),
+            Purge(None, DUE, 0, 10),
         ]
     )
-    created, switch, recorded, log, other, anchor = outcomes
+    created, switch, recorded, log, other, watched, ticks, purged = outcomes
     assert isinstance(created, Created)
     assert isinstance(other, Created)
     assert created.version < recorded < other.version == store.version()
-    assert switch is log is anchor is None
+    assert switch is log is watched is ticks is None
+    assert purged == 0
 
 
 def test_an_empty_batch_is_nothing(store):
@@ -75,16 +101,19 @@ def test_of_a_batch_that_raises_nothing_stays_and_the_next_one_works(store, chan
         changes.record("x"),
         changes.log("x", 0, "line"),
         SetSwitch("job", True, changes.now()),
-        SetAnchor("job", 1.0, changes.now()),
+        SetWatch("job", watch()),
+        RecordTicks("other", [missed(DUE + HOUR)], DUE + HOUR),
     ]
     with pytest.raises(Exception, match=r"unknown|UNIQUE"):
         store.commit([*batch, wrong])
     assert everything(store) == before
-    assert (store.switches(), store.anchors()) == ({}, {})
+    assert (store.switches(), store.watches()) == ({}, {})
+    assert store.ticks("other", None, 9) == []
     assert store.log("x", "a", 1, 0, 100) == []
 
     assert isinstance(store.commit(batch)[0], Created)
     assert store.history("y").plan == Plan((PlannedTask("z"),))
+    assert len(store.ticks("other", None, 9)) == 2
 
 
 def test_a_record_for_an_unknown_execution_is_a_lookup_error(store, changes):
@@ -433,15 +462,408 @@ def test_a_log_is_its_chunks_less_the_forgotten_ones(opened, changes, sizes, for
     assert read == expected
 
 
-# -- switches, anchors, epoch ------------------------------------------------------
+# -- the ledger --------------------------------------------------------------------
 
 
-def test_the_last_word_on_a_switch_or_an_anchor_stays(store, changes):
+def test_a_tick_that_fired_is_in_the_ledger_with_its_execution(store, changes):
+    submit = changes.submit("x", due=DUE, tick=True)
+    store.commit([submit, changes.submit("y", due=DUE + HOUR)])
+    assert store.ticks("job", None, 9) == [
+        Tick(DUE, TickOutcome.FIRED, submit.fact.at, execution="x")
+    ]
+
+
+def test_ticks_come_back_as_recorded(store):
+    ticks = [missed(DUE), missed(DUE + HOUR, 1, TickOutcome.SKIPPED), missed(DUE + 2 * HOUR, 5)]
+    store.commit([RecordTicks("job", ticks, DUE), RecordTicks("other", [missed(DUE)], DUE)])
+    assert store.ticks("job", None, 9) == ticks[::-1]
+    assert store.ticks("other", None, 9) == [missed(DUE)]
+    assert store.ticks("no such job", None, 9) == []
+
+
+def test_a_tick_that_is_there_stays_as_it_is(store, changes):
+    submit = changes.submit("x", due=DUE, tick=True)
+    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR), missed(DUE + 2 * HOUR, 3)], DUE)])
+    before = store.ticks("job", None, 9)
+    skipped = [missed(DUE + hours * HOUR, 1, TickOutcome.SKIPPED) for hours in range(2)]
+    store.commit([RecordTicks("job", [*skipped, missed(DUE + 2 * HOUR, 4)], DUE)])
+    assert store.ticks("job", None, 9) == before
+
+
+@pytest.mark.parametrize("outcome", [TickOutcome.MISSED, TickOutcome.SKIPPED])
+def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcome):
+    store.commit([RecordTicks("job", [missed(DUE, 1, outcome)], DUE)])
+    submit = changes.submit("x", due=DUE, tick=True)
+    [created] = store.commit([submit])
+    [again] = store.commit([changes.submit("y", due=DUE, tick=True)])
+    assert isinstance(created, Created)
+    assert again == Existing("x", submit.fact.at, None)
+    [tick] = store.ticks("job", None, 9)
+    assert tick == Tick(DUE, TickOutcome.FIRED, submit.fact.at, execution="x")
+
+
+@pytest.mark.parametrize("hours", [0, 1, 4])
+def test_a_due_time_within_a_missed_run_may_fire_once_and_the_run_stays(store, changes, hours):
+    run = missed(DUE, 5)
+    store.commit([RecordTicks("job", [run], DUE)])
+    due = DUE + hours * HOUR
+    submit = changes.submit("x", due=due, tick=True)
+    created, again = store.commit([submit, changes.submit("y", due=due, tick=True)])
+    assert isinstance(created, Created)
+    assert again.execution == "x"
+    assert sorted(store.ticks("job", None, 9), key=lambda tick: tick.count) == [
+        Tick(due, TickOutcome.FIRED, submit.fact.at, execution="x"),
+        run,
+    ]
+
+
+ledgers = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)), max_size=12)
+
+
+@few
+@given(ledger=ledgers, claims=st.sets(st.integers(0, 9)), limit=st.integers(1, 4))
+def test_walking_the_ledger_meets_each_tick_once_newest_first(
+    opened, changes, ledger, claims, limit
+):
+    with opened() as store:
+        store.commit([RecordTicks("job", [missed(DUE + h * HOUR, n) for h, n in ledger], DUE)])
+        store.commit(
+            [changes.submit(f"x{h}", due=DUE + h * HOUR, tick=True) for h in sorted(claims)]
+        )
+        walked, before = [], None
+        while page := store.ticks("job", before, limit):
+            assert len(page) <= limit + 1
+            walked += page
+            before = page[-1].due
+    assert [tick.due for tick in walked] == sorted((t.due for t in walked), reverse=True)
+    seen = sorted(((tick.due - DUE) // HOUR, tick.count > 1) for tick in walked)
+    assert seen == sorted({(h, n > 1) for h, n in ledger} | {(h, False) for h in claims})
+    assert {(t.due - DUE) // HOUR for t in walked if t.outcome is TickOutcome.FIRED} == claims
+
+
+# -- watches -----------------------------------------------------------------------
+
+
+def test_the_last_watch_of_a_job_stays(store):
+    another = watch("@every 5m", DUE - HOUR, DUE - 2 * HOUR)
+    store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", another)])
+    assert store.watches() == {"a": another, "b": watch()}
+
+
+def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
+    store.commit([SetWatch("job", watch()), SetWatch("other", watch())])
+    store.commit([changes.submit("x", due=DUE + HOUR, tick=True)])
+    store.commit([changes.submit("y", due=DUE - HOUR, tick=True)])
+    store.commit([changes.submit("z", due=DUE + 9 * HOUR)])
+    assert store.watches() == {"job": watch(accounted=DUE + HOUR), "other": watch()}
+
+
+def test_recording_ticks_accounts_for_them_and_never_goes_back(store):
+    store.commit([SetWatch("job", watch()), SetWatch("other", watch())])
+    store.commit([RecordTicks("job", [missed(DUE + HOUR)], DUE + 2 * HOUR)])
+    store.commit([RecordTicks("job", [], DUE + HOUR)])
+    assert store.watches() == {"job": watch(accounted=DUE + 2 * HOUR), "other": watch()}
+
+
+def test_ticks_of_a_job_without_a_watch_are_kept_all_the_same(store, changes):
+    store.commit([RecordTicks("job", [missed(DUE)], DUE)])
+    store.commit([changes.submit("x", due=DUE + HOUR, tick=True)])
+    assert store.watches() == {}
+    assert len(store.ticks("job", None, 9)) == 2
+
+
+# -- purges ------------------------------------------------------------------------
+
+
+def finished(store, changes, *executions, job="job", **asked):
+    """Bring finished executions with a log about; when each was submitted."""
+    at = {}
+    for execution in executions:
+        submit = changes.submit(execution, job, **asked)
+        at[execution] = submit.fact.at
+        store.commit([submit, changes.log(execution, 0, "line"), changes.finish(execution)])
+    return at
+
+
+def listed(store):
+    return [row.id for row in store.page(job=None, state=None, before=None, limit=1000)][::-1]
+
+
+def test_a_purge_by_age_takes_the_finished_ones_submitted_before_it(store, changes):
+    at = finished(store, changes, "a", "b", "c")
+    store.commit([changes.submit("d")])
+    assert store.commit([Purge(None, at["c"], None, 10)]) == [2]
+    assert listed(store) == ["c", "d"]
+    assert store.commit([Purge(None, at["c"], None, 10)]) == [0]
+
+
+def test_a_purge_by_number_leaves_the_newest_finished_ones(store, changes):
+    finished(store, changes, "a", "b", "c", "d")
+    assert store.commit([Purge(None, None, 3, 10)]) == [1]
+    assert listed(store) == ["b", "c", "d"]
+    assert store.commit([Purge(None, None, 0, 10)]) == [3]
+    assert listed(store) == []
+
+
+def test_a_purge_of_a_job_leaves_the_others(store, changes):
+    at = finished(store, changes, "a", "b", "c") | finished(store, changes, "x", "y", job="other")
+    assert store.commit([Purge("job", None, 2, 10)]) == [1]
+    assert store.commit([Purge("other", at["y"], None, 10)]) == [1]
+    assert store.commit([Purge("no such job", at["y"], 0, 10)]) == [0]
+    assert listed(store) == ["b", "c", "y"]
+
+
+def test_what_is_unfinished_is_never_purged_and_takes_nothing_from_the_number(store, changes):
+    store.commit([changes.submit("old"), changes.submit("older", "other")])
+    finished(store, changes, "a", "b")
+    store.commit([changes.submit(f"waiting{n}") for n in range(5)])
+    store.commit([Purge(None, None, 1, 10)])
+    assert listed(store)[:3] == ["old", "older", "b"]
+    store.commit([Purge("job", changes.now(), 0, 10), Purge(None, changes.now(), 0, 10)])
+    assert listed(store) == store.unfinished()
+    assert len(store.unfinished()) == 7
+
+
+def test_what_was_sent_round_again_is_unfinished_for_a_purge_of_the_same_batch(store, changes):
+    finished(store, changes, "a", "b")
+    again = changes.record("a", Retried(changes.now(), ("a",)), state=State.NOTSTARTED)
+    store.commit([again, changes.submit("c"), changes.finish("c"), Purge(None, None, 0, 10)])
+    assert listed(store) == ["a"]
+    assert len(store.history("a").facts) == 3
+
+
+def test_a_purge_takes_at_most_its_limit_oldest_first(store, changes):
+    finished(store, changes, *"abcdef")
+    assert store.commit([Purge(None, None, 1, 2)]) == [2]
+    assert listed(store) == ["c", "d", "e", "f"]
+    assert store.commit([Purge(None, changes.now(), None, 3)]) == [3]
+    assert listed(store) == ["f"]
+
+
+def test_age_and_number_together_are_both_kept_to(store, changes):
+    at = finished(store, changes, *"abcdef")
+    assert store.commit([Purge(None, at["b"], 3, 10)]) == [3]
+    assert listed(store) == ["d", "e", "f"]
+    assert store.commit([Purge(None, at["f"], 3, 10)]) == [2]
+    assert listed(store) == ["f"]
+
+
+def test_a_clock_set_back_does_not_keep_the_old_or_take_the_young(store, changes):
+    """Age goes by when an execution was submitted, not by its place in the list."""
+    future = msgspec.structs.replace(changes.submit("future").fact, at=DUE + 1000 * HOUR)
+    store.commit([msgspec.structs.replace(changes.submit("future"), fact=future)])
+    store.commit([changes.finish("future")])
+    finished(store, changes, "a")
+    assert store.commit([Purge(None, changes.now(), None, 10)]) == [1]
+    assert listed(store) == ["future"]
+
+
+def test_nothing_is_left_of_what_was_purged(store, changes):
+    finished(store, changes, "a", "b", key=None)
+    plan = Plan((PlannedTask("only in x"),))
+    finished(store, changes, "x", job="other", key="k", plan=plan)
+    version = store.version()
+    store.commit([Purge("other", None, 0, 10)])
+    assert store.find("x") is store.history("x") is None
+    assert store.log("x", "a", 1, 0, 100) == store.logged_attempts("x", "a") == []
+    assert store.recent(["other"], 5) == {"other": []}
+    assert store.finished_since(0, version, 10, "other") == []
+    assert store.version() == version
+    assert len(store.history("a").facts) == 2
+    with pytest.raises(LookupError, match="'x'"):
+        store.commit([changes.record("x")])
+    # Neither its key nor its plan nor its id is in the way of new ones.
+    [created] = store.commit([changes.submit("x", "other", key="k", plan=plan)])
+    assert isinstance(created, Created)
+    assert store.history("x").plan == plan
+    assert store.find("x").number == 4
+
+
+def test_a_plan_stays_while_an_execution_has_it(store, changes):
+    plan = Plan((PlannedTask("of two jobs"),))
+    finished(store, changes, "a", "b", plan=plan)
+    finished(store, changes, "c", job="other", plan=plan)
+    store.commit([Purge("job", None, 0, 10)])
+    assert store.history("c").plan == plan
+
+
+def test_a_tick_outlives_its_execution_and_does_not_fire_again(store, changes):
+    at = finished(store, changes, "x", due=DUE, tick=True)
+    store.commit([Purge(None, None, 0, 10)])
+    [again] = store.commit([changes.submit("y", due=DUE, tick=True)])
+    assert again == Existing("x", at["x"], None)
+    assert store.ticks("job", None, 9) == [Tick(DUE, TickOutcome.FIRED, at["x"], execution="x")]
+
+
+def test_ticks_are_purged_by_when_they_were_recorded(store, changes):
+    """So a backfilled one stays as long as one of today."""
+    ticks = [missed(DUE + hours * HOUR) for hours in range(5)]
+    store.commit([RecordTicks("job", ticks, DUE), RecordTicks("other", ticks, DUE)])
+    backfilled = msgspec.structs.replace(missed(DUE - 9000 * HOUR), at=DUE + 9 * HOUR)
+    store.commit([RecordTicks("job", [backfilled], DUE)])
+    assert store.commit([Purge("job", DUE + 3 * HOUR, None, 9)]) == [2]
+    assert store.ticks("job", None, 9) == [*ticks[:1:-1], backfilled]
+    assert store.commit([Purge(None, DUE + 9 * HOUR, None, 6)]) == [6]
+    assert store.ticks("job", None, 9) == [ticks[4], backfilled]
+    assert store.ticks("other", None, 9) == [ticks[4]]
+    assert store.commit([Purge(None, None, 0, 9)]) == [0]
+
+
+def test_a_purge_accounts_for_nothing_and_forgets_no_watch(store):
+    store.commit([SetWatch("job", watch()), RecordTicks("job", [missed(DUE)], DUE)])
+    store.commit([Purge(None, DUE + 9 * HOUR, 0, 9)])
+    assert store.watches() == {"job": watch()}
+
+
+def test_long_logs_go_in_several_steps_until_nothing_is_left(store, changes):
+    """One purge does not hold the writer up, however much there is to forget."""
+    store.commit([changes.submit("x"), changes.submit("y"), changes.submit("z")])
+    for execution in "xy":
+        store.commit([changes.log(execution, line, "line") for line in range(12_000)])
+    store.commit([changes.finish(execution) for execution in "xyz"])
+    steps = 0
+    while store.commit([Purge(None, None, 0, 10)]) != [0]:
+        steps += 1
+    assert steps > 2
+    assert listed(store) == []
+
+
+def test_space_is_given_back(store, changes, tmp_path):
+    line = "x" * 60_000
+    for execution in range(10):
+        store.commit([changes.submit(f"x{execution}")])
+        store.commit([changes.log(f"x{execution}", number, line) for number in range(50)])
+        store.commit([changes.finish(f"x{execution}")])
+    full = store.size()
+    while store.commit([Purge(None, None, 1, 5)]) != [0]:
+        pass
+    assert listed(store) == ["x9"]
+    store.backup(str(tmp_path / "copy.db"))
+    assert (tmp_path / "copy.db").stat().st_size < full / 2
+
+
+@few
+@given(
+    executions=histories,
+    job=st.none() | jobs,
+    age=st.none() | st.integers(0, 25),
+    keep=st.none() | st.integers(0, 8),
+    limit=st.integers(1, 9),
+)
+def test_purging_until_nothing_is_left_leaves_what_it_says(
+    opened, changes, executions, job, age, keep, limit
+):
+    with opened() as store:
+        rows = fill(store, changes, executions)
+        before = None if age is None or age >= len(rows) else rows[age].submitted
+        while store.commit([Purge(job, before, keep, limit)]) != [0]:
+            pass
+        left = store.page(job=None, state=None, before=None, limit=1000)
+        assert [store.history(row.id) is not None for row in left] == [True] * len(left)
+    concerned = [row for row in rows if job in (None, row.job) and row.summary is not None]
+    newest = concerned if keep is None else concerned[len(concerned) - keep :]
+    if keep is not None and keep >= len(concerned):
+        newest = concerned
+    gone = [
+        row
+        for row in concerned
+        if row not in newest or (before is not None and row.submitted < before)
+    ]
+    assert left[::-1] == [row for row in rows if row not in gone]
+
+
+# -- size and backup ---------------------------------------------------------------
+
+
+def test_the_size_grows_with_what_is_kept(store, changes):
+    before = store.size()
+    store.commit([changes.submit("x"), changes.log("x", 0, "x" * 1_000_000)])
+    assert store.size() > before + 900_000
+
+
+@contextmanager
+def opened_copy(path):
+    store = SqliteStore(path)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_a_backup_opens_as_a_store_with_everything_in_it(store, changes, tmp_path):
+    finished(store, changes, "a", "b", due=DUE)
+    store.commit([changes.submit("c", due=DUE, tick=True), SetSwitch("job", True, DUE)])
+    store.commit([SetWatch("job", watch())])
+    store.backup(str(tmp_path / "copy.db"))
+    assert [file.name for file in tmp_path.iterdir()] == ["copy.db"]
+    with opened_copy(tmp_path / "copy.db") as copy:
+        assert everything(copy) == everything(store)
+        assert copy.ticks("job", None, 9) == store.ticks("job", None, 9)
+        assert (copy.switches(), copy.watches()) == (store.switches(), store.watches())
+        assert [chunk.text for chunk in copy.log("a", "a", 1, 0, 100)] == ["line\n"]
+
+
+def test_a_backup_is_another_store(store, tmp_path):
+    """Its versions go on from here in another way, so they are of another epoch."""
+    for name in "ab":
+        store.backup(str(tmp_path / name))
+    with opened_copy(tmp_path / "a") as a, opened_copy(tmp_path / "b") as b:
+        assert len({a.epoch, b.epoch, store.epoch}) == 3
+
+
+def test_a_backup_is_consistent_while_others_write(store, changes, tmp_path):
+    filling = [changes.log("x0", line, "x" * 50_000) for line in range(300)]
+    store.commit([changes.submit("x0"), changes.submit("y0"), *filling])
+    done = threading.Event()
+    written = []
+
+    def write():
+        while not done.is_set():
+            pair = f"x{len(written) + 1}", f"y{len(written) + 1}"
+            store.commit([changes.submit(execution) for execution in pair])
+            written.append(pair)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(3):
+            store.backup(str(tmp_path / f"{number}"))
+    finally:
+        done.set()
+        writer.join()
+    for number in range(3):
+        with opened_copy(tmp_path / f"{number}") as copy:
+            found = listed(copy)
+            assert len(found) % 2 == 0
+            assert found == listed(store)[: len(found)]
+            assert len(copy.history(found[-1]).facts) == 1
+
+
+@pytest.mark.parametrize("place", ["there", "folder", "no such folder/file", "nul\0", ""])
+def test_a_place_that_cannot_take_a_backup_is_refused(store, tmp_path, place):
+    (tmp_path / "there").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError):
+        store.backup(f"{tmp_path}/{place}")
+    assert (tmp_path / "there").read_text() == "precious"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "there"]
+
+
+def test_an_unfinished_backup_is_not_taken_for_one(store, tmp_path):
+    (tmp_path / "copy.db.part").write_text("of another one")
+    with pytest.raises(StoreError, match="another backup"):
+        store.backup(str(tmp_path / "copy.db"))
+    assert (tmp_path / "copy.db.part").read_text() == "of another one"
+
+
+# -- switches, epoch ---------------------------------------------------------------
+
+
+def test_the_last_word_on_a_switch_stays(store, changes):
     at = changes.now()
     store.commit([SetSwitch("a", True, at), SetSwitch("b", True, at), SetSwitch("a", False, at)])
-    store.commit([SetAnchor("a", 5.0, at), SetAnchor("a", 0.25, at), SetAnchor("b", 1e9, DUE)])
     assert store.switches() == {"a": False, "b": True}
-    assert store.anchors() == {"a": Anchor(0.25, at), "b": Anchor(1e9, DUE)}
 
 
 def test_each_store_has_its_epoch(opened):
@@ -453,8 +875,8 @@ def test_each_store_has_its_epoch(opened):
 
 def test_instants_come_back_aware_and_exact(store, changes):
     at = datetime(2026, 10, 25, 2, 30, 0, 123456, timezone(timedelta(hours=5, minutes=45)))
-    store.commit([SetAnchor("a", 1.0, at)])
-    kept = store.anchors()["a"].at
+    store.commit([SetWatch("a", watch(anchor=at))])
+    kept = store.watches()["a"].anchor
     assert kept == at
     assert kept.utcoffset() == timedelta(0)
 
@@ -466,3 +888,5 @@ def test_a_closed_store_says_so_and_closes_again(store, changes):
         store.unfinished()
     with pytest.raises(StoreUnavailable, match="not open"):
         store.commit([changes.submit("x")])
+    with pytest.raises(StoreUnavailable, match="not open"):
+        store.size()
