@@ -141,8 +141,8 @@ class Purge(msgspec.Struct, frozen=True):
     ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
     moment only. A tick outlives its execution, and goes on naming it.
 
-    Outcome: how many executions, parts of long ones, and ticks went, an int; 0 means that
-    nothing is left to forget.
+    Outcome: how many executions, parts of long ones, and ticks went, and 1 more if space was
+    given back; 0 means that nothing is left to do.
     """
 
     job: str | None

@@ -239,6 +239,7 @@ _REMEMBERED = 10_000
 _EFFORT = 6_000
 _EACH = 12  # an execution: a row of eight indexes
 _AWAY = 25  # one that is not beside the last one: pages of their own in every table
+_TICK = 10  # a row of three indexes
 _ANOTHER = 30  # a job not met before: pages of their own in every index by job
 _SLICE = 200  # rows deleted between two looks at the pages freed
 _GIVEN_BACK = 500  # pages at a time
@@ -459,12 +460,15 @@ class SqlStore(ABC):
             first = _of_job(connection, purge.job, _FIRST, _FIRST_OF_JOB, beyond)
             effort, beyond = self._drop(connection, first, effort)
             gone += beyond
-        if before is not None:
-            old = _of_job(connection, purge.job, _OLD_TICKS, _OLD_TICKS_OF_JOB, before, purge.limit)
+        if before is not None and effort < _EFFORT:
+            some = min(purge.limit, (_EFFORT - effort) // _TICK + 1)
+            old = _of_job(connection, purge.job, _OLD_TICKS, _OLD_TICKS_OF_JOB, before, some)
             connection.executemany(_FORGET_TICK, old)
+            effort += _TICK * len(old)
             gone += len(old)
-        given_back = _give_back(connection)
-        return gone or int(given_back)
+        if effort >= _EFFORT:
+            return gone
+        return gone + _give_back(connection)
 
     def _drop(
         self,
@@ -703,15 +707,15 @@ def _sweep(connection: sqlite3.Connection, number: int, effort: int) -> int:
     return effort
 
 
-def _give_back(connection: sqlite3.Connection) -> bool:
-    """Shorten the file a little if much of it is free; whether it did."""
+def _give_back(connection: sqlite3.Connection) -> int:
+    """Shorten the file a little if much of it is free; 1 if it did, else 0."""
     free = _free_pages(connection)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     surplus = free - _SPARE - pages // 8
     for _ in range(min(surplus, _GIVEN_BACK)):
         # One by one: the module would stop after the first one anyway.
         connection.execute("PRAGMA incremental_vacuum(1)")
-    return _free_pages(connection) < free
+    return int(_free_pages(connection) < free)
 
 
 def _free_pages(connection: sqlite3.Connection) -> int:
