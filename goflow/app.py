@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Goflow:
     - `allowed_hosts`: Host names served besides localhost and IP addresses.
     - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
       at once (10,000); further submits are refused until some have finished.
+    - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
     - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
     - `max_result`: bytes of a task's result as JSON (1 MiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
@@ -64,6 +65,7 @@ class Goflow:
         allowed_hosts: Sequence[str] = (),
         max_running: int = 128,
         max_unfinished: int = 10_000,
+        pools: Mapping[str, int] | None = None,
         stop_timeout: float = 5.0,
         max_result: int = 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
@@ -76,6 +78,7 @@ class Goflow:
             with_seconds=with_seconds,
             max_running=max_running,
             max_unfinished=max_unfinished,
+            pools=dict(pools or {}),
             stop_timeout=stop_timeout,
             limits=limits,
         )

@@ -211,7 +211,8 @@ class Engine:
             self._resume(execution)
         for name in self.jobs:
             self._switch(name, DOWN)
-        self._spawn(self._scheduler.run(), "the scheduler")
+        if self._keeps_time:
+            self._spawn(self._scheduler.run(), "the scheduler")
 
     async def stop(self) -> None:
         """Start nothing more, let running attempts end, then end them; close the store.

@@ -9,14 +9,13 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 
 from goflow.engine.clock import Clock
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.stores.base import Change, Outcome, Store
 
 BATCH_LIMIT = 1000  # changes in one transaction
-PATIENCE = timedelta(milliseconds=250)  # between two tries of a change that must be written
+PATIENCE = 0.25  # seconds between two tries of a change that must be written
 
 Entry = tuple[Change, "asyncio.Future[Outcome]"]
 
@@ -69,7 +68,7 @@ class Journal:
             except StoreUnavailable:
                 if self._hurried:
                     raise
-                await self._clock.sleep_until(self._clock.now() + PATIENCE)
+                await self._clock.sleep(PATIENCE)
 
     def _write(self) -> None:
         """The thread."""

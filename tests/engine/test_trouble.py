@@ -78,12 +78,13 @@ async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
     operator = Scripted()
     job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
     async with running(job, store=store, clock=clock) as engine:
+        await until(store.watches)
         store.full = True
         clock.advance(seconds=1)
         await until(lambda: store.refused == 1)
         store.full = False
-        clock.advance(seconds=2)
-        await until(lambda: operator.runs and not engine._runners)
+        await until(lambda: operator.runs or clock.advance(seconds=1))
+        await until(lambda: not engine._runners)
         (execution,) = (await engine.reader.page("j", None, 10, None)).executions
         assert b'"scheduled_at":"2030-01-01T00:01:00Z"' in execution
         assert engine.due("j") == BEGINNING + timedelta(minutes=2)
