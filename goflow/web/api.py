@@ -1,8 +1,8 @@
 """The API: each answer is read from the engine, which speaks of committed facts only."""
 
 from collections.abc import AsyncIterator
-from importlib.metadata import version as installed_version
 
+import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
 from starlette.responses import Response, StreamingResponse
 
@@ -40,7 +40,7 @@ class Api:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._version = goflow_version()
-        self._tzdata = installed_version("tzdata")
+        self._tzdata = tzdata.__version__
 
     async def health(self, call: Call) -> Health | Response:
         engine = self._engine
