@@ -76,7 +76,12 @@ def _measure_pages(report: Report, folder: Path, executions: int) -> None:
         "first page where there is none": "/api/executions?state=cancelled",
         "page in the middle": f"/api/executions?cursor={executions // 2 + 1}",
     }
-    with bare(folder) as limit, goflow(folder, MAIN) as server, Client(server.port) as client:
+    with (
+        bare(folder) as limit,
+        Client(limit.port) as plain,
+        goflow(folder, MAIN) as server,
+        Client(server.port) as client,
+    ):
         for what, path in pages.items():
             size = len(client.get(path))
             took = milliseconds(partial(client.get, path), 100)
