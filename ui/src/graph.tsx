@@ -60,7 +60,7 @@ function TaskNode(props: {
       data-state={state}
       transform={`translate(${node.x} ${node.y})`}
       role="button"
-      tabIndex={0}
+      tabindex={0}
       aria-label={about}
       onClick={pick}
       onKeyDown={(event) => {
