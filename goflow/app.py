@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import ipaddress
 import os
 import re
@@ -269,6 +270,8 @@ class Goflow:
 
         with ended_by_signals(lambda _: self._closing.set()):
             await self._start()
+            # What is here now stays: the collector need not walk all jobs and modules again.
+            gc.freeze()
             try:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator
-from importlib.metadata import version as installed_version
 
+import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
 from msgspec.structs import asdict as to_dict
 from starlette.responses import Response, StreamingResponse
@@ -48,7 +48,7 @@ class Api:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._version = goflow_version()
-        self._tzdata = installed_version("tzdata")
+        self._tzdata = tzdata.__version__
 
     async def health(self, call: Call) -> Health | Response:
         engine = self._engine
