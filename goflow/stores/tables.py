@@ -234,15 +234,16 @@ _MICROSECOND = timedelta(microseconds=1)
 _HIGHEST = 2**63 - 1
 _REMEMBERED = 10_000
 
-# What a purge does at most before it lets others write. The unit is a row deleted or a page
-# freed, about 4 microseconds; what costs more is weighed as measured by benchmarks/retention.py.
+# What a purge does at most before it lets others write. The unit is a row deleted, about
+# 4 microseconds; what costs more is weighed as measured by benchmarks/retention.py.
 _EFFORT = 6_000
+_FREED = 4  # a page
 _EACH = 12  # an execution: a row of eight indexes
-_AWAY = 25  # one that is not beside the last one: pages of their own in every table
+_AWAY = 45  # one that is not beside the last one: pages of their own in every table
 _TICK = 10  # a row of three indexes
 _ANOTHER = 30  # a job not met before: pages of their own in every index by job
-_SLICE = 200  # rows deleted between two looks at the pages freed
-_GIVEN_BACK = 500  # pages at a time
+_SLICE = 50  # rows deleted between two looks at the pages freed
+_GIVEN_BACK = 100  # pages at a time; each may have to change places with another
 _SPARE = 1_000  # free pages that are not worth giving back
 
 
@@ -703,7 +704,7 @@ def _sweep(connection: sqlite3.Connection, number: int, effort: int) -> int:
         while deleted == _SLICE and effort < _EFFORT:
             free = _free_pages(connection)
             deleted = connection.execute(some, (number, _SLICE)).rowcount
-            effort += deleted + max(0, _free_pages(connection) - free)
+            effort += deleted + _FREED * max(0, _free_pages(connection) - free)
     return effort
 
 
