@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from goflow.engine.engine import Engine, Options
+from goflow.engine.retention import Keep
 from goflow.engine.runner import Limits
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
@@ -50,6 +51,8 @@ class Goflow:
       at once (10,000); further submits are refused until some have finished.
     - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
     - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
+    - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history
+      is kept; finished executions beyond any of these are forgotten. None is no such bound.
     - `max_result`: bytes of a task's result as JSON (1 MiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
 
@@ -68,6 +71,9 @@ class Goflow:
         max_unfinished: int = 10_000,
         pools: Mapping[str, int] | None = None,
         stop_timeout: float = 5.0,
+        keep_days: float | None = 90,
+        keep_executions: int | None = 1_000_000,
+        keep_per_job: int | None = None,
         max_result: int = 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
@@ -82,6 +88,7 @@ class Goflow:
             pools=dict(pools or {}),
             stop_timeout=stop_timeout,
             limits=limits,
+            keep=Keep(days=keep_days, executions=keep_executions, per_job=keep_per_job),
         )
         if isinstance(allowed_hosts, str) or not all(isinstance(h, str) for h in allowed_hosts):
             raise ValueError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
