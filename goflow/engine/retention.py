@@ -82,4 +82,5 @@ class Retention:
             except Unavailable as error:
                 logger.warning("what is old is kept for now: %s", error)
                 return
-            await self._clock.sleep(PAUSE)
+            if gone:
+                await self._clock.sleep(PAUSE)
