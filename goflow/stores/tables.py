@@ -41,6 +41,7 @@ from goflow.stores.base import (
     Submit,
     Tick,
     TickOutcome,
+    Touch,
     Watch,
 )
 
@@ -355,6 +356,11 @@ class SqlStore(ABC):
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
                         (change.job, change.active, _to_micros(change.at)),
+                    )
+                case Touch():
+                    connection.execute(
+                        "INSERT OR REPLACE INTO meta VALUES ('touched', ?)",
+                        (str(_to_micros(change.at)),),
                     )
                 case RecordTicks():
                     _record_ticks(connection, change)
