@@ -229,4 +229,3 @@ class Store(Protocol):
     def logged_attempts(self, execution: str, task: str) -> list[int]:
         """The attempts of a task that have a log, in order."""
         ...
-
