@@ -3,6 +3,7 @@
 #   make demo     the dashboard with the example jobs, on http://localhost:8181
 #   make test     all checks: style, types, the dashboard's own, and every test
 #   make lint     style and types only
+#   make bench    what is fast, measured: figures and ratios, in about three minutes
 #   make wheel    the installable package, dashboard included, in dist/
 #   make clean    removes what the above have made
 #
@@ -10,7 +11,7 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pytest lint ui browser wheel clean
+.PHONY: help demo test bench pytest lint ui browser wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -60,6 +61,9 @@ browser: $(DEV_READY)
 
 pytest: $(DEV_READY)
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: $(USER_READY)
+	$(BIN)/python -m benchmarks
 
 wheel: $(BIN)/python
 	$(PIP) wheel --no-deps --wheel-dir dist .

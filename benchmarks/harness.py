@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds for anything that should happen
+IDLE = 3.0  # seconds; uvicorn closes a connection that was idle for 5
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # -- programs to compare with ------------------------------------------------------
@@ -183,9 +184,10 @@ def new_folder() -> Iterator[Path]:
 
 
 class Client:
-    """One connection that is kept open."""
+    """One connection that is kept open while it is in use."""
 
     def __init__(self, port: int) -> None:
+        self._used = 0.0
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
 
     def __enter__(self) -> Self:
@@ -196,9 +198,12 @@ class Client:
 
     def ask(self, method: str, path: str) -> bytes:
         """The body of a 200; anything else raises."""
+        if time.monotonic() - self._used > IDLE:
+            self._connection.close()  # the server may be closing it; it is opened again
         self._connection.request(method, path)
         answer = self._connection.getresponse()
         body = answer.read()
+        self._used = time.monotonic()
         if answer.status != 200:
             raise RuntimeError(f"{method} {path}: {answer.status} {body[:500]!r}")
         return body

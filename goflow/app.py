@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from goflow.engine.engine import Engine, Options
+from goflow.engine.retention import Keep
 from goflow.engine.runner import Limits
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
@@ -35,7 +37,10 @@ class Goflow:
     - `allowed_hosts`: Host names served besides localhost and IP addresses.
     - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
       at once (10,000); further submits are refused until some have finished.
+    - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
     - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
+    - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history
+      is kept; finished executions beyond any of these are forgotten. None is no such bound.
     - `max_result`: bytes of a task's result as JSON (1 MiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
 
@@ -52,7 +57,11 @@ class Goflow:
         allowed_hosts: Sequence[str] = (),
         max_running: int = 128,
         max_unfinished: int = 10_000,
+        pools: Mapping[str, int] | None = None,
         stop_timeout: float = 5.0,
+        keep_days: float | None = 90,
+        keep_executions: int | None = 1_000_000,
+        keep_per_job: int | None = None,
         max_result: int = 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
@@ -64,8 +73,10 @@ class Goflow:
             with_seconds=with_seconds,
             max_running=max_running,
             max_unfinished=max_unfinished,
+            pools=dict(pools or {}),
             stop_timeout=stop_timeout,
             limits=limits,
+            keep=Keep(days=keep_days, executions=keep_executions, per_job=keep_per_job),
         )
         if isinstance(allowed_hosts, str) or not all(isinstance(h, str) for h in allowed_hosts):
             raise ValueError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
@@ -254,6 +265,8 @@ class Goflow:
 
         with ended_by_signals(lambda _: self._closing.set()):
             await self._start()
+            # What is here now stays: the collector need not walk all jobs and modules again.
+            gc.freeze()
             try:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host

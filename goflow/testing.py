@@ -21,41 +21,45 @@ BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class FakeClock:
-    """A clock that a test moves by `advance`, or, with `jumps`, that moves by itself to
-    whatever instant is slept for, so that no retry delay takes any time."""
+    """A clock that a test moves by `advance`, or, with `jumps`, that moves by itself by as
+    much as is slept, so that no retry delay takes any time."""
 
     def __init__(self, now: datetime = BEGINNING, *, jumps: bool = False) -> None:
         if now.tzinfo is None:
             raise ValueError(f"now must be an aware datetime, not {now!r}")
         self._now = now.astimezone(UTC)
         self._jumps = jumps
+        self._elapsed = timedelta(0)
         self._count = 0
-        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[timedelta, int, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
         return self._now
 
-    async def sleep_until(self, instant: datetime) -> None:
+    async def sleep(self, seconds: float) -> None:
         if self._jumps:
             await asyncio.sleep(0)
-            self._now = max(self._now, instant)
-        elif instant > self._now:
+            self._now += timedelta(seconds=seconds)
+        elif seconds > 0:
             self._count += 1
             woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._sleepers, (instant, self._count, woken))
+            until = self._elapsed + timedelta(seconds=seconds)
+            heapq.heappush(self._sleepers, (until, self._count, woken))
             await woken
 
-    def set(self, now: datetime) -> None:
-        """Put the clock to an instant, forward or back, and wake whoever slept until then."""
-        self._now = now
-        while self._sleepers and self._sleepers[0][0] <= now:
+    def advance(self, **delta: float) -> None:
+        """Let `timedelta(**delta)` pass, and wake whoever slept no longer."""
+        passed = timedelta(**delta)
+        self._now += passed
+        self._elapsed += passed
+        while self._sleepers and self._sleepers[0][0] <= self._elapsed:
             woken = heapq.heappop(self._sleepers)[2]
             if not woken.done():
                 woken.set_result(None)
 
-    def advance(self, **delta: float) -> None:
-        """Move on by `timedelta(**delta)`."""
-        self.set(self._now + timedelta(**delta))
+    def set(self, now: datetime) -> None:
+        """Set the clock, forward or back, with no time passing."""
+        self._now = now
 
 
 def run(

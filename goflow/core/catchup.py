@@ -11,6 +11,7 @@ from typing import NamedTuple
 from goflow.core.schedule import Schedule
 
 COUNT_LIMIT = 10_000  # due times that are counted one by one
+SPAN_LIMIT = 1_000  # due times looked for at once, going back from now
 
 
 class CatchUp(enum.StrEnum):
@@ -67,50 +68,83 @@ def backlog(
 ) -> Backlog:
     """Sort the due times from `due` on, itself one, up to `now`."""
     keep = {CatchUp.NONE: 0, CatchUp.LATEST: 1, CatchUp.ALL: policy.limit}[policy.catchup]
-    newest: deque[datetime] = deque(maxlen=keep + 1)
-    count, exact = 0, True
-    at: datetime | None = due
-    while at is not None and at <= now:
-        count += 1
-        newest.append(at)
-        if count == COUNT_LIMIT:
-            count, exact = _skip_ahead(schedule, anchor, at, now, newest, count)
-            break
-        at = schedule.next(at, anchor=anchor)
-    oldest = now - policy.window
-    fire = [one for one in newest if one >= oldest][-keep:] if keep else []
-    unfired = count - len(fire)
+    # One more than may fire, so that the last missed one is known.
+    pile = _pile(schedule, anchor, due, now, keep + 1, policy.window)
+    young = [at for at in pile.newest if now - at <= policy.window]
+    fire = young[-keep:] if keep else []
+    unfired = pile.number - len(fire)
     if not unfired:
         return Backlog(fire, None)
-    # `newest` holds one more than may fire, so that the last missed one is known.
-    last = [one for one in newest if not fire or one < fire[0]][-1]
-    return Backlog(fire, Missed(due, last, unfired, exact))
+    return Backlog(fire, Missed(due, pile.newest[-1 - len(fire)], unfired, pile.exact))
 
 
-def _skip_ahead(
+class _Pile(NamedTuple):
+    """Due times: the last ones, oldest first, and how many there are, or at least are."""
+
+    newest: list[datetime]
+    number: int
+    exact: bool = True
+
+
+def _pile(
     schedule: Schedule,
     anchor: datetime,
-    at: datetime,
+    due: datetime,
     now: datetime,
-    newest: "deque[datetime]",
-    count: int,
-) -> tuple[int, bool]:
-    """Add the last due times up to `now` to `newest`, without going through all of them."""
+    wanted: int,
+    window: timedelta,
+) -> _Pile:
+    """The `wanted` last due times from `due` on, itself one, up to `now`, or less of them
+    if only one is older than `window`."""
+    newest: deque[datetime] = deque(maxlen=wanted)
+    number = 0
+    at: datetime | None = due
+    while at is not None and at <= now:
+        newest.append(at)
+        number += 1
+        if number == COUNT_LIMIT:
+            break
+        at = schedule.next(at, anchor=anchor)
+    else:
+        return _Pile(list(newest), number)
     if schedule.interval is not None:
-        steps = (now - at) // schedule.interval
-        for back in range(min(steps, newest.maxlen or 0) - 1, -1, -1):
-            newest.append(at + (steps - back) * schedule.interval)
-        return count + steps, True
-    wanted = newest.maxlen or 0
-    span = timedelta(minutes=wanted)
-    while True:
-        start = max(at, now - span)
-        found: list[datetime] = []
-        one = schedule.next(start, anchor=anchor)
-        while one is not None and one <= now and len(found) <= COUNT_LIMIT:
-            found.append(one)
-            one = schedule.next(one, anchor=anchor)
-        if len(found) >= wanted or start == at:
-            newest.extend(found)
-            return count + len(found), start == at
-        span *= 4
+        more = (now - at) // schedule.interval
+        newest.extend(
+            at + step * schedule.interval for step in range(max(1, more + 1 - wanted), more + 1)
+        )
+        return _Pile(list(newest), number + more)
+    later, complete = _last(schedule, at, now, wanted, window)
+    newest.extend(later)
+    return _Pile(list(newest), number + len(later), complete)
+
+
+def _last(
+    schedule: Schedule, after: datetime, now: datetime, wanted: int, window: timedelta
+) -> tuple[list[datetime], bool]:
+    """The last due times later than `after`, up to `now`, and whether these are all: at least
+    `wanted` if there are so many, or one that is older than `window`.
+
+    Goes back from `now` by spans that grow where due times are rare and shrink where they
+    are dense, so that neither a rare nor an uneven schedule makes it go through many.
+    """
+    spans: list[list[datetime]] = []
+    span = timedelta(seconds=wanted)
+    found = 0
+    until = oldest = now
+    while until > after and found < wanted and now - oldest <= window:
+        begin = max(after, until - min(span, until - after))
+        inside: list[datetime] = []
+        at = schedule.next(begin)
+        while at is not None and at <= until and len(inside) <= SPAN_LIMIT:
+            inside.append(at)
+            at = schedule.next(at)
+        if len(inside) > SPAN_LIMIT:
+            span = (until - begin) / 2
+            continue
+        if inside:
+            spans.append(inside)
+            found += len(inside)
+            oldest = inside[0]
+        until = begin
+        span *= 2
+    return [at for inside in reversed(spans) for at in inside], until == after

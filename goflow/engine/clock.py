@@ -17,32 +17,35 @@ class Clock(Protocol):
     """Time as the engine knows it."""
 
     def now(self) -> datetime:
-        """The current instant, aware, in UTC."""
+        """The current instant, aware, in UTC; it may be set forward or back at any time."""
         ...
 
-    async def sleep_until(self, instant: datetime) -> None:
-        """Return once `now()` is at or past the instant, never before."""
+    async def sleep(self, seconds: float) -> None:
+        """Return after so many seconds, however the clock is set meanwhile."""
         ...
 
 
 class SystemClock:
-    """The machine's wall clock."""
+    """The machine's clocks."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    async def sleep_until(self, instant: datetime) -> None:
-        # No event tells of the wall clock, so it is looked at again and again.
-        while (remaining := instant - self.now()) > timedelta(0):  # noqa: ASYNC110
-            await asyncio.sleep(min(remaining, LONGEST_NAP).total_seconds())
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> None:
-    """Wait for the event, or at most until the instant if there is one; clear the event."""
+    """Wait for the event, and clear it; or until the instant, if there is one.
+
+    It may return earlier, for no event tells that the clock was set or the machine was
+    suspended: whoever waits has to look again.
+    """
     if until is None:
         await event.wait()
     elif not event.is_set():
-        sleeper = asyncio.ensure_future(clock.sleep_until(until))
+        nap = max(min(until - clock.now(), LONGEST_NAP), timedelta(0))
+        sleeper = asyncio.ensure_future(clock.sleep(nap.total_seconds()))
         waiter = asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait({sleeper, waiter}, return_when=asyncio.FIRST_COMPLETED)

@@ -28,6 +28,7 @@ from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import Journal
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
+from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
 from goflow.engine.slots import Slots, job_name, pool_name
@@ -61,7 +62,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     - `pools`: names of pools, and how many tasks of each may run at once.
     - `stop_timeout`: seconds that running attempts have to end by themselves at a stop.
     - `with_seconds`: whether cron may have six fields, the first one seconds.
-    - `limits`: see `Limits`.
+    - `limits`: see `Limits`; `keep`: see `Keep`.
     """
 
     with_seconds: bool = False
@@ -70,6 +71,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, int] = {}
     stop_timeout: float = 5.0
     limits: Limits = Limits()
+    keep: Keep = Keep()
 
     def __post_init__(self) -> None:
         for name in ("max_running", "max_unfinished"):
@@ -208,6 +210,7 @@ class Engine:
         for job in self.jobs.values():
             job.pack()  # again: by now the program has been read to its end
         await self._end_leftovers()
+        self._retention = Retention(self.journal, self.clock, self.options.keep)
         self._switches = self._store.switches()
         self._watches = self._store.watches()
         self.journal.start()
@@ -217,7 +220,9 @@ class Engine:
             self._resume(execution)
         for name in self.jobs:
             self._switch(name, DOWN)
-        self._spawn(self._scheduler.run(), "the scheduler")
+        if self._keeps_time:
+            self._spawn(self._scheduler.run(), "the scheduler")
+            self._spawn(self._retention.run(), "retention")
 
     async def _end_leftovers(self) -> None:
         """End what attempts that a crash interrupted have left running, before they are tried
@@ -715,9 +720,11 @@ class Engine:
             case RecordTicks():
                 self._account(change.job, change.accounted)
             case _:
-                if isinstance(change, Submit) and change.tick:
-                    assert change.fact.scheduled_at is not None
-                    self._account(change.fact.job, change.fact.scheduled_at)
+                if isinstance(change, Submit):
+                    self._retention.note(change.fact.job)
+                    if change.tick:
+                        assert change.fact.scheduled_at is not None
+                        self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
 
     def _account(self, job: str, accounted: datetime) -> None:

@@ -6,17 +6,18 @@ the commits, before anybody who awaits a change goes on.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 
 from goflow.engine.clock import Clock
 from goflow.errors import Stopping, StoreUnavailable
-from goflow.stores.base import Change, Outcome, Store
+from goflow.stores.base import Change, Outcome, Store, Touch
 
 BATCH_LIMIT = 1000  # changes in one transaction
-PATIENCE = timedelta(milliseconds=250)  # between two tries of a change that must be written
+PROBE = 1.0  # seconds between two looks at whether the store can be written again
+PATIENCE = 0.25  # seconds between two tries of a change that must be written
 
 Entry = tuple[Change, "asyncio.Future[Outcome]"]
 
@@ -34,6 +35,7 @@ class Journal:
         self._hurried = False
         self._thread: threading.Thread | None = None
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
+        self._healing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write; from the event loop."""
@@ -43,6 +45,8 @@ class Journal:
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
+        if self._healing is not None:
+            self._healing.cancel()
         if self._thread is not None:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
@@ -69,7 +73,15 @@ class Journal:
             except StoreUnavailable:
                 if self._hurried:
                     raise
-                await self._clock.sleep_until(self._clock.now() + PATIENCE)
+                await self._clock.sleep(PATIENCE)
+
+    async def _heal(self) -> None:
+        """Try until the store can be written again, though nobody may ask for anything."""
+        while self.trouble is not None:
+            await self._clock.sleep(PROBE)
+            with contextlib.suppress(StoreUnavailable):
+                await self.commit(Touch(self._clock.now()))
+        self._healing = None
 
     def _write(self) -> None:
         """The thread."""
@@ -120,6 +132,8 @@ class Journal:
     def _refused(self, batch: list[Entry], error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             self.trouble = error
+            if self._healing is None:
+                self._healing = self._loop.create_task(self._heal())
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import Schedule
-from goflow.engine.clock import LONGEST_NAP, Clock, wait
+from goflow.engine.clock import Clock, wait
 from goflow.errors import Unavailable
 from goflow.stores.base import Tick, TickOutcome
 
@@ -38,7 +38,7 @@ Compute = Callable[..., Awaitable[Backlog]]
 class Scheduled:
     """A job whose schedule is on. Due times up to `accounted` are in the ledger."""
 
-    __slots__ = ("accounted", "anchor", "due", "job", "policy", "reason", "schedule")
+    __slots__ = ("accounted", "anchor", "due", "job", "policy", "reason", "schedule", "since")
 
     def __init__(
         self, job: str, schedule: Schedule, anchor: datetime, accounted: datetime, policy: Policy
@@ -47,7 +47,9 @@ class Scheduled:
         self.schedule = schedule
         self.anchor = anchor
         self.policy = policy
-        self.reason = ""  # why due times that have passed already were not seen
+        # Why due times up to `since`, when it was switched on, were not seen.
+        self.reason = ""
+        self.since = accounted
         self.due: datetime | None = None
         self.account(accounted)
 
@@ -95,8 +97,9 @@ class Scheduler:
     ) -> None:
         """Let a job fire from now on. With a `reason`, due times after `accounted` that have
         passed are entered as missed for that reason, or caught up with if that is `DOWN`."""
-        entry = Scheduled(job, schedule, anchor, min(accounted, self._clock.now()), policy)
-        entry.reason = reason
+        now = self._clock.now()
+        entry = Scheduled(job, schedule, anchor, min(accounted, now), policy)
+        entry.reason, entry.since = reason, now
         self._on[job] = entry
         self._plan(entry, entry.due)
         self._changed.set()
@@ -125,11 +128,7 @@ class Scheduler:
             if batch:
                 await asyncio.gather(*(self._handle(entry, now) for entry in batch))
             else:
-                # Not longer than a nap, so that a clock that is set back is noticed.
-                look = now + LONGEST_NAP
-                if self._agenda:
-                    look = min(look, self._agenda[0][0])
-                await wait(self._changed, self._clock, look)
+                await wait(self._changed, self._clock, self._agenda[0][0] if self._agenda else None)
 
     def _go_back(self, now: datetime) -> None:
         """The clock was set back: count from now. What is in the ledger does not fire again."""
@@ -153,8 +152,9 @@ class Scheduler:
 
     async def _account(self, entry: Scheduled, now: datetime) -> None:
         """Fire a due time, or all that have piled up, as the job's policy says."""
-        due, reason = entry.due, entry.reason
+        due = entry.due
         assert due is not None
+        reason = entry.reason if due <= entry.since else ""
         following = entry.schedule.next(due, anchor=entry.anchor)
         if not reason and now - due <= LATENESS and (following is None or following > now):
             await self._fire_or_skip(entry, due)
@@ -169,7 +169,6 @@ class Scheduler:
         found = await self._compute(backlog, entry.schedule, entry.anchor, due, now, policy)
         if found.missed is not None:
             await self._enter(entry, found.missed, reason or HELD_UP, now)
-        entry.reason = ""
         for one in found.fire:
             await self._fire_or_skip(entry, one)
 

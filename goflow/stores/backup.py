@@ -63,7 +63,8 @@ def _copy(source: sqlite3.Connection, part: Path) -> None:
             source.execute("SELECT count(*) FROM meta").fetchone()
             source.backup(copy, pages=_STEP)
         finally:
-            source.execute("ROLLBACK")
+            if source.in_transaction:
+                source.execute("ROLLBACK")
         copy.execute("PRAGMA journal_mode = DELETE")
         copy.execute("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'")
 

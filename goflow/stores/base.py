@@ -137,9 +137,12 @@ class SetWatch(msgspec.Struct, frozen=True):
 class Purge(msgspec.Struct, frozen=True):
     """Forget finished executions, with their facts, logs and keys: of `job`, or of any job if
     it is None, those submitted before `before`, and those but the newest `keep` (None: no
-    such bound), and ticks before `before`; at most `limit` executions and as many ticks,
-    oldest first. Outcome: how many executions and ticks went, an int; less than `limit`
-    means that nothing is left to forget.
+    such bound), and ticks recorded before `before`; at most `limit` executions and as many
+    ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
+    moment only. A tick outlives its execution, and goes on naming it.
+
+    Outcome: how many executions, parts of long ones, and ticks went, and 1 more if space was
+    given back; 0 means that nothing is left to do.
     """
 
     job: str | None
@@ -148,7 +151,13 @@ class Purge(msgspec.Struct, frozen=True):
     limit: int
 
 
-Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge
+class Touch(msgspec.Struct, frozen=True):
+    """Write something, only to find out whether that is possible. Outcome: None."""
+
+    at: datetime
+
+
+Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge | Touch
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -240,7 +249,8 @@ class Store(Protocol):
         ...
 
     def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
-        """A job's ledger, newest first: ticks with `due` below `before`."""
+        """A job's ledger, newest first: ticks with `due` below `before`. One more than `limit`
+        where a missed run and a tick at its beginning have the last `due` in common."""
         ...
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
@@ -293,5 +303,6 @@ class Store(Protocol):
         ...
 
     def backup(self, path: str) -> None:
-        """Write a consistent copy to a new file, while others go on. Raises `StoreError`."""
+        """Write a consistent copy, of an epoch of its own, to a new file while others go on.
+        Raises `StoreError`."""
         ...

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import AsyncIterator
-from importlib.metadata import version as installed_version
 
+import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
 from msgspec.structs import asdict as to_dict
 from starlette.responses import Response, StreamingResponse
@@ -48,7 +48,7 @@ class Api:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._version = goflow_version()
-        self._tzdata = installed_version("tzdata")
+        self._tzdata = tzdata.__version__
 
     async def health(self, call: Call) -> Health | Response:
         engine = self._engine
@@ -128,12 +128,11 @@ class Api:
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:
-        name, limit = call.path["name"], call.query.limit
-        found = await self._engine.reader.ticks(
-            self._engine.job(name).name, given(call.query.cursor), limit + 1
-        )
-        shown = [TickView(**to_dict(tick)) for tick in found[:limit]]
-        return Ticks(name, shown, shown[-1].due if len(found) > limit else None)
+        name, reader = self._engine.job(call.path["name"]).name, self._engine.reader
+        found = await reader.ticks(name, given(call.query.cursor), call.query.limit)
+        more = await reader.ticks(name, found[-1].due, 1) if found else []
+        shown = [TickView(**to_dict(tick)) for tick in found]
+        return Ticks(name, shown, found[-1].due if more else None)
 
     async def upcoming(self, call: Call) -> Upcoming:
         name = call.path["name"]

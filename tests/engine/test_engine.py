@@ -99,17 +99,18 @@ async def test_no_more_attempts_run_than_there_are_slots() -> None:
         assert engine._tools.slots.taken == 0
 
 
-async def test_a_large_execution_does_not_starve_a_small_one() -> None:
+async def test_a_task_of_higher_priority_goes_before_older_ones() -> None:
     big = [Blocking() for _ in range(20)]
     small = Blocking()
     big_job = job_of("big", *(Task(f"t{n}", operator) for n, operator in enumerate(big)))
-    async with running(big_job, job_of("small", Task("t", small)), max_running=2) as engine:
+    small_job = job_of("small", Task("t", small, priority=1))
+    async with running(big_job, small_job, max_running=2) as engine:
         first = (await engine.submit("big")).id
         await until(lambda: sum(len(o.runs) for o in big) == 2)
         second = (await engine.submit("small")).id
-        await until(lambda: engine.board.get(second))
-        for operator in big[:2]:
-            operator.release.set()
+        await until(lambda: engine.waiting(second, "t"))
+        assert engine.waiting(second, "t") == "all tasks: 2 of 2 in use"
+        big[0].release.set()
         await until(lambda: small.runs)
         for operator in [*big, small]:
             operator.release.set()
@@ -238,8 +239,8 @@ async def test_a_due_job_fires_once_at_its_instant_and_never_before() -> None:
         clock.advance(seconds=29.999)
         await asyncio.sleep(0.01)
         assert operator.runs == []
-        for minute in (1, 2, 3):
-            clock.set(BEGINNING + timedelta(minutes=minute))
+        for minute, seconds in ((1, 0.001), (2, 60), (3, 60)):
+            clock.advance(seconds=seconds)
             await until(lambda minute=minute: len(operator.runs) == minute)
         await until(lambda: not engine._runners)
         page = await engine.reader.page("j", None, 100, None)
@@ -270,7 +271,7 @@ async def test_every_keeps_its_phase_across_restarts(tmp_path: Path) -> None:
         assert engine.due("j") == BEGINNING + timedelta(minutes=10)
     clock.advance(minutes=37)
     async with running(job(), store=SqliteStore(path), clock=clock) as engine:
-        assert engine.due("j") == BEGINNING + timedelta(minutes=40)
+        await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=40))
 
 
 async def test_a_tick_fires_once_even_for_two_schedulers_in_turn(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""History stays bounded: old executions are forgotten, in small batches between others' writes.
+
+Only finished executions go, and nothing that is needed to keep a due time from firing twice.
+"""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import msgspec
+
+from goflow.engine.clock import Clock
+from goflow.engine.journal import Journal
+from goflow.errors import Unavailable
+from goflow.stores.base import Purge
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100  # executions forgotten in one transaction
+PAUSE = 0.05  # seconds between two of those, for others to write in
+EVERY = 600.0  # seconds between two rounds
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """What is kept: executions of the last `days`, and of those the newest `executions` in
+    all and the newest `per_job` of each job. None means no such bound."""
+
+    days: float | None = 90
+    executions: int | None = 1_000_000
+    per_job: int | None = None
+
+    def __post_init__(self) -> None:
+        days = self.days
+        if days is not None and (
+            isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36_525
+        ):
+            raise ValueError(f"keep_days must be above 0 and within a century, not {days!r}")
+        for name, value in (("executions", self.executions), ("per_job", self.per_job)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise ValueError(f"keep_{name} must be a whole number from 1, not {value!r}")
+
+
+class Retention:
+    """Forgets what need not be kept, round after round."""
+
+    def __init__(self, journal: Journal, clock: Clock, keep: Keep) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._keep = keep
+        self._grown: set[str] = set()  # jobs with new executions since the last round
+
+    def note(self, job: str) -> None:
+        """A job has one more execution."""
+        self._grown.add(job)
+
+    async def run(self) -> None:
+        """Forget, for ever."""
+        while True:
+            for purge in self._purges():
+                await self._forget(purge)
+            await self._clock.sleep(EVERY)
+
+    def _purges(self) -> Iterator[Purge]:
+        keep = self._keep
+        if keep.days is not None:
+            before = self._clock.now() - timedelta(days=keep.days)
+            yield Purge(None, before, None, BATCH)
+        if keep.executions is not None:
+            yield Purge(None, None, keep.executions, BATCH)
+        grown, self._grown = self._grown, set()
+        if keep.per_job is not None:
+            for job in grown:
+                yield Purge(job, None, keep.per_job, BATCH)
+
+    async def _forget(self, purge: Purge) -> None:
+        gone: object = 1
+        while gone:
+            try:
+                gone = await self._journal.commit(purge)
+            except Unavailable as error:
+                logger.warning("what is old is kept for now: %s", error)
+                return
+            if gone:
+                await self._clock.sleep(PAUSE)

@@ -1,0 +1,170 @@
+"""A disk that remembers in which order it was written, to show it as a power cut left it.
+
+The rule: what a cut may leave of the writes since the last sync is any of them, whole or
+torn at a sector, or none; a name that was made or removed may be so or not until its
+folder was synced. What was synced before is there.
+"""
+
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+SECTOR = 512
+
+
+class File:
+    """What is on the disk for certain, and the changes since, in order."""
+
+    def __init__(self) -> None:
+        self.certain = b""
+        self.since: list[tuple[int, bytes | None]] = []  # to truncate there, if None
+
+    def sync(self) -> None:
+        self.certain = applied(self.certain, self.since)
+        self.since = []
+
+    def after_a_cut(self, rng: random.Random) -> bytes:
+        """One of the contents that it may have then."""
+        luck = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])  # of a change to be there
+        kept: list[tuple[int, bytes | None]] = []
+        for place, data in self.since:
+            if data is not None and rng.random() < 0.3:
+                cuts = range(SECTOR - place % SECTOR, len(data), SECTOR)
+                edges = [0, *cuts, len(data)]
+                pieces = pairwise(edges)
+                kept += [(place + a, data[a:b]) for a, b in pieces if rng.random() < luck]
+            elif rng.random() < luck:
+                kept.append((place, data))
+        return applied(self.certain, kept)
+
+
+def applied(content: bytes, changes: list[tuple[int, bytes | None]]) -> bytes:
+    result = bytearray(content)
+    for place, data in changes:
+        if data is None:
+            del result[place:]
+        else:
+            result.extend(bytes(max(0, place - len(result))))
+            result[place : place + len(data)] = data
+    return bytes(result)
+
+
+class Disk:
+    """The files of one folder, by the end of their names; `steps` is all that was done."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Any, ...]] = []
+
+    def after_cuts(self, rng: random.Random, every: int) -> Iterator[tuple[int, dict[str, bytes]]]:
+        """After every so many steps, and around each sync: the number of steps done, and the
+        files as a cut may have left them."""
+        now: dict[str, File] = {}
+        certain: dict[str, File] = {}
+        for done, step in enumerate(self.steps):
+            if done % every == 0 or step[0] == "sync" or self.steps[done - 1][0] == "sync":
+                yield done, _after_a_cut(rng, now, certain)
+            match step:
+                case "create", name:
+                    now[name] = File()
+                case "write", name, place, data:
+                    now[name].since.append((place, data))
+                case "truncate", name, size:
+                    now[name].since.append((size, None))
+                case "sync", name:
+                    now[name].sync()
+                    if name.endswith(("-journal", "-wal")):  # SQLite syncs the folder with them
+                        certain = dict(now)
+                case "delete", name, folder_too:
+                    del now[name]
+                    if folder_too:
+                        certain = dict(now)
+        yield len(self.steps), _after_a_cut(rng, now, certain)
+
+
+def _after_a_cut(
+    rng: random.Random, now: dict[str, File], certain: dict[str, File]
+) -> dict[str, bytes]:
+    found = {}
+    for name in sorted(now.keys() | certain.keys()):
+        file = rng.choice([now, certain]).get(name)
+        if file is not None:
+            found[name] = file.after_a_cut(rng)
+    return found
+
+
+class RecordingVfs(apsw.VFS):  # type: ignore[misc]
+    """SQLite's way to the real disk, which tells a `Disk` what passes by."""
+
+    def __init__(self, name: str, disk: Disk) -> None:
+        super().__init__(name, "")
+        self._disk = disk
+
+    def xOpen(self, name: Any, flags: list[int]) -> "RecordingFile":
+        path = Path(name.filename() if isinstance(name, apsw.URIFilename) else name)
+        if not path.exists():
+            self._disk.steps.append(("create", path.name))
+        return RecordingFile(name, flags, path.name, self._disk)
+
+    def xDelete(self, name: str, folder_too: bool) -> None:
+        super().xDelete(name, folder_too)
+        self._disk.steps.append(("delete", Path(name).name, folder_too))
+
+
+class RecordingFile(apsw.VFSFile):  # type: ignore[misc]
+    def __init__(self, name: Any, flags: list[int], place: str, disk: Disk) -> None:
+        super().__init__("", name, flags)
+        self._place = place
+        self._disk = disk
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        super().xWrite(data, offset)
+        self._disk.steps.append(("write", self._place, offset, bytes(data)))
+
+    def xTruncate(self, size: int) -> None:
+        super().xTruncate(size)
+        self._disk.steps.append(("truncate", self._place, size))
+
+    def xSync(self, flags: int) -> None:
+        super().xSync(flags)
+        self._disk.steps.append(("sync", self._place))
+
+
+class Cursor:
+    """As the standard library's."""
+
+    def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor) -> None:
+        self._cursor = cursor
+        self.fetchone = cursor.fetchone
+        self.fetchall = cursor.fetchall
+        self.close = cursor.close
+        self.rowcount = connection.changes()
+        self.lastrowid = connection.last_insert_rowid()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+
+class Connection:
+    """What stores use of the standard library's connection, over a VFS of one's own."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        self._connection = apsw.Connection(str(path), vfs=vfs)
+        # There is no shared memory in a VFS of one's own, so nobody else may come in.
+        self.execute("PRAGMA locking_mode = EXCLUSIVE")
+
+    def execute(self, statement: str, values: Any = ()) -> Cursor:
+        return Cursor(self._connection, self._connection.execute(statement, values))
+
+    def executemany(self, statement: str, values: Any) -> Cursor:
+        return Cursor(self._connection, self._connection.executemany(statement, list(values)))
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self._connection.in_transaction)
+
+    def close(self) -> None:
+        self._connection.close()

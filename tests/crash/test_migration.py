@@ -1,0 +1,231 @@
+"""Stores of every earlier version come over whole, wherever the process that does it is killed."""
+
+import hashlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, encode_facts
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import State
+from goflow.stores.base import (
+    AppendLog,
+    Created,
+    Existing,
+    Idempotency,
+    Purge,
+    Record,
+    Submit,
+    Tick,
+    TickOutcome,
+)
+from goflow.stores.sqlite import SqliteStore
+from goflow.stores.tables import MIGRATIONS, SCHEMA
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+PLAN = Plan((PlannedTask("a"), PlannedTask("b", ("a",))))
+EPOCH = "0123456789abcdef"
+RUNS = 60  # executions in an old store; every third is unfinished, every second was a tick
+
+# What stores in the field were made by. A step that was released is never edited.
+RELEASED = {1: "77cd03b3455d8dc5"}
+
+
+def at(number: int) -> datetime:
+    return BEGIN + timedelta(minutes=number, microseconds=number)
+
+
+def micros(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def facts(number: int) -> list[AnyFact]:
+    begun: list[AnyFact] = [
+        Submitted(at(number), id=f"x{number}", job=f"job {number % 4}", plan=PLAN.id, cause="api"),
+        TaskStarted(at(number), "a", 1),
+    ]
+    return begun if number % 3 == 0 else [*begun, Finished(at(number), "failed")]
+
+
+def fill_1(store: sqlite3.Connection) -> None:
+    """As version 1 wrote it."""
+    store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
+    store.execute("INSERT INTO plans VALUES (?, ?)", (PLAN.id, PLAN.encoded))
+    for number in range(1, RUNS + 1):
+        job, now = f"job {number % 4}", micros(at(number))
+        state, finished = ("running", 0) if number % 3 == 0 else ("failed", 1)
+        for fact in facts(number):
+            store.execute(
+                "INSERT INTO facts (execution, body) VALUES (?, ?)", (number, encode_facts([fact]))
+            )
+        (version,) = store.execute("SELECT max(version) FROM facts").fetchone()
+        store.execute(
+            "INSERT INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, f"x{number}", job, PLAN.id, now, state, finished, now, version),
+        )
+        if finished:
+            store.execute("INSERT INTO summaries VALUES (?, ?)", (number, b"brief"))
+        store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
+        if number % 2 == 0:
+            store.execute("INSERT INTO ticks VALUES (?, ?, ?)", (job, now, number))
+        store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
+    store.execute("INSERT INTO switches VALUES ('job 1', 1, 0)")
+    store.execute("INSERT INTO anchors VALUES ('job 2', 5.0, 0)")
+
+
+FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1}
+
+
+def old_store(version: int, folder: Path) -> Path:
+    """A store as a killed server of that version left it, its log beside it."""
+    folder.mkdir()
+    made, path = folder / "made.db", folder / "goflow.db"
+    with closing(sqlite3.connect(made, isolation_level=None)) as store:
+        store.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        for statements in MIGRATIONS[:version]:
+            for statement in statements:
+                store.execute(statement)
+        store.execute(f"PRAGMA user_version = {version}")
+        store.execute("PRAGMA journal_mode = WAL")
+        FILL[version](store)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{made}{suffix}", f"{path}{suffix}")
+    made.unlink()
+    return path
+
+
+def check_whole(path: Path) -> None:
+    """Everything that `fill` wrote is there, and the store goes on from it."""
+    store = SqliteStore(path)
+    store.open()
+    try:
+        assert store.epoch == EPOCH
+        assert store.switches() == {"job 1": True}
+        assert store.watches() == {}
+        rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]
+        assert [row.id for row in rows] == [f"x{number}" for number in range(1, RUNS + 1)]
+        assert [row.number for row in rows] == list(range(1, RUNS + 1))
+        assert store.unfinished() == [f"x{number}" for number in range(3, RUNS + 1, 3)]
+        for number, row in enumerate(rows, 1):
+            assert row.submitted == at(number)
+            assert row.summary == (None if number % 3 == 0 else b"brief")
+            assert store.history(row.id).facts == facts(number)
+            assert store.history(row.id).plan == PLAN
+            assert [chunk.text for chunk in store.log(row.id, "a", 1, 0, 9)] == [f"of {number}\n"]
+        for job in range(4):
+            ticked = [n for n in range(RUNS, 0, -1) if n % 2 == 0 and n % 4 == job]
+            assert store.ticks(f"job {job}", None, 1000) == [
+                Tick(at(n), TickOutcome.FIRED, at(n), execution=f"x{n}") for n in ticked
+            ]
+        check_going_on(store)
+    finally:
+        store.close()
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert file.execute("PRAGMA user_version").fetchall() == [(SCHEMA,)]
+
+
+def check_going_on(store: SqliteStore) -> None:
+    def submit(number: int, *, tick: bool = False, key: str | None = None) -> Submit:
+        fact = Submitted(
+            at(900),
+            id=f"x{900 + number}",
+            job=f"job {number % 4}",
+            plan=PLAN.id,
+            cause="api",
+            scheduled_at=at(number),
+        )
+        return Submit(fact, PLAN, tick=tick, idempotency=Idempotency(key, "f") if key else None)
+
+    version = store.version()
+    fired, keyed, new, recorded, _, purged = store.commit(
+        [
+            submit(2, tick=True),
+            submit(5, key="k5"),
+            submit(7, tick=True),
+            Record("x3", [Finished(at(901), "failed")], State.FAILED, at(901), b"{}"),
+            AppendLog("x3", "a", 1, 1, 1, "more\n"),
+            Purge(None, None, 10, 1000),
+        ]
+    )
+    assert fired == Existing("x2", at(2), None)
+    assert keyed == Existing("x5", at(5), "f")
+    assert new == Created(version + 1)
+    assert recorded == version + 2
+    assert purged == RUNS - RUNS // 3 + 1 - 10
+
+
+def test_there_is_a_store_of_every_earlier_version_to_test_with() -> None:
+    assert set(FILL) == set(range(1, SCHEMA))
+
+
+def test_no_step_was_edited_that_stores_were_made_by() -> None:
+    for version, known in RELEASED.items():
+        text = "\n".join(MIGRATIONS[version - 1])
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == known
+
+
+@pytest.mark.parametrize("version", FILL)
+def test_an_earlier_store_comes_over_whole(version: int, tmp_path: Path) -> None:
+    check_whole(old_store(version, tmp_path / "store"))
+
+
+# Opens a copy of the store for each number of statements, and is killed after that many; then
+# once more, and is killed after as many again, on the way through what the first one left.
+KILLED = """
+import os, shutil, signal, sqlite3, sys
+from pathlib import Path
+from goflow.stores.sqlite import SqliteStore
+
+class Dying(sqlite3.Connection):
+    left = 0
+
+    def execute(self, *statement):
+        result = super().execute(*statement)
+        Dying.left -= 1
+        if Dying.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+class DyingStore(SqliteStore):
+    def _connect(self, mode):
+        return sqlite3.connect(self._file, factory=Dying, isolation_level=None)
+
+def killed(path, after):
+    child = os.fork()
+    if child == 0:
+        Dying.left = after
+        DyingStore(path).open()
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+old, lives = Path(sys.argv[1]), Path(sys.argv[2])
+after, kills = 0, 0
+while True:
+    after += 1
+    folder = lives / str(after)
+    shutil.copytree(old.parent, folder)
+    if not killed(folder / old.name, after):
+        break
+    kills += 1 + killed(folder / old.name, after)
+print(kills)
+"""
+
+
+@pytest.mark.parametrize("version", FILL)
+def test_a_migration_killed_after_any_statement_is_completed_by_the_next_start(
+    version: int, tmp_path: Path
+) -> None:
+    old, lives = old_store(version, tmp_path / "old"), tmp_path / "lives"
+    command = [sys.executable, "-c", KILLED, str(old), str(lives)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) >= max(20, len(MIGRATIONS[-1]))
+    for life in lives.iterdir():
+        check_whole(life / old.name)

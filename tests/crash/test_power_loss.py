@@ -1,0 +1,188 @@
+"""The power fails: what was acknowledged is there, and the file is whole.
+
+A real session of the store is recorded write by write, and the disk shown to a new one as a
+cut after any of them may have left it: see `disk`.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from goflow.core.events import Finished, Retried, Submitted, TaskStarted
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import State
+from goflow.errors import GoflowError
+from goflow.stores.base import (
+    AppendLog,
+    Change,
+    Idempotency,
+    Purge,
+    Record,
+    RecordTicks,
+    SetSwitch,
+    SetWatch,
+    Store,
+    Submit,
+    Tick,
+    TickOutcome,
+    Watch,
+)
+from goflow.stores.sqlite import SqliteStore
+from tests.crash.disk import Connection, Disk, RecordingVfs
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+NAME = "goflow.db"
+POINTS = 500  # at least
+
+Session = tuple[Disk, list[list[object]]]
+
+
+class RecordedStore(SqliteStore):
+    """The store of every day, on a disk that remembers."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        super().__init__(path)
+        self._vfs = vfs
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        connection = Connection(self._file, self._vfs)
+        # Small, to see many a checkpoint in a short session.
+        connection.execute("PRAGMA wal_autocheckpoint = 40")
+        return connection  # type: ignore[return-value]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._writing() as connection:
+            yield connection
+
+
+def contents(store: Store) -> list[object]:
+    rows = store.page(job=None, state=None, before=None, limit=1000)
+    return [
+        store.epoch,
+        store.version(),
+        store.switches(),
+        store.watches(),
+        store.ticks("job", None, 1000),
+        store.unfinished(),
+        rows,
+        [store.history(row.id) for row in rows],
+        [store.log(row.id, "a", 1, 0, 10**6) for row in rows],
+    ]
+
+
+def batches(rng: random.Random) -> Iterator[list[Change]]:
+    """What a server commits: submits, ticks, progress, logs, ends, retries and purges."""
+    plans = [Plan((PlannedTask(name),)) for name in "abc"]
+    unfinished: list[str] = []
+    yield [SetWatch("job", Watch("@every 1s", BEGIN, BEGIN)), SetSwitch("job", True, BEGIN)]
+    for number in range(90):
+        now = BEGIN + timedelta(seconds=number)
+        id, plan = f"x{number}", rng.choice(plans)
+        fact = Submitted(now, id=id, job="job", plan=plan.id, cause="api", scheduled_at=now)
+        key = Idempotency(f"k{number}", "") if rng.random() < 0.5 else None
+        batch: list[Change] = [Submit(fact, plan, tick=True, idempotency=key)]
+        unfinished.append(id)
+        for execution in rng.sample(unfinished, min(3, len(unfinished))):
+            batch.append(Record(execution, [TaskStarted(now, "a", 1)], State.RUNNING, now))
+            text = rng.randbytes(rng.randrange(1, 4000)).hex() + "\n"
+            batch.append(AppendLog(execution, "a", 1, number, 1, text))
+        if len(unfinished) > 4:
+            ended = unfinished.pop(rng.randrange(len(unfinished)))
+            facts = [Finished(now, "failed")]
+            batch.append(Record(ended, list(facts), State.FAILED, now, b'{"brief":1}'))
+            if rng.random() < 0.2:
+                again = Record(ended, [Retried(now, ("a",))], State.NOTSTARTED, now)
+                batch.append(again)
+                unfinished.append(ended)
+        yield batch
+        if number % 10 == 9:
+            tick = Tick(now, TickOutcome.MISSED, now, "it was down", 3, now)
+            yield [RecordTicks("job", [tick], now)]
+            yield [Purge(None, now - timedelta(seconds=50), 20, 5)]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """All that was written in two lives of a store; and what it held after each commit, where
+    the disk's step ("committed", n) says that the n-th one was acknowledged."""
+    disk, held = Disk(), []
+    vfs = RecordingVfs("recording", disk)
+    store = RecordedStore(tmp_path_factory.mktemp("disk") / NAME, "recording")
+    changes = batches(random.Random(7))
+    for commits in (40, 1000):
+        store.open()
+        disk.steps.append(("committed", len(held)))
+        held.append(contents(store))
+        for batch in changes:
+            store.commit(batch)
+            disk.steps.append(("committed", len(held)))
+            held.append(contents(store))
+            commits -= 1
+            if commits == 0:
+                break
+        store.close()
+    vfs.unregister()
+    return disk, held
+
+
+def flaws(disk: Disk, held: list[list[object]], folder: Path, every: int) -> Iterator[str]:
+    """What is wrong after each cut, or "" where nothing is."""
+    for done, files in disk.after_cuts(random.Random(11), every):
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        acknowledged = max(
+            (step[1] for step in disk.steps[:done] if step[0] == "committed"), default=None
+        )
+        yield flaw(folder / NAME, held, acknowledged)
+        for left in folder.iterdir():
+            left.unlink()
+
+
+def flaw(path: Path, held: list[list[object]], acknowledged: int | None) -> str:
+    store = SqliteStore(path)
+    try:
+        store.open()
+        found = contents(store)
+    except GoflowError as error:
+        return str(error)
+    finally:
+        store.close()
+    with closing(sqlite3.connect(path)) as file:
+        (integrity,) = file.execute("PRAGMA integrity_check").fetchone()
+    if integrity != "ok":
+        return str(integrity)
+    if acknowledged is None:
+        return "" if found[1] == 0 else "it is not new"
+    # The commit on its way when the power failed is there whole, or not at all.
+    return "" if found in held[acknowledged : acknowledged + 2] else "something is lost"
+
+
+def test_after_a_cut_the_file_is_whole_and_holds_what_was_acknowledged(
+    session: Session, tmp_path: Path
+) -> None:
+    found = list(flaws(*session, tmp_path, every=6))
+    assert set(found) == {""}
+    assert len(found) >= POINTS
+
+
+def test_the_session_saw_checkpoints_and_purges(session: Session) -> None:
+    disk, held = session
+    kinds = {(step[0], str(step[1]).removeprefix(NAME)) for step in disk.steps}
+    assert {("write", ""), ("sync", ""), ("write", "-wal"), ("sync", "-wal")} <= kinds
+    assert {("write", "-journal"), ("delete", "-journal"), ("delete", "-wal")} <= kinds
+    assert any(len(after[6]) < len(before[6]) for before, after in pairwise(held))  # type: ignore[arg-type]
+
+
+def test_on_a_disk_that_did_not_sync_the_loss_is_seen(session: Session, tmp_path: Path) -> None:
+    disk, held = session
+    lying = Disk()
+    lying.steps = [step for step in disk.steps if step[0] != "sync"]
+    found = list(flaws(lying, held, tmp_path, every=200))
+    assert any(found)

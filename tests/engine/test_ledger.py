@@ -1,0 +1,200 @@
+"""The ledger: every due time is accounted for once, and catch-up does what it was told."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goflow import Job, SqliteStore, Task
+from goflow.engine.engine import Engine
+from goflow.errors import Conflict, InvalidRequest
+from goflow.stores.base import Tick
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Scripted, job_of, running, until
+
+pytestmark = pytest.mark.anyio
+
+MINUTE = timedelta(minutes=1)
+
+
+def minutely(operator: Scripted | None = None, **options: Any) -> Job:
+    task = Task("t", Scripted() if operator is None else operator)
+    return job_of("j", task, **{"schedule": "* * * * *", "active": True} | options)
+
+
+async def ledger(engine: Engine) -> list[tuple[str, int, int, str]]:
+    """Outcome, minutes after the beginning, count and reason of each tick, oldest first."""
+    ticks: list[Tick] = await engine.reader.ticks("j", None, 1000)
+    return [
+        (tick.outcome, int((tick.due - BEGINNING) / MINUTE), tick.count, tick.reason)
+        for tick in reversed(ticks)
+    ]
+
+
+async def settled(engine: Engine, minute: int) -> None:
+    """Wait until everything up to this minute is accounted for and nothing runs."""
+    await until(lambda: engine._watches["j"].accounted >= BEGINNING + minute * MINUTE)
+    await until(lambda: not engine._runners)
+
+
+async def test_every_due_time_is_one_record_with_its_execution() -> None:
+    clock = FakeClock()
+    async with running(minutely(), clock=clock) as engine:
+        for minute in range(1, 4):
+            clock.advance(minutes=1)
+            await settled(engine, minute)
+        assert await ledger(engine) == [("fired", n, 1, "") for n in (1, 2, 3)]
+        ticks = await engine.reader.ticks("j", None, 10)
+        page = await engine.reader.page("j", None, 10, None)
+        assert [tick.execution for tick in ticks] == [
+            execution.decode().split('"')[3] for execution in page.executions
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "fired", "missed"),
+    [
+        ({"catchup": "latest"}, [10], (1, 9)),
+        ({"catchup": "none"}, [], (1, 10)),
+        ({"catchup": "all", "catchup_limit": 3}, [8, 9, 10], (1, 7)),
+        ({"catchup": "all", "catchup_window": 140}, [9, 10], (1, 8)),
+        ({"catchup": "latest", "catchup_window": 20}, [], (1, 10)),
+    ],
+)
+async def test_after_a_time_down_catch_up_does_what_it_was_told(
+    tmp_path: Path, options: dict[str, Any], fired: list[int], missed: tuple[int, int]
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(**options), store=SqliteStore(tmp_path / "s"), clock=clock):
+        pass
+    clock.advance(minutes=10, seconds=30)
+    operator = Scripted()
+    async with running(
+        minutely(operator, **options), store=SqliteStore(tmp_path / "s"), clock=clock
+    ) as engine:
+        await settled(engine, 10)
+        first, count = missed
+        found = await ledger(engine)
+        assert found[0][:3] == ("missed", first, count)
+        assert "down" in found[0][3]
+        assert [tick[:3] for tick in found[1:]] == [("fired", n, 1) for n in fired]
+        assert len(operator.runs) == len(fired)
+        assert engine.due("j") == BEGINNING + 11 * MINUTE
+
+
+async def test_a_process_that_was_held_up_accounts_for_what_it_missed() -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    async with running(minutely(operator), clock=clock) as engine:
+        clock.advance(minutes=5, seconds=10)
+        await settled(engine, 5)
+        assert [tick[:3] for tick in await ledger(engine)] == [("missed", 1, 4), ("fired", 5, 1)]
+        assert operator.runs == [1]
+
+
+async def test_up_but_a_little_late_is_not_missed_even_without_catch_up() -> None:
+    clock = FakeClock()
+    async with running(minutely(catchup="none"), clock=clock) as engine:
+        clock.advance(minutes=1, seconds=4)
+        await settled(engine, 1)
+        assert await ledger(engine) == [("fired", 1, 1, "")]
+
+
+async def test_switching_on_and_editing_never_fire_by_themselves(tmp_path: Path) -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    async with running(
+        minutely(operator, catchup="all"), store=SqliteStore(tmp_path / "s"), clock=clock
+    ) as engine:
+        assert await engine.toggle("j") is False
+        clock.advance(minutes=3, seconds=30)
+        assert await engine.toggle("j") is True
+        await settled(engine, 3)
+        assert await ledger(engine) == [("missed", 1, 3, "the schedule was off")]
+    clock.advance(minutes=3)
+    edited = minutely(operator, catchup="all", schedule="*/2 * * * *")
+    async with running(edited, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        assert engine.due("j") == BEGINNING + 8 * MINUTE
+        assert operator.runs == []
+
+
+async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    async with running(minutely(operator), clock=clock) as engine:
+        for minute in (1, 2, 3):
+            clock.advance(minutes=1)
+            await settled(engine, minute)
+        clock.set(BEGINNING + timedelta(seconds=30))
+        await until(lambda: engine.notices or clock.advance(seconds=1))
+        assert "the clock went back" in engine.notices[0].text
+        while clock.now() < BEGINNING + timedelta(minutes=3, seconds=30):
+            clock.advance(seconds=1)
+            await until(lambda: (engine.due("j") or clock.now()) > clock.now())
+        assert len(operator.runs) == 3, "what had fired does not fire again"
+        clock.advance(seconds=30)
+        await settled(engine, 4)
+        assert len(operator.runs) == 4
+
+
+async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    async with running(minutely(operator, catchup="all"), clock=clock) as engine:
+        await until(lambda: engine.due("j") == BEGINNING + MINUTE)
+        clock.set(BEGINNING + timedelta(days=365 * 174))
+        clock.advance(minutes=1)
+        await until(lambda: engine._watches["j"].accounted >= clock.now() - MINUTE, 30)
+        await until(lambda: not engine._runners)
+        assert len(operator.runs) == 61, "those of the last hour, its ends included"
+        assert (await ledger(engine))[0][0] == "missed"
+
+
+async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() -> None:
+    clock = FakeClock()
+    operator = Scripted(["hang"] * 6)
+    async with running(minutely(operator, active=False), clock=clock) as engine:
+        clock.advance(minutes=10)
+        start, end = BEGINNING + MINUTE, BEGINNING + 7 * MINUTE
+        plan = await engine.backfill("j", start, end, dry_run=True)
+        assert [one.due for one in plan] == [BEGINNING + n * MINUTE for n in range(1, 7)]
+        assert all(one.execution is None for one in plan)
+        done = await engine.backfill("j", start, end, parallel=2)
+        assert all(one.created for one in done)
+        await until(lambda: len(operator.runs) == 2)
+        assert sum(engine.waiting(one.execution or "", "t") is not None for one in done) == 4
+        operator.release.set()
+        await until(lambda: not engine._runners)
+        assert len(operator.runs) == 6
+        again = await engine.backfill("j", start, end)
+        assert [one.execution for one in again] == [one.execution for one in done]
+        assert not any(one.created for one in again)
+        assert {tick[0] for tick in await ledger(engine)} == {"fired"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [(5, 5, "empty"), (6, 5, "empty"), (0, 99_999, "future"), (-5000, 1, "more than 1000")],
+)
+async def test_a_backfill_of_a_range_that_is_none_is_refused(
+    start: int, end: int, message: str
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(active=False), clock=clock) as engine:
+        clock.advance(hours=2)
+        with pytest.raises(InvalidRequest, match=message):
+            await engine.backfill("j", BEGINNING + start * MINUTE, BEGINNING + end * MINUTE)
+        assert not engine._runners
+
+
+async def test_a_job_without_a_schedule_has_no_due_times() -> None:
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        with pytest.raises(Conflict, match="no schedule"):
+            await engine.backfill("j", BEGINNING - MINUTE, BEGINNING)
+        assert engine.upcoming("j", 5) == []
+
+
+async def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on() -> None:
+    async with running(minutely(active=False)) as engine:
+        assert engine.upcoming("j", 2) == [BEGINNING + MINUTE, BEGINNING + 2 * MINUTE]

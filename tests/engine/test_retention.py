@@ -1,0 +1,90 @@
+"""Old executions are forgotten, the unfinished and what keeps due times single are not."""
+
+from datetime import timedelta
+
+import pytest
+
+from goflow import Goflow, MemoryStore, Task
+from goflow.engine.engine import Engine
+from goflow.engine.retention import EVERY, Keep
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Scripted, job_of, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def kept(engine: Engine) -> int:
+    return len((await engine.reader.page(None, None, 1000, None)).executions)
+
+
+async def forgotten_to(engine: Engine, clock: FakeClock, count: int) -> None:
+    """Let time pass until so many executions are left."""
+    for _ in range(200):
+        clock.advance(seconds=EVERY / 4)
+        if await kept(engine) == count:
+            return
+    pytest.fail(f"{await kept(engine)} are kept")
+
+
+async def test_executions_older_than_the_bound_are_forgotten_but_not_unfinished_ones() -> None:
+    clock = FakeClock()
+    hanging = Scripted(["hang"])
+    jobs = job_of("j", Task("t", Scripted())), job_of("long", Task("t", hanging))
+    async with running(*jobs, clock=clock, keep=Keep(days=10)) as engine:
+        unfinished = (await engine.submit("long")).id
+        for _ in range(5):
+            await engine.finished((await engine.submit("j")).id)
+        clock.advance(days=9)
+        young = (await engine.submit("j")).id
+        await engine.finished(young)
+        assert await kept(engine) == 7
+        clock.advance(days=2)
+        await forgotten_to(engine, clock, 2)
+        assert (await engine.reader.execution(unfinished)).state == "running"
+        assert (await engine.reader.execution(young)).state == "successful"
+        hanging.release.set()
+        await engine.finished(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(Keep(executions=4), 4), (Keep(per_job=3), 6), (Keep(None, None, None), 20)]
+)
+async def test_the_newest_of_all_and_of_each_job_are_kept(keep: Keep, left: int) -> None:
+    clock = FakeClock()
+    jobs = [job_of(name, Task("t", Scripted())) for name in "ab"]
+    async with running(*jobs, clock=clock, keep=keep) as engine:
+        ids = []
+        for n in range(20):
+            ids.append((await engine.submit("ab"[n % 2])).id)
+            await engine.finished(ids[-1])
+        await forgotten_to(engine, clock, left)
+        for id in ids[-left:]:
+            assert (await engine.reader.execution(id)).id == id
+
+
+async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:
+    clock = FakeClock()
+    operator = Scripted()
+    job = job_of("j", Task("t", operator), schedule="@daily", active=True, catchup="all")
+    store = MemoryStore()
+    async with running(job, store=store, clock=clock, keep=Keep(days=1)) as engine:
+        for _ in range(4):
+            clock.advance(days=1)
+            await until(lambda: (engine.due("j") or clock.now()) > clock.now())
+            await until(lambda: not engine._runners)
+        ran = len(operator.runs)
+        for _ in range(40):
+            clock.advance(seconds=1)
+            await until(lambda: not engine._runners)
+        assert len(operator.runs) == ran
+        assert engine.due("j") == BEGINNING + timedelta(days=5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("keep_days", 0), ("keep_days", float("nan")), ("keep_days", "x"), ("keep_executions", 0),
+     ("keep_per_job", -1), ("keep_per_job", True)],
+)  # fmt: skip
+def test_a_bound_that_is_none_is_refused(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=option):
+        Goflow(**{"store": MemoryStore(), option: value})  # type: ignore[arg-type]
