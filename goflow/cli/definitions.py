@@ -45,6 +45,8 @@ def _described(gf: Goflow, job: Job) -> dict[str, Any]:
         "tags": job.tags,
         "schedule": job.schedule or "",
         "timezone": job.timezone if schedule is None else schedule.timezone,
+        "overlap": job.overlap,
+        "catchup": job.catchup.catchup,
         "active": job.active,
         "next": None if due is None else rfc3339(due),
         "params": job.params,

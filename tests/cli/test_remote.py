@@ -88,7 +88,7 @@ def test_toggle_switches_over_or_sets(remote):
 def test_cancel_stops_an_execution_and_says_if_it_had_finished(remote):
     id = submitted(remote, "hanging/with slash")
     eventually(lambda: remote("logs", id, "hang on").stdout == "begun\n")
-    assert remote("cancel", id).stdout == f"{id} is cancelled\n"
+    assert remote("cancel", id).stdout == f"execution {id} is being cancelled\n"
     assert remote("logs", id, "hang on", "--follow").stdout == "begun\n"
     again = remote("cancel", id)
     assert again.exit_code == 1
