@@ -88,7 +88,7 @@ def backfill(
 
 def _print(ranges: Sequence[dict[str, Any]], dry_run: bool) -> None:
     """A line for each due time, and one that counts them."""
-    made = "would run" if dry_run else "runs"
+    made, counted = ("would run", "would run") if dry_run else ("runs", "run now")
     known = [one["execution"] is not None and not one["created"] for one in ranges]
     rows = [
         (one["due"], "has run" if ran else made, one["execution"] or "-")
@@ -96,7 +96,7 @@ def _print(ranges: Sequence[dict[str, Any]], dry_run: bool) -> None:
     ]
     if rows:
         click.echo("\n".join(columns(rows)))
-    click.echo(f"{len(rows) - sum(known)} of {len(rows)} due times {made.replace('runs', 'run')}")
+    click.echo(f"{len(rows) - sum(known)} of {len(rows)} due times {counted}")
 
 
 def _watch(
