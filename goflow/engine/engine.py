@@ -158,7 +158,7 @@ class Engine:
         self._schedules[job.name] = schedule
         if self._started:
             self._limit(job)
-            self._switch(job.name, DOWN)
+            self._switch(job.name)
         return job
 
     def job(self, name: str) -> Job:
@@ -213,7 +213,7 @@ class Engine:
         for execution in recover(self._store, self.board, self.clock):
             self._resume(execution)
         for name in self.jobs:
-            self._switch(name, DOWN)
+            self._switch(name)
         if self._keeps_time:
             self._spawn(self._scheduler.run(), "the scheduler")
             self._spawn(self._retention.run(), "retention")
@@ -282,22 +282,32 @@ class Engine:
         if job is not None and job.overlap is Overlap.REPLACE:
             self._replace(before, execution.id)
 
-    def _switch(self, name: str, reason: str) -> None:
-        """Let a job's schedule be on or off, as it now should be. `reason` says why due times
-        that have passed since it was last on were not seen."""
-        schedule = self._schedules[name]
+    def _switch(self, name: str) -> None:
+        """Let a job's schedule be on or off, as it now should be."""
+        reason = DOWN  # of due times that passed since it was last on, if it was not off
+        schedule, watch = self._schedules[name], self._watches.get(name)
         if schedule is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
+            if watch is not None and not watch.schedule.startswith(OFF):
+                # Kept, so that it is known after a restart that it was not only down.
+                self._watch(name, msgspec.structs.replace(watch, schedule=OFF + watch.schedule))
             return
-        watch = self._watches.get(name)
-        if watch is None or watch.schedule != repr(schedule):
+        text = repr(schedule)
+        if watch is None or watch.schedule.removeprefix(OFF) != text:
             # New, or edited: that never fires by itself, and keeps no phase.
             now = self.clock.now().replace(microsecond=0)
-            watch = self._watches[name] = Watch(repr(schedule), now, now)
-            self._keep(SetWatch(name, watch))
+            watch = self._watch(name, Watch(text, now, now))
+        elif watch.schedule != text:
+            reason = SWITCHED_OFF
+            watch = self._watch(name, msgspec.structs.replace(watch, schedule=text))
         self._scheduler.switch_on(
             name, schedule, watch.anchor, watch.accounted, self.jobs[name].catchup, reason
         )
+
+    def _watch(self, name: str, watch: Watch) -> Watch:
+        self._watches[name] = watch
+        self._keep(SetWatch(name, watch))
+        return watch
 
     def _keep(self, change: Change) -> None:
         """Queue a change that nobody waits for; if it is not written, try until it is."""
@@ -688,7 +698,7 @@ class Engine:
                 was_on = change.job in self.jobs and self.active(change.job)
                 self._switches[change.job] = change.active
                 if change.job in self.jobs and was_on is not change.active:
-                    self._switch(change.job, SWITCHED_OFF)
+                    self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
             case _:
@@ -706,6 +716,7 @@ class Engine:
 
 
 DRIVING = "an execution"
+OFF = "off "  # before the schedule of a watch that was switched off
 BACKFILL_LIMIT = 1000  # due times in one backfill
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
 LEDGER_PAGE = 500  # ticks read at once
