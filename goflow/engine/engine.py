@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -626,6 +626,10 @@ class Engine:
         schedule = self._schedules[name]
         if schedule is None:
             raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        if start < EARLIEST:
+            raise InvalidRequest(
+                f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
+            )
         if start >= end:
             raise InvalidRequest(
                 f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
@@ -746,6 +750,7 @@ class Engine:
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
 BACKFILL_LIMIT = 1000  # due times in one backfill
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
 LEDGER_PAGE = 500  # ticks read at once
 
 
