@@ -32,7 +32,7 @@ from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
 from goflow.engine.slots import Slots, job_name, pool_name
-from goflow.engine.threads import DaemonThreads
+from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.stores.base import (
@@ -117,6 +117,7 @@ class Engine:
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        threads: Threads | None = None,
         keeps_time: bool = True,
     ) -> None:
         self.options = options or Options()
@@ -125,6 +126,7 @@ class Engine:
         self._store = store
         # Ids must not repeat after a restart or a fork, so the default is the system's source.
         self._rng = rng or random.SystemRandom()
+        self._threads = threads or Threads()
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
         self._switches: dict[str, bool] = {}
@@ -188,12 +190,12 @@ class Engine:
         self._started = True
         self._capture = captured()
         self._capture.__enter__()
-        self.journal = Journal(self._store, self.clock, self._committed)
+        self.journal = Journal(self._store, self.clock, self._committed, self._threads)
         self.board = Board(lambda entry: self.broadcast.publish(entry))
         self.board.version = self._store.version()
-        self.reader = Reader(self._store, self.board)
+        self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
-        self._executor = DaemonThreads(self.options.max_running)
+        self._executor = self._threads.operators(self.options.max_running)
         self._tools = Tools(
             journal=self.journal,
             clock=self.clock,
@@ -702,6 +704,7 @@ class Engine:
 
 
 DRIVING = "an execution"
+READERS = 4  # questions put to the store at once
 BACKFILL_LIMIT = 1000  # due times in one backfill
 LEDGER_PAGE = 500  # ticks read at once
 
