@@ -24,7 +24,7 @@ from goflow.core.states import State
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick
 from tests.simulation.jobs import draw_job, edited
-from tests.simulation.world import PATIENCE, Broken, Process, World
+from tests.simulation.world import PATIENCE, Process, World
 
 
 def run(seed: int | str) -> World:
@@ -95,7 +95,7 @@ class Story:
             switches = process.store.switches()
             for name, job in process.engine.jobs.items():
                 if process.engine.active(name) is not switches.get(name, job.active):
-                    raise Broken(f"the switch of {name} is forgotten: {switches}")
+                    raise self.world.broken(f"the switch of {name} is forgotten: {switches}")
         return not process.dead
 
     def _disturb(self, process: Process) -> None:
@@ -133,7 +133,7 @@ class Story:
                 process.call(process.engine.stop())
                 running = [e.id for e in world.disk.executions.values() if e.running]
                 if healthy and running and not process.dead:
-                    raise Broken("\n".join([*world.trace[-40:], f"stopped; {running} run"]))
+                    raise world.broken(f"{running} run after a stop")
             case _:
                 process.run(10, steps=rng.randrange(200))
 
@@ -320,8 +320,9 @@ class Story:
                 self._hold(once, f"{job}: due time {due} is there {times} times: {ticks}")
                 due = schedule.next(due, anchor=anchor)
         for due, tick in single.items():
-            known_or_asked = due in known or self._by_hand(tick)
-            self._hold(known_or_asked, f"{job}: {tick} is no due time")
+            # A clock that was set back may show times again from before the schedule was watched.
+            told = due in known or self._by_hand(tick) or world.went_back
+            self._hold(told, f"{job}: {tick} is no due time")
         if process.engine.active(job) and job in disk.epochs and (due := process.engine.due(job)):
             late = process.clock.now() - due
             self._hold(late < timedelta(seconds=30), f"{job}: {due} was not seen for {late}")

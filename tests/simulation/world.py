@@ -18,6 +18,7 @@ from goflow.core.schedule import Schedule
 from goflow.core.states import State
 from goflow.engine.engine import Engine, Options
 from goflow.engine.retention import Keep
+from goflow.errors import Unavailable
 from goflow.operators.base import Context
 from tests.simulation.disk import Disk, Handle, Killed
 from tests.simulation.jobs import POOLS, JobSpec
@@ -25,6 +26,7 @@ from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
 
 # A little before the clocks change in Europe.
 BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)
+KEEP = Keep(days=None, executions=None)
 PATIENCE = 4 * 3600  # simulated seconds after which what has not ended never will
 
 
@@ -64,7 +66,11 @@ class World:
         if self.process is not None and self.process.engine.defect is not None:
             self.problems.append(f"defect: {self.process.engine.defect}")
         if self.problems:
-            raise Broken("\n".join([*self.trace[-40:], "", *self.problems]))
+            raise self.broken(*self.problems)
+
+    def broken(self, *problems: str) -> Broken:
+        """The error that says so, after all that happened before."""
+        return Broken("\n".join([*self.trace, "", *problems]))
 
     def set_clock(self, step: timedelta) -> None:
         """Somebody sets the clock."""
@@ -115,14 +121,14 @@ class Process:
         self._lasting: tuple[float, Callable[[], None]] = (0, lambda: None)
         self.engine = Engine(
             self.store,
-            Options(pools=POOLS, keep=Keep(days=None, executions=None), **world.options),
+            Options(with_seconds=True, pools=POOLS, keep=KEEP, **world.options),
             clock=self.clock,
             rng=world.ids,
             threads=SimulatedThreads(self.loop, world.rng, self._lasts),
         )
         for spec in world.jobs.values():
             job = self.engine.register(spec.build(self))
-            if (schedule := job.schedule_for(with_seconds=False)) is not None:
+            if (schedule := job.schedule_for(with_seconds=True)) is not None:
                 world.schedules[repr(schedule)] = schedule
 
     @property
@@ -130,7 +136,10 @@ class Process:
         return self.store.dead
 
     def _went_wrong(self, loop: object, context: dict[str, Any]) -> None:
-        if not self.dead and not isinstance(context.get("exception"), Killed):
+        error = context.get("exception")
+        # A log that cannot be written while the process is to end is given up.
+        given_up = isinstance(error, Unavailable) and self.engine._stopping
+        if not (self.dead or isinstance(error, Killed) or given_up):
             self.world.problems.append(f"asyncio: {context}")
 
     # -- time --------------------------------------------------------------------------
@@ -157,7 +166,7 @@ class Process:
         if self.dead:
             return None
         if not task.done():
-            raise Broken("\n".join([*self.world.trace[-40:], f"{coroutine} does not end"]))
+            raise self.world.broken(f"{coroutine} does not end")
         return task.result()
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
