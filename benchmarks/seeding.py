@@ -45,12 +45,12 @@ def _history(jobs: list[Job], executions: int) -> Iterator[Change]:
 
 def _run(execution: Execution, now: datetime, *, fails: bool) -> Record:
     """Everything that happened, in one record."""
-    facts = execution.advance(now, len(execution.tasks))
+    facts = execution.advance(now, execution.newly_ready(now))
     while not execution.finished:
         for name in list(execution.running):
             now += timedelta(milliseconds=3)
             outcome: Outcome = Failed("it failed", final=True) if fails else Succeeded()
             facts.append(execution.settle(name, outcome, now))
-        facts += execution.advance(now, len(execution.tasks))
+        facts += execution.advance(now, execution.newly_ready(now))
     summary = msgspec.json.encode(execution.summary())
     return Record(execution.id, facts, execution.state, execution.modified_at, summary)

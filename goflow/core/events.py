@@ -133,21 +133,18 @@ class Retried(Fact, frozen=True):
     params: dict[str, Any] | None = None
 
 
-AnyFact = (
-    Submitted
-    | TaskStarted
+TaskFact = (
+    TaskStarted
     | TaskSucceeded
     | AttemptFailed
     | TaskFailed
     | TaskSkipped
-    | CancelRequested
     | TaskCancelRequested
     | TaskCancelled
     | MarkedSuccessful
     | MarkedSkipped
-    | Finished
-    | Retried
 )
+AnyFact = Submitted | TaskFact | CancelRequested | Finished | Retried
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[AnyFact])

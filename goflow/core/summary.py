@@ -154,7 +154,7 @@ class TaskDetail(msgspec.Struct):
 class Action(msgspec.Struct):
     """What somebody asked for, and who; `task` if it was about one."""
 
-    at: datetime
+    at: Time
     action: str
     by: str
     task: str | None = None

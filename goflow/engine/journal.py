@@ -5,14 +5,16 @@ before anybody who awaits a change goes on.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from goflow.engine.clock import Clock
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
-from goflow.stores.base import Change, Outcome, Store
+from goflow.stores.base import Change, Outcome, Store, Touch
 
 BATCH_LIMIT = 1000  # changes in one transaction
+PROBE = 1.0  # seconds between two looks at whether the store can be written again
 PATIENCE = 0.25  # seconds between two tries of a change that must be written
 
 Entry = tuple[Change, "asyncio.Future[Outcome]"]
@@ -35,6 +37,7 @@ class Journal:
         self._writer: Writer[Entry] | None = None
         self._hurried = False
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
+        self._healing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write; from the event loop."""
@@ -43,6 +46,8 @@ class Journal:
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
+        if self._healing is not None:
+            self._healing.cancel()
         if self._writer is not None:
             await self._writer.stop()
             self._writer = None
@@ -69,6 +74,14 @@ class Journal:
                 if self._hurried:
                     raise
                 await self._clock.sleep(PATIENCE)
+
+    async def _heal(self) -> None:
+        """Try until the store can be written again, though nobody may ask for anything."""
+        while self.trouble is not None:
+            await self._clock.sleep(PROBE)
+            with contextlib.suppress(StoreUnavailable):
+                await self.commit(Touch(self._clock.now()))
+        self._healing = None
 
     def _commit(self, batch: list[Entry]) -> None:
         try:
@@ -99,6 +112,8 @@ class Journal:
     def _refused(self, batch: list[Entry], error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             self.trouble = error
+            if self._healing is None:
+                self._healing = self._loop.create_task(self._heal())
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)

@@ -151,7 +151,13 @@ class Purge(msgspec.Struct, frozen=True):
     limit: int
 
 
-Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge
+class Touch(msgspec.Struct, frozen=True):
+    """Write something, only to find out whether that is possible. Outcome: None."""
+
+    at: datetime
+
+
+Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge | Touch
 
 
 class Created(msgspec.Struct, frozen=True):

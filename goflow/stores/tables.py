@@ -41,6 +41,7 @@ from goflow.stores.base import (
     Submit,
     Tick,
     TickOutcome,
+    Touch,
     Watch,
 )
 
@@ -236,7 +237,7 @@ _REMEMBERED = 10_000
 
 # What a purge does at most before it lets others write. The unit is a row deleted, about
 # 4 microseconds; what costs more is weighed as measured by benchmarks/retention.py.
-_EFFORT = 6_000
+_EFFORT = 4_000
 _FREED = 4  # a page
 _EACH = 12  # an execution: a row of eight indexes
 _AWAY = 45  # one that is not beside the last one: pages of their own in every table
@@ -355,6 +356,11 @@ class SqlStore(ABC):
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
                         (change.job, change.active, _to_micros(change.at)),
+                    )
+                case Touch():
+                    connection.execute(
+                        "INSERT OR REPLACE INTO meta VALUES ('touched', ?)",
+                        (str(_to_micros(change.at)),),
                     )
                 case RecordTicks():
                     _record_ticks(connection, change)

@@ -128,12 +128,11 @@ class Api:
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:
-        name, limit = call.path["name"], call.query.limit
-        found = await self._engine.reader.ticks(
-            self._engine.job(name).name, given(call.query.cursor), limit + 1
-        )
-        shown = [TickView(**to_dict(tick)) for tick in found[:limit]]
-        return Ticks(name, shown, shown[-1].due if len(found) > limit else None)
+        name, reader = self._engine.job(call.path["name"]).name, self._engine.reader
+        found = await reader.ticks(name, given(call.query.cursor), call.query.limit)
+        more = await reader.ticks(name, found[-1].due, 1) if found else []
+        shown = [TickView(**to_dict(tick)) for tick in found]
+        return Ticks(name, shown, found[-1].due if more else None)
 
     async def upcoming(self, call: Call) -> Upcoming:
         name = call.path["name"]

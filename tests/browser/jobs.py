@@ -1,27 +1,21 @@
 """The jobs that the browser sees. A file named `open` in the working directory ends the wait."""
 
-import asyncio
-from pathlib import Path
-
-from goflow import Command, Context, Goflow, Job, Task
+from goflow import Command, Goflow, Job, Task
 
 STRANGE = 'a/b <img src=x onerror="document.title=1"> & "q" ..%2F مرحبا \u202etxt.exe'
 
 gf = Goflow()
 
 
-class Wait:
-    async def run(self, context: Context) -> str:
-        context.log.info("the gate is closed")
-        while not Path("open").exists():
-            await asyncio.sleep(0.02)
-        context.log.info("the gate is open")
-        return "passed"
-
+WAIT = """
+echo the gate is closed
+while [ ! -e open ]; do sleep 0.02; done
+echo the gate is open
+"""
 
 gate = Job("gate", description="Waits to be let through", tags=["slow"])
 gate.add(Task("before", Command("true")))
-gate.add(Task("wait", Wait(), after=["before"]))
+gate.add(Task("wait", Command.shell(WAIT), after=["before"]))
 gate.add(Task("after", Command("true"), after=["wait"]))
 gf.add_job(gate)
 

@@ -1,7 +1,7 @@
 """Random plans, attempts that end as scripted, and what must come of them.
 
-The oracle knows the trigger rules as sentences about the ends of all upstream tasks, and
-nothing of tallies, events or the order in which things happen.
+How tasks must end is told by the sentences of `tests.core.model`, and does not depend on the
+order in which things happen.
 """
 
 import itertools
@@ -17,32 +17,34 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     Submitted,
     TaskFailed,
     TaskStarted,
 )
-from goflow.core.execution import (
-    INTERRUPTED,
-    Execution,
-    Failed,
-    Outcome,
-    Succeeded,
-    TaskRun,
-)
+from goflow.core.execution import INTERRUPTED, Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.progress import TaskRun
 from goflow.core.states import FINISHED, State, TriggerRule
+from tests.core.model import C, F, K, Model, S, end_of, runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def submitted(at: datetime = NOW) -> Submitted:
-    return Submitted(at, id="e", job="j", plan="p", cause="api")
+def submitted(at: datetime = NOW, timeout: float | None = None) -> Submitted:
+    return Submitted(at, id="e", job="j", plan="p", cause="api", timeout=timeout)
 
 
-def begin(*tasks: PlannedTask) -> Execution:
-    return Execution(Plan(tasks), submitted())
+def begin(*tasks: PlannedTask, timeout: float | None = None) -> Execution:
+    return Execution(Plan(tasks), submitted(timeout=timeout))
+
+
+def go_on(execution: Execution, now: datetime) -> list[AnyFact]:
+    """Start all that may start, and what follows without an attempt's end."""
+    return execution.advance(now) + execution.advance(now, execution.newly_ready(now))
 
 
 # -- random plans ----------------------------------------------------------------------
@@ -95,35 +97,6 @@ def scripts(plan: Plan, spare: int = 0) -> st.SearchStrategy[dict[str, Ending]]:
 
 # -- what must come of it --------------------------------------------------------------
 
-S, F, K, C = State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED
-
-
-def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
-    """Whether a task runs whose upstream tasks all ended so."""
-    if not ends:
-        return True
-    match rule:
-        case TriggerRule.ALL_SUCCESSFUL:
-            return all(end == S for end in ends)
-        case TriggerRule.ALL_FAILED:
-            return all(end == F for end in ends)
-        case TriggerRule.ALL_SKIPPED:
-            return all(end == K for end in ends)
-        case TriggerRule.ONE_SUCCESSFUL:
-            return S in ends
-        case TriggerRule.ONE_FAILED:
-            return F in ends
-        case TriggerRule.ONE_DONE:
-            return S in ends or F in ends
-        case TriggerRule.NONE_FAILED:
-            return F not in ends and C not in ends
-        case TriggerRule.NONE_FAILED_MIN_ONE_SUCCESSFUL:
-            return F not in ends and C not in ends and S in ends
-        case TriggerRule.NONE_SKIPPED:
-            return K not in ends and C not in ends
-        case TriggerRule.ALL_DONE | TriggerRule.ALWAYS:
-            return True
-
 
 def foretell(plan: Plan, script: Script) -> dict[str, State]:
     """How every task of an undisturbed execution must end."""
@@ -149,10 +122,22 @@ def last_round(facts: Sequence[AnyFact]) -> Sequence[AnyFact]:
 
 
 def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) -> None:
-    """Whatever happened: each task of the last round ran or was skipped as its rule says."""
+    """Whatever happened: every fact was allowed where it stands, and each task of the last
+    round ran or was skipped as its rule says, unless somebody marked tasks meanwhile."""
     assert execution.finished
-    opening, *happened = last_round(facts)
+    model = Model.of(execution.plan, facts)
     ends = {name: task.state for name, task in execution.tasks.items()}
+    assert (model.states, model.state) == (ends, execution.state)
+    assert set(ends.values()) <= FINISHED
+    opening, *happened = last_round(facts)
+    requests = [fact for fact in happened if isinstance(fact, CancelRequested)]
+    assert execution.state == end_of(
+        ends.values(),
+        cancelled=bool(requests),
+        timed_out=any(request.timeout is not None for request in requests),
+    )
+    if any(isinstance(fact, MarkedSuccessful | MarkedSkipped) for fact in happened):
+        return
     began = {fact.task for fact in happened if isinstance(fact, TaskStarted)}
     for planned in execution.plan.tasks:
         if isinstance(opening, Retried) and planned.name not in opening.tasks:
@@ -168,12 +153,6 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
                 assert planned.name not in began
             case State.CANCELLED:
                 assert may_run or planned.name not in began
-            case unfinished:
-                raise AssertionError(f"{planned.name} is {unfinished} in a finished execution")
-    cancelled = any(isinstance(fact, CancelRequested) for fact in happened)
-    assert execution.state == (
-        F if F in ends.values() else C if cancelled or C in ends.values() else S
-    )
 
 
 def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None:
@@ -220,29 +199,55 @@ def play(
     script: Script,
     choose: Choices,
     steps: int | None = None,
+    *,
+    disturbed: bool = False,
 ) -> None:
     """Go on until the execution has finished, or for so many steps; `facts` grows.
 
-    How many tasks start at a time, which attempt ends next and how long retries wait are
-    chosen; how attempts end is scripted.
+    Which tasks start and when, which attempt ends next and how long retries wait are
+    chosen; how attempts end is scripted. If `disturbed`, people cancel and mark tasks.
     """
     now = facts[-1].at
     limit = len(facts) + 20 * len(execution.tasks) + 20
     for _ in range(limit) if steps is None else range(steps):
         now += SECOND
-        slots = choose.below(4) if execution.running else 1 + choose.below(3)
-        facts += execution.advance(now, slots)
+        if disturbed:
+            facts += order(execution, now, choose)
+        facts += execution.advance(now)
+        ready = startable(execution, now)
+        most = choose.below(4) if execution.running else 1 + choose.below(3)
+        first = choose.below(len(ready)) if ready else 0
+        facts += execution.advance(now, ready[first : first + most])
         if execution.finished:
             return
         if execution.running:
             name = execution.running[choose.below(len(execution.running))]
             outcome = script[name].of(failures_so_far(facts, name))
             facts.append(execution.settle(name, outcome, now, delay=choose.below(3)))
-        else:
+        elif not ready:
             due = execution.next_retry()
             assert due is not None, "stuck: nothing runs, nothing is due"
             now = max(now, due)
     assert steps is not None, f"not finished after {limit} steps"
+
+
+def startable(execution: Execution, now: datetime) -> list[str]:
+    """All tasks that may start, also those that were told of before."""
+    execution.newly_ready(now)
+    return [name for name in execution.tasks if execution.is_ready(name)]
+
+
+def order(execution: Execution, now: datetime, choose: Choices) -> list[AnyFact]:
+    """What somebody may ask of an execution, or nothing."""
+    name = list(execution.tasks)[choose.below(len(execution.tasks))]
+    match choose.below(6):
+        case 0:
+            return execution.cancel_task(name, now, "ann")
+        case 1:
+            return execution.mark(name, S, now, "bob")
+        case 2:
+            return execution.mark(name, K, now, "cid")
+    return []
 
 
 # -- looking ---------------------------------------------------------------------------
@@ -251,7 +256,7 @@ def play(
 def dump(execution: Execution) -> dict[str, Any]:
     """All there is in an execution, copied."""
     state = {
-        name: value.copy() if isinstance(value, dict | list) else value
+        name: value.copy() if isinstance(value, dict | list | set) else value
         for name, value in vars(execution).items()
     }
     state["tasks"] = {name: _slots(task) for name, task in execution.tasks.items()}
@@ -263,15 +268,33 @@ def _slots(task: TaskRun) -> tuple[Any, ...]:
 
 
 def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
-    """All that can be seen of an execution, by a caller who asks at `now`."""
+    """All that can be seen of an execution, by a caller who asks at `now`; but who was told
+    of what is ready is forgotten in a crash."""
     return (
         execution.summary(),
         {name: _slots(task) for name, task in execution.tasks.items()},
+        execution.params,
         execution.cancelling,
         set(execution.running),
-        execution.wants_slots(now),
-        None if execution.cancelling else execution.next_retry(),
+        set(execution.doomed),
+        waiting_to_start(execution, now),
+        execution.deadline(),
     )
+
+
+def waiting_to_start(execution: Execution, now: datetime) -> set[str]:
+    """The tasks that may start at `now`, told of or not; asks nothing that is remembered."""
+    return {
+        name
+        for name, task in execution.tasks.items()
+        if execution.is_ready(name)
+        or (
+            task.state is State.UPFORRETRY
+            and task.retry_at is not None
+            and task.retry_at <= now
+            and not execution.is_cancelling(name)
+        )
+    }
 
 
 def assert_tallies_are_right(execution: Execution) -> None:

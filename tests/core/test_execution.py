@@ -1,14 +1,13 @@
 """One execution, step by step, and the work a step costs."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from msgspec import Raw
 
-from goflow.core import execution as execution_module
+from goflow.core import progress
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -43,12 +42,12 @@ def states(execution: Execution) -> dict[str, str]:
 
 def test_tasks_run_one_after_the_other_and_the_execution_ends_successful() -> None:
     execution = begin(A, B)
-    assert execution.advance(NOW, 9) == [TaskStarted(NOW, "a", 1)]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "a", 1)]
     assert execution.settle("a", Succeeded(Raw(b"1")), NOW) == TaskSucceeded(NOW, "a", 1, Raw(b"1"))
-    assert execution.advance(NOW, 9) == [TaskStarted(NOW, "b", 1)]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "b", 1)]
     assert execution.results_for("b") == {"a": Raw(b"1")}
     execution.settle("b", Succeeded(), NOW + SECOND)
-    assert execution.advance(NOW + SECOND, 9) == [Finished(NOW + SECOND, "successful")]
+    assert go_on(execution, NOW + SECOND) == [Finished(NOW + SECOND, "successful")]
     assert (execution.state, execution.started_at) == (State.SUCCESSFUL, NOW)
     assert execution.finished_at == execution.modified_at == NOW + SECOND
 
@@ -67,9 +66,9 @@ def test_skips_cascade_in_one_step_and_clean_up_runs() -> None:
     execution = begin(
         A, B, PlannedTask("c", ("b",)), PlannedTask("clean", ("c",), TriggerRule.ALL_DONE)
     )
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
-    assert execution.advance(NOW, 9) == [
+    assert go_on(execution, NOW) == [
         TaskSkipped(NOW, "b"),
         TaskSkipped(NOW, "c"),
         TaskStarted(NOW, "clean", 1),
@@ -78,11 +77,11 @@ def test_skips_cascade_in_one_step_and_clean_up_runs() -> None:
 
 def test_an_execution_with_a_failed_task_is_failed_whatever_ran_after_it() -> None:
     execution = begin(A, PlannedTask("alarm", ("a",), TriggerRule.ONE_FAILED))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("alarm", Succeeded(), NOW)
-    assert execution.advance(NOW, 9) == [Finished(NOW, "failed")]
+    assert go_on(execution, NOW) == [Finished(NOW, "failed")]
     assert states(execution) == {"a": "failed", "alarm": "successful"}
 
 
@@ -90,15 +89,15 @@ def test_one_upstream_task_is_enough_without_waiting_for_the_others() -> None:
     execution = begin(
         A, PlannedTask("slow"), PlannedTask("c", ("a", "slow"), TriggerRule.ONE_SUCCESSFUL)
     )
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("a", Succeeded(), NOW)
-    assert execution.advance(NOW, 9) == [TaskStarted(NOW, "c", 1)]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "c", 1)]
     assert execution.running == ["slow", "c"]
 
 
 def test_a_retry_waits_for_its_delay_and_holds_nobody_up() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     due = NOW + timedelta(seconds=2.5)
     assert execution.will_retry("a", Failed("boom"))
     assert execution.settle("a", Failed("boom"), NOW, delay=2.5) == AttemptFailed(
@@ -106,43 +105,43 @@ def test_a_retry_waits_for_its_delay_and_holds_nobody_up() -> None:
     )
     assert execution.next_retry() == due
     execution.settle("b", Succeeded(), NOW)
-    assert execution.advance(due - SECOND, 9) == []
+    assert go_on(execution, due - SECOND) == []
     assert execution.wants_slots(due - SECOND) == 0
     assert execution.wants_slots(due) == 1
     assert execution.next_retry() is None
-    assert execution.advance(due, 9) == [TaskStarted(due, "a", 2)]
+    assert go_on(execution, due) == [TaskStarted(due, "a", 2)]
     assert not execution.will_retry("a", Failed("boom"))
     assert execution.settle("a", Failed("again"), due) == TaskFailed(due, "a", 2, "again")
 
 
 def test_a_final_failure_is_not_tried_again() -> None:
     execution = begin(PlannedTask("a", retries=3))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     assert not execution.will_retry("a", Failed("boom", final=True))
     assert execution.settle("a", Failed("boom", final=True), NOW) == TaskFailed(NOW, "a", 1, "boom")
 
 
 def test_interrupted_attempts_are_tried_again_at_once_or_fail_visibly() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     later = NOW + SECOND
     assert execution.interrupt(later) == [
         AttemptFailed(later, "a", 1, INTERRUPTED, later),
         TaskFailed(later, "b", 1, INTERRUPTED),
     ]
-    assert execution.advance(later, 9) == [TaskStarted(later, "a", 2)]
+    assert go_on(execution, later) == [TaskStarted(later, "a", 2)]
 
 
 def test_cancelling_ends_what_waits_at_once_and_what_runs_when_it_has_stopped() -> None:
     execution = begin(A, B, PlannedTask("c", retries=1))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("c", Failed("boom"), NOW, delay=60)
     assert execution.cancel(NOW) == [CancelRequested(NOW)]
     assert execution.cancel(NOW) == []
     assert execution.wants_slots(NOW) == 0
-    assert execution.advance(NOW, 9) == [TaskCancelled(NOW, "b"), TaskCancelled(NOW, "c")]
+    assert go_on(execution, NOW) == [TaskCancelled(NOW, "b"), TaskCancelled(NOW, "c")]
     assert execution.settle("a", Cancelled(), NOW) == TaskCancelled(NOW, "a", 1)
-    assert execution.advance(NOW, 9) == [Finished(NOW, "cancelled")]
+    assert go_on(execution, NOW) == [Finished(NOW, "cancelled")]
 
 
 @pytest.mark.parametrize(
@@ -157,27 +156,27 @@ def test_a_cancel_that_was_accepted_shows_even_if_the_last_attempt_came_to_its_e
     outcome: Outcome, state: str
 ) -> None:
     execution = begin(PlannedTask("a", retries=5))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.cancel(NOW)
     execution.settle("a", outcome, NOW)
-    assert execution.advance(NOW, 9) == [Finished(NOW, state)]
+    assert go_on(execution, NOW) == [Finished(NOW, state)]
 
 
 def test_a_retry_by_hand_keeps_what_succeeded_and_numbers_attempts_on() -> None:
     execution = begin(PlannedTask("a"), PlannedTask("b", ("a",), retries=1), PlannedTask("c"))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
     execution.settle("c", Succeeded(), NOW)
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     assert states(execution) == {"a": "failed", "b": "skipped", "c": "successful"}
     assert execution.retry(NOW) == [Retried(NOW, ("a", "b"))]
     assert execution.state is State.NOTSTARTED
     assert execution.finished_at is None
-    assert execution.advance(NOW, 9) == [TaskStarted(NOW, "a", 2)]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "a", 2)]
     execution.settle("a", Succeeded(), NOW)
-    assert execution.advance(NOW, 9) == [TaskStarted(NOW, "b", 1)]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "b", 1)]
     execution.settle("b", Succeeded(), NOW)
-    assert execution.advance(NOW, 9) == [Finished(NOW, "successful")]
+    assert go_on(execution, NOW) == [Finished(NOW, "successful")]
     assert execution.retry(NOW) == []
 
 
@@ -228,10 +227,10 @@ def test_an_execution_finishes_only_in_the_state_its_tasks_give(state: str) -> N
 @pytest.mark.parametrize("tasks", [(), ("b",), ("a", "a"), ("nobody",), ("a", "nobody")])
 def test_only_what_did_not_succeed_is_sent_round_again(tasks: tuple[str, ...]) -> None:
     execution = begin(A, PlannedTask("b"))
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
     execution.settle("b", Succeeded(), NOW)
-    execution.advance(NOW, 9)
+    go_on(execution, NOW)
     before = dump(execution)
     with pytest.raises(IllegalTransition):
         execution.apply(Retried(NOW, tasks))
@@ -300,22 +299,6 @@ def run(plan: Plan, outcome: Outcome, slots: int = 100) -> list[AnyFact]:
     return facts
 
 
-@contextmanager
-def counted_calls() -> Iterator[list[int]]:
-    """How many functions, of Python and built in, were called meanwhile."""
-    calls = [0]
-
-    def count(frame: object, event: str, argument: object) -> None:
-        if event in ("call", "c_call"):
-            calls[0] += 1
-
-    sys.setprofile(count)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
-
-
 SHAPES = [layers, chain, wide, star]
 OUTCOMES = [Succeeded(), Failed("boom")]
 
@@ -334,7 +317,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[TriggerRule]:
         asked.append(rule)
         return verdict(rule, tally)
 
-    monkeypatch.setattr(execution_module, "verdict", noting)
+    monkeypatch.setattr(progress, "verdict", noting)
     return asked
 
 

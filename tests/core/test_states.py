@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from goflow.core.states import FINISHED, RULES, State, Tally, TriggerRule, Verdict, verdict
-from tests.core.histories import runs
+from tests.core.model import runs
 
 ENDS = sorted(FINISHED)
 MOST = 4  # upstream tasks

@@ -1,5 +1,6 @@
 """Real servers, really killed: what was acknowledged is there, and nothing ran twice."""
 
+import itertools
 import random
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import httpx2
 import pytest
 
 SERVER = Path(__file__).with_name("server.py")
-ROUNDS = 6
+CLIENTS = 16
 
 
 class Server:
@@ -81,40 +83,63 @@ def executions(server: Server, **query: str) -> list[dict[str, Any]]:
             return found
 
 
-def test_acknowledged_submits_end_and_finished_tasks_do_not_run_again(tmp_path: Path) -> None:
+class Client(threading.Thread):
+    """Submits again and again, each key until it is acknowledged, whichever server answers."""
+
+    def __init__(self, number: int, base_url: httpx2.URL, unanswered: list[str]) -> None:
+        super().__init__()
+        self._keys = (f"{number}-{base_url.port}-{n}" for n in itertools.count())
+        self._base_url = base_url
+        self.unanswered = unanswered
+        self.acknowledged: dict[str, str] = {}
+
+    def run(self) -> None:
+        with httpx2.Client(base_url=self._base_url, timeout=10) as client:
+            while True:
+                key = self.unanswered[0] if self.unanswered else next(self._keys)
+                self.unanswered = [key]
+                try:
+                    answer = client.post("/api/jobs/chain/submit", headers={"Idempotency-Key": key})
+                except httpx2.HTTPError:
+                    return  # the server was killed; the next round asks again
+                assert answer.status_code == 200, answer.text
+                self.acknowledged[key] = answer.json()["id"]
+                self.unanswered = []
+
+
+def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
+    tmp_path: Path, kill_rounds: int
+) -> None:
     rng = random.Random(11)
-    acknowledged: list[str] = []
-    for _ in range(ROUNDS):
+    acknowledged: dict[str, str] = {}
+    unanswered: list[list[str]] = [[] for _ in range(CLIENTS)]
+    for _ in range(kill_rounds):
         server = Server(tmp_path)
-        dying = threading.Event()
-
-        def submit(server: Server = server, dying: threading.Event = dying) -> None:
-            with httpx2.Client(base_url=server.client.base_url, timeout=10) as client:
-                while not dying.is_set():
-                    try:
-                        answer = client.post("/api/jobs/chain/submit")
-                    except httpx2.HTTPError:
-                        return
-                    if answer.status_code == 200:
-                        acknowledged.append(answer.json()["id"])
-
-        clients = [threading.Thread(target=submit) for _ in range(4)]
+        clients = [Client(n, server.client.base_url, unanswered[n]) for n in range(CLIENTS)]
         for client in clients:
             client.start()
         time.sleep(rng.uniform(0.05, 0.5))  # when the kill comes is the point, not a wait
         server.kill()
-        dying.set()
         for client in clients:
             client.join()
+            for key, id in client.acknowledged.items():
+                assert acknowledged.setdefault(key, id) == id, "a key made two executions"
+        unanswered = [client.unanswered for client in clients]
 
     server = Server(tmp_path)
     server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
-    until(lambda: not executions(server, state="running"), 60)
-    until(lambda: not executions(server, state="notstarted"), 60)
+    for key in (key for keys in unanswered for key in keys):
+        answer = server.client.post(
+            "/api/jobs/chain/submit", headers={"Idempotency-Key": key}
+        ).raise_for_status()
+        acknowledged[key] = answer.json()["id"]
+    for state in ("running", "notstarted", "running"):
+        until(lambda state=state: not executions(server, state=state), 120)
     found = {execution["id"]: execution for execution in executions(server)}
-    assert len(acknowledged) > ROUNDS
-    assert set(acknowledged) <= set(found)
-    assert {found[id]["state"] for id in acknowledged} == {"successful"}
+    assert len(acknowledged) > kill_rounds
+    assert len(set(acknowledged.values())) == len(acknowledged)
+    assert {id for id, e in found.items() if e["cause"] == "api"} == set(acknowledged.values())
+    assert {execution["state"] for execution in found.values()} == {"successful"}
 
     said = [line.split() for line in server.effects.read_text().splitlines()]
     begun = Counter((id, task, attempt) for what, id, task, attempt in said if what == "begin")
@@ -122,16 +147,28 @@ def test_acknowledged_submits_end_and_finished_tasks_do_not_run_again(tmp_path: 
     order: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for what, id, task, attempt in said:
         order.setdefault((id, task), []).append((what, int(attempt)))
-    for id in acknowledged:
-        tasks = {t["name"]: t for t in server.get(f"/api/executions/{id}")["tasks"]}
-        for name, task in tasks.items():
+    for id in found:
+        for task in server.get(f"/api/executions/{id}")["tasks"]:
             # The attempt recorded as successful is the last that began, and it did end.
-            assert order[id, name][-1] == ("end", task["attempts"][-1]["attempt"])
+            assert order[id, task["name"]][-1] == ("end", task["attempts"][-1]["attempt"])
 
-    ticks = Counter(e["scheduled_at"] for e in found.values() if e["cause"] == "schedule")
-    assert ticks
-    assert set(ticks.values()) == {1}, "a tick fired twice"
+    ticks = server.get("/api/jobs/chain/ticks?limit=1000")["ticks"]
+    fired = {tick["due"]: tick["execution"] for tick in ticks if tick["outcome"] == "fired"}
+    assert fired
+    assert sorted(fired.values()) == sorted(
+        id for id, e in found.items() if e["cause"] == "schedule"
+    ), "a tick fired twice, or is not in the ledger"
+    assert _accounted(ticks), "a due time is not in the ledger, or twice"
     assert server.stop() == 0
+
+
+def _accounted(ticks: list[dict[str, Any]]) -> bool:
+    """Whether the ledger of a job that is due every second has each second once."""
+    seconds: list[float] = []
+    for tick in ticks:
+        due = datetime.fromisoformat(tick["due"]).timestamp()
+        seconds += [due + n for n in range(tick["count"])]
+    return sorted(seconds) == [min(seconds) + n for n in range(len(seconds))]
 
 
 def test_what_ran_at_the_kill_fails_visibly_without_retries(tmp_path: Path) -> None:

@@ -1,19 +1,17 @@
 /** One job: its tasks over the last executions, and one execution in full. */
 
-import { computed, effect, signal, useComputed, type ReadonlySignal } from "@preact/signals";
+import { useComputed } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import * as api from "./api";
-import { ExecutionCell, JobCell } from "./board";
+import type { ExecutionCell } from "./board";
 import { Graph } from "./graph";
-import { listen } from "./live";
+import type { JobView } from "./job-view";
 import { Log } from "./log";
 import { attempt, quoted } from "./notice";
 import { parsed } from "./parameters";
 import { Parameters, written } from "./parameters-form";
 import {
-  choose,
   ExecuteButton,
-  last,
   LastSelector,
   Lazy,
   Mark,
@@ -29,110 +27,13 @@ import {
 import { isFinished } from "./states";
 import { span } from "./time";
 
-let job = new JobCell("");
-const description = signal<api.JobDescription | null>(null);
-const failure = signal("");
-const missing = signal(false);
-
-/** The execution the reader chose; null follows the newest. */
-const pinned = signal(new URLSearchParams(location.search).get("execution"));
-const task = signal(new URLSearchParams(location.search).get("task"));
-/** A chosen execution that is older than those listed. */
-const older = signal<ExecutionCell | null>(null);
-
-const selected = computed<ExecutionCell | null>(() => {
-  const [newest] = job.executions.value;
-  if (pinned.value === null) return newest ?? null;
-  return job.execution(pinned.value) ?? (older.value?.id === pinned.value ? older.value : null);
-});
-const selectedId = computed(() => selected.value?.id ?? null);
-const detail = signal<api.ExecutionDetail | null>(null);
-
-function pickExecution(id: string | null): void {
-  pinned.value = id;
-  choose("execution", id);
-}
-
-function pickTask(name: string | null): void {
-  task.value = name;
-  choose("task", name);
-}
-
-async function load(): Promise<void> {
-  try {
-    const [described, executions] = await Promise.all([
-      api.getJob(job.name),
-      api.getExecutions(job.name, last.value),
-    ]);
-    if (JSON.stringify(described) !== JSON.stringify(description.peek())) description.value = described;
-    job.active.value = described.active;
-    job.next.value = described.next;
-    job.apply(executions);
-    failure.value = "";
-    if (pinned.value !== null && !selected.value) {
-      const chosen = await api.getExecution(pinned.value);
-      older.value = new ExecutionCell(chosen);
-    }
-  } catch (error) {
-    if (error instanceof api.RequestFailed && error.status === 404 && !description.peek()) missing.value = true;
-    else failure.value = (error as Error).message;
-  }
-}
-
-const PAUSE = 300; // milliseconds between two requests for the same execution in full
-
-/** Keeps `detail` at what `selected` is, asking again when it has changed. */
-function followDetail(): void {
-  let asked = "";
-  let busy = false;
-  const ask = async () => {
-    const cell = selected.peek();
-    const now = cell && `${cell.id} ${cell.modified.peek()}`;
-    if (busy || !cell || now === asked) return;
-    busy = true;
-    asked = now!;
-    try {
-      detail.value = await api.getExecution(cell.id);
-      const { dag: _, ...brief } = detail.value;
-      cell.apply(brief);
-    } catch (error) {
-      failure.value = (error as Error).message;
-    }
-    setTimeout(() => {
-      busy = false;
-      void ask();
-    }, PAUSE);
-  };
-  effect(() => {
-    void selected.value?.modified.value;
-    void ask();
-  });
-}
-
-const REFRESH = 5000; // milliseconds
-
-export function startJobPage(name: string): void {
-  job = new JobCell(name);
-  document.title = `${name} · goflow`;
-  listen(
-    api.address(`stream?jobname=${encodeURIComponent(name)}`),
-    (execution) => execution.job === name && job.apply([execution]),
-    () => void load(),
-  );
-  followDetail();
-  setInterval(() => {
-    const next = job.next.peek();
-    if (!document.hidden && job.active.peek() && next !== null && Date.parse(next) < Date.now()) void load();
-  }, REFRESH);
-}
-
-export function JobPage({ name }: { name: string }) {
-  const described = description.value;
-  if (missing.value)
+export function JobPage({ view }: { view: JobView }) {
+  const described = view.description.value;
+  if (view.missing.value)
     return (
       <p class="empty">
         There is no job named {"“"}
-        <Name text={name} />
+        <Name text={view.name} />
         {"”"}. <a href="./">All jobs</a>
       </p>
     );
@@ -140,11 +41,11 @@ export function JobPage({ name }: { name: string }) {
     <>
       <header class="top">
         <h1>
-          <Name text={name} />
+          <Name text={view.name} />
         </h1>
-        {described && <Facts described={described} />}
+        {described && <Facts view={view} described={described} />}
       </header>
-      {failure.value && <p class="failure">The server said: {failure.value}.</p>}
+      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
       {described && (
         <>
           {described.params && Object.keys(described.params).length > 0 && <Parameters params={described.params} />}
@@ -152,19 +53,20 @@ export function JobPage({ name }: { name: string }) {
             <div class="bar">
               <h2>Executions</h2>
               <span class="quiet">newest first</span>
-              <LastSelector onChange={() => void load()} />
+              <LastSelector onChange={() => void view.load()} />
             </div>
-            <Grid tasks={described.tasks} />
+            <Grid view={view} tasks={described.tasks} />
           </section>
-          <Selected described={described} />
+          <Selected view={view} described={described} />
         </>
       )}
     </>
   );
 }
 
-function Facts({ described }: { described: api.JobDescription }) {
-  const next = useComputed(() => (job.active.value ? job.next.value : null));
+function Facts({ view, described }: { view: JobView; described: api.JobDescription }) {
+  const { active, next } = view.cell;
+  const due = useComputed(() => (active.value ? next.value : null));
   const params = () => {
     const { params } = described;
     return params && Object.keys(params).length ? parsed(params, written.peek()) : undefined;
@@ -174,10 +76,10 @@ function Facts({ described }: { described: api.JobDescription }) {
       {described.description && <p class="quiet description">{described.description}</p>}
       <div class="facts">
         <Schedule schedule={described.schedule} timezone={described.timezone} />
-        {next.value && (
+        {due.value && (
           <span>
             <span class="quiet">next </span>
-            <Time at={next.value} />
+            <Time at={due.value} />
           </span>
         )}
         {described.tags.map((tag) => (
@@ -186,46 +88,37 @@ function Facts({ described }: { described: api.JobDescription }) {
           </span>
         ))}
         <span class="acts">
-          <ExecuteButton job={job.name} params={params} onDone={() => pickExecution(null)} />
-          <Switch job={job} />
+          <ExecuteButton job={view.name} params={params} onDone={() => view.pickExecution(null)} />
+          <Switch job={view.cell} />
         </span>
       </div>
     </>
   );
 }
 
-const picks = new Map<string, ReadonlySignal<boolean>>();
-
-/** Whether an execution is the selected one, as a cell: a new choice redraws two columns. */
-function picked(id: string): ReadonlySignal<boolean> {
-  let cell = picks.get(id);
-  if (!cell) picks.set(id, (cell = computed(() => selectedId.value === id)));
-  return cell;
-}
-
-function Grid({ tasks }: { tasks: string[] }) {
+function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   return (
     <div class="grid">
       <div class="line whole">
         <span class="label">all tasks</span>
-        <Lazy class="marks">{() => <WholeMarks />}</Lazy>
+        <Lazy class="marks">{() => <WholeMarks view={view} />}</Lazy>
       </div>
       {tasks.map((name) => (
         <div class="line" key={name} data-row={name}>
           <span class="label">
-            <button type="button" class="plain" onClick={() => pickTask(name)}>
+            <button type="button" class="plain" onClick={() => view.pickTask(name)}>
               <Name text={name} />
             </button>
           </span>
-          <Lazy class="marks">{() => <TaskMarks task={name} />}</Lazy>
+          <Lazy class="marks">{() => <TaskMarks view={view} task={name} />}</Lazy>
         </div>
       ))}
     </div>
   );
 }
 
-function WholeMarks() {
-  const executions = shown(job.executions.value);
+function WholeMarks({ view }: { view: JobView }) {
+  const executions = shown(view.cell.executions.value);
   if (!executions.length) return <span class="quiet">none yet</span>;
   return (
     <>
@@ -235,17 +128,17 @@ function WholeMarks() {
           key={execution.id}
           cell={execution.state}
           about={new Date(execution.submitted).toLocaleString()}
-          picked={picked(execution.id)}
+          picked={view.isPicked(execution.id)}
           focusable
-          onPick={() => pickExecution(execution.id)}
+          onPick={() => view.pickExecution(execution.id)}
         />
       ))}
     </>
   );
 }
 
-function TaskMarks({ task }: { task: string }) {
-  const executions = shown(job.executions.value);
+function TaskMarks({ view, task }: { view: JobView; task: string }) {
+  const executions = shown(view.cell.executions.value);
   return (
     <>
       <Tally cells={executions.map((execution) => execution.task(task))} />
@@ -254,10 +147,10 @@ function TaskMarks({ task }: { task: string }) {
           key={execution.id}
           cell={execution.task(task)}
           about={new Date(execution.submitted).toLocaleString()}
-          picked={picked(execution.id)}
+          picked={view.isPicked(execution.id)}
           onPick={() => {
-            pickExecution(execution.id);
-            pickTask(task);
+            view.pickExecution(execution.id);
+            view.pickTask(task);
           }}
         />
       ))}
@@ -265,9 +158,10 @@ function TaskMarks({ task }: { task: string }) {
   );
 }
 
-function Selected({ described }: { described: api.JobDescription }) {
-  const cell = selected.value;
-  const held = detail.value?.id === cell?.id ? detail.value : null;
+function Selected({ view, described }: { view: JobView; described: api.JobDescription }) {
+  const cell = view.selected.value;
+  const detail = view.detail.value;
+  const held = detail?.id === cell?.id ? detail : null;
   // An execution keeps the graph it ran with, which may not be the job's of today.
   const shape = useMemo(
     () =>
@@ -276,20 +170,20 @@ function Selected({ described }: { described: api.JobDescription }) {
   );
   return (
     <section aria-label="Execution" class="execution">
-      {cell ? <ExecutionBar cell={cell} /> : <h2>Graph</h2>}
+      {cell ? <ExecutionBar view={view} cell={cell} /> : <h2>Graph</h2>}
       <Graph
         tasks={shape.tasks}
         dag={shape.dag}
         cell={(name) => cell?.task(name)}
-        selected={task.value}
-        onPick={(name) => pickTask(name === task.peek() ? null : name)}
+        selected={view.task.value}
+        onPick={(name) => view.pickTask(name === view.task.peek() ? null : name)}
       />
-      {cell && held && <Tasks detail={held} />}
+      {cell && held && <Tasks view={view} detail={held} />}
     </section>
   );
 }
 
-function ExecutionBar({ cell }: { cell: ExecutionCell }) {
+function ExecutionBar({ view, cell }: { view: JobView; cell: ExecutionCell }) {
   const state = cell.state.value;
   const { started, finished } = cell.times.value;
   const asked = (what: string) => (answer: { success: boolean }) =>
@@ -316,8 +210,8 @@ function ExecutionBar({ cell }: { cell: ExecutionCell }) {
       )}
       <code class="quiet id">{cell.id}</code>
       <span class="acts">
-        {pinned.value !== null && (
-          <button type="button" class="plain" onClick={() => pickExecution(null)}>
+        {view.pinned.value !== null && (
+          <button type="button" class="plain" onClick={() => view.pickExecution(null)}>
             Follow the newest
           </button>
         )}
@@ -344,16 +238,17 @@ function ExecutionBar({ cell }: { cell: ExecutionCell }) {
   );
 }
 
-function Tasks({ detail }: { detail: api.ExecutionDetail }) {
+function Tasks({ view, detail }: { view: JobView; detail: api.ExecutionDetail }) {
+  const open = view.task.value;
   return (
     <div class="tasks">
       {detail.tasks.map((row) => (
-        <div class={`task${row.name === task.value ? " open" : ""}`} key={row.name} data-detail={row.name}>
+        <div class={`task${row.name === open ? " open" : ""}`} key={row.name} data-detail={row.name}>
           <button
             type="button"
             class="summary"
-            aria-expanded={row.name === task.value}
-            onClick={() => pickTask(row.name === task.peek() ? null : row.name)}
+            aria-expanded={row.name === open}
+            onClick={() => view.pickTask(row.name === open ? null : row.name)}
           >
             <span class={`mark ${row.state}`}>
               <Sign state={row.state} />
@@ -362,7 +257,7 @@ function Tasks({ detail }: { detail: api.ExecutionDetail }) {
             <span class="quiet took">{took(row)}</span>
             {row.error && <span class="brief">{row.error.trim().split("\n").at(-1)}</span>}
           </button>
-          {row.name === task.value && <TaskInFull id={detail.id} row={row} />}
+          {row.name === open && <TaskInFull id={detail.id} row={row} />}
         </div>
       ))}
     </div>

@@ -3,8 +3,9 @@
 import { computed, signal, useComputed } from "@preact/signals";
 import * as api from "./api";
 import { Board, type JobRow } from "./board";
+import { last } from "./choices";
 import { listen } from "./live";
-import { ExecuteButton, last, LastSelector, Lazy, Mark, Name, Schedule, shown, Switch, Tally, Time } from "./pieces";
+import { ExecuteButton, LastSelector, Lazy, Mark, Name, Schedule, shown, Switch, Tally, Time } from "./pieces";
 import { jobHref } from "./route";
 import { local } from "./time";
 

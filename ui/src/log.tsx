@@ -19,15 +19,15 @@ export function Log(props: { id: string; task: string; attempts: api.Attempt[]; 
     let timer: ReturnType<typeof setTimeout> | undefined;
     const read = async () => {
       try {
-        const read = await api.getLog(id, task, shown.attempt);
+        const written = await api.getLog(id, task, shown.attempt);
         if (left) return;
-        setText(read);
+        setText(written);
         setFailure("");
       } catch (error) {
         if (left) return;
         setFailure((error as Error).message);
       }
-      if (running) timer = setTimeout(() => (document.hidden ? (timer = setTimeout(read, AGAIN)) : void read()), AGAIN);
+      if (running) timer = setTimeout(() => void read(), AGAIN);
     };
     void read();
     return () => {

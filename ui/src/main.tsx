@@ -1,13 +1,16 @@
 /** Starts the page that the address names. */
 
 import { render } from "preact";
-import { JobPage, startJobPage } from "./job-page";
+import { JobPage } from "./job-page";
+import { JobView } from "./job-view";
 import { JobsPage, startJobsPage } from "./jobs-page";
 import { Notices } from "./notice";
 import { routeOf } from "./route";
 import "./style.css";
 
 const route = routeOf(location.pathname, new URL(document.baseURI).pathname);
+
+const view = route.page === "job" ? new JobView(route.name) : null;
 
 function Page() {
   return (
@@ -22,7 +25,7 @@ function Page() {
       </nav>
       <main>
         {route.page === "jobs" && <JobsPage />}
-        {route.page === "job" && <JobPage name={route.name} />}
+        {view && <JobPage view={view} />}
         {route.page === "unknown" && (
           <p class="empty">
             There is no such page. <a href="./">All jobs</a>
@@ -35,5 +38,5 @@ function Page() {
 }
 
 if (route.page === "jobs") startJobsPage();
-if (route.page === "job") startJobPage(route.name);
+view?.start();
 render(<Page />, document.getElementById("app")!);

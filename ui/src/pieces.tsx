@@ -1,22 +1,15 @@
 /** The small parts both pages are made of. */
 
-import { signal, type ReadonlySignal } from "@preact/signals";
+import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api";
 import type { ExecutionCell, JobCell } from "./board";
+import { choose, last } from "./choices";
 import { attempt, quoted } from "./notice";
-import { DEFAULT_LAST, LASTS, lastOf, withChoice } from "./route";
+import { DEFAULT_LAST, LASTS } from "./route";
 import { LABEL, SIGN, tally, type State } from "./states";
 import { local } from "./time";
-
-/** How many executions are shown, kept in the address. */
-export const last = signal(lastOf(location.search));
-
-/** Keeps a choice in the address without a new entry in the history. */
-export function choose(key: string, value: string | null): void {
-  history.replaceState(null, "", location.pathname + withChoice(location.search, key, value));
-}
 
 export function LastSelector({ onChange }: { onChange: () => void }) {
   return (

@@ -1,0 +1,403 @@
+"""How far an execution has come: the fold of its facts.
+
+Rules
+- `apply` is the only door to the state, for facts as they happen and for facts replayed.
+- A fact that `TRANSITIONS` or a trigger rule does not allow raises and changes nothing.
+- Work per fact is proportional to the edges it touches; nothing here looks at all tasks.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, Never, Self
+
+import msgspec
+
+from goflow.core.events import (
+    AnyFact,
+    AttemptFailed,
+    CancelRequested,
+    Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
+    Retried,
+    Submitted,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskFact,
+    TaskFailed,
+    TaskSkipped,
+    TaskStarted,
+    TaskSucceeded,
+)
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
+from goflow.core.summary import Summary, TaskSummary, reason_of
+
+# (state of the task, fact) -> state of the task after it
+TRANSITIONS: dict[tuple[State, type], State] = {
+    (State.NOTSTARTED, TaskStarted): State.RUNNING,
+    (State.UPFORRETRY, TaskStarted): State.RUNNING,
+    (State.RUNNING, TaskSucceeded): State.SUCCESSFUL,
+    (State.RUNNING, AttemptFailed): State.UPFORRETRY,
+    (State.RUNNING, TaskFailed): State.FAILED,
+    (State.RUNNING, TaskCancelled): State.CANCELLED,
+    (State.UPFORRETRY, TaskCancelled): State.CANCELLED,
+    (State.NOTSTARTED, TaskCancelled): State.CANCELLED,
+    (State.NOTSTARTED, TaskSkipped): State.SKIPPED,
+    (State.NOTSTARTED, TaskCancelRequested): State.NOTSTARTED,
+    (State.UPFORRETRY, TaskCancelRequested): State.UPFORRETRY,
+    (State.RUNNING, TaskCancelRequested): State.RUNNING,
+    (State.NOTSTARTED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.UPFORRETRY, MarkedSuccessful): State.SUCCESSFUL,
+    (State.SKIPPED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.FAILED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.CANCELLED, MarkedSuccessful): State.SUCCESSFUL,
+    (State.NOTSTARTED, MarkedSkipped): State.SKIPPED,
+    (State.UPFORRETRY, MarkedSkipped): State.SKIPPED,
+    (State.FAILED, MarkedSkipped): State.SKIPPED,
+    (State.CANCELLED, MarkedSkipped): State.SKIPPED,
+    (State.SKIPPED, Retried): State.NOTSTARTED,
+    (State.FAILED, Retried): State.NOTSTARTED,
+    (State.CANCELLED, Retried): State.NOTSTARTED,
+    (State.SUCCESSFUL, Retried): State.NOTSTARTED,
+}
+
+# what may be said of a finished execution
+AFTERWARDS = (Retried, MarkedSuccessful, MarkedSkipped)
+
+
+class IllegalTransition(RuntimeError):
+    """A fact that cannot have happened in this state: a defect in goflow, or a damaged store."""
+
+
+class TaskRun:
+    """A task within one execution."""
+
+    __slots__ = ("attempt", "planned", "result", "retries_left", "retry_at", "state", "tally")
+
+    def __init__(self, planned: PlannedTask) -> None:
+        self.planned = planned
+        self.state = State.NOTSTARTED
+        self.attempt = 0
+        self.retries_left = planned.retries
+        self.retry_at: datetime | None = None
+        self.tally = Tally(len(planned.after))
+        self.result: msgspec.Raw | None = None
+
+
+class Progress:
+    """The fold of an execution's facts, beginning with `Submitted`."""
+
+    def __init__(self, plan: Plan, submitted: Submitted) -> None:
+        self.plan = plan
+        self.id = submitted.id
+        self.job = submitted.job
+        self.params: dict[str, Any] = submitted.params
+        self.cause = submitted.cause
+        self.scheduled_at = submitted.scheduled_at
+        self.after = submitted.after
+        self.timeout = submitted.timeout
+        self.submitted_at = submitted.at
+        self.modified_at = submitted.at
+        self.started_at: datetime | None = None
+        self.finished_at: datetime | None = None
+        self.state = State.NOTSTARTED
+        self.cancelling = False
+        self.timed_out = False
+        self.reason: str | None = None
+        self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
+        self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
+        self._running: dict[str, None] = {}
+        self._doomed: dict[str, None] = {}
+        self._ready: set[str] = set()
+        self._untold: dict[str, None] = {}  # those of the ready that nobody was told of
+        # ordered: finding the first key of a dict that was emptied from the front is a scan
+        self._unmeetable: OrderedDict[str, None] = OrderedDict()
+        self._retries: list[tuple[datetime, str]] = []  # a heap; what no longer holds is in it too
+        for planned in plan.tasks:
+            self._judge(planned.name)
+
+    @classmethod
+    def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> Self:
+        """The execution that these facts, in order, led to."""
+        remaining = iter(facts)
+        first = next(remaining, None)
+        if not isinstance(first, Submitted):
+            raise IllegalTransition("the facts of an execution begin with Submitted")
+        execution = cls(plan, first)
+        for fact in remaining:
+            execution.apply(fact)
+        return execution
+
+    # -- what happened -------------------------------------------------------------
+
+    def apply(self, fact: AnyFact) -> None:
+        """Take note of a fact, or raise `IllegalTransition` and change nothing."""
+        if self.finished and type(fact) not in AFTERWARDS:
+            _refuse(fact, f"after execution {self.id} finished")
+        note = _NOTE.get(type(fact))
+        if note is None:
+            _refuse(fact, "cannot follow another fact")
+        note(self, fact)
+        self.modified_at = fact.at
+
+    # Each of these looks at all that can be wrong with its fact before it changes anything.
+
+    def _started(self, fact: TaskStarted) -> None:
+        task = self._subject(fact)
+        if self.is_cancelling(fact.task):
+            _refuse(fact, "after it was cancelled")
+        if fact.attempt != task.attempt + 1:
+            _refuse(fact, f"follows attempt {task.attempt}")
+        if task.state is State.NOTSTARTED and fact.task not in self._ready:
+            _refuse(fact, f"while {task.planned.rule} is not met")
+        self._move(task, fact)
+        task.attempt = fact.attempt
+        task.retry_at = None
+        self._withdraw(fact.task)
+        self._running[fact.task] = None
+        self.state = State.RUNNING
+        self.started_at = self.started_at or fact.at
+
+    def _succeeded(self, fact: TaskSucceeded) -> None:
+        task = self._subject_running(fact)
+        task.result = fact.result
+        self._end(task, fact)
+
+    def _attempt_failed(self, fact: AttemptFailed) -> None:
+        task = self._subject_running(fact)
+        if not task.retries_left:
+            _refuse(fact, "with no retries left")
+        self._move(task, fact)
+        task.retries_left -= 1
+        task.retry_at = fact.retry_at
+        del self._running[fact.task]
+        heapq.heappush(self._retries, (fact.retry_at, fact.task))
+
+    def _task_failed(self, fact: TaskFailed) -> None:
+        self._end(self._subject_running(fact), fact)
+
+    def _skipped(self, fact: TaskSkipped) -> None:
+        task = self._subject(fact)
+        if fact.task not in self._unmeetable:
+            _refuse(fact, f"while {task.planned.rule} can still be met")
+        self._end(task, fact)
+
+    def _cancelled(self, fact: TaskCancelled) -> None:
+        task = self._subject(fact)
+        attempt = task.attempt if task.state is State.RUNNING else 0
+        if fact.attempt != attempt:
+            _refuse(fact, f"while attempt {attempt} is running")
+        self._end(task, fact)
+
+    def _cancel_requested(self, fact: CancelRequested) -> None:
+        if self.cancelling:
+            _refuse(fact, "a second time")
+        self.cancelling = True
+        self.timed_out = fact.timeout is not None
+        self.reason = reason_of(fact)
+
+    def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
+        self._subject(fact)
+        if self.is_cancelling(fact.task):
+            _refuse(fact, "a second time")
+        self._doomed[fact.task] = None
+        self._withdraw(fact.task)
+
+    def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
+        task = self._subject(fact)
+        state = self._final_state(without=task.state) if self.finished else None
+        if fact.finished != state:
+            _refuse(fact, f"leaves the execution {state or 'unfinished'}")
+        if state is None and self.is_cancelling(fact.task):
+            _refuse(fact, "after it was cancelled")
+        if task.state in FINISHED:
+            self._move(task, fact)
+            for waiting in self.plan.downstream[fact.task]:
+                self._count_again(waiting)
+        else:
+            self._end(task, fact)
+        self.state = state or self.state
+
+    def _finished(self, fact: Finished) -> None:
+        if self._unfinished:
+            _refuse(fact, f"with {self._unfinished} tasks unfinished")
+        state = self._final_state()
+        if fact.state != state:
+            _refuse(fact, f"of an execution that is {state}")
+        self.state = state
+        self.finished_at = fact.at
+
+    def _retried(self, fact: Retried) -> None:
+        if not self.finished or not fact.tasks or len(set(fact.tasks)) != len(fact.tasks):
+            _refuse(fact, f"while {self.state}")
+        if not self.tasks.keys() >= set(fact.tasks):
+            _refuse(fact, "of tasks that the plan has not")
+        affected: dict[str, None] = {}
+        for name in fact.tasks:
+            task = self.tasks[name]
+            self._move(task, fact)
+            task.retries_left = task.planned.retries
+            task.retry_at = task.result = None
+            affected |= dict.fromkeys([name, *self.plan.downstream[name]])
+        for name in affected:
+            self._count_again(name)
+        self._retries.clear()
+        self.state = State.NOTSTARTED
+        self.cancelling = self.timed_out = False
+        self.started_at = self.finished_at = self.reason = None
+        if fact.params is not None:
+            self.params = fact.params
+
+    def _subject(self, fact: TaskFact) -> TaskRun:
+        """The task that a fact is about, if the table allows the fact."""
+        task = self.tasks.get(fact.task)
+        if task is None:
+            _refuse(fact, f"while the plan has no task {fact.task!r}")
+        if (task.state, type(fact)) not in TRANSITIONS:
+            _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        return task
+
+    def _subject_running(self, fact: TaskSucceeded | AttemptFailed | TaskFailed) -> TaskRun:
+        task = self._subject(fact)
+        if fact.attempt != task.attempt:
+            _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        return task
+
+    def _move(self, task: TaskRun, fact: AnyFact) -> None:
+        after = TRANSITIONS[task.state, type(fact)]
+        self._count[task.state] -= 1
+        self._count[after] += 1
+        task.state = after
+
+    def _end(self, task: TaskRun, fact: AnyFact) -> None:
+        """A task comes to its end: tell those who wait for it."""
+        self._move(task, fact)
+        name = task.planned.name
+        self._running.pop(name, None)
+        self._doomed.pop(name, None)
+        self._withdraw(name)
+        for waiting in self.plan.downstream[name]:
+            self.tasks[waiting].tally = self.tasks[waiting].tally.counting(task.state)
+            self._judge(waiting)
+
+    def _count_again(self, name: str) -> None:
+        """Judge a task anew after an upstream task's end was changed or taken back."""
+        task = self.tasks[name]
+        task.tally = Tally(len(task.planned.after))
+        for upstream in task.planned.after:
+            if (state := self.tasks[upstream].state) in FINISHED:
+                task.tally = task.tally.counting(state)
+        self._judge(name)
+
+    def _judge(self, name: str) -> None:
+        task = self.tasks[name]
+        if task.state is not State.NOTSTARTED or name in self._doomed:
+            return
+        match verdict(task.planned.rule, task.tally):
+            case Verdict.RUN:
+                self._unmeetable.pop(name, None)
+                self._make_ready(name)
+            case Verdict.SKIP:
+                self._withdraw(name)
+                self._unmeetable[name] = None
+            case Verdict.WAIT:
+                self._withdraw(name)
+
+    def _make_ready(self, name: str) -> None:
+        if name not in self._ready:
+            self._ready.add(name)
+            self._untold[name] = None
+
+    def _withdraw(self, name: str) -> None:
+        """Neither start nor skip a task."""
+        self._ready.discard(name)
+        self._untold.pop(name, None)
+        self._unmeetable.pop(name, None)
+
+    # -- how it stands -------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def running(self) -> list[str]:
+        """The tasks with an attempt under way."""
+        return list(self._running)
+
+    @property
+    def doomed(self) -> list[str]:
+        """The tasks that somebody asked to stop, and that have not stopped yet."""
+        return list(self._doomed)
+
+    def is_cancelling(self, name: str) -> bool:
+        """Whether a task is to stop, by itself or with the whole execution."""
+        return self.cancelling or name in self._doomed
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a task may start now."""
+        return name in self._ready and not self.cancelling
+
+    @property
+    def _waiting(self) -> int:
+        return self._count[State.NOTSTARTED] + self._count[State.UPFORRETRY]
+
+    @property
+    def _unfinished(self) -> int:
+        return self._waiting + self._count[State.RUNNING]
+
+    def _final_state(self, without: State | None = None) -> State:
+        """How the execution ends as its tasks did; one that ended `without` does not count."""
+        if self.timed_out or self._count[State.FAILED] > (without is State.FAILED):
+            return State.FAILED
+        if self.cancelling or self._count[State.CANCELLED] > (without is State.CANCELLED):
+            return State.CANCELLED
+        return State.SUCCESSFUL
+
+    def results_for(self, name: str) -> dict[str, msgspec.Raw]:
+        """The results of a task's upstream tasks that have one, by name."""
+        results = {}
+        for upstream in self.tasks[name].planned.after:
+            if (result := self.tasks[upstream].result) is not None:
+                results[upstream] = result
+        return results
+
+    def summary(self) -> Summary:
+        """The execution as `/api/executions` and `/stream` show it."""
+        return Summary(
+            id=self.id,
+            job=self.job,
+            submitted=self.submitted_at,
+            modifiedTimestamp=self.modified_at,
+            state=self.state,
+            started=self.started_at,
+            finished=self.finished_at,
+            scheduled_at=self.scheduled_at,
+            cause=self.cause,
+            after=self.after,
+            reason=self.reason,
+            tasks=[TaskSummary(name, task.state) for name, task in self.tasks.items()],
+        )
+
+
+def _refuse(fact: AnyFact, reason: str) -> Never:
+    raise IllegalTransition(f"{fact!r} {reason}")
+
+
+_NOTE: dict[type, Callable[[Progress, Any], None]] = {
+    TaskStarted: Progress._started,
+    TaskSucceeded: Progress._succeeded,
+    AttemptFailed: Progress._attempt_failed,
+    TaskFailed: Progress._task_failed,
+    TaskSkipped: Progress._skipped,
+    TaskCancelled: Progress._cancelled,
+    CancelRequested: Progress._cancel_requested,
+    TaskCancelRequested: Progress._task_cancel_requested,
+    MarkedSuccessful: Progress._marked,
+    MarkedSkipped: Progress._marked,
+    Finished: Progress._finished,
+    Retried: Progress._retried,
+}
