@@ -280,6 +280,9 @@ class Engine:
         """Take up an execution that a stop or a crash interrupted."""
         job = self.jobs.get(execution.job)
         before = [self._runners[id] for id in execution.after if id in self._runners]
+        if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
+            # One that was sent round again waits for others than when it was submitted.
+            before = list(self._of_job.get(job.name, {}).values())
         self._drive(Runner(execution, job, None, self._tools, before))
         if job is not None and job.overlap is Overlap.REPLACE:
             self._replace(before, execution.id)
