@@ -91,7 +91,7 @@ class Goflow:
         self._running = False
         self._address = _parse_address(None, None, None)
         self._closing = asyncio.Event()
-        self.engine = Engine(_open_store(store), options)
+        self.engine = Engine(find_store(store), options)
         if show_examples:
             from goflow.examples import complex_analytics, custom_operator
 
@@ -129,7 +129,7 @@ class Goflow:
         if self._running:
             raise RuntimeError("the store and the hosts must be chosen before the start")
         if store is not None:
-            engine = Engine(_open_store(store), self.engine.options)
+            engine = Engine(find_store(store), self.engine.options)
             for job in self.jobs:
                 engine.register(job)
             self.engine = engine
@@ -276,7 +276,8 @@ class Goflow:
                 await self._stop()
 
 
-def _open_store(store: object) -> Store:
+def find_store(store: object) -> Store:
+    """The store that `Goflow(store=…)` means, not opened. Raises `ValueError`."""
     if store is None:
         return SqliteStore("goflow.db")
     if isinstance(store, str | os.PathLike):
