@@ -35,6 +35,7 @@ from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import DaemonThreads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
+from goflow.operators import cookie, leftovers
 from goflow.stores.base import (
     Change,
     Existing,
@@ -200,10 +201,15 @@ class Engine:
             slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,
             limits=self.options.limits,
+            epoch=self._store.epoch,
+            server=cookie.this_server(),
         )
         self._scheduler = Scheduler(
             self.clock, self._fire, self._enter, self.reader.read, self.notice
         )
+        for job in self.jobs.values():
+            job.pack()  # again: by now the program has been read to its end
+        await self._end_leftovers()
         self._retention = Retention(self.journal, self.clock, self.options.keep)
         self._switches = self._store.switches()
         self._watches = self._store.watches()
@@ -217,6 +223,32 @@ class Engine:
         if self._keeps_time:
             self._spawn(self._scheduler.run(), "the scheduler")
             self._spawn(self._retention.run(), "retention")
+
+    async def _end_leftovers(self) -> None:
+        """End what attempts that a crash interrupted have left running, before they are tried
+        again. What an attempt that has ended left behind was left on purpose."""
+        unfinished = set(self._store.unfinished())
+        replayed: dict[str, Execution] = {}
+
+        def was_running(found: cookie.Cookie) -> bool:
+            id = found.execution
+            if found.epoch != self._store.epoch or id not in unfinished:
+                return False
+            if not cookie.has_gone(found.server):  # it serves a copy of this store
+                return False
+            if id not in replayed:
+                history = self._store.history(id)
+                assert history is not None
+                replayed[id] = Execution.replay(history.plan, history.facts)
+            return replayed[id].is_attempting(found.place, found.attempt)
+
+        if unfinished:
+            for one in await leftovers.end(was_running):
+                task = replayed[one.cookie.execution].plan.tasks[one.cookie.place].name
+                self.notice(
+                    f"process {one.pid} was left over from attempt {one.cookie.attempt} of task "
+                    f"{task!r}, execution {one.cookie.execution}; it was ended"
+                )
 
     async def stop(self) -> None:
         """Start nothing more, let running attempts end, then end them; close the store.

@@ -24,19 +24,24 @@ CLIENTS = 16
 class Server:
     """A server process on a store, with a client for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: Path = SERVER) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
         self.effects = folder / "effects.txt"
         self.effects.touch()
         self.process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(folder / "store.db"), str(port), str(self.effects)],
+            [sys.executable, str(script), str(folder / "store.db"), str(port), str(self.effects)],
             stderr=subprocess.PIPE,
             text=True,
         )
         assert self.process.stderr is not None
-        said = self.process.stderr.readline()
-        assert "goflow serves" in said, said + self.process.stderr.read()
+        self.said = ""  # before it served
+        for line in self.process.stderr:
+            self.said += line
+            if "goflow serves" in line:
+                break
+        else:
+            raise AssertionError(self.said)
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
 
     def get(self, path: str) -> Any:
