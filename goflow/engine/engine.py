@@ -32,7 +32,7 @@ from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
 from goflow.engine.slots import Slots, job_name, pool_name
-from goflow.engine.threads import DaemonThreads
+from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.operators import cookie, leftovers
@@ -118,6 +118,7 @@ class Engine:
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        threads: Threads | None = None,
         keeps_time: bool = True,
     ) -> None:
         self.options = options or Options()
@@ -126,6 +127,7 @@ class Engine:
         self._store = store
         # Ids must not repeat after a restart or a fork, so the default is the system's source.
         self._rng = rng or random.SystemRandom()
+        self._threads = threads or Threads()
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
         self._switches: dict[str, bool] = {}
@@ -189,12 +191,12 @@ class Engine:
         self._started = True
         self._capture = captured()
         self._capture.__enter__()
-        self.journal = Journal(self._store, self.clock, self._committed)
+        self.journal = Journal(self._store, self.clock, self._committed, self._threads)
         self.board = Board(lambda entry: self.broadcast.publish(entry))
         self.board.version = self._store.version()
-        self.reader = Reader(self._store, self.board)
+        self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
-        self._executor = DaemonThreads(self.options.max_running)
+        self._executor = self._threads.operators(self.options.max_running)
         self._tools = Tools(
             journal=self.journal,
             clock=self.clock,
@@ -310,6 +312,9 @@ class Engine:
         """Take up an execution that a stop or a crash interrupted."""
         job = self.jobs.get(execution.job)
         before = [self._runners[id] for id in execution.after if id in self._runners]
+        if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
+            # One that was sent round again waits for others than when it was submitted.
+            before = list(self._of_job.get(job.name, {}).values())
         self._drive(Runner(execution, job, None, self._tools, before))
         if job is not None and job.overlap is Overlap.REPLACE:
             self._replace(before, execution.id)
@@ -736,7 +741,7 @@ class Engine:
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
-                    if change.tick:
+                    if change.tick and change.fact.cause != "backfill":
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
@@ -749,6 +754,7 @@ class Engine:
 
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
+READERS = 4  # questions put to the store at once
 BACKFILL_LIMIT = 1000  # due times in one backfill
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
 LEDGER_PAGE = 500  # ticks read at once

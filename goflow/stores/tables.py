@@ -407,7 +407,8 @@ class SqlStore(ABC):
             assert fact.scheduled_at is not None
             due = _to_micros(fact.scheduled_at)
             connection.execute(_CLAIM, (fact.job, due, at, fact.id))
-            connection.execute(_ACCOUNT, (fact.job, due))
+            if fact.cause != "backfill":  # which goes back, and leaves others out between
+                connection.execute(_ACCOUNT, (fact.job, due))
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
