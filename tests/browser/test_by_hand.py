@@ -60,9 +60,7 @@ def test_an_execution_in_the_queue_leads_to_the_one_it_waits_for(page: Page, tim
     expect(page.locator("p.waits")).to_have_count(0)
 
 
-def test_a_task_is_marked_by_hand_and_another_retried_from_there(
-    page: Page, timed: Server
-) -> None:
+def test_a_task_is_marked_by_hand_and_another_retried_from_there(page: Page, timed: Server) -> None:
     page.goto(timed.job("broken"))
     execute(page, "broken")
     expect(node(page, "ends")).to_have_attribute("data-state", "skipped")
