@@ -6,7 +6,7 @@ WAIT = "while [ ! -e open ]; do sleep 0.02; done"
 
 gf = Goflow(pools={"db": 1})
 
-often = Job("often", schedule="@every 1s", active=True, overlap="skip")
+often = Job("often", schedule="@every 2s", active=True, overlap="skip")
 often.add(Task("wait", Command.shell(WAIT)))
 gf.add_job(often)
 

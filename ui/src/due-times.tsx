@@ -1,8 +1,8 @@
 /** The due times of a job's schedule: what became of the newest, and the next ones. */
 
-import type { JobView } from "./job-view";
+import { TICKS, type JobView } from "./job-view";
 import { Time } from "./pieces";
-import { OUTCOME_SIGN, outcomeOf, tallyOf, type Tick } from "./ticks";
+import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick } from "./ticks";
 
 export function DueTimes({ view }: { view: JobView }) {
   const due = view.due.value;
@@ -13,7 +13,7 @@ export function DueTimes({ view }: { view: JobView }) {
         <h2>Due times</h2>
         {due.ticks.length > 0 && (
           <>
-            <span class="quiet">newest first</span>
+            <span class="quiet">newest first, {TICKS} at most</span>
             <span class="unseen">{tallyOf(due.ticks)}</span>
           </>
         )}
@@ -22,7 +22,7 @@ export function DueTimes({ view }: { view: JobView }) {
       {due.ticks.length === 0 && <p class="quiet none">None has passed yet.</p>}
       {due.ticks.length > 0 && (
         <ol class="ticks">
-          {due.ticks.map((tick) => (
+          {inRuns(due.ticks).map((tick) => (
             <Row key={tick.due} view={view} tick={tick} />
           ))}
         </ol>
@@ -55,7 +55,7 @@ function Row({ view, tick }: { view: JobView; tick: Tick }) {
         </span>
         {outcomeOf(tick)}
       </span>
-      <span class="when">
+      <span class="at">
         <Time at={tick.due} />
         {tick.until && (
           <>

@@ -294,7 +294,7 @@ function Tasks({ view, detail }: { view: JobView; detail: api.ExecutionDetail })
             <Name text={row.name} />
             <span class="quiet took">{took(row)}</span>
             {row.error && <span class="brief">{row.error.trim().split("\n").at(-1)}</span>}
-            {row.waiting && <span class="brief waits">waits: {row.waiting}</span>}
+            {row.waiting && row.name !== open && <span class="brief waits">waits: {row.waiting}</span>}
           </button>
           {row.name === open && <TaskInFull detail={detail} row={row} />}
         </div>

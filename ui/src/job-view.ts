@@ -17,7 +17,8 @@ import type { Tick } from "./ticks";
 const PAUSE = 300; // milliseconds between two requests for the same execution in full
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
 const SETTLES = 500; // milliseconds from an execution on schedule to the request for the ledger
-const TICKS = 20;
+/** How many of the newest entries of the ledger are shown. */
+export const TICKS = 20;
 const UPCOMING = 3;
 
 export class JobView {

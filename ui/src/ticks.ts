@@ -4,7 +4,7 @@ export const OUTCOMES = ["fired", "skipped", "missed"] as const;
 
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** A due time, or `count` missed ones in a row from `due` to `until`. */
+/** A due time, or `count` of them in a row from `due` to `until`. */
 export interface Tick {
   due: string;
   outcome: Outcome;
@@ -25,6 +25,18 @@ export const OUTCOME_SIGN: Record<Outcome, string> = {
 /** What a tick is called on the page: "missed", or for several "missed 40 times". */
 export function outcomeOf({ outcome, count }: Tick): string {
   return count === 1 ? outcome : `${outcome} ${count.toLocaleString("en")} times`;
+}
+
+/** `ticks`, newest first, with those in a row that did not fire for the same reason as one. */
+export function inRuns(ticks: Tick[]): Tick[] {
+  const runs: Tick[] = [];
+  for (const tick of ticks) {
+    const later = runs.at(-1);
+    if (later && !tick.execution && later.outcome === tick.outcome && later.reason === tick.reason)
+      runs[runs.length - 1] = { ...tick, count: tick.count + later.count, until: later.until ?? later.due };
+    else runs.push(tick);
+  }
+  return runs;
 }
 
 /** How many of each outcome, in words: "3 fired, 40 missed". */
