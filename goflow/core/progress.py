@@ -100,6 +100,7 @@ class Progress:
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at
+        self.opened_at = submitted.at  # or sent round again, if that was later
         self.modified_at = submitted.at
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
@@ -246,6 +247,7 @@ class Progress:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
+        self.opened_at = fact.at
         self.cancelling = self.timed_out = False
         self.started_at = self.finished_at = self.reason = None
         if fact.params is not None:
@@ -332,6 +334,13 @@ class Progress:
     def doomed(self) -> list[str]:
         """The tasks that somebody asked to stop, and that have not stopped yet."""
         return list(self._doomed)
+
+    def is_attempting(self, place: int, attempt: int) -> bool:
+        """Whether this attempt, of the task in that place of the plan, is under way."""
+        if place >= len(self.plan.tasks):
+            return False
+        run = self.tasks[self.plan.tasks[place].name]
+        return run.state is State.RUNNING and run.attempt == attempt
 
     def is_cancelling(self, name: str) -> bool:
         """Whether a task is to stop, by itself or with the whole execution."""

@@ -1,17 +1,15 @@
-"""The one writer: a thread that commits whatever queued up during the last commit.
+"""The one writer: beside the event loop, it commits whatever queued up during the last commit.
 
-There is no timer: a lone change is committed at once, and under load batches grow by
-themselves. What was committed is told to `on_commit` on the event loop, in the order of
-the commits, before anybody who awaits a change goes on.
+What was committed is told to `on_commit` on the event loop, in the order of the commits,
+before anybody who awaits a change goes on.
 """
 
 import asyncio
 import contextlib
-import queue
-import threading
 from collections.abc import Callable
 
 from goflow.engine.clock import Clock
+from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.stores.base import Change, Outcome, Store, Touch
 
@@ -26,31 +24,33 @@ class Journal:
     """`await commit(change)` returns the outcome once the change is durable."""
 
     def __init__(
-        self, store: Store, clock: Clock, on_commit: Callable[[Change, Outcome], None]
+        self,
+        store: Store,
+        clock: Clock,
+        on_commit: Callable[[Change, Outcome], None],
+        threads: Threads,
     ) -> None:
         self._store = store
         self._clock = clock
         self._on_commit = on_commit
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._threads = threads
+        self._writer: Writer[Entry] | None = None
         self._hurried = False
-        self._thread: threading.Thread | None = None
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
         self._healing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write; from the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write, name="goflow-journal", daemon=True)
-        self._thread.start()
+        self._writer = self._threads.writer(self._commit, BATCH_LIMIT)
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
         if self._healing is not None:
             self._healing.cancel()
-        if self._thread is not None:
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        if self._writer is not None:
+            await self._writer.stop()
+            self._writer = None
 
     def hurry(self) -> None:
         """From now on a change that is refused once is given up: the process is to end."""
@@ -59,10 +59,10 @@ class Journal:
     def commit(self, change: Change) -> "asyncio.Future[Outcome]":
         """Queue a change. The future raises `StoreUnavailable` if it was not written."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        if self._thread is None:
+        if self._writer is None:
             future.set_exception(Stopping("the server is stopping"))
         else:
-            self._queue.put((change, future))
+            self._writer.put((change, future))
         return future
 
     async def insist(self, change: Change) -> Outcome:
@@ -82,26 +82,6 @@ class Journal:
             with contextlib.suppress(StoreUnavailable):
                 await self.commit(Touch(self._clock.now()))
         self._healing = None
-
-    def _write(self) -> None:
-        """The thread."""
-        stopping = False
-        while not stopping:
-            batch: list[Entry] = []
-            entry = self._queue.get()
-            while True:
-                if entry is None:
-                    stopping = True
-                    break
-                batch.append(entry)
-                if len(batch) == BATCH_LIMIT:
-                    break
-                try:
-                    entry = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if batch:
-                self._commit(batch)
 
     def _commit(self, batch: list[Entry]) -> None:
         try:

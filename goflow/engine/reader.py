@@ -1,11 +1,11 @@
 """What was and what is: the store's history, overlaid with the board where it goes on.
 
-Reads run in a few threads of their own, so that the event loop never waits for a disk.
+Reads run in an executor of their own, so that the event loop never waits for a disk.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
 LOG_PAGE = 256 * 1024  # characters of a log read at once
-READERS = 4  # threads
 
 
 class Page(NamedTuple):
@@ -44,18 +43,18 @@ class Log(NamedTuple):
 class Reader:
     """Questions about executions and their logs."""
 
-    def __init__(self, store: Store, board: Board) -> None:
+    def __init__(self, store: Store, board: Board, executor: Executor) -> None:
         self._store = store
         self._board = board
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="goflow-reader")
+        self._executor = executor
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Ask the store something in a reader thread."""
+        """Ask the store something beside the event loop."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: question(*args, **kwargs))
+        return await loop.run_in_executor(self._executor, lambda: question(*args, **kwargs))
 
     def close(self) -> None:
-        self._threads.shutdown()
+        self._executor.shutdown()
 
     async def page(
         self, job: str | None, state: State | None, limit: int, cursor: str | None

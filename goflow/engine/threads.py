@@ -1,20 +1,88 @@
-"""Threads for operators that are not async.
+"""Threads for what must not hold up the event loop: operators that are not async, the store.
 
 The rule that must not be broken: an operator that never returns must not keep the process
 from ending. The standard ThreadPoolExecutor joins its threads at interpreter exit, so these
 are daemon threads.
 """
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item", contravariant=True)
 
 Work = tuple["Future[Any]", Callable[[], Any]]
+
+
+class Threads:
+    """Where the engine has work done beside its event loop. Another one may be handed to it,
+    which then decides when that work is done."""
+
+    def operators(self, size: int) -> Executor:
+        """For operators, at most `size` at once."""
+        return DaemonThreads(size)
+
+    def readers(self, size: int) -> Executor:
+        """For reading the store."""
+        return ThreadPoolExecutor(size, thread_name_prefix="goflow-reader")
+
+    def writer(self, write: Callable[[list[T]], None], limit: int) -> "Writer[T]":
+        """For writing: `write` is called with at most `limit` items, in the order they come,
+        one call at a time."""
+        return WriterThread(write, limit)
+
+
+class Writer(Protocol[Item]):
+    """Takes what is to be written."""
+
+    def put(self, item: Item, /) -> None: ...
+
+    async def stop(self) -> None:
+        """Return when everything that was taken is written; to be called last, once."""
+        ...
+
+
+class WriterThread(Generic[T]):
+    """Writes what queued up while the last was written. There is no timer: a lone item is
+    written at once, and under load batches grow by themselves."""
+
+    def __init__(self, write: Callable[[list[T]], None], limit: int) -> None:
+        self._write = write
+        self._limit = limit
+        self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="goflow-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T, /) -> None:
+        self._queue.put(item)
+
+    async def stop(self) -> None:
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            batch: list[T] = []
+            item = self._queue.get()
+            while True:
+                if item is None:
+                    stopping = True
+                    break
+                batch.append(item)
+                if len(batch) == self._limit:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                self._write(batch)
 
 
 class DaemonThreads(Executor):

@@ -35,7 +35,8 @@ class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, and accounted for. A tick recorded as missed may be claimed still.
+    ledger as fired, and accounted for, unless the cause is "backfill", which does not go from
+    one due time to the next. A tick recorded as missed may be claimed still.
     Outcome: `Created` or `Existing`.
     """
 
@@ -128,7 +129,8 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class SetWatch(msgspec.Struct, frozen=True):
-    """Begin to watch a job's schedule, or another one of it. Outcome: None."""
+    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back.
+    Outcome: None."""
 
     job: str
     watch: Watch

@@ -1,0 +1,207 @@
+"""The disk of a simulated machine: it outlives the processes, and knows what was committed.
+
+Whatever is committed is folded and checked here, by the rules of the core and by those that
+hold over all executions. `Killed` may be raised before or after any commit.
+"""
+
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from goflow.core.events import AnyFact, Retried, TaskStarted
+from goflow.core.execution import Execution, IllegalTransition
+from goflow.errors import StoreUnavailable
+from goflow.stores.base import Change, Created, Outcome, Record, RecordTicks, SetSwitch, SetWatch, Submit, Watch
+from goflow.stores.tables import SqlStore, migrate, read_epoch
+
+
+class Killed(BaseException):
+    """The process has died here."""
+
+
+@dataclass
+class Epoch:
+    """The time that one schedule of a job was watched: from `watch` on, every due time up to
+    `accounted` is in the ledger."""
+
+    watch: Watch
+    accounted: datetime
+
+
+class Disk:
+    """What was committed, and the trouble there is with it.
+
+    `now` tells the wall clock, `tell` hears of every commit, `broken` of broken promises.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        now: Callable[[], datetime],
+        tell: Callable[[str], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        self._rng = rng
+        self._now = now
+        self._tell = tell
+        self._broken = broken
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(self.connection)
+        self.epoch = read_epoch(self.connection)
+        self.executions: dict[str, Execution] = {}  # in the order they were created
+        self.facts: dict[str, list[AnyFact]] = {}
+        self.keys: dict[tuple[str, str], str] = {}
+        self.fired: dict[tuple[str, datetime], str] = {}
+        self.switches: dict[str, bool] = {}
+        self.epochs: dict[str, list[Epoch]] = {}
+        self.first_starts: dict[str, None] = {}  # executions in the order they first started
+        self.latest = datetime.min.replace(tzinfo=UTC)  # that the clock ever showed
+        self.refusing = 0.0  # how likely a commit is refused
+        self.unreadable = 0.0  # how likely a read is
+        self.kill_in: int | None = None  # commits until the process dies at one
+        self.commits = 0
+        self._rounds: Counter[tuple[str, str]] = Counter()
+
+    def committing(self) -> None:
+        """A process wants to commit."""
+        self.commits += 1
+        if self.kill_in is not None:
+            self.kill_in -= 1
+            if self.kill_in == 0 and self._rng.random() < 0.5:
+                raise Killed
+        if self._rng.random() < self.refusing:
+            raise StoreUnavailable("the simulated disk is full")
+
+    def reading(self) -> None:
+        if self._rng.random() < self.unreadable:
+            raise StoreUnavailable("the simulated disk cannot be read")
+
+    def committed(self, batch: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
+        """Take note of what is durable now; the process may die before it hears of it."""
+        for change, outcome in zip(batch, outcomes, strict=True):
+            try:
+                self._note(change, outcome)
+            except (IllegalTransition, LookupError) as error:
+                self._broken(f"{change} was committed: {error!r}")
+        if self.kill_in == 0:
+            raise Killed
+
+    def _note(self, change: Change, outcome: Outcome) -> None:
+        match change, outcome:
+            case Submit(), Created():
+                self._tell(f"{change.fact.cause} {change.fact.job} {change.fact.id}")
+                self._created(change)
+            case Record(), _:
+                told = ", ".join(_brief(fact) for fact in change.facts)
+                self._tell(f"{change.execution[:8]}: {told}")
+                self._recorded(change)
+            case SetWatch(job, watch), _:
+                self._tell(f"watch {job} {watch}")
+                self.epochs.setdefault(job, []).append(Epoch(watch, watch.accounted))
+            case SetSwitch(job, active), _:
+                self._tell(f"switch {job} {active}")
+                self.switches[job] = active
+            case RecordTicks(), _:
+                self._tell(f"ticks {change}")
+                self._account(change.job, change.accounted)
+            case _:
+                self._tell(f"{type(change).__name__} {outcome}")
+
+    def _created(self, change: Submit) -> None:
+        fact = change.fact
+        if fact.id in self.executions:
+            self._broken(f"execution {fact.id} was made twice")
+        self.executions[fact.id] = Execution(change.plan, fact)
+        self.facts[fact.id] = [fact]
+        if change.idempotency is not None:
+            key = fact.job, change.idempotency.key
+            if key in self.keys:
+                self._broken(f"key {key} made two executions")
+            self.keys[key] = fact.id
+        if change.tick:
+            assert fact.scheduled_at is not None
+            tick = fact.job, fact.scheduled_at
+            if tick in self.fired:
+                self._broken(f"{tick} fired twice")
+            self.fired[tick] = fact.id
+            self._account(*tick)
+            self.latest = max(self.latest, self._now())
+            if fact.scheduled_at > self.latest:
+                self._broken(f"{tick} fired early, at {self.latest}")
+
+    def _account(self, job: str, accounted: datetime) -> None:
+        if job in self.epochs:
+            epoch = self.epochs[job][-1]
+            epoch.accounted = max(epoch.accounted, accounted)
+
+    def _recorded(self, change: Record) -> None:
+        execution = self.executions[change.execution]
+        for fact in change.facts:
+            execution.apply(fact)
+            self.facts[change.execution].append(fact)
+            if isinstance(fact, TaskStarted):
+                task = change.execution, fact.task
+                self._rounds[task] += 1
+                retries = execution.tasks[fact.task].planned.retries
+                if self._rounds[task] > retries + 1:
+                    self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
+                self.first_starts.setdefault(change.execution)
+            elif isinstance(fact, Retried):
+                for name in fact.tasks:
+                    self._rounds.pop((change.execution, name), None)
+        if change.state is not execution.state or (
+            (change.summary is not None) is not execution.finished
+        ):
+            self._broken(f"{change} is listed wrongly; it is {execution.state}")
+
+
+def _brief(fact: AnyFact) -> str:
+    told = [type(fact).__name__]
+    told += [str(getattr(fact, name)) for name in ("task", "attempt", "state", "tasks", "by")
+             if hasattr(fact, name)]  # fmt: skip
+    return " ".join(told)
+
+
+class Handle(SqlStore):
+    """The disk as one process has it open: with nothing remembered from the one before."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__()
+        self._disk = disk
+        self.dead = False  # the process has died
+
+    def open(self) -> None:
+        self._epoch = self._disk.epoch
+
+    def close(self) -> None:
+        pass
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        try:
+            if self.dead:
+                raise Killed
+            self._disk.committing()
+            outcomes = super().commit(batch)
+            self._disk.committed(batch, outcomes)
+        except Killed:
+            self.dead = True
+            raise
+        return outcomes
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        if self.dead:
+            raise Killed
+        self._disk.reading()
+        yield self._disk.connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        yield self._disk.connection
+
+    def size(self) -> int:
+        return 0

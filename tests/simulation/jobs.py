@@ -1,0 +1,230 @@
+"""Random jobs, as data that outlives a process, and what their tasks do when they run."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from goflow.core.retry import ConstantDelay, ExponentialBackoff, RetryDelay
+from goflow.core.states import TriggerRule
+from goflow.job import Job, Task
+from goflow.operators.base import Context
+
+POOLS = {"db": 1, "web": 2}
+DELAYS = ("none", "constant", "backoff", "broken")
+SCHEDULES = (
+    "@every 7s", "@every 45s", "@every 10m", "* * * * *", "*/5 * * * *", "30 */20 * * * *",
+    "0 3 * * *", "CRON_TZ=Europe/Berlin 15,45 * * * *",
+)  # fmt: skip
+
+
+class BrokenDelay:
+    """A retry delay that raises."""
+
+    def delay(self, attempt: int, /) -> float:
+        raise ZeroDivisionError
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task, as data."""
+
+    name: str
+    after: tuple[str, ...] = ()
+    rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
+    retries: int = 0
+    delay: str = "none"
+    timeout: float | None = None
+    pool: str | None = None
+    priority: int = 0
+    threaded: bool = False
+
+    def build(self, stage: "Stage") -> Task:
+        operator: Any = Threaded(stage) if self.threaded else Scripted(stage)
+        delays: dict[str, RetryDelay | None] = {
+            "none": None,
+            "constant": ConstantDelay(3),
+            "backoff": ExponentialBackoff(),
+            "broken": BrokenDelay(),
+        }
+        return Task(
+            self.name,
+            operator,
+            after=self.after,
+            trigger_rule=self.rule,
+            retries=self.retries,
+            retry_delay=delays[self.delay],
+            timeout=self.timeout,
+            pool=self.pool,
+            priority=self.priority,
+        )
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job, as data."""
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, stage: "Stage") -> Job:
+        return Job(self.name, tasks=[task.build(stage) for task in self.tasks], **self.options)
+
+
+def draw_job(rng: random.Random, name: str) -> JobSpec:
+    """A random job."""
+    tasks: list[TaskSpec] = []
+    for number in range(rng.choice((1, 1, 2, 3, 4, 6))):
+        known = [task.name for task in tasks]
+        after = tuple(rng.sample(known, min(len(known), rng.choice((0, 1, 1, 2)))))
+        tasks.append(_draw_task(rng, f"t{number}", after))
+    options: dict[str, Any] = {
+        "overlap": rng.choice(("allow", "skip", "queue", "replace")),
+        "max_queued": rng.choice((0, 1, 3, 10)),
+        "catchup": rng.choice(("latest", "none", "all")),
+        "catchup_window": rng.choice((20, 300, 3600)),
+        "catchup_limit": rng.choice((1, 3, 100)),
+        "timeout": rng.choice((None, None, None, 4, 30)),
+        "max_running": rng.choice((None, None, 1, 2)),
+    }
+    if rng.random() < 0.75:
+        options |= {"schedule": rng.choice(SCHEDULES), "active": rng.random() < 0.8}
+    return JobSpec(name, tuple(tasks), options)
+
+
+def edited(rng: random.Random, job: JobSpec) -> JobSpec:
+    """The job after somebody has edited its file."""
+    match rng.randrange(4):
+        case 0:
+            return replace(job, options=job.options | {"schedule": rng.choice(SCHEDULES)})
+        case 1:
+            return replace(job, options=job.options | {"max_running": rng.choice((None, 1, 2))})
+        case 2:
+            names = [task.name for task in job.tasks]
+            new = _draw_task(rng, f"n{rng.randrange(1000)}", tuple(rng.sample(names, 1)))
+            return replace(job, tasks=(*job.tasks, new))
+        case _:
+            changed = [replace(task, retries=rng.choice((0, 2))) for task in job.tasks]
+            return replace(job, tasks=tuple(changed))
+
+
+def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpec:
+    usual = rng.random() < 0.6
+    return TaskSpec(
+        name,
+        after,
+        TriggerRule.ALL_SUCCESSFUL if usual else rng.choice(list(TriggerRule)),
+        rng.choice((0, 0, 1, 3)),
+        rng.choice(DELAYS),
+        rng.choice((None, None, None, 1.5, 8)),
+        rng.choice((None, None, *POOLS)),
+        rng.choice((0, 0, -2, 5)),
+        rng.random() < 0.4,
+    )
+
+
+# -- what tasks do -----------------------------------------------------------------
+
+MOODS = {
+    "ok": 10, "long": 3, "fail": 4, "hang": 1, "exit": 1, "cancelled": 0.5,
+    "stubborn": 1, "deaf": 0.3, "unkept": 0.5, "talk": 3,
+}  # fmt: skip
+
+
+class Stage(Protocol):
+    """Who watches the tasks run."""
+
+    rng: random.Random
+
+    def begins(self, context: Context, *, threaded: bool) -> None:
+        """An attempt's operator begins."""
+
+    def ends(self, context: Context) -> None:
+        """It has really ended."""
+
+    def said(self, context: Context, line: str) -> None:
+        """It has printed a line."""
+
+    def last(self, context: Context, seconds: float) -> None:
+        """Its thread is taken for so long."""
+
+
+def _mood(rng: random.Random) -> str:
+    return rng.choices(list(MOODS), list(MOODS.values()))[0]
+
+
+class Scripted:
+    """Succeeds, fails, hangs or goes wrong, as its mood is."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def run(self, context: Context) -> Any:
+        stage = self._stage
+        stage.begins(context, threaded=False)
+        try:
+            return await self._act(context, _mood(stage.rng))
+        finally:
+            stage.ends(context)
+
+    async def _act(self, context: Context, mood: str) -> Any:
+        rng = self._stage.rng
+        match mood:
+            case "long" | "hang":
+                await asyncio.sleep(rng.uniform(3, 40) if mood == "long" else 900)
+            case "stubborn" | "deaf":
+                await self._endure(rng.uniform(0.5, 10) if mood == "stubborn" else 40)
+            case "talk":
+                for _ in range(rng.randint(1, 4)):
+                    _talk(self._stage, context)
+                    await asyncio.sleep(rng.choice((0, 0.3)))
+            case _:
+                await asyncio.sleep(rng.choice((0, 0.1, 1, 2)))
+        return _close(context, mood, rng)
+
+    async def _endure(self, seconds: float) -> None:
+        """Go on for so long, whoever cancels."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (left := until - loop.time()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                continue
+
+
+class Threaded:
+    """The same in a thread, which cannot be stopped."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def run(self, context: Context) -> Any:
+        stage, rng = self._stage, self._stage.rng
+        mood = _mood(rng)
+        stage.begins(context, threaded=True)
+        if mood == "talk":
+            _talk(stage, context)
+        stage.last(context, {"hang": 200.0, "deaf": 40.0, "long": 15.0}.get(mood, rng.random()))
+        return _close(context, mood, rng)
+
+
+def _talk(stage: Stage, context: Context) -> None:
+    line = f"line {stage.rng.randrange(1000)}"
+    stage.said(context, line)
+    print(line)
+
+
+def _close(context: Context, mood: str, rng: random.Random) -> Any:
+    match mood:
+        case "fail":
+            raise ValueError("scripted to fail")
+        case "exit":
+            raise SystemExit(1)
+        case "cancelled":
+            raise asyncio.CancelledError
+        case "unkept":
+            return object()
+        case _:
+            return rng.choice((None, {"attempt": context.attempt}, [1, 2, 3]))

@@ -1,0 +1,351 @@
+"""What happens to a machine in the course of one seed: clients, trouble, deaths, and the end.
+
+`run(seed)` raises `Broken` if a promise is broken on the way, or does not hold in the end.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from goflow.core.events import (
+    AnyFact,
+    CancelRequested,
+    MarkedSkipped,
+    MarkedSuccessful,
+    Retried,
+    TaskCancelRequested,
+    TaskSucceeded,
+)
+from goflow.core.states import State
+from goflow.errors import InvalidRequest, Unavailable
+from goflow.stores.base import Tick
+from tests.simulation.jobs import draw_job, edited
+from tests.simulation.world import PATIENCE, Process, World
+
+
+def run(seed: int | str) -> World:
+    """Live through everything that a seed brings; the world as it is then."""
+    story = Story(World(seed))
+    try:
+        story.run()
+    finally:
+        if story.world.process is not None:
+            story.world.process.bury()
+    return story.world
+
+
+class Story:
+    """One seed."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.answers: dict[tuple[str, str], str] = {}  # what submits with a key were answered
+        rng = self.rng
+        for number in range(rng.randint(1, 4)):
+            world.jobs[f"j{number}"] = draw_job(rng, f"j{number}")
+        world.options = {
+            "max_running": rng.choice((1, 2, 4, 16)),
+            "max_unfinished": rng.choice((12, 10_000)),
+            "stop_timeout": rng.choice((0, 5)),
+        }
+        world.tell(f"{world.options}")
+        for job in world.jobs.values():
+            world.tell(f"{job}")
+
+    def run(self) -> None:
+        for _ in range(self.rng.randint(2, 5)):
+            self._live()
+            self._rest()
+        self._settle()
+
+    # -- lives ---------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        """A process starts, works, suffers, and ends in one way or another."""
+        rng, world = self.rng, self.world
+        process = world.boot()
+        world.tell("start")
+        if rng.random() < 0.2:
+            world.disk.kill_in = rng.randint(1, 3)
+        if self._start(process):
+            for _ in range(2):
+                process.begin(self._use(process))
+            process.begin(_listen(process))
+            for _ in range(rng.randint(1, 3)):
+                self._disturb(process)
+                process.run(rng.choice((0, 0.5, 8, 30, 120)))
+            self._finish(process)
+        world.disk.kill_in = None
+        world.disk.refusing = world.disk.unreadable = 0
+        world.tell("dead" if process.dead else "ended")
+        world.end()
+
+    def _start(self, process: Process) -> bool:
+        try:
+            process.call(process.engine.start())
+        except Unavailable as error:
+            self.world.tell(f"not started: {error}")
+            return False
+        if not process.dead:
+            switches = process.store.switches()
+            for name, job in process.engine.jobs.items():
+                if process.engine.active(name) is not switches.get(name, job.active):
+                    raise self.world.broken(f"the switch of {name} is forgotten: {switches}")
+        return not process.dead
+
+    def _disturb(self, process: Process) -> None:
+        rng, world = self.rng, self.world
+        match rng.randrange(9):
+            case 0:
+                world.tell("the process is held up")
+                process.loop.skip(rng.choice((1, 6, 70, 4000)))
+            case 1:
+                world.set_clock(timedelta(seconds=rng.choice((0.5, 65, 3700, 90_000))))
+            case 2:
+                world.set_clock(-timedelta(seconds=rng.choice((0.5, 3, 65, 1800))))
+            case 3 | 4:
+                world.disk.refusing = rng.choice((0.1, 0.5, 1))
+                world.tell(f"refusing {world.disk.refusing}")
+            case 5:
+                world.disk.unreadable = rng.choice((0.1, 1))
+                world.tell(f"unreadable {world.disk.unreadable}")
+            case _:
+                world.disk.refusing = world.disk.unreadable = 0
+
+    def _finish(self, process: Process) -> None:
+        rng, world = self.rng, self.world
+        match rng.randrange(4):
+            case 0:
+                world.disk.kill_in = rng.randint(1, 12)
+                process.run(30)
+            case 1:
+                healthy = not (world.disk.refusing or world.disk.unreadable)
+                if rng.random() < 0.3:
+                    process.begin(process.engine.stop())
+                    process.run(10, steps=rng.randrange(60))
+                    return
+                world.tell("stop")
+                process.call(process.engine.stop())
+                running = [e.id for e in world.disk.executions.values() if e.running]
+                if healthy and running and not process.dead:
+                    raise world.broken(f"{running} run after a stop")
+            case _:
+                process.run(10, steps=rng.randrange(200))
+
+    def _rest(self) -> None:
+        """The time between two lives."""
+        rng, world = self.rng, self.world
+        world.down(rng.choice((0, 0, 1, 20, 700, 8000)))
+        if rng.random() < 0.3:
+            name = rng.choice(list(world.jobs))
+            world.jobs[name] = edited(rng, world.jobs[name])
+            world.tell(f"edited: {world.jobs[name]}")
+
+    # -- clients -------------------------------------------------------------------------
+
+    async def _use(self, process: Process) -> None:
+        """Ask for this and that, and see that each answer is of what is committed."""
+        asks = [self._submit, self._submit, self._submit, self._cancel, self._cancel_task,
+                self._retry, self._mark, self._toggle, self._backfill]  # fmt: skip
+        while True:
+            await asyncio.sleep(self.rng.expovariate(0.3))
+            ask = self.rng.choice(asks)
+            try:
+                await ask(process)
+            except (InvalidRequest, Unavailable) as error:
+                self.world.tell(f"{ask.__name__}: {type(error).__name__}: {error}")
+
+    async def _submit(self, process: Process) -> None:
+        job = self.rng.choice(list(process.engine.jobs))
+        key = self.rng.choice((None, f"k{self.rng.randrange(8)}"))
+        answer = await process.engine.submit(job, key=key)
+        self.world.tell(f"acknowledged {job} {key} {answer.id} {answer.created}")
+        self._promise(answer.id in self.world.disk.executions, f"submit of {answer.id}")
+        if key is not None:
+            known = self.answers.setdefault((job, key), answer.id)
+            self._promise(known == answer.id, f"key {key} led to {known}, now to {answer.id}")
+
+    async def _cancel(self, process: Process) -> None:
+        if (id := self._one()) is not None and await process.engine.cancel(id):
+            self.world.tell(f"acknowledged cancel {id}")
+            self._promise(self._facts(id, CancelRequested), f"cancel of {id}")
+
+    async def _cancel_task(self, process: Process) -> None:
+        if (id := self._one()) is not None:
+            task = self.rng.choice(list(self.world.disk.executions[id].tasks))
+            if await process.engine.cancel_task(id, task):
+                self.world.tell(f"acknowledged cancel {id} {task}")
+                facts = self._facts(id, TaskCancelRequested, task)
+                self._promise(facts, f"cancel of {task} of {id}")
+
+    async def _retry(self, process: Process) -> None:
+        if (id := self._one()) is not None:
+            before = len(self._facts(id, Retried))
+            execution = self.world.disk.executions[id]
+            task = self.rng.choice((None, *execution.tasks))
+            following = self.rng.random() < 0.5
+            await process.engine.retry(id, task=task, following=following)
+            self.world.tell(f"acknowledged retry {id}")
+            self._promise(len(self._facts(id, Retried)) > before, f"retry of {id}")
+
+    async def _mark(self, process: Process) -> None:
+        if (id := self._one()) is not None:
+            task = self.rng.choice(list(self.world.disk.executions[id].tasks))
+            state = self.rng.choice((State.SUCCESSFUL, State.SKIPPED))
+            await process.engine.mark(id, task, state)
+            self.world.tell(f"acknowledged mark {id} {task} {state}")
+            kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
+            self._promise(self._facts(id, kind, task), f"mark of {task} of {id}")
+
+    async def _toggle(self, process: Process) -> None:
+        job = self.rng.choice(list(process.engine.jobs))
+        active = await process.engine.toggle(job, self.rng.choice((None, True, False)))
+        self.world.tell(f"acknowledged toggle {job} {active}")
+        self._promise(self.world.disk.switches.get(job) is active, f"toggle of {job}")
+        self._promise(process.engine.active(job) is active, f"toggle of {job}")
+
+    async def _backfill(self, process: Process) -> None:
+        job = self.rng.choice(list(process.engine.jobs))
+        now = process.clock.now()
+        start = now - timedelta(seconds=self.rng.choice((10, 60, 400)))
+        done = await process.engine.backfill(job, start, now, parallel=self.rng.randint(1, 2))
+        self.world.tell(f"acknowledged backfill {job} {len(done)}")
+        for one in done:
+            self._promise(one.execution in self.world.disk.executions, f"backfill {one}")
+
+    def _one(self) -> str | None:
+        """One of the executions, rather a late one."""
+        ids = list(self.world.disk.executions)
+        return self.rng.choice(ids[-8:] if self.rng.random() < 0.8 else ids) if ids else None
+
+    def _facts(self, id: str, kind: type[AnyFact], task: str | None = None) -> list[AnyFact]:
+        return [
+            fact
+            for fact in self.world.disk.facts[id]
+            if isinstance(fact, kind) and (task is None or getattr(fact, "task", None) == task)
+        ]
+
+    def _promise(self, kept: object, what: str) -> None:
+        if not kept:
+            self.world.problems.append(f"acknowledged, but not so: {what}")
+
+    # -- the end -------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """With no more trouble everything comes to its end; then nothing may be amiss."""
+        world = self.world
+        world.tell("settle")
+        process = world.boot()
+        self._start(process)
+        process.begin(_listen(process))
+        engine = process.engine
+        process.run(60)
+        for name in engine.jobs:
+            self._check_ledger(process, name)
+            process.call(engine.toggle(name, False))
+        patience = PATIENCE + world.went_back.total_seconds()
+        until = process.loop.time() + patience
+        while engine._runners and process.loop.time() < until:
+            process.run(60)
+        process.run(1000)  # what was abandoned ends, too
+        self._check_executions(process)
+        self._check_order()
+        self._check_logs(process)
+        for resource, (taken, _) in engine._tools.slots.usage().items():
+            self._hold(not taken, f"{resource}: {taken} slots are in use, and nothing runs")
+        process.call(engine.stop())
+        world.end()
+
+    def _hold(self, holds: object, problem: str) -> None:
+        if not holds:
+            self.world.problems.append(problem)
+            self.world.check()
+
+    def _check_executions(self, process: Process) -> None:
+        world = self.world
+        unfinished = process.store.unfinished()
+        self._hold(not unfinished, f"never ended: {unfinished}")
+        for id, execution in world.disk.executions.items():
+            row = process.store.find(id)
+            assert row is not None
+            self._hold(row.state is execution.state, f"{id} is listed as {row.state}")
+            self._hold(row.summary == msgspec.json.encode(execution.summary()), f"{row}")
+            told = world.told.get(id)
+            self._hold(told == row.summary, f"a listener was told of {id}: {told!r}, not {row}")
+
+    def _check_order(self) -> None:
+        """Executions that queue begin in the order they were created."""
+        world = self.world
+        numbers = {id: number for number, id in enumerate(world.disk.executions)}
+        last: dict[str, int] = {}
+        for id in world.disk.first_starts:
+            execution = world.disk.executions[id]
+            queues = world.jobs[execution.job].options["overlap"] == "queue"
+            if queues and execution.cause != "backfill" and not self._facts(id, Retried):
+                earlier = last.get(execution.job, -1)
+                self._hold(earlier < numbers[id], f"{id} began after one that came later")
+                last[execution.job] = numbers[id]
+
+    def _check_logs(self, process: Process) -> None:
+        """What an attempt that succeeded has said is in its log, once and in order."""
+        for (id, task, attempt), lines in self.world.said.items():
+            succeeded: list[Any] = self._facts(id, TaskSucceeded, task)
+            if any(fact.attempt == attempt for fact in succeeded):
+                chunks = process.store.log(id, task, attempt, 0, 10**6)
+                kept = "".join(chunk.text for chunk in chunks).split("\n")[:-1]
+                self._hold(kept == lines, f"{id} {task} {attempt} said {lines}; kept is {kept}")
+
+    def _check_ledger(self, process: Process, job: str) -> None:
+        """Every due time of the job is in its ledger once, and nothing else is."""
+        world, disk = self.world, self.world.disk
+        ticks = process.store.ticks(job, None, 100_000)
+        single = {tick.due: tick for tick in ticks if tick.count == 1}
+        summaries = [tick for tick in ticks if tick.count > 1]
+        known = set()
+        for epoch in disk.epochs.get(job, []):
+            schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
+            due = schedule.next(epoch.watch.accounted, anchor=anchor)
+            while due is not None and due <= epoch.accounted:
+                known.add(due)
+                covering = [tick for tick in summaries if tick.due <= due <= (tick.until or due)]
+                backfilled = self._by_hand(single.get(due))
+                times = len(covering) + (due in single and not (covering and backfilled))
+                self._hold(times, f"{job}: due time {due} is lost; {epoch}, {ticks}")
+                once = times == 1 or world.went_back or len(disk.epochs[job]) > 1
+                self._hold(once, f"{job}: due time {due} is there {times} times: {ticks}")
+                due = schedule.next(due, anchor=anchor)
+        for due, tick in single.items():
+            # A clock that was set back may show times again from before the schedule was watched.
+            told = due in known or self._by_hand(tick) or world.went_back
+            self._hold(told, f"{job}: {tick} is no due time")
+        if process.engine.active(job) and job in disk.epochs and (due := process.engine.due(job)):
+            late = process.clock.now() - due
+            self._hold(late < timedelta(seconds=30), f"{job}: {due} was not seen for {late}")
+
+    def _by_hand(self, tick: Tick | None) -> bool:
+        execution = None if tick is None else tick.execution
+        return execution is not None and self.world.disk.executions[execution].cause == "backfill"
+
+
+async def _listen(process: Process) -> None:
+    """Keep up with the stream, slowly at times, coming back where one went."""
+    world, rng = process.world, process.rng
+    while True:
+        listener = process.engine.broadcast.listen(None, world.last_event)
+        try:
+            async for event in listener:
+                world.told[msgspec.json.decode(event.data)["id"]] = event.data
+                world.last_event = event.id
+                if rng.random() < 0.05:
+                    await asyncio.sleep(rng.choice((0, 0.5, 30)))
+                if rng.random() < 0.02:
+                    break
+        except Unavailable:
+            await asyncio.sleep(1)
+        finally:
+            listener.close()

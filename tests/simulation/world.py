@@ -1,0 +1,254 @@
+"""A machine on which the real engine lives, dies and lives again, and what must hold there.
+
+The rule that must not be broken: everything that happens follows from the seed. A promise
+that is broken is told in `World.problems`, and ends the run with `Broken`.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from goflow.core.execution import Execution
+from goflow.core.schedule import Schedule
+from goflow.core.states import State
+from goflow.engine.engine import Engine, Options
+from goflow.engine.retention import Keep
+from goflow.errors import Unavailable
+from goflow.operators.base import Context
+from tests.simulation.disk import Disk, Handle, Killed
+from tests.simulation.jobs import POOLS, JobSpec
+from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
+
+# A little before the clocks change in Europe.
+BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)
+KEEP = Keep(days=None, executions=None)
+PATIENCE = 4 * 3600  # simulated seconds after which what has not ended never will
+
+
+class Broken(AssertionError):
+    """A promise was broken; says which, and what happened before."""
+
+
+class World:
+    """One machine: its disk and clock, and the jobs in the user's file."""
+
+    def __init__(self, seed: int | str) -> None:
+        self.rng = random.Random(f"goflow {seed}")
+        self.ids = random.Random(f"goflow ids {seed}")
+        self.time = 0.0
+        self.wall = Wall(BEGINNING)
+        self.trace: list[str] = []
+        self.problems: list[str] = []
+        self.disk = Disk(self.rng, self.now, self.tell, self.problems.append)
+        self.process: Process | None = None
+        self.jobs: dict[str, JobSpec] = {}
+        self.schedules: dict[str, Schedule] = {}  # by their repr
+        self.went_back = timedelta(0)
+        self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
+        self.said: dict[tuple[str, str, int], list[str]] = {}
+        self.told: dict[str, bytes] = {}  # what a listener knows of executions
+        self.last_event: str | None = None
+        self.options: dict[str, Any] = {}
+
+    def now(self) -> datetime:
+        return self.wall.at(self.time if self.process is None else self.process.loop.time())
+
+    def tell(self, what: str) -> None:
+        self.trace.append(f"{self.now():%d %H:%M:%S.%f} {what}")
+
+    def check(self) -> None:
+        """Raise `Broken` if a promise was."""
+        if self.process is not None and self.process.engine.defect is not None:
+            self.problems.append(f"defect: {self.process.engine.defect}")
+        if self.problems:
+            raise self.broken(*self.problems)
+
+    def broken(self, *problems: str) -> Broken:
+        """The error that says so, after all that happened before."""
+        return Broken("\n".join([*self.trace, "", *problems]))
+
+    def set_clock(self, step: timedelta) -> None:
+        """Somebody sets the clock."""
+        self.tell(f"the clock is set by {step}")
+        self.disk.latest = max(self.disk.latest, self.now())
+        self.wall.offset += step
+        self.went_back += max(-step, timedelta(0))
+
+    # -- a life ------------------------------------------------------------------------
+
+    def boot(self) -> "Process":
+        """A new process, which has not started yet."""
+        self.process = Process(self)
+        return self.process
+
+    def end(self) -> None:
+        """The process is no more, whether it ended or died."""
+        assert self.process is not None
+        self.time = self.process.loop.time()
+        process, self.process = self.process, None
+        process.bury()
+        self.check()
+
+    def down(self, seconds: float) -> None:
+        """Time passes with no process."""
+        self.time += seconds
+
+
+@dataclass
+class Running:
+    """An operator that is running."""
+
+    context: Context
+    threaded: bool
+
+
+class Process:
+    """One life of the engine, with those who use it. It dies when its store handle does."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.loop = Loop(world.time)
+        self.loop.set_exception_handler(self._went_wrong)
+        self.store = Handle(world.disk)
+        self.clock = SimulatedClock(self.loop, world.wall)
+        self.running: dict[tuple[str, str, int], Running] = {}
+        self._lasting: tuple[float, Callable[[], None]] = (0, lambda: None)
+        self.engine = Engine(
+            self.store,
+            Options(with_seconds=True, pools=POOLS, keep=KEEP, **world.options),
+            clock=self.clock,
+            rng=world.ids,
+            threads=SimulatedThreads(self.loop, world.rng, self._lasts),
+        )
+        for spec in world.jobs.values():
+            job = self.engine.register(spec.build(self))
+            if (schedule := job.schedule_for(with_seconds=True)) is not None:
+                world.schedules[repr(schedule)] = schedule
+
+    @property
+    def dead(self) -> bool:
+        return self.store.dead
+
+    def _went_wrong(self, loop: object, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        # A log that cannot be written while the process is to end is given up.
+        given_up = isinstance(error, Unavailable) and self.engine._stopping
+        if not (self.dead or isinstance(error, Killed) or given_up):
+            self.world.problems.append(f"asyncio: {context}")
+
+    # -- time --------------------------------------------------------------------------
+
+    def run(self, seconds: float, steps: int | None = None) -> None:
+        """Let time pass until the process dies, or so many steps are taken."""
+        until = self.loop.time() + seconds
+        world = self.world
+        with self.loop.running():
+            while not self.dead and (steps is None or steps > 0) and self.loop.step(until):
+                steps = None if steps is None else steps - 1
+                if world.problems or self.engine.defect is not None:
+                    break
+        if not self.dead:
+            world.check()
+
+    def call(self, coroutine: Coroutine[Any, Any, Any], seconds: float = 300) -> Any:
+        """What a coroutine returns or raises; None if the process dies before that."""
+        with self.loop.running():
+            task = self.loop.create_task(coroutine)
+        until = self.loop.time() + seconds
+        while not task.done() and not self.dead and self.loop.time() < until:
+            self.run(until - self.loop.time(), steps=1)
+        if self.dead:
+            return None
+        if not task.done():
+            raise self.world.broken(f"{coroutine} does not end")
+        return task.result()
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Let a coroutine run beside the others."""
+        with self.loop.running():
+            self.loop.create_task(coroutine)
+
+    def kill(self) -> None:
+        """kill -9"""
+        self.store.dead = True
+
+    def bury(self) -> None:
+        self.store.dead = True
+        if (capture := getattr(self.engine, "_capture", None)) is not None:
+            capture.__exit__(None, None, None)
+        self.loop.abandon()
+
+    # -- what operators do, see `Stage` --------------------------------------------------
+
+    def begins(self, context: Context, *, threaded: bool) -> None:
+        if self.dead:
+            return
+        place = context.execution_id, context.task, context.attempt
+        if place in self.world.begun:
+            self._broken(f"attempt {place} ran twice")
+        self.world.begun.add(place)
+        execution = self.world.disk.executions[context.execution_id]
+        task = execution.tasks[context.task]
+        if task.state is not State.RUNNING or task.attempt != context.attempt:
+            self._broken(f"attempt {place} ran, but {task.state} {task.attempt} is committed")
+        results = {
+            name: msgspec.json.decode(result)
+            for name, result in execution.results_for(context.task).items()
+        }
+        if context.results != results:
+            self._broken(f"attempt {place} got {context.results}; committed are {results}")
+        self.running[place] = Running(context, threaded)
+        self._check_overlap(execution)
+        self._check_limits()
+
+    def ends(self, context: Context) -> None:
+        self.running.pop((context.execution_id, context.task, context.attempt), None)
+
+    def said(self, context: Context, line: str) -> None:
+        if not self.dead:
+            place = context.execution_id, context.task, context.attempt
+            self.world.said.setdefault(place, []).append(line)
+
+    def last(self, context: Context, seconds: float) -> None:
+        self._lasting = seconds, lambda: self.ends(context)
+
+    def _lasts(self) -> tuple[float, Callable[[], None]]:
+        lasting, self._lasting = self._lasting, (0, lambda: None)
+        return lasting
+
+    def _check_overlap(self, execution: Execution) -> None:
+        if self.world.jobs[execution.job].options.get("overlap", "allow") == "allow":
+            return
+        for other in self.world.disk.executions.values():
+            if (
+                other.job == execution.job
+                and other is not execution
+                and other.state is State.RUNNING
+                and "backfill" not in (other.cause, execution.cause)
+            ):
+                self._broken(f"{execution.id} runs beside {other.id} of job {other.job!r}")
+
+    def _check_limits(self) -> None:
+        taken: Counter[str] = Counter()
+        for running in self.running.values():
+            job = self.engine.jobs[running.context.job]
+            task = job.task(running.context.task)
+            taken["all"] += 1
+            taken[f"job {job.name}"] += 1
+            if job.max_running is not None and taken[f"job {job.name}"] > job.max_running:
+                self._broken(f"{taken} run; job {job.name!r} may have {job.max_running}")
+            if task.pool is not None:
+                taken[task.pool] += 1
+                if taken[task.pool] > POOLS[task.pool]:
+                    self._broken(f"{taken} run; pools are {POOLS}")
+        if taken["all"] > self.engine.options.max_running:
+            self._broken(f"{taken} run; the limit is {self.engine.options.max_running}")
+
+    def _broken(self, problem: str) -> None:
+        self.world.problems.append(problem)
