@@ -49,13 +49,15 @@ async def attempt(
     timeout: float | None,
     max_result: int,
     on_abandoned: OnAbandoned | None = None,
+    end_leftovers: leftovers.End = leftovers.end,
 ) -> Outcome:
     """Run `operator` once; to be awaited in a task of its own, which is cancelled to stop it.
 
     `timeout` is in seconds, `max_result` in bytes of JSON. A sync `run` runs in `executor`. A
     thread that is still running when the attempt was cancelled or timed out is abandoned:
     `on_abandoned` is called with a future that is done once the thread has ended. If
-    `context.log` is a `TaskLog`, it is closed, with the error.
+    `context.log` is a `TaskLog`, it is closed, with the error. What a cancelled or timed out
+    attempt has left running is ended by `end_leftovers`.
     """
     expired = False
     token = current_log.set(context.log)
@@ -77,7 +79,7 @@ async def attempt(
     elif expired:
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
-        await _insist(lambda: leftovers.end_of(context.cookie, context.log.warning))
+        await _insist(lambda: leftovers.end_of(context.cookie, context.log.warning, end_leftovers))
     log = context.log
     if isinstance(log, TaskLog):
         error = outcome.error if isinstance(outcome, Failed) else None

@@ -35,7 +35,7 @@ from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
-from goflow.operators import cookie, leftovers
+from goflow.operators import cookie
 from goflow.stores.base import (
     Change,
     Existing,
@@ -205,6 +205,7 @@ class Engine:
             limits=self.options.limits,
             epoch=self._store.epoch,
             server=cookie.this_server(),
+            end_leftovers=self._threads.end_leftovers,
         )
         self._scheduler = Scheduler(
             self.clock, self._fire, self._enter, self.reader.read, self.notice
@@ -245,7 +246,7 @@ class Engine:
             return replayed[id].is_attempting(found.place, found.attempt)
 
         if unfinished:
-            for one in await leftovers.end(was_running):
+            for one in await self._threads.end_leftovers(was_running):
                 task = replayed[one.cookie.execution].plan.tasks[one.cookie.place].name
                 self.notice(
                     f"process {one.pid} was left over from attempt {one.cookie.attempt} of task "

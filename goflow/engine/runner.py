@@ -27,6 +27,7 @@ from goflow.errors import Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
+from goflow.operators.leftovers import End
 from goflow.stores.base import AppendLog, Change, Existing, Record
 from goflow.stores.base import Outcome as Written
 
@@ -56,6 +57,7 @@ class Tools(msgspec.Struct, frozen=True):
     limits: Limits
     epoch: str  # of the store
     server: str  # this process, as cookies name it
+    end_leftovers: End
 
 
 class Runner:
@@ -327,6 +329,7 @@ class Runner:
             executor=tools.executor,
             timeout=task.timeout,
             max_result=tools.limits.result,
+            end_leftovers=tools.end_leftovers,
             on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
         )
 

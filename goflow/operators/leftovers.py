@@ -15,9 +15,9 @@ import select
 import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from goflow.operators.cookie import NAME, Cookie, parse, start_of
 
@@ -36,6 +36,9 @@ class Leftover(NamedTuple):
     pid: int
     start: int
     cookie: Cookie
+
+
+End = Callable[[Wanted], Coroutine[Any, Any, list[Leftover]]]
 
 
 async def end(wanted: Wanted) -> list[Leftover]:
@@ -57,9 +60,9 @@ async def end(wanted: Wanted) -> list[Leftover]:
     return list(found.values())
 
 
-async def end_of(cookie: str, warn: Callable[[str], None]) -> None:
+async def end_of(cookie: str, warn: Callable[[str], None], by: End = end) -> None:
     """End what an attempt has left running elsewhere than in its process group."""
-    if cookie and (ended := await end(lambda found: str(found) == cookie)):
+    if cookie and (ended := await by(lambda found: str(found) == cookie)):
         pids = ", ".join(str(one.pid) for one in ended)
         warn(f"ended processes that had left the task's process group: {pids}")
 
