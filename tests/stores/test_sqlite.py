@@ -555,7 +555,9 @@ except StoreError as error:
 
 def test_a_store_of_an_earlier_version_is_copied_as_it_is(path, monkeypatch):
     monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
-    SqliteStore(path).open()
+    earlier = SqliteStore(path)
+    earlier.open()
+    earlier.close()
     monkeypatch.undo()
     copy = copied(path)
     with closing(sqlite3.connect(copy)) as connection:
