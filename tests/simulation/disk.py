@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from goflow.core.events import AnyFact, Retried, TaskStarted
-from goflow.core.execution import Execution, IllegalTransition
+from goflow.core.execution import Execution
+from goflow.core.progress import IllegalTransition
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import Change, Created, Outcome, Record, RecordTicks, SetSwitch, SetWatch, Submit, Watch
 from goflow.stores.tables import SqlStore, migrate, read_epoch
@@ -128,7 +129,8 @@ class Disk:
             if tick in self.fired:
                 self._broken(f"{tick} fired twice")
             self.fired[tick] = fact.id
-            self._account(*tick)
+            if fact.cause == "schedule":
+                self._account(*tick)
             self.latest = max(self.latest, self._now())
             if fact.scheduled_at > self.latest:
                 self._broken(f"{tick} fired early, at {self.latest}")

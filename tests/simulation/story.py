@@ -5,8 +5,9 @@
 
 import asyncio
 import random
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -302,34 +303,42 @@ class Story:
 
     def _check_ledger(self, process: Process, job: str) -> None:
         """Every due time of the job is in its ledger once, and nothing else is."""
-        world, disk = self.world, self.world.disk
+        world, epochs = self.world, self.world.disk.epochs.get(job, [])
         ticks = process.store.ticks(job, None, 100_000)
         single = {tick.due: tick for tick in ticks if tick.count == 1}
-        summaries = [tick for tick in ticks if tick.count > 1]
-        known = set()
-        for epoch in disk.epochs.get(job, []):
+        by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
+        due_times: set[datetime] = set()
+        for epoch in epochs:
             schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
             due = schedule.next(epoch.watch.accounted, anchor=anchor)
             while due is not None and due <= epoch.accounted:
-                known.add(due)
-                covering = [tick for tick in summaries if tick.due <= due <= (tick.until or due)]
-                backfilled = self._by_hand(single.get(due))
-                times = len(covering) + (due in single and not (covering and backfilled))
-                self._hold(times, f"{job}: due time {due} is lost; {epoch}, {ticks}")
-                once = times == 1 or world.went_back or len(disk.epochs[job]) > 1
-                self._hold(once, f"{job}: due time {due} is there {times} times: {ticks}")
+                due_times.add(due)
                 due = schedule.next(due, anchor=anchor)
-        for due, tick in single.items():
-            # A clock that was set back may show times again from before the schedule was watched.
-            told = due in known or self._by_hand(tick) or world.went_back
-            self._hold(told, f"{job}: {tick} is no due time")
-        if process.engine.active(job) and job in disk.epochs and (due := process.engine.due(job)):
-            late = process.clock.now() - due
-            self._hold(late < timedelta(seconds=30), f"{job}: {due} was not seen for {late}")
+        summed = Counter[datetime]()
+        ascending = sorted(due_times)
+        for tick in ticks:
+            if tick.count > 1:
+                assert tick.until is not None
+                first, end = bisect_left(ascending, tick.due), bisect_right(ascending, tick.until)
+                summed.update(ascending[first:end])
+                counted = tick.count == end - first or world.went_back or len(epochs) > 1
+                self._hold(counted, f"{job}: {tick} stands for {end - first} due times")
+        # A clock that was set back may show times again, also from before the job was watched;
+        # and a time may be due by an older schedule as well as by a newer one.
+        once_only = not world.went_back and len(epochs) == 1
+        for due in ascending:
+            times = summed[due] + (due in single and not (summed[due] and due in by_hand))
+            self._hold(times == 1 or (times and not once_only),
+                       f"{job}: due time {due} is in the ledger {times} times")  # fmt: skip
+        strange = single.keys() - due_times - by_hand
+        self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
+        if process.engine.active(job) and epochs and (next_due := process.engine.due(job)):
+            late = process.clock.now() - next_due
+            self._hold(late < timedelta(seconds=30), f"{job}: {next_due} was not seen for {late}")
 
-    def _by_hand(self, tick: Tick | None) -> bool:
-        execution = None if tick is None else tick.execution
-        return execution is not None and self.world.disk.executions[execution].cause == "backfill"
+    def _by_hand(self, tick: Tick) -> bool:
+        execution = self.world.disk.executions.get(tick.execution or "")
+        return execution is not None and execution.cause == "backfill"
 
 
 async def _listen(process: Process) -> None:
