@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.cli.commands import eventually
+from tests.cli.commands import eventually, in_a_terminal
 
 JOBS = """
 import time
@@ -135,6 +135,13 @@ def test_a_backfill_as_json_has_the_states(remote):
     assert [one["due"] for one in answer["executions"]] == DUE
     assert [one["created"] for one in answer["executions"]] == [True] * 3
     assert [one["state"] for one in answer["executions"]].count("failed") == 1
+
+
+def test_a_terminal_shows_how_many_have_ended(remote, tmp_path):
+    arguments = ["backfill", "daily", *RANGE, "--wait", "--server", remote.url]
+    code, screen = in_a_terminal(arguments, tmp_path)
+    assert code == 0
+    assert screen.rstrip().splitlines()[-1] == "3 of 3 ended, 3 successful"
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def table(page: str, name: str) -> list[list[str]]:
 
 
 def signatures() -> list[ast.Call]:
-    found = [block.text for block in blocks(REFERENCE) if block.language == "text"]
-    calls = [ast.parse(line.replace("*, ", "")).body[0] for line in "".join(found).splitlines()]
+    shown = "".join(block.text for block in blocks(REFERENCE) if block.language == "text")
+    calls = ast.parse(shown.replace("*, ", "")).body  # a call has no bare star
     return [call.value for call in calls if isinstance(call, ast.Expr)]  # type: ignore[misc]
 
 
