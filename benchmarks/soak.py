@@ -77,7 +77,7 @@ def main(report: Report, seconds: float = 60.0) -> None:
 
 def _load(server: Server, client: Client, listener: Listener, seconds: float) -> list[float]:
     """Submit and look, about ten times a second; MiB of memory at each look."""
-    memory = []
+    memory: list[float] = []
     end = time.monotonic() + seconds
     while not memory or time.monotonic() < end:
         for _ in range(5):
