@@ -80,7 +80,7 @@ class Execution(Progress):
             retry_at, name = self._retries[0]
             task = self.tasks[name]
             waits = task.state is State.UPFORRETRY and task.retry_at == retry_at
-            if waits and name not in self._ready and not self.is_cancelling(name):
+            if waits and not self.is_cancelling(name):
                 return retry_at
             heapq.heappop(self._retries)
         return None

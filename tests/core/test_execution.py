@@ -94,7 +94,7 @@ execution = begin(
 execution.advance(NOW, ["first"])
 execution.settle("first", Failed("boom"), NOW)
 execution.mark("first", "successful", NOW)
-while not execution.finished:
+for _ in range(3):
     ready = execution.newly_ready(NOW)
     print(ready, execution.advance(NOW, ready))
     for name in execution.running:
