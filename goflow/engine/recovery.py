@@ -11,8 +11,8 @@ from goflow.stores.base import Record, Store
 
 
 def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
-    """The unfinished executions, those that were opened first before the others, with nothing
-    left running; committed.
+    """The unfinished executions, those that have begun before the others, with nothing left
+    running; committed.
 
     To be called before the journal starts: until then this is the one writer.
     """
@@ -29,4 +29,5 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
     if records:
         for record, version in zip(records, store.commit(records), strict=True):
             board.committed(record, version)
-    return sorted(executions, key=lambda execution: execution.opened_at)
+    # Those that have begun wait for nobody, whatever the clock said when they were opened.
+    return sorted(executions, key=lambda one: (one.started_at is None, one.opened_at))
