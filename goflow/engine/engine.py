@@ -11,15 +11,16 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from goflow.core.catchup import Overlap
+from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
@@ -37,6 +38,7 @@ from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stoppi
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.stores.base import (
+    Activity,
     Change,
     Existing,
     History,
@@ -703,6 +705,26 @@ class Engine:
             times.append(following)
             at = following
         return times
+
+    async def calendar(self, name: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
+        """What a job did on each of the last `days` days of a time zone, today included, oldest
+        first; days on which it did nothing are left out. Raises `InvalidRequest` for a zone
+        that there is not."""
+        self.job(name)
+        now = self.clock.now()
+
+        def read() -> list[tuple[date, Activity]]:
+            try:
+                zone = find_zone(timezone)
+            except ValueError as error:
+                raise InvalidRequest(
+                    str(error), code="invalid-timezone", field="timezone"
+                ) from None
+            found = list(last_days(zone, now, days))
+            spans = self._store.activity(name, [begin for _, begin in found])
+            return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
+
+        return await self.reader.read(read)
 
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""

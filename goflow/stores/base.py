@@ -12,7 +12,7 @@ reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
 
 import enum
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -145,16 +145,18 @@ class Purge(msgspec.Struct, frozen=True):
     it is None, those submitted before `before`, and those but the newest `keep` (None: no
     such bound), and ticks recorded before `before`; at most `limit` executions and as many
     ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
-    moment only. A tick outlives its execution, and goes on naming it.
+    moment only. A tick outlives its execution, and goes on naming it. The `Activity` of all
+    jobs outlives both: of it goes what was before `activity_before`.
 
-    Outcome: how many executions, parts of long ones, and ticks went, and 1 more if space was
-    given back; 0 means that nothing is left to do.
+    Outcome: how many executions, parts of long ones, ticks and counts went, and 1 more if
+    space was given back; 0 means that nothing is left to do.
     """
 
     job: str | None
     before: datetime | None
     keep: int | None
     limit: int
+    activity_before: datetime | None = None
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -204,6 +206,15 @@ class Row(msgspec.Struct, frozen=True):
     submitted: datetime
     modified: datetime
     summary: bytes | None
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What a job did in a span of time: how many executions were submitted that ended in each
+    final state, how many due times were "missed" or "skipped", those that are 0 left out; and
+    how long the executions took together, from start to end."""
+
+    counts: dict[str, int] = {}
+    took: timedelta = timedelta(0)
 
 
 class History(msgspec.Struct, frozen=True):
@@ -261,6 +272,14 @@ class Store(Protocol):
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
         """What the submit of a job with this Idempotency-Key created, if there was one."""
+        ...
+
+    def activity(self, job: str, bounds: Sequence[datetime]) -> list[Activity]:
+        """What a job did between each two neighbours of `bounds`, which are whole quarter hours
+        in ascending order. It is counted as it happens, and not lost with the executions.
+
+        An execution counts when it was submitted, a tick when it was due, a run of missed
+        ones when the first one was. What is unfinished does not count yet."""
         ...
 
     def unfinished(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 
 import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
@@ -13,7 +14,7 @@ from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import LogChunk
+from goflow.stores.base import Activity, LogChunk, TickOutcome
 from goflow.web.answer import failure
 from goflow.web.endpoint import Call
 from goflow.web.question import read_header
@@ -21,6 +22,8 @@ from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
     BackfilledView,
+    Calendar,
+    CalendarDay,
     Done,
     EncodedExecutions,
     EncodedOverview,
@@ -130,6 +133,13 @@ class Api:
         times = self._engine.upcoming(name, call.query.n)
         return Upcoming(name, self._engine.active(name), times)
 
+    async def calendar(self, call: Call) -> Calendar:
+        job = self._engine.job(call.path["name"])
+        zone = given(call.query.timezone)
+        zone = job.timezone if zone is None else zone
+        days = await self._engine.calendar(job.name, zone, call.query.days)
+        return Calendar(job.name, zone, [_day(day, did) for day, did in days])
+
     async def backfill(self, call: Call) -> Backfill:
         name, body = call.path["name"], call.body
         done = await self._engine.backfill(
@@ -234,6 +244,17 @@ def _view(task: Task) -> TaskView:
         pool=task.pool,
         priority=task.priority,
         after=task.after,
+    )
+
+
+def _day(day: date, did: Activity) -> CalendarDay:
+    ticks = {outcome: did.counts.get(outcome, 0) for outcome in TickOutcome}
+    return CalendarDay(
+        day=day,
+        states={state: count for state, count in did.counts.items() if state not in ticks},
+        missed=ticks[TickOutcome.MISSED],
+        skipped=ticks[TickOutcome.SKIPPED],
+        seconds=did.took.total_seconds(),
     )
 
 

@@ -4,6 +4,7 @@ The OpenAPI document is made from these same types. The rule: keys may be added,
 renamed or removed; they follow the API of Go's goflow to the letter.
 """
 
+from datetime import date
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
@@ -24,6 +25,8 @@ def given(value: T | UnsetType) -> T | None:
 
 
 # -- questions: query parameters ---------------------------------------------------
+
+CALENDAR_LIMIT = 731  # days
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -75,6 +78,16 @@ class TicksQuery(Struct):
 
 class UpcomingQuery(Struct):
     n: Annotated[int, Meta(ge=1, le=1000, description="how many due times")] = 10
+
+
+class CalendarQuery(Struct):
+    timezone: (
+        Annotated[str, Meta(description="whose days, as `Europe/Berlin`; by default the job's")]
+        | UnsetType
+    ) = UNSET
+    days: Annotated[int, Meta(ge=1, le=CALENDAR_LIMIT, description="how many, back from today")] = (
+        371
+    )
 
 
 class NoQuery(Struct):
@@ -192,6 +205,29 @@ class Upcoming(Struct):
     job: str
     active: bool
     upcoming: list[Time]
+
+
+class CalendarDay(Struct, kw_only=True):
+    """A day in the calendar's zone.
+
+    `states` counts the executions that were submitted on it, by the state they ended in, and
+    `seconds` is what they took together; `missed` and `skipped` count due times, a run of
+    missed ones on the day of the first.
+    """
+
+    day: date
+    states: dict[str, int]
+    missed: int
+    skipped: int
+    seconds: float
+
+
+class Calendar(Struct):
+    """What a job did day by day, oldest first; days on which it did nothing are left out."""
+
+    job: str
+    timezone: str
+    days: list[CalendarDay]
 
 
 class BackfilledView(Struct):

@@ -17,6 +17,7 @@ from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, encode
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import (
+    Activity,
     AppendLog,
     Created,
     Existing,
@@ -107,6 +108,11 @@ def fill_1(store: sqlite3.Connection) -> None:
 def fill_2(store: sqlite3.Connection) -> None:
     fill(store, 2)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+    due = micros(at(0))
+    store.execute(
+        "INSERT INTO ticks VALUES ('late', ?, 0, 'skipped', 0, '', 1, NULL, NULL)", (due,)
+    )
+    store.execute("INSERT INTO ticks VALUES ('late', ?, 1, 'missed', 0, '', 5, 9, NULL)", (due,))
 
 
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2}
@@ -154,10 +160,16 @@ def check_whole(path: Path) -> None:
                 known = number % 3 and number % 5
                 assert mark.started == (at(number) if known else None)
                 assert mark.finished == (ended(number) if known else None)
+            failed = [n for n in range(1, RUNS + 1) if n % 3 and n % 4 == job]
+            took = sum((ended(n) - at(n) for n in failed if n % 5), timedelta(0))
+            activity = store.activity(f"job {job}", [BEGIN, at(0) + timedelta(days=1)])
+            assert activity == [Activity({"failed": len(failed)}, took)]
             ticked = [n for n in range(RUNS, 0, -1) if n % 2 == 0 and n % 4 == job]
             assert store.ticks(f"job {job}", None, 1000) == [
                 Tick(at(n), TickOutcome.FIRED, at(n), execution=f"x{n}") for n in ticked
             ]
+        counted = {"missed": 5, "skipped": 1} if store.ticks("late", None, 1) else {}
+        assert store.activity("late", [BEGIN, at(15)]) == [Activity(counted)]
         check_going_on(store)
     finally:
         store.close()
