@@ -168,8 +168,11 @@ class Api:
 
     async def execution(self, call: Call) -> Detail:
         detail = await self._engine.reader.execution(call.path["id"])
-        if not detail.state.finished:
-            for task in detail.tasks:
+        job = self._engine.jobs.get(detail.job)
+        for task in detail.tasks:
+            if job is not None and (found := job.find(task.name)) is not None:
+                task.operator = operator_name(found)
+            if not detail.state.finished:
                 task.waiting = self._engine.waiting(detail.id, task.name)
         return detail
 
@@ -234,10 +237,15 @@ def goflow_version() -> str:
     return goflow.__version__
 
 
+def operator_name(task: Task) -> str:
+    """What kind of operator a task has, for people."""
+    return type(task.operator).__name__
+
+
 def _view(task: Task) -> TaskView:
     return TaskView(
         name=task.name,
-        operator=type(task.operator).__name__,
+        operator=operator_name(task),
         trigger_rule=task.trigger_rule,
         retries=task.retries,
         timeout=task.timeout,

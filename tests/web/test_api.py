@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from goflow import Goflow, Job, MemoryStore, State, Task
-from tests.web.conftest import Asker, Say, simple, until
+from tests.web.conftest import Asker, Fail, Say, simple, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 MISSING = str(uuid.UUID(int=7, version=4))
@@ -142,10 +142,44 @@ def test_an_execution_has_the_keys_of_the_contract(ask: Asker) -> None:
     assert execution["state"] == "failed"
     assert TIME.fullmatch(execution["submitted"])
     assert TIME.fullmatch(execution["modifiedTimestamp"])
-    assert execution["tasks"] == [
-        {"name": "good", "state": "successful"},
-        {"name": "bad", "state": "failed"},
+    assert [(task["name"], task["state"]) for task in execution["tasks"]] == [
+        ("good", "successful"),
+        ("bad", "failed"),
     ]
+
+
+def test_an_execution_in_a_list_has_what_a_grid_shows_and_a_clone_needs(ask: Asker) -> None:
+    detail = ask.run("failing", json={"params": {"x": [1, "é"]}})
+    (execution,) = ask.client.get("/api/executions?jobname=failing&limit=100").json()["executions"]
+    assert execution["params"] == detail["params"] == {"x": [1, "é"]}
+    for key in ("submitted", "started", "finished", "scheduled_at", "cause", "state"):
+        assert execution[key] == detail[key]
+    for row, task in zip(execution["tasks"], detail["tasks"], strict=True):
+        assert row == {
+            "name": task["name"],
+            "state": task["state"],
+            "attempts": len(task["attempts"]),
+            "started": task["started"],
+            "finished": task["finished"],
+        }
+        assert TIME.fullmatch(row["finished"])
+
+
+def test_an_executions_page_has_the_plan_it_was_submitted_with(ask: Asker, gf: Goflow) -> None:
+    job = Job("odd")
+    job.add(Task("first", Fail(), retries=1))
+    job.add(Task("last", Say(), after=["first"], trigger_rule="always"))
+    gf.add_job(job)
+    detail = ask.run("odd")
+    assert detail["dag"] == {"first": ["last"], "last": []}
+    assert (detail["job"], detail["params"]) == ("odd", {})
+    first, last = detail["tasks"]
+    assert (first["retries"], first["trigger_rule"]) == (1, "allSuccessful")
+    assert (last["retries"], last["trigger_rule"]) == (0, "always")
+    assert (first["operator"], last["operator"]) == ("Fail", "Say")
+    assert [attempt["state"] for attempt in first["attempts"]] == ["failed", "failed"]
+    del gf.engine.jobs["odd"]
+    assert [task["operator"] for task in ask.execution(detail["id"])["tasks"]] == [None, None]
 
 
 def test_executions_are_filtered_by_job_and_state(ask: Asker) -> None:
