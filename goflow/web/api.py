@@ -31,6 +31,7 @@ from goflow.web.wire import (
     Health,
     Jobs,
     JobView,
+    SourceView,
     Submitted,
     TaskView,
     Ticks,
@@ -90,8 +91,15 @@ class Api:
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
+            file=job.definition.file,
+            line=job.definition.line,
             task_details=[_view(task) for task in job.tasks],
         )
+
+    async def source(self, call: Call) -> SourceView:
+        job = self._engine.job(call.path["name"])
+        found = await self._engine.reader.read(job.definition.source)
+        return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 
     async def overview(self, call: Call) -> EncodedOverview:
         jobs = list(self._engine.jobs.values())
