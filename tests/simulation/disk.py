@@ -16,7 +16,17 @@ from goflow.core.events import AnyFact, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
 from goflow.errors import StoreUnavailable
-from goflow.stores.base import Change, Created, Outcome, Record, RecordTicks, SetSwitch, SetWatch, Submit, Watch
+from goflow.stores.base import (
+    Change,
+    Created,
+    Outcome,
+    Record,
+    RecordTicks,
+    SetSwitch,
+    SetWatch,
+    Submit,
+    Watch,
+)
 from goflow.stores.tables import SqlStore, migrate, read_epoch
 
 

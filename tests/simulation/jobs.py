@@ -38,9 +38,10 @@ class TaskSpec:
     pool: str | None = None
     priority: int = 0
     threaded: bool = False
+    mood: str | None = None  # of `MOODS`; None for another one each time
 
     def build(self, stage: "Stage") -> Task:
-        operator: Any = Threaded(stage) if self.threaded else Scripted(stage)
+        operator: Any = (Threaded if self.threaded else Scripted)(stage, self.mood)
         delays: dict[str, RetryDelay | None] = {
             "none": None,
             "constant": ConstantDelay(3),
@@ -157,14 +158,15 @@ def _mood(rng: random.Random) -> str:
 class Scripted:
     """Succeeds, fails, hangs or goes wrong, as its mood is."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, mood: str | None) -> None:
         self._stage = stage
+        self._mood = mood
 
     async def run(self, context: Context) -> Any:
         stage = self._stage
         stage.begins(context, threaded=False)
         try:
-            return await self._act(context, _mood(stage.rng))
+            return await self._act(context, self._mood or _mood(stage.rng))
         finally:
             stage.ends(context)
 
@@ -197,12 +199,13 @@ class Scripted:
 class Threaded:
     """The same in a thread, which cannot be stopped."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, mood: str | None) -> None:
         self._stage = stage
+        self._mood = mood
 
     def run(self, context: Context) -> Any:
         stage, rng = self._stage, self._stage.rng
-        mood = _mood(rng)
+        mood = self._mood or _mood(rng)
         stage.begins(context, threaded=True)
         if mood == "talk":
             _talk(stage, context)

@@ -42,7 +42,7 @@ class Loop(asyncio.BaseEventLoop):
         self._now = now
         self._numbered = 0
         self.tasks: list[NumberedTask] = []
-        self.set_task_factory(self._numbered_task)  # type: ignore[arg-type]
+        self.set_task_factory(self._numbered_task)
 
     def _numbered_task(self, loop: object, coroutine: Any, **options: Any) -> NumberedTask:
         self._numbered += 1
@@ -69,7 +69,7 @@ class Loop(asyncio.BaseEventLoop):
         while True:
             while timers and (timers[0].cancelled() or timers[0].when() <= self._now):
                 timer = heapq.heappop(timers)
-                timer._scheduled = False
+                timer._scheduled = False  # type: ignore[attr-defined]
                 if not timer.cancelled():
                     ready.append(timer)
             while ready:

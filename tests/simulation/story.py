@@ -4,10 +4,14 @@
 """
 
 import asyncio
-import random
+import logging
+import traceback
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timedelta
+from multiprocessing import get_context
 from typing import Any
 
 import msgspec
@@ -25,18 +29,37 @@ from goflow.core.states import State
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick
 from tests.simulation.jobs import draw_job, edited
-from tests.simulation.world import PATIENCE, Process, World
+from tests.simulation.world import PATIENCE, Broken, Process, World
+
+
+def search(seeds: Iterable[int]) -> Iterator[tuple[int, str | None]]:
+    """Seeds, and what they break: as `broken`, on all cores."""
+    # Spawned, since a process that has threads should not be forked.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_searched, seeds, chunksize=5)
+
+
+def _searched(seed: int) -> tuple[int, str | None]:
+    logging.disable()
+    return seed, broken(seed)
+
+
+def broken(seed: int) -> str | None:
+    """What a seed breaks, after all that happened before; None if nothing."""
+    try:
+        run(seed)
+    except Broken as error:
+        return str(error)
+    except Exception:
+        return traceback.format_exc()
+    return None
 
 
 def run(seed: int | str) -> World:
     """Live through everything that a seed brings; the world as it is then."""
-    story = Story(World(seed))
-    try:
-        story.run()
-    finally:
-        if story.world.process is not None:
-            story.world.process.bury()
-    return story.world
+    with World(seed) as world:
+        Story(world).run()
+    return world
 
 
 class Story:
@@ -46,7 +69,16 @@ class Story:
         self.world = world
         self.rng = world.rng
         self.answers: dict[tuple[str, str], str] = {}  # what submits with a key were answered
-        rng = self.rng
+
+    def run(self) -> None:
+        self._draw()
+        for _ in range(self.rng.randint(2, 5)):
+            self._live()
+            self._rest()
+        self.settle()
+
+    def _draw(self) -> None:
+        rng, world = self.rng, self.world
         for number in range(rng.randint(1, 4)):
             world.jobs[f"j{number}"] = draw_job(rng, f"j{number}")
         world.options = {
@@ -58,12 +90,6 @@ class Story:
         for job in world.jobs.values():
             world.tell(f"{job}")
 
-    def run(self) -> None:
-        for _ in range(self.rng.randint(2, 5)):
-            self._live()
-            self._rest()
-        self._settle()
-
     # -- lives ---------------------------------------------------------------------------
 
     def _live(self) -> None:
@@ -73,7 +99,7 @@ class Story:
         world.tell("start")
         if rng.random() < 0.2:
             world.disk.kill_in = rng.randint(1, 3)
-        if self._start(process):
+        if self.start(process):
             for _ in range(2):
                 process.begin(self._use(process))
             process.begin(_listen(process))
@@ -86,7 +112,8 @@ class Story:
         world.tell("dead" if process.dead else "ended")
         world.end()
 
-    def _start(self, process: Process) -> bool:
+    def start(self, process: Process) -> bool:
+        """Whether the process starts, and remembers its switches."""
         try:
             process.call(process.engine.start())
         except Unavailable as error:
@@ -237,12 +264,12 @@ class Story:
 
     # -- the end -------------------------------------------------------------------------
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """With no more trouble everything comes to its end; then nothing may be amiss."""
         world = self.world
         world.tell("settle")
         process = world.boot()
-        self._start(process)
+        self.start(process)
         process.begin(_listen(process))
         engine = process.engine
         process.run(60)

@@ -55,6 +55,14 @@ class World:
         self.last_event: str | None = None
         self.options: dict[str, Any] = {}
 
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.bury()
+        self.disk.connection.close()
+
     def now(self) -> datetime:
         return self.wall.at(self.time if self.process is None else self.process.loop.time())
 
