@@ -6,7 +6,7 @@ it. The runner alone changes its `Execution`; others send it an order and wake i
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
@@ -282,7 +282,10 @@ class Runner:
         if task is None:
             self._note(fact.task, Failed(self._missing(fact.task), final=True))
             return
-        running = asyncio.get_running_loop().create_task(self._attempt(task, fact.attempt))
+        running = asyncio.get_running_loop().create_task(
+            # The results as they are now, committed all of them; in a moment they may not be.
+            self._attempt(task, fact.attempt, self.execution.results_for(task.name))
+        )
         self._attempts[fact.task] = running
         running.add_done_callback(functools.partial(self._done, fact.task))
 
@@ -291,9 +294,10 @@ class Runner:
             return f"job {self.execution.job!r} is not registered with this server any more"
         return f"job {self.execution.job!r} has no task {name!r} any more"
 
-    async def _attempt(self, task: Task, number: int) -> Outcome:
+    async def _attempt(
+        self, task: Task, number: int, results: Mapping[str, msgspec.Raw]
+    ) -> Outcome:
         execution, tools = self.execution, self._tools
-        results = execution.results_for(task.name)
 
         async def append(first: int, lines: int, text: str, forget: Any) -> None:
             await tools.journal.insist(
