@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,6 +18,7 @@ from goflow.operators.base import Context
 from tests.simulation.jobs import JobSpec, Stage
 from tests.simulation.world import BEGINNING, Process, World
 
+MINUTE, SOON = timedelta(minutes=1), timedelta(seconds=3)
 RETRIES = 1  # of task a
 
 
@@ -61,7 +62,13 @@ class QuickJob(JobSpec):
     """One that fires every minute while it is on, and catches up with what it was down for."""
 
     def build(self, stage: Stage) -> Job:
-        return Job(self.name, "@every 1m", active=True, catchup="all", tasks=[Task("t", Quick())])
+        options: dict[str, Any] = {
+            "catchup": "all",
+            "catchup_window": 10**6,
+            "catchup_limit": 10**5,
+        }
+        tasks = [Task("t", Quick())]
+        return Job(self.name, "@every 1m", True, catchup="all", tasks=tasks, **options)
 
 
 class Model:
@@ -204,6 +211,8 @@ class Machine(RuleBasedStateMachine):
         if getattr(self, "process", None) is None:
             return
         self.alive.run(1)
+        if abs((self.world.now() - BEGINNING + SOON) % MINUTE - SOON) < SOON:
+            self.alive.run(6)  # not while it fires
         for id, execution in self.model.items():
             detail = self.alive.call(self.alive.engine.reader.execution(id))
             assert [task.state for task in detail.tasks] == [execution.a, execution.b]
@@ -214,11 +223,11 @@ class Machine(RuleBasedStateMachine):
         """The due times at which the schedule was on."""
         now = self.world.now()
         off = [*self.off, (self.off_since, now)] if self.off_since else self.off
-        due = BEGINNING + timedelta(minutes=1)
+        due = BEGINNING + MINUTE
         while due <= now:
             if not any(since < due <= until for since, until in off):
                 yield due
-            due += timedelta(minutes=1)
+            due += MINUTE
 
 
 class TestModel(Machine.TestCase):  # type: ignore[misc, valid-type]
@@ -229,6 +238,7 @@ class TestModel(Machine.TestCase):  # type: ignore[misc, valid-type]
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
+        phases=[Phase.generate],
         database=None,
         suppress_health_check=list(HealthCheck),
     )

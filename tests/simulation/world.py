@@ -235,11 +235,14 @@ class Process:
     def _check_overlap(self, execution: Execution) -> None:
         if self.world.jobs[execution.job].options.get("overlap", "allow") == "allow":
             return
+        # Once the clock has been set back, one that had begun may have to wait after a restart.
+        at_work = {id for id, _, _ in self.running}
         for other in self.world.disk.executions.values():
             if (
                 other.job == execution.job
                 and other is not execution
                 and other.state is State.RUNNING
+                and (other.id in at_work or not self.world.went_back)
                 and "backfill" not in (other.cause, execution.cause)
             ):
                 self._broken(f"{execution.id} runs beside {other.id} of job {other.job!r}")
