@@ -4,6 +4,8 @@ Replay the unfinished executions' facts, mark what was running as interrupted, a
 each to a runner. A tick or a submit that was acknowledged is among them, by definition.
 """
 
+from datetime import UTC, datetime
+
 from goflow.core.execution import Execution
 from goflow.engine.board import Board
 from goflow.engine.clock import Clock
@@ -29,4 +31,15 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
     if records:
         for record, version in zip(records, store.commit(records), strict=True):
             board.committed(record, version)
-    return sorted(executions, key=lambda execution: execution.opened_at)
+    return _in_order(executions)
+
+
+def _in_order(executions: list[Execution]) -> list[Execution]:
+    """In the order they were opened, given in the order they were created: one that was sent
+    round again comes after those that had been created by then, however the clock was set."""
+    latest = datetime.min.replace(tzinfo=UTC)
+    opened: dict[str, datetime] = {}
+    for execution in executions:
+        latest = max(latest, execution.submitted_at)
+        opened[execution.id] = max(latest, execution.opened_at)
+    return sorted(executions, key=lambda execution: opened[execution.id])
