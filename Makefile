@@ -3,7 +3,7 @@
 #   make demo     the dashboard with the example jobs, on http://localhost:8181
 #   make test     all checks: style, types, the dashboard's own, and every test
 #   make lint     style and types only
-#   make bench    what is fast, measured: figures and ratios, in about three minutes
+#   make bench    what is fast, measured: figures and ratios, in about six minutes
 #   make wheel    the installable package, dashboard included, in dist/
 #   make clean    removes what the above have made
 #

@@ -1,8 +1,20 @@
 """All benchmarks, one after the other: `python -m benchmarks`, or `make bench`."""
 
-from benchmarks import history, latency, pages, spawn, startup, submits, throughput
+from benchmarks import (
+    history,
+    latency,
+    pages,
+    recovery,
+    soak,
+    spawn,
+    startup,
+    submits,
+    throughput,
+    ticks,
+)
 from benchmarks.harness import Report
 
 if __name__ == "__main__":
-    for benchmark in (throughput, spawn, latency, startup, submits, history, pages):
+    short = (throughput, spawn, latency, startup, submits, history, pages, ticks, recovery, soak)
+    for benchmark in short:
         benchmark.main(Report())

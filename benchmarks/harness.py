@@ -125,6 +125,11 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self._process.kill()
+        self._process.wait()
+
     def cpu(self) -> float:
         """Seconds of processor time used so far, to a hundredth."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -252,6 +257,7 @@ class Listener:
         self._socket = self._connection.sock
         self._changed = threading.Condition()
         self._events: list[Event] = []
+        self.heard = 0  # events, those forgotten too
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -262,6 +268,7 @@ class Listener:
                     event = Event(time.time(), json.loads(line[6:]))
                     with self._changed:
                         self._events.append(event)
+                        self.heard += 1
                         self._changed.notify_all()
         except (OSError, ValueError, http.client.HTTPException):
             return  # closed
@@ -272,6 +279,11 @@ class Listener:
             if not self._changed.wait_for(lambda: met(self._events), timeout=PATIENCE):
                 raise TimeoutError(f"not met by {len(self._events)} events")
             return list(self._events)
+
+    def forget(self) -> None:
+        """Keep none of the events so far."""
+        with self._changed:
+            self._events.clear()
 
     def wait_until_finished(self, id: str) -> Event:
         """The event that says an execution has finished."""

@@ -13,7 +13,7 @@ from itertools import islice
 
 from benchmarks.harness import Report, at_most, median, milliseconds, new_folder
 from goflow import SqliteStore
-from goflow.core.events import Finished, Submitted, TaskStarted, TaskSucceeded
+from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, TaskSucceeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import AppendLog, Change, Purge, Record, SetSwitch, Submit
@@ -90,7 +90,7 @@ def _execution(rng: random.Random, plan: Plan, number: int) -> Iterator[Change]:
     yield AppendLog(id, TASKS[0], 1, 0, 2, f"begin {id}\ndone\n")
     for task in TASKS[:-1]:
         yield Record(id, [TaskSucceeded(now, task, 1)], State.RUNNING, now)
-    ended = [TaskSucceeded(now, TASKS[-1], 1), Finished(now, "successful")]
+    ended: list[AnyFact] = [TaskSucceeded(now, TASKS[-1], 1), Finished(now, "successful")]
     yield Record(id, ended, State.SUCCESSFUL, now, SUMMARY)
 
 

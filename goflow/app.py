@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import contextvars
 import gc
 import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,12 @@ from goflow.engine.retention import Keep
 from goflow.engine.runner import Limits
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
+from goflow.loading import is_loading
 from goflow.stores.base import Store
 from goflow.stores.sqlite import SqliteStore
 
 DASHBOARD = Path(__file__).parent / "web" / "static"
 ADDRESS = "127.0.0.1:8181"
-
-_loading: contextvars.ContextVar[bool] = contextvars.ContextVar("goflow_loading", default=False)
-
-
-@contextlib.contextmanager
-def loading() -> Iterator[None]:
-    """While a program's file is read for what is in it, its `gf.run()` does nothing."""
-    token = _loading.set(True)
-    try:
-        yield
-    finally:
-        _loading.reset(token)
 
 
 class Goflow:
@@ -103,7 +91,7 @@ class Goflow:
         self._running = False
         self._address = _parse_address(None, None, None)
         self._closing = asyncio.Event()
-        self.engine = Engine(_open_store(store), options)
+        self.engine = Engine(find_store(store), options)
         if show_examples:
             from goflow.examples import complex_analytics, custom_operator
 
@@ -141,7 +129,7 @@ class Goflow:
         if self._running:
             raise RuntimeError("the store and the hosts must be chosen before the start")
         if store is not None:
-            engine = Engine(_open_store(store), self.engine.options)
+            engine = Engine(find_store(store), self.engine.options)
             for job in self.jobs:
                 engine.register(job)
             self.engine = engine
@@ -234,7 +222,7 @@ class Goflow:
         root_path: str = "",
     ) -> None:
         """As the last line of a program: `serve`, and exit with a message if that cannot be."""
-        if _loading.get():
+        if is_loading():
             self._address = _parse_address(address, host, port)
             return
         try:
@@ -288,7 +276,8 @@ class Goflow:
                 await self._stop()
 
 
-def _open_store(store: object) -> Store:
+def find_store(store: object) -> Store:
+    """The store that `Goflow(store=…)` means, not opened. Raises `ValueError`."""
     if store is None:
         return SqliteStore("goflow.db")
     if isinstance(store, str | os.PathLike):

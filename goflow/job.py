@@ -25,6 +25,7 @@ from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob, InvalidRequest
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
+from goflow.operators.parcel import pack
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
@@ -76,6 +77,13 @@ def _check_count(where: str, name: str, value: object, least: int) -> int:
     return value
 
 
+class Isolation(enum.StrEnum):
+    """Where a task's operator runs."""
+
+    THREAD = "thread"  # in a thread of the server's; an async one on its event loop
+    PROCESS = "process"  # in a process of its own
+
+
 class Task:
     """One step of a job.
 
@@ -89,6 +97,9 @@ class Task:
       tasks of a pool run at once, whatever their jobs.
     - `priority`: among tasks that wait for a slot the higher goes first, 0 by default; a
       point outweighs a minute of waiting, so that no task starves.
+    - `isolation`: "process" runs each attempt in a fresh Python process, which can be stopped
+      and cannot take the server with it; "thread", the default, in a thread of the server's,
+      or on its event loop if async.
     """
 
     def __init__(
@@ -103,6 +114,7 @@ class Task:
         timeout: float | None = None,
         pool: str | None = None,
         priority: int = 0,
+        isolation: Isolation | str | None = None,
     ) -> None:
         self.name = check_name("task", name)
         where = f"task {name!r}"
@@ -131,6 +143,10 @@ class Task:
         if not -1e6 <= priority <= 1e6:
             raise InvalidJob(f"{where}: priority must be within a million, not {priority!r}")
         self.priority = priority
+        self.isolation = _check_choice(
+            where, "isolation", Isolation, Isolation.THREAD if isolation is None else isolation
+        )
+        self.parcel = b""  # the operator as it is sent to a process of its own
         self.job: Job | None = None
 
     def __repr__(self) -> str:
@@ -210,6 +226,7 @@ class _TaskAccess:
         timeout: float | None = None,
         pool: str | None = None,
         priority: int = 0,
+        isolation: Isolation | str | None = None,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):
@@ -368,7 +385,15 @@ class Job:
         if (cycle := find_cycle({t.name: t.after for t in self.tasks})) is not None:
             path = " → ".join(repr(name) for name in reversed(cycle))
             raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a circle: {path}")
+        self.pack()
         self._sealed = True
+
+    def pack(self) -> None:
+        """Make ready what is sent to processes, as it is now. Raises `InvalidJob`."""
+        for task in self.tasks:
+            if task.isolation is Isolation.PROCESS:
+                where = f"job {self.name!r}, task {task.name!r}"
+                task.parcel = pack((task.operator, task.call), where)
 
     def schedule_for(self, *, with_seconds: bool) -> Schedule | None:
         """The schedule as an engine with or without seconds in cron reads it."""

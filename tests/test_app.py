@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 import goflow
 from goflow import AccessLog, Goflow, InvalidJob, Job, MemoryStore, Task
-from goflow.app import loading
+from goflow.loading import loading
 
 PUBLIC = {
     "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",

@@ -7,8 +7,11 @@ server) is imported by the command that needs it, so that the others start at on
 import click
 
 from goflow import __version__
+from goflow.cli.backfill import backfill
+from goflow.cli.backup import backup
 from goflow.cli.definitions import check, graph, list_jobs
-from goflow.cli.remote import cancel, logs, retry, submit, toggle
+from goflow.cli.ledger import ticks, upcoming
+from goflow.cli.remote import cancel, logs, mark, retry, submit, toggle
 from goflow.cli.running import run
 from goflow.cli.serving import demo, serve
 from goflow.cli.terminal import Commands
@@ -41,7 +44,12 @@ for command in (
     toggle,
     cancel,
     retry,
+    mark,
     logs,
+    ticks,
+    upcoming,
+    backfill,
+    backup,
     version,
 ):
     main.add_command(command)

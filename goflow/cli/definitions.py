@@ -8,6 +8,7 @@ from goflow import Goflow, Job, TriggerRule
 from goflow.cli.program import NotLoaded, file_argument, find_job, load
 from goflow.cli.terminal import FAILED, as_json, columns, print_json, rfc3339
 from goflow.cli.tree import draw
+from goflow.core.catchup import CatchUp, Overlap
 from goflow.engine.clock import SystemClock
 
 
@@ -21,17 +22,20 @@ def list_jobs(file: str, as_json: bool) -> None:
     if as_json:
         print_json({"jobs": jobs})
         return
-    rows = [("JOB", "SCHEDULE", "ACTIVE", "TASKS", "NEXT")]
+    rows = [["JOB", "SCHEDULE", "ACTIVE", "TASKS", "NEXT", "POLICY"]]
     for job in jobs:
         rows.append(
-            (
+            [
                 job["job"],
                 job["schedule"] or "-",
                 "yes" if job["active"] else "no",
                 str(len(job["tasks"])),
                 job["next"] or "-",
-            )
+                _policy(job),
+            ]
         )
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     click.echo("\n".join(columns(rows)))
 
 
@@ -45,12 +49,20 @@ def _described(gf: Goflow, job: Job) -> dict[str, Any]:
         "tags": job.tags,
         "schedule": job.schedule or "",
         "timezone": job.timezone if schedule is None else schedule.timezone,
+        "overlap": job.overlap,
+        "catchup": job.catchup.catchup,
         "active": job.active,
         "next": None if due is None else rfc3339(due),
         "params": job.params,
         "tasks": [task.name for task in job.tasks],
         "dag": job.plan.downstream,
     }
+
+
+def _policy(job: dict[str, Any]) -> str:
+    """What of overlap and catch-up is not as usual."""
+    usual = {"overlap": Overlap.ALLOW, "catchup": CatchUp.LATEST}
+    return " ".join(f"{name}={job[name]}" for name in usual if job[name] is not usual[name])
 
 
 @click.command()

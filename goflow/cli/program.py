@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from goflow import Goflow, InvalidJob, Job
-from goflow.app import loading
 from goflow.cli.terminal import Unusable
+from goflow.loading import loading
+from goflow.operators import parcel
 
 _OURS = str(Path(__file__).parent.parent)
 
@@ -101,6 +102,7 @@ def _execute(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    parcel.programs.add(name)
     try:
         with loading():
             spec.loader.exec_module(module)

@@ -1,6 +1,5 @@
-"""Commands for a running server: submit, toggle, cancel, retry, logs."""
+"""Commands for a running server: submit, toggle, cancel, retry, mark, logs."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ import click
 
 from goflow.cli.params import params_option, read_params
 from goflow.cli.server import Server
-from goflow.cli.terminal import FAILED, Problem, as_json, print_json
+from goflow.cli.terminal import FAILED, Problem, Unusable, as_json, print_json
 
 if TYPE_CHECKING:
     from goflow.core.summary import Detail
@@ -67,12 +66,12 @@ def _watch(server: Server, id: str, as_json: bool) -> None:
     from goflow.cli.view import choose_view, print_errors
     from goflow.core.states import State
 
-    detail = _execution(server, id)
+    detail = find_execution(server, id)
     with choose_view(detail.job, _upstream(detail.dag), silent=as_json, local=False) as view:
         view.update(detail.state, detail.tasks)
         while not detail.state.finished:
             time.sleep(POLL)
-            detail = _execution(server, id)
+            detail = find_execution(server, id)
             view.update(detail.state, detail.tasks)
     if as_json:
         print_json(detail)
@@ -83,12 +82,16 @@ def _watch(server: Server, id: str, as_json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _execution(server: Server, id: str) -> "Detail":
+def find_execution(server: Server, id: str) -> "Detail":
+    """The execution as it is now."""
     import msgspec
 
     from goflow.core.summary import Detail
 
-    return msgspec.json.decode(server.text("executions", id), type=Detail)
+    try:
+        return msgspec.json.decode(server.text("executions", id), type=Detail)
+    except msgspec.DecodeError:
+        raise server.foreign() from None
 
 
 def _upstream(dag: dict[str, list[str]]) -> dict[str, Sequence[str]]:
@@ -113,37 +116,76 @@ def toggle(job: str, active: bool | None, url: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("id")
+@click.option("--task", metavar="TASK", help="Stop this task only; the others go on.")
 @server_option
 @as_json
-def cancel(id: str, url: str, as_json: bool) -> None:
-    """Stop the execution ID on a server.
+def cancel(id: str, task: str | None, url: str, as_json: bool) -> None:
+    """Stop the execution ID on a server, or one task of it.
 
-    Exits with 1 if it had finished already.
+    Exits with 1 if it had finished already. It is cancelled when what it runs has ended.
     """
+    place = ("executions", id) if task is None else ("executions", id, "tasks", task)
     with Server(url) as server:
-        answer = server.post("executions", id, "cancel")
+        answer = server.post(*place, "cancel")
+    what = f"execution {id}" if task is None else f"task {task!r} of execution {id}"
     if as_json:
         print_json(answer)
     elif answer["success"]:
-        click.echo(f"{id} is cancelled")
+        click.echo(f"{what} is being cancelled")
     if not answer["success"]:
         if as_json:
             raise click.exceptions.Exit(FAILED)
-        raise Problem(f"execution {id} had finished already")
+        raise Problem(f"{what} had finished already")
 
 
 @click.command()
 @click.argument("id")
+@click.option("--task", metavar="TASK", help="From this task on, whatever became of it.")
+@click.option("--only", is_flag=True, help="With --task: not what comes after it.")
+@params_option
 @server_option
 @as_json
-def retry(id: str, url: str, as_json: bool) -> None:
-    """Run again what did not succeed in an execution."""
+def retry(
+    id: str, task: str | None, only: bool, params: tuple[str, ...], url: str, as_json: bool
+) -> None:
+    """Run again what did not succeed in the finished execution ID.
+
+    With --task, that task and all that come after it. With --param the execution has that
+    value from now on, and keeps the others.
+    """
+    if only and task is None:
+        raise Unusable("--only needs --task: it says which one")
+    body: dict[str, Any] = {} if task is None else {"task": task, "following": not only}
     with Server(url) as server:
-        answer = server.post("executions", id, "retry")
+        if params:
+            execution = server.get("executions", id)
+            defaults = server.get("jobs", execution["job"]).get("params")
+            body["params"] = execution["params"] | read_params(params, defaults)
+        answer = server.post("executions", id, "retry", body=body)
     if as_json:
         print_json(answer)
     else:
         click.echo(f"{id} runs again")
+
+
+@click.command()
+@click.argument("id")
+@click.argument("task")
+@click.argument("state", type=click.Choice(["successful", "skipped"]))
+@server_option
+@as_json
+def mark(id: str, task: str, state: str, url: str, as_json: bool) -> None:
+    """Let TASK of the execution ID count as successful or skipped, by hand.
+
+    For a task that does not run. What waits for it goes on; what has been skipped because
+    of it stays so, until a retry.
+    """
+    with Server(url) as server:
+        answer = server.post("executions", id, "tasks", task, "mark", body={"state": state})
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"task {task!r} of execution {id} is {state}")
 
 
 @click.command()
@@ -161,15 +203,14 @@ def logs(id: str, task: str, attempt: int | None, follow: bool, url: str) -> Non
         if follow:
             _follow(server, id, task, attempt)
         else:
-            text = server.text("executions", id, "tasks", task, "logs", attempt=attempt)
-            click.echo(text, nl=False)
+            click.echo(server.log(id, task, attempt).text, nl=False)
 
 
 def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
-    attempt, printed = chosen, 0
+    attempt, following = chosen, 0
     while True:
         # Looked at before the log is read: what has ended by now, adds nothing after.
-        found = next((one for one in _execution(server, id).tasks if one.name == task), None)
+        found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
         if found is None:
             raise Problem(f"execution {id} has no task {task!r}")
         begun = [one.attempt for one in found.attempts]
@@ -178,27 +219,14 @@ def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
         if attempt is None and begun:
             attempt = begun[-1]
         if attempt in begun:
+            text, following = server.log(id, task, attempt, following)
+            click.echo(text, nl=False)
             done = attempt in ended or over
-            text = server.text(
-                "executions", id, "tasks", task, "logs", attempt=attempt, after=printed
-            )
-            whole = text if done else text[: text.rfind("\n") + 1]
-            click.echo(whole, nl=False)
-            printed += _lines(whole)
             if done and chosen is not None:
                 return
             if done and attempt + 1 in begun:
-                attempt, printed = attempt + 1, 0
+                attempt, following = attempt + 1, 0
                 continue
         if over:
             return
         time.sleep(POLL)
-
-
-LEFT_OUT = re.compile(r"^\[… ([\d,]+) lines left out …\]$", re.MULTILINE)
-
-
-def _lines(text: str) -> int:
-    """How many lines of the log these are, those it says it left out included."""
-    left_out = sum(int(one[1].replace(",", "")) - 1 for one in LEFT_OUT.finditer(text))
-    return text.count("\n") + left_out

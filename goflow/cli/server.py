@@ -3,10 +3,13 @@
 What it refuses is told in its own words; that it does not answer has an exit code of its own.
 """
 
+import getpass
 import json
+import re
+import socket
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote
 
 from goflow.cli.terminal import Problem, Unreachable, Unusable
@@ -15,6 +18,22 @@ if TYPE_CHECKING:
     import httpx2
 
 TIMEOUT = 30  # seconds for one answer
+USER_LIMIT = 100  # characters
+
+
+class Refused(Problem):
+    """The server refused; `status` is that of its answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Log(NamedTuple):
+    """Whole lines of an attempt's log; `following` is the number of the one after them."""
+
+    text: str
+    following: int
 
 
 class Server:
@@ -51,6 +70,16 @@ class Server:
         """An answer that is plain text in UTF-8."""
         return self._request("GET", path, query).content.decode("utf-8", "replace")
 
+    def log(self, id: str, task: str, attempt: int | None, after: int = 0) -> Log:
+        """The log of an attempt, by default the last one, from line number `after` on."""
+        answer = self._request(
+            "GET", ("executions", id, "tasks", task, "logs"), {"attempt": attempt, "after": after}
+        )
+        following = answer.headers.get("x-goflow-next-line", "")
+        if not following.isdecimal():
+            raise self.foreign()
+        return Log(answer.content.decode("utf-8", "replace"), int(following))
+
     def post(
         self, *path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Any:
@@ -74,7 +103,7 @@ class Server:
         # as bytes, so that what is no header value is for the server to refuse
         sent = {
             name.encode(): value.encode("utf-8", "surrogateescape")
-            for name, value in (headers or {}).items()
+            for name, value in {"X-Goflow-User": user(), **(headers or {})}.items()
         }
         try:
             answer = self._client.request(method, url, params=given, json=body, headers=sent)
@@ -87,13 +116,26 @@ class Server:
             raise Unreachable(f"no goflow server answers at {self.url}: {reason}") from None
         if answer.is_success:
             return answer
-        raise Problem(_refusal(answer))
+        raise Refused(_refusal(answer), answer.status_code)
 
     def _decoded(self, answer: "httpx2.Response") -> Any:
         try:
             return answer.json()
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise Unreachable(f"{self.url} answers, but not as goflow does") from None
+            raise self.foreign() from None
+
+    def foreign(self) -> Unreachable:
+        """The error that what answers is not goflow, or another version of it."""
+        return Unreachable(f"{self.url} answers, but not as goflow does")
+
+
+def user() -> str:
+    """Who asks, as the server keeps it: login@host, with `?` for what is not ASCII."""
+    try:
+        login = getpass.getuser()
+    except (OSError, KeyError):  # the account has no name
+        login = "unknown"
+    return re.sub("[^!-~]", "?", f"{login}@{socket.gethostname()}")[:USER_LIMIT]
 
 
 def _refusal(answer: "httpx2.Response") -> str:

@@ -1,6 +1,7 @@
-"""When a cron expression fires."""
+"""When a cron expression fires, and how the command line reads and writes instants."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import click
@@ -39,7 +40,7 @@ def next_times(
     schedule = Schedule(cron, timezone, seconds)
     zone = ZoneInfo(schedule.timezone)
     fires: list[datetime] = []
-    last: datetime | None = _instant(after, zone)
+    last: datetime | None = now() if after is None else read_instant("--after", after, zone)
     while last is not None and len(fires) < number:
         if (last := schedule.next(last)) is not None:
             fires.append(last)
@@ -52,27 +53,45 @@ def next_times(
             }
         )
         return
-    for fire in fires:
-        local = None if schedule.timezone == "UTC" else _local(fire, zone)
-        click.echo(rfc3339(fire) if local is None else f"{rfc3339(fire)}  {local}")
+    print_instants(fires, schedule.timezone)
 
 
-def _instant(text: str | None, zone: ZoneInfo) -> datetime:
-    if text is None:
-        from goflow.engine.clock import SystemClock
+def now() -> datetime:
+    from goflow.engine.clock import SystemClock
 
-        return SystemClock().now()
+    return SystemClock().now()
+
+
+def read_instant(option: str, text: str, zone: ZoneInfo) -> datetime:
+    """The instant that an option names; without an offset it is read in the zone."""
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=zone)
+        return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise Unusable(
-            f"--after {text[:80]!r} is not a time such as 2030-01-31T08:00:00Z"
+            f"{option} {text[:80]!r} is not a time such as 2030-01-31T08:00:00Z"
         ) from None
-    return instant if instant.tzinfo is not None else instant.replace(tzinfo=zone)
 
 
-def _local(fire: datetime, zone: ZoneInfo) -> str | None:
+def read_zone(name: str) -> ZoneInfo:
+    """A time zone by its name. Raises `InvalidJob`, as schedules do."""
+    from goflow.core.schedule import Schedule
+
+    return ZoneInfo(Schedule("@daily", name).timezone)
+
+
+def print_instants(instants: Iterable[datetime], timezone: str) -> None:
+    """A line for each: in UTC, and in local time if the zone is another."""
+    zone = ZoneInfo(timezone)
+    for instant in instants:
+        local = None if timezone == "UTC" else _local(instant, zone)
+        click.echo(rfc3339(instant) if local is None else f"{rfc3339(instant)}  {local}")
+
+
+def _local(instant: datetime, zone: ZoneInfo) -> str | None:
     try:
-        return fire.astimezone(zone).isoformat()
+        return instant.astimezone(zone).isoformat()
     except OverflowError:  # the year 10000 has begun there
         return None

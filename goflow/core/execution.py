@@ -31,6 +31,11 @@ from goflow.core.events import (
 from goflow.core.progress import TRANSITIONS, Progress
 from goflow.core.states import State
 
+_MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
+    State.SUCCESSFUL: MarkedSuccessful,
+    State.SKIPPED: MarkedSkipped,
+}
+
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
 
 
@@ -62,7 +67,7 @@ class Execution(Progress):
     def newly_ready(self, now: datetime) -> list[str]:
         """The tasks that may start and have not been told of since they may, each once, in
         the order in which that came about. After a replay all are told of again."""
-        if self.cancelling:
+        if self.cancelling or self.finished:
             return []
         while (due := self.next_retry()) is not None and due <= now:
             self._make_ready(heapq.heappop(self._retries)[1])
@@ -75,7 +80,7 @@ class Execution(Progress):
             retry_at, name = self._retries[0]
             task = self.tasks[name]
             waits = task.state is State.UPFORRETRY and task.retry_at == retry_at
-            if waits and name not in self._ready and not self.is_cancelling(name):
+            if waits and not self.is_cancelling(name):
                 return retry_at
             heapq.heappop(self._retries)
         return None
@@ -171,7 +176,7 @@ class Execution(Progress):
     def mark(self, name: str, state: State, now: datetime, by: str = "") -> list[AnyFact]:
         """Let a task count as `state`, successful or skipped; empty if it runs, is to stop,
         or has ended so, or well, already."""
-        kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
+        kind = _MARKS[state]
         before = self.tasks[name].state
         facts: list[AnyFact] = []
         if (before, kind) not in TRANSITIONS:

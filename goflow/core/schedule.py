@@ -347,6 +347,8 @@ class _Stretch(NamedTuple):
     offset: int
 
 
+# Remembered, because many jobs are due at the same times, and who fires a job asks twice.
+@lru_cache(maxsize=1024)
 def _next_fire(times: _LocalTimes, zone: ZoneInfo, now: int) -> int:
     """The first fire later than `now`, or `_NEVER`."""
     earliest = now + 1

@@ -21,13 +21,18 @@ import msgspec
 
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
 from goflow.engine.capture import current_log
+from goflow.engine.isolated import Isolated
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import TaskFailed
+from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
 
 ERROR_LIMIT = 16 * 1024  # characters
 NESTING_LIMIT = 200  # a result that is deeper might not be readable again
-ABANDONED = "the thread of this attempt cannot be stopped; it was abandoned and may still run"
+ABANDONED = (
+    "the thread of this attempt cannot be stopped; it was abandoned and may still run. "
+    'A task with isolation="process" can be stopped'
+)
 
 _HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
 _encode = msgspec.json.Encoder().encode
@@ -44,13 +49,15 @@ async def attempt(
     timeout: float | None,
     max_result: int,
     on_abandoned: OnAbandoned | None = None,
+    end_leftovers: leftovers.End = leftovers.end,
 ) -> Outcome:
     """Run `operator` once; to be awaited in a task of its own, which is cancelled to stop it.
 
     `timeout` is in seconds, `max_result` in bytes of JSON. A sync `run` runs in `executor`. A
     thread that is still running when the attempt was cancelled or timed out is abandoned:
     `on_abandoned` is called with a future that is done once the thread has ended. If
-    `context.log` is a `TaskLog`, it is closed, with the error.
+    `context.log` is a `TaskLog`, it is closed, with the error. What a cancelled or timed out
+    attempt has left running is ended by `end_leftovers`.
     """
     expired = False
     token = current_log.set(context.log)
@@ -71,8 +78,17 @@ async def attempt(
         outcome = Cancelled()
     elif expired:
         outcome = Failed(f"timed out after {timeout:g} s")
-    if isinstance(context.log, TaskLog):
-        await _close(context.log, outcome.error if isinstance(outcome, Failed) else None)
+    if stopped or expired:
+        await _insist(lambda: leftovers.end_of(context.cookie, context.log.warning, end_leftovers))
+    log = context.log
+    if isinstance(log, TaskLog):
+        error = outcome.error if isinstance(outcome, Failed) else None
+        try:
+            await _insist(lambda: log.close(error))
+        except Exception as failure:  # a lost log does not change how the attempt ended
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "the log of an attempt could not be written", "exception": failure}
+            )
     return outcome
 
 
@@ -86,6 +102,8 @@ async def _run(
 ) -> Outcome:
     """The outcome, were there no deadline and no cancellation."""
     try:
+        if isinstance(operator, Isolated):
+            return await operator.run(context)
         if call.is_async:
             value = await (operator.run(context) if call.takes_context else operator.run())
         else:
@@ -93,11 +111,11 @@ async def _run(
             if isinstance(value, Outcome):
                 return value
             value = await value
-        return _succeeded(value, max_result)
+        return succeeded(value, max_result)
     except asyncio.CancelledError as error:
-        return Cancelled() if _told_to_stop() else _failed(error)
+        return Cancelled() if _told_to_stop() else failed(error)
     except BaseException as error:
-        return _failed(error)
+        return failed(error)
 
 
 async def _in_thread(
@@ -109,7 +127,7 @@ async def _in_thread(
     on_abandoned: OnAbandoned | None,
 ) -> Outcome | Awaitable[Any]:
     work = contextvars.copy_context().run
-    thread = executor.submit(work, _run_sync, operator, call, context, max_result)
+    thread = executor.submit(work, run_sync, operator, call, context, max_result)
     try:
         return await asyncio.wrap_future(thread)
     except asyncio.CancelledError:
@@ -120,15 +138,15 @@ async def _in_thread(
         raise
 
 
-def _run_sync(
+def run_sync(
     operator: Any, call: Call, context: Context, max_result: int
 ) -> Outcome | Awaitable[Any]:
     """What happens in the thread. It raises nothing: a future cannot carry a StopIteration."""
     try:
         value = operator.run(context) if call.takes_context else operator.run()
-        return value if inspect.isawaitable(value) else _succeeded(value, max_result)
+        return value if inspect.isawaitable(value) else succeeded(value, max_result)
     except BaseException as error:
-        return _failed(error)
+        return failed(error)
 
 
 def _end_of(thread: "Future[Any]") -> "asyncio.Future[None]":
@@ -153,24 +171,19 @@ def _told_to_stop() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _close(log: TaskLog, error: str | None) -> None:
-    """Wait for the log, also when told to stop meanwhile: what was said must be kept."""
+async def _insist(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what may be done again from its beginning to its end, also when told to stop."""
     while True:
         try:
-            return await log.close(error)
+            return await work()
         except asyncio.CancelledError:
             continue
-        except Exception as failure:  # a lost log does not change how the attempt ended
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "the log of an attempt could not be written", "exception": failure}
-            )
-            return None
 
 
 # -- results -----------------------------------------------------------------------
 
 
-def _succeeded(value: object, max_result: int) -> Outcome:
+def succeeded(value: object, max_result: int) -> Outcome:
     if value is None:
         return Succeeded()
     try:
@@ -217,7 +230,7 @@ def _unkept(value: object, reason: str) -> Failed:
 # -- errors ------------------------------------------------------------------------
 
 
-def _failed(error: BaseException) -> Failed:
+def failed(error: BaseException) -> Failed:
     if isinstance(error, TaskFailed):
         return Failed(_bounded(_text_of(error) or type(error).__name__))
     text = _text_of(error)

@@ -32,12 +32,16 @@ _undo: Callable[[], None]
 
 
 @contextlib.contextmanager
-def captured() -> Iterator[None]:
-    """Capture while inside; may be nested and overlap, several engines may run."""
+def captured(handlers_print_to: Log | None = None) -> Iterator[None]:
+    """Capture while inside; may be nested and overlap, several engines may run.
+
+    What handlers print that the user configured goes to the streams as they were before, or
+    to a log of its own.
+    """
     global _capturing, _undo
     with _lock:
         if not _capturing:
-            _undo = _install()
+            _undo = _install(handlers_print_to)
         _route_streams()  # every time: somebody may have put another stream there since
         _capturing += 1
     try:
@@ -49,7 +53,7 @@ def captured() -> Iterator[None]:
                 _undo()
 
 
-def _install() -> Callable[[], None]:
+def _install(handlers_print_to: Log | None) -> Callable[[], None]:
     root = logging.getLogger()
     level = root.level
     if level > LOWERED:
@@ -65,7 +69,7 @@ def _install() -> Callable[[], None]:
         if log is None:
             hand_over(logger, record)
         elif logger.hasHandlers():
-            token = current_log.set(None)
+            token = current_log.set(handlers_print_to)
             try:
                 hand_over(logger, record)
             finally:

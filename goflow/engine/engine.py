@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
+from goflow.operators import cookie
 from goflow.stores.base import (
     Change,
     Existing,
@@ -160,7 +161,7 @@ class Engine:
         self._schedules[job.name] = schedule
         if self._started:
             self._limit(job)
-            self._switch(job.name, DOWN)
+            self._switch(job.name)
         return job
 
     def job(self, name: str) -> Job:
@@ -202,10 +203,16 @@ class Engine:
             slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,
             limits=self.options.limits,
+            epoch=self._store.epoch,
+            server=cookie.this_server(),
+            end_leftovers=self._threads.end_leftovers,
         )
         self._scheduler = Scheduler(
             self.clock, self._fire, self._enter, self.reader.read, self.notice
         )
+        for job in self.jobs.values():
+            job.pack()  # again: by now the program has been read to its end
+        await self._end_leftovers()
         self._retention = Retention(self.journal, self.clock, self.options.keep)
         self._switches = self._store.switches()
         self._watches = self._store.watches()
@@ -215,10 +222,36 @@ class Engine:
         for execution in recover(self._store, self.board, self.clock):
             self._resume(execution)
         for name in self.jobs:
-            self._switch(name, DOWN)
+            self._switch(name)
         if self._keeps_time:
             self._spawn(self._scheduler.run(), "the scheduler")
             self._spawn(self._retention.run(), "retention")
+
+    async def _end_leftovers(self) -> None:
+        """End what attempts that a crash interrupted have left running, before they are tried
+        again. What an attempt that has ended left behind was left on purpose."""
+        unfinished = set(self._store.unfinished())
+        replayed: dict[str, Execution] = {}
+
+        def was_running(found: cookie.Cookie) -> bool:
+            id = found.execution
+            if found.epoch != self._store.epoch or id not in unfinished:
+                return False
+            if not cookie.has_gone(found.server):  # it serves a copy of this store
+                return False
+            if id not in replayed:
+                history = self._store.history(id)
+                assert history is not None
+                replayed[id] = Execution.replay(history.plan, history.facts)
+            return replayed[id].is_attempting(found.place, found.attempt)
+
+        if unfinished:
+            for one in await self._threads.end_leftovers(was_running):
+                task = replayed[one.cookie.execution].plan.tasks[one.cookie.place].name
+                self.notice(
+                    f"process {one.pid} was left over from attempt {one.cookie.attempt} of task "
+                    f"{task!r}, execution {one.cookie.execution}; it was ended"
+                )
 
     async def stop(self) -> None:
         """Start nothing more, let running attempts end, then end them; close the store.
@@ -287,22 +320,32 @@ class Engine:
         if job is not None and job.overlap is Overlap.REPLACE:
             self._replace(before, execution.id)
 
-    def _switch(self, name: str, reason: str) -> None:
-        """Let a job's schedule be on or off, as it now should be. `reason` says why due times
-        that have passed since it was last on were not seen."""
-        schedule = self._schedules[name]
+    def _switch(self, name: str) -> None:
+        """Let a job's schedule be on or off, as it now should be."""
+        reason = DOWN  # of due times that passed since it was last on, if it was not off
+        schedule, watch = self._schedules[name], self._watches.get(name)
         if schedule is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
+            if watch is not None and not watch.schedule.startswith(OFF):
+                # Kept, so that it is known after a restart that it was not only down.
+                self._watch(name, msgspec.structs.replace(watch, schedule=OFF + watch.schedule))
             return
-        watch = self._watches.get(name)
-        if watch is None or watch.schedule != repr(schedule):
+        text = repr(schedule)
+        if watch is None or watch.schedule.removeprefix(OFF) != text:
             # New, or edited: that never fires by itself, and keeps no phase.
             now = self.clock.now().replace(microsecond=0)
-            watch = self._watches[name] = Watch(repr(schedule), now, now)
-            self._keep(SetWatch(name, watch))
+            watch = self._watch(name, Watch(text, now, now))
+        elif watch.schedule != text:
+            reason = SWITCHED_OFF
+            watch = self._watch(name, msgspec.structs.replace(watch, schedule=text))
         self._scheduler.switch_on(
             name, schedule, watch.anchor, watch.accounted, self.jobs[name].catchup, reason
         )
+
+    def _watch(self, name: str, watch: Watch) -> Watch:
+        self._watches[name] = watch
+        self._keep(SetWatch(name, watch))
+        return watch
 
     def _keep(self, change: Change) -> None:
         """Queue a change that nobody waits for; if it is not written, try until it is."""
@@ -589,6 +632,10 @@ class Engine:
         schedule = self._schedules[name]
         if schedule is None:
             raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        if start < EARLIEST:
+            raise InvalidRequest(
+                f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
+            )
         if start >= end:
             raise InvalidRequest(
                 f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
@@ -689,7 +736,7 @@ class Engine:
                 was_on = change.job in self.jobs and self.active(change.job)
                 self._switches[change.job] = change.active
                 if change.job in self.jobs and was_on is not change.active:
-                    self._switch(change.job, SWITCHED_OFF)
+                    self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
             case _:
@@ -707,8 +754,10 @@ class Engine:
 
 
 DRIVING = "an execution"
+OFF = "off "  # before the schedule of a watch that was switched off
 READERS = 4  # questions put to the store at once
 BACKFILL_LIMIT = 1000  # due times in one backfill
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
 LEDGER_PAGE = 500  # ticks read at once
 
 

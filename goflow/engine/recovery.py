@@ -35,11 +35,12 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
 
 
 def _in_order(executions: list[Execution]) -> list[Execution]:
-    """In the order they were opened, given in the order they were created: one that was sent
-    round again comes after those that had been created by then, however the clock was set."""
+    """Those that have begun, which wait for nobody, before the others; of these each in the
+    order it was opened. Given in the order they were created: one that was sent round again
+    comes after those that had been created by then, however the clock was set."""
     latest = datetime.min.replace(tzinfo=UTC)
     opened: dict[str, datetime] = {}
     for execution in executions:
         latest = max(latest, execution.submitted_at)
         opened[execution.id] = max(latest, execution.opened_at)
-    return sorted(executions, key=lambda execution: opened[execution.id])
+    return sorted(executions, key=lambda one: (one.started_at is None, opened[one.id]))

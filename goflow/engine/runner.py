@@ -19,18 +19,21 @@ from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine.attempt import attempt
 from goflow.engine.clock import Clock, wait
+from goflow.engine.isolated import Isolated
 from goflow.engine.journal import Journal
 from goflow.engine.slots import Request, Slots, job_name, pool_name
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import Unavailable
-from goflow.job import Job, Task
+from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
+from goflow.operators.cookie import Cookie
+from goflow.operators.leftovers import End
 from goflow.stores.base import AppendLog, Change, Existing, Record
 from goflow.stores.base import Outcome as Written
 
 # How long a cancelled attempt may take to clean up before it is given up: longer than a
-# program is given between SIGTERM and SIGKILL.
-CLEANUP = 15.0  # seconds
+# program and what it left behind are given to end, by SIGTERM and by SIGKILL.
+CLEANUP = 20.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
 GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
 
@@ -52,6 +55,9 @@ class Tools(msgspec.Struct, frozen=True):
     slots: Slots
     executor: Executor
     limits: Limits
+    epoch: str  # of the store
+    server: str  # this process, as cookies name it
+    end_leftovers: End
 
 
 class Runner:
@@ -315,16 +321,26 @@ class Runner:
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
             log=log,
+            cookie=str(self._cookie(task.name, number)),
         )
+        operator: Any = task.operator
+        if task.isolation is Isolation.PROCESS:
+            operator = Isolated(task.parcel, tools.limits.result)
         return await attempt(
-            task.operator,
+            operator,
             task.call,
             context,
             executor=tools.executor,
             timeout=task.timeout,
             max_result=tools.limits.result,
+            end_leftovers=tools.end_leftovers,
             on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
         )
+
+    def _cookie(self, name: str, number: int) -> Cookie:
+        execution, tools = self.execution, self._tools
+        place = execution.plan.position[name]
+        return Cookie(tools.epoch, tools.server, execution.id, place, number)
 
     def _done(self, name: str, running: "asyncio.Task[Outcome]") -> None:
         if self._attempts.get(name) is running:

@@ -42,7 +42,37 @@ class Stretch:
         self.size = size
 
 
-class TaskLog:
+class Lines:
+    """What a log does besides `line` and `write`: the levels, as prefixes."""
+
+    __slots__ = ()
+
+    def line(self, text: str) -> None:
+        """Append text as lines of its own, ending the line that others have begun."""
+        raise NotImplementedError
+
+    def __call__(self, message: object, /) -> None:
+        self.line(str(message))
+
+    def debug(self, message: object, *args: object) -> None:
+        self.line(f"DEBUG {_formatted(message, args)}")
+
+    def info(self, message: object, *args: object) -> None:
+        self.line(f"INFO {_formatted(message, args)}")
+
+    def warning(self, message: object, *args: object) -> None:
+        self.line(f"WARNING {_formatted(message, args)}")
+
+    def error(self, message: object, *args: object) -> None:
+        self.line(f"ERROR {_formatted(message, args)}")
+
+    def exception(self, message: object, *args: object) -> None:
+        """Like `error`, with the traceback of the exception being handled."""
+        trace = traceback.format_exc().rstrip("\n")
+        self.line(f"ERROR {_formatted(message, args)}\n{trace}")
+
+
+class TaskLog(Lines):
     """Implements `goflow.operators.base.Log`; made and closed on the event loop `loop`.
 
     `append(first, lines, text, forget)` is awaited with at most 64 Ki characters of whole
@@ -92,9 +122,6 @@ class TaskLog:
 
     # -- writing, from any thread --------------------------------------------------
 
-    def __call__(self, message: object, /) -> None:
-        self.line(str(message))
-
     def write(self, text: str, /) -> int:
         """Append text as it is; an unfinished line waits for its end, or for `close`."""
         with self._lock:
@@ -103,32 +130,14 @@ class TaskLog:
         return len(text)
 
     def line(self, text: str) -> None:
-        """Append text as lines of its own, ending the line that others have begun."""
         with self._lock:
             if not self._closed:
                 begun = "\n" if self._partial else ""
                 self._take(f"{begun}{text}\n")
 
-    def debug(self, message: object, *args: object) -> None:
-        self.line(f"DEBUG {_formatted(message, args)}")
-
-    def info(self, message: object, *args: object) -> None:
-        self.line(f"INFO {_formatted(message, args)}")
-
-    def warning(self, message: object, *args: object) -> None:
-        self.line(f"WARNING {_formatted(message, args)}")
-
-    def error(self, message: object, *args: object) -> None:
-        self.line(f"ERROR {_formatted(message, args)}")
-
-    def exception(self, message: object, *args: object) -> None:
-        """Like `error`, with the traceback of the exception being handled."""
-        trace = traceback.format_exc().rstrip("\n")
-        self.line(f"ERROR {_formatted(message, args)}\n{trace}")
-
     def _take(self, text: str) -> None:
         """Cut text into pieces; the lock is held."""
-        text = _encodable(self._partial + text)
+        text = encodable(self._partial + text)
         start = 0
         while start < len(text):
             end = text.rfind("\n", start, start + LINE + 1) + 1
@@ -258,7 +267,7 @@ def _formatted(message: object, args: tuple[object, ...]) -> str:
         return f"{text} {args!r} ({type(error).__name__}: {error})"
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Lone surrogates, which UTF-8 cannot hold, written as escapes."""
     if text.isascii():
         return text

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
+from goflow.operators import leftovers
+from goflow.operators.leftovers import Leftover, Wanted
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -35,6 +38,10 @@ class Threads:
         """For writing: `write` is called with at most `limit` items, in the order they come,
         one call at a time."""
         return WriterThread(write, limit)
+
+    async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:
+        """For finding and ending what attempts have left running."""
+        return await leftovers.end(wanted)
 
 
 class Writer(Protocol[Item]):

@@ -47,6 +47,8 @@ class Context:
     scheduled_at: datetime | None  # the due instant in UTC; None when submitted by hand
     submitted_at: datetime  # UTC
     log: Log
+    # what the attempt starts is to have in its environment, as GOFLOW_COOKIE, to be found by
+    cookie: str = ""
 
 
 class Operator(Protocol):

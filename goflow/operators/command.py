@@ -6,13 +6,14 @@ nothing of the program's process group is left behind.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from goflow.errors import InvalidJob, TaskFailed
-from goflow.operators import checks
+from goflow.operators import checks, leftovers
 from goflow.operators.base import Context
+from goflow.operators.cookie import marked
+from goflow.operators.process_group import uninterrupted
 from goflow.operators.program import RESULT_LIMIT, Program
 
 
@@ -83,35 +84,22 @@ class Command:
     async def run(self, context: Context) -> str:
         program = Program(
             [self.cmd, *self.args],
-            env=None if self.env is None else {**os.environ, **self.env},
+            env=marked(context.cookie, self.env),
             cwd=None if self.cwd is None else os.fspath(self.cwd),
             log=context.log,
         )
         try:
-            async with asyncio.timeout(self.timeout):
-                await program.ended
+            try:
+                async with asyncio.timeout(self.timeout):
+                    await program.ended
+            finally:
+                if program.group.alive():
+                    await uninterrupted(program.group.end(context.log.warning))
         except TimeoutError:
+            await uninterrupted(leftovers.end_of(context.cookie, context.log.warning))
             raise TaskFailed(f"timed out after {self.timeout:g} s") from None
         finally:
-            try:
-                if program.group.alive():
-                    await _uninterrupted(program.group.end(context.log.warning))
-            finally:
-                program.close()
+            program.close()
         if (failure := program.failure()) is not None:
             raise TaskFailed(failure)
         return program.stdout.kept(RESULT_LIMIT)
-
-
-async def _uninterrupted(cleanup: Coroutine[Any, Any, None]) -> None:
-    """Await to the end, however often the awaiting task is cancelled meanwhile."""
-    task = asyncio.get_running_loop().create_task(cleanup)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled

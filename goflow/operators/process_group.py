@@ -9,8 +9,9 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
@@ -107,3 +108,17 @@ def _lives_in(group: int, pid: int) -> bool:
         return False
     state, _parent, its_group = stat[stat.rindex(b")") + 2 :].split(maxsplit=3)[:3]
     return int(its_group) == group and state not in (b"Z", b"X")
+
+
+async def uninterrupted(cleanup: Coroutine[Any, Any, None]) -> None:
+    """Await to the end, however often the awaiting task is cancelled meanwhile."""
+    task = asyncio.get_running_loop().create_task(cleanup)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -41,11 +41,17 @@ class Program:
     """
 
     def __init__(
-        self, args: list[str], *, env: dict[str, str] | None, cwd: str | None, log: Log
+        self,
+        args: list[str],
+        *,
+        env: dict[str, str],
+        cwd: str | None,
+        log: Log,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._log = log
-        self._process = _spawn(args, env, cwd)
+        self._process = _spawn(args, env, cwd, pass_fds)
         self.group = ProcessGroup(self._process)
         self.ended = self._loop.create_future()
         self._linger: asyncio.TimerHandle | None = None
@@ -141,6 +147,11 @@ class Program:
         self.stdout.close()
         self.stderr.close()
 
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the signal that ended it, None while it runs."""
+        return self._process.returncode
+
     def failure(self) -> str | None:
         """Why the program failed, None if it did not."""
         code = self._process.returncode
@@ -151,7 +162,7 @@ class Program:
         elif code > 0:
             reason = f"exit code {code}"
         else:
-            reason = f"killed by signal {_signal_name(-code)}"
+            reason = f"killed by signal {signal_name(-code)}"
         stderr = self.stderr.kept_tail(ERROR_LIMIT).strip()
         return f"{reason}: {stderr}" if stderr else reason
 
@@ -236,7 +247,7 @@ class Output:
 
 
 def _spawn(
-    args: list[str], env: dict[str, str] | None, cwd: str | None
+    args: list[str], env: dict[str, str], cwd: str | None, pass_fds: Sequence[int]
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
@@ -247,6 +258,7 @@ def _spawn(
             bufsize=0,
             cwd=cwd,
             env=env,
+            pass_fds=pass_fds,
             **_of_its_own(),
         )
     except OSError as error:
@@ -302,7 +314,7 @@ def _wait(
         loop.call_soon_threadsafe(exited)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

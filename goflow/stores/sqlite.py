@@ -9,10 +9,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from goflow.errors import StoreError, StoreUnavailable
+from goflow.stores.backup import write_copy
 from goflow.stores.lock import FileLock, InUse
 from goflow.stores.tables import APPLICATION_ID, SCHEMA, SqlStore, migrate, read_epoch
 
@@ -158,6 +159,26 @@ class SqliteStore(SqlStore):
             isolation_level=None,
             check_same_thread=False,
         )
+
+    def backup_unopened(self, path: str) -> None:
+        """As `backup`, of a store that is not open here: a server may have it open, or none.
+
+        Takes no lock and writes nothing; SQLite may leave its two files beside the store,
+        for the next server. A store of an earlier version is copied as it is.
+        """
+        if not self._path.is_file():
+            raise StoreError(f"{self._path} is not there: give the file that goflow keeps")
+        self._file = Path(os.path.realpath(self._path))
+        try:
+            # Only through SQLite: see the module, if the store is open in this process.
+            with closing(self._connect("ro")) as source:
+                self._check_application(*source.execute("PRAGMA application_id").fetchone())
+                self._check_version(*source.execute("PRAGMA user_version").fetchone())
+                write_copy(source, path)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                self._check_application(0)
+            raise StoreError(self._explain(error)) from error
 
     def size(self) -> int:
         if self._writer is None:

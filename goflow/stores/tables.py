@@ -158,6 +158,10 @@ _CLAIMED = """SELECT execution, at, NULL FROM ticks
     WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
 _CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)"
 _ADD_TICK = "INSERT OR IGNORE INTO ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# What is accounted for stays so: a tick may be written between a watch's making and this.
+_WATCH = """INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET
+    schedule = excluded.schedule, anchor = excluded.anchor,
+    accounted = max(accounted, excluded.accounted)"""
 _ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
 _TICKS = """SELECT due, outcome, at, reason, count, until, execution FROM ticks
     WHERE job = ? AND due < ? ORDER BY due DESC, run DESC LIMIT ?"""
@@ -366,7 +370,7 @@ class SqlStore(ABC):
                     _record_ticks(connection, change)
                 case SetWatch(job, watch):
                     connection.execute(
-                        "INSERT OR REPLACE INTO watches VALUES (?, ?, ?, ?)",
+                        _WATCH,
                         (job, watch.schedule, _to_micros(watch.anchor),
                          _to_micros(watch.accounted)),
                     )  # fmt: skip

@@ -108,7 +108,8 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
         },
     }
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": False, "content": _json(endpoint.body)}
+        needed = any(field.required for field in msgspec.structs.fields(endpoint.body))
+        operation["requestBody"] = {"required": needed, "content": _json(endpoint.body)}
     return operation
 
 

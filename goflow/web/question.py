@@ -28,7 +28,7 @@ PATIENCE = 64 * 1024 * 1024
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(.*?)`", re.DOTALL)
+_NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`", re.DOTALL)
 
 
 def read_query(query: bytes, shape: type[T]) -> T:
@@ -103,19 +103,7 @@ def read_header(request: Request, name: str) -> str | None:
 async def read_body(request: Request, shape: type[T], limit: int) -> T:
     """The JSON object in the body as a `shape`; no body is an empty object."""
     content = await _content(request, limit)
-    if not content.strip(b" \t\r\n"):
-        return msgspec.convert({}, shape)
-    try:
-        value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_refuse_repeated,
-            parse_constant=_refuse_number,
-            parse_float=_finite,
-        )
-    except RecursionError:
-        raise InvalidRequest("the body is nested too deep", code="invalid-json") from None
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid-json") from None
+    value = _decode(content) if content.strip(b" \t\r\n") else {}
     try:
         return msgspec.convert(value, shape)
     except UnicodeEncodeError:
@@ -128,6 +116,20 @@ async def read_body(request: Request, shape: type[T], limit: int) -> T:
         raise InvalidRequest(
             f"{where}{_reason_of(error)}", code="invalid-body", field=field
         ) from None
+
+
+def _decode(content: bytes) -> Any:
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_refuse_repeated,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deep", code="invalid-json") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", code="invalid-json") from None
 
 
 async def _content(request: Request, limit: int) -> bytes:
@@ -169,7 +171,7 @@ def _finite(word: str) -> float:
 
 
 def _field_of(error: msgspec.ValidationError) -> str | None:
-    found = _UNKNOWN.search(str(error)) or _PLACE.search(str(error))
+    found = _NAMED.search(str(error)) or _PLACE.search(str(error))
     return found[1] if found else None
 
 

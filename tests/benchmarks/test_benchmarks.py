@@ -4,7 +4,19 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import history, latency, pages, spawn, startup, submits, throughput
+from benchmarks import (
+    history,
+    latency,
+    pages,
+    recovery,
+    retention,
+    soak,
+    spawn,
+    startup,
+    submits,
+    throughput,
+    ticks,
+)
 from benchmarks.harness import Report
 
 TINY: dict[Callable[..., None], dict[str, float]] = {
@@ -15,6 +27,10 @@ TINY: dict[Callable[..., None], dict[str, float]] = {
     submits.main: {"clients": 2, "each": 3},
     history.main: {"executions": 20, "streams": 2, "repeat": 1, "seconds": 0.05},
     pages.main: {"jobs": 3, "each": 2, "times": 2},
+    retention.main: {"executions": 1100, "purges": 2},
+    ticks.main: {"jobs": 3, "registered": 3, "rate": 2, "seconds": 2.0, "idle": 0.05},
+    recovery.main: {"executions": 3, "programs": 1, "repeat": 1},
+    soak.main: {"seconds": 3.0},
 }
 
 

@@ -20,6 +20,7 @@ from tests.browser import chromium
 
 DEADLINE = 20.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
+TIMED = Path(__file__).with_name("timed.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -75,6 +76,12 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve jobs.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(PROGRAM)]))
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve timed.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(TIMED)]))
 
 
 @pytest.fixture

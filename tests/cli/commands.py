@@ -1,9 +1,15 @@
 """A file of jobs, processes, and waiting for them."""
 
+import fcntl
+import os
+import pty
 import re
+import struct
 import subprocess
+import sys
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +91,46 @@ def eventually(look: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
     return found
+
+
+Watch = Callable[[str, "subprocess.Popen[bytes]"], None]
+
+
+def in_a_terminal(
+    arguments: Sequence[str],
+    cwd: Path,
+    *,
+    rows: int = 40,
+    watch: Watch = lambda screen, process: None,
+    escapes: bool = False,
+) -> tuple[int, str]:
+    """Exit code and the text the screen was sent, of which `watch` is told as it grows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "goflow", *arguments],
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm-256color"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    received = b""
+    while True:
+        try:
+            more = os.read(ours, 65_536)
+        except OSError:  # how Linux says that the other side has closed
+            break
+        if not more:
+            break
+        received += more
+        watch(plain(received), process)
+    os.close(ours)
+    text = received.decode() if escapes else plain(received)
+    return process.wait(DEADLINE), text
+
+
+def plain(received: bytes) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", received.decode(errors="replace"))

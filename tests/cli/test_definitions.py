@@ -14,6 +14,22 @@ def test_list_names_each_job_with_its_schedule(goflow, main_py):
     assert broken.split() == ["broken", "-", "no", "2", "-"]
 
 
+def test_list_shows_policies_where_they_are_not_as_usual(goflow, main_py):
+    usual, other = 'Job("etl", ', 'Job("etl", overlap="queue", catchup="all", '
+    path = main_py(
+        JOBS.replace(f'{usual}"0 3 * * *", True', f'{other}schedule="0 3 * * *", active=True')
+    )
+    header, etl, broken = goflow("list", path).stdout.splitlines()
+    assert header.split()[-1] == "POLICY"
+    assert etl.endswith("Z  overlap=queue catchup=all")
+    assert broken.endswith("-")
+    described = json.loads(goflow("list", path, "--json").stdout)["jobs"]
+    assert [(job["overlap"], job["catchup"]) for job in described] == [
+        ("queue", "all"),
+        ("allow", "latest"),
+    ]
+
+
 def test_list_as_json_has_the_keys_of_the_api(goflow, main_py):
     etl, broken = json.loads(goflow("list", main_py(JOBS), "--json").stdout)["jobs"]
     assert etl["job"] == "etl"

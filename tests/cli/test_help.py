@@ -14,6 +14,7 @@ def test_help_lists_every_command_of_the_contract(goflow):
     result = goflow("--help")
     assert result.exit_code == 0
     names = "demo serve run list check graph next submit toggle cancel retry logs"
+    names += " mark ticks upcoming backfill backup"
     for name in names.split(" "):
         assert f"\n  {name} " in result.stdout
     assert "Exit codes: 0" in result.stdout

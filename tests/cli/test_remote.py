@@ -1,11 +1,15 @@
 """Commands that talk to a running server."""
 
+import getpass
 import json
+import re
 import socket
+import urllib.request
 import uuid
 
 import pytest
 
+from goflow.cli.server import user
 from tests.cli.commands import JOBS, eventually
 
 MORE = (
@@ -14,6 +18,11 @@ MORE = (
 hanging = Job("hanging/with slash")
 hanging.add(Task("hang on", Command.shell("echo begun; exec sleep 300")))
 gf.add_job(hanging)
+
+pair = Job("pair")
+pair.add(Task("hang on", Command.shell("exec sleep 300")))
+pair.add(Task("other", Command("true")))
+gf.add_job(pair)
 
 talking = Job("talking")
 
@@ -37,6 +46,7 @@ def remote(goflow, spawn, main_py):
     def run(*arguments):
         return goflow(*arguments, "--server", url)
 
+    run.url = url
     return run
 
 
@@ -88,7 +98,7 @@ def test_toggle_switches_over_or_sets(remote):
 def test_cancel_stops_an_execution_and_says_if_it_had_finished(remote):
     id = submitted(remote, "hanging/with slash")
     eventually(lambda: remote("logs", id, "hang on").stdout == "begun\n")
-    assert remote("cancel", id).stdout == f"{id} is cancelled\n"
+    assert remote("cancel", id).stdout == f"execution {id} is being cancelled\n"
     assert remote("logs", id, "hang on", "--follow").stdout == "begun\n"
     again = remote("cancel", id)
     assert again.exit_code == 1
@@ -100,6 +110,80 @@ def test_retry_runs_again_what_failed(remote):
     assert remote("retry", failed["id"]).stdout == f"{failed['id']} runs again\n"
     logs = remote("logs", failed["id"], "explode", "--attempt", "3", "--follow")
     assert logs.exit_code == 0
+
+
+def ended(remote, id):
+    """The execution as it ended, once it has."""
+    url = remote.url
+
+    def look():
+        with urllib.request.urlopen(f"{url}/api/executions/{id}") as answer:
+            found = json.load(answer)
+        return found["finished"] and found
+
+    return eventually(look)
+
+
+def test_cancel_stops_one_task_and_the_others_go_on(remote):
+    id = submitted(remote, "pair")
+    cancelled = remote("cancel", id, "--task", "hang on")
+    assert cancelled.stdout == f"task 'hang on' of execution {id} is being cancelled\n"
+    found = ended(remote, id)
+    assert [task["state"] for task in found["tasks"]] == ["cancelled", "successful"]
+    again = remote("cancel", id, "--task", "hang on", "--json")
+    assert again.exit_code == 1
+    assert json.loads(again.stdout)["success"] is False
+
+
+def test_retry_from_a_task_runs_it_and_what_follows_or_it_only(remote):
+    id = json.loads(remote("submit", "etl", "--wait", "--json").stdout)["id"]
+
+    def attempts():
+        return [len(task["attempts"]) for task in ended(remote, id)["tasks"]]
+
+    assert remote("retry", id, "--task", "clean").exit_code == 0
+    assert eventually(lambda: attempts()[2] == 2 and attempts()) == [1, 2, 2]
+    assert remote("retry", id, "--task", "clean", "--only").exit_code == 0
+    assert eventually(lambda: attempts()[1] == 3 and attempts()) == [1, 3, 2]
+
+
+def test_retry_changes_a_parameter_and_keeps_the_others(remote):
+    done = remote("submit", "etl", "-p", "rows=7", "-p", "day=monday", "--wait", "--json")
+    id = json.loads(done.stdout)["id"]
+    assert remote("retry", id, "--task", "fetch", "-p", "rows=8").exit_code == 0
+    again = ended(remote, id)
+    assert again["params"] == {"day": "monday", "rows": 8}
+
+
+def test_retry_of_one_task_only_says_which_one(remote):
+    result = remote("retry", "any", "--only")
+    assert result.exit_code == 2
+    assert "--task" in result.stderr
+
+
+def test_mark_lets_a_task_count_as_successful(remote):
+    id = json.loads(remote("submit", "broken", "--wait", "--json").stdout)["id"]
+    marked = remote("mark", id, "explode", "successful")
+    assert marked.stdout == f"task 'explode' of execution {id} is successful\n"
+    found = ended(remote, id)
+    assert found["tasks"][0]["state"] == "successful"
+    assert remote("mark", id, "explode", "successful").exit_code == 1
+    assert remote("mark", id, "explode", "failed").exit_code == 2
+
+
+def test_who_asked_is_kept(remote):
+    id = submitted(remote, "hanging/with slash")
+    remote("cancel", id)
+    actions = ended(remote, id)["actions"]
+    assert [action["action"] for action in actions] == ["submit", "cancel"]
+    for action in actions:
+        assert action["by"].startswith(f"{getpass.getuser()}@")
+
+
+def test_who_asks_is_told_in_ascii_whatever_the_account_is_called(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "J\n\u00e9r\u00f4me " * 20)
+    assert re.fullmatch("[!-~]{100}", user())
 
 
 def test_logs_follow_a_task_through_its_attempts(remote):
@@ -123,7 +207,10 @@ def test_logs_follow_a_task_through_its_attempts(remote):
         (["submit", "etl", "-p", "rows=many"], "'rows'"),
         (["toggle", "nope"], "'nope'"),
         (["cancel", "nope"], "'nope'"),
+        (["cancel", "nope", "--task", "t"], "'nope'"),
         (["retry", "nope"], "'nope'"),
+        (["retry", "nope", "-p", "a=1"], "'nope'"),
+        (["mark", "nope", "t", "skipped"], "'nope'"),
         (["logs", "nope", "t"], "'nope'"),
         (["logs", "nope", "t", "--follow"], "'nope'"),
     ],

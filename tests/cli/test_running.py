@@ -1,19 +1,13 @@
 """`goflow run`."""
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import sys
-import termios
 
 import pytest
 
-from tests.cli.commands import DEADLINE, JOBS, eventually
+from tests.cli.commands import JOBS, eventually, in_a_terminal
 
 HANGING = """
 from goflow import Command, Job, Task
@@ -113,41 +107,6 @@ def test_a_signal_ends_the_children_and_tells_by_the_exit_code(
         eventually(lambda pid=pid: is_gone(pid))
     assert running.errors.splitlines()[-1].startswith("Error: stopped by SIG")
     assert "Traceback" not in running.errors
-
-
-def in_a_terminal(
-    arguments, cwd, *, rows=40, watch=lambda screen, process: None, escapes=False
-) -> tuple[int, str]:
-    """Exit code and the text the screen was sent, of which `watch` is told as it grows."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "goflow", *arguments],
-        cwd=cwd,
-        env={**os.environ, "TERM": "xterm-256color"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    received = b""
-    while True:
-        try:
-            more = os.read(ours, 65_536)
-        except OSError:  # how Linux says that the other side has closed
-            break
-        if not more:
-            break
-        received += more
-        watch(plain(received), process)
-    os.close(ours)
-    text = received.decode() if escapes else plain(received)
-    return process.wait(DEADLINE), text
-
-
-def plain(received: bytes) -> str:
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", received.decode(errors="replace"))
 
 
 def test_a_terminal_shows_the_tree_with_its_final_states(main_py, tmp_path):

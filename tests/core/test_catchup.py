@@ -159,7 +159,7 @@ def test_every_due_time_fires_or_is_missed_once(case: Case) -> None:
     assert missed == (Missed(rest[0], rest[-1], len(rest), True) if rest else None)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(), st.integers(1, 20), st.integers(1, 20))
 def test_where_not_all_are_gone_through_only_their_number_is_inexact(
     case: Case, count_limit: int, span_limit: int

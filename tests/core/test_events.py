@@ -16,9 +16,12 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     Submitted,
     TaskCancelled,
+    TaskCancelRequested,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -50,6 +53,21 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
             "scheduled_at": AT_JSON,
         },
     ),
+    (
+        Submitted(
+            AT, id="e", job="j", plan="p", cause="api", after=("d", "c"), timeout=1.5, by="ann"
+        ),
+        {
+            "fact": "Submitted",
+            "id": "e",
+            "job": "j",
+            "plan": "p",
+            "cause": "api",
+            "after": ["d", "c"],
+            "timeout": 1.5,
+            "by": "ann",
+        },
+    ),
     (TaskStarted(AT, "t", 1), {"fact": "TaskStarted", "task": "t", "attempt": 1}),
     (TaskSucceeded(AT, "t", 1), {"fact": "TaskSucceeded", "task": "t", "attempt": 1}),
     (
@@ -72,10 +90,34 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     ),
     (TaskSkipped(AT, "t"), {"fact": "TaskSkipped", "task": "t"}),
     (CancelRequested(AT), {"fact": "CancelRequested"}),
+    (
+        CancelRequested(AT, "ann", 1.5),
+        {"fact": "CancelRequested", "by": "ann", "timeout": 1.5},
+    ),
+    (TaskCancelRequested(AT, "t"), {"fact": "TaskCancelRequested", "task": "t"}),
+    (
+        TaskCancelRequested(AT, "t", "ann"),
+        {"fact": "TaskCancelRequested", "task": "t", "by": "ann"},
+    ),
+    (MarkedSuccessful(AT, "t"), {"fact": "MarkedSuccessful", "task": "t"}),
+    (
+        MarkedSuccessful(AT, "t", "ann", "failed"),
+        {"fact": "MarkedSuccessful", "task": "t", "by": "ann", "finished": "failed"},
+    ),
+    (MarkedSkipped(AT, "t"), {"fact": "MarkedSkipped", "task": "t"}),
+    (
+        MarkedSkipped(AT, "t", "ann", "successful"),
+        {"fact": "MarkedSkipped", "task": "t", "by": "ann", "finished": "successful"},
+    ),
     (TaskCancelled(AT, "t"), {"fact": "TaskCancelled", "task": "t"}),
     (TaskCancelled(AT, "t", 1), {"fact": "TaskCancelled", "task": "t", "attempt": 1}),
     (Finished(AT, "failed"), {"fact": "Finished", "state": "failed"}),
     (Retried(AT, ("t", "u")), {"fact": "Retried", "tasks": ["t", "u"]}),
+    (
+        Retried(AT, ("t",), "ann", {"a": 1}),
+        {"fact": "Retried", "tasks": ["t"], "by": "ann", "params": {"a": 1}},
+    ),
+    (Retried(AT, ("t",), params={}), {"fact": "Retried", "tasks": ["t"], "params": {}}),
 ]
 
 
@@ -134,6 +176,7 @@ values = st.recursive(
 )
 results = values.map(lambda value: Raw(msgspec.json.encode(value)))
 counts = st.integers(0, 10)
+seconds = st.floats(0.001, 1e9)
 
 any_fact = st.one_of(
     st.builds(
@@ -145,16 +188,28 @@ any_fact = st.one_of(
         cause=texts,
         params=st.dictionaries(texts, values, max_size=3),
         scheduled_at=st.none() | moments,
+        after=st.lists(texts, max_size=3).map(tuple),
+        timeout=st.none() | seconds,
+        by=texts,
     ),
     st.builds(TaskStarted, moments, texts, counts),
     st.builds(TaskSucceeded, moments, texts, counts, results),
     st.builds(AttemptFailed, moments, texts, counts, texts, moments),
     st.builds(TaskFailed, moments, texts, counts, texts),
     st.builds(TaskSkipped, moments, texts),
-    st.builds(CancelRequested, moments),
+    st.builds(CancelRequested, moments, texts, st.none() | seconds),
+    st.builds(TaskCancelRequested, moments, texts, texts),
+    st.builds(MarkedSuccessful, moments, texts, texts, st.none() | texts),
+    st.builds(MarkedSkipped, moments, texts, texts, st.none() | texts),
     st.builds(TaskCancelled, moments, texts, counts),
     st.builds(Finished, moments, texts),
-    st.builds(Retried, moments, st.lists(texts).map(tuple)),
+    st.builds(
+        Retried,
+        moments,
+        st.lists(texts).map(tuple),
+        texts,
+        st.none() | st.dictionaries(texts, values, max_size=3),
+    ),
 )
 
 

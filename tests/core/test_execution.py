@@ -1,5 +1,8 @@
 """One execution, step by step, and the work a step costs."""
 
+import os
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,8 +16,11 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     TaskCancelled,
+    TaskCancelRequested,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -25,13 +31,14 @@ from goflow.core.execution import (
     Cancelled,
     Execution,
     Failed,
-    IllegalTransition,
     Outcome,
     Succeeded,
 )
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.progress import IllegalTransition
 from goflow.core.states import State, Tally, TriggerRule, Verdict, verdict
-from tests.core.histories import NOW, SECOND, begin, dump, submitted
+from tests.core.counting import counted_calls
+from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted
 
 A, B = PlannedTask("a"), PlannedTask("b", ("a",))
 
@@ -52,14 +59,62 @@ def test_tasks_run_one_after_the_other_and_the_execution_ends_successful() -> No
     assert execution.finished_at == execution.modified_at == NOW + SECOND
 
 
-def test_no_more_tasks_start_than_there_are_slots_and_those_added_first_start_first() -> None:
-    execution = begin(*(PlannedTask(name) for name in "cab"))
-    assert execution.wants_slots(NOW) == 3
-    assert execution.advance(NOW, -1) == []
-    assert execution.advance(NOW, 0) == []
-    assert execution.advance(NOW, 2) == [TaskStarted(NOW, "c", 1), TaskStarted(NOW, "a", 1)]
-    assert execution.wants_slots(NOW) == 1
-    assert execution.running == ["c", "a"]
+def test_what_is_ready_is_told_of_once_and_those_added_first_come_first() -> None:
+    execution = begin(*(PlannedTask(name) for name in "cab"), PlannedTask("d", ("a",)))
+    assert execution.newly_ready(NOW) == ["c", "a", "b"]
+    assert execution.newly_ready(NOW) == []
+    execution.advance(NOW, ["a"])
+    execution.settle("a", Succeeded(), NOW)
+    assert execution.newly_ready(NOW) == ["d"]
+    assert execution.newly_ready(NOW) == []
+    assert [name for name in "abcd" if execution.is_ready(name)] == ["b", "c", "d"]
+
+
+def test_what_is_granted_starts_in_the_order_granted_and_only_if_it_is_ready() -> None:
+    execution = begin(*(PlannedTask(name) for name in "cab"), PlannedTask("d", ("a",)))
+    assert execution.advance(NOW) == []
+    assert execution.advance(NOW, ["d", "a", "nobody", "c", "a"]) == [
+        TaskStarted(NOW, "a", 1),
+        TaskStarted(NOW, "c", 1),
+    ]
+    assert execution.running == ["a", "c"]
+    assert execution.advance(NOW, ["a", "c"]) == []
+
+
+def test_the_order_in_which_tasks_become_ready_is_the_same_in_every_process() -> None:
+    """Whatever the seed that Python hashes names with."""
+    script = """
+from tests.core.histories import NOW, begin
+from goflow.core.execution import Failed
+from goflow.core.graph import PlannedTask
+names = [f"task {number}" for number in range(20)]
+execution = begin(
+    PlannedTask("first"), *(PlannedTask(name, ("first",), retries=1) for name in names)
+)
+execution.advance(NOW, ["first"])
+execution.settle("first", Failed("boom"), NOW)
+execution.mark("first", "successful", NOW)
+for _ in range(3):
+    ready = execution.newly_ready(NOW)
+    print(ready, execution.advance(NOW, ready))
+    for name in execution.running:
+        execution.settle(name, Failed("boom"), NOW)
+    print(execution.advance(NOW))
+execution.retry(NOW, "first")
+print(execution.cancel(NOW), execution.advance(NOW), execution.retry(NOW))
+"""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+    assert told.pop().startswith("['task 0', 'task 1', 'task 2', 'task 3'")
 
 
 def test_skips_cascade_in_one_step_and_clean_up_runs() -> None:
@@ -106,10 +161,12 @@ def test_a_retry_waits_for_its_delay_and_holds_nobody_up() -> None:
     assert execution.next_retry() == due
     execution.settle("b", Succeeded(), NOW)
     assert go_on(execution, due - SECOND) == []
-    assert execution.wants_slots(due - SECOND) == 0
-    assert execution.wants_slots(due) == 1
+    assert execution.newly_ready(due - SECOND) == []
+    assert not execution.is_ready("a")
+    assert execution.newly_ready(due) == ["a"]
     assert execution.next_retry() is None
-    assert go_on(execution, due) == [TaskStarted(due, "a", 2)]
+    assert execution.newly_ready(due) == []
+    assert execution.advance(due, ["a"]) == [TaskStarted(due, "a", 2)]
     assert not execution.will_retry("a", Failed("boom"))
     assert execution.settle("a", Failed("again"), due) == TaskFailed(due, "a", 2, "again")
 
@@ -138,7 +195,7 @@ def test_cancelling_ends_what_waits_at_once_and_what_runs_when_it_has_stopped() 
     execution.settle("c", Failed("boom"), NOW, delay=60)
     assert execution.cancel(NOW) == [CancelRequested(NOW)]
     assert execution.cancel(NOW) == []
-    assert execution.wants_slots(NOW) == 0
+    assert execution.newly_ready(NOW + 60 * SECOND) == []
     assert go_on(execution, NOW) == [TaskCancelled(NOW, "b"), TaskCancelled(NOW, "c")]
     assert execution.settle("a", Cancelled(), NOW) == TaskCancelled(NOW, "a", 1)
     assert go_on(execution, NOW) == [Finished(NOW, "cancelled")]
@@ -185,6 +242,336 @@ def test_an_unfinished_execution_is_not_sent_round_again() -> None:
     assert execution.retry(NOW) == []
 
 
+# -- one task cancelled while others go on ---------------------------------------------
+
+
+def test_a_task_cancelled_while_it_waits_never_starts_and_the_others_go_on() -> None:
+    execution = begin(A, B, PlannedTask("c"))
+    execution.advance(NOW, ["a"])
+    assert execution.cancel_task("c", NOW, "ann") == [TaskCancelRequested(NOW, "c", "ann")]
+    assert execution.cancel_task("b", NOW) == [TaskCancelRequested(NOW, "b")]
+    assert execution.cancel_task("b", NOW) == []
+    assert (execution.doomed, execution.is_ready("c")) == (["c", "b"], False)
+    execution.settle("a", Succeeded(), NOW)
+    assert execution.newly_ready(NOW) == []
+    assert not execution.is_ready("b")
+    assert execution.advance(NOW, ["b", "c"]) == [
+        TaskCancelled(NOW, "c"),
+        TaskCancelled(NOW, "b"),
+        Finished(NOW, "cancelled"),
+    ]
+    assert execution.doomed == []
+
+
+def test_a_running_task_that_is_cancelled_ends_when_it_has_stopped() -> None:
+    execution = begin(PlannedTask("a", retries=5), PlannedTask("b"))
+    go_on(execution, NOW)
+    execution.cancel_task("a", NOW)
+    assert execution.is_cancelling("a")
+    assert not execution.is_cancelling("b")
+    assert not execution.will_retry("a", Failed("boom"))
+    assert go_on(execution, NOW) == []
+    assert (execution.running, execution.doomed) == (["a", "b"], ["a"])
+    assert execution.settle("a", Cancelled(), NOW) == TaskCancelled(NOW, "a", 1)
+    execution.settle("b", Succeeded(), NOW)
+    assert go_on(execution, NOW) == [Finished(NOW, "cancelled")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Succeeded(), "successful"), (Failed("boom"), "failed")]
+)
+def test_an_attempt_that_ends_by_itself_before_it_could_be_stopped_counts(
+    outcome: Outcome, state: str
+) -> None:
+    execution = begin(PlannedTask("a", retries=5))
+    go_on(execution, NOW)
+    execution.cancel_task("a", NOW)
+    execution.settle("a", outcome, NOW)
+    assert go_on(execution, NOW) == [Finished(NOW, state)]
+
+
+def test_a_task_cancelled_between_attempts_has_no_further_one() -> None:
+    execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
+    go_on(execution, NOW)
+    execution.settle("a", Failed("boom"), NOW, delay=5)
+    execution.cancel_task("a", NOW)
+    assert execution.next_retry() is None
+    assert execution.newly_ready(NOW + 5 * SECOND) == []
+    assert execution.advance(NOW + 5 * SECOND, ["a"]) == [TaskCancelled(NOW + 5 * SECOND, "a")]
+
+
+def test_after_a_restart_a_task_that_was_to_stop_is_cancelled_and_another_tried_again() -> None:
+    execution = begin(PlannedTask("a", retries=1), PlannedTask("b", retries=1))
+    go_on(execution, NOW)
+    execution.cancel_task("a", NOW)
+    assert execution.interrupt(NOW) == [
+        TaskCancelled(NOW, "a", 1),
+        AttemptFailed(NOW, "b", 1, INTERRUPTED, NOW),
+    ]
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "b", 2)]
+
+
+def test_those_who_wait_for_a_cancelled_task_are_judged_by_their_rules() -> None:
+    execution = begin(A, B, PlannedTask("clean", ("a",), TriggerRule.ALL_DONE))
+    execution.cancel_task("a", NOW)
+    assert go_on(execution, NOW) == [
+        TaskCancelled(NOW, "a"),
+        TaskSkipped(NOW, "b"),
+        TaskStarted(NOW, "clean", 1),
+    ]
+
+
+def test_a_task_that_has_ended_or_is_to_stop_with_all_others_is_not_cancelled() -> None:
+    execution = begin(A, PlannedTask("b"))
+    go_on(execution, NOW)
+    execution.settle("a", Succeeded(), NOW)
+    assert execution.cancel_task("a", NOW) == []
+    execution.cancel(NOW)
+    assert execution.cancel_task("b", NOW) == []
+
+
+# -- marks by hand ---------------------------------------------------------------------
+
+
+def test_a_mark_in_an_unfinished_execution_judges_what_waits_anew_and_leaves_the_rest() -> None:
+    execution = begin(
+        A,
+        B,
+        PlannedTask("slow"),
+        PlannedTask("later", ("a", "slow")),
+        PlannedTask("alarm", ("a", "slow"), TriggerRule.ALL_FAILED),
+    )
+    execution.advance(NOW, ["a", "slow"])
+    execution.settle("a", Failed("boom"), NOW)
+    assert execution.advance(NOW, []) == [TaskSkipped(NOW, "b"), TaskSkipped(NOW, "later")]
+    assert execution.mark("a", State.SUCCESSFUL, NOW, "ann") == [MarkedSuccessful(NOW, "a", "ann")]
+    assert states(execution)["b"] == "skipped"
+    assert execution.advance(NOW) == [TaskSkipped(NOW, "alarm")]
+    execution.settle("slow", Succeeded(), NOW)
+    assert go_on(execution, NOW) == [Finished(NOW, "successful")]
+
+
+def test_a_mark_before_its_consequences_are_drawn_lets_the_next_task_run() -> None:
+    execution = begin(A, B)
+    execution.advance(NOW, ["a"])
+    execution.settle("a", Failed("boom"), NOW)
+    execution.mark("a", State.SUCCESSFUL, NOW)
+    assert execution.newly_ready(NOW) == ["b"]
+    assert execution.results_for("b") == {}
+    assert execution.advance(NOW, ["b"]) == [TaskStarted(NOW, "b", 1)]
+
+
+def test_a_mark_takes_back_that_a_task_is_ready_and_another_tells_of_it_again() -> None:
+    alarm = PlannedTask("alarm", ("a",), TriggerRule.ALL_FAILED)
+    execution = begin(A, alarm, PlannedTask("always", ("a",), TriggerRule.ALWAYS))
+    assert execution.newly_ready(NOW) == ["a", "always"]
+    execution.advance(NOW, ["a"])
+    execution.settle("a", Failed("boom"), NOW)
+    assert execution.newly_ready(NOW) == ["alarm"]
+    execution.mark("a", State.SKIPPED, NOW)
+    assert not execution.is_ready("alarm")
+    assert execution.newly_ready(NOW) == []
+    assert execution.is_ready("always")
+    assert execution.advance(NOW, ["alarm"]) == [TaskSkipped(NOW, "alarm")]
+
+
+def test_a_task_that_waits_can_be_marked_and_is_then_not_started() -> None:
+    execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
+    execution.advance(NOW, ["a"])
+    execution.settle("a", Failed("boom"), NOW, delay=1)
+    assert execution.newly_ready(NOW + SECOND) == ["b", "a"]
+    execution.mark("a", State.SUCCESSFUL, NOW)
+    execution.mark("b", State.SKIPPED, NOW)
+    assert execution.next_retry() is None
+    assert execution.advance(NOW + SECOND, ["a", "b"]) == [Finished(NOW + SECOND, "successful")]
+
+
+def test_a_cancelled_task_can_be_marked_while_the_others_go_on() -> None:
+    execution = begin(A, B, PlannedTask("c"))
+    execution.advance(NOW, ["c"])
+    execution.cancel_task("a", NOW)
+    assert execution.mark("a", State.SUCCESSFUL, NOW) == [], "it is to stop"
+    execution.advance(NOW)
+    assert states(execution) == {"a": "cancelled", "b": "skipped", "c": "running"}
+    assert execution.mark("a", State.SUCCESSFUL, NOW) == [MarkedSuccessful(NOW, "a")]
+
+
+@pytest.mark.parametrize("state", [State.SUCCESSFUL, State.SKIPPED])
+def test_a_running_task_a_successful_one_and_one_that_is_that_already_are_not_marked(
+    state: State,
+) -> None:
+    execution = begin(A, PlannedTask("b"), PlannedTask("c"))
+    execution.advance(NOW, ["a", "b"])
+    execution.settle("b", Succeeded(), NOW)
+    execution.mark("c", State.SKIPPED, NOW)
+    assert execution.mark("a", state, NOW) == []
+    assert execution.mark("b", state, NOW) == []
+    assert bool(execution.mark("c", state, NOW)) == (state is State.SUCCESSFUL)
+
+
+def test_in_a_finished_execution_the_last_failure_marked_makes_it_successful() -> None:
+    execution = begin(A, B, PlannedTask("c"))
+    go_on(execution, NOW)
+    execution.settle("a", Failed("boom"), NOW)
+    execution.settle("c", Failed("boom"), NOW)
+    go_on(execution, NOW)
+    later = NOW + SECOND
+    assert execution.mark("a", State.SUCCESSFUL, later) == [
+        MarkedSuccessful(later, "a", "", "failed")
+    ]
+    assert execution.mark("c", State.SKIPPED, later, "bob") == [
+        MarkedSkipped(later, "c", "bob", "successful")
+    ]
+    assert execution.state is State.SUCCESSFUL
+    assert states(execution) == {"a": "successful", "b": "skipped", "c": "skipped"}
+    assert (execution.finished_at, execution.modified_at) == (NOW, later)
+
+
+def test_a_mark_hides_no_cancel_and_no_time_limit_of_the_execution() -> None:
+    for facts, state in (
+        ([CancelRequested(NOW)], "cancelled"),
+        ([CancelRequested(NOW, timeout=1.0)], "failed"),
+    ):
+        execution = begin(A)
+        for fact in facts:
+            execution.apply(fact)
+        assert go_on(execution, NOW) == [TaskCancelled(NOW, "a"), Finished(NOW, state)]
+        assert execution.mark("a", State.SUCCESSFUL, NOW) == [MarkedSuccessful(NOW, "a", "", state)]
+
+
+# -- again -----------------------------------------------------------------------------
+
+
+def ended() -> Execution:
+    """a > b > c, and d beside; only c failed."""
+    execution = begin(A, B, PlannedTask("c", ("b",)), PlannedTask("d"))
+    for name, outcome in (("a", Succeeded(Raw(b"1"))), ("d", Succeeded()), ("b", Succeeded())):
+        execution.advance(NOW, [name])
+        execution.settle(name, outcome, NOW)
+    execution.advance(NOW, ["c"])
+    execution.settle("c", Failed("boom"), NOW)
+    execution.advance(NOW)
+    assert execution.finished
+    return execution
+
+
+@pytest.mark.parametrize(
+    ("task", "following", "again"),
+    [
+        (None, True, ("c",)),
+        ("b", True, ("b", "c")),
+        ("a", True, ("a", "b", "c")),
+        ("b", False, ("b",)),
+        ("d", True, ("d",)),
+    ],
+)
+def test_an_execution_goes_round_again_from_what_is_chosen(
+    task: str | None, following: bool, again: tuple[str, ...]
+) -> None:
+    execution = ended()
+    before = states(execution)
+    decided = execution.retry(NOW, task, following=following, params={"x": 1}, by="ann")
+    assert decided == [Retried(NOW, again, "ann", {"x": 1})]
+    assert states(execution) == before | dict.fromkeys(again, "notstarted")
+    assert execution.params == {"x": 1}
+    assert execution.started_at is None
+    assert execution.newly_ready(NOW) == [again[0]]
+
+
+def test_a_task_sent_round_alone_leaves_what_follows_as_it_ended() -> None:
+    execution = ended()
+    execution.retry(NOW, "b", following=False)
+    assert execution.results_for("b") == {"a": Raw(b"1")}
+    assert execution.results_for("c") == {}
+    assert execution.advance(NOW, ["b", "c"]) == [TaskStarted(NOW, "b", 2)]
+    execution.settle("b", Succeeded(), NOW)
+    assert go_on(execution, NOW) == [Finished(NOW, "failed")]
+    assert states(execution)["c"] == "failed"
+
+
+def test_a_retry_without_params_keeps_those_it_has() -> None:
+    execution = ended()
+    execution.retry(NOW, params={"x": 1})
+    execution.cancel(NOW)
+    go_on(execution, NOW)
+    execution.retry(NOW)
+    assert execution.params == {"x": 1}
+    execution.cancel(NOW)
+    go_on(execution, NOW)
+    execution.retry(NOW, params={})
+    assert execution.params == {}
+
+
+def test_a_task_ready_when_the_execution_was_cancelled_is_told_of_once_in_the_next_round() -> None:
+    execution = begin(A)
+    execution.cancel(NOW)
+    go_on(execution, NOW)
+    execution.retry(NOW)
+    assert execution.newly_ready(NOW) == ["a"]
+
+
+# -- the time an execution has ---------------------------------------------------------
+
+
+def test_at_its_deadline_an_execution_is_cancelled_and_fails_with_a_reason() -> None:
+    execution = begin(A, B, timeout=2.5)
+    assert execution.deadline() is None
+    assert execution.advance(NOW + 60 * SECOND, ["a"]) == [TaskStarted(NOW + 60 * SECOND, "a", 1)]
+    due = NOW + timedelta(seconds=62.5)
+    assert execution.deadline() == due
+    just_before = due - timedelta(microseconds=1)
+    assert execution.advance(just_before) == []
+    assert execution.reason is None
+    assert execution.advance(due) == [CancelRequested(due, "", 2.5), TaskCancelled(due, "b")]
+    assert execution.deadline() is None
+    execution.settle("a", Cancelled(), due)
+    assert execution.advance(due) == [Finished(due, "failed")]
+    assert execution.reason == "timed out after 2.5 s"
+    assert states(execution) == {"a": "cancelled", "b": "cancelled"}
+
+
+def test_what_is_granted_at_the_deadline_does_not_start() -> None:
+    execution = begin(A, PlannedTask("b"), timeout=1)
+    execution.advance(NOW, ["a"])
+    assert execution.advance(NOW + SECOND, ["b"]) == [
+        CancelRequested(NOW + SECOND, "", 1),
+        TaskCancelled(NOW + SECOND, "b"),
+    ]
+
+
+def test_an_execution_whose_tasks_have_all_ended_is_not_failed_by_its_time_limit() -> None:
+    execution = begin(A, timeout=1)
+    execution.advance(NOW, ["a"])
+    execution.settle("a", Succeeded(), NOW + SECOND)
+    assert execution.advance(NOW + 9 * SECOND) == [Finished(NOW + 9 * SECOND, "successful")]
+
+
+def test_a_retry_gives_the_execution_its_time_again_from_its_first_start() -> None:
+    execution = begin(A, timeout=1)
+    execution.advance(NOW, ["a"])
+    execution.advance(NOW + SECOND)
+    execution.settle("a", Cancelled(), NOW + SECOND)
+    execution.advance(NOW + SECOND)
+    assert execution.state is State.FAILED
+    assert execution.retry(NOW + 5 * SECOND) != []
+    assert (execution.reason, execution.deadline()) == (None, None)
+    execution.advance(NOW + 7 * SECOND, ["a"])
+    assert execution.deadline() == NOW + 8 * SECOND
+    execution.settle("a", Succeeded(), NOW + 7 * SECOND)
+    assert execution.advance(NOW + 7 * SECOND) == [Finished(NOW + 7 * SECOND, "successful")]
+
+
+@pytest.mark.parametrize("timeout", [1e12, 1e300])
+def test_a_time_limit_beyond_the_calendar_is_none(timeout: float) -> None:
+    execution = begin(A, timeout=timeout)
+    execution.advance(NOW, ["a"])
+    assert execution.deadline() is None
+    assert execution.advance(NOW + SECOND) == []
+
+
+# -- what is refused -------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("fact", "reason"),
     [
@@ -193,6 +580,7 @@ def test_an_unfinished_execution_is_not_sent_round_again() -> None:
         (TaskStarted(NOW, "a", 2), "while running|follows attempt 1"),
         (TaskStarted(NOW, "b", 1), "allSuccessful is not met"),
         (TaskStarted(NOW, "c", 2), "follows attempt 0"),
+        (TaskStarted(NOW, "d", 1), "after it was cancelled"),
         (TaskSucceeded(NOW, "a", 2), "while running, attempt 1"),
         (TaskSucceeded(NOW, "c", 0), "while notstarted"),
         (AttemptFailed(NOW, "a", 1, "boom", NOW), "no retries left"),
@@ -200,15 +588,23 @@ def test_an_unfinished_execution_is_not_sent_round_again() -> None:
         (TaskSkipped(NOW, "b"), "can still be met"),
         (TaskCancelled(NOW, "a"), "while attempt 1 is running"),
         (TaskCancelled(NOW, "b", 1), "while attempt 0 is running"),
-        (Finished(NOW, "successful"), "3 tasks unfinished"),
+        (TaskSkipped(NOW, "d"), "can still be met"),
+        (TaskCancelRequested(NOW, "nobody"), "no task 'nobody'"),
+        (TaskCancelRequested(NOW, "d"), "a second time"),
+        (MarkedSuccessful(NOW, "nobody"), "no task 'nobody'"),
+        (MarkedSuccessful(NOW, "a"), "while running"),
+        (MarkedSkipped(NOW, "d"), "after it was cancelled"),
+        (MarkedSkipped(NOW, "c", "", "successful"), "leaves the execution unfinished"),
+        (Finished(NOW, "successful"), "4 tasks unfinished"),
         (Retried(NOW, ("a",)), "while running"),
     ],
 )
 def test_what_cannot_have_happened_is_refused_and_changes_nothing(
     fact: AnyFact, reason: str
 ) -> None:
-    execution = begin(A, B, PlannedTask("c"))
-    execution.advance(NOW, 1)
+    execution = begin(A, B, PlannedTask("c"), PlannedTask("d"))
+    execution.advance(NOW, ["a"])
+    execution.cancel_task("d", NOW)
     before = dump(execution)
     with pytest.raises(IllegalTransition, match=reason):
         execution.apply(fact)
@@ -218,14 +614,30 @@ def test_what_cannot_have_happened_is_refused_and_changes_nothing(
 @pytest.mark.parametrize("state", ["failed", "cancelled", "running", "nonsense"])
 def test_an_execution_finishes_only_in_the_state_its_tasks_give(state: str) -> None:
     execution = begin(A)
-    execution.advance(NOW, 1)
+    execution.advance(NOW, ["a"])
     execution.settle("a", Succeeded(), NOW)
     with pytest.raises(IllegalTransition, match="of an execution that is successful"):
         execution.apply(Finished(NOW, state))
 
 
-@pytest.mark.parametrize("tasks", [(), ("b",), ("a", "a"), ("nobody",), ("a", "nobody")])
-def test_only_what_did_not_succeed_is_sent_round_again(tasks: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "fact",
+    [
+        Retried(NOW, ()),
+        Retried(NOW, ("a", "a")),
+        Retried(NOW, ("nobody",)),
+        Retried(NOW, ("a", "nobody")),
+        MarkedSuccessful(NOW, "a"),
+        MarkedSuccessful(NOW, "a", "", "failed"),
+        MarkedSuccessful(NOW, "b", "", "failed"),
+        MarkedSkipped(NOW, "b", "", "failed"),
+        TaskCancelRequested(NOW, "a"),
+        CancelRequested(NOW),
+    ],
+)
+def test_what_cannot_follow_a_finished_execution_is_refused_and_changes_nothing(
+    fact: AnyFact,
+) -> None:
     execution = begin(A, PlannedTask("b"))
     go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
@@ -233,7 +645,7 @@ def test_only_what_did_not_succeed_is_sent_round_again(tasks: tuple[str, ...]) -
     go_on(execution, NOW)
     before = dump(execution)
     with pytest.raises(IllegalTransition):
-        execution.apply(Retried(NOW, tasks))
+        execution.apply(fact)
     assert dump(execution) == before
 
 
@@ -293,8 +705,12 @@ def run(plan: Plan, outcome: Outcome, slots: int = 100) -> list[AnyFact]:
     """The facts of an execution in which every attempt ends so."""
     execution = Execution(plan, submitted())
     facts: list[AnyFact] = [submitted()]
+    waiting: deque[str] = deque()
     while not execution.finished:
-        facts += execution.advance(NOW, slots - len(execution.running))
+        facts += execution.advance(NOW)
+        waiting.extend(execution.newly_ready(NOW))
+        free = min(slots - len(execution.running), len(waiting))
+        facts += execution.advance(NOW, [waiting.popleft() for _ in range(free)])
         facts += [execution.settle(name, outcome, NOW) for name in execution.running]
     return facts
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import get_args
 
 import hypothesis.strategies as st
 import msgspec
@@ -20,9 +21,12 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
-    Submitted,
     TaskCancelled,
+    TaskCancelRequested,
+    TaskFact,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -31,15 +35,14 @@ from goflow.core.events import (
     encode_facts,
 )
 from goflow.core.execution import (
-    TRANSITIONS,
     Cancelled,
     Execution,
     Failed,
-    IllegalTransition,
     Outcome,
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
+from goflow.core.progress import TRANSITIONS, IllegalTransition
 from goflow.core.states import FINISHED, State
 from goflow.core.summary import Detail, Summary
 from tests.core.histories import (
@@ -53,12 +56,16 @@ from tests.core.histories import (
     choices,
     dump,
     foretell,
+    go_on,
+    last_round,
     look,
     plans,
     play,
     scripts,
     submitted,
+    waiting_to_start,
 )
+from tests.core.model import Model
 
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Succeeded, st.sampled_from([msgspec.Raw(b"null"), msgspec.Raw(b'{"a":[1]}')])),
@@ -68,6 +75,7 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
 names = st.sampled_from([f"t{number}" for number in range(7)] + ["unknown"])
 attempts = st.integers(0, 3)
 later = st.integers(0, 5).map(lambda seconds: NOW + seconds * SECOND)
+ends_or_none = st.none() | st.sampled_from([*State, "nonsense"])
 any_fact: st.SearchStrategy[AnyFact] = st.one_of(
     st.just(submitted()),
     st.builds(TaskStarted, later, names, attempts),
@@ -75,7 +83,10 @@ any_fact: st.SearchStrategy[AnyFact] = st.one_of(
     st.builds(AttemptFailed, later, names, attempts, st.just("failure"), later),
     st.builds(TaskFailed, later, names, attempts, st.just("failure")),
     st.builds(TaskSkipped, later, names),
-    st.builds(CancelRequested, later),
+    st.builds(CancelRequested, later, timeout=st.none() | st.just(1.5)),
+    st.builds(TaskCancelRequested, later, names),
+    st.builds(MarkedSuccessful, later, names, finished=ends_or_none),
+    st.builds(MarkedSkipped, later, names, finished=ends_or_none),
     st.builds(TaskCancelled, later, names, attempts),
     st.builds(Finished, later, st.sampled_from([*State, "nonsense"])),
     st.builds(Retried, later, st.lists(names, max_size=3).map(tuple)),
@@ -90,6 +101,11 @@ FACTS_OF_A_TASK: list[Callable[[datetime, str, int], AnyFact]] = [
     lambda at, name, attempt: TaskSkipped(at, name),
     lambda at, name, attempt: TaskCancelled(at, name, attempt),
     lambda at, name, attempt: TaskCancelled(at, name),
+    lambda at, name, attempt: TaskCancelRequested(at, name),
+    lambda at, name, attempt: MarkedSuccessful(at, name),
+    lambda at, name, attempt: MarkedSkipped(at, name),
+    lambda at, name, attempt: MarkedSuccessful(at, name, finished="successful"),
+    lambda at, name, attempt: MarkedSkipped(at, name, finished="failed"),
     lambda at, name, attempt: Retried(at, (name,)),
 ]
 
@@ -109,19 +125,22 @@ def states(execution: Execution) -> dict[str, State]:
     return {name: task.state for name, task in execution.tasks.items()}
 
 
+Played = tuple[Plan, dict[str, Ending], list[AnyFact]]
+
+
 @st.composite
-def played(draw: st.DrawFn, spare: int = 0) -> tuple[Plan, dict[str, Ending], list[AnyFact]]:
+def played(draw: st.DrawFn, spare: int = 0, disturbed: bool = False) -> Played:
     """A plan, a script and the facts of an execution that followed it to its end."""
     plan = draw(plans(spare=spare))
     script = draw(scripts(plan, spare))
     facts: list[AnyFact] = [submitted()]
-    play(Execution(plan, submitted()), facts, script, draw(choices))
+    play(Execution(plan, submitted()), facts, script, draw(choices), disturbed=disturbed)
     return plan, script, facts
 
 
 @given(played())
 def test_tasks_end_as_their_rules_say_in_whatever_order_attempts_end(
-    history: tuple[Plan, dict[str, Ending], list[AnyFact]],
+    history: Played,
 ) -> None:
     plan, script, facts = history
     execution = Execution.replay(plan, facts)
@@ -133,7 +152,7 @@ def test_tasks_end_as_their_rules_say_in_whatever_order_attempts_end(
 
 @given(played())
 def test_a_task_is_attempted_as_often_as_its_script_and_its_retries_say(
-    history: tuple[Plan, dict[str, Ending], list[AnyFact]],
+    history: Played,
 ) -> None:
     plan, script, facts = history
     ends = foretell(plan, script)
@@ -151,9 +170,7 @@ def test_a_task_is_attempted_as_often_as_its_script_and_its_retries_say(
 
 @settings(max_examples=60)
 @given(played(spare=1), choices)
-def test_a_crash_after_any_fact_changes_no_outcome(
-    history: tuple[Plan, dict[str, Ending], list[AnyFact]], choose: Choices
-) -> None:
+def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choices) -> None:
     """A task that can succeed has one retry to spare, which the interruption takes."""
     plan, script, facts = history
     ends = foretell(plan, script)
@@ -178,7 +195,7 @@ def test_an_interrupted_task_without_retries_left_fails_visibly(
     execution, facts = newly(plan)
     script = dict.fromkeys((task.name for task in plan.tasks), Ending(None))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(1, 20)))
-    facts += execution.advance(facts[-1].at, len(plan.tasks))
+    facts += go_on(execution, facts[-1].at)
     execution, facts = from_store(plan, facts)
     for fact in execution.interrupt(facts[-1].at):
         assert isinstance(fact, AttemptFailed | TaskFailed)
@@ -199,11 +216,11 @@ def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_t
     facts += execution.cancel(facts[-1].at)
     assert [type(fact) for fact in facts[before:]] == [CancelRequested]
     assert execution.cancel(facts[-1].at) == []
-    facts += execution.advance(facts[-1].at, 7)
+    facts += go_on(execution, facts[-1].at)
     for place, name in enumerate(execution.running):
         assert not execution.finished
         facts.append(execution.settle(name, ends[place % len(ends)], facts[-1].at))
-        facts += execution.advance(facts[-1].at, 7)
+        facts += go_on(execution, facts[-1].at)
     assert execution.finished
     assert not any(isinstance(fact, TaskStarted | AttemptFailed) for fact in facts[before:])
     failed = State.FAILED in states(execution).values()
@@ -214,7 +231,7 @@ def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_t
 
 @given(played(), st.data())
 def test_a_retry_runs_again_exactly_what_did_not_succeed(
-    history: tuple[Plan, dict[str, Ending], list[AnyFact]], data: st.DataObject
+    history: Played, data: st.DataObject
 ) -> None:
     plan, script, facts = history
     execution = Execution.replay(plan, facts)
@@ -241,20 +258,154 @@ def test_a_retry_runs_again_exactly_what_did_not_succeed(
 
 
 @given(played(), any_fact)
-def test_a_finished_execution_takes_no_fact_but_a_retry(
-    history: tuple[Plan, dict[str, Ending], list[AnyFact]], fact: AnyFact
+def test_a_finished_execution_takes_no_fact_but_a_retry_and_marks(
+    history: Played, fact: AnyFact
 ) -> None:
     plan, _, facts = history
     execution = Execution.replay(plan, facts)
-    assume(not isinstance(fact, Retried))
+    assume(not isinstance(fact, Retried | MarkedSuccessful | MarkedSkipped))
     before = dump(execution)
     with pytest.raises(IllegalTransition):
         execution.apply(fact)
     assert dump(execution) == before
-    assert execution.advance(NOW, 7) == []
+    assert go_on(execution, NOW) == []
     assert execution.interrupt(NOW) == []
     assert execution.cancel(NOW) == []
+    assert all(execution.cancel_task(task.name, NOW) == [] for task in plan.tasks)
+    assert execution.deadline() is None
     assert dump(execution) == before
+
+
+# -- one task cancelled, and marks by hand ---------------------------------------------
+
+
+@given(played(disturbed=True))
+def test_every_fact_of_a_disturbed_execution_is_one_that_the_model_allows(
+    history: Played,
+) -> None:
+    plan, _, facts = history
+    execution = Execution.replay(plan, facts)
+    assert_ended_by_the_rules(execution, facts)
+    assert_attempts_within_retries(plan, facts)
+    assert_tallies_are_right(execution)
+
+
+@settings(max_examples=60)
+@given(played(disturbed=True), choices)
+def test_a_crash_after_any_fact_undoes_no_cancel_and_no_mark(
+    history: Played, choose: Choices
+) -> None:
+    plan, script, facts = history
+    for crash in range(1, len(facts) + 1):
+        execution, kept = from_store(plan, facts[:crash])
+        if execution.finished:
+            assert look(execution, NOW) == look(Execution.replay(plan, facts), NOW)
+            continue
+        doomed = set(execution.doomed)
+        ends = {name: state for name, state in states(execution).items() if state in FINISHED}
+        kept += execution.interrupt(kept[-1].at + SECOND)
+        play(execution, kept, script, choose)
+        assert_ended_by_the_rules(execution, kept)
+        assert not {f.task for f in kept[crash:] if isinstance(f, TaskStarted)} & (
+            doomed | ends.keys()
+        )
+        assert states(execution).items() >= ends.items()
+        assert all(execution.tasks[name].state is State.CANCELLED for name in doomed)
+
+
+@given(played(disturbed=True), st.data())
+def test_a_mark_leaves_a_finished_execution_in_the_state_its_tasks_give(
+    history: Played, data: st.DataObject
+) -> None:
+    plan, _, facts = history
+    execution = Execution.replay(plan, facts)
+    for name in data.draw(st.permutations([task.name for task in plan.tasks])):
+        end = data.draw(st.sampled_from([State.SUCCESSFUL, State.SKIPPED]))
+        before, finished_at = states(execution), execution.finished_at
+        decided = execution.mark(name, end, facts[-1].at + SECOND)
+        assert bool(decided) == (before[name] not in (State.SUCCESSFUL, end))
+        assert states(execution) == before | ({name: end} if decided else {})
+        assert execution.finished_at == finished_at
+        facts += decided
+        assert_ended_by_the_rules(execution, facts)
+        assert_tallies_are_right(execution)
+    assert execution.state is State.SUCCESSFUL
+
+
+# -- sent round again by hand ----------------------------------------------------------
+
+
+def reachable(plan: Plan, name: str) -> set[str]:
+    """The task and all that come after it, found by going over all edges until none is new."""
+    found = {name}
+    for _ in plan.tasks:
+        found |= {task.name for task in plan.tasks if found & set(task.after)}
+    return found
+
+
+@given(played(disturbed=True), st.data(), st.booleans(), st.none() | st.just({"x": 1}))
+def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
+    history: Played,
+    data: st.DataObject,
+    following: bool,
+    params: dict[str, int] | None,
+) -> None:
+    plan, script, facts = history
+    execution = Execution.replay(plan, facts)
+    chosen = data.draw(st.sampled_from(plan.tasks)).name
+    again = reachable(plan, chosen) if following else {chosen}
+    kept = {name: task for name, task in dump(execution)["tasks"].items() if name not in again}
+    decided = execution.retry(facts[-1].at, chosen, following=following, params=params, by="ann")
+    in_order = tuple(task.name for task in plan.tasks if task.name in again)
+    assert decided == [Retried(facts[-1].at, in_order, "ann", params)]
+    facts += decided
+    assert execution.params == (params or {})
+    assert all(execution.tasks[name].state is State.NOTSTARTED for name in again)
+    assert_tallies_are_right(execution)
+    from_here = Execution.replay(plan, facts)
+    assert look(from_here, NOW) == look(execution, NOW)
+    play(execution, facts, script, data.draw(choices))
+    assert_ended_by_the_rules(execution, facts)
+    assert_attempts_within_retries(plan, facts)
+    for name, (attempt, planned, result, *_, state, _) in kept.items():
+        task = execution.tasks[name]
+        assert (task.attempt, task.planned, task.result) == (attempt, planned, result)
+        assert task.state is state
+
+
+# -- the time an execution has ---------------------------------------------------------
+
+
+@given(plans(), st.data(), st.integers(1, 12), choices)
+def test_an_execution_is_cancelled_at_its_deadline_and_not_before(
+    plan: Plan, data: st.DataObject, timeout: int, choose: Choices
+) -> None:
+    script = data.draw(scripts(plan))
+    opening = submitted(timeout=timeout)
+    execution = Execution(plan, opening)
+    facts: list[AnyFact] = [opening]
+    for round in range(2):
+        play(execution, facts, script, choose, steps=20)
+        if not execution.finished:
+            deadline = execution.deadline() or facts[-1].at
+            facts += execution.advance(max(facts[-1].at, deadline))
+            for name in execution.running:
+                facts.append(execution.settle(name, Cancelled(), facts[-1].at))
+            facts += execution.advance(facts[-1].at)
+        assert_ended_by_the_rules(execution, facts)
+        this_round = last_round(facts)
+        starts = [fact.at for fact in this_round if isinstance(fact, TaskStarted)]
+        limit = starts[0] + timeout * SECOND
+        requests = [fact.at for fact in this_round if isinstance(fact, CancelRequested)]
+        assert all(at >= limit for at in requests)
+        assert all(at < limit for at in starts)
+        assert (execution.reason is not None) == bool(requests)
+        assert not requests or execution.state is State.FAILED
+        replayed, _ = from_store(plan, facts)
+        assert look(replayed, facts[-1].at) == look(execution, facts[-1].at)
+        if round == 0:
+            first = next(task.name for task in plan.tasks if not task.after)
+            facts += execution.retry(facts[-1].at + SECOND, first)
 
 
 class AnyLife(RuleBasedStateMachine):
@@ -263,22 +414,49 @@ class AnyLife(RuleBasedStateMachine):
     execution: Execution
     facts: list[AnyFact]
 
-    @initialize(plan=plans())
-    def submit(self, plan: Plan) -> None:
+    @initialize(plan=plans(), timeout=st.none() | st.integers(1, 9))
+    def submit(self, plan: Plan, timeout: int | None) -> None:
         self.now = NOW
         self.plan = plan
-        self.facts = [submitted()]
-        self.execution = Execution(plan, submitted())
-        self.folded = Summary.begin(plan, submitted())
+        opening = submitted(timeout=timeout)
+        self.facts = [opening]
+        self.execution = Execution(plan, opening)
+        self.folded = Summary.begin(plan, opening)
+        self.model = Model(plan, opening)
+        self.told: set[str] = set()
 
-    @rule(slots=st.integers(0, 4), seconds=st.integers(0, 2))
-    def advance(self, slots: int, seconds: int) -> None:
+    @rule(granted=st.lists(names, max_size=5), seconds=st.integers(0, 2))
+    def advance(self, granted: list[str], seconds: int) -> None:
+        """Only what is granted and ready starts; what is ready is told of once."""
         self.now += seconds * SECOND
-        wanted = self.execution.wants_slots(self.now)
-        decided = self.execution.advance(self.now, slots)
-        started = sum(isinstance(fact, TaskStarted) for fact in decided)
-        assert min(slots, wanted) <= started <= slots  # a skip may make more tasks ready
+        deadline = self.execution.deadline()
+        decided = self.execution.advance(self.now)
         self.take(decided)
+        in_time = deadline is None or self.now < deadline
+        timed_out = [f.timeout for f in decided if isinstance(f, CancelRequested)]
+        assert timed_out == ([] if in_time else [self.execution.timeout])
+        ready = self.ready()
+        newly = self.execution.newly_ready(self.now)
+        assert len(set(newly)) == len(newly)
+        assert set(newly) == ready - self.told
+        self.told = ready
+        assert self.told == {name for name in self.model.plan if self.execution.is_ready(name)}
+        expected = [name for name in dict.fromkeys(granted) if name in ready]
+        started = self.execution.advance(self.now, granted)
+        assert [fact.task for fact in started if isinstance(fact, TaskStarted)] == expected
+        assert len(started) == len(expected), "all else was decided before"
+        self.take(started)
+
+    def ready(self) -> set[str]:
+        """What may start by the model, and by when retries are due."""
+        due = {
+            name
+            for name, task in self.execution.tasks.items()
+            if task.state is State.UPFORRETRY
+            and (name in self.told or (task.retry_at is not None and task.retry_at <= self.now))
+            and not self.model.stops(name)
+        }
+        return due | {name for name in self.model.plan if self.model.can_start(name)}
 
     @precondition(lambda self: self.execution.running)
     @rule(pick=st.integers(0, 6), outcome=outcomes, delay=st.integers(0, 2))
@@ -294,23 +472,72 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         self.now = max(self.now, self.execution.next_retry() or self.now)
-        assert self.execution.cancelling or self.execution.wants_slots(self.now)
+        assert self.ready() - self.told
+
+    @precondition(lambda self: self.execution.deadline())
+    @rule()
+    def outlast(self) -> None:
+        """The time limit counts from the first start of the round."""
+        assert self.execution.timeout is not None
+        assert self.model.begun is not None
+        deadline = self.model.begun + self.execution.timeout * SECOND
+        assert self.execution.deadline() == deadline
+        self.now = max(self.now, deadline)
 
     @rule()
     def crash(self) -> None:
         self.execution, self.facts = from_store(self.plan, self.facts)
+        self.told.clear()
         self.take(self.execution.interrupt(self.now))
         assert self.execution.running == []
 
     @rule()
     def cancel(self) -> None:
-        self.take(self.execution.cancel(self.now))
-        assert self.execution.cancelling or self.execution.finished
+        expected = not (self.model.cancelled or self.model.finished)
+        decided = self.execution.cancel(self.now, "ann")
+        assert decided == ([CancelRequested(self.now, "ann")] if expected else [])
+        self.take(decided)
+
+    @rule(pick=st.integers(0, 6))
+    def cancel_task(self, pick: int) -> None:
+        name = self.pick(pick)
+        fact = TaskCancelRequested(self.now, name, "ann")
+        allowed = self.model.allows(fact)
+        decided = self.execution.cancel_task(name, self.now, "ann")
+        assert decided == ([fact] if allowed else [])
+        self.take(decided)
+
+    @rule(pick=st.integers(0, 6), state=st.sampled_from([State.SUCCESSFUL, State.SKIPPED]))
+    def mark(self, pick: int, state: State) -> None:
+        name = self.pick(pick)
+        kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
+        finished = None
+        if self.model.finished:
+            finished = self.model.end(self.model.states | {name: state}).value
+        fact = kind(self.now, name, "bob", finished)
+        allowed = self.model.allows(fact)
+        decided = self.execution.mark(name, state, self.now, "bob")
+        assert decided == ([fact] if allowed else [])
+        self.take(decided)
 
     @precondition(lambda self: self.execution.finished)
-    @rule()
-    def retry(self) -> None:
-        self.take(self.execution.retry(self.now))
+    @rule(params=st.none() | st.dictionaries(st.sampled_from("xy"), st.integers(0, 2)))
+    def retry(self, params: dict[str, int] | None) -> None:
+        again = [n for n, state in self.model.states.items() if state is not State.SUCCESSFUL]
+        self.take(self.execution.retry(self.now, params=params))
+        assert self.execution.finished == (not again)
+
+    @precondition(lambda self: self.execution.finished)
+    @rule(pick=st.integers(0, 6), following=st.booleans())
+    def retry_from(self, pick: int, following: bool) -> None:
+        name = self.pick(pick)
+        (fact,) = self.execution.retry(self.now, name, following=following)
+        assert isinstance(fact, Retried)
+        assert set(fact.tasks) == (reachable(self.plan, name) if following else {name})
+        self.take([fact])
+
+    def pick(self, number: int) -> str:
+        return self.plan.tasks[number % len(self.plan.tasks)].name
 
     @rule(fact=any_fact)
     def slip(self, fact: AnyFact) -> None:
@@ -325,18 +552,33 @@ class AnyLife(RuleBasedStateMachine):
         self.offer(kind(self.now, planned.name, attempt))
 
     def offer(self, fact: AnyFact) -> None:
+        """It is taken if and only if the model allows it."""
         before = dump(self.execution)
+        allowed = self.model.allows(fact)
         try:
             self.execution.apply(fact)
         except IllegalTransition:
+            assert not allowed
             assert dump(self.execution) == before
         else:
+            assert allowed
             self.take([fact])
 
     def take(self, decided: list[AnyFact]) -> None:
         self.facts += decided
         for fact in decided:
             self.folded.apply(self.plan, fact)
+            assert self.model.allows(fact), fact
+            self.model.take(fact)
+            self.told &= self.ready()
+
+    @invariant()
+    def it_stands_as_the_model_says(self) -> None:
+        assert states(self.execution) == self.model.states
+        assert self.execution.state == self.model.state
+        assert set(self.execution.doomed) == self.model.doomed
+        assert self.execution.params == self.model.params
+        assert waiting_to_start(self.execution, self.now) == self.ready()
 
     @invariant()
     def the_folded_summary_is_the_executions(self) -> None:
@@ -347,6 +589,8 @@ class AnyLife(RuleBasedStateMachine):
         detail = Detail.replay(self.plan, self.facts)
         for field in set(Summary.__struct_fields__) - {"tasks"}:
             assert getattr(detail, field) == getattr(self.folded, field)
+        assert detail.params == self.execution.params
+        assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
@@ -363,6 +607,8 @@ class AnyLife(RuleBasedStateMachine):
     def replayed_it_is_the_same(self) -> None:
         replayed, _ = from_store(self.plan, self.facts)
         assert look(replayed, self.now) == look(self.execution, self.now)
+        ready = set() if self.execution.cancelling else waiting_to_start(replayed, self.now)
+        assert set(replayed.newly_ready(self.now)) == ready
 
     @invariant()
     def attempts_keep_within_retries(self) -> None:
@@ -380,7 +626,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def it_is_never_stuck(self) -> None:
         copy = Execution.replay(self.plan, self.facts)
-        copy.advance(self.now, slots=7)
+        go_on(copy, self.now)
         assert copy.finished or copy.running or copy.next_retry()
 
     def teardown(self) -> None:
@@ -398,14 +644,18 @@ TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40)
 
 
 def test_the_table_has_every_fact_about_a_task() -> None:
-    about_tasks = {
-        fact for fact in AnyFact.__args__ if fact not in (Submitted, CancelRequested, Finished)
-    }
-    assert {fact for _, fact in TRANSITIONS} == about_tasks
+    assert {fact for _, fact in TRANSITIONS} == {*get_args(TaskFact), Retried}
 
 
-def test_no_fact_leaves_a_finished_task_but_a_retry() -> None:
+def test_no_fact_leaves_a_finished_task_but_a_retry_and_a_mark() -> None:
     for (state, fact), after in TRANSITIONS.items():
-        assert (state in FINISHED) == (fact is Retried)
-        assert state is not State.SUCCESSFUL
-        assert (after is State.NOTSTARTED) == (fact is Retried)
+        if fact in (MarkedSuccessful, MarkedSkipped):
+            assert state is not State.RUNNING
+            assert state is not State.SUCCESSFUL
+            assert after in FINISHED
+        elif state in FINISHED:
+            assert fact is Retried
+        if fact is TaskCancelRequested:
+            assert after is state
+        else:
+            assert (after is State.NOTSTARTED) == (fact is Retried)

@@ -29,6 +29,12 @@ def test_a_task_may_be_added_before_those_it_waits_for() -> None:
     assert plan.downstream == {"late": [], "early": ["late"]}
 
 
+def test_what_follows_a_task_is_found_with_the_task_itself() -> None:
+    assert DIAMOND.following("a") == {"a", "b", "c", "d"}
+    assert DIAMOND.following("b") == {"b", "d"}
+    assert DIAMOND.following("d") == {"d"}
+
+
 def test_positions_follow_the_order_added() -> None:
     assert DIAMOND.position == {"a": 0, "b": 1, "c": 2, "d": 3}
 

@@ -1,6 +1,6 @@
 """docs/states.md shows the tables as they are."""
 
-from goflow.core.execution import TRANSITIONS
+from goflow.core.progress import TRANSITIONS
 from goflow.core.states import State, TriggerRule
 from tests.core.render_states import DOCUMENT, render
 

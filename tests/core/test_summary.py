@@ -9,9 +9,12 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    MarkedSkipped,
+    MarkedSuccessful,
     Retried,
     Submitted,
     TaskCancelled,
+    TaskCancelRequested,
     TaskFailed,
     TaskSkipped,
     TaskStarted,
@@ -19,7 +22,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
-from goflow.core.summary import AttemptDetail, Detail, Summary, TaskDetail
+from goflow.core.summary import Action, AttemptDetail, Detail, Summary, TaskDetail
 from tests.core.histories import NOW, SECOND
 
 PLAN = Plan((PlannedTask("a", retries=1), PlannedTask("b", ("a",))))
@@ -36,7 +39,7 @@ def detail(*facts: AnyFact) -> Detail:
 def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
     summary = Summary.begin(PLAN, SUBMITTED)
     summary.apply(PLAN, TaskStarted(LATER, "a", 1))
-    assert msgspec.to_builtins(summary) == {
+    assert msgspec.json.decode(msgspec.json.encode(summary)) == {
         "id": "e",
         "job": "j",
         "submitted": "2026-01-01T00:00:00Z",
@@ -46,6 +49,8 @@ def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
         "finished": None,
         "scheduled_at": "2026-01-01T00:00:00Z",
         "cause": "schedule",
+        "after": [],
+        "reason": None,
         "tasks": [{"name": "a", "state": "running"}, {"name": "b", "state": "notstarted"}],
     }
 
@@ -130,8 +135,79 @@ def test_a_task_sent_round_again_shows_no_error_of_before_but_keeps_its_attempts
         Finished(NOW, "failed"),
         Retried(LATER, ("a", "b")),
     )
-    assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, NOW, None)
+    assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, None, None)
     assert seen.tasks == [
         TaskDetail("a", attempts=[AttemptDetail(1, State.FAILED, NOW, NOW, "boom")]),
         TaskDetail("b"),
     ]
+
+
+def test_a_task_sent_round_again_shows_no_result_of_before() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        TaskSucceeded(NOW, "a", 1, Raw(b"7")),
+        TaskSkipped(NOW, "b"),
+        Finished(NOW, "successful"),
+        Retried(LATER, ("a",)),
+    )
+    assert seen.tasks[0].result == Raw(b"null")
+    assert seen.tasks[0].attempts == [AttemptDetail(1, State.SUCCESSFUL, NOW, NOW)]
+
+
+def test_everything_that_somebody_asked_for_shows_with_who_and_when() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        TaskCancelRequested(NOW, "a", "ann"),
+        TaskFailed(NOW, "a", 1, "boom"),
+        MarkedSkipped(LATER, "b", "bob"),
+        Finished(LATER, "failed"),
+        MarkedSuccessful(LATEST, "a", "cid", "successful"),
+        Retried(LATEST, ("a",), "dan", {"x": 2}),
+        CancelRequested(LATEST, "eve"),
+    )
+    assert seen.actions == [
+        Action(NOW, "submit", ""),
+        Action(NOW, "cancel task", "ann", "a"),
+        Action(LATER, "mark skipped", "bob", "b"),
+        Action(LATEST, "mark successful", "cid", "a"),
+        Action(LATEST, "retry", "dan"),
+        Action(LATEST, "cancel", "eve"),
+    ]
+    assert seen.params == {"x": 2}
+
+
+def test_a_mark_shows_as_the_tasks_state_and_keeps_its_attempts() -> None:
+    seen = detail(
+        TaskStarted(NOW, "a", 1),
+        TaskFailed(NOW, "a", 1, "boom"),
+        TaskSkipped(NOW, "b"),
+        Finished(NOW, "failed"),
+        MarkedSuccessful(LATER, "a", "", "successful"),
+    )
+    assert (seen.state, seen.finished, seen.modifiedTimestamp) == (State.SUCCESSFUL, NOW, LATER)
+    assert seen.tasks[0] == TaskDetail(
+        "a",
+        State.SUCCESSFUL,
+        started=NOW,
+        finished=LATER,
+        attempts=[AttemptDetail(1, State.FAILED, NOW, NOW, "boom")],
+    )
+
+
+def test_an_execution_that_was_out_of_time_says_so_until_it_is_sent_round_again() -> None:
+    timed_out: list[AnyFact] = [
+        TaskStarted(NOW, "a", 1),
+        CancelRequested(LATER, timeout=1.0),
+        TaskCancelled(LATER, "b"),
+        TaskCancelled(LATER, "a", 1),
+        Finished(LATER, "failed"),
+    ]
+    assert detail(*timed_out).reason == "timed out after 1 s"
+    assert detail(*timed_out, Retried(LATEST, ("a", "b"))).reason is None
+    assert detail(CancelRequested(LATER, "ann")).reason is None
+
+
+def test_what_an_execution_waits_for_shows() -> None:
+    waiting = msgspec.structs.replace(SUBMITTED, after=("d", "c"))
+    assert Summary.begin(PLAN, waiting).after == ("d", "c")
+    assert Detail.replay(PLAN, [waiting]).after == ("d", "c")

@@ -24,19 +24,24 @@ CLIENTS = 16
 class Server:
     """A server process on a store, with a client for it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: Path = SERVER) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
         self.effects = folder / "effects.txt"
         self.effects.touch()
         self.process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(folder / "store.db"), str(port), str(self.effects)],
+            [sys.executable, str(script), str(folder / "store.db"), str(port), str(self.effects)],
             stderr=subprocess.PIPE,
             text=True,
         )
         assert self.process.stderr is not None
-        said = self.process.stderr.readline()
-        assert "goflow serves" in said, said + self.process.stderr.read()
+        self.said = ""  # before it served
+        for line in self.process.stderr:
+            self.said += line
+            if "goflow serves" in line:
+                break
+        else:
+            raise AssertionError(self.said)
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
 
     def get(self, path: str) -> Any:
@@ -230,6 +235,13 @@ def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number:
         stream.close()
 
 
+def quiet(server: Server) -> None:
+    """Let nothing run, and nothing have been written."""
+    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
+    until(lambda: server.get("/api/health")["unfinished"] == 0)
+    server.effects.write_text("")
+
+
 def start_program(server: Server) -> tuple[str, int]:
     """The execution's id, and the pid of the program that is its task."""
     id = server.submit("program")
@@ -241,8 +253,7 @@ def start_program(server: Server) -> tuple[str, int]:
 
 def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
-    server.effects.write_text("")
+    quiet(server)
     id, pid = start_program(server)
     server.process.send_signal(signal.SIGTERM)
     until(lambda: not _accepts(server))
@@ -257,8 +268,7 @@ def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> Non
 
 def test_a_stop_ends_programs_that_do_not_heed_it_and_records_it(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
-    server.effects.write_text("")
+    quiet(server)
     id, pid = start_program(server)
     assert server.stop() == 0
     assert not _alive(pid)

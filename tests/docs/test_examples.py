@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from goflow.app import loading
+from goflow.loading import loading
 from tests.docs.pages import ROOT, blocks, pages, steps, terminal
 
 RUN = {"python", "console"}

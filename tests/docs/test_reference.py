@@ -11,11 +11,11 @@ import httpx2
 import pytest
 
 import goflow
-from goflow import Goflow, MemoryStore, Schedule, State, TriggerRule
+from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
 from goflow.core.states import Tally, verdict
 from goflow.engine import attempt, broadcast, reader, tasklog
-from goflow.engine.engine import Options
+from goflow.engine.engine import BACKFILL_LIMIT, Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import http
@@ -36,8 +36,8 @@ def table(page: str, name: str) -> list[list[str]]:
 
 
 def signatures() -> list[ast.Call]:
-    found = [block.text for block in blocks(REFERENCE) if block.language == "text"]
-    calls = [ast.parse(line.replace("*, ", "")).body[0] for line in "".join(found).splitlines()]
+    shown = "".join(block.text for block in blocks(REFERENCE) if block.language == "text")
+    calls = ast.parse(shown.replace("*, ", "")).body  # a call has no bare star
     return [call.value for call in calls if isinstance(call, ast.Expr)]  # type: ignore[misc]
 
 
@@ -92,7 +92,7 @@ def test_every_command_is_in_the_reference_and_no_other() -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    options, limits = Options(), Limits()
+    options, limits, job = Options(), Limits(), Job("any")
     numbers = {
         "attempts running at once": options.max_running,
         "executions unfinished at once": options.max_unfinished,
@@ -108,12 +108,14 @@ def test_limits_are_those_of_the_code() -> None:
         "a name of a job or task": NAME_LIMIT,
         "a cron expression": goflow.core.schedule.LONGEST_EXPRESSION,
         "an `Idempotency-Key`": api.KEY_LIMIT,
+        'executions of a job that wait, with `overlap="queue"`': job.max_queued,
+        'due times caught up with, with `catchup="all"`': job.catchup.limit,
+        "due times in one backfill": BACKFILL_LIMIT,
+        "days that executions and ticks are kept": options.keep.days,
+        "executions that are kept": options.keep.executions,
     }
     rows = {row[0]: row[1] for row in table("reference.md", "limits")[1:]}
-    assert set(rows) - set(numbers) == {
-        "history",
-        "a program's time between SIGTERM and SIGKILL",
-    }
+    assert set(rows) - set(numbers) == {"a program's time between SIGTERM and SIGKILL"}
     for what, number in numbers.items():
         assert re.match(r"[\d,]+", rows[what])[0] == f"{number:,}", what  # type: ignore[index]
 

@@ -119,6 +119,24 @@ async def test_switching_on_and_editing_never_fire_by_themselves(tmp_path: Path)
         assert operator.runs == []
 
 
+async def test_switching_on_in_the_program_fires_nothing_that_passed_while_it_was_off(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    path = tmp_path / "s"
+    operator = Scripted()
+    async with running(minutely(operator), store=SqliteStore(path), clock=clock):
+        pass
+    async with running(minutely(operator, active=False), store=SqliteStore(path), clock=clock):
+        clock.advance(minutes=3, seconds=30)
+    async with running(
+        minutely(operator, catchup="all"), store=SqliteStore(path), clock=clock
+    ) as engine:
+        await settled(engine, 3)
+        assert await ledger(engine) == [("missed", 1, 3, "the schedule was off")]
+        assert operator.runs == []
+
+
 async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
     clock = FakeClock()
     operator = Scripted()

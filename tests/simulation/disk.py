@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from goflow.core.events import AnyFact, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
+from goflow.engine.engine import OFF
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
     Change,
@@ -112,7 +115,7 @@ class Disk:
                 self._recorded(change)
             case SetWatch(job, watch), _:
                 self._tell(f"watch {job} {watch}")
-                self.epochs.setdefault(job, []).append(Epoch(watch, watch.accounted))
+                self._watch(job, watch)
             case SetSwitch(job, active), _:
                 self._tell(f"switch {job} {active}")
                 self.switches[job] = active
@@ -121,6 +124,14 @@ class Disk:
                 self._account(change.job, change.accounted)
             case _:
                 self._tell(f"{type(change).__name__} {outcome}")
+
+    def _watch(self, job: str, watch: Watch) -> None:
+        """Begin another epoch, unless the same schedule is only switched off or on."""
+        watch = msgspec.structs.replace(watch, schedule=watch.schedule.removeprefix(OFF))
+        epochs = self.epochs.setdefault(job, [])
+        last = epochs[-1].watch if epochs else None
+        if last is None or (last.schedule, last.anchor) != (watch.schedule, watch.anchor):
+            epochs.append(Epoch(watch, watch.accounted))
 
     def _created(self, change: Submit) -> None:
         fact = change.fact

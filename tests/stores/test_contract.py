@@ -544,10 +544,14 @@ def test_walking_the_ledger_meets_each_tick_once_newest_first(
 # -- watches -----------------------------------------------------------------------
 
 
-def test_the_last_watch_of_a_job_stays(store):
+def test_the_last_watch_of_a_job_stays_and_what_is_accounted_for_does(store):
     another = watch("@every 5m", DUE - HOUR, DUE - 2 * HOUR)
     store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", another)])
-    assert store.watches() == {"a": another, "b": watch()}
+    kept = msgspec.structs.replace(another, accounted=watch().accounted)
+    assert store.watches() == {"a": kept, "b": watch()}
+    later = watch("@every 5m", DUE - HOUR, DUE + 9 * HOUR)
+    store.commit([SetWatch("a", later)])
+    assert store.watches()["a"] == later
 
 
 def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):

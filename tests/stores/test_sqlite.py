@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -514,6 +515,73 @@ def test_damage_found_while_running_is_unavailable_and_clear(filled, changes):
     with pytest.raises(StoreUnavailable, match="is damaged"):
         store.commit([changes.submit("z")])
     store.close()
+
+
+# -- a copy of a store that is not open here ---------------------------------------
+
+
+def copied(path: Path) -> Path:
+    copy = path.with_name("copy.db")
+    SqliteStore(path).backup_unopened(str(copy))
+    return copy
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_copy_is_whole_whether_or_not_the_store_is_in_use(filled, changes, in_use):
+    store = SqliteStore(filled)
+    store.open()
+    store.commit([changes.submit("z")])
+    if not in_use:
+        store.close()
+    copy = copied(filled)
+    if in_use:
+        assert f"(pid {os.getpid()})" in run(REFUSED, filled), "its locks are still held"
+        store.commit([changes.submit("after the copy")])
+        store.close()
+    later = SqliteStore(copy)
+    later.open()
+    assert later.unfinished() == ["x", "z"]
+    assert later.epoch != store.epoch
+    later.close()
+
+
+REFUSED = """
+try:
+    store.open()
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_store_of_an_earlier_version_is_copied_as_it_is(path, monkeypatch):
+    monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
+    earlier = SqliteStore(path)
+    earlier.open()
+    earlier.close()
+    monkeypatch.undo()
+    copy = copied(path)
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
+    store = SqliteStore(copy)
+    store.open()
+    assert store.unfinished() == []
+    store.close()
+
+
+@pytest.mark.parametrize("make", [foreign_database, foreign_database_in_wal, text, torn])
+def test_a_file_of_something_else_is_not_copied(path, make):
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is not a goflow store"):
+        copied(path)
+    assert path.read_bytes() == before
+    assert not path.with_name("copy.db").exists()
+
+
+def test_a_store_of_a_newer_version_is_not_copied(filled):
+    alter(filled, "PRAGMA user_version = 77")
+    with pytest.raises(StoreError, match="of store version 77"):
+        copied(filled)
 
 
 # -- the schema --------------------------------------------------------------------

@@ -39,6 +39,11 @@ CONTRACT = {
     ("post", "/api/executions/{id}/retry"),
     ("post", "/api/jobs/{name}/submit"),
     ("post", "/api/jobs/{name}/toggle"),
+    ("get", "/api/jobs/{name}/ticks"),
+    ("get", "/api/jobs/{name}/upcoming"),
+    ("post", "/api/jobs/{name}/backfill"),
+    ("post", "/api/executions/{id}/tasks/{task}/cancel"),
+    ("post", "/api/executions/{id}/tasks/{task}/mark"),
     ("get", "/stream"),
     ("get", "/openapi.json"),
 }
@@ -80,7 +85,8 @@ def test_executions_are_filtered_by_every_state_there_is() -> None:
 @pytest.fixture(scope="module")
 def document() -> Iterator[Any]:
     gf = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1)
-    for job in (simple("simple", params={"a": 1}), simple("a/b"), failing()):
+    yearly = simple("simple", params={"a": 1}, schedule="@yearly")
+    for job in (yearly, simple("a/b"), failing()):
         gf.add_job(job)
     server = Served(gf)
     server.start()

@@ -1,7 +1,10 @@
 /** The server's HTTP API. Every address is relative to the dashboard's, so any mount works. */
 
 import type { Execution, JobRow } from "./board";
+import type { Action } from "./hands";
+import type { Notice } from "./news";
 import type { State } from "./states";
+import type { Tick } from "./ticks";
 
 export interface JobDescription {
   job: string;
@@ -32,11 +35,18 @@ export interface TaskDetail {
   error: string | null;
   result: unknown;
   attempts: Attempt[];
+  /** Why it does not run though it could. */
+  waiting: string | null;
 }
 
 export interface ExecutionDetail extends Execution {
   tasks: TaskDetail[];
   dag?: Record<string, string[]>;
+  /** Why it failed, where that is not because of a task. */
+  reason: string | null;
+  /** The executions whose end it waits for before it begins. */
+  after: string[];
+  actions: Action[];
 }
 
 /** A request that failed; the message is for the reader of the page. */
@@ -59,7 +69,16 @@ export function address(path: string): string {
 export const getOverview = (last: number) =>
   json<{ jobs: JobRow[] }>("GET", `api/overview?last=${last}`).then(({ jobs }) => jobs);
 
+export const getNotices = () =>
+  json<{ notices: Notice[] }>("GET", "api/health").then(({ notices }) => notices);
+
 export const getJob = (name: string) => json<JobDescription>("GET", `api/jobs/${part(name)}`);
+
+export const getTicks = (job: string, limit: number) =>
+  json<{ ticks: Tick[] }>("GET", `api/jobs/${part(job)}/ticks?limit=${limit}`).then(({ ticks }) => ticks);
+
+export const getUpcoming = (job: string, count: number) =>
+  json<{ upcoming: string[] }>("GET", `api/jobs/${part(job)}/upcoming?n=${count}`).then(({ upcoming }) => upcoming);
 
 export const getExecutions = (job: string, limit: number) =>
   json<{ executions: Execution[] }>("GET", `api/executions?jobname=${part(job)}&limit=${limit}`).then(
@@ -82,6 +101,15 @@ export const setActive = (job: string, active: boolean) =>
 export const cancel = (id: string) => json<{ success: boolean }>("POST", `api/executions/${part(id)}/cancel`);
 
 export const retry = (id: string) => json<{ success: boolean }>("POST", `api/executions/${part(id)}/retry`);
+
+export const retryTask = (id: string, task: string, following: boolean) =>
+  json<{ success: boolean }>("POST", `api/executions/${part(id)}/retry`, { task, following });
+
+export const cancelTask = (id: string, task: string) =>
+  json<{ success: boolean }>("POST", `api/executions/${part(id)}/tasks/${part(task)}/cancel`);
+
+export const mark = (id: string, task: string, state: "successful" | "skipped") =>
+  json<{ success: boolean }>("POST", `api/executions/${part(id)}/tasks/${part(task)}/mark`, { state });
 
 async function json<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
   return (await request(method, path, body)).json() as Promise<Answer>;

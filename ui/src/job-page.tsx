@@ -1,10 +1,12 @@
-/** One job: its tasks over the last executions, and one execution in full. */
+/** One job: its tasks over the last executions, one execution in full, and its due times. */
 
 import { useComputed } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import * as api from "./api";
 import type { ExecutionCell } from "./board";
+import { DueTimes } from "./due-times";
 import { Graph } from "./graph";
+import { doneByHand, handles, said, type Handle } from "./hands";
 import type { JobView } from "./job-view";
 import { Log } from "./log";
 import { attempt, quoted } from "./notice";
@@ -58,6 +60,7 @@ export function JobPage({ view }: { view: JobView }) {
             <Grid view={view} tasks={described.tasks} />
           </section>
           <Selected view={view} described={described} />
+          <DueTimes view={view} />
         </>
       )}
     </>
@@ -171,6 +174,7 @@ function Selected({ view, described }: { view: JobView; described: api.JobDescri
   return (
     <section aria-label="Execution" class="execution">
       {cell ? <ExecutionBar view={view} cell={cell} /> : <h2>Graph</h2>}
+      {held && <Circumstances view={view} detail={held} />}
       <Graph
         tasks={shape.tasks}
         dag={shape.dag}
@@ -238,6 +242,40 @@ function ExecutionBar({ view, cell }: { view: JobView; cell: ExecutionCell }) {
   );
 }
 
+const MANY = 5; // executions waited for, and things done by hand, before a number stands for the rest
+
+/** Why the execution is as it is: what failed it, what it waits for, who did what. */
+function Circumstances({ view, detail }: { view: JobView; detail: api.ExecutionDetail }) {
+  const waits = detail.state === "notstarted" ? detail.after : [];
+  const done = doneByHand(detail.actions);
+  return (
+    <>
+      {detail.reason && <p class="why">It {detail.reason}.</p>}
+      {waits.length > 0 && (
+        <p class="waits">
+          Waits for the end of{" "}
+          {waits.slice(0, MANY).map((id) => (
+            <button type="button" class="plain id" key={id} onClick={() => view.pickExecution(id)}>
+              <code>{id}</code>
+            </button>
+          ))}
+          {waits.length > MANY && ` and ${waits.length - MANY} more`}
+        </p>
+      )}
+      {done.length > 0 && (
+        <ul class="actions" aria-label="Done by hand">
+          {done.length > MANY && <li>{done.length - MANY} more before</li>}
+          {done.slice(-MANY).map((one) => (
+            <li key={`${one.at} ${one.action} ${one.task}`}>
+              <Time at={one.at} /> {one.task === null ? "execution" : <Name text={one.task} />} {said(one)}
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}
+
 function Tasks({ view, detail }: { view: JobView; detail: api.ExecutionDetail }) {
   const open = view.task.value;
   return (
@@ -256,8 +294,9 @@ function Tasks({ view, detail }: { view: JobView; detail: api.ExecutionDetail })
             <Name text={row.name} />
             <span class="quiet took">{took(row)}</span>
             {row.error && <span class="brief">{row.error.trim().split("\n").at(-1)}</span>}
+            {row.waiting && row.name !== open && <span class="brief waits">waits: {row.waiting}</span>}
           </button>
-          {row.name === open && <TaskInFull id={detail.id} row={row} />}
+          {row.name === open && <TaskInFull detail={detail} row={row} />}
         </div>
       ))}
     </div>
@@ -272,9 +311,60 @@ function took(row: api.TaskDetail): string {
   return parts.join(", ");
 }
 
-function TaskInFull({ id, row }: { id: string; row: api.TaskDetail }) {
+/** What may be done with a task by hand. */
+function Handles({ detail, row }: { detail: api.ExecutionDetail; row: api.TaskDetail }) {
+  const { id } = detail;
+  const task = quoted(row.name);
+  const act: Record<Handle, [label: string, action: () => void]> = {
+    cancel: [
+      "Cancel task",
+      () =>
+        void attempt(
+          api.cancelTask(id, row.name),
+          ({ success }) => (success ? `${task} is being cancelled.` : `Nothing to do: ${task} had ended or was ending.`),
+          `${task} was not cancelled`,
+        ),
+    ],
+    retry: [
+      "Retry from here",
+      () =>
+        void attempt(api.retryTask(id, row.name, true), () => `${task} and all that follows run again.`, `${task} was not retried`),
+    ],
+    "retry alone": [
+      "Retry only this",
+      () => void attempt(api.retryTask(id, row.name, false), () => `${task} alone runs again.`, `${task} was not retried`),
+    ],
+    "mark successful": [
+      "Mark successful",
+      () => void attempt(api.mark(id, row.name, "successful"), () => `${task} counts as successful.`, `${task} was not marked`),
+    ],
+    "mark skipped": [
+      "Mark skipped",
+      () => void attempt(api.mark(id, row.name, "skipped"), () => `${task} counts as skipped.`, `${task} was not marked`),
+    ],
+  };
+  const may = handles(detail.state, row.state, (detail.dag?.[row.name] ?? []).length > 0);
+  if (!may.length) return null;
+  return (
+    <div class="handles">
+      {may.map((handle) => {
+        const [label, action] = act[handle];
+        return (
+          <button type="button" class="act" key={handle} onClick={action}>
+            {label}
+          </button>
+        );
+      })}
+    </div>
+  );
+}
+
+function TaskInFull({ detail, row }: { detail: api.ExecutionDetail; row: api.TaskDetail }) {
+  const { id } = detail;
   return (
     <div class="full">
+      <Handles detail={detail} row={row} />
+      {row.waiting && <p class="waits">Waits: {row.waiting}.</p>}
       {row.attempts.length === 0 && <p class="quiet">No attempt was made.</p>}
       {row.attempts.length > 0 && (
         <ol class="attempts" aria-label="Attempts">

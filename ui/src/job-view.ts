@@ -1,18 +1,25 @@
 /**
  * What the page of one job knows of it, and which execution and task its reader looks at.
  *
- * Rule: marks and nodes follow the stream; only what the stream leaves out (attempts,
- * errors, results) is asked for, for one execution, when that has changed.
+ * Rule: marks and nodes follow the stream; only what the stream leaves out is asked for:
+ * attempts, errors and results of one execution when that has changed, and the ledger of
+ * due times when one has passed, neither more often than its pause allows.
  */
 
 import { computed, effect, signal, type ReadonlySignal } from "@preact/signals";
 import * as api from "./api";
-import { ExecutionCell, JobCell } from "./board";
+import { ExecutionCell, JobCell, type Execution } from "./board";
 import { choose, chosen, last } from "./choices";
 import { listen } from "./live";
+import { isFinished } from "./states";
+import type { Tick } from "./ticks";
 
 const PAUSE = 300; // milliseconds between two requests for the same execution in full
-const REFRESH = 5000; // milliseconds between looks whether the next fire has passed
+const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
+const SETTLES = 500; // milliseconds from an execution on schedule to the request for the ledger
+/** How many of the newest entries of the ledger are shown. */
+export const TICKS = 20;
+const UPCOMING = 3;
 
 export class JobView {
   readonly cell: JobCell;
@@ -28,10 +35,14 @@ export class JobView {
   /** The selected execution in full; may be of the one selected before for a moment. */
   readonly detail = signal<api.ExecutionDetail | null>(null);
 
+  /** The newest of what became of the due times, and the next ones; null until known. */
+  readonly due = signal<{ ticks: Tick[]; upcoming: string[] } | null>(null);
+
   /** A chosen execution that is older than those listed. */
   private readonly older = signal<ExecutionCell | null>(null);
   private asked = "";
   private asking = false;
+  private dueTimer: ReturnType<typeof setTimeout> | undefined;
   private readonly picks = new Map<string, ReadonlySignal<boolean>>();
 
   constructor(readonly name: string) {
@@ -48,14 +59,14 @@ export class JobView {
     document.title = `${this.name} · goflow`;
     listen(
       api.address(`stream?jobname=${encodeURIComponent(this.name)}`),
-      (execution) => execution.job === this.name && this.cell.apply([execution]),
+      (execution) => this.hear(execution),
       () => void this.load(),
     );
     effect(() => {
       void this.selected.value?.modified.value;
       void this.askDetail();
     });
-    setInterval(() => this.refreshPassed(), REFRESH);
+    setInterval(() => this.refresh(), REFRESH);
   }
 
   async load(): Promise<void> {
@@ -73,6 +84,7 @@ export class JobView {
         this.older.value = new ExecutionCell(await api.getExecution(pinned));
       this.failure.value = "";
       void this.askDetail();
+      this.askDueSoon();
     } catch (error) {
       const unknown = error instanceof api.RequestFailed && error.status === 404;
       if (unknown && !this.description.peek()) this.missing.value = true;
@@ -97,6 +109,33 @@ export class JobView {
     return cell;
   }
 
+  private hear(execution: Execution): void {
+    if (execution.job !== this.name) return;
+    const known = this.cell.execution(execution.id);
+    this.cell.apply([execution]);
+    if (!known && execution.cause === "schedule") this.askDueSoon();
+  }
+
+  /** One request for all that comes in meanwhile. */
+  private askDueSoon(): void {
+    this.dueTimer ??= setTimeout(() => {
+      void this.askDue().finally(() => (this.dueTimer = undefined));
+    }, SETTLES);
+  }
+
+  private async askDue(): Promise<void> {
+    try {
+      const [ticks, upcoming] = await Promise.all([
+        api.getTicks(this.name, TICKS),
+        api.getUpcoming(this.name, UPCOMING),
+      ]);
+      const due = { ticks, upcoming };
+      if (JSON.stringify(due) !== JSON.stringify(this.due.peek())) this.due.value = due;
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+    }
+  }
+
   private async askDetail(): Promise<void> {
     const cell = this.selected.peek();
     if (this.asking || !cell) return;
@@ -118,9 +157,16 @@ export class JobView {
     }, PAUSE);
   }
 
-  private refreshPassed(): void {
+  private refresh(): void {
+    if (document.hidden) return;
     const next = this.cell.next.peek();
-    if (document.hidden || !this.cell.active.peek() || next === null) return;
-    if (Date.parse(next) < Date.now()) void this.load();
+    if (this.cell.active.peek() && next !== null && Date.parse(next) < Date.now()) void this.load();
+    // Why a task waits changes with what others do, of which this execution says nothing.
+    const selected = this.selected.peek();
+    const waits = !!selected && !isFinished(selected.state.peek());
+    if (waits && !this.asking && this.detail.peek()?.tasks.some(({ state }) => state === "notstarted")) {
+      this.asked = "";
+      void this.askDetail();
+    }
   }
 }

@@ -6,19 +6,32 @@ import { Board, type JobRow } from "./board";
 import { last } from "./choices";
 import { listen } from "./live";
 import { ExecuteButton, LastSelector, Lazy, Mark, Name, Schedule, shown, Switch, Tally, Time } from "./pieces";
+import { newest, type Notice } from "./news";
 import { jobHref } from "./route";
 import { local } from "./time";
 
 const board = new Board();
 const failure = signal("");
 const wanted = signal("");
+const notices = signal<Notice[]>([]);
+const trouble = signal("");
 
 async function load(): Promise<void> {
+  void askNotices();
   try {
     board.overview(await api.getOverview(last.value));
     failure.value = "";
   } catch (error) {
     failure.value = String((error as Error).message);
+  }
+}
+
+async function askNotices(): Promise<void> {
+  try {
+    notices.value = await api.getNotices();
+    trouble.value = "";
+  } catch (error) {
+    trouble.value = (error as Error).message;
   }
 }
 
@@ -65,6 +78,8 @@ export function JobsPage() {
         <LastSelector onChange={() => void load()} />
       </header>
       {failure.value && <p class="failure">The jobs could not be loaded: {failure.value}.</p>}
+      {trouble.value && <p class="failure">The server is not well: {trouble.value}.</p>}
+      <News />
       {rows?.length === 0 && <p class="empty">No jobs yet. Add one to your main.py and restart the server.</p>}
       {rows && rows.length > 0 && (
         <div class="jobs" role="table" aria-label="Jobs">
@@ -87,6 +102,18 @@ export function JobsPage() {
       )}
       {rows && rows.length > 0 && found.value.length === 0 && <p class="empty">No job matches.</p>}
     </>
+  );
+}
+
+/** What happened to the server lately, in one line. */
+function News() {
+  const said = newest(notices.value, Date.now());
+  if (!said) return null;
+  return (
+    <p class="news">
+      <Time at={said.notice.at} /> {said.notice.text}
+      {said.others > 0 && ` (and ${said.others} more within a day)`}
+    </p>
   );
 }
 

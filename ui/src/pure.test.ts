@@ -1,8 +1,11 @@
 import { describe, expect, test } from "vitest";
+import { doneByHand, handles, said, type Handle } from "./hands";
 import { draw, fit } from "./layout";
+import { newest } from "./news";
 import { parsed } from "./parameters";
 import { jobHref, lastOf, routeOf, withChoice } from "./route";
-import { tally } from "./states";
+import { tally, type State } from "./states";
+import { inRuns, OUTCOME_SIGN, OUTCOMES, outcomeOf, tallyOf, type Outcome, type Tick } from "./ticks";
 import { instant, local, span } from "./time";
 
 const measure = (text: string) => [...text].length * 7;
@@ -107,4 +110,94 @@ describe("the graph", () => {
     expect(measure(fit("x".repeat(250), 70, measure))).toBeLessThanOrEqual(70);
     expect(fit("😀😀😀", 15, measure)).toBe("😀…");
   });
+});
+
+describe("due times", () => {
+  const tick = (outcome: Outcome, count = 1): Tick => ({
+    due: "2026-01-01T00:00:00Z",
+    outcome,
+    at: "2026-01-01T00:00:00Z",
+    reason: "",
+    count,
+    until: null,
+    execution: null,
+  });
+
+  test("a run of missed ones says how many", () => {
+    expect(outcomeOf(tick("missed"))).toBe("missed");
+    expect(outcomeOf(tick("missed", 1440))).toBe("missed 1,440 times");
+  });
+
+  test("those that did not fire for the same reason stand in one row, those that did in one each", () => {
+    const at = (second: number, outcome: Outcome, reason = ""): Tick => ({
+      ...tick(outcome),
+      due: `2026-01-01T00:00:0${second}Z`,
+      reason,
+      execution: outcome === "fired" ? `id-${second}` : null,
+    });
+    const runs = inRuns([
+      { ...at(6, "skipped", "busy"), count: 3, until: "2026-01-01T00:00:08Z" },
+      at(5, "skipped", "busy"),
+      at(4, "skipped", "full"),
+      at(3, "skipped", "busy"),
+      at(2, "skipped", "busy"),
+      at(1, "fired"),
+      at(0, "fired"),
+    ]);
+    expect(runs.map(({ due, until, count }) => [due.slice(18, 19), until?.slice(18, 19), count])).toEqual([
+      ["5", "8", 4],
+      ["4", undefined, 1],
+      ["2", "3", 2],
+      ["1", undefined, 1],
+      ["0", undefined, 1],
+    ]);
+  });
+
+  test("the tally counts due times, not rows", () => {
+    expect(tallyOf([tick("fired"), tick("missed", 40), tick("fired"), tick("missed")])).toBe("2 fired, 41 missed");
+  });
+
+  test("each outcome has a sign of its own", () => {
+    expect(new Set(OUTCOMES.map((outcome) => OUTCOME_SIGN[outcome])).size).toBe(OUTCOMES.length);
+  });
+});
+
+describe("by hand", () => {
+  test.each([
+    ["running", "running", ["cancel"]],
+    ["running", "notstarted", ["cancel", "mark successful", "mark skipped"]],
+    ["running", "upforretry", ["cancel", "mark successful", "mark skipped"]],
+    ["running", "successful", []],
+    ["running", "failed", ["mark successful", "mark skipped"]],
+    ["failed", "failed", ["retry", "mark successful", "mark skipped"]],
+    ["failed", "skipped", ["retry", "mark successful"]],
+    ["cancelled", "cancelled", ["retry", "mark successful", "mark skipped"]],
+    ["successful", "successful", ["retry"]],
+  ] as [State, State, Handle[]][])("of a %s execution a %s task may be: %j", (execution, task, may) => {
+    expect(handles(execution, task, false)).toEqual(may);
+  });
+
+  test("only a task that others follow can be retried without them", () => {
+    expect(handles("failed", "failed", true)).toContain("retry alone");
+    expect(handles("running", "failed", true)).not.toContain("retry alone");
+  });
+
+  test("what was done says by whom, and leaves out the submit and the end by a timeout", () => {
+    const actions = [
+      ["submit", "ann"],
+      ["cancel", ""],
+      ["mark skipped", "ann from 10.0.0.7"],
+      ["cancel", "replaced by b-2"],
+    ].map(([action, by]) => ({ at: "2026-01-01T00:00:00Z", action: action!, by: by!, task: null }));
+    expect(doneByHand(actions).map(said)).toEqual(["marked skipped by ann from 10.0.0.7", "cancelled, replaced by b-2"]);
+  });
+});
+
+test("of what the server noticed, the newest of a day is told, and how many more there are", () => {
+  const notices = ["2026-01-01T00:00:00Z", "2026-01-02T11:00:00Z", "2026-01-02T12:00:00Z"].map((at) => ({ at, text: at }));
+  const at = (time: string) => newest(notices, Date.parse(time));
+  expect(at("2026-01-02T13:00:00Z")).toEqual({ notice: notices[2], others: 1 });
+  expect(at("2026-01-03T11:30:00Z")).toEqual({ notice: notices[2], others: 0 });
+  expect(at("2026-01-03T12:00:00Z")).toBeNull();
+  expect(newest([], 0)).toBeNull();
 });

@@ -1,0 +1,163 @@
+"""Runs one operator in this process, which was started for it by `goflow.engine.isolated`.
+
+The rule that must not be broken: this process does not outlive its task or its server. It
+ends once it has answered; on SIGTERM, which raises SystemExit in the task so that it can
+clean up; and, in the same way, when the socket to the server is closed.
+
+The operator runs in the main thread, and no other thread is started: it may fork, and set
+signal handlers, as in a program of its own.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import fcntl
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.engine.attempt import failed, run_sync, succeeded
+from goflow.engine.capture import captured, current_log
+from goflow.engine.isolated import CONTEXT, LENGTH, Answer, Request
+from goflow.engine.tasklog import Lines, encodable
+from goflow.loading import loading
+from goflow.operators import parcel
+from goflow.operators.base import Context
+from goflow.operators.process_group import GRACE
+
+
+def main(fd: int) -> None:
+    """Answer the request that comes over the socket `fd`, and end."""
+    pid = os.getpid()
+    os.set_inheritable(fd, False)
+    log = OutputLog(os.dup(1))
+    os.dup2(1, 2)  # one pipe, so that what goes to both stays in order
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    faulthandler.enable()
+    server = socket.socket(fileno=fd)
+    request = msgspec.json.decode(_receive(server), type=Request)
+    packed = _receive(server)
+    ending = Ending(server)
+    sys.argv = request.argv
+    context = Context(log=log, **{name: getattr(request, name) for name in CONTEXT})
+    current_log.set(log)
+    try:
+        # What handlers print to this process's streams would be in the log twice.
+        with captured(handlers_print_to=OutputLog(os.open(os.devnull, os.O_WRONLY))):
+            outcome = _run(packed, context, request.max_result)
+    except BaseException as error:
+        outcome = failed(error)
+    if os.getpid() != pid:  # a fork that the operator made has come out here
+        os._exit(0)
+    if ending.told:
+        ending.end()
+    server.sendall(_answer(outcome))
+
+
+def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
+    with loading():
+        operator, call = parcel.unpack(packed)
+    value = run_sync(operator, call, context, max_result)
+    return value if isinstance(value, Outcome) else asyncio.run(_awaited(value, max_result))
+
+
+async def _awaited(value: Awaitable[Any], max_result: int) -> Outcome:
+    return succeeded(await value, max_result)
+
+
+def _answer(outcome: Outcome) -> bytes:
+    match outcome:
+        case Succeeded(result):
+            answer = Answer(result)
+        case Failed(error):
+            answer = Answer(error=error)
+        case _:
+            answer = Answer(error="cancelled")
+    encoded = msgspec.json.encode(answer)
+    return LENGTH.pack(len(encoded)) + encoded
+
+
+def _receive(server: socket.socket) -> bytes:
+    (length,) = LENGTH.unpack(_exactly(server, LENGTH.size))
+    return _exactly(server, length)
+
+
+def _exactly(server: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        data = server.recv(length - len(received))
+        if not data:
+            raise SystemExit("the server has gone")
+        received += data
+    return bytes(received)
+
+
+class Ending:
+    """Listens for SIGTERM and for the end of the server, without a thread."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self.told = False
+        self._server = server
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGIO, self._on_io)
+        fcntl.fcntl(server, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(server, fcntl.F_GETFL)
+        fcntl.fcntl(server, fcntl.F_SETFL, flags | os.O_ASYNC)
+        self._on_io(signal.SIGIO, None)  # it may have gone already
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        if not self.told:
+            self.told = True
+            raise SystemExit(128 + number)
+
+    def _on_io(self, number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            if not self._server.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                signal.signal(signal.SIGIO, signal.SIG_IGN)
+                # Nobody is there to insist, so the kernel does.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_REAL, GRACE)
+                os.killpg(0, signal.SIGTERM)
+
+    def end(self) -> None:
+        """End as SIGTERM would have had it."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class OutputLog(Lines):
+    """Implements `goflow.operators.base.Log`: writes to a file descriptor at once."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._begun = False
+
+    def write(self, text: str, /) -> int:
+        with self._lock:
+            self._write(text)
+        return len(text)
+
+    def line(self, text: str) -> None:
+        with self._lock:
+            begun = "\n" if self._begun else ""
+            self._write(f"{begun}{text}\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._begun = not text.endswith("\n")
+            data = memoryview(encodable(text).encode())
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+    async def drain(self) -> None:
+        return

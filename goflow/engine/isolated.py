@@ -1,0 +1,176 @@
+"""Runs an operator in a process of its own: what happens on the server's side.
+
+The rule that must not be broken: whatever that process does, be it to crash, to hang or to
+write nonsense, what comes out is an `Outcome`, and nothing of its process group is left.
+
+A fresh interpreter is started rather than this process forked: a fork would have this one's
+locks as other threads hold them, its connections, its listening socket and its store. The
+two talk over a socket: a request goes there, one answer comes back, each as a length and so
+many bytes. Whatever the task prints goes through the process's output, as any program's.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.errors import TaskFailed
+from goflow.loading import is_loading
+from goflow.operators.base import Context
+from goflow.operators.cookie import marked
+from goflow.operators.process_group import GRACE, uninterrupted
+from goflow.operators.program import Program, signal_name
+
+LENGTH = struct.Struct(">Q")
+ERROR_ROOM = 256 * 1024  # bytes: more than an error takes as JSON
+
+# What the interpreter is started with; the path first, since it leads to all the rest.
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from goflow.engine.child import main; main(int(sys.argv[2]))"
+)
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the process is told: the context, and how to be like this process. The packed
+    operator follows it."""
+
+    job: str
+    task: str
+    execution_id: str
+    attempt: int
+    params: Mapping[str, Any]
+    results: Mapping[str, Any]
+    scheduled_at: datetime | None
+    submitted_at: datetime
+    cookie: str
+    argv: list[str]
+    max_result: int  # bytes of JSON
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How it ended: with an error, or with a result as JSON."""
+
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+
+
+class Isolated:
+    """An operator that runs the one in `parcel`, made by `goflow.operators.parcel`."""
+
+    def __init__(self, parcel: bytes, max_result: int) -> None:
+        self._parcel = parcel
+        self._max_result = max_result
+
+    async def run(self, context: Context) -> Outcome:
+        if is_loading():
+            raise TaskFailed(
+                "a program that is being read cannot start processes for its tasks; "
+                'what runs jobs belongs under if __name__ == "__main__":'
+            )
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                program = self._start(context, theirs.fileno())
+            talk = asyncio.get_running_loop().create_task(self._talk(ours, context))
+            try:
+                answer = await self._end(program, talk, context)
+            finally:
+                talk.cancel()
+                try:
+                    if program.group.alive():
+                        await uninterrupted(program.group.end(context.log.warning))
+                finally:
+                    program.close()
+        if answer is None:
+            return Failed(_reason(program.returncode))
+        return self._outcome(answer)
+
+    def _start(self, context: Context, fd: int) -> Program:
+        path = msgspec.json.encode([entry or os.getcwd() for entry in sys.path]).decode()
+        # The last argument is for people who look at the list of processes.
+        label = f"goflow task {context.job}/{context.task}"
+        return Program(
+            [sys.executable, "-c", START, path, str(fd), label],
+            env=marked(context.cookie),
+            cwd=None,
+            log=context.log,
+            pass_fds=(fd,),
+        )
+
+    async def _end(
+        self, program: Program, talk: "asyncio.Task[bytes | None]", context: Context
+    ) -> bytes | None:
+        """Wait for the process to end, or to be told to; its answer, None if it gave none."""
+        await asyncio.wait([talk, program.ended], return_when=asyncio.FIRST_COMPLETED)
+        if not talk.done():  # what is on its way; a process it left may hold the socket open
+            await asyncio.wait([talk], timeout=1)
+            return talk.result() if talk.done() else None
+        answer = talk.result()
+        if answer is None:  # it has closed the socket; perhaps it has closed all it had
+            await program.ended
+        else:
+            await asyncio.wait([program.ended], timeout=GRACE)
+            if not program.ended.done():
+                context.log.warning(f"still there {GRACE:g} s after the task's end; ending it")
+        return answer
+
+    async def _talk(self, ours: socket.socket, context: Context) -> bytes | None:
+        """Send the request; the answer, None if the other side closes without one."""
+        loop = asyncio.get_running_loop()
+        try:
+            for part in (self._request(context), self._parcel):
+                await loop.sock_sendall(ours, LENGTH.pack(len(part)) + part)
+            received = b""
+            wanted = LENGTH.size
+            while len(received) < wanted:
+                data = await loop.sock_recv(ours, 256 * 1024)
+                if not data:
+                    return None
+                received += data
+                if wanted == LENGTH.size <= len(received):
+                    (length,) = LENGTH.unpack_from(received)
+                    if length > self._max_result + ERROR_ROOM:
+                        return b""  # no answer is that long
+                    wanted += length
+            return received[LENGTH.size :]
+        except ConnectionError:
+            return None
+
+    def _request(self, context: Context) -> bytes:
+        fields = {name: getattr(context, name) for name in CONTEXT}
+        return msgspec.json.encode(Request(**fields, argv=sys.argv, max_result=self._max_result))
+
+    def _outcome(self, told: bytes) -> Outcome:
+        try:
+            answer = msgspec.json.decode(told, type=Answer)
+            msgspec.json.decode(answer.result)
+        except (msgspec.MsgspecError, RecursionError):
+            return Failed("the task's process gave an answer that cannot be read")
+        if answer.error is not None:
+            return Failed(answer.error)
+        if len(answer.result) > self._max_result:
+            return Failed(f"the task's process gave a result of {len(answer.result)} bytes")
+        return Succeeded(answer.result)
+
+
+CONTEXT = [name for name in Request.__struct_fields__ if name not in ("argv", "max_result")]
+
+
+def _reason(code: int | None) -> str:
+    if code is None:
+        return "the task's process could not be ended"
+    if code >= 0:
+        return f"the task's process ended with exit code {code} before the task did"
+    if -code == signal.SIGKILL:
+        return "the task's process was killed by signal SIGKILL (out of memory?)"
+    return f"the task's process was ended by signal {signal_name(-code)}"

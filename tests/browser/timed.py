@@ -1,0 +1,30 @@
+"""Jobs with due times, limits and ways to fail. A file named `open` ends every wait."""
+
+from goflow import Command, Goflow, Job, Task
+
+WAIT = "while [ ! -e open ]; do sleep 0.02; done"
+
+gf = Goflow(pools={"db": 1})
+
+often = Job("often", schedule="@every 2s", active=True, overlap="skip")
+often.add(Task("wait", Command.shell(WAIT)))
+gf.add_job(often)
+
+pooled = Job("pooled", description="Two tasks and one place")
+pooled.add(Task("first", Command.shell(WAIT), pool="db", priority=1))
+pooled.add(Task("second", Command.shell(WAIT), pool="db"))
+gf.add_job(pooled)
+
+queue = Job("queue", overlap="queue")
+queue.add(Task("wait", Command.shell(WAIT)))
+gf.add_job(queue)
+
+broken = Job("broken", timeout=600)
+broken.add(Task("breaks", Command("false")))
+broken.add(Task("follows", Command.shell("[ -e open ]"), after=["breaks"]))
+broken.add(Task("ends", Command("true"), after=["follows"]))
+gf.add_job(broken)
+
+hasty = Job("hasty", timeout=0.2)
+hasty.add(Task("wait", Command.shell(WAIT)))
+gf.add_job(hasty)

@@ -1,0 +1,51 @@
+"""A server whose tasks leave strays: `python strays_server.py STORE PORT FILE`.
+
+Between SIGTERM and SIGKILL it gives half a second.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from strays import HOW_MANY, be
+
+from goflow import Command, Goflow, Job, Task
+from goflow.operators import leftovers, process_group
+
+STORE, PORT, FILE = sys.argv[1:]
+TIMEOUT = 8.0  # seconds: time for all to say who they are
+process_group.GRACE = leftovers.GRACE = 0.5
+
+
+@dataclass(frozen=True)
+class Stray:
+    """In a process of its own, becomes one."""
+
+    kind: str
+
+    def run(self) -> None:
+        be(self.kind, FILE, f"isolated-{self.kind}")
+
+
+def job(name: str, timeout: float | None) -> Job:
+    made = Job(name)
+    for kind in HOW_MANY:
+        program = Command(sys.executable, [str(Path(__file__).parent / "strays.py"), kind, FILE])
+        made.add(Task(f"command-{kind}", program, timeout=timeout))
+        made.add(Task(f"isolated-{kind}", Stray(kind), timeout=timeout, isolation="process"))
+    return made
+
+
+def daemon() -> Job:
+    """Starts a daemon on purpose, and is done."""
+    line = f"setsid sh -c 'echo daemon $$ 0 >> \"{FILE}\"; exec sleep 600' >/dev/null 2>&1 &"
+    return Job("daemon", tasks=[Task("start", Command.shell(line))])
+
+
+if __name__ == "__main__":
+    gf = Goflow(STORE, ui_path=None, stop_timeout=0.2)
+    gf.add_job(job("strays", None))
+    gf.add_job(job("timed", TIMEOUT))
+    gf.add_job(daemon)
+    gf.run(f"127.0.0.1:{PORT}")

@@ -1,0 +1,352 @@
+"""Due times, backfill, and what people do by hand: each answer and each refusal."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from goflow import Goflow, Job, MemoryStore, Task
+from tests.web.conftest import Asker, Fail, Hang, Say, failing, hanging, simple, until
+from tests.web.test_api import MISSING, TIME
+
+MARCH = {"from": "2025-03-01T00:00:00Z", "to": "2025-03-04T00:00:00Z"}
+
+
+@pytest.fixture
+def gf() -> Goflow:
+    goflow = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1, with_seconds=True)
+    daily = Job("daily", "0 3 * * *", params={"rows": 3})
+    daily.add(Task("load", Say()))
+    waiting = Job("waiting", tasks=[Task("wait", Hang()), Task("after", Say(), after=["wait"])])
+    lone = Job("lone", overlap="skip", tasks=[Task("wait", Hang())])
+    busy = Job("busy", "* * * * * *", overlap="skip", tasks=[Task("wait", Hang())])
+    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy):
+        goflow.add_job(job)
+    return goflow
+
+
+def refused(answer: Any, status: int, field: str | None = None) -> Any:
+    """The refusal, which must be of this status and say that nothing was done."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["success"] is False
+    assert body["error"]["message"]
+    if field is not None:
+        assert body["error"]["field"] == field
+    return body
+
+
+# -- ticks and upcoming ------------------------------------------------------------
+
+
+def test_the_ledger_is_told_newest_first_and_page_by_page(client: TestClient, ask: Asker) -> None:
+    done = client.post("/api/jobs/daily/backfill", json=MARCH).json()["executions"]
+    seen: list[Any] = []
+    query: dict[str, Any] = {"limit": 2}
+    while True:
+        page = client.get("/api/jobs/daily/ticks", params=query).json()
+        assert page["job"] == "daily"
+        seen += page["ticks"]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+    assert [tick["due"] for tick in seen] == [one["due"] for one in done][::-1]
+    assert [tick["execution"] for tick in seen] == [one["execution"] for one in done][::-1]
+    for tick in seen:
+        assert (tick["outcome"], tick["count"], tick["until"]) == ("fired", 1, None)
+        assert TIME.fullmatch(tick["at"])
+
+
+def test_a_due_time_that_overlaps_is_skipped_and_the_ledger_says_because_of_what(
+    client: TestClient,
+) -> None:
+    client.post("/api/jobs/busy/toggle")
+    first, second = until(
+        lambda: (t := client.get("/api/jobs/busy/ticks").json()["ticks"][::-1])[1:] and t[:2]
+    )
+    assert (first["outcome"], second["outcome"]) == ("fired", "skipped")
+    assert first["execution"] in second["reason"]
+    assert second["execution"] is None
+
+
+def test_a_job_that_never_was_due_has_an_empty_ledger(client: TestClient) -> None:
+    assert client.get("/api/jobs/daily/ticks").json() == {"job": "daily", "ticks": [], "next": None}
+
+
+def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestClient) -> None:
+    for active in (False, True):
+        client.post("/api/jobs/daily/toggle", json={"active": active})
+        answer = client.get("/api/jobs/daily/upcoming?n=3").json()
+        assert (answer["job"], answer["active"]) == ("daily", active)
+        first, second, third = map(datetime.fromisoformat, answer["upcoming"])
+        assert first.hour == 3
+        assert third - second == second - first == timedelta(days=1)
+    none = client.get("/api/jobs/simple/upcoming").json()
+    assert none == {"job": "simple", "active": False, "upcoming": []}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "ticks?limit=0",
+        "ticks?limit=1001",
+        "ticks?cursor=x",
+        "ticks?cursor=2025-01-01T00:00:00",
+        "upcoming?n=0",
+        "upcoming?n=1001",
+        "upcoming?n=x",
+    ],
+)
+def test_a_bad_page_of_due_times_is_refused(client: TestClient, query: str) -> None:
+    answer = client.get(f"/api/jobs/daily/{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == query.partition("?")[2].partition("=")[0]
+
+
+def test_an_unknown_job_has_no_due_times(client: TestClient) -> None:
+    for view in ("ticks", "upcoming"):
+        answer = client.get(f"/api/jobs/nope/{view}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not-found")
+
+
+# -- backfill ----------------------------------------------------------------------
+
+
+def test_a_backfill_makes_an_execution_for_each_due_time_that_has_none(ask: Asker) -> None:
+    url = "/api/jobs/daily/backfill"
+    plan = ask.client.post(url, json=MARCH | {"dry_run": True}).json()
+    assert plan == {
+        "job": "daily",
+        "success": True,
+        "dry_run": True,
+        "executions": [
+            {"due": f"2025-03-0{day}T03:00:00Z", "execution": None, "created": False}
+            for day in (1, 2, 3)
+        ],
+    }
+    assert ask.client.get("/api/executions").json()["executions"] == []
+    body = MARCH | {"parallel": 2, "params": {"rows": 5}}
+    made = ask.client.post(url, json=body).json()["executions"]
+    for one in made:
+        execution = ask.finished(one["execution"])
+        assert execution["scheduled_at"] == one["due"]
+        assert execution["params"] == {"rows": 5}
+        assert (execution["state"], execution["cause"]) == ("successful", "backfill")
+        assert one["created"] is True
+    again = ask.client.post(url, json=MARCH).json()["executions"]
+    assert again == [one | {"created": False} for one in made]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "from"),
+        ({"from": MARCH["from"]}, "to"),
+        (MARCH | {"to": MARCH["from"]}, "to"),
+        (MARCH | {"to": "2999-01-01T00:00:00Z"}, "to"),
+        (MARCH | {"from": "2022-01-01T00:00:00Z"}, "to"),
+        (MARCH | {"from": "2025-03-01T00:00:00"}, "from"),
+        (MARCH | {"from": "yesterday"}, "from"),
+        (MARCH | {"from": "0001-01-01T00:00:00+23:59"}, "from"),
+        (MARCH | {"to": "0001-01-01T00:00:00+23:59"}, "to"),
+        (MARCH | {"parallel": 0}, "parallel"),
+        (MARCH | {"parallel": 101}, "parallel"),
+        (MARCH | {"dry_run": "yes"}, "dry_run"),
+        (MARCH | {"params": {"rows": "many"}}, "params.rows"),
+        (MARCH | {"params": {"row": 1}}, "params.row"),
+        (MARCH | {"until": "now"}, "until"),
+    ],
+)
+def test_a_bad_backfill_is_refused_and_makes_nothing(
+    client: TestClient, body: Any, field: str | None
+) -> None:
+    answer = refused(client.post("/api/jobs/daily/backfill", json=body), 400, field)
+    assert answer["job"] == "daily"
+    assert client.get("/api/executions").json()["executions"] == []
+
+
+def test_no_body_is_refused_where_one_is_needed(ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    refused(ask.client.post("/api/jobs/daily/backfill"), 400, "from")
+    refused(ask.client.post(f"/api/executions/{id}/tasks/bad/mark"), 400, "state")
+
+
+def test_a_backfill_needs_a_job_with_a_schedule(client: TestClient) -> None:
+    refused(client.post("/api/jobs/nope/backfill", json=MARCH), 404, "job")
+    refused(client.post("/api/jobs/simple/backfill", json=MARCH), 409)
+
+
+# -- one task ----------------------------------------------------------------------
+
+
+def test_one_task_is_cancelled_and_the_others_go_on(ask: Asker) -> None:
+    id = ask.submit("waiting")
+    until(lambda: ask.execution(id)["tasks"][0]["state"] == "running")
+    url = f"/api/executions/{id}/tasks/wait/cancel"
+    assert ask.client.post(url).json() == {"id": id, "success": True}
+    done = ask.finished(id)
+    assert [task["state"] for task in done["tasks"]] == ["cancelled", "skipped"]
+    assert ask.client.post(url).json() == {"id": id, "success": False}
+
+
+def test_a_task_is_marked_and_the_execution_with_it(ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    url = f"/api/executions/{id}/tasks/bad/mark"
+    assert ask.client.post(url, json={"state": "skipped"}).json() == {"id": id, "success": True}
+    assert ask.execution(id)["state"] == "successful"
+    assert ask.execution(id)["tasks"][1]["state"] == "skipped"
+    refused(ask.client.post(url, json={"state": "skipped"}), 409)
+    (listed,) = ask.client.get("/api/executions").json()["executions"]
+    assert listed["state"] == "successful"
+
+
+def test_a_task_that_runs_is_not_marked(ask: Asker) -> None:
+    id = ask.submit("waiting")
+    until(lambda: ask.execution(id)["tasks"][0]["state"] == "running")
+    url = f"/api/executions/{id}/tasks/wait/mark"
+    assert refused(ask.client.post(url, json={"state": "successful"}), 409)["id"] == id
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "state"),
+        ({"state": "failed"}, "state"),
+        ({"state": None}, "state"),
+        ({"state": "skipped", "why": "so"}, "why"),
+    ],
+)
+def test_a_bad_mark_changes_nothing(ask: Asker, body: Any, field: str) -> None:
+    id = ask.run("failing")["id"]
+    before = ask.execution(id)
+    refused(ask.client.post(f"/api/executions/{id}/tasks/bad/mark", json=body), 400, field)
+    assert ask.execution(id) == before
+
+
+@pytest.mark.parametrize("id", [MISSING, "nope", "%00"])
+def test_there_are_no_tasks_of_an_unknown_execution(client: TestClient, id: str) -> None:
+    refused(client.post(f"/api/executions/{id}/tasks/t/cancel"), 404, "id")
+    mark = client.post(f"/api/executions/{id}/tasks/t/mark", json={"state": "skipped"})
+    refused(mark, 404, "id")
+
+
+def test_an_unknown_task_is_named(ask: Asker) -> None:
+    for id in (ask.run("simple")["id"], ask.submit("hanging")):
+        url = f"/api/executions/{id}/tasks/nope"
+        refused(ask.client.post(f"{url}/cancel"), 404, "task")
+        refused(ask.client.post(f"{url}/mark", json={"state": "skipped"}), 404, "task")
+        if ask.execution(id)["finished"]:
+            retry = ask.client.post(f"/api/executions/{id}/retry", json={"task": "nope"})
+            refused(retry, 404, "task")
+
+
+# -- retry -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("following", "attempts"), [(True, [2, 2]), (False, [2, 1])])
+def test_a_retry_from_a_task_runs_it_with_or_without_what_follows(
+    ask: Asker, following: bool, attempts: list[int]
+) -> None:
+    id = ask.run("simple")["id"]
+    body = {"task": "first", "following": following}
+    answer = ask.client.post(f"/api/executions/{id}/retry", json=body)
+    assert answer.json() == {"id": id, "success": True}
+    assert [len(task["attempts"]) for task in ask.finished(id)["tasks"]] == attempts
+
+
+def test_a_retry_may_have_other_params(ask: Asker) -> None:
+    id = ask.run("daily", json={"params": {"rows": 1}})["id"]
+    url = f"/api/executions/{id}/retry"
+    refused(ask.client.post(url, json={"task": "load", "params": {"rows": "x"}}), 400)
+    assert ask.execution(id)["params"] == {"rows": 1}
+    assert ask.client.post(url, json={"task": "load", "params": {"rows": 2}}).status_code == 200
+    assert ask.finished(id)["params"] == {"rows": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"task": 1}, "task"),
+        ({"following": "no"}, "following"),
+        ({"only": True}, "only"),
+        ({"params": None}, "params"),
+    ],
+)
+def test_a_bad_retry_changes_nothing(ask: Asker, body: Any, field: str) -> None:
+    id = ask.run("failing")["id"]
+    refused(ask.client.post(f"/api/executions/{id}/retry", json=body), 400, field)
+    assert len(ask.execution(id)["tasks"][1]["attempts"]) == 1
+
+
+def test_overlap_policies_hold_for_submits_and_retries(ask: Asker) -> None:
+    first = ask.submit("lone")
+    ask.client.post(f"/api/executions/{first}/cancel")
+    ask.finished(first)
+    running = ask.submit("lone")
+    body = refused(ask.client.post("/api/jobs/lone/submit"), 409)
+    assert body["error"]["code"] == "overlap"
+    assert running in body["error"]["message"]
+    body = refused(ask.client.post(f"/api/executions/{first}/retry"), 409)
+    assert body["error"]["code"] == "overlap"
+
+
+# -- who, and why ------------------------------------------------------------------
+
+
+def test_who_asked_for_what_is_kept_with_it(ask: Asker) -> None:
+    def said(name: str) -> dict[str, str]:
+        return {"X-Goflow-User": name}
+
+    id = ask.submit("failing", headers=said("ada@desk"))
+    ask.finished(id)
+    url = f"/api/executions/{id}"
+    ask.client.post(f"{url}/retry", headers=said("bob@desk"))
+    ask.finished(id)
+    ask.client.post(f"{url}/tasks/bad/mark", json={"state": "successful"}, headers=said("eve"))
+    actions = ask.execution(id)["actions"]
+    assert [(one["action"], one["by"].split()[0], one["task"]) for one in actions] == [
+        ("submit", "ada@desk", None),
+        ("retry", "bob@desk", None),
+        ("mark successful", "eve", "bad"),
+    ]
+
+
+@pytest.mark.parametrize("user", ["é", "x" * 101, "a\tb"])
+def test_who_asks_is_plain_ascii(client: TestClient, user: str) -> None:
+    headers = [(b"x-goflow-user", user.encode("latin-1"))]
+    refused(client.post("/api/jobs/simple/submit", headers=headers), 400, "X-Goflow-User")
+    assert client.get("/api/executions").json()["executions"] == []
+
+
+@pytest.fixture
+def crowded() -> Iterator[Asker]:
+    """A server with one slot, which is taken."""
+    gf = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1, pools={"db": 1})
+    job = Job("pooled", tasks=[Task("a", Hang(), pool="db"), Task("b", Fail(), pool="db")])
+    gf.add_job(job)
+    with TestClient(gf, base_url="http://localhost") as client:
+        yield Asker(client)
+
+
+def test_a_task_that_waits_says_for_what(crowded: Asker) -> None:
+    id = crowded.submit("pooled")
+    reasons = until(
+        lambda: [r for task in crowded.execution(id)["tasks"] if (r := task["waiting"])]
+    )
+    assert reasons == ["pool 'db': 1 of 1 in use"]
+
+
+def test_health_tells_what_people_should_know(client: TestClient, gf: Goflow) -> None:
+    assert client.get("/api/health").json()["notices"] == []
+    gf.engine.notice("the clock went back")
+    (notice,) = client.get("/api/health").json()["notices"]
+    assert notice["text"] == "the clock went back"
+    assert TIME.fullmatch(notice["at"])
+
+
+def test_ids_of_backfilled_executions_are_uuids(client: TestClient) -> None:
+    for one in client.post("/api/jobs/daily/backfill", json=MARCH).json()["executions"]:
+        assert str(uuid.UUID(one["execution"])) == one["execution"]
