@@ -203,11 +203,16 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """All facts of an execution in order, and the plan it was submitted with."""
+    """All facts of an execution in order, and the plan it was submitted with.
+
+    `opened` is the version at which it was submitted or last sent round again: of two
+    executions the one opened first has the lower one, whatever the clock said.
+    """
 
     plan: Plan
     facts: list[AnyFact]
     version: int
+    opened: int
 
 
 class LogChunk(msgspec.Struct, frozen=True):
