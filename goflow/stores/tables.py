@@ -356,6 +356,10 @@ class SqlStore(ABC):
                         pending.facts.append((version, number, encode_facts([change.fact])))
                         pending.created[change.fact.job, change.plan.id] += 1
                         outcome = Created(version)
+                    if change.accounts:
+                        assert change.fact.scheduled_at is not None
+                        due = _to_micros(change.fact.scheduled_at)
+                        connection.execute(_ACCOUNT, (change.fact.job, due))
                 case SetSwitch():
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
@@ -407,8 +411,6 @@ class SqlStore(ABC):
             assert fact.scheduled_at is not None
             due = _to_micros(fact.scheduled_at)
             connection.execute(_CLAIM, (fact.job, due, at, fact.id))
-            if fact.cause != "backfill":  # which goes back, and leaves others out between
-                connection.execute(_ACCOUNT, (fact.job, due))
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",

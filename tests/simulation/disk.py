@@ -104,6 +104,9 @@ class Disk:
             raise Killed
 
     def _note(self, change: Change, outcome: Outcome) -> None:
+        if isinstance(change, Submit) and change.accounts:
+            assert change.fact.scheduled_at is not None
+            self._account(change.fact.job, change.fact.scheduled_at)
         match change, outcome:
             case Submit(), Created():
                 self._tell(f"{change.fact.cause} {change.fact.job} {change.fact.id}")
@@ -150,8 +153,6 @@ class Disk:
             if tick in self.fired:
                 self._broken(f"{tick} fired twice")
             self.fired[tick] = fact.id
-            if fact.cause == "schedule":
-                self._account(*tick)
             self.latest = max(self.latest, self._now())
             if fact.scheduled_at > self.latest:
                 self._broken(f"{tick} fired early, at {self.latest}")

@@ -347,6 +347,10 @@ class Story:
         ticks = process.store.ticks(job, None, 100_000)
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
+        if epochs and not world.went_back:
+            noted = process.store.watches()[job].accounted, process.engine._watches[job].accounted
+            accounted = epochs[-1].accounted
+            self._hold(noted == (accounted, accounted), f"{job}: {accounted}, not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
             schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
