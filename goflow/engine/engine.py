@@ -10,7 +10,7 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -360,6 +360,8 @@ class Engine:
                 self._spawn(again(watch), "writing a watch")
 
         async def again(refused: "asyncio.Future[Outcome]") -> None:
+            with suppress(Unavailable):  # and nothing else: that would be a defect
+                await refused
             await self.clock.sleep(PATIENCE)
             if self._unwritten.get(name) is refused:
                 self._write_watch(name)
