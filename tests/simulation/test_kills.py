@@ -198,7 +198,8 @@ def lived_through(operation: Operation, moment: Moment, number: int, seed: int) 
             die(client)
             world.down(5000)
             world.boot()
-        lived = killed(client, operation, moment, number)
+        if not killed(client, operation, moment, number):
+            return False
         world.down(world.rng.choice((0, 5000)))
         world.boot()
         late = 40 if moment is Moment.STEP else 4
@@ -210,7 +211,7 @@ def lived_through(operation: Operation, moment: Moment, number: int, seed: int) 
         client.check()
         story.settle()
         check_that_nothing_that_succeeded_ran_again(world)
-    return lived
+    return True
 
 
 def begin_with(client: Client) -> None:
