@@ -1,17 +1,18 @@
 """A process that is killed at any step and at any commit of what it does, and again while it
 recovers from that, keeps every promise.
 
-The kills come through the loop and the store it was handed. A step is what it does between
-two looks at the clock, the threads or the store; a commit is killed just before, and just
-after, before anybody hears of it. Migrations, which are of the file, are killed in
+The kills come through the loop, threads and store it was handed. A step is one callback of
+the loop or one piece of work in a thread. At a commit the kill comes just before it, or just
+after, when nobody has heard of it yet. Migrations, which are of the file, are killed in
 `tests/crash/test_migration.py`.
 """
 
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,14 +50,6 @@ class Moment(StrEnum):
     STEP = "step"
     BEFORE_COMMIT = "before commit"
     AFTER_COMMIT = "after commit"
-
-
-@dataclass(frozen=True)
-class Kill:
-    """At the step or commit of that number, from 1."""
-
-    moment: Moment
-    number: int
 
 
 class Client:
@@ -166,7 +159,7 @@ async def toggle(client: Client) -> None:
 async def backfill(client: Client) -> None:
     now = client.process.clock.now()
     for one in await client.process.engine.backfill("j", now - timedelta(hours=4), now):
-        client.acknowledged(f"{one}", lambda id=one.execution: id in client.world.disk.executions)
+        client.acknowledged(f"{one}", partial(client.world.disk.executions.get, one.execution))
 
 
 async def stop(client: Client) -> None:
@@ -273,7 +266,7 @@ def test_every_promise_is_kept_by_one_that_is_killed(operation: Operation, momen
     try:
         kills = 0
         for seed in range(KILLS):
-            number = moment is not Moment.STEP
+            number = 0 if moment is Moment.STEP else 1
             while lived_through(operation, moment, number, seed):
                 kills += 1
                 number += 1
