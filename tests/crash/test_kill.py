@@ -1,4 +1,7 @@
-"""Real servers, really killed: what was acknowledged is there, and nothing ran twice."""
+"""Real servers, really killed: what was acknowledged is there, and nothing ran twice.
+
+By hand, in about five minutes: `pytest tests/crash/test_kill.py --kill-rounds 200`.
+"""
 
 import itertools
 import random
