@@ -153,7 +153,7 @@ async def mark(client: Client) -> None:
 
 async def toggle(client: Client) -> None:
     active = await client.process.engine.toggle("j")
-    client.acknowledged("toggle", lambda: client.world.disk.switches["j"] is active)
+    client.acknowledged("toggle", lambda: client.world.disk.switches.get("j") is active)
 
 
 async def backfill(client: Client) -> None:
