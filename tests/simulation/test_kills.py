@@ -7,6 +7,7 @@ after, when nobody has heard of it yet. Migrations, which are of the file, are k
 `tests/crash/test_migration.py`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -111,8 +112,9 @@ async def tick(client: Client) -> None:
     process, disk = client.process, client.world.disk
     due = BEGINNING + timedelta(hours=1)
     process.loop.skip((due - process.clock.now()).total_seconds() + 1)
-    while ("j", due) not in disk.fired:
-        await process.clock.sleep(0.1)
+    async with asyncio.timeout(60):
+        while ("j", due) not in disk.fired:
+            await process.clock.sleep(0.1)
     await process.clock.sleep(1)
 
 
