@@ -100,7 +100,6 @@ class Progress:
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at
-        self.opened_at = submitted.at  # or sent round again, if that was later
         self.modified_at = submitted.at
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
@@ -247,7 +246,6 @@ class Progress:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
-        self.opened_at = fact.at
         self.cancelling = self.timed_out = False
         self.started_at = self.finished_at = self.reason = None
         if fact.params is not None:

@@ -742,7 +742,7 @@ class Engine:
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
-                    if change.tick and change.fact.cause != "backfill":
+                    if change.accounts:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)

@@ -4,8 +4,6 @@ Replay the unfinished executions' facts, mark what was running as interrupted, a
 each to a runner. A tick or a submit that was acknowledged is among them, by definition.
 """
 
-from datetime import UTC, datetime
-
 from goflow.core.execution import Execution
 from goflow.engine.board import Board
 from goflow.engine.clock import Clock
@@ -13,12 +11,16 @@ from goflow.stores.base import Record, Store
 
 
 def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
-    """The unfinished executions, those that were opened first before the others, with nothing
-    left running; committed.
+    """The unfinished executions in the order in which they go on, with nothing left running;
+    committed.
+
+    Those that have begun come before those that wait; of either, each after those that were
+    submitted or sent round again before it. So what waits for whom is as it was.
 
     To be called before the journal starts: until then this is the one writer.
     """
     executions = []
+    opened: dict[str, int] = {}
     records = []
     for id in store.unfinished():
         history = store.history(id)
@@ -26,21 +28,11 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
         execution = Execution.replay(history.plan, history.facts)
         board.adopt(history.plan, execution.summary(), history.version)
         executions.append(execution)
+        opened[id] = history.opened
         if facts := execution.interrupt(clock.now()):
             records.append(Record(id, facts, execution.state, execution.modified_at))
     if records:
         for record, version in zip(records, store.commit(records), strict=True):
             board.committed(record, version)
-    return _in_order(executions)
-
-
-def _in_order(executions: list[Execution]) -> list[Execution]:
-    """Those that have begun, which wait for nobody, before the others; of these each in the
-    order it was opened. Given in the order they were created: one that was sent round again
-    comes after those that had been created by then, however the clock was set."""
-    latest = datetime.min.replace(tzinfo=UTC)
-    opened: dict[str, datetime] = {}
-    for execution in executions:
-        latest = max(latest, execution.submitted_at)
-        opened[execution.id] = max(latest, execution.opened_at)
+    # As the store put it down: the time at which they were opened is what a clock said.
     return sorted(executions, key=lambda one: (one.started_at is None, opened[one.id]))

@@ -35,15 +35,20 @@ class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, and accounted for, unless the cause is "backfill", which does not go from
-    one due time to the next. A tick recorded as missed may be claimed still.
-    Outcome: `Created` or `Existing`.
+    ledger as fired. A tick recorded as missed may be claimed still. If it `accounts`, all due
+    times up to that one are in the ledger thereby. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
     plan: Plan
     tick: bool = False
     idempotency: Idempotency | None = None
+
+    @property
+    def accounts(self) -> bool:
+        """Whether its due time follows the one accounted for last. A backfill's need not:
+        before it there may be others that nobody has entered yet."""
+        return self.tick and self.fact.cause != "backfill"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -169,7 +174,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Existing(msgspec.Struct, frozen=True):
-    """The tick or the key had led to this execution before; nothing was written.
+    """The tick or the key had led to this execution before; another one was not made.
 
     `fingerprint` is the one kept with the key, None for a tick.
     """
@@ -203,11 +208,16 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """All facts of an execution in order, and the plan it was submitted with."""
+    """All facts of an execution in order, and the plan it was submitted with.
+
+    `opened` is the version at which it was submitted or last sent round again: of two
+    executions the one opened first has the lower one, whatever the clock said.
+    """
 
     plan: Plan
     facts: list[AnyFact]
     version: int
+    opened: int
 
 
 class LogChunk(msgspec.Struct, frozen=True):

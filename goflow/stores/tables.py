@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from goflow.core.events import decode_facts, encode_facts
+from goflow.core.events import AnyFact, Retried, Submitted, decode_facts, encode_facts
 from goflow.core.graph import decode_plan
 from goflow.core.states import State
 from goflow.stores.backup import write_copy
@@ -356,6 +356,10 @@ class SqlStore(ABC):
                         pending.facts.append((version, number, encode_facts([change.fact])))
                         pending.created[change.fact.job, change.plan.id] += 1
                         outcome = Created(version)
+                    if change.accounts:
+                        assert change.fact.scheduled_at is not None
+                        due = _to_micros(change.fact.scheduled_at)
+                        connection.execute(_ACCOUNT, (change.fact.job, due))
                 case SetSwitch():
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
@@ -407,8 +411,6 @@ class SqlStore(ABC):
             assert fact.scheduled_at is not None
             due = _to_micros(fact.scheduled_at)
             connection.execute(_CLAIM, (fact.job, due, at, fact.id))
-            if fact.cause != "backfill":  # which goes back, and leaves others out between
-                connection.execute(_ACCOUNT, (fact.job, due))
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
@@ -566,8 +568,14 @@ class SqlStore(ABC):
                 return None
             number, plan = found
             rows = connection.execute(_HISTORY, (number,)).fetchall()
-        facts = [fact for body, _ in rows for fact in decode_facts(body)]
-        return History(decode_plan(plan), facts, rows[-1][1])
+        facts: list[AnyFact] = []
+        opened = 0
+        for body, version in rows:
+            batch = decode_facts(body)
+            facts += batch
+            if any(isinstance(fact, Submitted | Retried) for fact in batch):
+                opened = version
+        return History(decode_plan(plan), facts, rows[-1][1], opened)
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
         with self._reading() as connection:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from goflow import Goflow, InvalidJob, MemoryStore, SqliteStore, Task
+from goflow import Context, Goflow, InvalidJob, Job, MemoryStore, SqliteStore, Task
 from goflow.core.states import State
 from goflow.errors import Conflict, InvalidRequest, NotFound
 from goflow.testing import BEGINNING, FakeClock
@@ -58,6 +58,40 @@ async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> 
         for id in ids:
             await engine.finished(id)
         assert operator.runs == [1, 2, 1, 1]
+
+
+async def test_what_queues_keeps_its_order_over_a_restart_however_the_clock_was_set(
+    tmp_path: Path,
+) -> None:
+    ran: list[str] = []
+    free = asyncio.Event()
+    job = Job("j", overlap="queue", tasks=[Task("other", Scripted())])
+
+    @job.task(after=["other"])
+    async def note(context: Context) -> None:
+        ran.append(context.execution_id)
+        await free.wait()
+
+    free.set()
+    clock = FakeClock()
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        again = (await engine.submit("j")).id
+        await engine.finished(again)
+        free.clear()
+        running_one = (await engine.submit("j")).id
+        await until(lambda: ran[1:] == [running_one])
+        clock.set(BEGINNING - timedelta(hours=1))
+        second = (await engine.submit("j")).id
+        clock.set(BEGINNING - timedelta(hours=2))
+        await engine.retry(again, task="other")
+        clock.set(BEGINNING - timedelta(hours=3))
+        last = (await engine.submit("j")).id
+        await engine.mark(second, "other", State.SUCCESSFUL)
+    del ran[:]
+    free.set()
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        await engine.finished(last)
+        assert ran == [second, again, last], "the one that ran was interrupted, and has failed"
 
 
 async def test_overlap_replace_cancels_the_earlier_one_and_waits_for_its_end() -> None:

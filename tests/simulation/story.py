@@ -31,6 +31,8 @@ from goflow.stores.base import Tick
 from tests.simulation.jobs import draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
 
+SOON = timedelta(seconds=30)
+
 
 def search(seeds: Iterable[int]) -> Iterator[tuple[int, str | None]]:
     """Seeds, and what they break: as `broken`, on all cores."""
@@ -274,22 +276,44 @@ class Story:
         engine = process.engine
         process.run(60)
         for name in engine.jobs:
+            self._catch_up(process, name)
             self._check_ledger(process, name)
             process.call(engine.toggle(name, False))
-        patience = PATIENCE + world.went_back.total_seconds()
-        commits, until = world.disk.commits, process.loop.time() + patience
-        while engine._runners and process.loop.time() < until:
-            process.run(60)
-            if world.disk.commits > commits:  # much may have piled up, but it goes on
-                commits, until = world.disk.commits, process.loop.time() + patience
+        self._wind_up(process)
         process.run(1000)  # what was abandoned ends, too
         self._check_executions(process)
-        self._check_order()
         self._check_logs(process)
         for resource, (taken, _) in engine._tools.slots.usage().items():
             self._hold(not taken, f"{resource}: {taken} slots are in use, and nothing runs")
         process.call(engine.stop())
         world.end()
+
+    def _catch_up(self, process: Process, job: str) -> None:
+        """The job's next due time is seen soon, or as soon as there is room for its execution."""
+        engine, clock = process.engine, process.clock
+        due = engine.due(job)
+        on = engine.active(job) and "schedule" in self.world.jobs[job].options
+        self._hold(on is (due is not None), f"{job} is due at {due}, though it is on: {on}")
+        if due is None or clock.now() - due < SOON:
+            return
+        limit, until = engine.options.max_unfinished, process.loop.time() + PATIENCE
+        room = SOON if limit > 1000 else timedelta(0)  # how long there has been some
+        while engine.due(job) == due:
+            soon = room < SOON and process.loop.time() < until
+            self._hold(soon, f"{job}: {due} was not seen by {clock.now()}")
+            process.run(1)
+            full = len(engine._runners) >= limit
+            room = timedelta(0) if full else room + timedelta(seconds=1)
+
+    def _wind_up(self, process: Process) -> None:
+        """Everything ends, unless nothing goes on any more. However much has piled up: with
+        nobody there to retry it, an execution has a limited number of facts."""
+        patience = PATIENCE + self.world.went_back.total_seconds()
+        progress, until = self.world.disk.progress, process.loop.time() + patience
+        while process.engine._runners and process.loop.time() < until:
+            process.run(60)
+            if self.world.disk.progress > progress:
+                progress, until = self.world.disk.progress, process.loop.time() + patience
 
     def _hold(self, holds: object, problem: str) -> None:
         if not holds:
@@ -308,19 +332,6 @@ class Story:
             told = world.told.get(id)
             self._hold(told == row.summary, f"a listener was told of {id}: {told!r}, not {row}")
 
-    def _check_order(self) -> None:
-        """Executions that queue begin in the order they were created."""
-        world = self.world
-        numbers = {id: number for number, id in enumerate(world.disk.executions)}
-        last: dict[str, int] = {}
-        for id in world.disk.first_starts:
-            execution = world.disk.executions[id]
-            queues = world.jobs[execution.job].options["overlap"] == "queue"
-            if queues and execution.cause != "backfill" and not self._facts(id, Retried):
-                earlier = last.get(execution.job, -1)
-                self._hold(earlier < numbers[id], f"{id} began after one that came later")
-                last[execution.job] = numbers[id]
-
     def _check_logs(self, process: Process) -> None:
         """What an attempt that succeeded has said is in its log, once and in order."""
         for (id, task, attempt), lines in self.world.said.items():
@@ -336,6 +347,10 @@ class Story:
         ticks = process.store.ticks(job, None, 100_000)
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
+        if epochs and not world.went_back:
+            noted = process.store.watches()[job].accounted, process.engine._watches[job].accounted
+            accounted = epochs[-1].accounted
+            self._hold(noted == (accounted, accounted), f"{job}: {accounted}, not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
             schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
@@ -361,12 +376,6 @@ class Story:
                        f"{job}: due time {due} is in the ledger {times} times")  # fmt: skip
         strange = single.keys() - due_times - by_hand
         self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
-        # Where the number of executions is limited, due times wait for room.
-        roomy = process.engine.options.max_unfinished > 1000
-        next_due = process.engine.due(job)
-        if process.engine.active(job) and epochs and roomy and next_due is not None:
-            late = process.clock.now() - next_due
-            self._hold(late < timedelta(seconds=30), f"{job}: {next_due} was not seen for {late}")
 
     def _by_hand(self, tick: Tick) -> bool:
         execution = self.world.disk.executions.get(tick.execution or "")

@@ -237,6 +237,16 @@ def test_the_history_holds_every_kind_of_fact_and_the_plan(store, changes):
     assert history.version == version == store.find("x").version
 
 
+def test_a_history_tells_when_the_execution_was_opened_last(store, changes):
+    [created] = store.commit([changes.submit("x")])
+    at = changes.now()
+    store.commit([changes.record("x"), changes.record("x", CancelRequested(at))])
+    assert store.history("x").opened == created.version
+    [_, retried] = store.commit([changes.submit("y"), changes.record("x", Retried(at, ("a",)))])
+    store.commit([changes.record("x", TaskStarted(at, "a", 2)), changes.record("y")])
+    assert store.history("x").opened == retried > store.history("y").opened
+
+
 def test_histories_do_not_mix(store, changes):
     store.commit([changes.submit("x"), changes.submit("y")])
     store.commit([changes.record("y"), changes.record("x"), changes.record("y")])
@@ -560,6 +570,22 @@ def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
     store.commit([changes.submit("y", due=DUE - HOUR, tick=True)])
     store.commit([changes.submit("z", due=DUE + 9 * HOUR)])
     assert store.watches() == {"job": watch(accounted=DUE + HOUR), "other": watch()}
+
+
+def test_a_tick_that_has_fired_before_is_accounted_for_all_the_same(store, changes):
+    store.commit([SetWatch("job", watch())])
+    due = DUE + 2 * HOUR
+    store.commit([changes.submit("y", due=due, tick=True, cause="backfill")])
+    [outcome] = store.commit([changes.submit("z", due=due, tick=True, cause="schedule")])
+    assert outcome.execution == "y"
+    assert store.watches()["job"].accounted == due
+
+
+def test_a_backfill_claims_its_tick_and_accounts_for_none(store, changes):
+    store.commit([SetWatch("job", watch())])
+    store.commit([changes.submit("x", due=DUE + 2 * HOUR, tick=True, cause="backfill")])
+    assert store.watches()["job"].accounted == DUE
+    assert [tick.execution for tick in store.ticks("job", None, 9)] == ["x"]
 
 
 def test_recording_ticks_accounts_for_them_and_never_goes_back(store):
