@@ -31,12 +31,40 @@ class Idempotency(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class TickOutcome(enum.StrEnum):
+    """What became of a due time."""
+
+    FIRED = "fired"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    MERGED = "merged"
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What became of a due time, or of a run of `count` missed or merged ones from `due` to
+    `until`.
+
+    `execution` is what a fired one made, `into` the due time that merged ones became because
+    of a clock change. `reason` is one sentence for people, or "".
+    """
+
+    due: datetime
+    outcome: TickOutcome
+    at: datetime
+    reason: str = ""
+    count: int = 1
+    until: datetime | None = None
+    execution: str | None = None
+    into: datetime | None = None
+
+
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, and accounted for, unless the cause is "backfill", which does not go from
-    one due time to the next. A tick recorded as missed may be claimed still.
+    ledger as fired, for the `reason` given if any, and accounted for, unless the cause is
+    "backfill", which does not go from one due time to the next. A tick recorded as missed may
+    be claimed still. `merged` goes to the ledger with it.
     Outcome: `Created` or `Existing`.
     """
 
@@ -44,6 +72,8 @@ class Submit(msgspec.Struct, frozen=True):
     plan: Plan
     tick: bool = False
     idempotency: Idempotency | None = None
+    reason: str = ""
+    merged: Tick | None = None
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -85,31 +115,9 @@ class SetSwitch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class TickOutcome(enum.StrEnum):
-    """What became of a due time."""
-
-    FIRED = "fired"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """What became of a due time, or of a run of `count` missed ones from `due` to `until`.
-
-    `execution` is what a fired one made. `reason` is one sentence for people, or "".
-    """
-
-    due: datetime
-    outcome: TickOutcome
-    at: datetime
-    reason: str = ""
-    count: int = 1
-    until: datetime | None = None
-    execution: str | None = None
-
-
 class RecordTicks(msgspec.Struct, frozen=True):
-    """Add ticks that made no execution to a job's ledger; one that is there stays as it is.
+    """Add ticks that made no execution to a job's ledger; one that is there stays as it is,
+    unless it is merged and the new one is not.
 
     All due times up to `accounted` are in the ledger thereby. Outcome: None.
     """

@@ -490,6 +490,38 @@ def test_a_tick_that_is_there_stays_as_it_is(store, changes):
     assert store.ticks("job", None, 9) == before
 
 
+def merged(due, count=1):
+    """Ticks that a clock change merged into the due time an hour before the first one."""
+    return msgspec.structs.replace(missed(due, count, TickOutcome.MERGED), into=due - HOUR)
+
+
+def test_what_is_merged_into_a_tick_is_in_the_ledger_with_it_or_not_at_all(store, changes):
+    submit = changes.submit("x", due=DUE, tick=True)
+    submit = msgspec.structs.replace(submit, reason="clock change", merged=merged(DUE + HOUR, 3))
+    store.commit([submit])
+    kept = Tick(DUE, TickOutcome.FIRED, submit.fact.at, "clock change", execution="x")
+    assert store.ticks("job", None, 9) == [merged(DUE + HOUR, 3), kept]
+    again = changes.submit("y", due=DUE, tick=True)
+    again = msgspec.structs.replace(again, merged=merged(DUE + 2 * HOUR))
+    assert isinstance(store.commit([again])[0], Existing)
+    assert store.ticks("job", None, 9) == [merged(DUE + HOUR, 3), kept]
+
+
+def test_what_was_merged_gives_way_to_a_due_time_of_its_own(store, changes):
+    ticks = [merged(DUE), merged(DUE + HOUR), merged(DUE + 2 * HOUR)]
+    store.commit([RecordTicks("job", ticks, DUE - HOUR)])
+    again = [msgspec.structs.replace(tick, reason="other") for tick in ticks]
+    store.commit([RecordTicks("job", again, DUE - HOUR)])
+    assert store.ticks("job", None, 9) == ticks[::-1]
+    submit = changes.submit("x", due=DUE, tick=True)
+    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR)], DUE + HOUR)])
+    assert store.ticks("job", None, 9) == [
+        ticks[2],
+        missed(DUE + HOUR),
+        Tick(DUE, TickOutcome.FIRED, submit.fact.at, execution="x"),
+    ]
+
+
 @pytest.mark.parametrize("outcome", [TickOutcome.MISSED, TickOutcome.SKIPPED])
 def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcome):
     store.commit([RecordTicks("job", [missed(DUE, 1, outcome)], DUE)])
