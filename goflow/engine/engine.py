@@ -534,7 +534,7 @@ class Engine:
             self.board.adopt(history.plan, summary, history.version)
             try:
                 await asyncio.shield(self.journal.commit(record_of(execution, facts)))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -573,7 +573,7 @@ class Engine:
             opening = record_of(execution, facts)
             try:
                 await self._drive(Runner(execution, job, opening, self._tools, before))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 

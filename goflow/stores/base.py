@@ -7,7 +7,8 @@ durable and visible to reads; when it raises, nothing of the batch is.
 
 Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
 goflow store, damaged, from a newer version, in use by another server). `commit` and the
-reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
+reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error). `commit`
+raises `NotFound` for facts or a log of an execution that is not there, or not any more.
 """
 
 import enum
@@ -302,10 +303,6 @@ class Store(Protocol):
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         """The number that the next line of an attempt's log will have, counted from 0."""
-        ...
-
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        """The attempts of a task that have a log, in order."""
         ...
 
     def size(self) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 from goflow.core.events import decode_facts, encode_facts
 from goflow.core.graph import decode_plan
 from goflow.core.states import State
+from goflow.errors import NotFound
 from goflow.stores.backup import write_copy
 from goflow.stores.base import (
     AppendLog,
@@ -459,7 +460,7 @@ class SqlStore(ABC):
         if number is None:
             number = _find_number(connection, execution)
             if number is None:
-                raise LookupError(f"no execution {execution!r} in the store")
+                raise NotFound(f"there is no execution {execution!r}", field="id")
             _remember(self._numbers)
             self._numbers[execution] = number
         return number
@@ -649,18 +650,6 @@ class SqlStore(ABC):
 
     @abstractmethod
     def size(self) -> int: ...
-
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        with self._reading() as connection:
-            number = _find_number(connection, execution)
-            if number is None:
-                return []
-            rows = connection.execute(
-                """SELECT DISTINCT attempt FROM logs WHERE execution = ? AND task = ?
-                ORDER BY attempt""",
-                (number, task),
-            )
-            return [attempt for (attempt,) in rows.fetchall()]
 
 
 def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None:
