@@ -19,7 +19,8 @@ that goflow's users know (seconds first, descriptors, `@every`, `TZ=`, `?`, `a/n
 - Clock changes: with a wildcard minute or hour, every real local time that matches is a
   fire, so twice in a repeated hour and never inside a gap. Otherwise the first pass of a
   repeated hour only, and the times inside a gap of up to 3 hours make one fire at the
-  first instant after it. Any change of a zone's UTC offset is a clock change.
+  first instant after it. Any change of a zone's UTC offset is a clock change. What is not
+  due because of one is merged into what is: see `ClockChange`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from collections.abc import Iterator
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -45,6 +47,19 @@ _SECOND = timedelta(seconds=1)
 _DAY = 86_400
 _LONGEST_FILLED_GAP = 3 * 3600
 _NEVER = 1 << 62
+
+
+class ClockChange(NamedTuple):
+    """What a change of the clocks does to a due time of fixed local times.
+
+    `merged` are the instants in UTC, oldest first, that would be due too but for the change:
+    where the local times of a gap would be had the clocks not gone forward, or the second
+    pass of a local time that comes twice. None of them is a due time itself. `reason` is a
+    sentence for people.
+    """
+
+    merged: tuple[datetime, ...]
+    reason: str
 
 
 class Schedule:
@@ -108,6 +123,17 @@ class Schedule:
             return _EPOCH + timedelta(seconds=due)
         except OverflowError:
             return None
+
+    def clock_change(self, due: datetime) -> ClockChange | None:
+        """What makes a due time one of a clock change; None for all others.
+
+        It is one if it stands for local times of a gap, of which the first 100 are looked
+        at, or if its local time comes twice. Raises ValueError for a naive datetime.
+        """
+        at = _seconds(due, "due")
+        if self._times is None or self._times.wildcard:
+            return None
+        return _clock_change(self._times, self._zone, at)
 
     def _identity(self) -> tuple[str, str, bool]:
         return self.expression, self.timezone, self.with_seconds
@@ -373,6 +399,48 @@ def _next_fire(times: _LocalTimes, zone: ZoneInfo, now: int) -> int:
     return _NEVER
 
 
+_LOOKED_AT = 100  # local times of one gap
+_NAMED = 3  # of them, to people
+
+
+def _clock_change(times: _LocalTimes, zone: ZoneInfo, due: int) -> ClockChange | None:
+    for period in range((due - 1) // _PERIOD, (due + _LOOK_BACK) // _PERIOD + 1):
+        for change, offset in _changes(zone, period):
+            before = _offset(zone, change - 1)
+            gap = offset - before
+            if change + gap <= due < change:
+                twice = f"{_clock_time(due + before)} comes twice; it is due the first time"
+                return _merge(times, zone, [due - gap], twice)
+            if change == due and 0 < gap <= _LONGEST_FILLED_GAP:
+                inside = _Calendar(times).between(due + before, due + offset)
+                if missing := list(islice(inside, _LOOKED_AT)):
+                    instants = [local - before for local in missing if local > due + before]
+                    return _merge(times, zone, instants, _missing(missing, due + offset))
+    return None
+
+
+def _merge(times: _LocalTimes, zone: ZoneInfo, instants: list[int], what: str) -> ClockChange:
+    merged = [at for at in instants if _next_fire(times, zone, at - 1) != at]
+    return ClockChange(
+        tuple(_EPOCH + timedelta(seconds=at) for at in merged), f"clock change: {what}"
+    )
+
+
+def _missing(local: list[int], instead: int) -> str:
+    if len(local) == 1:
+        return f"{_clock_time(local[0])} does not exist; it is due at {_clock_time(instead)}"
+    named = [_clock_time(one) for one in local[:_NAMED]]
+    if len(local) > _NAMED:
+        least = "at least " if len(local) == _LOOKED_AT else ""
+        named.append(f"{least}{len(local) - _NAMED} more")
+    listed = f"{', '.join(named[:-1])} and {named[-1]}"
+    return f"{listed} do not exist; they are due at {_clock_time(instead)}"
+
+
+def _clock_time(local: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=local):{'%H:%M:%S' if local % 60 else '%H:%M'}}"
+
+
 class _Calendar:
     """Finds local times; remembers its last answer, which often serves many stretches."""
 
@@ -391,6 +459,13 @@ class _Calendar:
             except (ValueError, OverflowError):  # how croniter meets the end of the calendar
                 self._answer = _NEVER
         return self._answer
+
+    def between(self, first: int, end: int) -> Iterator[int]:
+        """The local times named from `first` on that are before `end`."""
+        local = self.first_from(first)
+        while local < end:
+            yield local
+            local = self.first_from(local + 1)
 
 
 @lru_cache(maxsize=1024)

@@ -30,7 +30,7 @@ from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
+from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler, merged_into
 from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
@@ -467,9 +467,20 @@ class Engine:
             timeout=job.timeout,
             by=by,
         )
-        opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
+        opening = self._opening(fact, job, idempotency)
         runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
         return runner, await self._drive(runner)
+
+    def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
+        """What creates the execution, and enters its due time in the ledger."""
+        due, schedule = fact.scheduled_at, self._schedules[job.name]
+        if due is None or schedule is None:
+            return Submit(fact, job.plan, idempotency=idempotency)
+        change = schedule.clock_change(due)
+        if change is None:
+            return Submit(fact, job.plan, tick=True, idempotency=idempotency)
+        merged = merged_into(due, change, fact.at)
+        return Submit(fact, job.plan, True, idempotency, change.reason, merged)
 
     def _before(self, job: Job) -> list[Runner]:
         """The executions that a new one of the job must wait for. Raises `NoRoom`."""
@@ -544,7 +555,7 @@ class Engine:
             self.board.adopt(history.plan, summary, history.version)
             try:
                 await asyncio.shield(self.journal.commit(record_of(execution, facts)))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -583,7 +594,7 @@ class Engine:
             opening = record_of(execution, facts)
             try:
                 await self._drive(Runner(execution, job, opening, self._tools, before))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -707,10 +718,14 @@ class Engine:
         runner = self._runners.get(id)
         return None if runner is None else runner.waiting(task)
 
+    def schedule(self, name: str) -> Schedule | None:
+        """A job's schedule. Raises `NotFound`."""
+        self.job(name)
+        return self._schedules[name]
+
     def upcoming(self, name: str, count: int) -> list[datetime]:
         """The next `count` due times of a job, whether or not its schedule is on."""
-        self.job(name)
-        schedule = self._schedules[name]
+        schedule = self.schedule(name)
         times: list[datetime] = []
         at = self.clock.now()
         watch = self._watches.get(name)

@@ -23,7 +23,7 @@ from goflow.engine.isolated import Isolated
 from goflow.engine.journal import Journal
 from goflow.engine.slots import Request, Slots, job_name, pool_name
 from goflow.engine.tasklog import TaskLog
-from goflow.errors import Unavailable
+from goflow.errors import NotFound, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
@@ -163,7 +163,7 @@ class Runner:
             return True
         try:
             written = await self._tools.journal.commit(self._opening)
-        except Unavailable as error:
+        except (Unavailable, NotFound) as error:  # it may have been purged meanwhile
             if not self.opened.done():
                 self.opened.set_exception(error)
             return False

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import ClockChange, Schedule
 from goflow.engine.clock import Clock, wait
 from goflow.errors import Unavailable
 from goflow.stores.base import Tick, TickOutcome
@@ -176,7 +176,7 @@ class Scheduler:
         because = await self._fire(entry.job, due)
         if because is not None:
             tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
-            await self._record(entry.job, [tick], due)
+            await self._record(entry.job, self._with_merged(entry, tick), due)
         entry.account(due)
 
     async def _enter(self, entry: Scheduled, missed: Missed, reason: str, now: datetime) -> None:
@@ -186,10 +186,32 @@ class Scheduler:
             reason += "; there were more than are counted here"
         until = None if missed.number == 1 else missed.last
         tick = Tick(missed.first, TickOutcome.MISSED, now, reason, missed.number, until)
-        await self._record(entry.job, [tick], missed.last)
+        ticks = [tick] if until is not None else self._with_merged(entry, tick)
+        await self._record(entry.job, ticks, missed.last)
         entry.account(missed.last)
+
+    def _with_merged(self, entry: Scheduled, tick: Tick) -> list[Tick]:
+        change = entry.schedule.clock_change(tick.due)
+        merged = change and merged_into(tick.due, change, tick.at)
+        return [tick] if merged is None else [tick, merged]
 
     def _plan(self, entry: Scheduled, look: datetime | None) -> None:
         if look is not None:
             self._count += 1
             heapq.heappush(self._agenda, (look, self._count, entry))
+
+
+def merged_into(due: datetime, change: ClockChange, at: datetime) -> Tick | None:
+    """The record of what a clock change merges into a due time, made at `at`."""
+    if not change.merged:
+        return None
+    first, last = change.merged[0], change.merged[-1]
+    return Tick(
+        first,
+        TickOutcome.MERGED,
+        at,
+        change.reason,
+        len(change.merged),
+        until=None if first == last else last,
+        into=due,
+    )

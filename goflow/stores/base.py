@@ -7,7 +7,8 @@ durable and visible to reads; when it raises, nothing of the batch is.
 
 Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
 goflow store, damaged, from a newer version, in use by another server). `commit` and the
-reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
+reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error). `commit`
+raises `NotFound` for facts or a log of an execution that is not there, or not any more.
 """
 
 import enum
@@ -31,18 +32,48 @@ class Idempotency(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class TickOutcome(enum.StrEnum):
+    """What became of a due time."""
+
+    FIRED = "fired"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    MERGED = "merged"
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What became of a due time, or of a run of `count` missed or merged ones from `due` to
+    `until`.
+
+    `execution` is what a fired one made, `into` the due time that merged ones became because
+    of a clock change. `reason` is one sentence for people, or "".
+    """
+
+    due: datetime
+    outcome: TickOutcome
+    at: datetime
+    reason: str = ""
+    count: int = 1
+    until: datetime | None = None
+    execution: str | None = None
+    into: datetime | None = None
+
+
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired. A tick recorded as missed may be claimed still. If it `accounts`, all due
-    times up to that one are in the ledger thereby. Outcome: `Created` or `Existing`.
+    ledger as fired, for the `reason` given if any. A tick recorded as missed may be claimed
+    still. If it `accounts`, all due times up to that one are in the ledger thereby. `merged`
+    goes to the ledger with it. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
     plan: Plan
     tick: bool = False
     idempotency: Idempotency | None = None
+    reason: str = ""
+    merged: Tick | None = None
 
     @property
     def accounts(self) -> bool:
@@ -90,31 +121,9 @@ class SetSwitch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class TickOutcome(enum.StrEnum):
-    """What became of a due time."""
-
-    FIRED = "fired"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """What became of a due time, or of a run of `count` missed ones from `due` to `until`.
-
-    `execution` is what a fired one made. `reason` is one sentence for people, or "".
-    """
-
-    due: datetime
-    outcome: TickOutcome
-    at: datetime
-    reason: str = ""
-    count: int = 1
-    until: datetime | None = None
-    execution: str | None = None
-
-
 class RecordTicks(msgspec.Struct, frozen=True):
-    """Add ticks that made no execution to a job's ledger; one that is there stays as it is.
+    """Add ticks that made no execution to a job's ledger; one that is there stays as it is,
+    unless it is merged and the new one is not.
 
     All due times up to `accounted` are in the ledger thereby. Outcome: None.
     """
@@ -304,10 +313,6 @@ class Store(Protocol):
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         """The number that the next line of an attempt's log will have, counted from 0."""
-        ...
-
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        """The attempts of a task that have a log, in order."""
         ...
 
     def size(self) -> int:

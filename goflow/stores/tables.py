@@ -23,6 +23,7 @@ from typing import Any
 from goflow.core.events import AnyFact, Retried, Submitted, decode_facts, encode_facts
 from goflow.core.graph import decode_plan
 from goflow.core.states import State
+from goflow.errors import NotFound
 from goflow.stores.backup import write_copy
 from goflow.stores.base import (
     AppendLog,
@@ -149,6 +150,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Purged executions whose facts and logs were too many to go at once.
         "CREATE TABLE remains (execution INTEGER PRIMARY KEY)",
     ),
+    ("ALTER TABLE ticks ADD COLUMN merged_into INTEGER",),
 )
 SCHEMA = len(MIGRATIONS)
 
@@ -156,15 +158,18 @@ _VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'facts'"
 _NUMBER = "SELECT number FROM executions WHERE id = ?"
 _CLAIMED = """SELECT execution, at, NULL FROM ticks
     WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
-_CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)"
-_ADD_TICK = "INSERT OR IGNORE INTO ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, ?, 1, NULL, ?, NULL)"
+# An edited schedule may make a due time of what was merged by the one before.
+_ADD_TICK = """INSERT OR REPLACE INTO ticks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+    WHERE NOT EXISTS (SELECT 1 FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
+        AND (outcome <> 'merged' OR ?4 = 'merged'))"""
 # What is accounted for stays so, since a tick may be written between a watch's making and this;
 # but it was so for the due times from that anchor, and says nothing of those from another one.
 _WATCH = """INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET
     schedule = excluded.schedule, anchor = excluded.anchor,
     accounted = max(excluded.accounted, iif(anchor = excluded.anchor, accounted, 0))"""
 _ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
-_TICKS = """SELECT due, outcome, at, reason, count, until, execution FROM ticks
+_TICKS = """SELECT due, outcome, at, reason, count, until, execution, merged_into FROM ticks
     WHERE job = ? AND due < ? ORDER BY due DESC, run DESC LIMIT ?"""
 _KEYED = """SELECT e.id, e.submitted, k.fingerprint FROM idempotency k JOIN executions e
     ON e.number = k.execution WHERE k.job = ? AND k.key = ?"""
@@ -372,7 +377,8 @@ class SqlStore(ABC):
                         (str(_to_micros(change.at)),),
                     )
                 case RecordTicks():
-                    _record_ticks(connection, change)
+                    _add_ticks(connection, change.job, change.ticks)
+                    connection.execute(_ACCOUNT, (change.job, _to_micros(change.accounted)))
                 case SetWatch(job, watch):
                     connection.execute(
                         _WATCH,
@@ -411,7 +417,9 @@ class SqlStore(ABC):
         if submit.tick:
             assert fact.scheduled_at is not None
             due = _to_micros(fact.scheduled_at)
-            connection.execute(_CLAIM, (fact.job, due, at, fact.id))
+            connection.execute(_CLAIM, (fact.job, due, at, submit.reason, fact.id))
+            if submit.merged is not None:
+                _add_ticks(connection, fact.job, [submit.merged])
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
@@ -455,7 +463,7 @@ class SqlStore(ABC):
         if number is None:
             number = _find_number(connection, execution)
             if number is None:
-                raise LookupError(f"no execution {execution!r} in the store")
+                raise NotFound(f"there is no execution {execution!r}", field="id")
             _remember(self._numbers)
             self._numbers[execution] = number
         return number
@@ -549,8 +557,8 @@ class SqlStore(ABC):
             del rows[limit]
         return [
             Tick(_to_instant(due), TickOutcome(outcome), _to_instant(at), reason, count,
-                 None if until is None else _to_instant(until), execution)
-            for due, outcome, at, reason, count, until, execution in rows
+                 _to_instant_if(until), execution, _to_instant_if(into))
+            for due, outcome, at, reason, count, until, execution, into in rows
         ]  # fmt: skip
 
     def unfinished(self) -> list[str]:
@@ -652,18 +660,6 @@ class SqlStore(ABC):
     @abstractmethod
     def size(self) -> int: ...
 
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        with self._reading() as connection:
-            number = _find_number(connection, execution)
-            if number is None:
-                return []
-            rows = connection.execute(
-                """SELECT DISTINCT attempt FROM logs WHERE execution = ? AND task = ?
-                ORDER BY attempt""",
-                (number, task),
-            )
-            return [attempt for (attempt,) in rows.fetchall()]
-
 
 def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None:
     """Where the submit's tick or key led before."""
@@ -681,17 +677,16 @@ def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None
     return Existing(execution, _to_instant(submitted), fingerprint)
 
 
-def _record_ticks(connection: sqlite3.Connection, change: RecordTicks) -> None:
+def _add_ticks(connection: sqlite3.Connection, job: str, ticks: Sequence[Tick]) -> None:
     connection.executemany(
         _ADD_TICK,
         [
-            (change.job, _to_micros(tick.due), tick.count > 1, tick.outcome.value,
-             _to_micros(tick.at), tick.reason, tick.count,
-             None if tick.until is None else _to_micros(tick.until), tick.execution)
-            for tick in change.ticks
+            (job, _to_micros(tick.due), tick.count > 1, tick.outcome.value,
+             _to_micros(tick.at), tick.reason, tick.count, _to_micros_if(tick.until),
+             tick.execution, _to_micros_if(tick.into))
+            for tick in ticks
         ],
     )  # fmt: skip
-    connection.execute(_ACCOUNT, (change.job, _to_micros(change.accounted)))
 
 
 def _of_job(
@@ -779,3 +774,11 @@ def _to_micros(at: datetime) -> int:
 
 def _to_instant(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def _to_micros_if(at: datetime | None) -> int | None:
+    return None if at is None else _to_micros(at)
+
+
+def _to_instant_if(micros: int | None) -> datetime | None:
+    return None if micros is None else _to_instant(micros)

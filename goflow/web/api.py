@@ -21,6 +21,7 @@ from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
     BackfilledView,
+    ClockChangeView,
     Done,
     EncodedExecutions,
     Health,
@@ -137,7 +138,13 @@ class Api:
     async def upcoming(self, call: Call) -> Upcoming:
         name = call.path["name"]
         times = self._engine.upcoming(name, call.query.n)
-        return Upcoming(name, self._engine.active(name), times)
+        schedule = self._engine.schedule(name)
+        changes = [
+            ClockChangeView(due, change.reason)
+            for due in times
+            if schedule is not None and (change := schedule.clock_change(due)) is not None
+        ]
+        return Upcoming(name, self._engine.active(name), times, changes)
 
     async def backfill(self, call: Call) -> Backfill:
         name, body = call.path["name"], call.body

@@ -167,7 +167,8 @@ class JobView(Struct, kw_only=True):
 
 
 class TickView(Struct, kw_only=True):
-    """What became of a due time, or of `count` missed ones from `due` to `until`."""
+    """What became of a due time, or of `count` missed or merged ones from `due` to `until`:
+    `execution` is what a fired one made, `into` the due time that merged ones became."""
 
     due: Time
     outcome: TickOutcome
@@ -176,6 +177,7 @@ class TickView(Struct, kw_only=True):
     count: int
     until: Time | None
     execution: str | None
+    into: Time | None
 
 
 class Ticks(Struct):
@@ -186,12 +188,21 @@ class Ticks(Struct):
     next: Time | None
 
 
+class ClockChangeView(Struct):
+    """What a change of the clocks does to a due time, in a sentence."""
+
+    due: Time
+    reason: str
+
+
 class Upcoming(Struct):
-    """The next due times, whether or not the schedule is on."""
+    """The next due times, whether or not the schedule is on, and those of them that are what
+    they are because of a change of the clocks."""
 
     job: str
     active: bool
     upcoming: list[Time]
+    clock_changes: list[ClockChangeView]
 
 
 class BackfilledView(Struct):

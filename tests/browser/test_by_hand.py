@@ -32,6 +32,15 @@ def test_a_due_time_that_was_skipped_appears_with_its_reason(page: Page, timed: 
     expect(ticks(page, "fired").nth(1)).to_be_visible()
 
 
+def test_a_due_time_that_a_clock_change_merged_is_pointed_out(page: Page, timed: Server) -> None:
+    night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-30T12:00:00Z"}
+    assert page.request.post(f"{timed.url}api/jobs/nightly/backfill", data=night).ok
+    page.goto(timed.job("nightly"))
+    sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+    expect(ticks(page, "merged")).to_contain_text(sentence)
+    expect(ticks(page, "fired")).to_contain_text(sentence)
+
+
 def test_a_task_says_what_it_waits_for_and_is_cancelled_alone(page: Page, timed: Server) -> None:
     page.goto(timed.job("pooled"))
     execute(page, "pooled")

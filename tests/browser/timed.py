@@ -25,6 +25,10 @@ broken.add(Task("follows", Command.shell("[ -e open ]"), after=["breaks"]))
 broken.add(Task("ends", Command("true"), after=["follows"]))
 gf.add_job(broken)
 
+nightly = Job("nightly", schedule="30 2 * * *", timezone="Europe/Berlin")
+nightly.add(Task("look", Command("true")))
+gf.add_job(nightly)
+
 hasty = Job("hasty", timeout=0.2)
 hasty.add(Task("wait", Command.shell(WAIT)))
 gf.add_job(hasty)

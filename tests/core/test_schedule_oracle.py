@@ -108,6 +108,23 @@ def oracle(expression: Expression, ticks: list[Tick]) -> Iterator[datetime]:
             yield tick.instant
 
 
+def clock_changes(expression: Expression, ticks: list[Tick]) -> dict[datetime, list[datetime]]:
+    """The due times of clock changes, each with the instants merged into it."""
+    due = set(oracle(expression, ticks))
+    found: dict[datetime, list[datetime]] = {}
+    first_pass: dict[datetime, datetime] = {}
+    for tick in ticks:
+        missing = [local for local in tick.skipped if expression.names(local)]
+        if missing:
+            wanted = [tick.instant + (local - tick.skipped[0]) for local in missing[:100]]
+            found[tick.instant] = [at for at in wanted if at not in due]
+        if tick.first_pass:
+            first_pass[tick.local] = tick.instant
+        elif expression.names(tick.local) and tick.instant not in due:
+            found[first_pass[tick.local]] = [tick.instant]
+    return {} if expression.is_wildcard() else found
+
+
 def utc(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
@@ -211,6 +228,21 @@ def test_days_around_any_clock_change_agree_with_the_oracle(
     step = MINUTE if whole else timedelta(seconds=30)
     ticks = walk(zone, start, change + 2 * DAY, step)
     agree(zone, expression, ticks, start + timedelta(seconds=skip), at_most=25)
+
+
+@settings(max_examples=100, deadline=None)
+@given(questions(seconds=False))
+def test_what_any_clock_change_merges_agrees_with_the_oracle(
+    question: tuple[str, datetime, Expression],
+) -> None:
+    zone, change, expression = question
+    ticks = walk(zone, change - DAY, change + 2 * DAY, timedelta(seconds=30))
+    schedule = Schedule(str(expression), zone, with_seconds=True)
+    expected = clock_changes(expression, ticks)
+    for due in oracle(expression, ticks):
+        if due < change + DAY:  # its second pass is in sight
+            found = schedule.clock_change(due)
+            assert (None if found is None else list(found.merged)) == expected.get(due), due
 
 
 @settings(max_examples=60, deadline=None)

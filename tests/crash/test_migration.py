@@ -35,7 +35,7 @@ EPOCH = "0123456789abcdef"
 RUNS = 60  # executions in an old store; every third is unfinished, every second was a tick
 
 # What stores in the field were made by. A step that was released is never edited.
-RELEASED = {1: "77cd03b3455d8dc5"}
+RELEASED = {1: "77cd03b3455d8dc5", 2: "6342b1af49441304"}
 
 
 def at(number: int) -> datetime:
@@ -54,8 +54,8 @@ def facts(number: int) -> list[AnyFact]:
     return begun if number % 3 == 0 else [*begun, Finished(at(number), "failed")]
 
 
-def fill_1(store: sqlite3.Connection) -> None:
-    """As version 1 wrote it."""
+def fill(store: sqlite3.Connection) -> None:
+    """What every version so far wrote alike."""
     store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
     store.execute("INSERT INTO plans VALUES (?, ?)", (PLAN.id, PLAN.encoded))
     for number in range(1, RUNS + 1):
@@ -73,14 +73,27 @@ def fill_1(store: sqlite3.Connection) -> None:
         if finished:
             store.execute("INSERT INTO summaries VALUES (?, ?)", (number, b"brief"))
         store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
-        if number % 2 == 0:
-            store.execute("INSERT INTO ticks VALUES (?, ?, ?)", (job, now, number))
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
     store.execute("INSERT INTO switches VALUES ('job 1', 1, 0)")
+
+
+def fill_1(store: sqlite3.Connection) -> None:
+    fill(store)
+    for number in range(2, RUNS + 1, 2):
+        tick = f"job {number % 4}", micros(at(number)), number
+        store.execute("INSERT INTO ticks VALUES (?, ?, ?)", tick)
     store.execute("INSERT INTO anchors VALUES ('job 2', 5.0, 0)")
 
 
-FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1}
+def fill_2(store: sqlite3.Connection) -> None:
+    fill(store)
+    for number in range(2, RUNS + 1, 2):
+        tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
+        store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)", tick)
+    store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+
+
+FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2}
 
 
 def old_store(version: int, folder: Path) -> Path:

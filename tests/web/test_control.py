@@ -23,7 +23,8 @@ def gf() -> Goflow:
     waiting = Job("waiting", tasks=[Task("wait", Hang()), Task("after", Say(), after=["wait"])])
     lone = Job("lone", overlap="skip", tasks=[Task("wait", Hang())])
     busy = Job("busy", "* * * * * *", overlap="skip", tasks=[Task("wait", Hang())])
-    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy):
+    nightly = Job("nightly", "30 2 * * *", timezone="Europe/Berlin", tasks=[Task("say", Say())])
+    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy, nightly):
         goflow.add_job(job)
     return goflow
 
@@ -85,7 +86,27 @@ def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestC
         assert first.hour == 3
         assert third - second == second - first == timedelta(days=1)
     none = client.get("/api/jobs/simple/upcoming").json()
-    assert none == {"job": "simple", "active": False, "upcoming": []}
+    assert none == {"job": "simple", "active": False, "upcoming": [], "clock_changes": []}
+
+
+def test_clock_changes_are_pointed_out_in_what_was_due_and_in_what_comes(
+    client: TestClient,
+) -> None:
+    night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-31T12:00:00Z"}
+    client.post("/api/jobs/nightly/backfill", json=night)
+    sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+    ordinary, merged, fired = client.get("/api/jobs/nightly/ticks").json()["ticks"]
+    assert (ordinary["due"], ordinary["reason"]) == ("2025-03-31T00:30:00Z", "")
+    assert (merged["due"], merged["outcome"]) == ("2025-03-30T01:30:00Z", "merged")
+    assert (merged["into"], merged["execution"]) == (fired["due"], None)
+    assert (fired["due"], fired["outcome"]) == ("2025-03-30T01:00:00Z", "fired")
+    assert merged["reason"] == fired["reason"] == sentence
+    year = client.get("/api/jobs/nightly/upcoming?n=366").json()
+    assert {change["reason"] for change in year["clock_changes"]} == {
+        sentence,
+        "clock change: 02:30 comes twice; it is due the first time",
+    }
+    assert {change["due"] for change in year["clock_changes"]} <= set(year["upcoming"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import type { Execution, JobRow } from "./board";
 import type { Action } from "./hands";
 import type { Notice } from "./news";
 import type { State } from "./states";
-import type { Tick } from "./ticks";
+import type { Tick, Upcoming } from "./ticks";
 
 export interface JobDescription {
   job: string;
@@ -78,7 +78,7 @@ export const getTicks = (job: string, limit: number) =>
   json<{ ticks: Tick[] }>("GET", `api/jobs/${part(job)}/ticks?limit=${limit}`).then(({ ticks }) => ticks);
 
 export const getUpcoming = (job: string, count: number) =>
-  json<{ upcoming: string[] }>("GET", `api/jobs/${part(job)}/upcoming?n=${count}`).then(({ upcoming }) => upcoming);
+  json<Upcoming>("GET", `api/jobs/${part(job)}/upcoming?n=${count}`);
 
 export const getExecutions = (job: string, limit: number) =>
   json<{ executions: Execution[] }>("GET", `api/executions?jobname=${part(job)}&limit=${limit}`).then(

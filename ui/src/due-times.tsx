@@ -2,11 +2,11 @@
 
 import { TICKS, type JobView } from "./job-view";
 import { Time } from "./pieces";
-import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick } from "./ticks";
+import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick, type Upcoming } from "./ticks";
 
 export function DueTimes({ view }: { view: JobView }) {
   const due = view.due.value;
-  if (!due || (!due.ticks.length && !due.upcoming.length)) return null;
+  if (!due || (!due.ticks.length && !due.next.upcoming.length)) return null;
   return (
     <section aria-label="Due times">
       <div class="bar">
@@ -17,7 +17,7 @@ export function DueTimes({ view }: { view: JobView }) {
             <span class="unseen">{tallyOf(due.ticks)}</span>
           </>
         )}
-        <Upcoming view={view} times={due.upcoming} />
+        <NextTimes view={view} next={due.next} />
       </div>
       {due.ticks.length === 0 && <p class="quiet none">None has passed yet.</p>}
       {due.ticks.length > 0 && (
@@ -31,13 +31,20 @@ export function DueTimes({ view }: { view: JobView }) {
   );
 }
 
-function Upcoming({ view, times }: { view: JobView; times: string[] }) {
-  if (!times.length) return null;
+function NextTimes({ view, next }: { view: JobView; next: Upcoming }) {
+  if (!next.upcoming.length) return null;
   return (
     <span class="upcoming">
       <span class="quiet">{view.cell.active.value ? "next" : "the schedule is off; if it were on, next"}</span>
-      {times.map((time) => (
-        <Time key={time} at={time} />
+      {next.upcoming.map((time) => (
+        <span key={time}>
+          <Time at={time} />
+          {next.clock_changes
+            .filter(({ due }) => due === time)
+            .map(({ reason }) => (
+              <span key={reason} class="quiet"> {reason}</span>
+            ))}
+        </span>
       ))}
     </span>
   );

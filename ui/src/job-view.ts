@@ -12,7 +12,7 @@ import { ExecutionCell, JobCell, type Execution } from "./board";
 import { choose, chosen, last } from "./choices";
 import { listen } from "./live";
 import { isFinished } from "./states";
-import type { Tick } from "./ticks";
+import type { Tick, Upcoming } from "./ticks";
 
 const PAUSE = 300; // milliseconds between two requests for the same execution in full
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
@@ -36,7 +36,7 @@ export class JobView {
   readonly detail = signal<api.ExecutionDetail | null>(null);
 
   /** The newest of what became of the due times, and the next ones; null until known. */
-  readonly due = signal<{ ticks: Tick[]; upcoming: string[] } | null>(null);
+  readonly due = signal<{ ticks: Tick[]; next: Upcoming } | null>(null);
 
   /** A chosen execution that is older than those listed. */
   private readonly older = signal<ExecutionCell | null>(null);
@@ -125,11 +125,11 @@ export class JobView {
 
   private async askDue(): Promise<void> {
     try {
-      const [ticks, upcoming] = await Promise.all([
+      const [ticks, next] = await Promise.all([
         api.getTicks(this.name, TICKS),
         api.getUpcoming(this.name, UPCOMING),
       ]);
-      const due = { ticks, upcoming };
+      const due = { ticks, next };
       if (JSON.stringify(due) !== JSON.stringify(this.due.peek())) this.due.value = due;
     } catch (error) {
       this.failure.value = (error as Error).message;

@@ -121,6 +121,7 @@ describe("due times", () => {
     count,
     until: null,
     execution: null,
+    into: null,
   });
 
   test("a run of missed ones says how many", () => {

@@ -1,6 +1,6 @@
 /** What became of a job's due times, as on the wire, and how each outcome looks and reads. */
 
-export const OUTCOMES = ["fired", "skipped", "missed"] as const;
+export const OUTCOMES = ["fired", "skipped", "missed", "merged"] as const;
 
 export type Outcome = (typeof OUTCOMES)[number];
 
@@ -13,6 +13,14 @@ export interface Tick {
   count: number;
   until: string | null;
   execution: string | null;
+  /** The due time that merged ones became. */
+  into: string | null;
+}
+
+/** The next due times, and what a change of the clocks has to do with some of them. */
+export interface Upcoming {
+  upcoming: string[];
+  clock_changes: { due: string; reason: string }[];
 }
 
 /** The sign of an outcome, drawn as those of the states are. */
@@ -20,6 +28,7 @@ export const OUTCOME_SIGN: Record<Outcome, string> = {
   fired: "M2.8 6h6M6.2 3.2L9 6l-2.8 2.8",
   skipped: "M3.2 6h5.6",
   missed: "M6 2.8v3.6M6 9h.01",
+  merged: "M3 3l3 3.2L9 3M6 6.2v3",
 };
 
 /** What a tick is called on the page: "missed", or for several "missed 40 times". */
