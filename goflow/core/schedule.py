@@ -438,6 +438,7 @@ def _named_days(
 # everything special happens where stretches meet.
 
 _HORIZON = 100 * 366 * _DAY  # beyond twice the longest wait, 40 years for 29 February on a Sunday
+_SOON = 400 * _DAY
 _LOOK_BACK = 2 * _DAY  # a repeated stretch of local time is at most a day long
 _PERIOD = 128 * _DAY  # changes are found and kept for this long at a time
 _PROBE = 2 * _DAY  # no zone has ever changed its offset twice within four days
@@ -458,8 +459,14 @@ class _Stretch(NamedTuple):
 @lru_cache(maxsize=1024)
 def _next_fire(times: _LocalTimes, zone: ZoneInfo, now: int) -> int:
     """The first fire later than `now`, or `_NEVER`."""
-    earliest = now + 1
-    for stretch in _stretches(zone, earliest, earliest + _HORIZON):
+    # Most are due soon; looking for the clock changes of a century would take longer.
+    soon = _first_fire(times, zone, now + 1, now + _SOON)
+    return soon if soon < _NEVER else _first_fire(times, zone, now + 1, now + _HORIZON)
+
+
+def _first_fire(times: _LocalTimes, zone: ZoneInfo, earliest: int, horizon: int) -> int:
+    """The first fire from `earliest` on that is before the horizon, or `_NEVER`."""
+    for stretch in _stretches(zone, earliest, horizon):
         if stretch.begin >= earliest and _fills_gap(times, stretch):
             return stretch.begin
         start = max(_start(times, stretch), earliest)
