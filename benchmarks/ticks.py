@@ -1,4 +1,5 @@
-"""Do jobs fire when they are due: many at once, one of many, many a second for long?
+"""Do jobs fire when they are due: many at once, one of many, many a second for long, and after
+a long time without a server?
 
 A fire is recorded with its execution in one commit, and no task starts before that: so the
 time at which the first task started is when the record was there, at the latest.
@@ -6,7 +7,8 @@ time at which the first task started is when the record was there, at the latest
 
 import argparse
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -20,6 +22,8 @@ from benchmarks.harness import (
     new_folder,
     quantile,
 )
+from goflow import Schedule, SqliteStore
+from goflow.stores.base import SetWatch, Watch
 
 NOTHING = """\
 from datetime import UTC, datetime, timedelta
@@ -62,6 +66,12 @@ for n in range({jobs}):
 """
 
 
+EACH_MINUTE = """\
+for n in range({jobs}):
+    gf.add_job(Job(f"job-{{n}}", schedule="* * * * *", active=True, tasks=[Task("t", Nothing())]))
+"""
+
+
 class Fire(NamedTuple):
     """A due time that fired; seconds after it."""
 
@@ -76,6 +86,7 @@ def main(report: Report, jobs: int = 1000, registered: int = 10_000, rate: int =
     is watched that has nothing to do."""
     _measure_burst(report, jobs)
     _measure_registered(report, registered, idle)
+    _measure_downtime(report, jobs)
     _measure_rate(report, rate, seconds)
 
 
@@ -118,6 +129,34 @@ def _measure_registered(report: Report, jobs: int, idle: float) -> None:
             what = f"processor, of one core, idle for {idle:g} s"
             report.row(what, server.idle_share(idle), "%", at_most(2))
             report.row("memory", server.memory(), "MiB")
+
+
+def _measure_downtime(report: Report, jobs: int) -> None:
+    report.title(f"ticks: {jobs:,} jobs that are due each minute, after a week without a server")
+    with new_folder() as folder:
+        _stop_a_week_ago(folder, jobs)
+        main = NOTHING + EACH_MINUTE.format(jobs=jobs)
+        with goflow(folder, main) as server, Client(server.port) as client:
+            begin = time.perf_counter()
+            report.row("start to first 200", server.seconds_to_answer, "s", at_most(5))
+            _wait_for(client, jobs)
+            took = time.perf_counter() - begin
+            report.row("  then until the last has caught up", took, "s", at_most(10))
+            report.row("  processor time of both", server.cpu(), "s")
+            missed = sum(t["count"] for t in _ticks(client, jobs) if t["outcome"] == "missed")
+            report.row("missed ones in the ledger", missed)
+
+
+def _stop_a_week_ago(folder: Path, jobs: int) -> None:
+    """A store as a server leaves it whose jobs were last due then."""
+    last = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(weeks=1)
+    schedule = repr(Schedule("* * * * *", with_seconds=True))
+    store = SqliteStore(folder / "goflow.db")
+    store.open()
+    try:
+        store.commit([SetWatch(f"job-{n}", Watch(schedule, last, last)) for n in range(jobs)])
+    finally:
+        store.close()
 
 
 def _measure_rate(report: Report, rate: int, seconds: float) -> None:

@@ -114,6 +114,7 @@ class Progress:
         self._ready: set[str] = set()
         self._untold: dict[str, None] = {}  # those of the ready that nobody was told of
         # ordered: finding the first key of a dict that was emptied from the front is a scan
+        self._forsaken: OrderedDict[str, None] = OrderedDict()  # doomed ones without an attempt
         self._unmeetable: OrderedDict[str, None] = OrderedDict()
         self._retries: list[tuple[datetime, str]] = []  # a heap; what no longer holds is in it too
         for planned in plan.tasks:
@@ -174,6 +175,8 @@ class Progress:
         task.retries_left -= 1
         task.retry_at = fact.retry_at
         del self._running[fact.task]
+        if fact.task in self._doomed:
+            self._forsaken[fact.task] = None
         heapq.heappush(self._retries, (fact.retry_at, fact.task))
 
     def _task_failed(self, fact: TaskFailed) -> None:
@@ -200,10 +203,12 @@ class Progress:
         self.reason = reason_of(fact)
 
     def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
-        self._subject(fact)
+        task = self._subject(fact)
         if self.is_cancelling(fact.task):
             _refuse(fact, "a second time")
         self._doomed[fact.task] = None
+        if task.state is not State.RUNNING:
+            self._forsaken[fact.task] = None
         self._withdraw(fact.task)
 
     def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
@@ -278,6 +283,7 @@ class Progress:
         name = task.planned.name
         self._running.pop(name, None)
         self._doomed.pop(name, None)
+        self._forsaken.pop(name, None)
         self._withdraw(name)
         for waiting in self.plan.downstream[name]:
             self.tasks[waiting].tally = self.tasks[waiting].tally.counting(task.state)

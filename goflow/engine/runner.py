@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, TaskStarted
+from goflow.core.events import AnyFact, CancelRequested, TaskCancelRequested, TaskStarted
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
@@ -248,15 +248,15 @@ class Runner:
         await self._tools.journal.insist(record_of(self.execution, facts))
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
-        """Begin the attempts whose start is now committed, end those whose end is."""
+        """Begin the attempts whose start is now committed, end those whose end was asked for."""
         for fact in facts:
-            if type(fact) is TaskStarted:
-                self._begin(fact)
-        if self.execution.cancelling:
-            self.interrupt()
-        for name in self.execution.doomed:
-            if name in self._attempts:
-                self._end(name)
+            match fact:
+                case TaskStarted():
+                    self._begin(fact)
+                case CancelRequested():
+                    self.interrupt()
+                case TaskCancelRequested() if fact.task in self._attempts:
+                    self._end(fact.task)
 
     async def _rest(self) -> None:
         due = None

@@ -182,8 +182,6 @@ class Scheduler:
     async def _enter(self, entry: Scheduled, missed: Missed, reason: str, now: datetime) -> None:
         if entry.policy.catchup is not CatchUp.NONE and reason != SWITCHED_OFF:
             reason += "; too late to catch up with"
-        if not missed.exact:
-            reason += "; there were more than are counted here"
         until = None if missed.number == 1 else missed.last
         tick = Tick(missed.first, TickOutcome.MISSED, now, reason, missed.number, until)
         ticks = [tick] if until is not None else self._with_merged(entry, tick)
