@@ -293,7 +293,7 @@ async def test_it_can_be_cancelled(
 
 async def text_of(engine: Engine, id: str) -> str:
     log = await engine.reader.log_of(id, "t", 1)
-    return "".join([chunk.text async for chunk in log.chunks])
+    return "".join([text async for text in log.texts])
 
 
 # -- where operators come from ---------------------------------------------------------
@@ -416,7 +416,7 @@ async def test_an_abandoned_thread_keeps_its_slot_until_it_ends() -> None:
         await engine.finished(first)
         assert await states(engine, first) == {"": "failed", "t": "failed"}
         log = await engine.reader.log_of(first, "t", 1)
-        assert ABANDONED in "".join([chunk.text async for chunk in log.chunks])
+        assert ABANDONED in "".join([text async for text in log.texts])
         second = (await engine.submit("other")).id
         await until(lambda: engine.waiting(second, "t"))
         assert await states(engine, second) == {"": "notstarted", "t": "notstarted"}
