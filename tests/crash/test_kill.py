@@ -42,7 +42,7 @@ class Server:
                 break
         else:
             raise AssertionError(self.said)
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
@@ -57,18 +57,18 @@ class Server:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         self.close()
         return code
 
     def close(self) -> None:
-        self.process.wait(20)
+        self.process.wait(60)
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.client.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not within the deadline"
@@ -99,7 +99,7 @@ class Client(threading.Thread):
         self.acknowledged: dict[str, str] = {}
 
     def run(self) -> None:
-        with httpx2.Client(base_url=self._base_url, timeout=10) as client:
+        with httpx2.Client(base_url=self._base_url, timeout=60) as client:
             while True:
                 key = self.unanswered[0] if self.unanswered else next(self._keys)
                 self.unanswered = [key]
@@ -207,7 +207,7 @@ def test_a_second_server_on_the_same_file_refuses_clearly(tmp_path: Path) -> Non
         [sys.executable, str(SERVER), str(tmp_path / "store.db"), "0", str(server.effects)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 1
@@ -258,7 +258,7 @@ def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> Non
     server.process.send_signal(signal.SIGTERM)
     until(lambda: not _accepts(server))
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(3) == 128 + signal.SIGTERM
+    assert server.process.wait(60) == 128 + signal.SIGTERM
     until(lambda: not _alive(pid))
     server.close()
     server = Server(tmp_path)

@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MADE = "states.md"  # by a program, from the transition table
 PORT = "8181"  # what the documentation says; a free one takes its place
-DEADLINE = 30  # seconds
+DEADLINE = 60  # seconds
 ASSIGNMENT = re.compile(r"([a-z]+)=\$\([^;&]*\)$")
 SERVER = re.compile(r"(goflow (serve|demo)|python [\w./]*main\.py$|uvicorn )")
 FENCE = re.compile(

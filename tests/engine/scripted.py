@@ -76,7 +76,7 @@ async def running(
         await engine.stop()
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until the condition holds; fail if it does not within the deadline."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

@@ -350,7 +350,7 @@ def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> Non
 
         def run() -> None:
             loop.call_soon_threadsafe(begun.set)
-            release.wait(20)
+            release.wait(60)
             print("too late")
 
         with captured():
@@ -367,7 +367,7 @@ def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> Non
             await asyncio.sleep(0)
             assert not end.done()
             release.set()
-            await asyncio.wait_for(end, 20)
+            await asyncio.wait_for(end, 60)
             assert "too late" not in trial.text
 
     asyncio.run(main())
@@ -395,7 +395,7 @@ def test_an_abandoned_thread_may_outlive_the_loop() -> None:
     release, end = threading.Event(), []
 
     async def main() -> None:
-        trial = Trial(Sync(lambda: release.wait(20)), timeout=0.05)
+        trial = Trial(Sync(lambda: release.wait(60)), timeout=0.05)
         await trial.task
         end.append(trial.executor)
 

@@ -282,7 +282,7 @@ async def test_it_can_be_cancelled(
     job = Job("cancelled", tasks=[Task("t", Does(lambda _: function()), **OPTIONS)])
     async with running(job) as engine:
         id = (await engine.submit("cancelled")).id
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await text_of(engine, id):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert await engine.cancel(id)
@@ -362,7 +362,7 @@ def helper(n):
 {end}
 """
 SHOW = "print([task.result for task in job.run().tasks.values()])"
-LOCK = {"lock": "lock = threading.Lock()", "use": "assert lock.acquire(timeout=1)"}
+LOCK = {"lock": "lock = threading.Lock()", "use": "assert lock.acquire(blocking=False)"}
 NO_LOCK = {"lock": "", "use": "pass"}
 
 

@@ -256,10 +256,10 @@ def test_drain_waits_while_the_log_has_room_and_not_after(size: int) -> None:
         await asyncio.sleep(0)
         assert not draining.done()
         kept.open.set()
-        await asyncio.wait_for(draining, 20)
+        await asyncio.wait_for(draining, 60)
         kept.open.clear()
         log.write("x\n" * LIMIT)
-        await asyncio.wait_for(log.drain(), 20)
+        await asyncio.wait_for(log.drain(), 60)
 
     played(scenario)
 

@@ -33,14 +33,14 @@ def failure(command: Command, log: MemoryLog | None = None) -> str:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.005)
 
 
 async def becomes(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - a file or a process sets no event
             await asyncio.sleep(0.005)
 
