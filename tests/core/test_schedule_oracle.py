@@ -191,10 +191,11 @@ def accepted(expression: Expression, zone: str = "UTC") -> Schedule | None:
     """The schedule, or None if it is refused because it never fires, which has to be true."""
     try:
         return Schedule(str(expression), zone, with_seconds=True)
-    except InvalidJob as refusal:
-        assert "never fires" in str(refusal)
-        assert not any(map(expression.names_day, CYCLE))
-        return None
+    except InvalidJob as error:
+        refusal = str(error)
+    assert "never fires" in refusal
+    assert not any(map(expression.names_day, CYCLE))
+    return None
 
 
 def agree(

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -25,12 +26,10 @@ class Server:
     """A server process on a store, with a client for it."""
 
     def __init__(self, folder: Path, script: Path = SERVER) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            port = listening.getsockname()[1]
         self.effects = folder / "effects.txt"
         self.effects.touch()
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(folder / "store.db"), str(port), str(self.effects)],
+            [sys.executable, str(script), str(folder / "store.db"), "0", str(self.effects)],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -38,11 +37,11 @@ class Server:
         self.said = ""  # before it served
         for line in self.process.stderr:
             self.said += line
-            if "goflow serves" in line:
+            if found := re.match("goflow serves (http:.*)", line):
                 break
         else:
             raise AssertionError(self.said)
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+        self.client = httpx2.Client(base_url=found[1], timeout=60)
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
