@@ -34,7 +34,7 @@ class Server:
             text=True,
         )
         assert self.process.stderr is not None
-        self.said = ""  # before it served
+        self.said = ""  # before it served, and, once it was told to stop, all
         for line in self.process.stderr:
             self.said += line
             if found := re.match("goflow serves (http:.*)", line):
@@ -55,8 +55,10 @@ class Server:
         self.close()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process.stderr is not None
         self.process.send_signal(number)
         code = self.process.wait(60)
+        self.said += self.process.stderr.read()
         self.close()
         return code
 
@@ -226,10 +228,9 @@ def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number:
         stream.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     for stream in streams:
         assert stream.recv(100).startswith(b"HTTP/1.1 200")
-    began = time.monotonic()
     assert server.stop(number) == 0
-    # The bound of the contract, far from what it takes; a hang would be 5 s or more.
-    assert time.monotonic() - began < 2
+    # After some seconds uvicorn would cut the streams off, and say so.
+    assert "exceeded" not in server.said
     for stream in streams:
         stream.close()
 
