@@ -50,7 +50,7 @@ class Blocking:
 
     def run(self, context: Context) -> None:
         self.runs.append(context.attempt)
-        assert self.release.wait(30)
+        assert self.release.wait(60)
 
 
 def job_of(name: str, *tasks: Task, **options: Any) -> Job:

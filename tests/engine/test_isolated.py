@@ -412,7 +412,7 @@ def test_a_module_that_runs_its_jobs_when_imported_starts_no_avalanche(tmp_path:
 @pytest.mark.anyio
 async def test_an_abandoned_thread_keeps_its_slot_until_it_ends() -> None:
     operator = Blocking()
-    stuck = Job("stuck", tasks=[Task("t", operator, timeout=0.05)])
+    stuck = Job("stuck", tasks=[Task("t", operator, timeout=1)])
     other = Job("other", tasks=[Task("t", Scripted())])
     async with running(stuck, other, max_running=1) as engine:
         first = (await engine.submit("stuck")).id
