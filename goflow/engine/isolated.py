@@ -123,7 +123,7 @@ class Isolated:
             await program.ended
         else:
             await asyncio.wait([program.ended], timeout=GRACE)
-            if not program.ended.done():
+            if not program.ended.done() and program.group.alive():
                 context.log.warning(f"still there {GRACE:g} s after the task's end; ending it")
         return answer
 
