@@ -32,12 +32,12 @@ class Page(NamedTuple):
 class Log(NamedTuple):
     """The log of attempt number `attempt` (0: none begun) up to line number `end`, from 0.
 
-    Chunks that do not join have lines between them that were not kept.
+    `texts` are whole lines. Where some were not kept, one line says how many.
     """
 
     attempt: int
     end: int
-    chunks: AsyncIterator[LogChunk]
+    texts: AsyncIterator[str]
 
 
 class Reader:
@@ -123,7 +123,16 @@ class Reader:
     async def log_of(self, id: str, task: str, attempt: int, after: int = 0) -> Log:
         """The log of an attempt that is known to have been begun."""
         end = await self.read(self._store.log_end, id, task, attempt)
-        return Log(attempt, end, self._chunks(id, task, attempt, after, end))
+        return Log(attempt, end, self._texts(id, task, attempt, after, end))
+
+    async def _texts(
+        self, id: str, task: str, attempt: int, after: int, end: int
+    ) -> AsyncIterator[str]:
+        async for chunk in self._chunks(id, task, attempt, after, end):
+            if chunk.first > after:
+                yield f"[… {chunk.first - after:,} lines left out …]\n"
+            yield chunk.text
+            after = chunk.first + chunk.lines
 
     async def _chunks(
         self, id: str, task: str, attempt: int, after: int, end: int

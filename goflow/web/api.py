@@ -13,7 +13,7 @@ from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import LogChunk, Row
+from goflow.stores.base import Row
 from goflow.web.answer import failure
 from goflow.web.endpoint import Call
 from goflow.web.question import read_header
@@ -185,7 +185,7 @@ class Api:
             call.path["id"], call.path["task"], given(call.query.attempt), after
         )
         return StreamingResponse(
-            _lines(log.chunks, after),
+            _encoded(log.texts),
             headers={
                 "cache-control": "no-store",
                 "x-goflow-attempt": str(log.attempt),
@@ -265,10 +265,6 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _lines(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
-    """The text from line `after` on; where lines are missing, one line says how many."""
-    async for chunk in chunks:
-        if chunk.first > after:
-            yield f"[… {chunk.first - after:,} lines left out …]\n".encode()
-        yield chunk.text.encode("utf-8", "replace")
-        after = chunk.first + chunk.lines
+async def _encoded(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for text in texts:
+        yield text.encode("utf-8", "replace")

@@ -39,7 +39,7 @@ from goflow.stores.sqlite import SqliteStore
 DUE = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 FAR = 2**80
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 
 
 def everything(store):
