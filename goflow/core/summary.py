@@ -186,6 +186,20 @@ class TaskDetail(msgspec.Struct):
     attempts: list[AttemptDetail] = []
     waiting: str | None = None  # why it does not run though it could, for people
 
+    @classmethod
+    def replay(cls, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
+        """The task of that name, of the execution that these facts led to."""
+        task = cls(name)
+        for fact in facts:
+            if (state := _TASK_STATE.get(type(fact))) is not None:
+                if fact.task == name:  # type: ignore[union-attr]
+                    _note(task, fact)
+                    task.state = state
+            elif isinstance(fact, Retried) and name in fact.tasks:
+                _begin_again(task)
+                task.state = State.NOTSTARTED
+        return task
+
 
 class Action(msgspec.Struct):
     """What somebody asked for, and who; `task` if it was about one."""
@@ -235,9 +249,7 @@ class Detail(msgspec.Struct, kw_only=True):
             elif isinstance(fact, Retried):
                 params = params if fact.params is None else fact.params
                 for name in fact.tasks:
-                    again = tasks[plan.position[name]]
-                    again.started = again.finished = again.error = None
-                    again.result = msgspec.Raw(b"null")
+                    _begin_again(tasks[plan.position[name]])
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         return cls(
@@ -257,6 +269,11 @@ class Detail(msgspec.Struct, kw_only=True):
             tasks=tasks,
             dag=plan.downstream,
         )
+
+
+def _begin_again(task: TaskDetail) -> None:
+    task.started = task.finished = task.error = None
+    task.result = msgspec.Raw(b"null")
 
 
 def _note(task: TaskDetail, fact: AnyFact) -> None:

@@ -51,11 +51,39 @@ class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
 
 
-class LogQuery(Struct):
-    attempt: Annotated[int, Meta(ge=1, le=2**53)] | UnsetType = UNSET
+class AttemptQuery(Struct):
+    attempt: (
+        Annotated[int, Meta(ge=1, le=2**53, description="the last one by default")] | UnsetType
+    ) = UNSET
     after: Annotated[
         Count, Meta(description="leave out lines before this number, counted from 0")
     ] = 0
+
+
+class LogQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    download: Annotated[bool, Meta(description="as a file")] = False
+
+
+class LinesQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="lines at most")] = 1000
+
+
+class FindQuery(AttemptQuery):
+    """Either `text` or `errors`."""
+
+    text: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=200, description="part of a line, in whatever case"),
+        ]
+        | UnsetType
+    ) = UNSET
+    errors: Annotated[bool, Meta(description="lines that look like a first sign of trouble")] = (
+        False
+    )
+    limit: Annotated[int, Meta(ge=1, le=1000, description="lines at most")] = 1000
 
 
 USER_PATTERN = "^[ -~]{0,100}$"
@@ -255,6 +283,34 @@ class OverviewJob(Struct, kw_only=True):
 
 class Overview(Struct):
     jobs: list[OverviewJob]
+
+
+class Lines(Struct, kw_only=True):
+    """Lines of the log of an attempt that is in `state`; attempt 0 is none, since none was begun.
+
+    `first` is the number of the first line in `lines`, `end` that of the line that comes next
+    of all. `gaps` are ranges `[from, to)` that were left out, of which the line `to` is shown.
+    `next` is the `after` to go on from, and `more` whether there is anything now.
+    """
+
+    attempt: int
+    state: State
+    first: int
+    end: int
+    lines: list[str]
+    gaps: list[tuple[int, int]]
+    next: int
+    more: bool
+
+
+class FoundLines(Struct, kw_only=True):
+    """Numbers of lines; with `more`, the search has not come to the end: `next` is the `after`
+    to go on from."""
+
+    attempt: int
+    lines: list[int]
+    next: int
+    more: bool
 
 
 class TaskNow(Struct):
