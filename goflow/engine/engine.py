@@ -26,6 +26,7 @@ from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import Journal
+from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
@@ -189,6 +190,7 @@ class Engine:
             raise RuntimeError("the engine has been started before")
         self._store.open()
         self._started = True
+        self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
@@ -280,6 +282,10 @@ class Engine:
         self.reader.close()
         self._store.close()
         self._capture.__exit__(None, None, None)
+
+    def accompany(self, coroutine: Any, what: str) -> None:
+        """Let something run beside the engine until it stops; its failure is a defect."""
+        self._spawn(coroutine, what)
 
     def _spawn(self, coroutine: Any, what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
@@ -690,6 +696,15 @@ class Engine:
         time; at most `limit`."""
         nearest = self._scheduler.nearest(until, limit)
         return await self.reader.read(merged, nearest, until, limit)
+
+    @property
+    def lateness(self) -> Peak:
+        """How late due times were recorded."""
+        return self._scheduler.lateness
+
+    @property
+    def store(self) -> Store:
+        return self._store
 
     @property
     def scheduled(self) -> int:

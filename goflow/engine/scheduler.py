@@ -15,6 +15,7 @@ from typing import NamedTuple
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import Schedule
 from goflow.engine.clock import Clock, wait
+from goflow.engine.peak import Peak
 from goflow.errors import Unavailable
 from goflow.stores.base import Tick, TickOutcome
 
@@ -112,7 +113,9 @@ class Scheduler:
         self._count = 0
         self._changed = asyncio.Event()
         self._last_seen = clock.now()
-        self.lateness = timedelta(0)  # of the last due time that fired
+        # Seconds from each due time to the record of what became of it, if that is since its
+        # schedule is on.
+        self.lateness = Peak()
 
     def switch_on(
         self,
@@ -211,7 +214,6 @@ class Scheduler:
         following = entry.schedule.next(due, anchor=entry.anchor)
         if not reason and now - due <= LATENESS and (following is None or following > now):
             await self._fire_or_skip(entry, due)
-            self.lateness = self._clock.now() - due
             return
         policy = entry.policy
         if reason == SWITCHED_OFF:
@@ -230,6 +232,8 @@ class Scheduler:
         if because is not None:
             tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
             await self._record(entry.job, [tick], due)
+        if due > entry.since:
+            self.lateness.note((self._clock.now() - due).total_seconds())
         entry.account(due)
 
     async def _enter(self, entry: Scheduled, missed: Missed, reason: str, now: datetime) -> None:

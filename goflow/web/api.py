@@ -13,6 +13,7 @@ from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
 from goflow.engine.reader import Attempt
 from goflow.engine.search import Search, containing, trouble
+from goflow.engine.vitals import Vitals
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
 from goflow.stores.base import LogChunk, Row
@@ -20,6 +21,7 @@ from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
 from goflow.web.now import now
 from goflow.web.question import read_header
+from goflow.web.system import system
 from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
@@ -36,6 +38,7 @@ from goflow.web.wire import (
     Overview,
     OverviewJob,
     Submitted,
+    System,
     TaskView,
     Ticks,
     TickView,
@@ -51,8 +54,9 @@ KEY_LIMIT = 255  # characters of an Idempotency-Key
 class Api:
     """The handlers; what they take and answer is written in the table in routes.py."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vitals: Vitals) -> None:
         self._engine = engine
+        self._vitals = vitals
         self._version = goflow_version()
         self._tzdata = tzdata.__version__
 
@@ -161,6 +165,10 @@ class Api:
 
     async def now(self, call: Call) -> Now:
         return await now(self._engine, call.query.ahead, call.query.limit)
+
+    async def system(self, call: Call) -> System:
+        after = given(call.query.after)
+        return await system(self._engine, self._vitals, self._version, after)
 
     # -- executions ----------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
+from goflow.engine.vitals import Vitals
 from goflow.web.answer import failure
 from goflow.web.api import Api, goflow_version
 from goflow.web.dashboard import Dashboard
@@ -52,6 +53,8 @@ from goflow.web.wire import (
     SubmitBody,
     SubmitRefused,
     Submitted,
+    System,
+    SystemQuery,
     Ticks,
     TicksQuery,
     ToggleBody,
@@ -70,6 +73,7 @@ PAGE = "text/html"
 
 def build(
     engine: Engine,
+    vitals: Vitals,
     *,
     ui: Path | None,
     allowed_hosts: Sequence[str],
@@ -83,7 +87,7 @@ def build(
     - `body_limit`: bytes of a request's body.
     - `shutdown`: when it is set, open streams end.
     """
-    api = api_routes(Api(engine), Stream(engine, shutdown or asyncio.Event()))
+    api = api_routes(Api(engine, vitals), Stream(engine, shutdown or asyncio.Event()))
     document = OpenApi(api, goflow_version())
     table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
     return Guard(ServerErrorMiddleware(_Routes(table, body_limit), _defect), allowed_hosts)
@@ -133,6 +137,14 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=api.now,
             query=NowQuery,
             answer=Now,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/system",
+            summary="The server itself: versions, store, limits, and how it has been doing",
+            handler=api.system,
+            query=SystemQuery,
+            answer=System,
         ),
         Endpoint(
             method="GET",

@@ -113,6 +113,10 @@ class NowQuery(Struct):
     limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
 
 
+class SystemQuery(Struct):
+    after: Annotated[Time, Meta(description="only samples later than this")] | UnsetType = UNSET
+
+
 class NoQuery(Struct):
     pass
 
@@ -370,6 +374,52 @@ class Now(Struct, kw_only=True):
     executions: list[ExecutionNow]
     upcoming: list[FireView]
     pools: list[PoolView]
+
+
+class StoreView(Struct):
+    kind: str
+    bytes: int
+
+
+class SlotsView(Struct):
+    limit: int
+    running: int
+    waiting: int
+
+
+class Load(Struct, kw_only=True):
+    """Samples, oldest first, one each `every` seconds: the nth of each list is of the nth time
+    in `at`. See `goflow.engine.vitals.Sample`."""
+
+    every: float
+    at: list[Time]
+    lateness: list[float]
+    loop_lag: list[float]
+    commit: list[float]
+    commits: list[float]
+    memory: list[int]
+    processor: list[float]
+    running: list[int]
+    waiting: list[int]
+    store_bytes: list[int]
+    listeners: list[int]
+
+
+class System(Struct, kw_only=True):
+    """`active_jobs` are those whose schedule is on; `slots` the limit on all running tasks."""
+
+    at: Time
+    started: Time
+    versions: dict[str, str]
+    store: StoreView
+    slots: SlotsView
+    pools: list[PoolView]
+    listeners: int
+    jobs: int
+    active_jobs: int
+    unfinished: int
+    notices: list[Notice]
+    load: Load
 
 
 class Submitted(Struct):
