@@ -100,12 +100,12 @@ class Runner:
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._stopping = False
         self._woken = asyncio.Event()
-        self._before: dict[str, None] = {}  # executions that have to end before this begins
+        # What has to be over before this begins, and whose it is.
+        self._before: dict[asyncio.Future[None], str] = {}
+        tell = self._one_before_is_over  # one for all, since they may be many
         for runner in after:
-            self._before[runner.execution.id] = None
-            runner.over.add_done_callback(
-                functools.partial(self._one_before_is_over, runner.execution.id)
-            )
+            self._before[runner.over] = runner.execution.id
+            runner.over.add_done_callback(tell)
 
     # -- what others may say -------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Runner:
     @property
     def before(self) -> Iterable[str]:
         """The executions that have to end before this one begins."""
-        return self._before if self.execution.state is State.NOTSTARTED else ()
+        return self._before.values() if self.execution.state is State.NOTSTARTED else ()
 
     @property
     def held_up(self) -> str | None:
@@ -317,8 +317,8 @@ class Runner:
         for _, answer in self._orders:
             _answer(answer, False)
 
-    def _one_before_is_over(self, id: str, over: "asyncio.Future[None]") -> None:
-        self._before.pop(id, None)
+    def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
+        self._before.pop(over, None)
         self.wake()
 
     # -- attempts ------------------------------------------------------------------
