@@ -26,12 +26,20 @@ from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler, merged_into
-from goflow.engine.slots import Slots, job_name, pool_name
+from goflow.engine.scheduler import (
+    DOWN,
+    SWITCHED_OFF,
+    Coming,
+    Scheduler,
+    in_order_of_time,
+    merged_into,
+)
+from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
@@ -190,6 +198,7 @@ class Engine:
             raise RuntimeError("the engine has been started before")
         self._store.open()
         self._started = True
+        self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
@@ -282,6 +291,10 @@ class Engine:
         self._store.close()
         self._capture.__exit__(None, None, None)
 
+    def accompany(self, coroutine: Any, what: str) -> None:
+        """Let something run beside the engine until it stops; its failure is a defect."""
+        self._spawn(coroutine, what)
+
     def _spawn(self, coroutine: Any, what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
         self._tasks.add(task)
@@ -305,10 +318,10 @@ class Engine:
         """Let there be the slots that the job's tasks ask for."""
         slots = self._tools.slots
         if job.max_running is not None:
-            slots.limit(job_name(job.name), job.max_running)
+            slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None:  # of an engine that keeps no time, which has no pools
-                slots.limit(pool_name(task.pool), self.options.max_running)
+                slots.limit(Kind.POOL, task.pool, self.options.max_running)
 
     def _resume(self, execution: Execution) -> None:
         """Take up an execution that a stop or a crash interrupted."""
@@ -712,6 +725,34 @@ class Engine:
             if before < start:
                 break
         return fired
+
+    def usage(self) -> list[Usage]:
+        """How each limit on running tasks is used, the one on all of them first."""
+        return self._tools.slots.usage()
+
+    async def coming(self, until: datetime, limit: int) -> list[Coming]:
+        """The next due times of all jobs whose schedules are on, up to `until`, in order of
+        time; at most `limit`."""
+        nearest = self._scheduler.nearest(until, limit)
+        return await self.reader.read(in_order_of_time, nearest, until, limit)
+
+    @property
+    def lateness(self) -> Peak:
+        """How late due times were recorded."""
+        return self._scheduler.lateness
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._scheduler)
+
+    def runner(self, id: str) -> Runner | None:
+        """Who drives an unfinished execution; to be asked what it waits for, for people."""
+        return self._runners.get(id)
 
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""

@@ -26,6 +26,7 @@ FIELDS_LIMIT = 100  # query parameters
 # so this many bytes of one are read and thrown away.
 PATIENCE = 64 * 1024 * 1024
 
+_DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`", re.DOTALL)
@@ -42,7 +43,7 @@ def read_query(query: bytes, shape: type[T]) -> T:
         )
     except ValueError as error:
         raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
-    known, whole = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
+    known, whole, times = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
     values: dict[str, str] = {}
     for name, value in pairs:
         if name not in known:
@@ -54,6 +55,12 @@ def read_query(query: bytes, shape: type[T]) -> T:
         if name in whole and not _WHOLE.fullmatch(value):
             raise InvalidRequest(
                 f"{name} must be a whole number, not {value[:80]!r}",
+                code=f"invalid-{name}",
+                field=name,
+            )
+        if name in times and not _DATE.match(value):
+            raise InvalidRequest(
+                f"{name} must be a time as in RFC 3339, not {value[:80]!r}",
                 code=f"invalid-{name}",
                 field=name,
             )
@@ -69,23 +76,26 @@ def read_query(query: bytes, shape: type[T]) -> T:
 
 
 @cache
-def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str]]:
-    """The names a query may have, and those of whole numbers: msgspec takes 1e2 for one."""
+def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The names a query may have; those of whole numbers, since msgspec takes 1e2 for one; and
+    those of times, since it takes numbers for some."""
     described = inspect.type_info(shape)
     assert isinstance(described, inspect.StructType)
-    return (
-        frozenset(field.name for field in described.fields),
-        frozenset(field.name for field in described.fields if _is_whole(field.type)),
-    )
+
+    def named(kind: type[inspect.Type] | None) -> frozenset[str]:
+        fields = described.fields
+        return frozenset(f.name for f in fields if kind is None or _is(kind, f.type))
+
+    return named(None), named(inspect.IntType), named(inspect.DateTimeType)
 
 
-def _is_whole(described: inspect.Type) -> bool:
+def _is(kind: type[inspect.Type], described: inspect.Type) -> bool:
     match described:
         case inspect.Metadata(type=inner):
-            return _is_whole(inner)
+            return _is(kind, inner)
         case inspect.UnionType(types=types):
-            return any(map(_is_whole, types))
-    return isinstance(described, inspect.IntType)
+            return any(_is(kind, one) for one in types)
+    return isinstance(described, kind)
 
 
 def read_header(request: Request, name: str) -> str | None:
