@@ -33,7 +33,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
-from goflow.core.summary import Summary, TaskSummary, reason_of
+from goflow.core.summary import Summary, TaskSummary, reason_of, shown_params
 
 # (state of the task, fact) -> state of the task after it
 TRANSITIONS: dict[tuple[State, type], State] = {
@@ -75,7 +75,17 @@ class IllegalTransition(RuntimeError):
 class TaskRun:
     """A task within one execution."""
 
-    __slots__ = ("attempt", "planned", "result", "retries_left", "retry_at", "state", "tally")
+    __slots__ = (
+        "attempt",
+        "finished_at",
+        "planned",
+        "result",
+        "retries_left",
+        "retry_at",
+        "started_at",
+        "state",
+        "tally",
+    )
 
     def __init__(self, planned: PlannedTask) -> None:
         self.planned = planned
@@ -85,6 +95,8 @@ class TaskRun:
         self.retry_at: datetime | None = None
         self.tally = Tally(len(planned.after))
         self.result: msgspec.Raw | None = None
+        self.started_at: datetime | None = None  # the last attempt
+        self.finished_at: datetime | None = None
 
 
 class Progress:
@@ -156,7 +168,8 @@ class Progress:
             _refuse(fact, f"while {task.planned.rule} is not met")
         self._move(task, fact)
         task.attempt = fact.attempt
-        task.retry_at = None
+        task.started_at = fact.at
+        task.finished_at = task.retry_at = None
         self._withdraw(fact.task)
         self._running[fact.task] = None
         self.state = State.RUNNING
@@ -245,7 +258,7 @@ class Progress:
             task = self.tasks[name]
             self._move(task, fact)
             task.retries_left = task.planned.retries
-            task.retry_at = task.result = None
+            task.started_at = task.finished_at = task.retry_at = task.result = None
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
             self._count_again(name)
@@ -276,6 +289,7 @@ class Progress:
         self._count[task.state] -= 1
         self._count[after] += 1
         task.state = after
+        task.finished_at = fact.at
 
     def _end(self, task: TaskRun, fact: AnyFact) -> None:
         """A task comes to its end: tell those who wait for it."""
@@ -401,7 +415,11 @@ class Progress:
             cause=self.cause,
             after=self.after,
             reason=self.reason,
-            tasks=[TaskSummary(name, task.state) for name, task in self.tasks.items()],
+            params=shown_params(self.params),
+            tasks=[
+                TaskSummary(name, task.state, task.attempt, task.started_at, task.finished_at)
+                for name, task in self.tasks.items()
+            ],
         )
 
 

@@ -89,10 +89,10 @@ class Schedule:
 
     def __init__(self, expression: str, timezone: str = "UTC", with_seconds: bool = False) -> None:
         try:
-            self._zone = _zone(timezone)
+            self._zone = find_zone(timezone)
             text = _checked(expression)
             if (prefix := re.match(r"(?:CRON_)?TZ=([^ \t]*)", text)) is not None:
-                self._zone = _zone(prefix[1])
+                self._zone = find_zone(prefix[1])
                 text = text[prefix.end() :].strip(" \t")
             self.interval = _interval(text) if re.match(r"@every(?![^ \t])", text) else None
             self._times = _local_times(text, with_seconds) if self.interval is None else None
@@ -176,7 +176,7 @@ def _seconds(instant: datetime, name: str) -> int:
 # From text to fields.
 
 
-class _Refusal(Exception):
+class _Refusal(ValueError):
     """Why an expression is refused; `Schedule` adds the expression."""
 
 
@@ -252,7 +252,8 @@ def _zone_names() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _zone(name: str) -> ZoneInfo:
+def find_zone(name: str) -> ZoneInfo:
+    """The time zone of that name. Raises `ValueError` if the database has none."""
     # The common case need not wait for a walk through the time zone database. The others
     # are looked up there because ZoneInfo raises four different exceptions on bad names.
     if name != "UTC" and (not isinstance(name, str) or name not in _zone_names()):

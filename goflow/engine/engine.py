@@ -11,17 +11,18 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from goflow.core.catchup import Overlap
+from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
-from goflow.engine.board import Board
+from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
@@ -45,11 +46,13 @@ from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stoppi
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.stores.base import (
+    Activity,
     Change,
     Existing,
     History,
     Idempotency,
     Outcome,
+    Purge,
     RecordTicks,
     SetSwitch,
     SetWatch,
@@ -146,6 +149,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
+        self._purged = False  # whether the last purge found something to forget
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
@@ -202,7 +206,7 @@ class Engine:
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
-        self.board = Board(lambda entry: self.broadcast.publish(entry))
+        self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
@@ -779,6 +783,26 @@ class Engine:
             at = following
         return times
 
+    async def calendar(self, name: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
+        """What a job did on each of the last `days` days of a time zone, today included, oldest
+        first; days on which it did nothing are left out. Raises `InvalidRequest` for a zone
+        that there is not."""
+        self.job(name)
+        now = self.clock.now()
+
+        def read() -> list[tuple[date, Activity]]:
+            try:
+                zone = find_zone(timezone)
+            except ValueError as error:
+                raise InvalidRequest(
+                    str(error), code="invalid-timezone", field="timezone"
+                ) from None
+            found = list(last_days(zone, now, days))
+            spans = self._store.activity(name, [begin for _, begin in found])
+            return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
+
+        return await self.reader.read(read)
+
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""
         if (runner := self._runners.get(id)) is not None:
@@ -816,6 +840,11 @@ class Engine:
                     self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
+            case Purge():
+                # A round of retention is many purges: only at its end is everything read anew.
+                if self._purged and not outcome:
+                    self.reader.marks.forget()
+                self._purged = bool(outcome)
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
@@ -823,6 +852,11 @@ class Engine:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
+
+    def _changed(self, entry: Entry) -> None:
+        """The board's word that an execution is not as it was."""
+        self.reader.marks.changed(entry.summary.job)
+        self.broadcast.publish(entry)
 
     def _account(self, job: str, accounted: datetime) -> None:
         watch = self._watches.get(job)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 
 import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
@@ -16,7 +17,7 @@ from goflow.engine.search import Search, containing, trouble
 from goflow.engine.vitals import Vitals
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import Row
+from goflow.stores.base import Activity, TickOutcome
 from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
 from goflow.web.now import now
@@ -26,18 +27,19 @@ from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
     BackfilledView,
+    Calendar,
+    CalendarDay,
     ClockChangeView,
     Done,
     EncodedExecutions,
+    EncodedOverview,
+    EncodedOverviewJob,
     FoundLines,
     Health,
     Jobs,
     JobView,
     Lines,
-    Mark,
     Now,
-    Overview,
-    OverviewJob,
     Submitted,
     System,
     TaskView,
@@ -101,15 +103,14 @@ class Api:
             task_details=[_view(task) for task in job.tasks],
         )
 
-    async def overview(self, call: Call) -> Overview:
+    async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
-        recent = await self._engine.reader.recent(list(jobs), call.query.last)
-        return Overview(
-            [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]
-        )
+        names = list(jobs)
+        marks = await self._engine.reader.marks.newest(names, call.query.last)
+        return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 
-    def _overview_of(self, job: Job, rows: list[Row]) -> OverviewJob:
-        return OverviewJob(
+    def _overview_of(self, job: Job, marks: bytes) -> EncodedOverviewJob:
+        return EncodedOverviewJob(
             job=job.name,
             schedule=job.schedule,
             timezone=job.timezone,
@@ -117,15 +118,9 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             next=self._engine.due(job.name),
-            executions=[self._mark(row) for row in rows],
+            params=job.has_params,
+            executions=Raw(marks),
         )
-
-    def _mark(self, row: Row) -> Mark:
-        """The board is ahead of what was read from the store, if it knows the execution."""
-        if (entry := self._engine.board.get(row.id)) is None:
-            return Mark(row.id, row.state, row.submitted, row.modified)
-        now = entry.summary
-        return Mark(row.id, now.state, row.submitted, now.modifiedTimestamp)
 
     async def submit(self, call: Call) -> Submitted:
         name = call.path["name"]
@@ -155,6 +150,13 @@ class Api:
             if schedule is not None and (change := schedule.clock_change(due)) is not None
         ]
         return Upcoming(name, self._engine.active(name), times, changes)
+
+    async def calendar(self, call: Call) -> Calendar:
+        job = self._engine.job(call.path["name"])
+        zone = given(call.query.timezone)
+        zone = job.timezone if zone is None else zone
+        days = await self._engine.calendar(job.name, zone, call.query.days)
+        return Calendar(job.name, zone, [_day(day, did) for day, did in days])
 
     async def backfill(self, call: Call) -> Backfill:
         name, body = call.path["name"], call.body
@@ -191,8 +193,11 @@ class Api:
 
     async def execution(self, call: Call) -> Detail:
         detail = await self._engine.reader.execution(call.path["id"])
-        if not detail.state.finished:
-            for task in detail.tasks:
+        job = self._engine.jobs.get(detail.job)
+        for task in detail.tasks:
+            if job is not None and (found := job.find(task.name)) is not None:
+                task.operator = operator_name(found)
+            if not detail.state.finished:
                 task.waiting = self._engine.waiting(detail.id, task.name)
         return detail
 
@@ -291,16 +296,32 @@ def goflow_version() -> str:
     return goflow.__version__
 
 
+def operator_name(task: Task) -> str:
+    """What kind of operator a task has, for people."""
+    return type(task.operator).__name__
+
+
 def _view(task: Task) -> TaskView:
     return TaskView(
         name=task.name,
-        operator=type(task.operator).__name__,
+        operator=operator_name(task),
         trigger_rule=task.trigger_rule,
         retries=task.retries,
         timeout=task.timeout,
         pool=task.pool,
         priority=task.priority,
         after=task.after,
+    )
+
+
+def _day(day: date, did: Activity) -> CalendarDay:
+    ticks = {outcome: did.counts.get(outcome, 0) for outcome in TickOutcome}
+    return CalendarDay(
+        day=day,
+        states={state: count for state, count in did.counts.items() if state not in ticks},
+        missed=ticks[TickOutcome.MISSED],
+        skipped=ticks[TickOutcome.SKIPPED],
+        seconds=did.took.total_seconds(),
     )
 
 

@@ -4,13 +4,14 @@ The OpenAPI document is made from these same types. The rule: keys may be added,
 renamed or removed; they follow the API of Go's goflow to the letter.
 """
 
+from datetime import date
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Summary, Time
+from goflow.core.summary import Mark, Summary, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.engine.slots import Kind
@@ -25,6 +26,8 @@ def given(value: T | UnsetType) -> T | None:
 
 
 # -- questions: query parameters ---------------------------------------------------
+
+CALENDAR_LIMIT = 731  # days
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -115,6 +118,16 @@ class NowQuery(Struct):
 
 class SystemQuery(Struct):
     after: Annotated[Time, Meta(description="only samples later than this")] | UnsetType = UNSET
+
+
+class CalendarQuery(Struct):
+    timezone: (
+        Annotated[str, Meta(description="whose days, as `Europe/Berlin`; by default the job's")]
+        | UnsetType
+    ) = UNSET
+    days: Annotated[int, Meta(ge=1, le=CALENDAR_LIMIT, description="how many, back from today")] = (
+        371
+    )
 
 
 class NoQuery(Struct):
@@ -245,6 +258,29 @@ class Upcoming(Struct):
     clock_changes: list[ClockChangeView]
 
 
+class CalendarDay(Struct, kw_only=True):
+    """A day in the calendar's zone.
+
+    `states` counts the executions that were submitted on it, by the state they ended in, and
+    `seconds` is what they took together; `missed` and `skipped` count due times, a run of
+    missed ones on the day of the first.
+    """
+
+    day: date
+    states: dict[str, int]
+    missed: int
+    skipped: int
+    seconds: float
+
+
+class Calendar(Struct):
+    """What a job did day by day, oldest first; days on which it did nothing are left out."""
+
+    job: str
+    timezone: str
+    days: list[CalendarDay]
+
+
 class BackfilledView(Struct):
     """`execution` is the one made for `due`, or that ran for it before; null in a dry run."""
 
@@ -274,17 +310,8 @@ class EncodedExecutions(Struct):
     next: str | None
 
 
-class Mark(Struct):
-    """An execution as the overview's row of marks needs it."""
-
-    id: str
-    state: State
-    submitted: Time
-    modifiedTimestamp: Time
-
-
-class OverviewJob(Struct, kw_only=True):
-    """`executions` are the newest ones, the newest first."""
+class JobRow(Struct, kw_only=True):
+    """A job as a list shows it; `params` says whether a submit may set any."""
 
     job: str
     schedule: str | None
@@ -293,6 +320,12 @@ class OverviewJob(Struct, kw_only=True):
     description: str
     tags: list[str]
     next: Time | None
+    params: bool
+
+
+class OverviewJob(JobRow, kw_only=True):
+    """`executions` are the newest ones, the newest first."""
+
     executions: list[Mark]
 
 
@@ -431,6 +464,16 @@ class System(Struct, kw_only=True):
     unfinished: int
     notices: list[Notice]
     load: Load
+
+
+class EncodedOverviewJob(JobRow, kw_only=True):
+    executions: msgspec.Raw
+
+
+class EncodedOverview(Struct):
+    """`Overview` with executions as they are kept: encoded already."""
+
+    jobs: list[EncodedOverviewJob]
 
 
 class Submitted(Struct):

@@ -43,7 +43,7 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
-from goflow.core.progress import TRANSITIONS, IllegalTransition
+from goflow.core.progress import TRANSITIONS, IllegalTransition, TaskRun
 from goflow.core.states import FINISHED, State
 from goflow.core.summary import Detail, Standing, Summary, TaskDetail
 from tests.core.histories import (
@@ -368,10 +368,11 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
     play(execution, facts, script, data.draw(choices))
     assert_ended_by_the_rules(execution, facts)
     assert_attempts_within_retries(plan, facts)
-    for name, (attempt, planned, result, *_, state, _) in kept.items():
-        task = execution.tasks[name]
-        assert (task.attempt, task.planned, task.result) == (attempt, planned, result)
-        assert task.state is state
+    for name, row in kept.items():
+        now = execution.tasks[name]
+        then = dict(zip(TaskRun.__slots__, row, strict=True))
+        for slot in ("attempt", "planned", "result", "state", "started_at", "finished_at"):
+            assert getattr(now, slot) == then[slot]
 
 
 # -- the time an execution has ---------------------------------------------------------
@@ -590,13 +591,15 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def the_details_agree_with_the_summary(self) -> None:
         detail = Detail.replay(self.plan, self.facts)
-        for field in set(Summary.__struct_fields__) - {"tasks"}:
+        for field in set(Summary.__struct_fields__) - {"tasks", "params"}:
             assert getattr(detail, field) == getattr(self.folded, field)
         assert detail.params == self.execution.params
+        assert msgspec.json.decode(self.folded.params) == self.execution.params
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
             assert TaskDetail.replay(name, self.facts) == row
+            assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)
             assert (row.finished is None) == (task.state in (State.NOTSTARTED, State.RUNNING))
