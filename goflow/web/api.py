@@ -92,6 +92,8 @@ class Api:
 
     async def overview(self, call: Call) -> Overview:
         jobs = self._engine.jobs
+        if call.query.job:
+            jobs = {name: jobs[name] for name in call.query.job if name in jobs}
         recent = await self._engine.reader.recent(list(jobs), call.query.last)
         return Overview(
             [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]

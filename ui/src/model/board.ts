@@ -6,7 +6,7 @@
  * with those about other executions; one older than what is held is ignored.
  */
 
-import { batch, signal, type Signal } from "@preact/signals";
+import { batch, computed, signal, type Signal } from "@preact/signals";
 
 import type { State } from "./states";
 import { instant } from "./time";
@@ -78,6 +78,7 @@ export class JobCell {
   readonly active = signal(false);
   readonly next = signal<string | null>(null);
   readonly executions = signal<ExecutionCell[]>([]);
+  readonly newest = computed(() => this.executions.value[0] ?? null);
   private readonly byId = new Map<string, ExecutionCell>();
 
   constructor(readonly name: string) {}
@@ -119,6 +120,8 @@ export interface JobRow {
   description: string;
   tags: string[];
   next: string | null;
+  /** Whether it takes parameters. */
+  params: boolean;
   executions: Omit<Execution, "job">[];
 }
 
@@ -145,11 +148,19 @@ export class Board {
         cell.apply(row.executions.map((execution) => ({ ...execution, job: row.job })));
       }
       const described = JSON.stringify(
-        rows.map(({ job, schedule, timezone, description, tags }) => [job, schedule, timezone, description, tags]),
+        rows.map(({ executions: _, active: __, next: ___, ...described }) => described),
       );
       if (described === this.described) return;
       this.described = described;
       this.rows.value = rows;
+    });
+  }
+
+  /** Older executions of some of the jobs. */
+  history(rows: JobRow[]): void {
+    batch(() => {
+      for (const { job, executions } of rows)
+        this.jobs.get(job)?.apply(executions.map((execution) => ({ ...execution, job })));
     });
   }
 
