@@ -4,7 +4,8 @@ Both are folds of facts that were checked when they were decided, so nothing is 
 again here. `Summary` costs the same for every fact, however many tasks there are.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -118,6 +119,41 @@ class Summary(msgspec.Struct, kw_only=True):
                 self.tasks[plan.position[name]].state = State.NOTSTARTED
             self.state = State.NOTSTARTED
             self.started = self.finished = self.reason = None
+
+
+class Standing:
+    """How the tasks of an unfinished execution stand: how many are in each state, since when
+    those that run do, and when those up for retry are tried again.
+
+    It follows a `Summary`, which must not have taken note of the fact yet; each costs the same.
+    """
+
+    __slots__ = ("counts", "retry_at", "running")
+
+    def __init__(self, summary: Summary, retry_at: Mapping[str, datetime]) -> None:
+        self.counts = Counter(task.state for task in summary.tasks)
+        self.running: dict[str, datetime] = {}
+        self.retry_at = dict(retry_at)
+
+    def apply(self, plan: Plan, summary: Summary, fact: AnyFact) -> None:
+        """Take note of a committed fact."""
+        state = _TASK_STATE.get(type(fact))
+        if state is not None:
+            name: str = fact.task  # type: ignore[union-attr]
+            self._move(summary.tasks[plan.position[name]].state, state)
+            self.running.pop(name, None)
+            self.retry_at.pop(name, None)
+            if isinstance(fact, TaskStarted):
+                self.running[name] = fact.at
+            elif isinstance(fact, AttemptFailed):
+                self.retry_at[name] = fact.retry_at
+        elif isinstance(fact, Retried):
+            for name in fact.tasks:
+                self._move(summary.tasks[plan.position[name]].state, State.NOTSTARTED)
+
+    def _move(self, before: State, after: State) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
 
 
 def reason_of(fact: CancelRequested) -> str | None:

@@ -16,6 +16,7 @@ from goflow.job import Job, Task
 from goflow.stores.base import LogChunk, Row
 from goflow.web.answer import failure
 from goflow.web.endpoint import Call
+from goflow.web.now import now
 from goflow.web.question import read_header
 from goflow.web.wire import (
     USER_PATTERN,
@@ -27,6 +28,7 @@ from goflow.web.wire import (
     Jobs,
     JobView,
     Mark,
+    Now,
     Overview,
     OverviewJob,
     Submitted,
@@ -154,6 +156,9 @@ class Api:
         )
         views = [BackfilledView(one.due, one.execution, one.created) for one in done]
         return Backfill(name, True, body.dry_run, views)
+
+    async def now(self, call: Call) -> Now:
+        return await now(self._engine, call.query.ahead, call.query.limit)
 
     # -- executions ----------------------------------------------------------------
 

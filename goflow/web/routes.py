@@ -39,6 +39,8 @@ from goflow.web.wire import (
     JobView,
     LogQuery,
     MarkBody,
+    Now,
+    NowQuery,
     Overview,
     OverviewQuery,
     RetryBody,
@@ -119,6 +121,14 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=api.overview,
             query=OverviewQuery,
             answer=Overview,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/now",
+            summary="What runs, what waits and why, and what comes next, over all jobs",
+            handler=api.now,
+            query=NowQuery,
+            answer=Now,
         ),
         Endpoint(
             method="GET",

@@ -13,6 +13,7 @@ from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Summary, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.engine.slots import Kind
 from goflow.stores.base import TickOutcome
 
 T = TypeVar("T")
@@ -78,6 +79,13 @@ class TicksQuery(Struct):
 
 class UpcomingQuery(Struct):
     n: Annotated[int, Meta(ge=1, le=1000, description="how many due times")] = 10
+
+
+class NowQuery(Struct):
+    ahead: Annotated[
+        int, Meta(ge=0, le=86_400, description="seconds from now within which due times are told")
+    ] = 3600
+    limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
 
 
 class NoQuery(Struct):
@@ -250,6 +258,65 @@ class OverviewJob(Struct, kw_only=True):
 
 class Overview(Struct):
     jobs: list[OverviewJob]
+
+
+class TaskNow(Struct):
+    """A task that runs, waits for its next attempt, or could run and waits for room.
+
+    `started` is since when it runs, `retry_at` when it is tried again, `waiting` why it does
+    not run though it could.
+    """
+
+    name: str
+    state: State
+    started: Time | None = None
+    retry_at: Time | None = None
+    waiting: str | None = None
+    pool: str | None = None
+
+
+class ExecutionNow(Struct, kw_only=True):
+    """An unfinished execution. `waiting` says why it does not begin, and `after` for which
+    others it waits, the first 50 of them; `counts` how many of its tasks are in which state,
+    and `tasks` has the first 50 of those that run or wait."""
+
+    id: str
+    job: str
+    state: State
+    cause: str
+    submitted: Time
+    scheduled_at: Time | None
+    started: Time | None
+    waiting: str | None
+    after: list[str]
+    counts: dict[str, int]
+    tasks: list[TaskNow]
+
+
+class FireView(Struct):
+    job: str
+    due: Time
+    overlap: str
+
+
+class PoolView(Struct, kw_only=True):
+    """A limit on tasks running at once: on all of them, on those of a job, or of a pool."""
+
+    kind: Kind
+    name: str
+    limit: int
+    running: int
+    waiting: int
+
+
+class Now(Struct, kw_only=True):
+    """`unfinished` counts all executions; the oldest are in `executions`, the oldest first."""
+
+    at: Time
+    unfinished: int
+    executions: list[ExecutionNow]
+    upcoming: list[FireView]
+    pools: list[PoolView]
 
 
 class Submitted(Struct):
