@@ -13,7 +13,7 @@ from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import LogChunk, Row
+from goflow.stores.base import LogChunk
 from goflow.web.answer import failure
 from goflow.web.endpoint import Call
 from goflow.web.now import now
@@ -24,13 +24,12 @@ from goflow.web.wire import (
     BackfilledView,
     Done,
     EncodedExecutions,
+    EncodedOverview,
+    EncodedOverviewJob,
     Health,
     Jobs,
     JobView,
-    Mark,
     Now,
-    Overview,
-    OverviewJob,
     Submitted,
     TaskView,
     Ticks,
@@ -92,17 +91,14 @@ class Api:
             task_details=[_view(task) for task in job.tasks],
         )
 
-    async def overview(self, call: Call) -> Overview:
+    async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
-        if call.query.job:
-            jobs = {name: jobs[name] for name in call.query.job if name in jobs}
-        recent = await self._engine.reader.recent(list(jobs), call.query.last)
-        return Overview(
-            [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]
-        )
+        names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
+        marks = await self._engine.reader.marks.newest(names, call.query.last)
+        return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 
-    def _overview_of(self, job: Job, rows: list[Row]) -> OverviewJob:
-        return OverviewJob(
+    def _overview_of(self, job: Job, marks: bytes) -> EncodedOverviewJob:
+        return EncodedOverviewJob(
             job=job.name,
             schedule=job.schedule,
             timezone=job.timezone,
@@ -110,15 +106,9 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             next=self._engine.due(job.name),
-            executions=[self._mark(row) for row in rows],
+            params=job.has_params,
+            executions=Raw(marks),
         )
-
-    def _mark(self, row: Row) -> Mark:
-        """The board is ahead of what was read from the store, if it knows the execution."""
-        if (entry := self._engine.board.get(row.id)) is None:
-            return Mark(row.id, row.state, row.submitted, row.modified)
-        now = entry.summary
-        return Mark(row.id, now.state, row.submitted, now.modifiedTimestamp)
 
     async def submit(self, call: Call) -> Submitted:
         name = call.path["name"]
