@@ -171,7 +171,7 @@ function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: s
       class={`piece ${state}${waits ? " waits" : ""}`}
       data-state={state}
       href={executionHref(id)}
-      style={{ left: percent(from), width: percent(to - from) }}
+      style={{ right: percent(1 - to), width: percent(to - from) }}
       title={about}
       aria-label={about}
     >
