@@ -151,7 +151,7 @@ def test_nothing_is_wider_than_a_phone(page: Page, server: Server, view: str) ->
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(server.url + view.replace("ID", id))
     expect(page.locator("h1")).to_be_visible()
-    expect(page.locator(".pulse.live")).to_be_visible()
+    expect(page.locator(".pulse[data-hears=live]")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -165,7 +165,7 @@ def test_every_view_is_for_every_reader(page: Page, server: Server, theme: str) 
     for view in VIEWS:
         page.goto(server.url + view.replace("ID", id))
         expect(page.locator("h1")).to_be_visible()
-        expect(page.locator(".pulse.live")).to_be_visible()
+        expect(page.locator(".pulse[data-hears=live]")).to_be_visible()
         if wrong := violations(page):
             found[view] = wrong
     assert found == {}

@@ -44,7 +44,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
           ))}
         </nav>
         <div class="settings">
-          <span class={`pulse ${connection.value}`} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
+          <span class="pulse" data-hears={connection.value} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
           <Settings />
           <button type="button" class="icon" aria-label="Keys" title="Keys (?)" onClick={listKeys}>
             ?

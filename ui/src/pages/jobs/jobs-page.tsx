@@ -32,8 +32,9 @@ const SORT_LABEL: Record<Sort, string> = {
   newest: "last run first",
 };
 
-/** The job the keys are about. */
+/** The job the keys are about; its link is focused if it was a key that led there. */
 const current = signal<string | null>(null);
+let byKey = false;
 
 export function JobsPage() {
   useEffect(start, []);
@@ -43,6 +44,7 @@ export function JobsPage() {
     const rows = found.peek();
     const at = rows.findIndex(({ job }) => job === current.peek());
     const to = at < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, at + by));
+    byKey = true;
     current.value = rows[to]?.job ?? null;
     list.current?.dispatchEvent(new CustomEvent("reveal", { detail: to }));
   };
@@ -216,7 +218,8 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
   const isCurrent = useComputed(() => current.value === row.job).value;
   const link = useRef<HTMLAnchorElement>(null);
   useEffect(() => {
-    if (isCurrent) link.current?.focus({ preventScroll: true });
+    if (isCurrent && byKey) link.current?.focus({ preventScroll: true });
+    if (isCurrent) byKey = false;
   }, [isCurrent]);
   const shown = last();
   useEffect(() => wantHistory(row.job), [row.job, shown]);
