@@ -105,7 +105,7 @@ class Api:
 
     async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
-        names = list(jobs)
+        names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
         marks = await self._engine.reader.marks.newest(names, call.query.last)
         return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 

@@ -43,10 +43,13 @@ def read_query(query: bytes, shape: type[T]) -> T:
         )
     except ValueError as error:
         raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
-    known, whole, times = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
-    values: dict[str, str] = {}
+    known, whole, times, listed = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
+    values: dict[str, Any] = {}
     for name, value in pairs:
         if name not in known:
+            continue
+        if name in listed:
+            values.setdefault(name, []).append(value)
             continue
         if name in values:
             raise InvalidRequest(
@@ -69,16 +72,16 @@ def read_query(query: bytes, shape: type[T]) -> T:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         name = _field_of(error) or "query"
-        shown = values.get(name, "")[:80]
+        shown = str(values.get(name, ""))[:80]
         raise InvalidRequest(
             f"{name} cannot be {shown!r}: {_reason_of(error)}", code=f"invalid-{name}", field=name
         ) from None
 
 
 @cache
-def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """The names a query may have; those of whole numbers, since msgspec takes 1e2 for one; and
-    those of times, since it takes numbers for some."""
+def _fields(shape: Hashable) -> tuple[frozenset[str], ...]:
+    """The names a query may have; those of whole numbers, since msgspec takes 1e2 for one;
+    those of times, since it takes numbers for some; and those that may be given repeatedly."""
     described = inspect.type_info(shape)
     assert isinstance(described, inspect.StructType)
 
@@ -86,7 +89,8 @@ def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str], frozenset[
         fields = described.fields
         return frozenset(f.name for f in fields if kind is None or _is(kind, f.type))
 
-    return named(None), named(inspect.IntType), named(inspect.DateTimeType)
+    kinds = (None, inspect.IntType, inspect.DateTimeType, inspect.ListType)
+    return tuple(named(kind) for kind in kinds)
 
 
 def _is(kind: type[inspect.Type], described: inspect.Type) -> bool:

@@ -52,6 +52,9 @@ class ExecutionsQuery(Struct):
 
 class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
+    job: Annotated[
+        list[str], Meta(max_length=50, description="only these jobs; none means all")
+    ] = []
 
 
 class AttemptQuery(Struct):
