@@ -10,7 +10,7 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from goflow.engine.board import Board
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
-from goflow.engine.journal import Journal
+from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
@@ -132,6 +132,7 @@ class Engine:
         self._schedules: dict[str, Schedule | None] = {}
         self._switches: dict[str, bool] = {}
         self._watches: dict[str, Watch] = {}
+        self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
         self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -344,17 +345,30 @@ class Engine:
 
     def _watch(self, name: str, watch: Watch) -> Watch:
         self._watches[name] = watch
-        self._keep(SetWatch(name, watch))
+        self._write_watch(name)
         return watch
 
-    def _keep(self, change: Change) -> None:
-        """Queue a change that nobody waits for; if it is not written, try until it is."""
+    def _write_watch(self, name: str) -> None:
+        """Queue a job's watch, and again if it is refused, unless by then another one is."""
 
-        def written(future: "asyncio.Future[Outcome]") -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._spawn(self.journal.insist(change), "keeping a change")
+        def written(watch: "asyncio.Future[Outcome]") -> None:
+            if watch.cancelled() or self._unwritten.get(name) is not watch:
+                return
+            if watch.exception() is None:
+                del self._unwritten[name]
+            elif not self._stopping:
+                self._spawn(again(watch), "writing a watch")
 
-        self.journal.commit(change).add_done_callback(written)
+        async def again(refused: "asyncio.Future[Outcome]") -> None:
+            with suppress(Unavailable):  # and nothing else: that would be a defect
+                await refused
+            await self.clock.sleep(PATIENCE)
+            if self._unwritten.get(name) is refused:
+                self._write_watch(name)
+
+        queued = self.journal.commit(SetWatch(name, self._watches[name]))
+        self._unwritten[name] = queued
+        queued.add_done_callback(written)
 
     # -- requests ------------------------------------------------------------------
 
@@ -387,6 +401,7 @@ class Engine:
 
     async def _fire(self, job: str, due: datetime) -> str | None:
         """Make the execution of a due time; or why none is made."""
+        await self._watch_written(job)
         params = self.jobs[job].fill_params(None)
         try:
             await self._submit(job, params, "schedule", due, None, "")
@@ -396,7 +411,13 @@ class Engine:
 
     async def _enter(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
         self._check_running()
+        await self._watch_written(job)
         await self.journal.commit(RecordTicks(job, ticks, accounted))
+
+    async def _watch_written(self, job: str) -> None:
+        """Wait for what the ledger rests on: with no watch nobody would know where it ends."""
+        if (queued := self._unwritten.get(job)) is not None:
+            await asyncio.shield(queued)
 
     async def _submit(
         self,

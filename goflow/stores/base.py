@@ -134,8 +134,8 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class SetWatch(msgspec.Struct, frozen=True):
-    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back.
-    Outcome: None."""
+    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back for
+    the same anchor, and begins anew with another. Outcome: None."""
 
     job: str
     watch: Watch

@@ -158,10 +158,11 @@ _CLAIMED = """SELECT execution, at, NULL FROM ticks
     WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
 _CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)"
 _ADD_TICK = "INSERT OR IGNORE INTO ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# What is accounted for stays so: a tick may be written between a watch's making and this.
+# What is accounted for stays so, since a tick may be written between a watch's making and this;
+# but it was so for the due times from that anchor, and says nothing of those from another one.
 _WATCH = """INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET
     schedule = excluded.schedule, anchor = excluded.anchor,
-    accounted = max(accounted, excluded.accounted)"""
+    accounted = max(excluded.accounted, iif(anchor = excluded.anchor, accounted, 0))"""
 _ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
 _TICKS = """SELECT due, outcome, at, reason, count, until, execution FROM ticks
     WHERE job = ? AND due < ? ORDER BY due DESC, run DESC LIMIT ?"""

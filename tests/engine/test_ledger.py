@@ -156,6 +156,24 @@ async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
         assert len(operator.runs) == 4
 
 
+async def test_an_edit_after_the_clock_was_set_back_counts_from_the_new_time(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        clock.advance(minutes=9, seconds=30)
+        await settled(engine, 9)
+    edited = minutely(schedule="30 * * * * *", catchup="none")
+    options = {"clock": clock, "with_seconds": True}
+    clock.set(BEGINNING + MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options):
+        pass
+    clock.set(BEGINNING + 5 * MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options) as engine:
+        await until(lambda: engine._watches["j"].accounted > BEGINNING + 4 * MINUTE)
+        assert ("missed", 1, 4, "the server was down") in await ledger(engine)
+
+
 async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
     clock = FakeClock()
     operator = Scripted()

@@ -26,6 +26,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.states import State
+from goflow.engine.engine import OFF
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick
 from tests.simulation.jobs import draw_job, edited
@@ -347,10 +348,12 @@ class Story:
         ticks = process.store.ticks(job, None, 100_000)
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
-        if epochs and not world.went_back:
-            noted = process.store.watches()[job].accounted, process.engine._watches[job].accounted
-            accounted = epochs[-1].accounted
-            self._hold(noted == (accounted, accounted), f"{job}: {accounted}, not {noted}")
+        if epochs:
+            watch, known = process.store.watches()[job], process.engine._watches[job]
+            self._hold(watch == known, f"{job}: {watch} is in the store, not {known}")
+            accounted = watch.accounted, watch.schedule.startswith(OFF)
+            noted = epochs[-1].accounted, not process.engine.active(job)
+            self._hold(accounted == noted, f"{job}: {watch}, and not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
             schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor

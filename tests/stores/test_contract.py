@@ -554,14 +554,16 @@ def test_walking_the_ledger_meets_each_tick_once_newest_first(
 # -- watches -----------------------------------------------------------------------
 
 
-def test_the_last_watch_of_a_job_stays_and_what_is_accounted_for_does(store):
-    another = watch("@every 5m", DUE - HOUR, DUE - 2 * HOUR)
-    store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", another)])
-    kept = msgspec.structs.replace(another, accounted=watch().accounted)
-    assert store.watches() == {"a": kept, "b": watch()}
-    later = watch("@every 5m", DUE - HOUR, DUE + 9 * HOUR)
+def test_the_last_watch_of_a_job_stays_and_what_is_accounted_for_from_its_anchor(store):
+    off = watch("off @hourly", accounted=DUE - HOUR)
+    store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", off)])
+    assert store.watches() == {"a": msgspec.structs.replace(off, accounted=DUE), "b": watch()}
+    later = watch("off @hourly", accounted=DUE + 9 * HOUR)
     store.commit([SetWatch("a", later)])
     assert store.watches()["a"] == later
+    another = watch("@every 5m", DUE - HOUR, DUE - HOUR)
+    store.commit([SetWatch("a", another)])
+    assert store.watches()["a"] == another
 
 
 def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
