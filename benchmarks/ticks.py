@@ -166,11 +166,12 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
         goflow(folder, NOTHING + EACH_SECOND.format(jobs=rate)) as server,
         Client(server.port) as client,
     ):
-        before, begin, most = server.cpu(), time.monotonic(), 0
+        begin, most = time.monotonic(), 0
+        used = [(begin, server.cpu())]
         while time.monotonic() - begin < seconds:
             time.sleep(0.25)
             most = max(most, client.json("/api/health")["unfinished"])
-        share = (server.cpu() - before) / (time.monotonic() - begin) * 100
+            used.append((time.monotonic(), server.cpu()))
         for n in range(rate):
             client.ask("POST", f"/api/jobs/job-{n}/toggle")
         client.wait_until_idle()
@@ -179,7 +180,10 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
     report.row("fired", len(fires), "fires")
     report.row("missed or skipped", missed, "fires", at_most(0))
     report.row("most executions unfinished at a look", most)
-    report.row("processor, of one core", share, "%")
+    third = max(1, len(used) // 3)
+    report.row("processor, of one core", _share(used), "%")
+    growth = _share(used[-third - 1 :]) / max(_share(used[: third + 1]), 0.01)
+    report.row("  the last third of the time to the first", growth, "times", at_most(1.5))
     tenth = max(1, len(fires) // 10)
     first, last = fires[:tenth], fires[-tenth:]
     for what, some in (("first", first), ("last", last)):
@@ -188,6 +192,12 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
         report.row("  started, median", median(f.started for f in some) * 1000, "ms")
     growth = median(f.started for f in last) / median(f.started for f in first)
     report.row("started, last tenth to first, medians", growth, "times", at_most(1.5))
+
+
+def _share(used: list[tuple[float, float]]) -> float:
+    """Percent of a core, from instants and the processor time used by then."""
+    (begin, before), (end, after) = used[0], used[-1]
+    return (after - before) / (end - begin) * 100
 
 
 def _wait_for(client: Client, executions: int) -> None:
