@@ -40,6 +40,7 @@ from goflow.web.wire import (
     JobView,
     Lines,
     Now,
+    SourceView,
     Submitted,
     System,
     TaskView,
@@ -96,12 +97,20 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             params=job.params,
+            params_schema=job.params_schema,
             next=self._engine.due(job.name),
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
+            file=job.definition.file,
+            line=job.definition.line,
             task_details=[_view(task) for task in job.tasks],
         )
+
+    async def source(self, call: Call) -> SourceView:
+        job = self._engine.job(call.path["name"])
+        found = await self._engine.reader.read(job.definition.source)
+        return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 
     async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs

@@ -203,8 +203,20 @@ class TaskView(Struct, kw_only=True):
     after: list[str]
 
 
+class SourceView(Struct, kw_only=True):
+    """The text of the code that made a job, from `line` of `file` on; "" if it is not known."""
+
+    job: str
+    file: str | None
+    line: int | None
+    text: str
+    truncated: bool
+
+
 class JobView(Struct, kw_only=True):
-    """`next` is when it fires next; `params` are the defaults, null for any."""
+    """`next` is when it fires next. `params` are the defaults of those that have one, and
+    `params_schema` says what each may be; both are null where any are taken. `file` and
+    `line` are where it was written, null if that is in no file."""
 
     job: str
     tasks: list[str]
@@ -215,10 +227,13 @@ class JobView(Struct, kw_only=True):
     description: str
     tags: list[str]
     params: dict[str, Any] | None
+    params_schema: dict[str, Any] | None
     next: Time | None
     overlap: str
     catchup: str
     timeout: float | None
+    file: str | None
+    line: int | None
     task_details: list[TaskView]
 
 
