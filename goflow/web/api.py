@@ -96,6 +96,7 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             params=job.params,
+            params_schema=job.params_schema,
             next=self._engine.due(job.name),
             overlap=job.overlap,
             catchup=job.catchup.catchup,

@@ -204,7 +204,8 @@ class TaskView(Struct, kw_only=True):
 
 
 class JobView(Struct, kw_only=True):
-    """`next` is when it fires next; `params` are the defaults, null for any."""
+    """`next` is when it fires next. `params` are the defaults of those that have one, and
+    `params_schema` says what each may be; both are null where any are taken."""
 
     job: str
     tasks: list[str]
@@ -215,6 +216,7 @@ class JobView(Struct, kw_only=True):
     description: str
     tags: list[str]
     params: dict[str, Any] | None
+    params_schema: dict[str, Any] | None
     next: Time | None
     overlap: str
     catchup: str
