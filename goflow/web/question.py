@@ -70,7 +70,8 @@ def read_query(query: bytes, shape: type[T]) -> T:
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
-        name, reason = explain(error)
+        place, reason = explain(error)
+        name = place or "query"
         shown = str(values.get(name, ""))[:80]
         raise InvalidRequest(
             f"{name} cannot be {shown!r}: {reason}", code=f"invalid-{name}", field=name

@@ -64,6 +64,16 @@ export function local(time: string, now: Date, zone?: string, locale?: string): 
   return `${format(zone, locale, shown).format(date)}, ${hour}`;
 }
 
+/** The day of a time, short: "21 Nov". */
+export function shortDay(time: string, zone?: string, locale?: string): string {
+  return format(zone, locale, { day: "numeric", month: "short" }).format(new Date(time));
+}
+
+/** The hour and minute of a time: "14:05". */
+export function shortHour(time: string, zone?: string, locale?: string): string {
+  return format(zone, locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(time));
+}
+
 /** A time in full, with its zone, for those who ask. */
 export function inFull(time: string, zone?: string, locale?: string): string {
   const date = new Date(time);
