@@ -127,6 +127,14 @@ describe("rows that are wrapped", () => {
     expect([list.top, list.within, at.native]).toEqual([0, 0, 0]);
   });
 
+  test("that are few can all be reached, however high they are", () => {
+    const list = reel(10, true);
+    for (let row = 0; row < 10; row++) list.measure(row, 100);
+    const at = { native: 0 };
+    for (let step = 0; step < 12; step++) browse(at, list, 50);
+    expect([list.atEnd, list.window(0).end]).toEqual([true, 10]);
+  });
+
   test("end with the last one at the lower edge", () => {
     const list = wrapped();
     const at = { native: 0 };

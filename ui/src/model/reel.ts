@@ -14,6 +14,7 @@ export const LINE = 20;
 export const HIGHEST = 10_000_000;
 
 const REMEMBERED = 20_000; // heights of rows
+const FEW = 1000; // rows whose heights are added up, where they differ
 
 export interface Window {
   /** The rows to draw, half-open. */
@@ -30,7 +31,8 @@ export class Reel {
   /** How high the part is that is seen, in pixels. */
   room = 0;
   private rows = 0;
-  private native = 0;
+  /** Where the browser has scrolled to, in pixels. */
+  native = 0;
   private measured: Map<number, number> | null = null;
 
   get count(): number {
@@ -62,7 +64,10 @@ export class Reel {
 
   /** How high the element that the browser scrolls is. */
   get length(): number {
-    return Math.min(this.rows * LINE, HIGHEST);
+    if (this.measured === null || this.rows > FEW) return Math.min(this.rows * LINE, HIGHEST);
+    let sum = 0;
+    for (let row = 0; row < this.rows; row++) sum += this.height(row);
+    return sum;
   }
 
   get exact(): boolean {

@@ -32,7 +32,7 @@ export function Graph(props: {
 }) {
   const { tasks, dag, selected, onPick } = props;
   const drawing = useMemo(() => draw(tasks, dag, measure), [tasks, dag]);
-  const { box, view, transform, far, zoom, fit } = useView(drawing, selected);
+  const { box, transform, far, zoom, fit, reveal } = useView(drawing, selected);
   const entry = drawing.nodes.find(({ name }) => name === selected)?.name ?? drawing.nodes[0]?.name;
   useKeys("Graph", [
     { key: "+", does: "Larger", act: () => zoom(STEP) },
@@ -45,16 +45,18 @@ export function Graph(props: {
     event.preventDefault();
     const next = beside(drawing.nodes, from, ...arrow);
     if (!next) return;
-    view.value = revealing(view.value, next, box.current!.getBoundingClientRect());
+    reveal(next);
     const at = drawing.nodes.indexOf(next);
     box.current!.querySelectorAll<SVGElement>(".node")[at]?.focus({ preventScroll: true });
   };
   return (
-    <div class="graph">
+    <div
+      class="graph"
+      style={{ "--graph-height": `${drawing.height}px`, "--graph-ratio": `${drawing.width} / ${drawing.height}` }}
+    >
       <svg
         ref={box}
         class={far}
-        height={drawing.height}
         role="group"
         aria-label={`Graph of ${tasks.length} tasks`}
       >
@@ -120,17 +122,20 @@ function useView(drawing: Drawing, selected: string | null) {
     const watch = new ResizeObserver(() => {
       const size = room.getBoundingClientRect();
       view.value = touched.current ? bounded(view.peek(), drawing, size) : opening(drawing, size);
-      reveal();
+      reveal(chosen.current);
     });
     watch.observe(room);
     return () => watch.disconnect();
   }, [drawing]);
 
-  const reveal = () => {
-    const node = drawing.nodes.find(({ name }) => name === selected);
-    if (node) view.value = revealing(view.peek(), node, box.current!.getBoundingClientRect());
+  const reveal = (node: Node | undefined) => {
+    if (!node) return;
+    const size = box.current!.getBoundingClientRect();
+    view.value = bounded(revealing(view.peek(), node, size), drawing, size);
   };
-  useEffect(reveal, [drawing, selected]);
+  const chosen = useRef<Node>(undefined);
+  chosen.current = drawing.nodes.find(({ name }) => name === selected);
+  useEffect(() => reveal(chosen.current), [drawing, selected]);
 
   // What is seen whole has nowhere to go: then a finger on it moves the page.
   useSignalEffect(() => {
@@ -203,7 +208,7 @@ function useView(drawing: Drawing, selected: string | null) {
     return () => ended.abort();
   }, [drawing]);
 
-  return { box, view, transform, far, zoom, fit };
+  return { box, transform, far, zoom, fit, reveal };
 }
 
 /** All edges, or those that begin or end at the task `of`. */
