@@ -331,6 +331,15 @@ class Progress:
         return list(self._running)
 
     @property
+    def retries(self) -> dict[str, datetime]:
+        """The tasks up for retry, and when each is tried again."""
+        return {
+            name: run.retry_at
+            for name, run in self.tasks.items()
+            if run.state is State.UPFORRETRY and run.retry_at is not None
+        }
+
+    @property
     def doomed(self) -> list[str]:
         """The tasks that somebody asked to stop, and that have not stopped yet."""
         return list(self._doomed)

@@ -4,7 +4,8 @@ Both are folds of facts that were checked when they were decided, so nothing is 
 again here. `Summary` costs the same for every fact, however many tasks there are.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -120,6 +121,41 @@ class Summary(msgspec.Struct, kw_only=True):
             self.started = self.finished = self.reason = None
 
 
+class Standing:
+    """How the tasks of an unfinished execution stand: how many are in each state, since when
+    those that run do, and when those up for retry are tried again.
+
+    It follows a `Summary`, which must not have taken note of the fact yet; each costs the same.
+    """
+
+    __slots__ = ("counts", "retry_at", "running")
+
+    def __init__(self, summary: Summary, retry_at: Mapping[str, datetime]) -> None:
+        self.counts = Counter(task.state for task in summary.tasks)
+        self.running: dict[str, datetime] = {}
+        self.retry_at = dict(retry_at)
+
+    def apply(self, plan: Plan, summary: Summary, fact: AnyFact) -> None:
+        """Take note of a committed fact."""
+        state = _TASK_STATE.get(type(fact))
+        if state is not None:
+            name: str = fact.task  # type: ignore[union-attr]
+            self._move(summary.tasks[plan.position[name]].state, state)
+            self.running.pop(name, None)
+            self.retry_at.pop(name, None)
+            if isinstance(fact, TaskStarted):
+                self.running[name] = fact.at
+            elif isinstance(fact, AttemptFailed):
+                self.retry_at[name] = fact.retry_at
+        elif isinstance(fact, Retried):
+            for name in fact.tasks:
+                self._move(summary.tasks[plan.position[name]].state, State.NOTSTARTED)
+
+    def _move(self, before: State, after: State) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
+
+
 def reason_of(fact: CancelRequested) -> str | None:
     """Why an execution fails by this fact alone, if it does."""
     return None if fact.timeout is None else f"timed out after {fact.timeout:g} s"
@@ -149,6 +185,20 @@ class TaskDetail(msgspec.Struct):
     result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     attempts: list[AttemptDetail] = []
     waiting: str | None = None  # why it does not run though it could, for people
+
+    @classmethod
+    def replay(cls, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
+        """The task of that name, of the execution that these facts led to."""
+        task = cls(name)
+        for fact in facts:
+            if (state := _TASK_STATE.get(type(fact))) is not None:
+                if fact.task == name:  # type: ignore[union-attr]
+                    _note(task, fact)
+                    task.state = state
+            elif isinstance(fact, Retried) and name in fact.tasks:
+                _begin_again(task)
+                task.state = State.NOTSTARTED
+        return task
 
 
 class Action(msgspec.Struct):
@@ -199,9 +249,7 @@ class Detail(msgspec.Struct, kw_only=True):
             elif isinstance(fact, Retried):
                 params = params if fact.params is None else fact.params
                 for name in fact.tasks:
-                    again = tasks[plan.position[name]]
-                    again.started = again.finished = again.error = None
-                    again.result = msgspec.Raw(b"null")
+                    _begin_again(tasks[plan.position[name]])
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         return cls(
@@ -221,6 +269,11 @@ class Detail(msgspec.Struct, kw_only=True):
             tasks=tasks,
             dag=plan.downstream,
         )
+
+
+def _begin_again(task: TaskDetail) -> None:
+    task.started = task.finished = task.error = None
+    task.result = msgspec.Raw(b"null")
 
 
 def _note(task: TaskDetail, fact: AnyFact) -> None:

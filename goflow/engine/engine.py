@@ -30,8 +30,8 @@ from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
-from goflow.engine.slots import Slots, job_name, pool_name
+from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Coming, Scheduler, merged
+from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
@@ -304,10 +304,10 @@ class Engine:
         """Let there be the slots that the job's tasks ask for."""
         slots = self._tools.slots
         if job.max_running is not None:
-            slots.limit(job_name(job.name), job.max_running)
+            slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None:  # of an engine that keeps no time, which has no pools
-                slots.limit(pool_name(task.pool), self.options.max_running)
+                slots.limit(Kind.POOL, task.pool, self.options.max_running)
 
     def _resume(self, execution: Execution) -> None:
         """Take up an execution that a stop or a crash interrupted."""
@@ -680,6 +680,25 @@ class Engine:
             if before < start:
                 break
         return fired
+
+    def usage(self) -> list[Usage]:
+        """How each limit on running tasks is used, the one on all of them first."""
+        return self._tools.slots.usage()
+
+    async def coming(self, until: datetime, limit: int) -> list[Coming]:
+        """The next due times of all jobs whose schedules are on, up to `until`, in order of
+        time; at most `limit`."""
+        nearest = self._scheduler.nearest(until, limit)
+        return await self.reader.read(merged, nearest, until, limit)
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._scheduler)
+
+    def runner(self, id: str) -> Runner | None:
+        """Who drives an unfinished execution; to be asked what it waits for, for people."""
+        return self._runners.get(id)
 
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""

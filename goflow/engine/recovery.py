@@ -22,7 +22,7 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
         history = store.history(id)
         assert history is not None
         execution = Execution.replay(history.plan, history.facts)
-        board.adopt(history.plan, execution.summary(), history.version)
+        board.adopt(history.plan, execution.summary(), history.version, execution.retries)
         executions.append(execution)
         if facts := execution.interrupt(clock.now()):
             records.append(Record(id, facts, execution.state, execution.modified_at))

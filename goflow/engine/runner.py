@@ -6,14 +6,20 @@ it. The runner alone changes its `Execution`; others send it an order and wake i
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, TaskStarted
+from goflow.core.events import (
+    AnyFact,
+    MarkedSkipped,
+    MarkedSuccessful,
+    TaskCancelled,
+    TaskStarted,
+)
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
@@ -21,7 +27,7 @@ from goflow.engine.attempt import attempt
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import Journal
-from goflow.engine.slots import Request, Slots, job_name, pool_name
+from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import Unavailable
 from goflow.job import Isolation, Job, Task
@@ -35,7 +41,11 @@ from goflow.stores.base import Outcome as Written
 # program and what it left behind are given to end, by SIGTERM and by SIGKILL.
 CLEANUP = 20.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
+WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
 GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
+
+# facts after which a task that could run does not want to any more
+_ENDS_WAITING = (TaskCancelled, MarkedSuccessful, MarkedSkipped)
 
 Order = Callable[[Execution, datetime], list[AnyFact]]
 
@@ -90,10 +100,12 @@ class Runner:
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._stopping = False
         self._woken = asyncio.Event()
-        self._before: set[asyncio.Future[None]] = set()
+        self._before: dict[str, None] = {}  # executions that have to end before this begins
         for runner in after:
-            self._before.add(runner.over)
-            runner.over.add_done_callback(self._one_before_is_over)
+            self._before[runner.execution.id] = None
+            runner.over.add_done_callback(
+                functools.partial(self._one_before_is_over, runner.execution.id)
+            )
 
     # -- what others may say -------------------------------------------------------
 
@@ -125,14 +137,37 @@ class Runner:
             self.wake()
         return answer
 
+    @property
+    def before(self) -> Iterable[str]:
+        """The executions that have to end before this one begins."""
+        return self._before if self.execution.state is State.NOTSTARTED else ()
+
+    @property
+    def held_up(self) -> str | None:
+        """Why the execution does not begin, for people; None if it may."""
+        return WAITS_FOR_OTHERS if self.before else None
+
+    @property
+    def queued(self) -> Iterator[str]:
+        """The tasks that could run and wait for a slot."""
+        return (name for name in self._requests if self._is_queued(name))
+
     def waiting(self, name: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
-        if self._before and self.execution.state is State.NOTSTARTED:
-            return "earlier executions of the job have not ended"
-        request = self._requests.get(name)
-        if request is None or name in self._attempts:
+        if self.held_up is not None:
+            return self.held_up
+        if not self._is_queued(name):
             return None
-        return self._tools.slots.obstacle(request)
+        return self._tools.slots.obstacle(self._requests[name])
+
+    def _is_queued(self, name: str) -> bool:
+        request = self._requests.get(name)
+        return request is not None and not request.granted and self.execution.is_ready(name)
+
+    def pool(self, name: str) -> str | None:
+        """The pool that a task runs in, if any."""
+        task = self._task(name)
+        return None if task is None else task.pool
 
     # -- the life of an execution --------------------------------------------------
 
@@ -213,9 +248,9 @@ class Runner:
             return (), 0
         lane = []
         if self._job.max_running is not None:
-            lane.append(job_name(self._job.name))
+            lane.append(title(Kind.JOB, self._job.name))
         if task.pool is not None:
-            lane.append(pool_name(task.pool))
+            lane.append(title(Kind.POOL, task.pool))
         return tuple(lane), task.priority
 
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
@@ -252,6 +287,8 @@ class Runner:
         for fact in facts:
             if type(fact) is TaskStarted:
                 self._begin(fact)
+            elif type(fact) in _ENDS_WAITING:
+                self._withdraw(fact.task)  # type: ignore[union-attr]
         if self.execution.cancelling:
             self.interrupt()
         for name in self.execution.doomed:
@@ -265,17 +302,23 @@ class Runner:
             due = min((one for one in dues if one is not None), default=None)
         await wait(self._woken, self._tools.clock, due)
 
+    def _withdraw(self, name: str) -> None:
+        """Let a task that was cancelled or marked wait for a slot no longer."""
+        request = self._requests.get(name)
+        if request is not None and not request.granted:
+            self._tools.slots.withdraw(self._requests.pop(name))
+
     def _leave(self) -> None:
-        for name, request in self._requests.items():
-            if name not in self._attempts and request not in self._granted:
+        for request in self._requests.values():
+            if not request.granted:
                 self._tools.slots.withdraw(request)
         for request in self._granted:
             self._tools.slots.release(request)
         for _, answer in self._orders:
             _answer(answer, False)
 
-    def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
-        self._before.discard(over)
+    def _one_before_is_over(self, id: str, over: "asyncio.Future[None]") -> None:
+        self._before.pop(id, None)
         self.wake()
 
     # -- attempts ------------------------------------------------------------------

@@ -8,8 +8,9 @@ when the process was down, held up or suspended, or the clock was set.
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import Schedule
@@ -59,6 +60,32 @@ class Scheduled:
         self.due = self.schedule.next(accounted, anchor=self.anchor)
 
 
+class Coming(NamedTuple):
+    """A due time to come."""
+
+    due: datetime
+    job: str
+    schedule: Schedule
+    anchor: datetime
+
+
+def merged(nearest: Sequence[Coming], until: datetime, limit: int) -> list[Coming]:
+    """The due times up to `until` of the jobs whose next ones are `nearest`, in order of time;
+    at most `limit`, for which no more than so many are computed."""
+    heads = [(one.due, one.job, one) for one in nearest]
+    heapq.heapify(heads)
+    found: list[Coming] = []
+    while heads and len(found) < limit:
+        due, job, one = heads[0]
+        found.append(one)
+        following = one.schedule.next(due, anchor=one.anchor)
+        if following is None or following > until:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following, job, one._replace(due=following)))
+    return found
+
+
 class Scheduler:
     """`fire(job, due)` makes an execution, or answers why it makes none. `record(job, ticks,
     accounted)` writes to the ledger. `Unavailable` from either means: again, soon.
@@ -81,6 +108,7 @@ class Scheduler:
         # (when to look, tie-break, entry): an entry that was switched off, or moved, is
         # found out when its turn comes.
         self._agenda: list[tuple[datetime, int, Scheduled]] = []
+        self._batch: list[Scheduled] = []  # those of the agenda that are being handled
         self._count = 0
         self._changed = asyncio.Event()
         self._last_seen = clock.now()
@@ -113,6 +141,31 @@ class Scheduler:
         entry = self._on.get(job)
         return None if entry is None else entry.due
 
+    def __len__(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._on)
+
+    def nearest(self, until: datetime, limit: int) -> list[Coming]:
+        """The next due times of the jobs that are due first, up to `until` and in order of
+        time; at most `limit`."""
+        # The agenda is a heap: what is below an entry comes later, so that only as much of
+        # it is looked at as is found.
+        found = {entry.job: entry for entry in self._batch if self._on.get(entry.job) is entry}
+        places = [(self._agenda[0], 0)] if self._agenda else []
+        while places and len(found) < limit + len(self._batch) and places[0][0][0] <= until:
+            (_, _, entry), place = heapq.heappop(places)
+            if self._on.get(entry.job) is entry:
+                found[entry.job] = entry
+            for below in (2 * place + 1, 2 * place + 2):
+                if below < len(self._agenda):
+                    heapq.heappush(places, (self._agenda[below], below))
+        coming = (
+            Coming(entry.due, entry.job, entry.schedule, entry.anchor)
+            for entry in found.values()
+            if entry.due is not None and entry.due <= until
+        )
+        return sorted(coming, key=lambda one: one[:2])[:limit]
+
     async def run(self) -> None:
         """Account for what is due, for ever."""
         while True:
@@ -120,13 +173,13 @@ class Scheduler:
             if now < self._last_seen - STEP_BACK:
                 self._go_back(now)
             self._last_seen = now
-            batch: list[Scheduled] = []
-            while self._agenda and self._agenda[0][0] <= now and len(batch) < BATCH:
+            while self._agenda and self._agenda[0][0] <= now and len(self._batch) < BATCH:
                 entry = heapq.heappop(self._agenda)[2]
                 if self._on.get(entry.job) is entry:
-                    batch.append(entry)
-            if batch:
-                await asyncio.gather(*(self._handle(entry, now) for entry in batch))
+                    self._batch.append(entry)
+            if self._batch:
+                await asyncio.gather(*(self._handle(entry, now) for entry in self._batch))
+                self._batch.clear()
             else:
                 await wait(self._changed, self._clock, self._agenda[0][0] if self._agenda else None)
 

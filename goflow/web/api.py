@@ -11,11 +11,14 @@ from starlette.responses import Response, StreamingResponse
 from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
+from goflow.engine.reader import Attempt
+from goflow.engine.search import Search, containing, trouble
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
 from goflow.stores.base import LogChunk, Row
-from goflow.web.answer import failure
+from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
+from goflow.web.now import now
 from goflow.web.question import read_header
 from goflow.web.wire import (
     USER_PATTERN,
@@ -23,10 +26,13 @@ from goflow.web.wire import (
     BackfilledView,
     Done,
     EncodedExecutions,
+    FoundLines,
     Health,
     Jobs,
     JobView,
+    Lines,
     Mark,
+    Now,
     Overview,
     OverviewJob,
     Submitted,
@@ -153,6 +159,9 @@ class Api:
         views = [BackfilledView(one.due, one.execution, one.created) for one in done]
         return Backfill(name, True, body.dry_run, views)
 
+    async def now(self, call: Call) -> Now:
+        return await now(self._engine, call.query.ahead, call.query.limit)
+
     # -- executions ----------------------------------------------------------------
 
     async def executions(self, call: Call) -> EncodedExecutions:
@@ -173,18 +182,52 @@ class Api:
         return detail
 
     async def log(self, call: Call) -> Response:
-        after = call.query.after
-        log = await self._engine.reader.log(
-            call.path["id"], call.path["task"], given(call.query.attempt), after
-        )
+        query, attempt = call.query, await self._attempt(call)
+        log = await self._engine.reader.log_of(*attempt.place, query.after, given(query.tail))
+        headers = {
+            "cache-control": "no-store",
+            "x-goflow-attempt": str(attempt.number),
+            "x-goflow-next-line": str(max(log.end, log.after)),
+            "x-goflow-lines": str(log.end),
+        }
+        if query.download:
+            name = f"{attempt.job}-{attempt.task}-{attempt.number}"
+            headers["content-disposition"] = as_file(name, ".log")
         return StreamingResponse(
-            _lines(log.chunks, after),
-            headers={
-                "cache-control": "no-store",
-                "x-goflow-attempt": str(log.attempt),
-                "x-goflow-next-line": str(max(log.end, after)),
-            },
-            media_type="text/plain; charset=utf-8",
+            _text(log.chunks, log.after), headers=headers, media_type="text/plain; charset=utf-8"
+        )
+
+    async def lines(self, call: Call) -> Lines:
+        query, attempt = call.query, await self._attempt(call)
+        window = await self._engine.reader.window(
+            *attempt.place, query.after, given(query.tail), query.limit
+        )
+        return Lines(
+            attempt=attempt.number,
+            state=attempt.state,
+            first=window.first,
+            end=window.end,
+            lines=window.lines,
+            gaps=window.gaps,
+            next=window.next,
+            more=window.next < window.end,
+        )
+
+    async def find(self, call: Call) -> FoundLines:
+        query = call.query
+        search = _search(given(query.text), query.errors)
+        attempt = await self._attempt(call)
+        found = await self._engine.reader.find(*attempt.place, search, query.after, query.limit)
+        return FoundLines(
+            attempt=attempt.number,
+            lines=found.numbers,
+            next=found.next,
+            more=found.next < found.end,
+        )
+
+    async def _attempt(self, call: Call) -> Attempt:
+        return await self._engine.reader.attempt(
+            call.path["id"], call.path["task"], given(call.query.attempt)
         )
 
     async def cancel(self, call: Call) -> Done:
@@ -258,7 +301,21 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _lines(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
+def _search(text: str | None, errors: bool) -> Search:
+    if (text is None) is not errors:
+        raise InvalidRequest(
+            "give either the text to find or errors=true", code="invalid-text", field="text"
+        )
+    if text is None:
+        return trouble
+    if "\n" in text:
+        raise InvalidRequest(
+            "text is part of one line, so it has no line break", code="invalid-text", field="text"
+        )
+    return containing(text)
+
+
+async def _text(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
     """The text from line `after` on; where lines are missing, one line says how many."""
     async for chunk in chunks:
         if chunk.first > after:

@@ -13,6 +13,7 @@ from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Summary, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.engine.slots import Kind
 from goflow.stores.base import TickOutcome
 
 T = TypeVar("T")
@@ -50,11 +51,39 @@ class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
 
 
-class LogQuery(Struct):
-    attempt: Annotated[int, Meta(ge=1, le=2**53)] | UnsetType = UNSET
+class AttemptQuery(Struct):
+    attempt: (
+        Annotated[int, Meta(ge=1, le=2**53, description="the last one by default")] | UnsetType
+    ) = UNSET
     after: Annotated[
         Count, Meta(description="leave out lines before this number, counted from 0")
     ] = 0
+
+
+class LogQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    download: Annotated[bool, Meta(description="as a file")] = False
+
+
+class LinesQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="lines at most")] = 1000
+
+
+class FindQuery(AttemptQuery):
+    """Either `text` or `errors`."""
+
+    text: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=200, description="part of a line, in whatever case"),
+        ]
+        | UnsetType
+    ) = UNSET
+    errors: Annotated[bool, Meta(description="lines that look like a first sign of trouble")] = (
+        False
+    )
+    limit: Annotated[int, Meta(ge=1, le=1000, description="lines at most")] = 1000
 
 
 USER_PATTERN = "^[ -~]{0,100}$"
@@ -75,6 +104,13 @@ class TicksQuery(Struct):
 
 class UpcomingQuery(Struct):
     n: Annotated[int, Meta(ge=1, le=1000, description="how many due times")] = 10
+
+
+class NowQuery(Struct):
+    ahead: Annotated[
+        int, Meta(ge=0, le=86_400, description="seconds from now within which due times are told")
+    ] = 3600
+    limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
 
 
 class NoQuery(Struct):
@@ -247,6 +283,93 @@ class OverviewJob(Struct, kw_only=True):
 
 class Overview(Struct):
     jobs: list[OverviewJob]
+
+
+class Lines(Struct, kw_only=True):
+    """Lines of the log of an attempt that is in `state`; attempt 0 is none, since none was begun.
+
+    `first` is the number of the first line in `lines`, `end` that of the line that comes next
+    of all. `gaps` are ranges `[from, to)` that were left out, of which the line `to` is shown.
+    `next` is the `after` to go on from, and `more` whether there is anything now.
+    """
+
+    attempt: int
+    state: State
+    first: int
+    end: int
+    lines: list[str]
+    gaps: list[tuple[int, int]]
+    next: int
+    more: bool
+
+
+class FoundLines(Struct, kw_only=True):
+    """Numbers of lines; with `more`, the search has not come to the end: `next` is the `after`
+    to go on from."""
+
+    attempt: int
+    lines: list[int]
+    next: int
+    more: bool
+
+
+class TaskNow(Struct):
+    """A task that runs, waits for its next attempt, or could run and waits for room.
+
+    `started` is since when it runs, `retry_at` when it is tried again, `waiting` why it does
+    not run though it could.
+    """
+
+    name: str
+    state: State
+    started: Time | None = None
+    retry_at: Time | None = None
+    waiting: str | None = None
+    pool: str | None = None
+
+
+class ExecutionNow(Struct, kw_only=True):
+    """An unfinished execution. `waiting` says why it does not begin, and `after` for which
+    others it waits, the first 50 of them; `counts` how many of its tasks are in which state,
+    and `tasks` has the first 50 of those that run or wait."""
+
+    id: str
+    job: str
+    state: State
+    cause: str
+    submitted: Time
+    scheduled_at: Time | None
+    started: Time | None
+    waiting: str | None
+    after: list[str]
+    counts: dict[str, int]
+    tasks: list[TaskNow]
+
+
+class FireView(Struct):
+    job: str
+    due: Time
+    overlap: str
+
+
+class PoolView(Struct, kw_only=True):
+    """A limit on tasks running at once: on all of them, on those of a job, or of a pool."""
+
+    kind: Kind
+    name: str
+    limit: int
+    running: int
+    waiting: int
+
+
+class Now(Struct, kw_only=True):
+    """`unfinished` counts all executions; the oldest are in `executions`, the oldest first."""
+
+    at: Time
+    unfinished: int
+    executions: list[ExecutionNow]
+    upcoming: list[FireView]
+    pools: list[PoolView]
 
 
 class Submitted(Struct):

@@ -284,8 +284,9 @@ class Story:
         self._check_executions(process)
         self._check_order()
         self._check_logs(process)
-        for resource, (taken, _) in engine._tools.slots.usage().items():
-            self._hold(not taken, f"{resource}: {taken} slots are in use, and nothing runs")
+        for usage in engine.usage():
+            self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
+            self._hold(not usage.waiting, f"{usage}: tasks wait, and nothing is unfinished")
         process.call(engine.stop())
         world.end()
 
