@@ -95,7 +95,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
       </span>
       <div class="facts">
         <span class="fact">
-          <span class="quiet">{state === "notstarted" ? "waits for " : "took "}</span>
+          <span class="quiet">{over ? "took " : started ? "runs for " : "waits for "}</span>
           <span class="count">
             {started ? <Lasted from={started} to={finished ?? null} /> : <Lasted from={submitted} to={finished ?? null} />}
           </span>

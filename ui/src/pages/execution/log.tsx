@@ -169,7 +169,15 @@ function useReader(view: LogView, failed: boolean) {
   const follow = useSignal(false);
   /** The lines that stand out: those of the address, or where the log was opened. */
   const lit = useSignal<[number, number] | null>(null);
-  const own = useRef({ opened: false, anchor: 0, idle: undefined as ReturnType<typeof setTimeout> | undefined, widest: 0 });
+  const own = useRef({
+    opened: false,
+    /** The line at the upper edge. */
+    anchor: 0,
+    /** The line in the middle, until the reader moves on. */
+    middle: null as number | null,
+    widest: 0,
+    idle: undefined as ReturnType<typeof setTimeout> | undefined,
+  });
 
   const refresh = () => {
     const window = reel.window(OVER);
@@ -189,6 +197,7 @@ function useReader(view: LogView, failed: boolean) {
     refresh();
   };
   const show = (line: number) => {
+    own.current.middle = line;
     reel.go(view.text.row(line), "middle");
     settle();
   };
@@ -200,6 +209,7 @@ function useReader(view: LogView, failed: boolean) {
   };
   const end = () => {
     follow.value = true;
+    own.current.middle = null;
     reel.goToEnd();
     settle();
   };
@@ -246,6 +256,7 @@ function useReader(view: LogView, failed: boolean) {
     own.current.opened = false;
     const scrolled = () => {
       if (Math.abs(box.scrollTop - reel.native) < 1) return;
+      own.current.middle = null;
       reel.scrolled(box.scrollTop);
       follow.value = reel.atEnd;
       clearTimeout(own.current.idle);
@@ -257,8 +268,9 @@ function useReader(view: LogView, failed: boolean) {
     box.addEventListener("scroll", scrolled, { passive: true });
     const watch = new ResizeObserver(() => {
       reel.room = box.clientHeight;
-      if (follow.peek()) reel.goToEnd();
       reel.resize(view.text.rows);
+      if (own.current.middle !== null) return show(own.current.middle);
+      if (follow.peek()) reel.goToEnd();
       settle();
     });
     watch.observe(box);
