@@ -21,6 +21,7 @@ from tests.browser import chromium
 DEADLINE = 20.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
+LOGS = Path(__file__).with_name("logs.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -82,6 +83,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def timed(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve timed.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(TIMED)]))
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve logs.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(LOGS)]))
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ export const LINE = 20;
 export const HIGHEST = 10_000_000;
 
 const REMEMBERED = 20_000; // heights of rows
+const BEFORE = 4; // rows above one that is gone to
 const FEW = 1000; // rows whose heights are added up, where they differ
 
 export interface Window {
@@ -125,12 +126,11 @@ export class Reel {
     return low !== this.atStart || high !== this.atEnd;
   }
 
-  /** Puts a row at the upper edge, in the middle or at the lower edge. */
-  go(row: number, where: "start" | "middle" | "end" = "start"): void {
+  /** Puts a row below the upper edge, with some of those before it above it. */
+  go(row: number): void {
     this.top = Math.max(0, Math.min(this.rows - 1, row));
     this.within = 0;
-    if (where === "middle") this.move(-(this.room - this.height(this.top)) / 2);
-    if (where === "end") this.move(this.height(this.top) - this.room);
+    this.move(-Math.min(BEFORE * LINE, (this.room - LINE) / 2));
     this.settle();
   }
 

@@ -7,6 +7,7 @@ import { useEffect, useMemo } from "preact/hooks";
 import { useKeys } from "../../app/keys";
 import { executionHref, jobHref } from "../../app/route";
 import { go } from "../../app/router";
+import { failureOf } from "../../model/failure";
 import { doneByHand, said } from "../../model/hands";
 import { asText } from "../../model/parameters";
 import { isFinished } from "../../model/states";
@@ -17,7 +18,7 @@ import { StateLabel } from "../../pieces/state";
 import { JobZone, Time } from "../../pieces/time";
 import * as api from "../../wire/api";
 import { cancelExecution, clone, retryFailed, retryWith } from "./acts";
-import { ExecutionView } from "./execution-view";
+import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";
 import { Lasted, TaskPart } from "./task-part";
 import "./execution-page.css";
@@ -127,7 +128,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
         </span>
       </div>
       {takes && <Parameters params={detail.params} />}
-      <Circumstances detail={detail} />
+      <Circumstances view={view} detail={detail} />
     </header>
   );
 }
@@ -174,13 +175,14 @@ function Parameters({ params }: { params: Record<string, unknown> }) {
 const MANY = 5; // executions waited for, and things done by hand, before a number stands for the rest
 
 /** Why the execution is as it is: what failed it, what it waits for, who did what. */
-function Circumstances({ detail }: { detail: api.ExecutionDetail }) {
+function Circumstances({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const waits = detail.state === "notstarted" ? detail.after : [];
   const done = doneByHand(detail.actions);
   const why = detail.tasks.find(({ waiting }) => waiting !== null)?.waiting;
   return (
     <>
       {detail.reason && <p class="why">It {detail.reason}.</p>}
+      <FirstFailure view={view} detail={detail} />
       {waits.length > 0 && (
         <p class="waits">
           Waits for the end of{" "}
@@ -204,6 +206,28 @@ function Circumstances({ detail }: { detail: api.ExecutionDetail }) {
         </ul>
       )}
     </>
+  );
+}
+
+/** The first task that failed and why, in a line that leads to its log. */
+function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const failed = failedIn(detail.tasks);
+  const first = failed[0];
+  if (!first || detail.state !== "failed") return null;
+  const message = failureOf(first.error ?? "").message.split("\n", 1)[0]!;
+  const show = () => {
+    view.pick(first.name);
+    // Once it is drawn.
+    requestAnimationFrame(openLog);
+  };
+  return (
+    <p class="why first">
+      <button type="button" class="plain" title="To its log" onClick={show}>
+        <Name text={first.name} /> failed{message && ": "}
+        <Name text={message} />
+      </button>
+      {failed.length > 1 && <span class="quiet"> and {failed.length - 1} more failed</span>}
+    </p>
   );
 }
 

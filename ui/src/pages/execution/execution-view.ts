@@ -11,6 +11,7 @@ import { choose, chosen } from "../../app/router";
 import { ExecutionCell, JobCell, type Execution } from "../../model/board";
 import { axisOf, barsOf, type Bar } from "../../model/gantt";
 import { isFinished } from "../../model/states";
+import { instant } from "../../model/time";
 import * as api from "../../wire/api";
 import { listen } from "../../wire/live";
 
@@ -160,9 +161,7 @@ export class ExecutionView {
   private propose({ tasks }: api.ExecutionDetail): void {
     const held = tasks.find(({ name }) => name === this.proposed.peek());
     if (held?.state === "failed") return;
-    const failed = tasks
-      .filter(({ state }) => state === "failed")
-      .sort((a, b) => ((a.finished ?? "") < (b.finished ?? "") ? -1 : 1))[0];
+    const failed = failedIn(tasks)[0];
     const running = tasks.find(({ state }) => state === "running");
     const next = failed ?? held ?? running ?? (tasks.length === 1 ? tasks[0] : undefined);
     this.proposed.value = next?.name ?? null;
@@ -174,6 +173,12 @@ export class ExecutionView {
     if (document.hidden || !detail || isFinished(detail.state)) return;
     if (detail.tasks.some(({ state }) => state === "notstarted")) void this.load();
   }
+}
+
+/** Those that failed, the first to do so first. */
+export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
+  const when = ({ finished }: api.TaskDetail) => instant(finished ?? "");
+  return tasks.filter(({ state }) => state === "failed").sort((a, b) => (when(a) < when(b) ? -1 : 1));
 }
 
 /** What `made` gives, as the same value until it differs in its JSON. */

@@ -14,9 +14,11 @@ import { wrap } from "../../app/settings";
 import { colours, type Piece } from "../../model/ansi";
 import { linesNamed, marked, named, patternOf } from "../../model/log";
 import { Reel, type Window } from "../../model/reel";
+import { Name } from "../../pieces/name";
 import { logAddress } from "../../wire/api";
 import { LogView } from "./log-view";
 
+const LEAST = 14 * 16; // pixels: the height of the log where little of the screen is left for it
 const OVER = 400; // pixels drawn beyond what is seen
 const IDLE = 200; // milliseconds after which the bar is put where it belongs
 const TYPED = 250; // milliseconds after the last letter until the search begins
@@ -28,6 +30,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   const { port, spacer, block, shown, follow, lit, go, end, drawn } = useReader(view, props.failed);
 
   const find = chosen("find") ?? "";
+  const large = chosen("log") === "large";
   const field = useRef<HTMLInputElement>(null);
   const typing = useRef<ReturnType<typeof setTimeout>>(undefined);
   useEffect(() => view.search(find), [view, find]);
@@ -60,12 +63,14 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
     { key: "e", does: "The first error", act: () => void toTrouble() },
     { key: "f", does: "Follow what is written, or to the end", act: toEnd },
     { key: "w", does: "Wrap long lines, or not", act: turnWrap },
+    { key: "z", does: "The log alone, or with all the rest", act: turnLarge },
+    ...(large ? [{ key: "Escape", does: "All the rest again", act: turnLarge }] : []),
   ]);
 
   return (
-    <section class="log-part" aria-label={`Log of ${quoted(task)}, attempt ${attempt}`}>
+    <section class={`log-part${large ? " large" : ""}`} aria-label={`Log of ${quoted(task)}, attempt ${attempt}`}>
       <div class="bar tools">
-        <h3>Log</h3>
+        <h3>{large ? <Name text={task} /> : "Log"}</h3>
         <span class="finder" role="search">
           <input
             ref={field}
@@ -122,6 +127,9 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
           <button type="button" class="act small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
             Wrap
           </button>
+          <button type="button" class="act small" aria-pressed={large} title="The log alone (z)" onClick={turnLarge}>
+            Large
+          </button>
           <a class="act small" href={logAddress(id, task, attempt)} download>
             Download
           </a>
@@ -149,6 +157,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   );
 }
 
+const turnLarge = () => choose({ log: chosen("log") === "large" ? null : "large" }, true);
 const turnWrap = () => (wrap.value = wrap.peek() === "on" ? "off" : "on");
 
 function Arrow({ to }: { to: string }) {
@@ -173,8 +182,8 @@ function useReader(view: LogView, failed: boolean) {
     opened: false,
     /** The line at the upper edge. */
     anchor: 0,
-    /** The line in the middle, until the reader moves on. */
-    middle: null as number | null,
+    /** The line that was gone to, until the reader moves on. */
+    aim: null as number | null,
     widest: 0,
     idle: undefined as ReturnType<typeof setTimeout> | undefined,
   });
@@ -197,8 +206,8 @@ function useReader(view: LogView, failed: boolean) {
     refresh();
   };
   const show = (line: number) => {
-    own.current.middle = line;
-    reel.go(view.text.row(line), "middle");
+    own.current.aim = line;
+    reel.go(view.text.row(line));
     settle();
   };
   const go = (line: number, to = line) => {
@@ -209,7 +218,7 @@ function useReader(view: LogView, failed: boolean) {
   };
   const end = () => {
     follow.value = true;
-    own.current.middle = null;
+    own.current.aim = null;
     reel.goToEnd();
     settle();
   };
@@ -256,7 +265,7 @@ function useReader(view: LogView, failed: boolean) {
     own.current.opened = false;
     const scrolled = () => {
       if (Math.abs(box.scrollTop - reel.native) < 1) return;
-      own.current.middle = null;
+      own.current.aim = null;
       reel.scrolled(box.scrollTop);
       follow.value = reel.atEnd;
       clearTimeout(own.current.idle);
@@ -266,16 +275,23 @@ function useReader(view: LogView, failed: boolean) {
       own.current.idle = setTimeout(settle, IDLE);
     };
     box.addEventListener("scroll", scrolled, { passive: true });
+    const fill = () => {
+      const left = innerHeight - (box.getBoundingClientRect().top + scrollY) - 24;
+      box.style.setProperty("--most", `${Math.max(LEAST, left)}px`);
+    };
+    fill();
+    addEventListener("resize", fill);
     const watch = new ResizeObserver(() => {
       reel.room = box.clientHeight;
       reel.resize(view.text.rows);
-      if (own.current.middle !== null) return show(own.current.middle);
+      if (own.current.aim !== null) return show(own.current.aim);
       if (follow.peek()) reel.goToEnd();
       settle();
     });
     watch.observe(box);
     return () => {
       box.removeEventListener("scroll", scrolled);
+      removeEventListener("resize", fill);
       watch.disconnect();
       clearTimeout(own.current.idle);
     };

@@ -124,14 +124,11 @@ export function Lasted({ from, to }: { from: string; to: string | null }) {
 function Failed({ error }: { error: string }) {
   const { message, trace } = failureOf(error);
   return (
-    <div class="error-part">
-      <div class="bar">
-        <h3>Error</h3>
-        <Copy text={error} what="the error" />
-      </div>
+    <div class="error-part" role="group" aria-label="Error">
       <pre class="error" tabIndex={0}>
         {message}
       </pre>
+      <Copy text={error} what="the error" />
       {trace && (
         <details>
           <summary>Traceback</summary>
