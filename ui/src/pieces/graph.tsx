@@ -120,6 +120,8 @@ function useView(drawing: Drawing, selected: string | null) {
     const room = box.current!;
     touched.current = false;
     const watch = new ResizeObserver(() => {
+      // Told once more as the page is left.
+      if (!box.current) return;
       const size = room.getBoundingClientRect();
       view.value = touched.current ? bounded(view.peek(), drawing, size) : opening(drawing, size);
       reveal(chosen.current);

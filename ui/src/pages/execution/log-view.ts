@@ -111,7 +111,9 @@ export class LogView {
     this.asking = true;
     try {
       for (let lacks; !this.left && (lacks = this.text.lacks(...this.wanted)); ) {
-        this.text.take(await this.lines(lacks.after, lacks.limit));
+        const window = await this.lines(lacks.after, lacks.limit);
+        this.text.take(window);
+        if (window.first > lacks.after) await this.findEdge(lacks.after);
         this.failure.value = "";
         this.version.value++;
       }
@@ -120,6 +122,19 @@ export class LogView {
       setTimeout(() => this.left || void this.fill(), LOST);
     } finally {
       this.asking = false;
+    }
+  }
+
+  /** Line `inside` was left out: looks for the first one of those. An answer tells of none before it. */
+  private async findEdge(inside: number): Promise<void> {
+    let kept = -1;
+    let out = inside;
+    while (out - kept > 1 && !this.left) {
+      const middle = Math.floor((kept + out) / 2);
+      const window = await this.lines(middle, 1);
+      this.text.take(window);
+      if (window.first >= out) out = middle;
+      else kept = window.first;
     }
   }
 
