@@ -39,7 +39,7 @@ export class LogView {
 
   private wanted: [number, number] = [0, 0];
   private asking = false;
-  private searching = false;
+  private searching: Promise<void> | null = null;
   private searched = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private left = false;
@@ -66,12 +66,13 @@ export class LogView {
     void this.fill();
   }
 
-  /** Searches for `text`, from the beginning; an empty text is no search. */
-  search(text: string): void {
-    if (text === this.hits.peek().text) return;
-    this.hits.value = { text, lines: [], whole: text === "" };
-    this.searched = 0;
-    void this.goOnSearching();
+  /** Searches for `text`, from the beginning, and is done at the end; an empty text is no search. */
+  search(text: string): Promise<void> {
+    if (text !== this.hits.peek().text) {
+      this.hits.value = { text, lines: [], whole: text === "" };
+      this.searched = 0;
+    }
+    return this.goOnSearching();
   }
 
   /** The number of the first line that tells of trouble; null if none does. */
@@ -142,9 +143,11 @@ export class LogView {
     return api.getLines(this.id, this.task, this.attempt, after, limit);
   }
 
-  private async goOnSearching(): Promise<void> {
-    if (this.searching) return;
-    this.searching = true;
+  private goOnSearching(): Promise<void> {
+    return (this.searching ??= this.searchOn().finally(() => (this.searching = null)));
+  }
+
+  private async searchOn(): Promise<void> {
     try {
       for (;;) {
         const { text, lines } = this.hits.peek();
@@ -158,8 +161,6 @@ export class LogView {
       }
     } catch (error) {
       this.failure.value = (error as Error).message;
-    } finally {
-      this.searching = false;
     }
   }
 }

@@ -33,7 +33,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   const large = chosen("log") === "large";
   const field = useRef<HTMLInputElement>(null);
   const typing = useRef<ReturnType<typeof setTimeout>>(undefined);
-  useEffect(() => view.search(find), [view, find]);
+  useEffect(() => void view.search(find), [view, find]);
   const hits = view.hits.value;
   const at = lit.value && hits.lines.indexOf(lit.value[0]);
 
@@ -88,8 +88,9 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
               if (event.key === "Enter") {
                 event.preventDefault();
                 clearTimeout(typing.current);
-                choose({ find: event.currentTarget.value || null });
-                turnTo(event.shiftKey ? -1 : 1);
+                const text = event.currentTarget.value;
+                choose({ find: text || null });
+                void view.search(text).then(() => turnTo(event.shiftKey ? -1 : 1));
               } else if (event.key === "Escape") {
                 clearTimeout(typing.current);
                 choose({ find: null });
