@@ -374,6 +374,11 @@ class Job:
 
     # -- what the engine asks ------------------------------------------------------
 
+    @property
+    def has_params(self) -> bool:
+        """Whether there are parameters that a submit is known to be able to set."""
+        return bool(self.params)
+
     def find(self, name: str) -> Task | None:
         """The task of that name, or None."""
         return self._tasks.get(name)

@@ -57,6 +57,18 @@ _ACTION: dict[type, str] = {
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+# gc=False: there are many at once, and none can be part of a cycle.
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """An execution as one mark in a row of them, spelled as `Summary` spells it."""
+
+    id: str
+    state: State
+    submitted: Time
+    modifiedTimestamp: Time
+    started: Time | None
+    finished: Time | None
+
+
 class TaskSummary(msgspec.Struct):
     """One task of a `Summary`."""
 

@@ -21,7 +21,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule
 from goflow.core.states import State
-from goflow.engine.board import Board
+from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
@@ -42,6 +42,7 @@ from goflow.stores.base import (
     History,
     Idempotency,
     Outcome,
+    Purge,
     RecordTicks,
     SetSwitch,
     SetWatch,
@@ -137,6 +138,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
+        self._purged = False  # whether the last purge found something to forget
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
@@ -192,7 +194,7 @@ class Engine:
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
-        self.board = Board(lambda entry: self.broadcast.publish(entry))
+        self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
@@ -758,6 +760,11 @@ class Engine:
                     self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
+            case Purge():
+                # A round of retention is many purges: only at its end is everything read anew.
+                if self._purged and not outcome:
+                    self.reader.marks.forget()
+                self._purged = bool(outcome)
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
@@ -765,6 +772,11 @@ class Engine:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
+
+    def _changed(self, entry: Entry) -> None:
+        """The board's word that an execution is not as it was."""
+        self.reader.marks.changed(entry.summary.job)
+        self.broadcast.publish(entry)
 
     def _account(self, job: str, accounted: datetime) -> None:
         watch = self._watches.get(job)

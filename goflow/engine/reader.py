@@ -4,7 +4,7 @@ Reads run in an executor of their own, so that the event loop never waits for a 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -13,6 +13,7 @@ from goflow.core.events import Submitted
 from goflow.core.states import State
 from goflow.core.summary import Detail, TaskDetail
 from goflow.engine.board import Board
+from goflow.engine.marks import Marks
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick
@@ -88,6 +89,7 @@ class Reader:
         self._store = store
         self._board = board
         self._executor = executor
+        self.marks = Marks(store, self.read)
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask the store something beside the event loop."""
@@ -136,10 +138,6 @@ class Reader:
         if (detail := await self.read(fold)) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return detail
-
-    async def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
-        """For each job its newest `last` executions, newest first."""
-        return await self.read(self._store.recent, jobs, last)
 
     async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
         """A job's ledger, newest first, from due times before `before` on."""

@@ -422,6 +422,8 @@ def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
         execution.state,
         execution.modified_at,
         msgspec.json.encode(execution.summary()) if execution.finished else None,
+        execution.started_at,
+        execution.finished_at,
     )
 
 

@@ -20,6 +20,7 @@ import msgspec
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
+from goflow.core.summary import Mark
 
 # -- what is written ---------------------------------------------------------------
 
@@ -50,7 +51,8 @@ class Record(msgspec.Struct, frozen=True):
     """Append facts to an execution, and set how it is listed.
 
     `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
-    (also when it is sent round again). Outcome: the version, an int.
+    (also when it is sent round again). `started` and `finished` are the execution's, None
+    before that. Outcome: the version, an int.
     """
 
     execution: str
@@ -58,6 +60,8 @@ class Record(msgspec.Struct, frozen=True):
     state: State
     modified: datetime
     summary: bytes | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
 
 
 class AppendLog(msgspec.Struct, frozen=True):
@@ -281,8 +285,8 @@ class Store(Protocol):
         """Finished executions with `version` < row.version <= `upto`, lowest version first."""
         ...
 
-    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
-        """For each job its newest `last` executions, newest first, with `summary` left None."""
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
+        """For each job its newest `last` executions, newest first."""
         ...
 
     def log(

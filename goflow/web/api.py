@@ -15,7 +15,7 @@ from goflow.engine.reader import Attempt
 from goflow.engine.search import Search, containing, trouble
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import LogChunk, Row
+from goflow.stores.base import LogChunk
 from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
 from goflow.web.now import now
@@ -26,15 +26,14 @@ from goflow.web.wire import (
     BackfilledView,
     Done,
     EncodedExecutions,
+    EncodedOverview,
+    EncodedOverviewJob,
     FoundLines,
     Health,
     Jobs,
     JobView,
     Lines,
-    Mark,
     Now,
-    Overview,
-    OverviewJob,
     Submitted,
     TaskView,
     Ticks,
@@ -96,15 +95,14 @@ class Api:
             task_details=[_view(task) for task in job.tasks],
         )
 
-    async def overview(self, call: Call) -> Overview:
+    async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
-        recent = await self._engine.reader.recent(list(jobs), call.query.last)
-        return Overview(
-            [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]
-        )
+        names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
+        marks = await self._engine.reader.marks.newest(names, call.query.last)
+        return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 
-    def _overview_of(self, job: Job, rows: list[Row]) -> OverviewJob:
-        return OverviewJob(
+    def _overview_of(self, job: Job, marks: bytes) -> EncodedOverviewJob:
+        return EncodedOverviewJob(
             job=job.name,
             schedule=job.schedule,
             timezone=job.timezone,
@@ -112,15 +110,9 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             next=self._engine.due(job.name),
-            executions=[self._mark(row) for row in rows],
+            params=job.has_params,
+            executions=Raw(marks),
         )
-
-    def _mark(self, row: Row) -> Mark:
-        """The board is ahead of what was read from the store, if it knows the execution."""
-        if (entry := self._engine.board.get(row.id)) is None:
-            return Mark(row.id, row.state, row.submitted, row.modified)
-        now = entry.summary
-        return Mark(row.id, now.state, row.submitted, now.modifiedTimestamp)
 
     async def submit(self, call: Call) -> Submitted:
         name = call.path["name"]

@@ -42,10 +42,13 @@ def read_query(query: bytes, shape: type[T]) -> T:
         )
     except ValueError as error:
         raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
-    known, whole = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
-    values: dict[str, str] = {}
+    known, whole, listed = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
+    values: dict[str, Any] = {}
     for name, value in pairs:
         if name not in known:
+            continue
+        if name in listed:
+            values.setdefault(name, []).append(value)
             continue
         if name in values:
             raise InvalidRequest(
@@ -62,20 +65,22 @@ def read_query(query: bytes, shape: type[T]) -> T:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         name = _field_of(error) or "query"
-        shown = values.get(name, "")[:80]
+        shown = str(values.get(name, ""))[:80]
         raise InvalidRequest(
             f"{name} cannot be {shown!r}: {_reason_of(error)}", code=f"invalid-{name}", field=name
         ) from None
 
 
 @cache
-def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str]]:
-    """The names a query may have, and those of whole numbers: msgspec takes 1e2 for one."""
+def _fields(shape: Hashable) -> tuple[frozenset[str], ...]:
+    """The names a query may have; those of whole numbers, as msgspec takes 1e2 for one; and
+    those that may be given again and again."""
     described = inspect.type_info(shape)
     assert isinstance(described, inspect.StructType)
     return (
         frozenset(field.name for field in described.fields),
         frozenset(field.name for field in described.fields if _is_whole(field.type)),
+        frozenset(field.name for field in described.fields if _is_list(field.type)),
     )
 
 
@@ -86,6 +91,12 @@ def _is_whole(described: inspect.Type) -> bool:
         case inspect.UnionType(types=types):
             return any(map(_is_whole, types))
     return isinstance(described, inspect.IntType)
+
+
+def _is_list(described: inspect.Type) -> bool:
+    if isinstance(described, inspect.Metadata):
+        return _is_list(described.type)
+    return isinstance(described, inspect.ListType)
 
 
 def read_header(request: Request, name: str) -> str | None:

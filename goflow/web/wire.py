@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Summary, Time
+from goflow.core.summary import Mark, Summary, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.engine.slots import Kind
@@ -49,6 +49,9 @@ class ExecutionsQuery(Struct):
 
 class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
+    job: Annotated[
+        list[str], Meta(max_length=50, description="only these jobs; none means all")
+    ] = []
 
 
 class AttemptQuery(Struct):
@@ -259,17 +262,8 @@ class EncodedExecutions(Struct):
     next: str | None
 
 
-class Mark(Struct):
-    """An execution as the overview's row of marks needs it."""
-
-    id: str
-    state: State
-    submitted: Time
-    modifiedTimestamp: Time
-
-
-class OverviewJob(Struct, kw_only=True):
-    """`executions` are the newest ones, the newest first."""
+class JobRow(Struct, kw_only=True):
+    """A job as a list shows it; `params` says whether a submit may set any."""
 
     job: str
     schedule: str | None
@@ -278,6 +272,12 @@ class OverviewJob(Struct, kw_only=True):
     description: str
     tags: list[str]
     next: Time | None
+    params: bool
+
+
+class OverviewJob(JobRow, kw_only=True):
+    """`executions` are the newest ones, the newest first."""
+
     executions: list[Mark]
 
 
@@ -370,6 +370,16 @@ class Now(Struct, kw_only=True):
     executions: list[ExecutionNow]
     upcoming: list[FireView]
     pools: list[PoolView]
+
+
+class EncodedOverviewJob(JobRow, kw_only=True):
+    executions: msgspec.Raw
+
+
+class EncodedOverview(Struct):
+    """`Overview` with executions as they are kept: encoded already."""
+
+    jobs: list[EncodedOverviewJob]
 
 
 class Submitted(Struct):

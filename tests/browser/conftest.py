@@ -22,6 +22,7 @@ DEADLINE = 20.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
 LOGS = Path(__file__).with_name("logs.py")
+THOUSAND = Path(__file__).with_name("thousand.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -89,6 +90,12 @@ def timed(tmp_path: Path) -> Iterator[Server]:
 def logs(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve logs.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(LOGS)]))
+
+
+@pytest.fixture
+def thousand(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve thousand.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(THOUSAND)]))
 
 
 @pytest.fixture

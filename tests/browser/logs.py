@@ -32,7 +32,8 @@ long = Job("long")
 @long.task()
 def hundred_thousand() -> None:
     for number in range(1, 100_001):
-        print(f"line {number}" + " Error: here" * (number == 77_000) + " needle" * (number % 25_000 == 0))
+        needle = " needle" * (number % 25_000 == 0)
+        print(f"line {number}{needle}" + " Error: here" * (number == 77_000))
 
 
 @long.task()

@@ -61,7 +61,8 @@ def scrolled(page: Page) -> float:
 
 
 def at_end(page: Page) -> bool:
-    return bool(page.locator(".log").evaluate("e => e.scrollTop + e.clientHeight > e.scrollHeight - 4"))
+    ends = "e => e.scrollTop + e.clientHeight > e.scrollHeight - 4"
+    return bool(page.locator(".log").evaluate(ends))
 
 
 # -- how it stands --------------------------------------------------------------------
@@ -122,9 +123,8 @@ def test_a_running_task_is_followed_live_with_its_log(page: Page, server: Server
     expect(page.locator(".log")).to_contain_text("the gate is closed")
     bar = row(page, "wait").locator(".open")
     width = bar.evaluate("e => e.getBoundingClientRect().width")
-    page.wait_for_function(
-        "([e, before]) => e.getBoundingClientRect().width > before", arg=[bar.element_handle(), width]
-    )
+    grown = "([bar, before]) => bar.getBoundingClientRect().width > before"
+    page.wait_for_function(grown, arg=[bar.element_handle(), width])
     server.open_gate()
     expect(page.locator(".log")).to_contain_text("the gate is open")
     expect(node(page, "after")).to_have_attribute("data-state", "successful")
@@ -329,7 +329,7 @@ def test_the_keys_are_listed(page: Page, server: Server) -> None:
     ended(page, "failed")
     page.keyboard.press("?")
     keys = page.get_by_role("dialog")
-    for does in ("Retry what did not succeed", "The next task", "Search the log", "The whole graph"):
+    for does in ("Retry what did not succeed", "The next task", "Search the log", "Larger"):
         expect(keys).to_contain_text(does)
 
 
@@ -383,7 +383,8 @@ def test_a_log_is_followed_until_the_reader_scrolls_up(page: Page, logs: Server)
     held = page.locator(".log-line").first.get_attribute("data-line")
     before = scrolled(page)
     height = page.locator(".log").evaluate("e => e.scrollHeight")
-    page.wait_for_function("height => document.querySelector('.log').scrollHeight > height + 200", arg=height)
+    grown = "height => document.querySelector('.log').scrollHeight > height + 200"
+    page.wait_for_function(grown, arg=height)
     assert page.locator(".log-line").first.get_attribute("data-line") == held
     assert scrolled(page) == before
     page.keyboard.press("f")
@@ -407,7 +408,8 @@ def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
     page.reload()
     expect(line(page, 1)).to_be_in_viewport()
     for share, number in ((1, 100_000), (0.5, 50_000), (0, 1)):
-        page.locator(".log").evaluate("(e, share) => { e.scrollTop = share * e.scrollHeight }", share)
+        scroll = "(e, share) => { e.scrollTop = share * e.scrollHeight }"
+        page.locator(".log").evaluate(scroll, share)
         expect(line(page, number)).to_contain_text(f"line {number}")
         assert page.locator(".log-line").count() < 150
     fetched.clear()

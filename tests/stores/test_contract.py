@@ -22,6 +22,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, TriggerRule
+from goflow.core.summary import Mark
 from goflow.errors import StoreError, StoreUnavailable
 from goflow.stores.base import (
     Created,
@@ -359,7 +360,7 @@ def test_walking_the_finished_ones_meets_each_once_by_version(
 
 @few
 @given(executions=histories, last=st.integers(1, 5))
-def test_recent_gives_each_job_its_newest_without_summaries(opened, changes, executions, last):
+def test_recent_gives_each_job_its_newest(opened, changes, executions, last):
     asked = ["one", "two", "never run"]
     with opened() as store:
         rows = fill(store, changes, executions)
@@ -367,7 +368,38 @@ def test_recent_gives_each_job_its_newest_without_summaries(opened, changes, exe
     assert list(recent) == asked
     for job in asked:
         newest = [row for row in reversed(rows) if row.job == job][:last]
-        assert recent[job] == [msgspec.structs.replace(row, summary=None) for row in newest]
+        assert recent[job] == [
+            Mark(row.id, row.state, row.submitted, row.modified, None,
+                 row.modified if row.state in FINISHED else None)
+            for row in newest
+        ]  # fmt: skip
+
+
+def test_a_mark_has_the_times_of_the_last_record(store, changes):
+    def times():
+        [mark] = store.recent(["job"], 1)["job"]
+        return mark.started, mark.finished
+
+    begun, again = changes.now(), changes.now()
+    store.commit([changes.submit("x")])
+    assert times() == (None, None)
+    store.commit([changes.record("x", started=begun)])
+    assert times() == (begun, None)
+    store.commit([finish := changes.finish("x", started=begun)])
+    assert times() == (begun, finish.modified)
+    retried = Retried(changes.now(), ("a",))
+    store.commit([changes.record("x", retried, state=State.NOTSTARTED)])
+    assert times() == (None, None)
+    store.commit([changes.record("x", started=again), changes.record("x", started=again)])
+    assert times() == (again, None)
+
+
+@few
+@given(at=st.datetimes(timezones=st.just(UTC)))
+def test_an_instant_comes_back_as_it_was(opened, changes, at):
+    with opened() as store:
+        store.commit([changes.submit("x"), changes.record("x", started=at)])
+        assert store.recent(["job"], 1)["job"][0].started == at
 
 
 def test_numbers_beyond_all_rows_are_just_that(store, changes):

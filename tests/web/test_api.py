@@ -4,6 +4,7 @@ import re
 import threading
 import uuid
 from datetime import datetime
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -248,6 +249,49 @@ def test_the_overview_has_every_job_with_its_newest_executions(ask: Asker) -> No
     assert [mark["id"] for mark in jobs[0]["executions"]] == ids[:0:-1]
     assert jobs[1]["executions"] == []
     assert [mark["state"] for mark in jobs[2]["executions"]] == ["running"]
+
+
+def test_the_overviews_marks_are_the_executions_as_they_are_now(ask: Asker) -> None:
+    def marks(job: str) -> list[dict[str, Any]]:
+        jobs = ask.client.get("/api/overview").json()["jobs"]
+        return next(row["executions"] for row in jobs if row["job"] == job)
+
+    assert marks("failing") == []
+    running = ask.submit("hanging")
+    until(lambda: ask.execution(running)["state"] == "running")
+    for execution in (ask.run("failing"), ask.execution(running)):
+        [mark] = marks(execution["job"])
+        assert mark == {key: execution[key] for key in mark}
+        assert mark.keys() == {"id", "state", "submitted", "modifiedTimestamp", "started",
+                               "finished"}  # fmt: skip
+    assert ask.client.post(f"/api/executions/{running}/cancel").json()["success"]
+    assert ask.finished(running)["state"] == "cancelled"
+    assert [mark["state"] for mark in marks("hanging")] == ["cancelled"]
+
+
+def test_the_overview_tells_which_jobs_have_params() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    for name, params in {"some": {"x": 1}, "none": {}, "any": None}.items():
+        gf.add_job(simple(name, params=params))
+    with TestClient(gf, base_url="http://localhost") as client:
+        rows = client.get("/api/overview").json()["jobs"]
+    assert {row["job"]: row["params"] for row in rows} == {
+        "some": True,
+        "none": False,
+        "any": False,
+    }
+
+
+def test_the_overview_of_some_jobs_has_those_that_are_named_once(ask: Asker) -> None:
+    def names(query: str) -> list[str]:
+        return [job["job"] for job in ask.client.get(f"/api/overview?{query}").json()["jobs"]]
+
+    assert names("job=failing&job=simple&job=failing&job=nobody") == ["failing", "simple"]
+    assert names("job=nobody") == []
+    many = "&".join(f"job={n}" for n in range(51))
+    refused = ask.client.get(f"/api/overview?{many}")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "job"
 
 
 def test_answers_are_not_cached(client: TestClient) -> None:

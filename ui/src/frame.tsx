@@ -15,7 +15,7 @@ const PLACES = [
   { page: "system", href: "./system", label: "System", key: "g s" },
 ] as const;
 
-const THEME_LABEL: Record<Theme, string> = { system: "System colours", light: "Light", dark: "Dark" };
+const THEME_LABEL: Record<Theme, string> = { system: "As the system", light: "Light", dark: "Dark" };
 const ZONE_LABEL: Record<Zone, string> = { local: "My time", job: "Job’s time", utc: "UTC" };
 const HEARS = { connecting: "connecting", live: "live", lost: "no connection" };
 
@@ -44,9 +44,8 @@ export function Frame({ children }: { children: ComponentChildren }) {
           ))}
         </nav>
         <div class="settings">
-          <span class={`pulse ${connection.value}`} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
-          <Choice label="Times" cell={zone} values={ZONES} names={ZONE_LABEL} />
-          <Choice label="Colours" cell={theme} values={THEMES} names={THEME_LABEL} />
+          <span class="pulse" data-hears={connection.value} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
+          <Settings />
           <button type="button" class="icon" aria-label="Keys" title="Keys (?)" onClick={listKeys}>
             ?
           </button>
@@ -63,6 +62,23 @@ export function Frame({ children }: { children: ComponentChildren }) {
   );
 }
 
+/** What a reader sets once: a small window below its button. */
+function Settings() {
+  return (
+    <>
+      <button type="button" class="icon" aria-label="Settings" title="Settings" popovertarget="settings">
+        <svg viewBox="0 0 12 12" aria-hidden="true">
+          <path d="M1.5 3.5h4M9 3.5h1.5M1.5 8.5H3M6.5 8.5h4M7.2 3.5a1.4 1.4 0 1 0 0-.01M4.7 8.5a1.4 1.4 0 1 0 0-.01" />
+        </svg>
+      </button>
+      <div id="settings" popover class="settings-sheet">
+        <Choice label="Times" cell={zone} values={ZONES} names={ZONE_LABEL} />
+        <Choice label="Colours" cell={theme} values={THEMES} names={THEME_LABEL} />
+      </div>
+    </>
+  );
+}
+
 function Choice<Value extends string>(props: {
   label: string;
   cell: { value: Value };
@@ -70,17 +86,18 @@ function Choice<Value extends string>(props: {
   names: Record<Value, string>;
 }) {
   return (
-    <select
-      aria-label={props.label}
-      title={props.label}
-      value={props.cell.value}
-      onChange={(event) => (props.cell.value = event.currentTarget.value as Value)}
-    >
-      {props.values.map((value) => (
-        <option key={value} value={value}>
-          {props.names[value]}
-        </option>
-      ))}
-    </select>
+    <label>
+      {props.label}
+      <select
+        value={props.cell.value}
+        onChange={(event) => (props.cell.value = event.currentTarget.value as Value)}
+      >
+        {props.values.map((value) => (
+          <option key={value} value={value}>
+            {props.names[value]}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }

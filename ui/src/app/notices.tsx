@@ -76,11 +76,11 @@ export function Notices() {
 }
 
 function Lost() {
-  const since = lostAt.value;
+  const seconds = Math.floor((second.value - lostAt.value) / 1000);
   return (
     <>
-      The server does not answer{since > 0 && ` since ${span(Math.max(0, second.value - since))}`}. What you see is as
-      it was then; trying again.
+      The server does not answer{seconds > 0 && <span aria-hidden="true"> for {span(seconds * 1000)}</span>}. What you
+      see is as it was then; trying again.
     </>
   );
 }

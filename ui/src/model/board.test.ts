@@ -16,7 +16,7 @@ function execution(id: string, second: number, state: State, tasks: Record<strin
 }
 
 function row(job: string, executions: JobRow["executions"] = []): JobRow {
-  return { job, schedule: null, timezone: "UTC", active: false, description: "", tags: [], next: null, executions };
+  return { job, schedule: null, timezone: "UTC", active: false, description: "", tags: [], next: null, params: false, executions };
 }
 
 describe("one execution", () => {

@@ -6,7 +6,7 @@
  * with those about other executions; one older than what is held is ignored.
  */
 
-import { batch, signal, type Signal } from "@preact/signals";
+import { batch, computed, signal, type Signal } from "@preact/signals";
 
 import type { State } from "./states";
 import { instant } from "./time";
@@ -21,11 +21,20 @@ export interface Execution {
   submitted: string;
   modifiedTimestamp: string;
   state: State;
-  tasks?: { name: string; state: State }[];
+  tasks?: TaskInBrief[];
   started?: string | null;
   finished?: string | null;
   scheduled_at?: string | null;
   cause?: string;
+}
+
+/** A task as executions list it; `attempts` counts those begun. */
+export interface TaskInBrief {
+  name: string;
+  state: State;
+  attempts?: number | readonly unknown[];
+  started?: string | null;
+  finished?: string | null;
 }
 
 /** One execution: what never changes of it, and a cell for all that does. */
@@ -40,6 +49,7 @@ export class ExecutionCell {
   /** Why it was submitted: an empty text until the server has said. */
   readonly cause = signal("");
   private readonly tasks = new Map<string, Signal<State>>();
+  private readonly told = new Map<string, TaskInBrief>();
 
   constructor(execution: Execution) {
     this.id = execution.id;
@@ -57,6 +67,11 @@ export class ExecutionCell {
     return cell;
   }
 
+  /** What else was last said of a task; it changes only when its state does. */
+  brief(name: string): TaskInBrief | undefined {
+    return this.told.get(name);
+  }
+
   /** Takes note of a message, unless it is older than what is held. */
   apply(execution: Execution): void {
     if (instant(execution.modifiedTimestamp) < instant(this.modified.peek())) return;
@@ -68,7 +83,10 @@ export class ExecutionCell {
       const held = this.times.peek();
       if (execution.started !== undefined && (held.started !== started || held.finished !== finished))
         this.times.value = { started, finished };
-      for (const { name, state } of execution.tasks ?? []) this.task(name).value = state;
+      for (const task of execution.tasks ?? []) {
+        this.told.set(task.name, task);
+        this.task(task.name).value = task.state;
+      }
     });
   }
 }
@@ -78,6 +96,7 @@ export class JobCell {
   readonly active = signal(false);
   readonly next = signal<string | null>(null);
   readonly executions = signal<ExecutionCell[]>([]);
+  readonly newest = computed(() => this.executions.value[0] ?? null);
   private readonly byId = new Map<string, ExecutionCell>();
 
   constructor(readonly name: string) {}
@@ -119,6 +138,8 @@ export interface JobRow {
   description: string;
   tags: string[];
   next: string | null;
+  /** Whether it takes parameters. */
+  params: boolean;
   executions: Omit<Execution, "job">[];
 }
 
@@ -145,11 +166,19 @@ export class Board {
         cell.apply(row.executions.map((execution) => ({ ...execution, job: row.job })));
       }
       const described = JSON.stringify(
-        rows.map(({ job, schedule, timezone, description, tags }) => [job, schedule, timezone, description, tags]),
+        rows.map(({ executions: _, active: __, next: ___, ...described }) => described),
       );
       if (described === this.described) return;
       this.described = described;
       this.rows.value = rows;
+    });
+  }
+
+  /** Older executions of some of the jobs. */
+  history(rows: JobRow[]): void {
+    batch(() => {
+      for (const { job, executions } of rows)
+        this.jobs.get(job)?.apply(executions.map((execution) => ({ ...execution, job })));
     });
   }
 

@@ -1,11 +1,29 @@
-/** When a job runs, as it was written. */
+/** When a job runs: in words, as it was written, and in which zone. */
 
-export function Schedule({ schedule, timezone }: { schedule: string | null; timezone: string }) {
+import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+
+/** Puts a schedule in words; null until what knows the words is there. */
+const words = signal<((schedule: string) => string) | null>(null);
+
+void import("../model/words").then(
+  ({ inWords }) => (words.value = inWords),
+  () => {}, // The expression says the same.
+);
+
+/** `children` stand before the expression. */
+export function Schedule(props: { schedule: string | null; timezone: string; children?: ComponentChildren }) {
+  const { schedule, timezone } = props;
   if (!schedule) return <span class="quiet">by hand only</span>;
+  const said = words.value?.(schedule) ?? "";
   return (
     <span class="schedule">
-      <code>{schedule}</code>
-      {timezone && timezone !== "UTC" && <span class="quiet"> {timezone}</span>}
+      {said && <span title={said}>{said}</span>}
+      <span class="quiet">
+        {props.children}
+        <code title={schedule}>{schedule}</code>
+        {timezone && timezone !== "UTC" && ` ${timezone}`}
+      </span>
     </span>
   );
 }

@@ -191,8 +191,12 @@ export function address(path: string): string {
   return new URL(`../${path}`, document.baseURI).href;
 }
 
-export const getOverview = (last: number) =>
-  json<{ jobs: JobRow[] }>("GET", `api/overview?last=${last}`).then(({ jobs }) => jobs);
+/** All jobs, or those named, each with its newest `last` executions. */
+export const getOverview = (last: number, jobs: string[] = []) =>
+  json<{ jobs: JobRow[] }>(
+    "GET",
+    `api/overview?last=${last}${jobs.map((job) => `&job=${part(job)}`).join("")}`,
+  ).then(({ jobs }) => jobs);
 
 export const getNotices = () =>
   json<{ notices: Notice[] }>("GET", "api/health").then(({ notices }) => notices);

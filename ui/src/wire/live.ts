@@ -2,11 +2,12 @@
  * The one stream of a page.
  *
  * Rule: after every connection the page asks for the whole again (`onConnect`), so that
- * nothing that happened in between is missed. A hidden page holds no connection: browsers
+ * nothing that happened in between is missed. What comes within one frame is taken together,
+ * of each execution only the last. A hidden page holds no connection: browsers
  * allow only a few per server, and a reader may keep many tabs.
  */
 
-import { signal } from "@preact/signals";
+import { batch, signal } from "@preact/signals";
 import { now } from "../app/clock";
 import type { Execution } from "../model/board";
 
@@ -22,9 +23,20 @@ const AGAIN = 2000; // milliseconds between attempts once the browser has given 
 export function listen(address: string, onExecution: (e: Execution) => void, onConnect: () => void): () => void {
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let heard = new Map<string, Execution>();
   const ended = new AbortController();
   const { signal: until } = ended;
 
+  const take = () => {
+    const all = heard;
+    heard = new Map();
+    batch(() => all.forEach((execution) => onExecution(execution)));
+  };
+  const hear = (message: MessageEvent<string>) => {
+    if (!heard.size) requestAnimationFrame(take);
+    const execution = JSON.parse(message.data) as Execution;
+    heard.set(execution.id, execution);
+  };
   const close = () => {
     clearTimeout(timer);
     source?.close();
@@ -37,7 +49,7 @@ export function listen(address: string, onExecution: (e: Execution) => void, onC
       connection.value = "live";
       onConnect();
     };
-    stream.onmessage = (message: MessageEvent<string>) => onExecution(JSON.parse(message.data) as Execution);
+    stream.onmessage = hear;
     stream.onerror = () => {
       if (connection.peek() !== "lost") lostAt.value = now();
       connection.value = "lost";

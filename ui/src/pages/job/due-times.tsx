@@ -22,7 +22,7 @@ export function DueTimes({ view }: { view: JobView }) {
       </div>
       {due.ticks.length === 0 && <p class="quiet none">None has passed yet.</p>}
       {due.ticks.length > 0 && (
-        <ol class="ticks">
+        <ol class="list">
           {inRuns(due.ticks).map((tick) => (
             <Row key={tick.due} tick={tick} />
           ))}

@@ -1,24 +1,26 @@
-/** One job: its tasks over the last executions, its graph, and its due times. */
+/** One job: what became of it so far, what it looks like, when it is due, and what it is. */
 
-import { useComputed } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { now } from "../../app/clock";
+import { useKeys } from "../../app/keys";
 import { executionHref } from "../../app/route";
-import { go } from "../../app/router";
-import { local } from "../../model/time";
+import { choose, go } from "../../app/router";
 import { Graph } from "../../pieces/graph";
-import { last, LastSelector } from "../../pieces/last";
-import { Lazy } from "../../pieces/lazy";
 import { Name, Tags } from "../../pieces/name";
-import { openExecution, RunButton } from "../../pieces/run";
+import { openExecution, run, RunButton } from "../../pieces/run";
 import { Schedule } from "../../pieces/schedule";
-import { Mark, Tally } from "../../pieces/state";
-import { Switch } from "../../pieces/switch";
-import { Tabs } from "../../pieces/tabs";
-import { Countdown, JobZone } from "../../pieces/time";
+import { StateLabel } from "../../pieces/state";
+import { Switch, turn } from "../../pieces/switch";
+import { Tabs, type Tab } from "../../pieces/tabs";
+import { Countdown, JobZone, Time } from "../../pieces/time";
 import type { JobDescription } from "../../wire/api";
+import { Backfill } from "./backfill";
+import { Calendar } from "./calendar";
+import { Definition } from "./definition";
 import { DueTimes } from "./due-times";
+import { Grid } from "./grid";
 import { JobView } from "./job-view";
+import { Timeline } from "./timeline";
 import "./job-page.css";
 
 export function JobPage({ name }: { name: string }) {
@@ -42,110 +44,90 @@ export function JobPage({ name }: { name: string }) {
         {described && <Facts view={view} described={described} />}
       </header>
       {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
-      {described && (
-        <Tabs
-          label="Views of the job"
-          choice="view"
-          tabs={[
-            { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={described.tasks} /> },
-            { key: "graph", label: "Graph", view: () => <LastGraph view={view} described={described} /> },
-            { key: "ledger", label: "Due times", view: () => <DueTimes view={view} /> },
-          ]}
-        />
-      )}
+      {described && <Views view={view} described={described} />}
     </JobZone.Provider>
   );
 }
 
+function Views({ view, described }: { view: JobView; described: JobDescription }) {
+  const tabs: Tab[] = [
+    { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={described.tasks} /> },
+    { key: "graph", label: "Graph", view: () => <NewestGraph view={view} described={described} /> },
+    { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={described.tasks} /> },
+    { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
+    { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
+    { key: "definition", label: "Definition", view: () => <Definition described={described} /> },
+  ];
+  useKeys("Job", [
+    { key: "r", does: "Run", act: () => void run(view.name, undefined, openExecution) },
+    { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
+    ...tabs.map(({ key, label }, index) => ({
+      key: String(index + 1),
+      does: label,
+      act: () => choose({ view: index === 0 ? null : key }, true),
+    })),
+  ]);
+  return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
+}
+
 function Facts({ view, described }: { view: JobView; described: JobDescription }) {
   const { active, next } = view.cell;
-  const due = useComputed(() => (active.value ? next.value : null));
+  const due = useComputed(() => (active.value ? next.value : null)).value;
+  const asks = useSignal(false);
   return (
     <>
       {described.description && <p class="quiet description">{described.description}</p>}
       <div class="facts">
-        <Schedule schedule={described.schedule} timezone={described.timezone} />
-        {due.value && (
-          <span>
-            <span class="quiet">next </span>
-            <Countdown to={due.value} />
-          </span>
-        )}
+        <Schedule schedule={described.schedule} timezone={described.timezone}>
+          {due && (
+            <span class="next">
+              <Countdown to={due} />
+            </span>
+          )}
+        </Schedule>
         <Tags tags={described.tags} />
         <span class="acts">
-          <RunButton job={view.name} onDone={openExecution} />
           <Switch job={view.cell} />
+          {described.schedule && (
+            <button type="button" class="act" onClick={() => (asks.value = true)}>
+              Backfill
+            </button>
+          )}
+          <RunButton job={view.name} onDone={openExecution} />
         </span>
       </div>
+      {asks.value && <Backfill job={view.name} onClose={() => (asks.value = false)} />}
     </>
   );
 }
 
-function LastGraph({ view, described }: { view: JobView; described: JobDescription }) {
-  const newest = view.cell.executions.value[0];
+/** The newest execution in the job's graph of today. */
+function NewestGraph({ view, described }: { view: JobView; described: JobDescription }) {
+  const newest = view.cell.newest.value;
   return (
-    <Graph
-      tasks={described.tasks}
-      dag={described.dag}
-      cell={(name) => newest?.task(name)}
-      selected={null}
-      onPick={(task) => newest && go(executionHref(newest.id, { task }))}
-    />
-  );
-}
-
-function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
-  return (
-    <div class="grid">
-      <LastSelector onChange={() => {}} />
-      <div class="line whole">
-        <span class="label">all tasks</span>
-        <Lazy class="marks">{() => <WholeMarks view={view} />}</Lazy>
-      </div>
-      {tasks.map((name) => (
-        <div class="line" key={name} data-row={name}>
-          <span class="label">
-            <Name text={name} />
+    <section class="card" aria-label="Graph">
+      {newest && (
+        <div class="bar">
+          <a href={executionHref(newest.id)}>
+            <StateLabel state={newest.state.value} />
+          </a>
+          <span class="quiet">
+            the newest execution, submitted <Time at={newest.submitted} />
           </span>
-          <Lazy class="marks">{() => <TaskMarks view={view} task={name} />}</Lazy>
         </div>
-      ))}
-    </div>
+      )}
+      <Graph
+        tasks={described.tasks}
+        dag={described.dag}
+        cell={(name) => newest?.task(name)}
+        selected={null}
+        onPick={(task) => newest && go(executionHref(newest.id, { task }))}
+      />
+    </section>
   );
 }
 
-function WholeMarks({ view }: { view: JobView }) {
-  const executions = view.cell.executions.value.slice(0, last());
-  if (!executions.length) return <span class="quiet">none yet</span>;
-  return (
-    <>
-      <Tally cells={executions.map((execution) => execution.state)} />
-      {executions.map((execution) => (
-        <Mark
-          key={execution.id}
-          cell={execution.state}
-          about={local(execution.submitted, new Date(now()))}
-          focusable
-          href={executionHref(execution.id)}
-        />
-      ))}
-    </>
-  );
-}
-
-function TaskMarks({ view, task }: { view: JobView; task: string }) {
-  const executions = view.cell.executions.value.slice(0, last());
-  return (
-    <>
-      <Tally cells={executions.map((execution) => execution.task(task))} />
-      {executions.map((execution) => (
-        <Mark
-          key={execution.id}
-          cell={execution.task(task)}
-          about={local(execution.submitted, new Date(now()))}
-          href={executionHref(execution.id, { task })}
-        />
-      ))}
-    </>
-  );
+/** The days change when an execution ends, at the most once a while. */
+function WithCalendar({ view }: { view: JobView }) {
+  return <Calendar job={view.name} changed={view.ended.value} />;
 }

@@ -5,10 +5,12 @@
  * for: the ledger of due times when one has passed, not more often than its pause allows.
  */
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { now } from "../../app/clock";
-import { JobCell, MOST, type Execution } from "../../model/board";
+import { JobCell, type Execution } from "../../model/board";
+import { isFinished } from "../../model/states";
 import type { Tick } from "../../model/ticks";
+import { last } from "../../pieces/last";
 import * as api from "../../wire/api";
 import { listen } from "../../wire/live";
 
@@ -27,6 +29,13 @@ export class JobView {
   /** The newest of what became of the due times, and the next ones; null until known. */
   readonly due = signal<{ ticks: Tick[]; upcoming: string[] } | null>(null);
 
+  /** Another text whenever one more execution has ended. */
+  readonly ended = computed(() => {
+    const ended = this.cell.executions.value.filter(({ state }) => isFinished(state.value));
+    return ended.map(({ id }) => id).join(" ");
+  });
+
+  private asked = 0;
   private dueTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly name: string) {
@@ -51,7 +60,8 @@ export class JobView {
 
   async load(): Promise<void> {
     try {
-      const [described, executions] = await Promise.all([api.getJob(this.name), api.getExecutions(this.name, MOST)]);
+      const [described, executions] = await Promise.all([api.getJob(this.name), api.getExecutions(this.name, last())]);
+      this.asked = last();
       if (JSON.stringify(described) !== JSON.stringify(this.description.peek())) this.description.value = described;
       this.cell.active.value = described.active;
       this.cell.next.value = described.next;
@@ -63,6 +73,11 @@ export class JobView {
       if (unknown && !this.description.peek()) this.missing.value = true;
       else this.failure.value = (error as Error).message;
     }
+  }
+
+  /** Asks for the newest `count` executions, unless that was done. */
+  wantHistory(count: number): void {
+    if (count > this.asked && this.description.peek()) void this.load();
   }
 
   private hear(execution: Execution): void {
