@@ -423,6 +423,7 @@ def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
 def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    expect(line(page, 1)).to_be_visible()
     page.keyboard.press("/")
     page.keyboard.type("NEEDLE")
     expect(page.locator(".found")).to_have_text("4 found")

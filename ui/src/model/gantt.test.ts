@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { axisOf, barsOf, drawnRows, place, roomy, ticksOf, type Bar, type Timed } from "./gantt";
+import { axisOf, barsOf, place, roomy, ticksOf, type Bar, type Timed } from "./gantt";
 
 const T0 = Date.parse("2026-11-21T03:00:00Z");
 const at = (seconds: number) => new Date(T0 + seconds * 1000).toISOString();
@@ -115,10 +115,4 @@ describe("the times at the axis", () => {
       if (index) expect((at - ticks[index - 1]!.at) * 600).toBeGreaterThanOrEqual(72);
     }
   });
-});
-
-test("of many rows only those in sight are drawn", () => {
-  expect(drawnRows(0, 260, 26, 5)).toEqual({ first: 0, end: 5 });
-  expect(drawnRows(26_000, 260, 26, 2000)).toEqual({ first: 994, end: 1016 });
-  expect(drawnRows(1e9, 260, 26, 10)).toEqual({ first: 4, end: 10 });
 });

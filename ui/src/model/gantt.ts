@@ -188,11 +188,3 @@ export function ticksOf(axis: Axis, width: number, apart: number): { ticks: Tick
   }
   return { ticks, step };
 }
-
-const BEYOND = 6; // rows drawn above and below those in sight
-
-/** The rows to draw, half-open, of `count` that are `row` pixels high. */
-export function drawnRows(top: number, height: number, row: number, count: number): { first: number; end: number } {
-  const first = Math.max(0, Math.min(count, Math.floor(top / row)) - BEYOND);
-  return { first, end: Math.min(count, Math.ceil((top + height) / row) + BEYOND) };
-}

@@ -7,12 +7,13 @@
 import { useSignal, type ReadonlySignal } from "@preact/signals";
 import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { second } from "../../app/clock";
-import { drawnRows, place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
+import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
 import { LABEL, type State } from "../../model/states";
 import { moment, span } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { useZone } from "../../pieces/time";
+import { useWindow } from "../../pieces/window";
 import type { TaskDetail } from "../../wire/api";
 
 const ROW = 26; // pixels, as in execution-page.css
@@ -31,29 +32,18 @@ export function Gantt(props: {
   const { tasks, bars, axis, selected, onPick } = props;
   const id = useId();
   const box = useRef<HTMLDivElement>(null);
-  const seen = useSignal({ top: 0, height: 400, width: 400 });
+  const rows = useRef<HTMLDivElement>(null);
+  const width = useSignal(400);
   const told = useSignal<string | null>(null);
   const chosen = tasks.findIndex(({ name }) => name === selected);
-  const { first, end } = drawnRows(seen.value.top, seen.value.height, ROW, tasks.length);
-  const { ticks, step } = ticksOf(axis, seen.value.width, APART);
+  const [first, end] = useWindow(rows, tasks.length, ROW);
+  const { ticks, step } = ticksOf(axis, width.value, APART);
 
   useEffect(() => {
-    const scroller = box.current!;
-    const look = () => {
-      const width = scroller.querySelector(".gantt-axis .track")!.clientWidth;
-      seen.value = { top: scroller.scrollTop, height: scroller.clientHeight, width };
-    };
-    const scrolled = () => {
-      // A few rows beyond are drawn; less than that is no news.
-      if (Math.abs(scroller.scrollTop - seen.peek().top) >= 2 * ROW) look();
-    };
-    const watch = new ResizeObserver(look);
-    watch.observe(scroller);
-    scroller.addEventListener("scroll", scrolled, { passive: true });
-    return () => {
-      watch.disconnect();
-      scroller.removeEventListener("scroll", scrolled);
-    };
+    const track = box.current!.querySelector(".gantt-axis .track")!;
+    const watch = new ResizeObserver(() => (width.value = track.clientWidth));
+    watch.observe(track);
+    return () => watch.disconnect();
   }, []);
 
   // What is chosen comes into sight.
@@ -91,7 +81,7 @@ export function Gantt(props: {
             <Ticks ticks={ticks} step={step} from={axis.stretches[0]!.from} />
           </span>
         </div>
-        <div class="gantt-rows" style={{ height: `${tasks.length * ROW}px` }} role="presentation">
+        <div ref={rows} class="gantt-rows" style={{ height: `${tasks.length * ROW}px` }} role="presentation">
           <span class="track grid-lines" aria-hidden="true">
             {ticks.map(({ time, at }) => (
               <i key={time} style={{ left: percent(at) }} />
