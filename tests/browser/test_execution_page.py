@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -13,17 +12,9 @@ from tests.browser.jobs import STRANGE
 MIXED = {"works": "successful", "breaks": "failed", "never": "skipped", "always": "successful"}
 
 
-def submit(page: Page, server: Server, job: str, **params: Any) -> str:
-    """Submits a job as a script would; the id of the execution."""
-    address = f"{server.url}api/jobs/{quote(job, safe='')}/submit"
-    answer = page.request.post(address, data={"params": params} if params else None)
-    assert answer.ok, answer.text()
-    return str(answer.json()["id"])
-
-
 def show(page: Page, server: Server, job: str, query: str = "", **params: Any) -> str:
     """Submits a job and opens the page of the execution."""
-    id = submit(page, server, job, **params)
+    id = server.submit(job, **params)
     page.goto(f"{server.url}ui/executions/{id}{query}")
     return id
 
@@ -164,7 +155,7 @@ def test_the_parameters_the_cause_and_the_asker_are_told(page: Page, logs: Serve
 
 
 def test_the_executions_before_and_after_are_a_key_away(page: Page, server: Server) -> None:
-    first, second, third = (submit(page, server, "mixed") for _ in range(3))
+    first, second, third = (server.submit("mixed") for _ in range(3))
     page.goto(f"{server.url}ui/executions/{second}")
     expect(page.get_by_role("link", name="The execution before")).to_be_visible()
     page.keyboard.press("[")
@@ -197,7 +188,7 @@ def test_a_task_says_what_it_waits_for_and_is_cancelled_alone(page: Page, timed:
 
 
 def test_an_execution_in_the_queue_leads_to_the_one_it_waits_for(page: Page, timed: Server) -> None:
-    first = submit(page, timed, "queue")
+    first = timed.submit("queue")
     show(page, timed, "queue")
     expect(node(page, "wait")).to_have_attribute("data-state", "notstarted")
     expect(page.locator(".top p.waits")).to_contain_text(
@@ -423,7 +414,7 @@ def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
 def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
-    expect(line(page, 1)).to_be_visible()
+    expect(page.locator(".log-line").last).to_be_visible()
     page.keyboard.press("/")
     page.keyboard.type("NEEDLE")
     expect(page.locator(".found")).to_have_text("4 found")
