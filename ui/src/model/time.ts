@@ -80,3 +80,14 @@ export function inFull(time: string, zone?: string, locale?: string): string {
   if (Number.isNaN(date.getTime())) return time;
   return format(zone, locale, { dateStyle: "full", timeStyle: "long" }).format(date);
 }
+
+/** A time as it is written at an axis whose times lie `step` milliseconds apart. */
+export function moment(time: number, step: number, zone?: string, locale?: string): string {
+  const options: Intl.DateTimeFormatOptions =
+    step >= 86_400_000
+      ? { day: "numeric", month: "short" }
+      : step >= 60_000
+        ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+        : clock;
+  return format(zone, locale, options).format(time);
+}
