@@ -1,4 +1,3 @@
-from pathlib import Path
 
 """The vital signs: what was worst between two samples is in the second one."""
 
@@ -6,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
