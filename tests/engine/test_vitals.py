@@ -1,4 +1,3 @@
-
 """The vital signs: what was worst between two samples is in the second one."""
 
 import asyncio
