@@ -4,7 +4,6 @@ Everyone else is handed a `Clock`, so a test can hand them another.
 """
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -50,8 +49,8 @@ async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> No
         try:
             await asyncio.wait({sleeper, waiter}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for future in (sleeper, waiter):
-                future.cancel()
-                with suppress(asyncio.CancelledError):
-                    await future
+            sleeper.cancel()
+            waiter.cancel()
+            # Not by awaiting each: whoever is cancelled just now would take it for theirs.
+            await asyncio.wait({sleeper, waiter})
     event.clear()
