@@ -488,6 +488,8 @@ def test_lines_that_were_left_out_are_told_and_the_rest_keep_their_numbers(
 ) -> None:
     show(page, logs, "long", "?task=cut")
     expect(row(page, "cut")).to_have_attribute("data-state", "successful")
+    page.reload()
+    expect(line(page, 1)).to_be_visible()
     page.locator(".log").focus()
     page.keyboard.press("f")
     expect(line(page, 150_000)).to_contain_text("cut 150000 ....")

@@ -23,6 +23,12 @@ export function span(milliseconds: number): string {
   return s ? `${m} min ${s} s` : `${m} min`;
 }
 
+/** How long something has gone on, in whole seconds: "12 s", "3 min 5 s". */
+export function elapsed(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  return seconds < 60 ? `${seconds} s` : span(seconds * 1000);
+}
+
 /** How long until a time `milliseconds` ahead, to the second while it is near: "in 4 min 10 s". */
 export function countdown(milliseconds: number): string {
   const seconds = Math.ceil(milliseconds / 1000);

@@ -154,21 +154,23 @@ function Beside({ to, label, title, path }: { to: string | null; label: string; 
 
 function Parameters({ params }: { params: Record<string, unknown> }) {
   return (
-    <dl class="params" aria-label="Parameters">
-      {Object.entries(params).map(([name, value]) => (
-        <div key={name}>
-          <dt>
-            <Name text={name} />
-          </dt>
-          <dd>
-            <code>
-              <Name text={asText(value)} />
-            </code>
-          </dd>
-        </div>
-      ))}
+    <div class="params" role="group" aria-label="Parameters">
+      <dl>
+        {Object.entries(params).map(([name, value]) => (
+          <div key={name}>
+            <dt>
+              <Name text={name} />
+            </dt>
+            <dd>
+              <code>
+                <Name text={asText(value)} />
+              </code>
+            </dd>
+          </div>
+        ))}
+      </dl>
       <Copy text={JSON.stringify(params, null, 2)} what="the parameters" />
-    </dl>
+    </div>
   );
 }
 

@@ -9,7 +9,7 @@ import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { second } from "../../app/clock";
 import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
 import { LABEL, type State } from "../../model/states";
-import { moment, span } from "../../model/time";
+import { elapsed, moment, span } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { useZone } from "../../pieces/time";
@@ -160,7 +160,6 @@ function Row(props: {
       aria-selected={props.selected}
       aria-posinset={props.index + 1}
       aria-setsize={props.of}
-      aria-label={`${task.name}: ${LABEL[state]}${task.attempts.length > 1 ? `, ${task.attempts.length} attempts` : ""}`}
       data-row={task.name}
       data-state={state}
       style={{ top: `${props.index * ROW}px` }}
@@ -173,8 +172,12 @@ function Row(props: {
           <Sign state={state} />
         </span>
         <Name text={task.name} />
+        <span class="unseen">
+          : {LABEL[state]}
+          {task.attempts.length > 1 && `, ${task.attempts.length} attempts`},
+        </span>
       </span>
-      <span class="track">
+      <span class="track" aria-hidden="true">
         {bars.map((bar) =>
           bar.to === null ? (
             <Growing key={`${bar.kind} ${bar.attempt}`} bar={bar} axis={axis} />
@@ -214,7 +217,7 @@ function Took({ bars }: { bars: Bar[] }) {
   const open = attempts.some(({ to }) => to === null);
   const now = open ? second.value : 0;
   const sum = attempts.reduce((all, { from, to }) => all + Math.max(0, (to ?? now) - from), 0);
-  return <>{open && sum >= 1000 ? span(Math.round(sum / 1000) * 1000).replace(".0 s", " s") : span(sum)}</>;
+  return <>{open ? elapsed(sum) : span(sum)}</>;
 }
 
 function said({ kind, state, attempt }: Bar): string {

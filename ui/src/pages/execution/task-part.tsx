@@ -6,7 +6,7 @@ import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
 import { handles } from "../../model/hands";
 import { LABEL } from "../../model/states";
-import { span } from "../../model/time";
+import { elapsed, span } from "../../model/time";
 import { Copy } from "../../pieces/copy";
 import { Name } from "../../pieces/name";
 import { Sign, StateLabel } from "../../pieces/state";
@@ -118,7 +118,7 @@ function Attempts({ attempts, shown }: { attempts: Attempt[]; shown: Attempt }) 
 /** How long something took, or takes so far. */
 export function Lasted({ from, to }: { from: string; to: string | null }) {
   if (to !== null) return <>{span(Date.parse(to) - Date.parse(from))}</>;
-  return <>{span(Math.max(0, Math.floor((second.value - Date.parse(from)) / 1000) * 1000)).replace(".0 s", " s")}</>;
+  return <>{elapsed(second.value - Date.parse(from))}</>;
 }
 
 function Failed({ error }: { error: string }) {
