@@ -20,7 +20,7 @@ export interface JobDescription {
   /** What each parameter is unless it is given; null if the job takes any. */
   params: Record<string, unknown> | null;
   /** The JSON Schema of the parameters; null if the job takes any. */
-  params_schema: Schema | null;
+  params_schema?: Schema | null;
   overlap: string;
   catchup: string;
   timeout: number | null;
