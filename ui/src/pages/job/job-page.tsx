@@ -86,7 +86,11 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
             </span>
           )}
         </Schedule>
-        <Tags tags={described.tags} />
+        {described.tags.length > 0 && (
+          <span>
+            <Tags tags={described.tags} />
+          </span>
+        )}
         <span class="acts">
           <Switch job={view.cell} />
           {described.schedule && (

@@ -136,6 +136,13 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
                 {shortHour(new Date(hour).toISOString(), zone)}
               </span>
             ))}
+          {view.since > axis.from && (
+            <span
+              class="left-out"
+              title="What ended before is left out"
+              style={{ width: percent(Math.min(1, placeOf(view.since, axis))) }}
+            />
+          )}
           <span class="hour at-now" style={{ left: percent(placeOf(time, axis)) }}>
             now
           </span>

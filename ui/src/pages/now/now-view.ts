@@ -18,7 +18,7 @@ const PAUSE = 1000; // milliseconds between two requests
 const REFRESH = 10_000; // milliseconds after which it is asked for in any case
 const SHOWN = 100; // milliseconds in which what comes is gathered before it is drawn
 const MOST = 1000; // executions held
-const BEFORE = 200; // executions asked for that came before the page
+const BEFORE = 400; // executions asked for that came before the page
 /** Due times of one job that are asked for. */
 export const EACH = 30;
 
@@ -27,6 +27,8 @@ export class NowView {
   /** Changes when `executions` has. */
   readonly changed = signal(0);
   readonly failure = signal("");
+  /** What ended before this time, in milliseconds since 1970, is not known. */
+  since = 0;
   /** What was heard of longest ago stands first. */
   readonly executions = new Map<string, Execution>();
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -70,7 +72,9 @@ export class NowView {
 
   private async loadBefore(): Promise<void> {
     try {
-      for (const execution of (await api.getNewest(BEFORE)).reverse()) this.take(execution);
+      const found = await api.getNewest(BEFORE);
+      this.since = found.length < BEFORE ? 0 : Date.parse(found.at(-1)!.submitted);
+      for (const execution of found.reverse()) this.take(execution);
     } catch (error) {
       this.failure.value = (error as Error).message;
     }

@@ -131,7 +131,7 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         preserveAspectRatio="none"
         role="img"
-        aria-label={`${chart.title}: ${shown === undefined ? "not known yet" : chart.says(shown)}, highest ${chart.says(highest)}`}
+        aria-label={`${chart.title}: ${shown === undefined ? "not known yet" : `${chart.says(shown)}, highest ${chart.says(highest)}`}`}
         onPointerMove={({ currentTarget, offsetX }) =>
           point(values.length - 1 - Math.round((1 - offsetX / currentTarget.clientWidth) * (room - 1)))
         }
@@ -176,7 +176,7 @@ function Rooms({ found }: { found: api.System }) {
             <meter min={0} max={limit} value={running} aria-label={`${running} of ${limit}`} />
             <span>
               {running} of {limit}
-              {waiting > 0 && <span class="quiet">, {waiting} wait</span>}
+              {waiting > 0 && <span class="quiet">, {waiting === 1 ? "1 waits" : `${waiting} wait`}</span>}
             </span>
           </li>
         ))}
