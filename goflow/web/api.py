@@ -182,7 +182,7 @@ class Api:
         return Backfill(name, True, body.dry_run, views)
 
     async def now(self, call: Call) -> Now:
-        return await now(self._engine, call.query.ahead, call.query.limit)
+        return await now(self._engine, call.query.ahead, call.query.limit, call.query.each)
 
     async def system(self, call: Call) -> System:
         after = given(call.query.after)

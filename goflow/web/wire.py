@@ -117,6 +117,7 @@ class NowQuery(Struct):
         int, Meta(ge=0, le=86_400, description="seconds from now within which due times are told")
     ] = 3600
     limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
+    each: Annotated[int, Meta(ge=1, le=1000, description="due times of one job at most")] = 1000
 
 
 class SystemQuery(Struct):

@@ -128,7 +128,7 @@ function Open({ asked }: { asked: Form }) {
     >
       <form onSubmit={(event) => void send(event)}>
         {fields.length === 0 && <p class="quiet">It takes no parameters.</p>}
-        <Fields fields={fields} written={written} onWrite={(name, text) => write(new Map(written).set(name, text))} />
+        <Fields fields={fields} written={written} onWrite={(id, text) => write(new Map(written).set(id, text))} />
         {failure && (
           <p class="failure" role="alert">
             {undone}: {failure}
@@ -147,66 +147,83 @@ function Open({ asked }: { asked: Form }) {
   );
 }
 
-/** The fields of a form for parameters. */
-export function Fields(props: {
-  fields: Field[];
+interface Writing {
   written: ReadonlyMap<string, string>;
-  onWrite: (name: string, text: string) => void;
-}) {
+  onWrite: (id: string, text: string) => void;
+}
+
+/** The fields of a form for parameters. */
+export function Fields({ fields, ...writing }: { fields: Field[] } & Writing) {
   return (
     <div class="fields">
-      {props.fields.map((field) => {
-        const text = props.written.get(field.name) ?? field.text;
-        const onInput = (event: { currentTarget: { value: string } }) => props.onWrite(field.name, event.currentTarget.value);
-        return (
-          <label key={field.name}>
-            <span>
-              <Name text={field.name} />
-              {field.required && <span class="quiet"> needed</span>}
-            </span>
-            <Input field={field} text={text} onInput={onInput} onWrite={(text) => props.onWrite(field.name, text)} />
-            {field.description && <span class="quiet about">{field.description}</span>}
-          </label>
-        );
-      })}
+      {fields.map((field) => (
+        <One key={field.id} field={field} {...writing} />
+      ))}
     </div>
   );
 }
 
-function Input(props: {
-  field: Field;
-  text: string;
-  onInput: (event: { currentTarget: { value: string } }) => void;
-  onWrite: (text: string) => void;
-}) {
-  const { field, text, onInput } = props;
-  if (field.kind === "switch")
+function One({ field, ...writing }: { field: Field } & Writing) {
+  if (field.kind === "group")
     return (
-      <input
-        type="checkbox"
-        checked={text === "true"}
-        onChange={(event) => props.onWrite(String(event.currentTarget.checked))}
-      />
+      <fieldset>
+        <legend>
+          <Name text={field.name} />
+          {field.nullable && <span class="quiet"> may be left empty</span>}
+        </legend>
+        {field.description && <p class="quiet about">{field.description}</p>}
+        <Fields fields={field.fields} {...writing} />
+      </fieldset>
     );
-  if (field.kind === "choice")
+  // What the field itself shows is not said as well.
+  const shown = ["switch", "choice", "date"].includes(field.kind) || field.rule.startsWith("text");
+  const about = [field.description, shown ? "" : field.rule].filter(Boolean).join(": ");
+  return (
+    <label>
+      <span>
+        <Name text={field.name} />
+        {field.required && <span class="quiet"> needed</span>}
+      </span>
+      <Input field={field} text={writing.written.get(field.id) ?? field.text} onWrite={(text) => writing.onWrite(field.id, text)} />
+      {about && <span class="quiet about">{about}</span>}
+    </label>
+  );
+}
+
+function Input({ field, text, onWrite }: { field: Field; text: string; onWrite: (text: string) => void }) {
+  const { kind, choices, nullable } = field;
+  const onInput = (event: { currentTarget: { value: string } }) => onWrite(event.currentTarget.value);
+  if (kind === "switch")
+    return (
+      <input type="checkbox" checked={text === "true"} onChange={(event) => onWrite(String(event.currentTarget.checked))} />
+    );
+  if (kind === "choice")
     return (
       <select value={text} onChange={onInput}>
-        {!field.choices.includes(text) && <option value={text}>{text}</option>}
-        {field.choices.map((choice) => (
+        {!choices.includes(text) && <option value={text}>{text}</option>}
+        {choices.map((choice) => (
           <option key={choice} value={choice}>
             {asWords(choice)}
           </option>
         ))}
       </select>
     );
-  if (field.kind === "json" || text.length > 60)
-    return <textarea rows={Math.min(8, text.split("\n").length + 1)} value={text} onInput={onInput} spellcheck={false} />;
-  return <input value={text} onInput={onInput} inputMode={field.kind === "number" ? "decimal" : "text"} />;
+  if (kind === "date") return <input type="date" value={text} onInput={onInput} />;
+  if (kind === "json" || kind === "whole" || text.length > 60)
+    return <textarea rows={Math.min(12, text.split("\n").length + 1)} value={text} onInput={onInput} spellcheck={false} />;
+  return (
+    <input
+      value={text}
+      onInput={onInput}
+      inputMode={kind === "number" ? "decimal" : "text"}
+      placeholder={nullable ? "nothing" : ""}
+    />
+  );
 }
 
 function asWords(choice: string): string {
   const value: unknown = JSON.parse(choice);
-  return typeof value === "string" ? value : choice;
+  return typeof value === "string" ? value : value === null ? "nothing" : value === true ? "yes" : value === false ? "no" : choice;
 }
 
 /** Opens the page of an execution that has just been submitted. */

@@ -20,7 +20,7 @@ export interface JobDescription {
   /** What each parameter is unless it is given; null if the job takes any. */
   params: Record<string, unknown> | null;
   /** The JSON Schema of the parameters; null if the job takes any. */
-  params_schema: Schema | null;
+  params_schema?: Schema | null;
   overlap: string;
   catchup: string;
   timeout: number | null;
@@ -140,6 +140,8 @@ export interface UnfinishedExecution {
 }
 
 export interface Pool {
+  /** What it limits: all tasks, those of a job, or those that name it. */
+  kind: "all" | "job" | "pool";
   name: string;
   limit: number;
   running: number;
@@ -221,7 +223,12 @@ export const getCalendar = (job: string, timezone: string | undefined) =>
     `api/jobs/${part(job)}/calendar${timezone === undefined ? "" : `?timezone=${part(timezone)}`}`,
   ).then(({ days }) => days);
 
-export const getNow = (ahead: number) => json<Now>("GET", `api/now?ahead=${ahead}`);
+/** What comes within `ahead` seconds, at most `each` due times of a job. */
+export const getNow = (ahead: number, each: number) => json<Now>("GET", `api/now?ahead=${ahead}&limit=400&each=${each}`);
+
+/** The newest executions of all jobs, newest first. */
+export const getNewest = (limit: number) =>
+  json<{ executions: Execution[] }>("GET", `api/executions?limit=${limit}`).then(({ executions }) => executions);
 
 export const getSystem = (after: string | undefined) =>
   json<System>("GET", `api/system${after === undefined ? "" : `?after=${part(after)}`}`);
