@@ -89,6 +89,7 @@ class Runner:
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._stopping = False
+        self._interrupted = False
         self._woken = asyncio.Event()
         self._before: set[asyncio.Future[None]] = set()
         for runner in after:
@@ -110,9 +111,9 @@ class Runner:
         self.wake()
 
     def interrupt(self) -> None:
-        """End the running attempts."""
-        for name in list(self._attempts):
-            self._end(name)
+        """End the running attempts, and those whose start is being committed."""
+        self._interrupted = True
+        self._end_all()
 
     def order(self, order: Order) -> "asyncio.Future[bool]":
         """Have facts decided; done with whether there were any, once they are committed.
@@ -252,8 +253,8 @@ class Runner:
         for fact in facts:
             if type(fact) is TaskStarted:
                 self._begin(fact)
-        if self.execution.cancelling:
-            self.interrupt()
+        if self._interrupted or self.execution.cancelling:
+            self._end_all()
         for name in self.execution.doomed:
             if name in self._attempts:
                 self._end(name)
@@ -346,6 +347,10 @@ class Runner:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._note(name, Cancelled() if running.cancelled() else running.result())
+
+    def _end_all(self) -> None:
+        for name in list(self._attempts):
+            self._end(name)
 
     def _end(self, name: str) -> None:
         """Tell an attempt to end, and give it up if it does not."""

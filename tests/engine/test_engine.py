@@ -3,15 +3,19 @@
 import asyncio
 import json
 import random
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from goflow import ConstantDelay, Job, Task
+from goflow.core.events import TaskStarted
 from goflow.core.states import State
 from goflow.engine.engine import Engine, Options
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.stores.base import Change, Outcome, Record
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
 from goflow.testing import BEGINNING, FakeClock
@@ -357,6 +361,32 @@ async def test_a_graceful_stop_lets_short_tasks_end() -> None:
     await stopping
     assert entry is not None
     assert [task.state for task in entry.summary.tasks] == ["successful", "notstarted"]
+
+
+class SlowToStart(MemoryStore):
+    """Takes its time over the start of an attempt, until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if any(isinstance(one, Record) and TaskStarted in map(type, one.facts) for one in batch):
+            self.asked.set()
+            assert self.go.wait(30)
+        return super().commit(batch)
+
+
+async def test_an_attempt_whose_start_is_being_committed_does_not_hold_up_a_stop() -> None:
+    operator, store = Scripted(["hang"]), SlowToStart()
+    async with running(job_of("j", Task("t", operator)), store=store) as engine:
+        await engine.submit("j")
+        await until(store.asked.is_set)
+        stopping = asyncio.create_task(engine.stop())
+        await until(lambda: engine.journal._hurried)
+        store.go.set()
+        async with asyncio.timeout(10):
+            await stopping
 
 
 async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
