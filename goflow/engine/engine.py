@@ -11,37 +11,48 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from goflow.core.catchup import Overlap
+from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
-from goflow.engine.board import Board
+from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
-from goflow.engine.slots import Slots, job_name, pool_name
+from goflow.engine.scheduler import (
+    DOWN,
+    SWITCHED_OFF,
+    Coming,
+    Scheduler,
+    in_order_of_time,
+    merged_into,
+)
+from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.stores.base import (
+    Activity,
     Change,
     Existing,
     History,
     Idempotency,
     Outcome,
+    Purge,
     RecordTicks,
     SetSwitch,
     SetWatch,
@@ -138,6 +149,7 @@ class Engine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
+        self._purged = False  # whether the last purge found something to forget
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
@@ -190,10 +202,11 @@ class Engine:
             raise RuntimeError("the engine has been started before")
         self._store.open()
         self._started = True
+        self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
-        self.board = Board(lambda entry: self.broadcast.publish(entry))
+        self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
@@ -282,6 +295,10 @@ class Engine:
         self._store.close()
         self._capture.__exit__(None, None, None)
 
+    def accompany(self, coroutine: Any, what: str) -> None:
+        """Let something run beside the engine until it stops; its failure is a defect."""
+        self._spawn(coroutine, what)
+
     def _spawn(self, coroutine: Any, what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
         self._tasks.add(task)
@@ -305,10 +322,10 @@ class Engine:
         """Let there be the slots that the job's tasks ask for."""
         slots = self._tools.slots
         if job.max_running is not None:
-            slots.limit(job_name(job.name), job.max_running)
+            slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None:  # of an engine that keeps no time, which has no pools
-                slots.limit(pool_name(task.pool), self.options.max_running)
+                slots.limit(Kind.POOL, task.pool, self.options.max_running)
 
     def _resume(self, execution: Execution) -> None:
         """Take up an execution that a stop or a crash interrupted."""
@@ -467,9 +484,20 @@ class Engine:
             timeout=job.timeout,
             by=by,
         )
-        opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
+        opening = self._opening(fact, job, idempotency)
         runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
         return runner, await self._drive(runner)
+
+    def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
+        """What creates the execution, and enters its due time in the ledger."""
+        due, schedule = fact.scheduled_at, self._schedules[job.name]
+        if due is None or schedule is None:
+            return Submit(fact, job.plan, idempotency=idempotency)
+        change = schedule.clock_change(due)
+        if change is None:
+            return Submit(fact, job.plan, tick=True, idempotency=idempotency)
+        merged = merged_into(due, change, fact.at)
+        return Submit(fact, job.plan, True, idempotency, change.reason, merged)
 
     def _before(self, job: Job) -> list[Runner]:
         """The executions that a new one of the job must wait for. Raises `NoRoom`."""
@@ -544,7 +572,7 @@ class Engine:
             self.board.adopt(history.plan, summary, history.version)
             try:
                 await asyncio.shield(self.journal.commit(record_of(execution, facts)))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -583,7 +611,7 @@ class Engine:
             opening = record_of(execution, facts)
             try:
                 await self._drive(Runner(execution, job, opening, self._tools, before))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -702,15 +730,47 @@ class Engine:
                 break
         return fired
 
+    def usage(self) -> list[Usage]:
+        """How each limit on running tasks is used, the one on all of them first."""
+        return self._tools.slots.usage()
+
+    async def coming(self, until: datetime, limit: int, each: int) -> list[Coming]:
+        """The next due times of all jobs whose schedules are on, up to `until`, in order of
+        time; at most `each` of a job, and `limit` in all."""
+        nearest = self._scheduler.nearest(until, limit)
+        return await self.reader.read(in_order_of_time, nearest, until, limit, each)
+
+    @property
+    def lateness(self) -> Peak:
+        """How late due times were recorded."""
+        return self._scheduler.lateness
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._scheduler)
+
+    def runner(self, id: str) -> Runner | None:
+        """Who drives an unfinished execution; to be asked what it waits for, for people."""
+        return self._runners.get(id)
+
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
         runner = self._runners.get(id)
         return None if runner is None else runner.waiting(task)
 
+    def schedule(self, name: str) -> Schedule | None:
+        """A job's schedule. Raises `NotFound`."""
+        self.job(name)
+        return self._schedules[name]
+
     def upcoming(self, name: str, count: int) -> list[datetime]:
         """The next `count` due times of a job, whether or not its schedule is on."""
-        self.job(name)
-        schedule = self._schedules[name]
+        schedule = self.schedule(name)
         times: list[datetime] = []
         at = self.clock.now()
         watch = self._watches.get(name)
@@ -722,6 +782,26 @@ class Engine:
             times.append(following)
             at = following
         return times
+
+    async def calendar(self, name: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
+        """What a job did on each of the last `days` days of a time zone, today included, oldest
+        first; days on which it did nothing are left out. Raises `InvalidRequest` for a zone
+        that there is not."""
+        self.job(name)
+        now = self.clock.now()
+
+        def read() -> list[tuple[date, Activity]]:
+            try:
+                zone = find_zone(timezone)
+            except ValueError as error:
+                raise InvalidRequest(
+                    str(error), code="invalid-timezone", field="timezone"
+                ) from None
+            found = list(last_days(zone, now, days))
+            spans = self._store.activity(name, [begin for _, begin in found])
+            return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
+
+        return await self.reader.read(read)
 
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""
@@ -760,6 +840,11 @@ class Engine:
                     self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
+            case Purge():
+                # A round of retention is many purges: only at its end is everything read anew.
+                if self._purged and not outcome:
+                    self.reader.marks.forget()
+                self._purged = bool(outcome)
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
@@ -767,6 +852,11 @@ class Engine:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
+
+    def _changed(self, entry: Entry) -> None:
+        """The board's word that an execution is not as it was."""
+        self.reader.marks.changed(entry.summary.job)
+        self.broadcast.publish(entry)
 
     def _account(self, job: str, accounted: datetime) -> None:
         watch = self._watches.get(job)

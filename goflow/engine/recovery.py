@@ -7,7 +7,8 @@ each to a runner. A tick or a submit that was acknowledged is among them, by def
 from goflow.core.execution import Execution
 from goflow.engine.board import Board
 from goflow.engine.clock import Clock
-from goflow.stores.base import Record, Store
+from goflow.engine.runner import record_of
+from goflow.stores.base import Store
 
 
 def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
@@ -26,11 +27,11 @@ def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
         history = store.history(id)
         assert history is not None
         execution = Execution.replay(history.plan, history.facts)
-        board.adopt(history.plan, execution.summary(), history.version)
+        board.adopt(history.plan, execution.summary(), history.version, execution.retries)
         executions.append(execution)
         opened[id] = history.opened
         if facts := execution.interrupt(clock.now()):
-            records.append(Record(id, facts, execution.state, execution.modified_at))
+            records.append(record_of(execution, facts))
     if records:
         for record, version in zip(records, store.commit(records), strict=True):
             board.committed(record, version)

@@ -7,12 +7,13 @@ durable and visible to reads; when it raises, nothing of the batch is.
 
 Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
 goflow store, damaged, from a newer version, in use by another server). `commit` and the
-reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
+reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error). `commit`
+raises `NotFound` for facts or a log of an execution that is not there, or not any more.
 """
 
 import enum
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
+from goflow.core.summary import Mark
 
 # -- what is written ---------------------------------------------------------------
 
@@ -31,18 +33,48 @@ class Idempotency(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class TickOutcome(enum.StrEnum):
+    """What became of a due time."""
+
+    FIRED = "fired"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    MERGED = "merged"
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What became of a due time, or of a run of `count` missed or merged ones from `due` to
+    `until`.
+
+    `execution` is what a fired one made, `into` the due time that merged ones became because
+    of a clock change. `reason` is one sentence for people, or "".
+    """
+
+    due: datetime
+    outcome: TickOutcome
+    at: datetime
+    reason: str = ""
+    count: int = 1
+    until: datetime | None = None
+    execution: str | None = None
+    into: datetime | None = None
+
+
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired. A tick recorded as missed may be claimed still. If it `accounts`, all due
-    times up to that one are in the ledger thereby. Outcome: `Created` or `Existing`.
+    ledger as fired, for the `reason` given if any. A tick recorded as missed may be claimed
+    still. If it `accounts`, all due times up to that one are in the ledger thereby. `merged`
+    goes to the ledger with it. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
     plan: Plan
     tick: bool = False
     idempotency: Idempotency | None = None
+    reason: str = ""
+    merged: Tick | None = None
 
     @property
     def accounts(self) -> bool:
@@ -55,7 +87,8 @@ class Record(msgspec.Struct, frozen=True):
     """Append facts to an execution, and set how it is listed.
 
     `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
-    (also when it is sent round again). Outcome: the version, an int.
+    (also when it is sent round again). `started` and `finished` are the execution's, None
+    before that. Outcome: the version, an int.
     """
 
     execution: str
@@ -63,6 +96,8 @@ class Record(msgspec.Struct, frozen=True):
     state: State
     modified: datetime
     summary: bytes | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
 
 
 class AppendLog(msgspec.Struct, frozen=True):
@@ -90,31 +125,9 @@ class SetSwitch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class TickOutcome(enum.StrEnum):
-    """What became of a due time."""
-
-    FIRED = "fired"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """What became of a due time, or of a run of `count` missed ones from `due` to `until`.
-
-    `execution` is what a fired one made. `reason` is one sentence for people, or "".
-    """
-
-    due: datetime
-    outcome: TickOutcome
-    at: datetime
-    reason: str = ""
-    count: int = 1
-    until: datetime | None = None
-    execution: str | None = None
-
-
 class RecordTicks(msgspec.Struct, frozen=True):
-    """Add ticks that made no execution to a job's ledger; one that is there stays as it is.
+    """Add ticks that made no execution to a job's ledger; one that is there stays as it is,
+    unless it is merged and the new one is not.
 
     All due times up to `accounted` are in the ledger thereby. Outcome: None.
     """
@@ -146,16 +159,18 @@ class Purge(msgspec.Struct, frozen=True):
     it is None, those submitted before `before`, and those but the newest `keep` (None: no
     such bound), and ticks recorded before `before`; at most `limit` executions and as many
     ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
-    moment only. A tick outlives its execution, and goes on naming it.
+    moment only. A tick outlives its execution, and goes on naming it. The `Activity` of all
+    jobs outlives both: of it goes what was before `activity_before`.
 
-    Outcome: how many executions, parts of long ones, and ticks went, and 1 more if space was
-    given back; 0 means that nothing is left to do.
+    Outcome: how many executions, parts of long ones, ticks and counts went, and 1 more if
+    space was given back; 0 means that nothing is left to do.
     """
 
     job: str | None
     before: datetime | None
     keep: int | None
     limit: int
+    activity_before: datetime | None = None
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -205,6 +220,15 @@ class Row(msgspec.Struct, frozen=True):
     submitted: datetime
     modified: datetime
     summary: bytes | None
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """What a job did in a span of time: how many executions were submitted that ended in each
+    final state, how many due times were "missed" or "skipped", those that are 0 left out; and
+    how long the executions took together, from start to end."""
+
+    counts: dict[str, int] = {}
+    took: timedelta = timedelta(0)
 
 
 class History(msgspec.Struct, frozen=True):
@@ -269,6 +293,14 @@ class Store(Protocol):
         """What the submit of a job with this Idempotency-Key created, if there was one."""
         ...
 
+    def activity(self, job: str, bounds: Sequence[datetime]) -> list[Activity]:
+        """What a job did between each two neighbours of `bounds`, which are whole quarter hours
+        in ascending order. It is counted as it happens, and not lost with the executions.
+
+        An execution counts when it was submitted, a tick when it was due, a run of missed
+        ones when the first one was. What is unfinished does not count yet."""
+        ...
+
     def unfinished(self) -> list[str]:
         """The ids of unfinished executions, oldest first; finished ones cost nothing."""
         ...
@@ -291,8 +323,8 @@ class Store(Protocol):
         """Finished executions with `version` < row.version <= `upto`, lowest version first."""
         ...
 
-    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
-        """For each job its newest `last` executions, newest first, with `summary` left None."""
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
+        """For each job its newest `last` executions, newest first."""
         ...
 
     def log(
@@ -304,10 +336,6 @@ class Store(Protocol):
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         """The number that the next line of an attempt's log will have, counted from 0."""
-        ...
-
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        """The attempts of a task that have a log, in order."""
         ...
 
     def size(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from goflow import Context, Goflow, InvalidJob, Job, MemoryStore, SqliteStore, Task
 from goflow.core.states import State
+from goflow.engine.slots import Kind
 from goflow.errors import Conflict, InvalidRequest, NotFound
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Blocking, Scripted, job_of, running, states, until
@@ -132,7 +133,7 @@ async def test_a_job_s_limit_bounds_its_tasks_over_all_its_executions() -> None:
         ids = [(await engine.submit("j")).id for _ in range(2)]
         for done in (1, 2):
             await until(lambda done=done: sum(len(o.runs) for o in operators) == done)
-            assert engine._tools.slots.usage()["tasks of job 'j'"] == (1, 1)
+            assert engine.usage()[-1][:4] == (Kind.JOB, "j", 1, 1)
             next(o for o in operators if o.runs and not o.release.is_set()).release.set()
         for id in ids:
             await engine.finished(id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from goflow import SqliteStore, Task
-from goflow.errors import StoreUnavailable
+from goflow.errors import NotFound, StoreUnavailable
 from goflow.stores.base import Change, Outcome, SetWatch
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, states, until
@@ -163,6 +163,6 @@ async def test_a_change_that_cannot_be_written_does_not_take_others_with_it(
             return_exceptions=True,
         )
         assert results[0] is None
-        assert isinstance(results[1], LookupError)
+        assert isinstance(results[1], NotFound)
         assert results[2] is None
         assert store.switches() == {"j": True, "k": True}

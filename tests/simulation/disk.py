@@ -77,6 +77,7 @@ class Disk:
         self.refusing = 0.0  # how likely a commit is refused
         self.unreadable = 0.0  # how likely a read is
         self.kill_in: int | None = None  # commits until the process dies at one
+        self.kill_before: bool | None = None  # that one is made, or after; None: as it comes
         self.progress = 0  # facts noted
         self._rounds: Counter[tuple[str, str]] = Counter()
 
@@ -84,7 +85,8 @@ class Disk:
         """A process wants to commit."""
         if self.kill_in is not None:
             self.kill_in -= 1
-            if self.kill_in == 0 and self._rng.random() < 0.5:
+            before = self.kill_before
+            if self.kill_in == 0 and (self._rng.random() < 0.5 if before is None else before):
                 raise Killed
         if self._rng.random() < self.refusing:
             raise StoreUnavailable("the simulated disk is full")

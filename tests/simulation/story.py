@@ -29,7 +29,7 @@ from goflow.core.states import State
 from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.engine import OFF
 from goflow.errors import InvalidRequest, Unavailable
-from goflow.stores.base import Tick
+from goflow.stores.base import Tick, TickOutcome
 from tests.simulation.jobs import draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
 
@@ -285,8 +285,9 @@ class Story:
         process.run(1000)  # what was abandoned ends, too
         self._check_executions(process)
         self._check_logs(process)
-        for resource, (taken, _) in engine._tools.slots.usage().items():
-            self._hold(not taken, f"{resource}: {taken} slots are in use, and nothing runs")
+        for usage in engine.usage():
+            self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
+            self._hold(not usage.waiting, f"{usage}: tasks wait, and nothing is unfinished")
         process.call(engine.stop())
         world.end()
 
@@ -352,7 +353,9 @@ class Story:
     def _check_ledger(self, process: Process, job: str) -> None:
         """Every due time of the job is in its ledger once, and nothing else is."""
         world, epochs = self.world, self.world.disk.epochs.get(job, [])
-        ticks = process.store.ticks(job, None, 100_000)
+        ledger = process.store.ticks(job, None, 100_000)
+        ticks = [tick for tick in ledger if tick.outcome is not TickOutcome.MERGED]
+        merged = {tick.into: tick for tick in ledger if tick.outcome is TickOutcome.MERGED}
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
         if epochs:
@@ -384,6 +387,13 @@ class Story:
             times = summed[due] + (due in single and not (summed[due] and due in by_hand))
             self._hold(times == 1 or (times and not once_only),
                        f"{job}: due time {due} is in the ledger {times} times")  # fmt: skip
+        self._hold(merged.keys() <= single.keys(), f"{job}: merged into nothing: {merged}")
+        if len({epoch.watch.schedule for epoch in epochs}) == 1:
+            for due in single.keys() & due_times - by_hand:
+                change = world.schedules[epochs[0].watch.schedule].clock_change(due)
+                told = (merged[due].due, merged[due].count) if due in merged else None
+                wanted = (change.merged[0], len(change.merged)) if change else None
+                self._hold(told == wanted, f"{job}: {change} of {due}, of which {told} is told")
         strange = single.keys() - due_times - by_hand
         self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
 

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pytest
 from starlette.testclient import TestClient
@@ -23,7 +23,8 @@ def gf() -> Goflow:
     waiting = Job("waiting", tasks=[Task("wait", Hang()), Task("after", Say(), after=["wait"])])
     lone = Job("lone", overlap="skip", tasks=[Task("wait", Hang())])
     busy = Job("busy", "* * * * * *", overlap="skip", tasks=[Task("wait", Hang())])
-    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy):
+    nightly = Job("nightly", "30 2 * * *", timezone="Europe/Berlin", tasks=[Task("say", Say())])
+    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy, nightly):
         goflow.add_job(job)
     return goflow
 
@@ -85,7 +86,27 @@ def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestC
         assert first.hour == 3
         assert third - second == second - first == timedelta(days=1)
     none = client.get("/api/jobs/simple/upcoming").json()
-    assert none == {"job": "simple", "active": False, "upcoming": []}
+    assert none == {"job": "simple", "active": False, "upcoming": [], "clock_changes": []}
+
+
+def test_clock_changes_are_pointed_out_in_what_was_due_and_in_what_comes(
+    client: TestClient,
+) -> None:
+    night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-31T12:00:00Z"}
+    client.post("/api/jobs/nightly/backfill", json=night)
+    sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+    ordinary, merged, fired = client.get("/api/jobs/nightly/ticks").json()["ticks"]
+    assert (ordinary["due"], ordinary["reason"]) == ("2025-03-31T00:30:00Z", "")
+    assert (merged["due"], merged["outcome"]) == ("2025-03-30T01:30:00Z", "merged")
+    assert (merged["into"], merged["execution"]) == (fired["due"], None)
+    assert (fired["due"], fired["outcome"]) == ("2025-03-30T01:00:00Z", "fired")
+    assert merged["reason"] == fired["reason"] == sentence
+    year = client.get("/api/jobs/nightly/upcoming?n=366").json()
+    assert {change["reason"] for change in year["clock_changes"]} == {
+        sentence,
+        "clock change: 02:30 comes twice; it is due the first time",
+    }
+    assert {change["due"] for change in year["clock_changes"]} <= set(year["upcoming"])
 
 
 @pytest.mark.parametrize(
@@ -166,6 +187,19 @@ def test_a_bad_backfill_is_refused_and_makes_nothing(
     answer = refused(client.post("/api/jobs/daily/backfill", json=body), 400, field)
     assert answer["job"] == "daily"
     assert client.get("/api/executions").json()["executions"] == []
+
+
+class Rows(TypedDict):
+    rows: NotRequired[int]
+
+
+def test_a_backfill_with_params_that_do_not_fit_makes_nothing(ask: Asker, gf: Goflow) -> None:
+    gf.add_job(simple("typed", schedule="@daily", params=Rows))
+    for job, value, code in (("typed", "x", "invalid-params"), ("daily", "x", "invalid-parameter")):
+        body = MARCH | {"params": {"rows": value}}
+        answer = ask.client.post(f"/api/jobs/{job}/backfill", json=body)
+        assert refused(answer, 400, "params.rows")["error"]["code"] == code
+    assert ask.client.get("/api/executions").json()["executions"] == []
 
 
 def test_no_body_is_refused_where_one_is_needed(ask: Asker) -> None:
