@@ -102,7 +102,7 @@ class Summary(msgspec.Struct, kw_only=True):
         self.modifiedTimestamp = fact.at
         state = _TASK_STATE.get(type(fact))
         if state is not None:
-            self.tasks[plan.position[fact.task]].state = state  # type: ignore[union-attr]
+            self.tasks[plan.position[fact.task]].state = state  # type: ignore[union-attr, index]
             if state is State.RUNNING:
                 self.state = State.RUNNING
                 self.started = self.started or fact.at
@@ -152,12 +152,13 @@ class TaskDetail(msgspec.Struct):
 
 
 class Action(msgspec.Struct):
-    """What somebody asked for, and who; `task` if it was about one."""
+    """What somebody asked for, and who; `task` if it was about one, `params` if it set them."""
 
     at: Time
     action: str
     by: str
     task: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class Detail(msgspec.Struct, kw_only=True):
@@ -187,15 +188,15 @@ class Detail(msgspec.Struct, kw_only=True):
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
         tasks = [TaskDetail(planned.name) for planned in plan.tasks]
-        params, actions = first.params, [Action(first.at, "submit", first.by)]
+        params = first.params
+        actions = [Action(first.at, "submit", first.by, params=params)]
         for fact in remaining:
             summary.apply(plan, fact)
             if (action := _ACTION.get(type(fact))) is not None:
-                actions.append(
-                    Action(fact.at, action, getattr(fact, "by", ""), getattr(fact, "task", None))
-                )
+                by, task, given = (getattr(fact, key, None) for key in ("by", "task", "params"))
+                actions.append(Action(fact.at, action, by or "", task, given))
             if type(fact) in _TASK_STATE:
-                _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
+                _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr, index]
             elif isinstance(fact, Retried):
                 params = params if fact.params is None else fact.params
                 for name in fact.tasks:

@@ -130,7 +130,7 @@ class Engine:
         self._threads = threads or Threads()
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
-        self._switches: dict[str, bool] = {}
+        self._switches: dict[str, SetSwitch] = {}
         self._watches: dict[str, Watch] = {}
         self._runners: dict[str, Runner] = {}
         self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
@@ -172,7 +172,12 @@ class Engine:
 
     def active(self, name: str) -> bool:
         """Whether a job's schedule is on."""
-        return self._switches.get(name, self.jobs[name].active)
+        switch = self._switches.get(name)
+        return self.jobs[name].active if switch is None else switch.active
+
+    def switched(self, name: str) -> SetSwitch | None:
+        """Who switched a job's schedule by hand last, and when; None if nobody did."""
+        return self._switches.get(name)
 
     def due(self, name: str) -> datetime | None:
         """When a job fires next, in UTC; None if it does not."""
@@ -481,14 +486,14 @@ class Engine:
         kept = await self.reader.read(self._store.submitted_with, job, key)
         return None if kept is None else _existing(kept, job, idempotency)
 
-    async def toggle(self, name: str, active: bool | None = None) -> bool:
+    async def toggle(self, name: str, active: bool | None = None, *, by: str = "") -> bool:
         """Switch a job's schedule to `active`, or over if None; the new state, durable."""
         self.job(name)
         self._check_running()
         # One at a time, so that each sees what the one before it made true.
         async with self._toggling:
             wanted = not self.active(name) if active is None else active
-            await self.journal.commit(SetSwitch(name, wanted, self.clock.now()))
+            await self.journal.commit(SetSwitch(name, wanted, self.clock.now(), by))
         return wanted
 
     async def cancel(self, id: str, *, by: str = "") -> bool:
@@ -749,7 +754,7 @@ class Engine:
         match change:
             case SetSwitch():
                 was_on = change.job in self.jobs and self.active(change.job)
-                self._switches[change.job] = change.active
+                self._switches[change.job] = change
                 if change.job in self.jobs and was_on is not change.active:
                     self._switch(change.job)
             case RecordTicks():

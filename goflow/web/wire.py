@@ -147,8 +147,16 @@ class TaskView(Struct, kw_only=True):
     after: list[str]
 
 
+class SwitchView(Struct):
+    """Who switched a schedule by hand, and when."""
+
+    at: Time
+    by: str
+
+
 class JobView(Struct, kw_only=True):
-    """`next` is when it fires next; `params` are the defaults, null for any."""
+    """`next` is when it fires next; `params` are the defaults, null for any; `switched` is who
+    switched the schedule by hand last, null if nobody did."""
 
     job: str
     tasks: list[str]
@@ -160,6 +168,7 @@ class JobView(Struct, kw_only=True):
     tags: list[str]
     params: dict[str, Any] | None
     next: Time | None
+    switched: SwitchView | None
     overlap: str
     catchup: str
     timeout: float | None
