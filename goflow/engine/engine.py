@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule
 from goflow.core.states import State
+from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.board import Board
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
@@ -33,7 +34,7 @@ from goflow.engine.runner import Limits, Runner, Tools, record_of
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler, merged_into
 from goflow.engine.slots import Slots, job_name, pool_name
 from goflow.engine.threads import Threads
-from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.errors import Conflict, InvalidJob, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.stores.base import (
@@ -96,15 +97,6 @@ class Submission(msgspec.Struct, frozen=True):
 
     id: str
     submitted: datetime
-    created: bool
-
-
-class Backfilled(msgspec.Struct, frozen=True):
-    """What a backfill did for a due time: made `execution`, or found that it had run; in a
-    dry run `execution` is None for what would be made."""
-
-    due: datetime
-    execution: str | None
     created: bool
 
 
@@ -620,13 +612,18 @@ class Engine:
 
         They are all created, durably, before this returns; each waits for the one `parallel`
         before it. With `dry_run` nothing is created. Raises `NotFound`, `InvalidRequest` for
-        a range that is none, in the future, or of more than `BACKFILL_LIMIT` due times, and
+        a range that is none, in the future, or of more than 1000 due times, and
         `Conflict` for a job without a schedule.
         """
-        job = self.job(name)
+        job, schedule = self.job(name), self.schedule(name)
         filled = job.fill_params(params)
-        dues = await self._dues(name, start, end)
-        fired = await self.reader.read(self._fired, name, start, end)
+        if schedule is None:
+            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        check_range(start, end, self.clock.now())
+        watch = self._watches.get(name)
+        anchor = start if watch is None else watch.anchor
+        dues = await self.reader.read(due_times, schedule, start, end, anchor)
+        fired = await self.reader.read(executions_of, self._store, name, start, end)
         result: list[Backfilled] = []
         created: deque[Runner] = deque(maxlen=parallel)
         for due in dues:
@@ -643,59 +640,6 @@ class Engine:
                     created.append(runner)
                     result.append(Backfilled(due, runner.execution.id, created=True))
         return result
-
-    async def _dues(self, name: str, start: datetime, end: datetime) -> list[datetime]:
-        schedule = self._schedules[name]
-        if schedule is None:
-            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
-        if start < EARLIEST:
-            raise InvalidRequest(
-                f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
-            )
-        if start >= end:
-            raise InvalidRequest(
-                f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
-                code="invalid-range",
-                field="to",
-            )
-        if end > self.clock.now():
-            raise InvalidRequest(
-                f"{end.isoformat()} is in the future; what is due then runs by itself",
-                code="invalid-range",
-                field="to",
-            )
-        watch = self._watches.get(name)
-        anchor = start if watch is None else watch.anchor
-
-        def find() -> list[datetime]:
-            found: list[datetime] = []
-            at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
-            while at is not None and at < end and len(found) <= BACKFILL_LIMIT:
-                found.append(at)
-                at = schedule.next(at, anchor=anchor)
-            return found
-
-        dues = await self.reader.read(find)
-        if len(dues) > BACKFILL_LIMIT:
-            raise InvalidRequest(
-                f"the range holds more than {BACKFILL_LIMIT} due times; take a smaller one",
-                code="invalid-range",
-                field="to",
-            )
-        return dues
-
-    def _fired(self, name: str, start: datetime, end: datetime) -> dict[datetime, str]:
-        """The executions of the due times that fired in a range."""
-        fired: dict[datetime, str] = {}
-        before = end
-        while ticks := self._store.ticks(name, before, LEDGER_PAGE):
-            for tick in ticks:
-                if tick.due >= start and tick.execution is not None:
-                    fired[tick.due] = tick.execution
-            before = ticks[-1].due
-            if before < start:
-                break
-        return fired
 
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
@@ -776,9 +720,6 @@ class Engine:
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
 READERS = 4  # questions put to the store at once
-BACKFILL_LIMIT = 1000  # due times in one backfill
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
-LEDGER_PAGE = 500  # ticks read at once
 
 
 class NoRoom(Exception):
