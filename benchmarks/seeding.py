@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-import msgspec
-
 from goflow import Job, SqliteStore
 from goflow.core.events import Submitted
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
+from goflow.engine.runner import record_of
 from goflow.stores.base import Change, Record, Submit
 
 BATCH = 1000  # executions in one transaction
@@ -52,5 +51,4 @@ def _run(execution: Execution, now: datetime, *, fails: bool) -> Record:
             outcome: Outcome = Failed("it failed", final=True) if fails else Succeeded()
             facts.append(execution.settle(name, outcome, now))
         facts += execution.advance(now, execution.newly_ready(now))
-    summary = msgspec.json.encode(execution.summary())
-    return Record(execution.id, facts, execution.state, execution.modified_at, summary)
+    return record_of(execution, facts)

@@ -44,7 +44,7 @@ def check_name(kind: str, name: object) -> str:
         raise InvalidJob(
             f"{kind} name {shown!r} has {len(name)} characters; it must have 1 to {NAME_LIMIT}"
         )
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+    if not name.isprintable() and any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
         raise InvalidJob(f"{kind} name {name!r} has a control character or half a surrogate pair")
     if name in (".", ".."):
         raise InvalidJob(f"{kind} name {name!r} cannot be part of a web address; choose another")
@@ -373,6 +373,11 @@ class Job:
         return run_once(self, params)
 
     # -- what the engine asks ------------------------------------------------------
+
+    @property
+    def has_params(self) -> bool:
+        """Whether there are parameters that a submit is known to be able to set."""
+        return bool(self.params)
 
     def find(self, name: str) -> Task | None:
         """The task of that name, or None."""

@@ -36,10 +36,14 @@ class FakeClock:
     def now(self) -> datetime:
         return self._now
 
+    def elapsed(self) -> float:
+        return self._elapsed.total_seconds()
+
     async def sleep(self, seconds: float) -> None:
         if self._jumps:
             await asyncio.sleep(0)
             self._now += timedelta(seconds=seconds)
+            self._elapsed += timedelta(seconds=seconds)
         elif seconds > 0:
             self._count += 1
             woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -33,7 +33,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
-from goflow.core.summary import Summary, TaskSummary, reason_of
+from goflow.core.summary import Summary, TaskSummary, reason_of, shown_params
 
 # (state of the task, fact) -> state of the task after it
 TRANSITIONS: dict[tuple[State, type], State] = {
@@ -75,7 +75,17 @@ class IllegalTransition(RuntimeError):
 class TaskRun:
     """A task within one execution."""
 
-    __slots__ = ("attempt", "planned", "result", "retries_left", "retry_at", "state", "tally")
+    __slots__ = (
+        "attempt",
+        "finished_at",
+        "planned",
+        "result",
+        "retries_left",
+        "retry_at",
+        "started_at",
+        "state",
+        "tally",
+    )
 
     def __init__(self, planned: PlannedTask) -> None:
         self.planned = planned
@@ -85,6 +95,8 @@ class TaskRun:
         self.retry_at: datetime | None = None
         self.tally = Tally(len(planned.after))
         self.result: msgspec.Raw | None = None
+        self.started_at: datetime | None = None  # the last attempt
+        self.finished_at: datetime | None = None
 
 
 class Progress:
@@ -100,7 +112,6 @@ class Progress:
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at
-        self.opened_at = submitted.at  # or sent round again, if that was later
         self.modified_at = submitted.at
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
@@ -115,6 +126,7 @@ class Progress:
         self._ready: set[str] = set()
         self._untold: dict[str, None] = {}  # those of the ready that nobody was told of
         # ordered: finding the first key of a dict that was emptied from the front is a scan
+        self._forsaken: OrderedDict[str, None] = OrderedDict()  # doomed ones without an attempt
         self._unmeetable: OrderedDict[str, None] = OrderedDict()
         self._retries: list[tuple[datetime, str]] = []  # a heap; what no longer holds is in it too
         for planned in plan.tasks:
@@ -156,7 +168,8 @@ class Progress:
             _refuse(fact, f"while {task.planned.rule} is not met")
         self._move(task, fact)
         task.attempt = fact.attempt
-        task.retry_at = None
+        task.started_at = fact.at
+        task.finished_at = task.retry_at = None
         self._withdraw(fact.task)
         self._running[fact.task] = None
         self.state = State.RUNNING
@@ -175,6 +188,8 @@ class Progress:
         task.retries_left -= 1
         task.retry_at = fact.retry_at
         del self._running[fact.task]
+        if fact.task in self._doomed:
+            self._forsaken[fact.task] = None
         heapq.heappush(self._retries, (fact.retry_at, fact.task))
 
     def _task_failed(self, fact: TaskFailed) -> None:
@@ -201,10 +216,12 @@ class Progress:
         self.reason = reason_of(fact)
 
     def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
-        self._subject(fact)
+        task = self._subject(fact)
         if self.is_cancelling(fact.task):
             _refuse(fact, "a second time")
         self._doomed[fact.task] = None
+        if task.state is not State.RUNNING:
+            self._forsaken[fact.task] = None
         self._withdraw(fact.task)
 
     def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
@@ -241,13 +258,12 @@ class Progress:
             task = self.tasks[name]
             self._move(task, fact)
             task.retries_left = task.planned.retries
-            task.retry_at = task.result = None
+            task.started_at = task.finished_at = task.retry_at = task.result = None
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
-        self.opened_at = fact.at
         self.cancelling = self.timed_out = False
         self.started_at = self.finished_at = self.reason = None
         if fact.params is not None:
@@ -273,6 +289,7 @@ class Progress:
         self._count[task.state] -= 1
         self._count[after] += 1
         task.state = after
+        task.finished_at = fact.at
 
     def _end(self, task: TaskRun, fact: AnyFact) -> None:
         """A task comes to its end: tell those who wait for it."""
@@ -280,6 +297,7 @@ class Progress:
         name = task.planned.name
         self._running.pop(name, None)
         self._doomed.pop(name, None)
+        self._forsaken.pop(name, None)
         self._withdraw(name)
         for waiting in self.plan.downstream[name]:
             self.tasks[waiting].tally = self.tasks[waiting].tally.counting(task.state)
@@ -329,6 +347,15 @@ class Progress:
     def running(self) -> list[str]:
         """The tasks with an attempt under way."""
         return list(self._running)
+
+    @property
+    def retries(self) -> dict[str, datetime]:
+        """The tasks up for retry, and when each is tried again."""
+        return {
+            name: run.retry_at
+            for name, run in self.tasks.items()
+            if run.state is State.UPFORRETRY and run.retry_at is not None
+        }
 
     @property
     def doomed(self) -> list[str]:
@@ -388,7 +415,11 @@ class Progress:
             cause=self.cause,
             after=self.after,
             reason=self.reason,
-            tasks=[TaskSummary(name, task.state) for name, task in self.tasks.items()],
+            params=shown_params(self.params),
+            tasks=[
+                TaskSummary(name, task.state, task.attempt, task.started_at, task.finished_at)
+                for name, task in self.tasks.items()
+            ],
         )
 
 

@@ -4,7 +4,8 @@ Both are folds of facts that were checked when they were decided, so nothing is 
 again here. `Summary` costs the same for every fact, however many tasks there are.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import Plan
-from goflow.core.states import State
+from goflow.core.states import State, TriggerRule
 
 # the state of a task after a fact that names it
 _TASK_STATE: dict[type, State] = {
@@ -52,22 +53,44 @@ _ACTION: dict[type, str] = {
 }
 
 
+PARAMS_SHOWN = 4096  # bytes of JSON
+
+_NULL = msgspec.Raw(b"null")
+_OBJECT = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
+
 # Aware, so that a schema made from these types says it is a point in time.
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+# gc=False: there are many at once, and none can be part of a cycle.
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """An execution as one mark in a row of them, spelled as `Summary` spells it."""
+
+    id: str
+    state: State
+    submitted: Time
+    modifiedTimestamp: Time
+    started: Time | None
+    finished: Time | None
+
+
 class TaskSummary(msgspec.Struct):
-    """One task of a `Summary`."""
+    """One task of a `Summary`; `attempts` counts those begun. `started` and `finished` are of
+    the last one, and empty once the task was sent round again."""
 
     name: str
     state: State = State.NOTSTARTED
+    attempts: int = 0
+    started: Time | None = None
+    finished: Time | None = None
 
 
 class Summary(msgspec.Struct, kw_only=True):
     """An execution in brief, spelled as on the wire (the API of Go's goflow, and more).
 
     It waits for the executions in `after` to end. `reason` says why it failed, where that
-    is not because of a task.
+    is not because of a task. `params` is null where they take more than `PARAMS_SHOWN` bytes,
+    since an execution is sent whole at each change; `Detail` has them.
     """
 
     id: str
@@ -81,6 +104,8 @@ class Summary(msgspec.Struct, kw_only=True):
     cause: str = "api"
     after: tuple[str, ...] = ()
     reason: str | None = None
+    # A factory, since a schema cannot state a default that is encoded already.
+    params: Annotated[msgspec.Raw, _OBJECT] = msgspec.field(default_factory=lambda: _NULL)
     tasks: list[TaskSummary]
 
     @classmethod
@@ -94,6 +119,7 @@ class Summary(msgspec.Struct, kw_only=True):
             scheduled_at=submitted.scheduled_at,
             cause=submitted.cause,
             after=submitted.after,
+            params=shown_params(submitted.params),
             tasks=[TaskSummary(planned.name) for planned in plan.tasks],
         )
 
@@ -102,8 +128,11 @@ class Summary(msgspec.Struct, kw_only=True):
         self.modifiedTimestamp = fact.at
         state = _TASK_STATE.get(type(fact))
         if state is not None:
-            self.tasks[plan.position[fact.task]].state = state  # type: ignore[union-attr, index]
-            if state is State.RUNNING:
+            task = self.tasks[plan.position[fact.task]]  # type: ignore[union-attr]
+            task.state = state
+            task.finished = fact.at
+            if isinstance(fact, TaskStarted):
+                task.attempts, task.started, task.finished = fact.attempt, fact.at, None
                 self.state = State.RUNNING
                 self.started = self.started or fact.at
             elif isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
@@ -115,9 +144,54 @@ class Summary(msgspec.Struct, kw_only=True):
             self.finished = fact.at
         elif isinstance(fact, Retried):
             for name in fact.tasks:
-                self.tasks[plan.position[name]].state = State.NOTSTARTED
+                task = self.tasks[plan.position[name]]
+                task.state = State.NOTSTARTED
+                task.started = task.finished = None
             self.state = State.NOTSTARTED
             self.started = self.finished = self.reason = None
+            if fact.params is not None:
+                self.params = shown_params(fact.params)
+
+
+def shown_params(params: dict[str, Any]) -> msgspec.Raw:
+    """The parameters as a summary has them."""
+    encoded = msgspec.json.encode(params)
+    return msgspec.Raw(encoded) if len(encoded) <= PARAMS_SHOWN else _NULL
+
+
+class Standing:
+    """How the tasks of an unfinished execution stand: how many are in each state, since when
+    those that run do, and when those up for retry are tried again.
+
+    It follows a `Summary`, which must not have taken note of the fact yet; each costs the same.
+    """
+
+    __slots__ = ("counts", "retry_at", "running")
+
+    def __init__(self, summary: Summary, retry_at: Mapping[str, datetime]) -> None:
+        self.counts = Counter(task.state for task in summary.tasks)
+        self.running: dict[str, datetime] = {}
+        self.retry_at = dict(retry_at)
+
+    def apply(self, plan: Plan, summary: Summary, fact: AnyFact) -> None:
+        """Take note of a committed fact."""
+        state = _TASK_STATE.get(type(fact))
+        if state is not None:
+            name: str = fact.task  # type: ignore[union-attr]
+            self._move(summary.tasks[plan.position[name]].state, state)
+            self.running.pop(name, None)
+            self.retry_at.pop(name, None)
+            if isinstance(fact, TaskStarted):
+                self.running[name] = fact.at
+            elif isinstance(fact, AttemptFailed):
+                self.retry_at[name] = fact.retry_at
+        elif isinstance(fact, Retried):
+            for name in fact.tasks:
+                self._move(summary.tasks[plan.position[name]].state, State.NOTSTARTED)
+
+    def _move(self, before: State, after: State) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
 
 
 def reason_of(fact: CancelRequested) -> str | None:
@@ -138,17 +212,34 @@ class AttemptDetail(msgspec.Struct):
 
 class TaskDetail(msgspec.Struct):
     """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
-    empty once it was sent round again."""
+    empty once it was sent round again. `retries` and `trigger_rule` are those it was submitted
+    with, `operator` is that of the job as it is now, null if it has no such task any more."""
 
     name: str
     state: State = State.NOTSTARTED
     started: Time | None = None
     finished: Time | None = None
     error: str | None = None
-    # A factory, since a schema cannot state a default that is encoded already.
-    result: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
     attempts: list[AttemptDetail] = []
     waiting: str | None = None  # why it does not run though it could, for people
+    retries: int = 0
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
+    operator: str | None = None
+
+    @classmethod
+    def replay(cls, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
+        """The task of that name, of the execution that these facts led to."""
+        task = cls(name)
+        for fact in facts:
+            if (state := _TASK_STATE.get(type(fact))) is not None:
+                if fact.task == name:  # type: ignore[union-attr]
+                    _note(task, fact)
+                    task.state = state
+            elif isinstance(fact, Retried) and name in fact.tasks:
+                _begin_again(task)
+                task.state = State.NOTSTARTED
+        return task
 
 
 class Action(msgspec.Struct):
@@ -187,22 +278,24 @@ class Detail(msgspec.Struct, kw_only=True):
         first = next(remaining)
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
-        tasks = [TaskDetail(planned.name) for planned in plan.tasks]
+        tasks = [
+            TaskDetail(planned.name, retries=planned.retries, trigger_rule=planned.rule)
+            for planned in plan.tasks
+        ]
         params = first.params
         actions = [Action(first.at, "submit", first.by, params=params)]
         for fact in remaining:
             summary.apply(plan, fact)
             if (action := _ACTION.get(type(fact))) is not None:
-                by, task, given = (getattr(fact, key, None) for key in ("by", "task", "params"))
-                actions.append(Action(fact.at, action, by or "", task, given))
+                task = getattr(fact, "asked" if isinstance(fact, Retried) else "task", None)
+                given = getattr(fact, "params", None)
+                actions.append(Action(fact.at, action, getattr(fact, "by", ""), task, given))
             if type(fact) in _TASK_STATE:
-                _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr, index]
+                _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
             elif isinstance(fact, Retried):
                 params = params if fact.params is None else fact.params
                 for name in fact.tasks:
-                    again = tasks[plan.position[name]]
-                    again.started = again.finished = again.error = None
-                    again.result = msgspec.Raw(b"null")
+                    _begin_again(tasks[plan.position[name]])
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         return cls(
@@ -224,13 +317,19 @@ class Detail(msgspec.Struct, kw_only=True):
         )
 
 
+def _begin_again(task: TaskDetail) -> None:
+    task.started = task.finished = task.error = None
+    task.result = _NULL
+
+
 def _note(task: TaskDetail, fact: AnyFact) -> None:
     """Write a fact about a task into its row and into its last attempt's."""
-    if isinstance(fact, TaskStarted):
-        task.attempts.append(AttemptDetail(fact.attempt, State.RUNNING, fact.at))
-        task.started, task.finished, task.error = fact.at, None, None
-        return
     task.finished = fact.at
+    if isinstance(fact, TaskStarted):
+        task.started, task.finished = fact.at, None
+        task.attempts.append(AttemptDetail(fact.attempt, State.RUNNING, fact.at))
+        task.error = None
+        return
     if isinstance(fact, MarkedSuccessful | MarkedSkipped):
         task.error = None
         return

@@ -10,39 +10,50 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime
+from contextlib import asynccontextmanager, suppress
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 from goflow.core.catchup import Overlap
+from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
-from goflow.engine.board import Board
+from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
-from goflow.engine.journal import Journal
+from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler, merged_into
-from goflow.engine.slots import Slots, job_name, pool_name
+from goflow.engine.scheduler import (
+    DOWN,
+    SWITCHED_OFF,
+    Coming,
+    Scheduler,
+    in_order_of_time,
+    merged_into,
+)
+from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
-from goflow.errors import Conflict, InvalidJob, NotFound, Stopping, Unavailable
+from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.stores.base import (
+    Activity,
     Change,
     Existing,
     History,
     Idempotency,
     Outcome,
+    Purge,
     RecordTicks,
     SetSwitch,
     SetWatch,
@@ -124,11 +135,13 @@ class Engine:
         self._schedules: dict[str, Schedule | None] = {}
         self._switches: dict[str, SetSwitch] = {}
         self._watches: dict[str, Watch] = {}
+        self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
         self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
+        self._purged = False  # whether the last purge found something to forget
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
@@ -186,10 +199,11 @@ class Engine:
             raise RuntimeError("the engine has been started before")
         self._store.open()
         self._started = True
+        self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
-        self.board = Board(lambda entry: self.broadcast.publish(entry))
+        self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
@@ -278,6 +292,10 @@ class Engine:
         self._store.close()
         self._capture.__exit__(None, None, None)
 
+    def accompany(self, coroutine: Any, what: str) -> None:
+        """Let something run beside the engine until it stops; its failure is a defect."""
+        self._spawn(coroutine, what)
+
     def _spawn(self, coroutine: Any, what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
         self._tasks.add(task)
@@ -301,10 +319,10 @@ class Engine:
         """Let there be the slots that the job's tasks ask for."""
         slots = self._tools.slots
         if job.max_running is not None:
-            slots.limit(job_name(job.name), job.max_running)
+            slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None:  # of an engine that keeps no time, which has no pools
-                slots.limit(pool_name(task.pool), self.options.max_running)
+                slots.limit(Kind.POOL, task.pool, self.options.max_running)
 
     def _resume(self, execution: Execution) -> None:
         """Take up an execution that a stop or a crash interrupted."""
@@ -341,17 +359,30 @@ class Engine:
 
     def _watch(self, name: str, watch: Watch) -> Watch:
         self._watches[name] = watch
-        self._keep(SetWatch(name, watch))
+        self._write_watch(name)
         return watch
 
-    def _keep(self, change: Change) -> None:
-        """Queue a change that nobody waits for; if it is not written, try until it is."""
+    def _write_watch(self, name: str) -> None:
+        """Queue a job's watch, and again if it is refused, unless by then another one is."""
 
-        def written(future: "asyncio.Future[Outcome]") -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._spawn(self.journal.insist(change), "keeping a change")
+        def written(watch: "asyncio.Future[Outcome]") -> None:
+            if watch.cancelled() or self._unwritten.get(name) is not watch:
+                return
+            if watch.exception() is None:
+                del self._unwritten[name]
+            elif not self._stopping:
+                self._spawn(again(watch), "writing a watch")
 
-        self.journal.commit(change).add_done_callback(written)
+        async def again(refused: "asyncio.Future[Outcome]") -> None:
+            with suppress(Unavailable):  # and nothing else: that would be a defect
+                await refused
+            await self.clock.sleep(PATIENCE)
+            if self._unwritten.get(name) is refused:
+                self._write_watch(name)
+
+        queued = self.journal.commit(SetWatch(name, self._watches[name]))
+        self._unwritten[name] = queued
+        queued.add_done_callback(written)
 
     # -- requests ------------------------------------------------------------------
 
@@ -384,6 +415,7 @@ class Engine:
 
     async def _fire(self, job: str, due: datetime) -> str | None:
         """Make the execution of a due time; or why none is made."""
+        await self._watch_written(job)
         params = self.jobs[job].fill_params(None)
         try:
             await self._submit(job, params, "schedule", due, None, "")
@@ -393,7 +425,13 @@ class Engine:
 
     async def _enter(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
         self._check_running()
+        await self._watch_written(job)
         await self.journal.commit(RecordTicks(job, ticks, accounted))
+
+    async def _watch_written(self, job: str) -> None:
+        """Wait for what the ledger rests on: with no watch nobody would know where it ends."""
+        if (queued := self._unwritten.get(job)) is not None:
+            await asyncio.shield(queued)
 
     async def _submit(
         self,
@@ -641,6 +679,34 @@ class Engine:
                     result.append(Backfilled(due, runner.execution.id, created=True))
         return result
 
+    def usage(self) -> list[Usage]:
+        """How each limit on running tasks is used, the one on all of them first."""
+        return self._tools.slots.usage()
+
+    async def coming(self, until: datetime, limit: int) -> list[Coming]:
+        """The next due times of all jobs whose schedules are on, up to `until`, in order of
+        time; at most `limit`."""
+        nearest = self._scheduler.nearest(until, limit)
+        return await self.reader.read(in_order_of_time, nearest, until, limit)
+
+    @property
+    def lateness(self) -> Peak:
+        """How late due times were recorded."""
+        return self._scheduler.lateness
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._scheduler)
+
+    def runner(self, id: str) -> Runner | None:
+        """Who drives an unfinished execution; to be asked what it waits for, for people."""
+        return self._runners.get(id)
+
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
         runner = self._runners.get(id)
@@ -665,6 +731,26 @@ class Engine:
             times.append(following)
             at = following
         return times
+
+    async def calendar(self, name: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
+        """What a job did on each of the last `days` days of a time zone, today included, oldest
+        first; days on which it did nothing are left out. Raises `InvalidRequest` for a zone
+        that there is not."""
+        self.job(name)
+        now = self.clock.now()
+
+        def read() -> list[tuple[date, Activity]]:
+            try:
+                zone = find_zone(timezone)
+            except ValueError as error:
+                raise InvalidRequest(
+                    str(error), code="invalid-timezone", field="timezone"
+                ) from None
+            found = list(last_days(zone, now, days))
+            spans = self._store.activity(name, [begin for _, begin in found])
+            return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
+
+        return await self.reader.read(read)
 
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""
@@ -703,13 +789,23 @@ class Engine:
                     self._switch(change.job)
             case RecordTicks():
                 self._account(change.job, change.accounted)
+            case Purge():
+                # A round of retention is many purges: only at its end is everything read anew.
+                if self._purged and not outcome:
+                    self.reader.marks.forget()
+                self._purged = bool(outcome)
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
-                    if change.tick and change.fact.cause != "backfill":
+                    if change.accounts:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
+
+    def _changed(self, entry: Entry) -> None:
+        """The board's word that an execution is not as it was."""
+        self.reader.marks.changed(entry.summary.job)
+        self.broadcast.publish(entry)
 
     def _account(self, job: str, accounted: datetime) -> None:
         watch = self._watches.get(job)

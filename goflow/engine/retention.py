@@ -17,7 +17,8 @@ from goflow.stores.base import Purge
 logger = logging.getLogger(__name__)
 
 BATCH = 100  # executions forgotten in one transaction
-PAUSE = 0.05  # seconds between two of those, for others to write in
+PAUSE = 0.025  # seconds between two of those, for others to write in
+ACTIVITY = timedelta(days=740)  # how long it is kept: what calendars show, and some days
 EVERY = 600.0  # seconds between two rounds
 
 
@@ -67,6 +68,7 @@ class Retention:
         if keep.days is not None:
             before = self._clock.now() - timedelta(days=keep.days)
             yield Purge(None, before, None, BATCH)
+        yield Purge(None, None, None, BATCH, self._clock.now() - ACTIVITY)
         if keep.executions is not None:
             yield Purge(None, None, keep.executions, BATCH)
         grown, self._grown = self._grown, set()

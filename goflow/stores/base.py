@@ -13,7 +13,7 @@ raises `NotFound` for facts or a log of an execution that is not there, or not a
 
 import enum
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ import msgspec
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
+from goflow.core.summary import Mark
 
 # -- what is written ---------------------------------------------------------------
 
@@ -63,10 +64,9 @@ class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, for the `reason` given if any, and accounted for, unless the cause is
-    "backfill", which does not go from one due time to the next. A tick recorded as missed may
-    be claimed still. `merged` goes to the ledger with it.
-    Outcome: `Created` or `Existing`.
+    ledger as fired, for the `reason` given if any. A tick recorded as missed may be claimed
+    still. If it `accounts`, all due times up to that one are in the ledger thereby. `merged`
+    goes to the ledger with it. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
@@ -76,12 +76,19 @@ class Submit(msgspec.Struct, frozen=True):
     reason: str = ""
     merged: Tick | None = None
 
+    @property
+    def accounts(self) -> bool:
+        """Whether its due time follows the one accounted for last. A backfill's need not:
+        before it there may be others that nobody has entered yet."""
+        return self.tick and self.fact.cause != "backfill"
+
 
 class Record(msgspec.Struct, frozen=True):
     """Append facts to an execution, and set how it is listed.
 
     `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
-    (also when it is sent round again). Outcome: the version, an int.
+    (also when it is sent round again). `started` and `finished` are the execution's, None
+    before that. Outcome: the version, an int.
     """
 
     execution: str
@@ -89,6 +96,8 @@ class Record(msgspec.Struct, frozen=True):
     state: State
     modified: datetime
     summary: bytes | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
 
 
 class AppendLog(msgspec.Struct, frozen=True):
@@ -140,8 +149,8 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class SetWatch(msgspec.Struct, frozen=True):
-    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back.
-    Outcome: None."""
+    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back for
+    the same anchor, and begins anew with another. Outcome: None."""
 
     job: str
     watch: Watch
@@ -152,16 +161,18 @@ class Purge(msgspec.Struct, frozen=True):
     it is None, those submitted before `before`, and those but the newest `keep` (None: no
     such bound), and ticks recorded before `before`; at most `limit` executions and as many
     ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
-    moment only. A tick outlives its execution, and goes on naming it.
+    moment only. A tick outlives its execution, and goes on naming it. The `Activity` of all
+    jobs outlives both: of it goes what was before `activity_before`.
 
-    Outcome: how many executions, parts of long ones, and ticks went, and 1 more if space was
-    given back; 0 means that nothing is left to do.
+    Outcome: how many executions, parts of long ones, ticks and counts went, and 1 more if
+    space was given back; 0 means that nothing is left to do.
     """
 
     job: str | None
     before: datetime | None
     keep: int | None
     limit: int
+    activity_before: datetime | None = None
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -180,7 +191,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Existing(msgspec.Struct, frozen=True):
-    """The tick or the key had led to this execution before; nothing was written.
+    """The tick or the key had led to this execution before; another one was not made.
 
     `fingerprint` is the one kept with the key, None for a tick.
     """
@@ -213,12 +224,26 @@ class Row(msgspec.Struct, frozen=True):
     summary: bytes | None
 
 
+class Activity(msgspec.Struct, frozen=True):
+    """What a job did in a span of time: how many executions were submitted that ended in each
+    final state, how many due times were "missed" or "skipped", those that are 0 left out; and
+    how long the executions took together, from start to end."""
+
+    counts: dict[str, int] = {}
+    took: timedelta = timedelta(0)
+
+
 class History(msgspec.Struct, frozen=True):
-    """All facts of an execution in order, and the plan it was submitted with."""
+    """All facts of an execution in order, and the plan it was submitted with.
+
+    `opened` is the version at which it was submitted or last sent round again: of two
+    executions the one opened first has the lower one, whatever the clock said.
+    """
 
     plan: Plan
     facts: list[AnyFact]
     version: int
+    opened: int
 
 
 class LogChunk(msgspec.Struct, frozen=True):
@@ -270,6 +295,14 @@ class Store(Protocol):
         """What the submit of a job with this Idempotency-Key created, if there was one."""
         ...
 
+    def activity(self, job: str, bounds: Sequence[datetime]) -> list[Activity]:
+        """What a job did between each two neighbours of `bounds`, which are whole quarter hours
+        in ascending order. It is counted as it happens, and not lost with the executions.
+
+        An execution counts when it was submitted, a tick when it was due, a run of missed
+        ones when the first one was. What is unfinished does not count yet."""
+        ...
+
     def unfinished(self) -> list[str]:
         """The ids of unfinished executions, oldest first; finished ones cost nothing."""
         ...
@@ -292,8 +325,8 @@ class Store(Protocol):
         """Finished executions with `version` < row.version <= `upto`, lowest version first."""
         ...
 
-    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Row]]:
-        """For each job its newest `last` executions, newest first, with `summary` left None."""
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
+        """For each job its newest `last` executions, newest first."""
         ...
 
     def log(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 
 import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
@@ -11,27 +12,37 @@ from starlette.responses import Response, StreamingResponse
 from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
+from goflow.engine.reader import Attempt
+from goflow.engine.search import Search, containing, trouble
+from goflow.engine.vitals import Vitals
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import LogChunk, Row
-from goflow.web.answer import failure
+from goflow.stores.base import Activity, TickOutcome
+from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
+from goflow.web.now import now
 from goflow.web.question import read_header
+from goflow.web.system import system
 from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
     BackfilledView,
+    Calendar,
+    CalendarDay,
     ClockChangeView,
     Done,
     EncodedExecutions,
+    EncodedOverview,
+    EncodedOverviewJob,
+    FoundLines,
     Health,
     Jobs,
     JobView,
-    Mark,
-    Overview,
-    OverviewJob,
+    Lines,
+    Now,
     Submitted,
     SwitchView,
+    System,
     TaskView,
     Ticks,
     TickView,
@@ -47,8 +58,9 @@ KEY_LIMIT = 255  # characters of an Idempotency-Key
 class Api:
     """The handlers; what they take and answer is written in the table in routes.py."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vitals: Vitals) -> None:
         self._engine = engine
+        self._vitals = vitals
         self._version = goflow_version()
         self._tzdata = tzdata.__version__
 
@@ -94,15 +106,14 @@ class Api:
             task_details=[_view(task) for task in job.tasks],
         )
 
-    async def overview(self, call: Call) -> Overview:
+    async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
-        recent = await self._engine.reader.recent(list(jobs), call.query.last)
-        return Overview(
-            [self._overview_of(job, recent.get(name, [])) for name, job in jobs.items()]
-        )
+        names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
+        marks = await self._engine.reader.marks.newest(names, call.query.last)
+        return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 
-    def _overview_of(self, job: Job, rows: list[Row]) -> OverviewJob:
-        return OverviewJob(
+    def _overview_of(self, job: Job, marks: bytes) -> EncodedOverviewJob:
+        return EncodedOverviewJob(
             job=job.name,
             schedule=job.schedule,
             timezone=job.timezone,
@@ -110,15 +121,9 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             next=self._engine.due(job.name),
-            executions=[self._mark(row) for row in rows],
+            params=job.has_params,
+            executions=Raw(marks),
         )
-
-    def _mark(self, row: Row) -> Mark:
-        """The board is ahead of what was read from the store, if it knows the execution."""
-        if (entry := self._engine.board.get(row.id)) is None:
-            return Mark(row.id, row.state, row.submitted, row.modified)
-        now = entry.summary
-        return Mark(row.id, now.state, row.submitted, now.modifiedTimestamp)
 
     async def submit(self, call: Call) -> Submitted:
         name = call.path["name"]
@@ -149,6 +154,13 @@ class Api:
         ]
         return Upcoming(name, self._engine.active(name), times, changes)
 
+    async def calendar(self, call: Call) -> Calendar:
+        job = self._engine.job(call.path["name"])
+        zone = given(call.query.timezone)
+        zone = job.timezone if zone is None else zone
+        days = await self._engine.calendar(job.name, zone, call.query.days)
+        return Calendar(job.name, zone, [_day(day, did) for day, did in days])
+
     async def backfill(self, call: Call) -> Backfill:
         name, body = call.path["name"], call.body
         done = await self._engine.backfill(
@@ -162,6 +174,13 @@ class Api:
         )
         views = [BackfilledView(one.due, one.execution, one.created) for one in done]
         return Backfill(name, True, body.dry_run, views)
+
+    async def now(self, call: Call) -> Now:
+        return await now(self._engine, call.query.ahead, call.query.limit)
+
+    async def system(self, call: Call) -> System:
+        after = given(call.query.after)
+        return await system(self._engine, self._vitals, self._version, after)
 
     # -- executions ----------------------------------------------------------------
 
@@ -177,24 +196,61 @@ class Api:
 
     async def execution(self, call: Call) -> Detail:
         detail = await self._engine.reader.execution(call.path["id"])
-        if not detail.state.finished:
-            for task in detail.tasks:
+        job = self._engine.jobs.get(detail.job)
+        for task in detail.tasks:
+            if job is not None and (found := job.find(task.name)) is not None:
+                task.operator = operator_name(found)
+            if not detail.state.finished:
                 task.waiting = self._engine.waiting(detail.id, task.name)
         return detail
 
     async def log(self, call: Call) -> Response:
-        after = call.query.after
-        log = await self._engine.reader.log(
-            call.path["id"], call.path["task"], given(call.query.attempt), after
-        )
+        query, attempt = call.query, await self._attempt(call)
+        log = await self._engine.reader.log_of(*attempt.place, query.after, given(query.tail))
+        headers = {
+            "cache-control": "no-store",
+            "x-goflow-attempt": str(attempt.number),
+            "x-goflow-next-line": str(max(log.end, log.after)),
+            "x-goflow-lines": str(log.end),
+        }
+        if query.download:
+            name = f"{attempt.job}-{attempt.task}-{attempt.number}"
+            headers["content-disposition"] = as_file(name, ".log")
         return StreamingResponse(
-            _lines(log.chunks, after),
-            headers={
-                "cache-control": "no-store",
-                "x-goflow-attempt": str(log.attempt),
-                "x-goflow-next-line": str(max(log.end, after)),
-            },
-            media_type="text/plain; charset=utf-8",
+            _encoded(log.texts), headers=headers, media_type="text/plain; charset=utf-8"
+        )
+
+    async def lines(self, call: Call) -> Lines:
+        query, attempt = call.query, await self._attempt(call)
+        window = await self._engine.reader.window(
+            *attempt.place, query.after, given(query.tail), query.limit
+        )
+        return Lines(
+            attempt=attempt.number,
+            state=attempt.state,
+            first=window.first,
+            end=window.end,
+            lines=window.lines,
+            gaps=window.gaps,
+            next=window.next,
+            more=window.next < window.end,
+        )
+
+    async def find(self, call: Call) -> FoundLines:
+        query = call.query
+        search = _search(given(query.text), query.errors)
+        attempt = await self._attempt(call)
+        found = await self._engine.reader.find(*attempt.place, search, query.after, query.limit)
+        return FoundLines(
+            attempt=attempt.number,
+            lines=found.numbers,
+            next=found.next,
+            more=found.next < found.end,
+        )
+
+    async def _attempt(self, call: Call) -> Attempt:
+        return await self._engine.reader.attempt(
+            call.path["id"], call.path["task"], given(call.query.attempt)
         )
 
     async def cancel(self, call: Call) -> Done:
@@ -243,16 +299,32 @@ def goflow_version() -> str:
     return goflow.__version__
 
 
+def operator_name(task: Task) -> str:
+    """What kind of operator a task has, for people."""
+    return type(task.operator).__name__
+
+
 def _view(task: Task) -> TaskView:
     return TaskView(
         name=task.name,
-        operator=type(task.operator).__name__,
+        operator=operator_name(task),
         trigger_rule=task.trigger_rule,
         retries=task.retries,
         timeout=task.timeout,
         pool=task.pool,
         priority=task.priority,
         after=task.after,
+    )
+
+
+def _day(day: date, did: Activity) -> CalendarDay:
+    ticks = {outcome: did.counts.get(outcome, 0) for outcome in TickOutcome}
+    return CalendarDay(
+        day=day,
+        states={state: count for state, count in did.counts.items() if state not in ticks},
+        missed=ticks[TickOutcome.MISSED],
+        skipped=ticks[TickOutcome.SKIPPED],
+        seconds=did.took.total_seconds(),
     )
 
 
@@ -268,10 +340,20 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _lines(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
-    """The text from line `after` on; where lines are missing, one line says how many."""
-    async for chunk in chunks:
-        if chunk.first > after:
-            yield f"[… {chunk.first - after:,} lines left out …]\n".encode()
-        yield chunk.text.encode("utf-8", "replace")
-        after = chunk.first + chunk.lines
+async def _encoded(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for text in texts:
+        yield text.encode("utf-8", "replace")
+
+
+def _search(text: str | None, errors: bool) -> Search:
+    if (text is None) is not errors:
+        raise InvalidRequest(
+            "give either the text to find or errors=true", code="invalid-text", field="text"
+        )
+    if text is None:
+        return trouble
+    if "\n" in text:
+        raise InvalidRequest(
+            "text is part of one line, so it has no line break", code="invalid-text", field="text"
+        )
+    return containing(text)

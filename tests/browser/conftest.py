@@ -18,9 +18,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.browser import chromium
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
+THOUSAND = Path(__file__).with_name("thousand.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -82,6 +83,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def timed(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve timed.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(TIMED)]))
+
+
+@pytest.fixture
+def thousand(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve thousand.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(THOUSAND)]))
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import getpass
 import json
 import re
-import socket
 import threading
 import urllib.request
 import uuid
 
 import pytest
 
+from benchmarks.ports import number_of, reserved_port
 from goflow.cli.server import user
 from tests.cli.commands import JOBS, eventually
 
@@ -258,9 +258,9 @@ def test_a_key_that_is_no_header_is_wrong_usage(remote):
 
 
 def test_a_server_that_does_not_answer_exits_with_3(goflow):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    result = goflow("toggle", "etl", "--server", f"http://127.0.0.1:{port}")
+    with reserved_port() as nobody:
+        port = number_of(nobody)
+        result = goflow("toggle", "etl", "--server", f"http://127.0.0.1:{port}")
     assert result.exit_code == 3
     [line] = result.stderr.splitlines()
     assert line.startswith(f"Error: no goflow server answers at http://127.0.0.1:{port}")

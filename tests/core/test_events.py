@@ -118,8 +118,8 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
         {"fact": "Retried", "tasks": ["t"], "by": "ann", "params": {"a": 1}},
     ),
     (
-        Retried(AT, ("t", "u"), task="t"),
-        {"fact": "Retried", "tasks": ["t", "u"], "task": "t"},
+        Retried(AT, ("t", "u"), asked="t"),
+        {"fact": "Retried", "tasks": ["t", "u"], "asked": "t"},
     ),
     (Retried(AT, ("t",), params={}), {"fact": "Retried", "tasks": ["t"], "params": {}}),
 ]

@@ -1,5 +1,6 @@
 """Whatever the graph, the order in which attempts end, and the moment of a crash."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import get_args
@@ -42,9 +43,9 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
-from goflow.core.progress import TRANSITIONS, IllegalTransition
+from goflow.core.progress import TRANSITIONS, IllegalTransition, TaskRun
 from goflow.core.states import FINISHED, State
-from goflow.core.summary import Detail, Summary
+from goflow.core.summary import Detail, Standing, Summary, TaskDetail
 from tests.core.histories import (
     NOW,
     SECOND,
@@ -367,10 +368,11 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
     play(execution, facts, script, data.draw(choices))
     assert_ended_by_the_rules(execution, facts)
     assert_attempts_within_retries(plan, facts)
-    for name, (attempt, planned, result, *_, state, _) in kept.items():
-        task = execution.tasks[name]
-        assert (task.attempt, task.planned, task.result) == (attempt, planned, result)
-        assert task.state is state
+    for name, row in kept.items():
+        now = execution.tasks[name]
+        then = dict(zip(TaskRun.__slots__, row, strict=True))
+        for slot in ("attempt", "planned", "result", "state", "started_at", "finished_at"):
+            assert getattr(now, slot) == then[slot]
 
 
 # -- the time an execution has ---------------------------------------------------------
@@ -422,6 +424,7 @@ class AnyLife(RuleBasedStateMachine):
         self.facts = [opening]
         self.execution = Execution(plan, opening)
         self.folded = Summary.begin(plan, opening)
+        self.standing = Standing(self.folded, {})
         self.model = Model(plan, opening)
         self.told: set[str] = set()
 
@@ -567,6 +570,7 @@ class AnyLife(RuleBasedStateMachine):
     def take(self, decided: list[AnyFact]) -> None:
         self.facts += decided
         for fact in decided:
+            self.standing.apply(self.plan, self.folded, fact)
             self.folded.apply(self.plan, fact)
             assert self.model.allows(fact), fact
             self.model.take(fact)
@@ -587,12 +591,15 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def the_details_agree_with_the_summary(self) -> None:
         detail = Detail.replay(self.plan, self.facts)
-        for field in set(Summary.__struct_fields__) - {"tasks"}:
+        for field in set(Summary.__struct_fields__) - {"tasks", "params"}:
             assert getattr(detail, field) == getattr(self.folded, field)
         assert detail.params == self.execution.params
+        assert msgspec.json.decode(self.folded.params) == self.execution.params
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
+            assert TaskDetail.replay(name, self.facts) == row
+            assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)
             assert (row.finished is None) == (task.state in (State.NOTSTARTED, State.RUNNING))
@@ -602,6 +609,16 @@ class AnyLife(RuleBasedStateMachine):
                 running = task.state is State.RUNNING
                 assert (row.attempts[-1].state is State.RUNNING) == running
                 assert (row.attempts[-1].finished is None) == running
+
+    @invariant()
+    def the_standing_says_what_runs_and_what_is_tried_again(self) -> None:
+        tasks = self.execution.tasks.items()
+        assert +self.standing.counts == Counter(task.state for _, task in tasks)
+        assert set(self.standing.running) == set(self.execution.running)
+        assert self.standing.retry_at == self.execution.retries
+        assert self.standing.retry_at == {
+            name: task.retry_at for name, task in tasks if task.state is State.UPFORRETRY
+        }
 
     @invariant()
     def replayed_it_is_the_same(self) -> None:

@@ -287,7 +287,7 @@ REFUSED = [
     ("* * * ? *", "month '?'"),
     ("* * ?/2 * *", "day of the month '?/2'"),
     ("* * 1,? * *", "day of the month '?'"),
-    # croniter's extensions
+    # extensions of other crons
     ("R R * * *", "minute 'R'"),
     ("H H * * *", "minute 'H'"),
     ("H(0-5) * * * *", "minute 'H(0-5)'"),
@@ -505,6 +505,39 @@ def test_a_later_question_has_no_earlier_answer(
     schedule = Schedule(expression, zone, with_seconds=True)
     first, second = (schedule.next(after) for after in sorted((one, other)))
     assert second is None or (first is not None and first <= second)
+
+
+every = st.integers(1, 10**5).map(lambda seconds: f"@every {seconds}s")
+
+
+@given(expressions | every, st.sampled_from(ZONES), instants, instants, st.data())
+def test_counting_counts_what_going_from_one_to_the_next_finds(
+    expression: str, zone: str, after: datetime, anchor: datetime, data: st.DataObject
+) -> None:
+    schedule = Schedule(expression, zone, with_seconds=True)
+    at = after
+    for counted in range(data.draw(st.integers(0, 60))):
+        assert schedule.count(after, at, anchor=anchor) == counted
+        following = schedule.next(at, anchor=anchor)
+        if following is None:
+            break
+        just_before = following - timedelta(microseconds=1)
+        assert schedule.count(after, just_before, anchor=anchor) == counted
+        at = following
+
+
+@given(expressions | every, st.sampled_from(ZONES), instants, instants, instants)
+def test_counts_of_two_spans_that_meet_add_up(
+    expression: str, zone: str, one: datetime, two: datetime, three: datetime
+) -> None:
+    schedule = Schedule(expression, zone, with_seconds=True)
+    begin, middle, end = sorted((one, two, three))
+    counts = [
+        schedule.count(after, last, anchor=one)
+        for after, last in ((begin, middle), (middle, end), (begin, end))
+    ]
+    assert counts[0] + counts[1] == counts[2]
+    assert schedule.count(end, begin, anchor=one) == 0
 
 
 @given(st.integers(1, 10**6), instants, instants)

@@ -1,6 +1,8 @@
 """An execution as others see it. That the folds agree with the execution, whatever
 happens, is proven in test_execution_properties.py."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw
 
@@ -21,11 +23,11 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import Plan, PlannedTask
-from goflow.core.states import State
-from goflow.core.summary import Action, AttemptDetail, Detail, Summary, TaskDetail
+from goflow.core.states import State, TriggerRule
+from goflow.core.summary import PARAMS_SHOWN, Action, AttemptDetail, Detail, Summary, TaskDetail
 from tests.core.histories import NOW, SECOND
 
-PLAN = Plan((PlannedTask("a", retries=1), PlannedTask("b", ("a",))))
+PLAN = Plan((PlannedTask("a", retries=1), PlannedTask("b", ("a",), TriggerRule.NONE_FAILED)))
 SUBMITTED = Submitted(
     NOW, id="e", job="j", plan=PLAN.id, cause="schedule", params={"x": 1}, scheduled_at=NOW
 )
@@ -34,6 +36,12 @@ LATER, LATEST = NOW + SECOND, NOW + 2 * SECOND
 
 def detail(*facts: AnyFact) -> Detail:
     return Detail.replay(PLAN, [SUBMITTED, *facts])
+
+
+def task(name: str, state: State = State.NOTSTARTED, **details: Any) -> TaskDetail:
+    """A row of a task of the plan."""
+    planned = PLAN.tasks[PLAN.position[name]]
+    return TaskDetail(name, state, retries=planned.retries, trigger_rule=planned.rule, **details)
 
 
 def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
@@ -51,8 +59,66 @@ def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
         "cause": "schedule",
         "after": [],
         "reason": None,
-        "tasks": [{"name": "a", "state": "running"}, {"name": "b", "state": "notstarted"}],
+        "params": {"x": 1},
+        "tasks": [
+            {
+                "name": "a",
+                "state": "running",
+                "attempts": 1,
+                "started": "2026-01-01T00:00:01Z",
+                "finished": None,
+            },
+            {
+                "name": "b",
+                "state": "notstarted",
+                "attempts": 0,
+                "started": None,
+                "finished": None,
+            },
+        ],
     }
+
+
+def test_a_task_in_brief_tells_its_attempts_and_the_times_of_the_last_one() -> None:
+    summary = Summary.begin(PLAN, SUBMITTED)
+    seen = []
+    for fact in (
+        TaskStarted(NOW, "a", 1),
+        AttemptFailed(LATER, "a", 1, "boom", LATER),
+        TaskStarted(LATER, "a", 2),
+        TaskFailed(LATEST, "a", 2, "boom"),
+        TaskSkipped(LATEST, "b"),
+        Finished(LATEST, "failed"),
+        Retried(LATEST, ("a", "b")),
+        TaskStarted(LATEST, "a", 3),
+    ):
+        summary.apply(PLAN, fact)
+        row = summary.tasks[0]
+        seen.append((row.attempts, row.started, row.finished))
+    assert seen == [
+        (1, NOW, None),
+        (1, NOW, LATER),
+        (2, LATER, None),
+        (2, LATER, LATEST),
+        (2, LATER, LATEST),
+        (2, LATER, LATEST),
+        (2, None, None),
+        (3, LATEST, None),
+    ]
+
+
+def test_params_that_are_large_are_left_out_of_what_is_sent_at_each_change() -> None:
+    fits = {"text": "x" * (PARAMS_SHOWN - len('{"text":""}'))}
+    large = {"text": fits["text"] + "x"}
+    for params, shown in ((fits, fits), (large, None)):
+        submitted = msgspec.structs.replace(SUBMITTED, params=params)
+        summary = Summary.begin(PLAN, submitted)
+        assert msgspec.json.decode(summary.params) == shown
+        assert Detail.replay(PLAN, [submitted]).params == params
+        summary.apply(PLAN, Retried(LATER, ("a",)))
+        assert msgspec.json.decode(summary.params) == shown
+        summary.apply(PLAN, Retried(LATER, ("a",), "", {"y": 2}))
+        assert msgspec.json.decode(summary.params) == {"y": 2}
 
 
 def test_two_executions_of_one_plan_share_no_rows() -> None:
@@ -68,7 +134,7 @@ def test_before_the_first_start_there_is_only_what_was_submitted() -> None:
     assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, None, None)
     assert (seen.params, seen.cause, seen.scheduled_at) == ({"x": 1}, "schedule", NOW)
     assert seen.dag == {"a": ["b"], "b": []}
-    assert seen.tasks == [TaskDetail("a"), TaskDetail("b")]
+    assert seen.tasks == [task("a"), task("b")]
 
 
 def test_every_attempt_keeps_its_times_and_its_error() -> None:
@@ -78,9 +144,9 @@ def test_every_attempt_keeps_its_times_and_its_error() -> None:
         TaskStarted(LATER, "a", 2),
         TaskSucceeded(LATEST, "a", 2, Raw(b"7")),
     )
-    assert seen.tasks[0] == TaskDetail(
-        name="a",
-        state=State.SUCCESSFUL,
+    assert seen.tasks[0] == task(
+        "a",
+        State.SUCCESSFUL,
         started=LATER,
         finished=LATEST,
         error=None,
@@ -106,7 +172,7 @@ def test_a_failure_and_the_skip_that_follows_show() -> None:
     )
     assert (seen.state, seen.finished) == (State.FAILED, LATER)
     assert (seen.tasks[0].state, seen.tasks[0].error) == (State.FAILED, "boom")
-    assert seen.tasks[1] == TaskDetail("b", State.SKIPPED, finished=LATER)
+    assert seen.tasks[1] == task("b", State.SKIPPED, finished=LATER)
 
 
 def test_a_task_cancelled_between_attempts_keeps_its_last_attempt_as_it_was() -> None:
@@ -137,8 +203,8 @@ def test_a_task_sent_round_again_shows_no_error_of_before_but_keeps_its_attempts
     )
     assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, None, None)
     assert seen.tasks == [
-        TaskDetail("a", attempts=[AttemptDetail(1, State.FAILED, NOW, NOW, "boom")]),
-        TaskDetail("b"),
+        task("a", attempts=[AttemptDetail(1, State.FAILED, NOW, NOW, "boom")]),
+        task("b"),
     ]
 
 
@@ -185,7 +251,7 @@ def test_a_mark_shows_as_the_tasks_state_and_keeps_its_attempts() -> None:
         MarkedSuccessful(LATER, "a", "", "successful"),
     )
     assert (seen.state, seen.finished, seen.modifiedTimestamp) == (State.SUCCESSFUL, NOW, LATER)
-    assert seen.tasks[0] == TaskDetail(
+    assert seen.tasks[0] == task(
         "a",
         State.SUCCESSFUL,
         started=NOW,

@@ -10,12 +10,14 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, encode_facts
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import (
+    Activity,
     AppendLog,
     Created,
     Existing,
@@ -55,6 +57,20 @@ def facts(number: int) -> list[AnyFact]:
     return begun if number % 3 == 0 else [*begun, Finished(at(number), "failed")]
 
 
+def summary(number: int) -> bytes:
+    """In brief, as far as a migration reads it; of some not even that."""
+    if number % 5 == 0:
+        return b"brief"
+    tasks = [{"name": "a", "started": "2020-01-01T00:00:00Z"}]
+    return msgspec.json.encode(
+        {"id": f"x{number}", "started": at(number), "finished": ended(number), "tasks": tasks}
+    )
+
+
+def ended(number: int) -> datetime:
+    return at(number) + timedelta(seconds=number, microseconds=number % 2 * 999_000)
+
+
 def fill(store: sqlite3.Connection) -> None:
     """What every version so far wrote alike."""
     store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
@@ -72,7 +88,7 @@ def fill(store: sqlite3.Connection) -> None:
             (number, f"x{number}", job, PLAN.id, now, state, finished, now, version),
         )
         if finished:
-            store.execute("INSERT INTO summaries VALUES (?, ?)", (number, b"brief"))
+            store.execute("INSERT INTO summaries VALUES (?, ?)", (number, summary(number)))
         store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
     store.execute("INSERT INTO switches VALUES ('job 1', 1, ?)", (micros(at(0)),))
@@ -92,6 +108,11 @@ def fill_2(store: sqlite3.Connection) -> None:
         tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
         store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)", tick)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+    due = micros(at(0))
+    store.execute(
+        "INSERT INTO ticks VALUES ('late', ?, 0, 'skipped', 0, '', 1, NULL, NULL)", (due,)
+    )
+    store.execute("INSERT INTO ticks VALUES ('late', ?, 1, 'missed', 0, '', 5, 9, NULL)", (due,))
 
 
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2}
@@ -129,15 +150,26 @@ def check_whole(path: Path) -> None:
         assert store.unfinished() == [f"x{number}" for number in range(3, RUNS + 1, 3)]
         for number, row in enumerate(rows, 1):
             assert row.submitted == at(number)
-            assert row.summary == (None if number % 3 == 0 else b"brief")
+            assert row.summary == (None if number % 3 == 0 else summary(number))
             assert store.history(row.id).facts == facts(number)
             assert store.history(row.id).plan == PLAN
             assert [chunk.text for chunk in store.log(row.id, "a", 1, 0, 9)] == [f"of {number}\n"]
         for job in range(4):
+            for mark in store.recent([f"job {job}"], RUNS)[f"job {job}"]:
+                number = int(mark.id[1:])
+                known = number % 3 and number % 5
+                assert mark.started == (at(number) if known else None)
+                assert mark.finished == (ended(number) if known else None)
+            failed = [n for n in range(1, RUNS + 1) if n % 3 and n % 4 == job]
+            took = sum((ended(n) - at(n) for n in failed if n % 5), timedelta(0))
+            activity = store.activity(f"job {job}", [BEGIN, at(0) + timedelta(days=1)])
+            assert activity == [Activity({"failed": len(failed)}, took)]
             ticked = [n for n in range(RUNS, 0, -1) if n % 2 == 0 and n % 4 == job]
             assert store.ticks(f"job {job}", None, 1000) == [
                 Tick(at(n), TickOutcome.FIRED, at(n), execution=f"x{n}") for n in ticked
             ]
+        counted = {"missed": 5, "skipped": 1} if store.ticks("late", None, 1) else {}
+        assert store.activity("late", [BEGIN, at(15)]) == [Activity(counted)]
         check_going_on(store)
     finally:
         store.close()

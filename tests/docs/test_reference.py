@@ -14,7 +14,7 @@ import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
 from goflow.core.states import Tally, verdict
-from goflow.engine import attempt, backfill, broadcast, reader, tasklog
+from goflow.engine import attempt, backfill, broadcast, reader, retention, tasklog
 from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
@@ -112,6 +112,7 @@ def test_limits_are_those_of_the_code() -> None:
         'due times caught up with, with `catchup="all"`': job.catchup.limit,
         "due times in one backfill": backfill.LIMIT,
         "days that executions and ticks are kept": options.keep.days,
+        "days that the counts in calendars are kept": retention.ACTIVITY.days,
         "executions that are kept": options.keep.executions,
     }
     rows = {row[0]: row[1] for row in table("reference.md", "limits")[1:]}

@@ -156,6 +156,24 @@ async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
         assert len(operator.runs) == 4
 
 
+async def test_an_edit_after_the_clock_was_set_back_counts_from_the_new_time(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        clock.advance(minutes=9, seconds=30)
+        await settled(engine, 9)
+    edited = minutely(schedule="30 * * * * *", catchup="none")
+    options = {"clock": clock, "with_seconds": True}
+    clock.set(BEGINNING + MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options):
+        pass
+    clock.set(BEGINNING + 5 * MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options) as engine:
+        await until(lambda: engine._watches["j"].accounted > BEGINNING + 4 * MINUTE)
+        assert ("missed", 1, 4, "the server was down") in await ledger(engine)
+
+
 async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
     clock = FakeClock()
     operator = Scripted()
@@ -324,6 +342,42 @@ async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() 
         assert [one.execution for one in again] == [one.execution for one in done]
         assert not any(one.created for one in again)
         assert {tick[0] for tick in await ledger(engine)} == {"fired"}
+
+
+async def test_a_backfill_swallows_no_due_times_that_the_schedule_has_yet_to_account_for() -> None:
+    clock = FakeClock()
+    async with running(minutely(active=False), clock=clock) as engine:
+        assert await engine.toggle("j", True)
+        assert not await engine.toggle("j", False)
+        clock.advance(minutes=5, seconds=30)
+        await engine.backfill("j", BEGINNING + 5 * MINUTE, clock.now())
+        assert await engine.toggle("j", True)
+        await settled(engine, 5)
+        assert await ledger(engine) == [
+            ("missed", 1, 5, "the schedule was off"),
+            ("fired", 5, 1, ""),
+        ]
+
+
+async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_first(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock):
+        pass
+    clock.advance(minutes=9, seconds=30)
+    operator = Scripted()
+    job = minutely(operator, catchup="all")
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        done = await engine.backfill("j", BEGINNING + 4 * MINUTE, clock.now(), parallel=9)
+        await settled(engine, 9)
+        assert [tick[:3] for tick in await ledger(engine)] == [
+            ("fired", n, 1) for n in range(1, 10)
+        ]
+        assert len(operator.runs) == 9
+        assert [one.due for one in done] == [BEGINNING + n * MINUTE for n in range(4, 10)]
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        assert engine.due("j") == BEGINNING + 10 * MINUTE, "it is kept what is accounted for"
 
 
 @pytest.mark.parametrize(

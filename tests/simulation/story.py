@@ -26,10 +26,13 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.states import State
+from goflow.engine.engine import OFF
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick, TickOutcome
 from tests.simulation.jobs import draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
+
+SOON = timedelta(seconds=30)
 
 
 def search(seeds: Iterable[int]) -> Iterator[tuple[int, str | None]]:
@@ -275,20 +278,45 @@ class Story:
         engine = process.engine
         process.run(60)
         for name in engine.jobs:
+            self._catch_up(process, name)
             self._check_ledger(process, name)
             process.call(engine.toggle(name, False))
-        patience = PATIENCE + world.went_back.total_seconds()
-        until = process.loop.time() + patience
-        while engine._runners and process.loop.time() < until:
-            process.run(60)
+        self._wind_up(process)
         process.run(1000)  # what was abandoned ends, too
         self._check_executions(process)
-        self._check_order()
         self._check_logs(process)
-        for resource, (taken, _) in engine._tools.slots.usage().items():
-            self._hold(not taken, f"{resource}: {taken} slots are in use, and nothing runs")
+        for usage in engine.usage():
+            self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
+            self._hold(not usage.waiting, f"{usage}: tasks wait, and nothing is unfinished")
         process.call(engine.stop())
         world.end()
+
+    def _catch_up(self, process: Process, job: str) -> None:
+        """The job's next due time is seen soon, or as soon as there is room for its execution."""
+        engine, clock = process.engine, process.clock
+        due = engine.due(job)
+        on = engine.active(job) and "schedule" in self.world.jobs[job].options
+        self._hold(on is (due is not None), f"{job} is due at {due}, though it is on: {on}")
+        if due is None or clock.now() - due < SOON:
+            return
+        limit, until = engine.options.max_unfinished, process.loop.time() + PATIENCE
+        room = SOON if limit > 1000 else timedelta(0)  # how long there has been some
+        while engine.due(job) == due:
+            soon = room < SOON and process.loop.time() < until
+            self._hold(soon, f"{job}: {due} was not seen by {clock.now()}")
+            process.run(1)
+            full = len(engine._runners) >= limit
+            room = timedelta(0) if full else room + timedelta(seconds=1)
+
+    def _wind_up(self, process: Process) -> None:
+        """Everything ends, unless nothing goes on any more. However much has piled up: with
+        nobody there to retry it, an execution has a limited number of facts."""
+        patience = PATIENCE + self.world.went_back.total_seconds()
+        progress, until = self.world.disk.progress, process.loop.time() + patience
+        while process.engine._runners and process.loop.time() < until:
+            process.run(60)
+            if self.world.disk.progress > progress:
+                progress, until = self.world.disk.progress, process.loop.time() + patience
 
     def _hold(self, holds: object, problem: str) -> None:
         if not holds:
@@ -307,19 +335,6 @@ class Story:
             told = world.told.get(id)
             self._hold(told == row.summary, f"a listener was told of {id}: {told!r}, not {row}")
 
-    def _check_order(self) -> None:
-        """Executions that queue begin in the order they were created."""
-        world = self.world
-        numbers = {id: number for number, id in enumerate(world.disk.executions)}
-        last: dict[str, int] = {}
-        for id in world.disk.first_starts:
-            execution = world.disk.executions[id]
-            queues = world.jobs[execution.job].options["overlap"] == "queue"
-            if queues and execution.cause != "backfill" and not self._facts(id, Retried):
-                earlier = last.get(execution.job, -1)
-                self._hold(earlier < numbers[id], f"{id} began after one that came later")
-                last[execution.job] = numbers[id]
-
     def _check_logs(self, process: Process) -> None:
         """What an attempt that succeeded has said is in its log, once and in order."""
         for (id, task, attempt), lines in self.world.said.items():
@@ -337,6 +352,12 @@ class Story:
         merged = {tick.into: tick for tick in ledger if tick.outcome is TickOutcome.MERGED}
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
+        if epochs:
+            watch, known = process.store.watches()[job], process.engine._watches[job]
+            self._hold(watch == known, f"{job}: {watch} is in the store, not {known}")
+            accounted = watch.accounted, watch.schedule.startswith(OFF)
+            noted = epochs[-1].accounted, not process.engine.active(job)
+            self._hold(accounted == noted, f"{job}: {watch}, and not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
             schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
@@ -369,9 +390,6 @@ class Story:
                 self._hold(told == wanted, f"{job}: {change} of {due}, of which {told} is told")
         strange = single.keys() - due_times - by_hand
         self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
-        if process.engine.active(job) and epochs and (next_due := process.engine.due(job)):
-            late = process.clock.now() - next_due
-            self._hold(late < timedelta(seconds=30), f"{job}: {next_due} was not seen for {late}")
 
     def _by_hand(self, tick: Tick) -> bool:
         execution = self.world.disk.executions.get(tick.execution or "")

@@ -64,22 +64,34 @@ class Changes:
         key: str | None = None,
         fingerprint: str = "",
         plan: Plan = plan,
+        cause: str = "api",
     ) -> Submit:
         fact = Submitted(
-            self.now(), id=execution, job=job, plan=plan.id, cause="api", scheduled_at=due
+            self.now(), id=execution, job=job, plan=plan.id, cause=cause, scheduled_at=due
         )
         asked = None if key is None else Idempotency(key, fingerprint)
         return Submit(fact, plan, tick=tick, idempotency=asked)
 
-    def record(self, execution: str, *facts: AnyFact, state: State = State.RUNNING) -> Record:
-        now = self.now()
-        return Record(execution, list(facts) or [TaskStarted(now, "a", 1)], state, now)
-
-    def finish(
-        self, execution: str, state: State = State.SUCCESSFUL, summary: bytes = b"{}"
+    def record(
+        self,
+        execution: str,
+        *facts: AnyFact,
+        state: State = State.RUNNING,
+        started: datetime | None = None,
     ) -> Record:
         now = self.now()
-        return Record(execution, [Finished(now, state.value)], state, now, summary)
+        facts = facts or (TaskStarted(now, "a", 1),)
+        return Record(execution, list(facts), state, now, started=started)
+
+    def finish(
+        self,
+        execution: str,
+        state: State = State.SUCCESSFUL,
+        summary: bytes = b"{}",
+        started: datetime | None = None,
+    ) -> Record:
+        now = self.now()
+        return Record(execution, [Finished(now, state.value)], state, now, summary, started, now)
 
     def log(
         self,

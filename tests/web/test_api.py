@@ -4,12 +4,13 @@ import re
 import threading
 import uuid
 from datetime import datetime
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from goflow import Goflow, Job, MemoryStore, State, Task
-from tests.web.conftest import Asker, Say, simple, until
+from tests.web.conftest import Asker, Fail, Say, simple, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 MISSING = str(uuid.UUID(int=7, version=4))
@@ -141,10 +142,44 @@ def test_an_execution_has_the_keys_of_the_contract(ask: Asker) -> None:
     assert execution["state"] == "failed"
     assert TIME.fullmatch(execution["submitted"])
     assert TIME.fullmatch(execution["modifiedTimestamp"])
-    assert execution["tasks"] == [
-        {"name": "good", "state": "successful"},
-        {"name": "bad", "state": "failed"},
+    assert [(task["name"], task["state"]) for task in execution["tasks"]] == [
+        ("good", "successful"),
+        ("bad", "failed"),
     ]
+
+
+def test_an_execution_in_a_list_has_what_a_grid_shows_and_a_clone_needs(ask: Asker) -> None:
+    detail = ask.run("failing", json={"params": {"x": [1, "é"]}})
+    (execution,) = ask.client.get("/api/executions?jobname=failing&limit=100").json()["executions"]
+    assert execution["params"] == detail["params"] == {"x": [1, "é"]}
+    for key in ("submitted", "started", "finished", "scheduled_at", "cause", "state"):
+        assert execution[key] == detail[key]
+    for row, task in zip(execution["tasks"], detail["tasks"], strict=True):
+        assert row == {
+            "name": task["name"],
+            "state": task["state"],
+            "attempts": len(task["attempts"]),
+            "started": task["started"],
+            "finished": task["finished"],
+        }
+        assert TIME.fullmatch(row["finished"])
+
+
+def test_an_executions_page_has_the_plan_it_was_submitted_with(ask: Asker, gf: Goflow) -> None:
+    job = Job("odd")
+    job.add(Task("first", Fail(), retries=1))
+    job.add(Task("last", Say(), after=["first"], trigger_rule="always"))
+    gf.add_job(job)
+    detail = ask.run("odd")
+    assert detail["dag"] == {"first": ["last"], "last": []}
+    assert (detail["job"], detail["params"]) == ("odd", {})
+    first, last = detail["tasks"]
+    assert (first["retries"], first["trigger_rule"]) == (1, "allSuccessful")
+    assert (last["retries"], last["trigger_rule"]) == (0, "always")
+    assert (first["operator"], last["operator"]) == ("Fail", "Say")
+    assert [attempt["state"] for attempt in first["attempts"]] == ["failed", "failed"]
+    del gf.engine.jobs["odd"]
+    assert [task["operator"] for task in ask.execution(detail["id"])["tasks"]] == [None, None]
 
 
 def test_executions_are_filtered_by_job_and_state(ask: Asker) -> None:
@@ -248,6 +283,49 @@ def test_the_overview_has_every_job_with_its_newest_executions(ask: Asker) -> No
     assert [mark["id"] for mark in jobs[0]["executions"]] == ids[:0:-1]
     assert jobs[1]["executions"] == []
     assert [mark["state"] for mark in jobs[2]["executions"]] == ["running"]
+
+
+def test_the_overviews_marks_are_the_executions_as_they_are_now(ask: Asker) -> None:
+    def marks(job: str) -> list[dict[str, Any]]:
+        jobs = ask.client.get("/api/overview").json()["jobs"]
+        return next(row["executions"] for row in jobs if row["job"] == job)
+
+    assert marks("failing") == []
+    running = ask.submit("hanging")
+    until(lambda: ask.execution(running)["state"] == "running")
+    for execution in (ask.run("failing"), ask.execution(running)):
+        [mark] = marks(execution["job"])
+        assert mark == {key: execution[key] for key in mark}
+        assert mark.keys() == {"id", "state", "submitted", "modifiedTimestamp", "started",
+                               "finished"}  # fmt: skip
+    assert ask.client.post(f"/api/executions/{running}/cancel").json()["success"]
+    assert ask.finished(running)["state"] == "cancelled"
+    assert [mark["state"] for mark in marks("hanging")] == ["cancelled"]
+
+
+def test_the_overview_tells_which_jobs_have_params() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    for name, params in {"some": {"x": 1}, "none": {}, "any": None}.items():
+        gf.add_job(simple(name, params=params))
+    with TestClient(gf, base_url="http://localhost") as client:
+        rows = client.get("/api/overview").json()["jobs"]
+    assert {row["job"]: row["params"] for row in rows} == {
+        "some": True,
+        "none": False,
+        "any": False,
+    }
+
+
+def test_the_overview_of_some_jobs_has_those_that_are_named_once(ask: Asker) -> None:
+    def names(query: str) -> list[str]:
+        return [job["job"] for job in ask.client.get(f"/api/overview?{query}").json()["jobs"]]
+
+    assert names("job=failing&job=simple&job=failing&job=nobody") == ["failing", "simple"]
+    assert names("job=nobody") == []
+    many = "&".join(f"job={n}" for n in range(51))
+    refused = ask.client.get(f"/api/overview?{many}")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "job"
 
 
 def test_answers_are_not_cached(client: TestClient) -> None:

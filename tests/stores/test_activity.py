@@ -1,0 +1,200 @@
+"""What is counted of each quarter hour is what a recount of everything that happened gives."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from goflow.core.events import Finished, MarkedSkipped, Retried, Submitted, TaskStarted
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import State
+from goflow.stores.base import (
+    Activity,
+    Change,
+    Created,
+    Purge,
+    Record,
+    RecordTicks,
+    Store,
+    Submit,
+    Tick,
+    TickOutcome,
+)
+from tests.stores.conftest import Opened
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+QUARTERS = 6
+BOUNDS = [BEGIN + number * QUARTER for number in range(QUARTERS + 1)]
+PLAN = Plan((PlannedTask("a"),))
+
+jobs = st.sampled_from(["one", "two"])
+places = st.integers(0, 11)  # of an execution among all
+instants = st.integers(0, QUARTERS * 900 - 1).map(lambda second: BEGIN + timedelta(seconds=second))
+final = st.sampled_from([State.SUCCESSFUL, State.FAILED, State.CANCELLED])
+took = st.none() | st.integers(-5, 10_000_000).map(lambda micros: timedelta(microseconds=micros))
+dues = st.integers(0, 3).map(lambda number: BEGIN + number * QUARTER)
+missed = st.tuples(
+    dues, st.sampled_from([TickOutcome.MISSED, TickOutcome.SKIPPED]), st.integers(1, 3)
+)
+steps = st.one_of(
+    st.tuples(st.just("submit"), jobs, instants),
+    st.tuples(st.just("claim"), jobs, dues),
+    st.tuples(st.just("begin"), places),
+    st.tuples(st.just("finish"), places, final, took),
+    st.tuples(st.just("retry"), places),
+    st.tuples(st.just("mark"), places, final),
+    st.tuples(st.just("miss"), jobs, missed),
+    st.tuples(st.just("purge"), st.integers(0, 3)),
+    st.tuples(st.just("commit")),
+)
+
+
+class History:
+    """Commits steps in batches, and keeps a plain account of what became of each execution."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._batch: list[Change] = []
+        self._executions: list[dict[str, Any]] = []
+        self._ticks: dict[tuple[str, datetime, bool], tuple[str, int]] = {}
+
+    def take(self, step: str, *details: Any) -> None:
+        getattr(self, f"_{step}")(*details)
+
+    def _submit(self, job: str, at: datetime, due: datetime | None = None) -> None:
+        id = f"x{len(self._executions)}"
+        fact = Submitted(at, id=id, job=job, plan=PLAN.id, cause="api", scheduled_at=due)
+        self._batch.append(Submit(fact, PLAN, tick=due is not None))
+        self._executions.append({"id": id, "job": job, "at": at, "state": None, "gone": False})
+
+    def _claim(self, job: str, due: datetime) -> None:
+        if self._ticks.get((job, due, False), ("", 0))[0] != "fired":
+            self._ticks[job, due, False] = "fired", 1
+            self._submit(job, due, due)
+
+    def _find(self, place: int, *, finished: bool) -> dict[str, Any] | None:
+        if place >= len(self._executions) or self._executions[place]["gone"]:
+            return None
+        found = self._executions[place]
+        return found if finished is (found["state"] is not None) else None
+
+    def _begin(self, place: int) -> None:
+        if (found := self._find(place, finished=False)) is not None:
+            now = found["at"]
+            begun = TaskStarted(now, "a", 1)
+            self._batch.append(Record(found["id"], [begun], State.RUNNING, now, started=now))
+
+    def _finish(self, place: int, state: State, took: timedelta | None) -> None:
+        if (found := self._find(place, finished=False)) is not None:
+            started = None if took is None else found["at"]
+            ended = found["at"] + (took or QUARTER)
+            found |= {"state": state, "took": took, "times": (started, ended)}
+            facts = [Finished(ended, state)]
+            self._batch.append(Record(found["id"], [*facts], state, ended, b"{}", started, ended))
+
+    def _retry(self, place: int) -> None:
+        if (found := self._find(place, finished=True)) is not None:
+            found["state"] = None
+            again = Retried(found["at"], ("a",))
+            self._batch.append(Record(found["id"], [again], State.NOTSTARTED, found["at"]))
+
+    def _mark(self, place: int, state: State) -> None:
+        if (found := self._find(place, finished=True)) is not None:
+            found["state"] = state
+            marked = MarkedSkipped(found["at"], "a", finished=state)
+            self._batch.append(
+                Record(found["id"], [marked], state, found["at"], b"{}", *found["times"])
+            )
+
+    def _miss(self, job: str, missed: tuple[datetime, TickOutcome, int]) -> None:
+        due, outcome, count = missed
+        until = due + QUARTER if count > 1 else None
+        tick = Tick(due, outcome, due, "", count, until)
+        self._batch.append(RecordTicks(job, [tick], due))
+        self._ticks.setdefault((job, due, count > 1), (outcome, count))
+
+    def _purge(self, keep: int) -> None:
+        self._commit()
+        self._store.commit([Purge(None, None, keep, 100)])
+        for execution in self._executions:
+            execution["gone"] = self._store.find(execution["id"]) is None
+
+    def _commit(self) -> None:
+        outcomes = self._store.commit(self._batch)
+        for change, outcome in zip(self._batch, outcomes, strict=True):
+            assert isinstance(outcome, Created) or not isinstance(change, Submit)
+        self._batch = []
+
+    def recounted(self, job: str) -> list[Activity]:
+        self._commit()
+        counts: list[Counter[str]] = [Counter() for _ in range(QUARTERS)]
+        took = [timedelta(0)] * QUARTERS
+        for execution in self._executions:
+            if execution["job"] == job and execution["state"] is not None:
+                quarter = (execution["at"] - BEGIN) // QUARTER
+                counts[quarter][str(execution["state"])] += 1
+                took[quarter] += max(execution["took"] or timedelta(0), timedelta(0))
+        for (ticked, due, _), (outcome, count) in self._ticks.items():
+            if ticked == job and outcome != "fired":
+                counts[(due - BEGIN) // QUARTER][str(outcome)] += count
+        return [Activity(dict(count), took) for count, took in zip(counts, took, strict=True)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(history=st.lists(steps, max_size=60))
+def test_counts_are_those_of_a_recount_whatever_happened(
+    opened: Opened, history: list[tuple[Any, ...]]
+) -> None:
+    with opened() as store:
+        told = History(store)
+        for step in history:
+            told.take(*step)
+        for job in ("one", "two"):
+            assert told.recounted(job) == store.activity(job, BOUNDS)
+
+
+def finished(store: Store, *executions: tuple[str, str, datetime]) -> None:
+    for id, job, at in executions:
+        fact = Submitted(at, id=id, job=job, plan=PLAN.id, cause="api")
+        ended = at + timedelta(seconds=2)
+        record = Record(id, [Finished(ended, "failed")], State.FAILED, ended, b"{}", at, ended)
+        store.commit([Submit(fact, PLAN), record])
+
+
+def test_spans_are_as_asked_and_begin_and_end_on_the_quarter_hour(store: Store) -> None:
+    late = BEGIN + 2 * QUARTER - timedelta(microseconds=1)
+    finished(store, ("a", "one", BEGIN), ("b", "one", late), ("c", "one", late + QUARTER))
+    bounds = [BEGIN, BEGIN + 2 * QUARTER, BEGIN + 3 * QUARTER, BEGIN + 9 * QUARTER]
+    two, one = timedelta(seconds=4), timedelta(seconds=2)
+    assert store.activity("one", bounds) == [
+        Activity({"failed": 2}, two),
+        Activity({"failed": 1}, one),
+        Activity(),
+    ]
+    assert store.activity("one", bounds[:1]) == store.activity("one", []) == []
+    assert store.activity("other", bounds[:2]) == [Activity()]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_old_counts_of_every_job_go_when_they_are_purged_and_no_others(
+    store: Store, limit: int
+) -> None:
+    old = [(f"{job}{n}", job, BEGIN + n * QUARTER) for job in ("a", "b", "c") for n in range(2)]
+    new = ("d", "b", BEGIN + 2 * QUARTER)
+    finished(store, *old, new)
+    purge = Purge(None, None, None, limit, BEGIN + 2 * QUARTER)
+    gone = 0
+    while some := store.commit([purge])[0]:
+        assert isinstance(some, int)
+        assert some <= limit
+        gone += some
+    assert gone == len(old)
+    for job in ("a", "c"):
+        assert store.activity(job, BOUNDS) == [Activity()] * QUARTERS
+    kept = store.activity("b", BOUNDS)
+    assert [did.counts for did in kept] == [{}, {}, {"failed": 1}, {}, {}, {}]
+    assert len(store.page(job=None, state=None, before=None, limit=100)) == 7

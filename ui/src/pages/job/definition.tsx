@@ -1,0 +1,129 @@
+/** What the job is: its rules, its tasks, and the text that makes it. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { span } from "../../model/time";
+import { Name } from "../../pieces/name";
+import { Schedule } from "../../pieces/schedule";
+import * as api from "../../wire/api";
+
+const RULES: Record<string, string> = {
+  allow: "they run side by side",
+  skip: "the due time is skipped",
+  queue: "the next one waits for its turn",
+  replace: "the running one is cancelled and replaced",
+  latest: "the latest one, if it is not too old",
+  none: "none",
+  all: "all of them, oldest first",
+};
+
+export function Definition({ described }: { described: api.JobDescription }) {
+  const { params } = described;
+  return (
+    <section class="card definition" aria-label="Definition">
+      <dl>
+        <Fact name="Schedule">
+          <Schedule schedule={described.schedule} timezone={described.timezone} />
+        </Fact>
+        <Fact name="Time zone">{described.timezone}</Fact>
+        <Fact name="When the one before still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
+        <Fact name="Due times missed while down">{RULES[described.catchup] ?? described.catchup}</Fact>
+        <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
+        <Fact name="Parameters">
+          {params === null ? "any" : Object.keys(params).length ? <Parameters described={described} /> : "none"}
+        </Fact>
+      </dl>
+      <h3>Tasks</h3>
+      <div class="scroll">
+        <table>
+          <thead>
+            <tr>
+              <th>Task</th>
+              <th>Operator</th>
+              <th>Runs after</th>
+              <th>When</th>
+              <th>Retries</th>
+              <th>Timeout</th>
+              <th>Pool</th>
+              <th>Priority</th>
+            </tr>
+          </thead>
+          <tbody>
+            {described.task_details.map((task) => (
+              <tr key={task.name}>
+                <td>
+                  <Name text={task.name} />
+                </td>
+                <td>
+                  <code>{task.operator}</code>
+                </td>
+                <td>
+                  <bdi>{task.after.join(", ") || "–"}</bdi>
+                </td>
+                <td>{task.trigger_rule}</td>
+                <td>{task.retries}</td>
+                <td>{task.timeout === null ? "–" : span(task.timeout * 1000)}</td>
+                <td>{task.pool ?? "–"}</td>
+                <td>{task.priority}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      <SourceText job={described.job} />
+    </section>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+function Parameters({ described: { params } }: { described: api.JobDescription }) {
+  return (
+    <>
+      {Object.entries(params ?? {}).map(([name, standard]) => (
+        <span class="parameter" key={name}>
+          <Name text={name} /> <code>{JSON.stringify(standard)}</code>
+        </span>
+      ))}
+    </>
+  );
+}
+
+function SourceText({ job }: { job: string }) {
+  const [source, setSource] = useState<api.Source | null>(null);
+  const [failure, fail] = useState("");
+  useEffect(() => {
+    let left = false;
+    api.getSource(job).then(
+      (found) => !left && setSource(found),
+      (error: Error) => !left && fail(error.message),
+    );
+    return () => void (left = true);
+  }, [job]);
+  if (failure) return <p class="failure">The source could not be read: {failure}.</p>;
+  if (!source?.text) return null;
+  return (
+    <>
+      <h3>
+        Source{" "}
+        {source.file !== null && (
+          <code>
+            {source.file}
+            {source.line !== null && `:${source.line}`}
+          </code>
+        )}
+      </h3>
+      <pre class="source" tabIndex={0} aria-label="Source">
+        {source.text}
+      </pre>
+      {source.truncated && <p class="quiet none">The rest is left out.</p>}
+    </>
+  );
+}
