@@ -5,7 +5,6 @@ job can show (a cycle, no tasks) or only the engine knows (whether cron has seco
 that is checked when the job is registered or run, never while it runs.
 """
 
-import copy
 import enum
 import math
 import unicodedata
@@ -15,17 +14,17 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-import msgspec
-
 from goflow.core.catchup import CatchUp, Overlap, Policy
 from goflow.core.graph import Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, ConstantDelay, RetryDelay
 from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
-from goflow.errors import InvalidJob, InvalidRequest
+from goflow.definition import Definition
+from goflow.errors import InvalidJob
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
 from goflow.operators.parcel import pack
+from goflow.params import declare
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
@@ -243,7 +242,9 @@ class Job:
     - `active`: whether the schedule is on at first; a switch made by hand is kept and wins.
     - `timezone`: the IANA zone the schedule is read in, unless the schedule names its own.
     - `params`: the parameters a submit may set, with their defaults; a value must be of its
-      default's JSON type, or anything if the default is None. None takes any object unchecked.
+      default's JSON type, or anything if the default is None. Or a class whose fields they are
+      (a `msgspec.Struct`, a dataclass or a TypedDict): a value must be what its annotation says.
+      None takes any object unchecked.
     - `description`, `tags`: for people.
     - `overlap`: what a new execution does while an earlier one of the job is unfinished:
       "allow", "skip", "queue" (at most `max_queued` wait) or "replace"; see `Overlap`.
@@ -262,7 +263,7 @@ class Job:
         *,
         timezone: str = "UTC",
         tasks: Iterable[Task] = (),
-        params: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | type | None = None,
         description: str = "",
         tags: Iterable[str] = (),
         overlap: Overlap | str = Overlap.ALLOW,
@@ -273,6 +274,7 @@ class Job:
         timeout: float | None = None,
         max_running: int | None = None,
     ) -> None:
+        self.definition = Definition.of_caller(self)
         self.name = check_name("job", name)
         self.schedule = schedule
         self.timezone = timezone
@@ -282,7 +284,12 @@ class Job:
             raise InvalidJob(f"{where}: active must be True or False, not {active!r}")
         # Whether seconds are allowed is for the engine to say: here the widest reading.
         self.schedule_for(with_seconds=True)
-        self.params = _check_params(where, params)
+        self._params = declare(where, params)
+        if schedule is not None and (required := self._params.required):
+            raise InvalidJob(
+                f"{where}: its schedule runs it with the defaults, but parameters "
+                f"{', '.join(map(repr, required))} have none"
+            )
         if not isinstance(description, str):
             raise InvalidJob(f"{where}: description must be a text, not {description!r}")
         self.description = description
@@ -375,9 +382,27 @@ class Job:
     # -- what the engine asks ------------------------------------------------------
 
     @property
+    def params(self) -> dict[str, Any] | None:
+        """The defaults of the parameters that have one; None if any are taken."""
+        return self._params.defaults
+
+    @property
     def has_params(self) -> bool:
         """Whether there are parameters that a submit is known to be able to set."""
-        return bool(self.params)
+        return bool(self._params.names)
+
+    @cached_property
+    def params_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of the params, None if any are taken; for a job with all its tasks.
+
+        Where the parameters are given by defaults, it says what functions that take them say
+        in their annotations, too; what a submit may set is not narrowed by that.
+        """
+        hints: dict[str, Any] = {}
+        for task in self._tasks.values():
+            if isinstance(task.operator, FunctionOperator):
+                hints |= task.operator.param_hints()
+        return self._params.schema(hints)
 
     def find(self, name: str) -> Task | None:
         """The task of that name, or None."""
@@ -391,6 +416,7 @@ class Job:
             path = " → ".join(repr(name) for name in reversed(cycle))
             raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a circle: {path}")
         self.pack()
+        self.definition.keep()
         self._sealed = True
 
     def pack(self) -> None:
@@ -422,36 +448,9 @@ class Job:
         )
 
     def fill_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The defaults overlaid with `given`. Raises `InvalidRequest` naming the field."""
-        try:
-            if not all(isinstance(name, str) for name in given or {}):
-                raise TypeError("names must be text")
-            values: dict[str, Any] = _as_json(dict(given or {}))
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise InvalidRequest(
-                f"job {self.name!r}: the params cannot be kept as JSON: {error}",
-                code="invalid-params",
-                field="params",
-            ) from None
-        if self.params is None:
-            return values
-        for name, value in values.items():
-            if name not in self.params:
-                known = ", ".join(map(repr, self.params)) or "none"
-                raise InvalidRequest(
-                    f"job {self.name!r} has no parameter {name!r}; it has {known}",
-                    code="unknown-parameter",
-                    field=f"params.{name}",
-                )
-            if not _same_type(self.params[name], value):
-                raise InvalidRequest(
-                    f"job {self.name!r}: parameter {name!r} must be "
-                    f"{_type_name(self.params[name])}, not {value!r}",
-                    code="invalid-parameter",
-                    field=f"params.{name}",
-                )
-        # copied, so that a task that changes a value changes no other execution's
-        return copy.deepcopy(self.params) | values
+        """What an execution has that is submitted with `given`, defaults filled in. Raises
+        `InvalidRequest` naming the field."""
+        return self._params.fill(self.name, given)
 
     def _get(self, name: object) -> Task:
         if not isinstance(name, str) or name not in self._tasks:
@@ -464,7 +463,7 @@ class Job:
         name = check_name("task", getattr(function, "__name__", None) if name is None else name)
         where = f"job {self.name!r}, task {name!r}"
         operator, upstream = bind(
-            function, tasks=self._tasks.keys(), params=(self.params or {}).keys(), where=where
+            function, tasks=self._tasks.keys(), params=self._params.names or (), where=where
         )
         after = [*options.pop("after", ()), *upstream]
         return self.add(Task(name, operator, after=after, **options))
@@ -472,41 +471,3 @@ class Job:
     def _check_open(self, what: str) -> None:
         if self._sealed:
             raise InvalidJob(f"job {self.name!r} is registered already: {what}")
-
-
-def _as_json(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
-def _check_params(where: str, params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if params is None:
-        return None
-    if not isinstance(params, Mapping) or not all(isinstance(name, str) for name in params):
-        raise InvalidJob(f"{where}: params must map names to defaults, not {params!r}")
-    try:
-        checked: dict[str, Any] = _as_json(dict(params))
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise InvalidJob(f"{where}: params must be JSON: {error}") from None
-    return checked
-
-
-_TYPE_NAMES: list[tuple[type | tuple[type, ...], str]] = [
-    (bool, "true or false"),
-    (int, "a whole number"),
-    (float, "a number"),
-    (str, "a text"),
-    (list, "a list"),
-    (dict, "an object"),
-]
-
-
-def _type_name(default: Any) -> str:
-    return next(name for kind, name in _TYPE_NAMES if isinstance(default, kind))
-
-
-def _same_type(default: Any, value: Any) -> bool:
-    if default is None:
-        return True
-    if type(default) is float:
-        return type(value) in (int, float)
-    return type(value) is type(default)

@@ -23,7 +23,9 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from goflow import Context, ExponentialBackoff, Goflow, Job
 from goflow.errors import TaskFailed
@@ -38,10 +40,19 @@ LINE = re.compile(
     r' (?P<status>\d{3}) (?P<size>\d+|-) "[^"]*" "[^"]*"'
 )
 
+
+class Report(Struct):
+    """What the report is made of, and where it goes."""
+
+    url: Annotated[str, Meta(description="where the log is; none: the one beside this file")] = ""
+    folder: Annotated[str, Meta(description="where the report goes", min_length=1)] = "reports"
+    top: Annotated[int, Meta(description="paths and clients listed", ge=1, le=1000)] = 10
+
+
 job = Job(
     "access-report",
     schedule="15 0 * * MON",
-    params={"url": "", "folder": "reports", "top": 10},
+    params=Report,
     description="Errors by the hour, and who asked for what",
     tags=["example", "reports"],
 )

@@ -69,7 +69,7 @@ def backfill(
             "dry_run": dry_run,
         }
         if params:
-            body["params"] = read_params(params, described.get("params"))
+            body["params"] = read_params(params, described["params_schema"])
         answer = server.post("jobs", job, "backfill", body=body)
         ranges = answer["executions"]
         if not as_json:

@@ -1,6 +1,6 @@
 """Parameters of a job, written as `--param name=value`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -17,10 +17,14 @@ params_option: Callable[[Any], Any] = click.option(
 )
 
 
-def read_params(given: Sequence[str], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The values by name: JSON if the text is JSON and the default is not a text, else text."""
+def read_params(given: Sequence[str], schema: dict[str, Any] | None) -> dict[str, Any]:
+    """The values by name: JSON if the text is JSON and, by the job's schema, that may be
+    meant; else text."""
     import msgspec
 
+    from goflow.params import kind_of, kinds_of
+
+    known = {} if schema is None else schema.get("properties", {})
     values: dict[str, Any] = {}
     for each in given:
         name, separator, text = each.partition("=")
@@ -29,9 +33,12 @@ def read_params(given: Sequence[str], defaults: Mapping[str, Any] | None) -> dic
         if name in values:
             raise Unusable(f"--param {name!r} is given twice")
         values[name] = text
-        if not isinstance((defaults or {}).get(name), str):
+        kinds = kinds_of(schema or {}, known.get(name, {}))
+        if kinds != {"string"}:
             try:
-                values[name] = msgspec.json.decode(text)
+                value = msgspec.json.decode(text)
             except (msgspec.DecodeError, UnicodeEncodeError):
                 continue
+            if kinds is None or "string" not in kinds or kind_of(value) in kinds:
+                values[name] = value
     return values

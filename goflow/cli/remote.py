@@ -50,8 +50,8 @@ def submit(
     with Server(url) as server:
         body = None
         if params:
-            defaults = server.get("jobs", job).get("params")
-            body = {"params": read_params(params, defaults)}
+            schema = server.get("jobs", job)["params_schema"]
+            body = {"params": read_params(params, schema)}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         accepted = server.post("jobs", job, "submit", body=body, headers=headers)
         if wait:
@@ -159,8 +159,8 @@ def retry(
     with Server(url) as server:
         if params:
             execution = server.get("executions", id)
-            defaults = server.get("jobs", execution["job"]).get("params")
-            body["params"] = execution["params"] | read_params(params, defaults)
+            schema = server.get("jobs", execution["job"])["params_schema"]
+            body["params"] = execution["params"] | read_params(params, schema)
         answer = server.post("executions", id, "retry", body=body)
     if as_json:
         print_json(answer)

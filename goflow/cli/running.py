@@ -54,7 +54,7 @@ def run(
     programs included, and exits with 130.
     """
     found = find_job(load(file), file, job)
-    values = read_params(params, found.params)
+    values = read_params(params, found.params_schema)
     found.fill_params(values)  # a bad one is refused before anything is drawn
     after = {task.name: task.after for task in found.tasks}
     with choose_view(found.name, after, silent=as_json, local=True) as view:

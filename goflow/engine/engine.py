@@ -683,11 +683,11 @@ class Engine:
         """How each limit on running tasks is used, the one on all of them first."""
         return self._tools.slots.usage()
 
-    async def coming(self, until: datetime, limit: int) -> list[Coming]:
+    async def coming(self, until: datetime, limit: int, each: int) -> list[Coming]:
         """The next due times of all jobs whose schedules are on, up to `until`, in order of
-        time; at most `limit`."""
+        time; at most `each` of a job, and `limit` in all."""
         nearest = self._scheduler.nearest(until, limit)
-        return await self.reader.read(in_order_of_time, nearest, until, limit)
+        return await self.reader.read(in_order_of_time, nearest, until, limit, each)
 
     @property
     def lateness(self) -> Peak:

@@ -8,6 +8,7 @@ when the process was down, held up or suspended, or the clock was set.
 import asyncio
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -70,16 +71,20 @@ class Coming(NamedTuple):
     anchor: datetime
 
 
-def in_order_of_time(nearest: Sequence[Coming], until: datetime, limit: int) -> list[Coming]:
+def in_order_of_time(
+    nearest: Sequence[Coming], until: datetime, limit: int, each: int
+) -> list[Coming]:
     """The due times up to `until` of the jobs whose next ones are `nearest`, in order of time;
-    at most `limit`, for which no more than so many are computed."""
+    at most `each` of a job and `limit` in all, for which no more than so many are computed."""
     heads = [(one.due, one.job, one) for one in nearest]
     heapq.heapify(heads)
     found: list[Coming] = []
+    of_job: Counter[str] = Counter()
     while heads and len(found) < limit:
         due, job, one = heads[0]
         found.append(one)
-        following = one.schedule.next(due, anchor=one.anchor)
+        of_job[job] += 1
+        following = one.schedule.next(due, anchor=one.anchor) if of_job[job] < each else None
         if following is None or following > until:
             heapq.heappop(heads)
         else:

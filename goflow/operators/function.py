@@ -58,6 +58,15 @@ class FunctionOperator(msgspec.Struct, frozen=True):
     def run(self) -> Callable[[Context], Any]:
         return self._run_async if inspect.iscoroutinefunction(self.function) else self._run_sync
 
+    def param_hints(self) -> dict[str, Any]:
+        """The annotations that it has for parameters of the job, by their names."""
+        hints = _hints(self.function)
+        return {
+            source.name: hints[name]
+            for name, source in self.arguments.items()
+            if isinstance(source, FromParam) and name in hints
+        }
+
     def _run_sync(self, context: Context) -> Any:
         return self.function(**self._values(context))
 
@@ -135,7 +144,7 @@ def _check_kind(function: object, where: str) -> None:
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations with names resolved, or none where one of them cannot be."""
     try:
-        return typing.get_type_hints(inspect.unwrap(function))
+        return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     except Exception:  # an annotation may be any expression, and is none of our business
         return {}
 

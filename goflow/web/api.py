@@ -40,6 +40,7 @@ from goflow.web.wire import (
     JobView,
     Lines,
     Now,
+    SourceView,
     Submitted,
     SwitchView,
     System,
@@ -98,13 +99,21 @@ class Api:
             description=job.description,
             tags=list(job.tags),
             params=job.params,
+            params_schema=job.params_schema,
             next=self._engine.due(job.name),
             switched=None if switch is None else SwitchView(switch.at, switch.by),
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
+            file=job.definition.file,
+            line=job.definition.line,
             task_details=[_view(task) for task in job.tasks],
         )
+
+    async def source(self, call: Call) -> SourceView:
+        job = self._engine.job(call.path["name"])
+        found = await self._engine.reader.read(job.definition.source)
+        return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 
     async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
@@ -176,7 +185,7 @@ class Api:
         return Backfill(name, True, body.dry_run, views)
 
     async def now(self, call: Call) -> Now:
-        return await now(self._engine, call.query.ahead, call.query.limit)
+        return await now(self._engine, call.query.ahead, call.query.limit, call.query.each)
 
     async def system(self, call: Call) -> System:
         after = given(call.query.after)

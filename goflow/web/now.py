@@ -19,10 +19,10 @@ TASKS = 50  # of an execution
 AFTER = 50  # executions that one waits for
 
 
-async def now(engine: Engine, ahead: int, limit: int) -> Now:
-    """The oldest `limit` unfinished executions, and as many of the next due times, none of
-    them more than `ahead` seconds from now."""
-    coming = await engine.coming(engine.clock.now() + timedelta(seconds=ahead), limit)
+async def now(engine: Engine, ahead: int, limit: int, each: int) -> Now:
+    """The oldest `limit` unfinished executions, and as many of the next due times, `each` of a
+    job at most, none of them more than `ahead` seconds from now."""
+    coming = await engine.coming(engine.clock.now() + timedelta(seconds=ahead), limit, each)
     unfinished = (entry for entry in engine.board if not entry.summary.state.finished)
     oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.summary.submitted)
     driven = ((entry, engine.runner(entry.summary.id)) for entry in oldest)

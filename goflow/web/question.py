@@ -17,6 +17,7 @@ from msgspec import inspect
 from starlette.requests import Request
 
 from goflow.errors import InvalidRequest
+from goflow.params import explain
 from goflow.web.answer import TooLarge
 
 T = TypeVar("T")
@@ -28,8 +29,6 @@ PATIENCE = 64 * 1024 * 1024
 
 _DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
-_NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`", re.DOTALL)
 
 
 def read_query(query: bytes, shape: type[T]) -> T:
@@ -71,10 +70,11 @@ def read_query(query: bytes, shape: type[T]) -> T:
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
-        name = _field_of(error) or "query"
+        place, reason = explain(error)
+        name = place or "query"
         shown = str(values.get(name, ""))[:80]
         raise InvalidRequest(
-            f"{name} cannot be {shown!r}: {_reason_of(error)}", code=f"invalid-{name}", field=name
+            f"{name} cannot be {shown!r}: {reason}", code=f"invalid-{name}", field=name
         ) from None
 
 
@@ -125,10 +125,9 @@ async def read_body(request: Request, shape: type[T], limit: int) -> T:
             "the body has a key with half a surrogate pair", code="invalid-json"
         ) from None
     except msgspec.ValidationError as error:
-        field = _field_of(error)
-        where = f"{field}: " if field else "the body: "
+        field, reason = explain(error)
         raise InvalidRequest(
-            f"{where}{_reason_of(error)}", code="invalid-body", field=field
+            f"{field or 'the body'}: {reason}", code="invalid-body", field=field or None
         ) from None
 
 
@@ -182,12 +181,3 @@ def _finite(word: str) -> float:
     if math.isinf(number):
         _refuse_number(word)
     return number
-
-
-def _field_of(error: msgspec.ValidationError) -> str | None:
-    found = _NAMED.search(str(error)) or _PLACE.search(str(error))
-    return found[1] if found else None
-
-
-def _reason_of(error: msgspec.ValidationError) -> str:
-    return _PLACE.sub("", str(error))

@@ -51,6 +51,7 @@ from goflow.web.wire import (
     Overview,
     OverviewQuery,
     RetryBody,
+    SourceView,
     StreamQuery,
     SubmitBody,
     SubmitRefused,
@@ -123,6 +124,14 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=api.job,
             answer=JobView,
             refusals={404: JobMissing},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobs/{name}/source",
+            summary="The code that made a job, as it was when the job was registered",
+            handler=api.source,
+            answer=SourceView,
+            refusals={404: Failure},
         ),
         Endpoint(
             method="GET",

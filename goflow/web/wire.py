@@ -117,6 +117,7 @@ class NowQuery(Struct):
         int, Meta(ge=0, le=86_400, description="seconds from now within which due times are told")
     ] = 3600
     limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
+    each: Annotated[int, Meta(ge=1, le=1000, description="due times of one job at most")] = 1000
 
 
 class SystemQuery(Struct):
@@ -210,9 +211,21 @@ class SwitchView(Struct):
     by: str
 
 
+class SourceView(Struct, kw_only=True):
+    """The text of the code that made a job, from `line` of `file` on; "" if it is not known."""
+
+    job: str
+    file: str | None
+    line: int | None
+    text: str
+    truncated: bool
+
+
 class JobView(Struct, kw_only=True):
-    """`next` is when it fires next; `params` are the defaults, null for any; `switched` is who
-    switched the schedule by hand last, null if nobody did."""
+    """`next` is when it fires next. `params` are the defaults of those that have one, and
+    `params_schema` says what each may be; both are null where any are taken. `file` and
+    `line` are where it was written, null if that is in no file. `switched` is who switched the
+    schedule by hand last, null if nobody did."""
 
     job: str
     tasks: list[str]
@@ -223,11 +236,14 @@ class JobView(Struct, kw_only=True):
     description: str
     tags: list[str]
     params: dict[str, Any] | None
+    params_schema: dict[str, Any] | None
     next: Time | None
     switched: SwitchView | None
     overlap: str
     catchup: str
     timeout: float | None
+    file: str | None
+    line: int | None
     task_details: list[TaskView]
 
 

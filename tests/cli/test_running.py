@@ -52,6 +52,54 @@ def test_json_is_the_finished_execution_and_nothing_else(goflow, main_py):
     assert tasks["fetch"]["logs"] == "fetching 7\n"
 
 
+TYPED = """\
+from __future__ import annotations
+from datetime import date
+from typing import Literal
+import msgspec
+from goflow import Job
+
+class Params(msgspec.Struct):
+    day: date
+    rows: int = 3
+    code: str = ""
+    note: str | None = None
+    kind: Literal["1", "2"] = "1"
+
+job = Job("typed", params=Params)
+
+@job.task
+def show(context):
+    return context.params
+"""
+
+
+def test_parameters_of_a_class_are_read_as_their_annotations_say(goflow, main_py):
+    given = ["day=2026-01-02", "rows=5", "code=007", "note=null", "kind=2"]
+    options = [part for each in given for part in ("-p", each)]
+    result = goflow("run", main_py(TYPED), *options, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["params"] == {
+        "day": "2026-01-02",
+        "rows": 5,
+        "code": "007",
+        "note": None,
+        "kind": "2",
+    }
+    text = goflow("run", main_py(TYPED), "-p", "day=2026-01-02", "-p", "note=7", "--json")
+    assert json.loads(text.stdout)["params"]["note"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [([], "day"), (["-p", "day=tomorrow"], "day"), (["-p", "x=1"], "'x'")]
+)
+def test_parameters_that_do_not_fit_the_class_are_refused(goflow, main_py, given, named):
+    result = goflow("run", main_py(TYPED), *given)
+    assert result.exit_code in (1, 2)
+    assert named in result.stderr
+    assert result.stdout == ""
+
+
 def test_logs_are_printed_when_asked_for(goflow, main_py):
     result = goflow("run", main_py(JOBS), "etl", "--logs")
     assert "\nfetch, log:\nfetching today\n" in result.stdout

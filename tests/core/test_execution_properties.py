@@ -598,7 +598,7 @@ class AnyLife(RuleBasedStateMachine):
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
-            assert TaskDetail.replay(name, self.facts) == row
+            assert TaskDetail.replay(self.plan, name, self.facts) == row
             assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)

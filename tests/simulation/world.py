@@ -52,6 +52,7 @@ class World:
         self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, str, int], list[str]] = {}
         self.told: dict[str, bytes] = {}  # what a listener knows of executions
+        self.too_old: set[str] = set()  # those it was not told of when it came
         self.last_event: str | None = None
         self.options: dict[str, Any] = {}
 

@@ -1,12 +1,17 @@
 """The routes of the contract answer as it says."""
 
+import inspect
+import os
 import re
 import threading
 import uuid
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Annotated, Any
 
+import msgspec
 import pytest
+from msgspec import Meta
 from starlette.testclient import TestClient
 
 from goflow import Goflow, Job, MemoryStore, State, Task
@@ -326,6 +331,107 @@ def test_the_overview_of_some_jobs_has_those_that_are_named_once(ask: Asker) -> 
     refused = ask.client.get(f"/api/overview?{many}")
     assert refused.status_code == 400
     assert refused.json()["error"]["field"] == "job"
+
+
+class Load(msgspec.Struct):
+    day: date
+    rows: Annotated[int, Meta(ge=1)] = 3
+
+
+@pytest.fixture
+def typed() -> Iterator[Asker]:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(simple("any"))
+    gf.add_job(simple("defaults", params={"rows": 3, "note": None}))
+    gf.add_job(simple("class", params=Load))
+    with TestClient(gf, base_url="http://localhost") as client:
+        yield Asker(client)
+
+
+def test_a_job_tells_what_its_params_may_be(typed: Asker) -> None:
+    def told(job: str) -> Any:
+        found = typed.client.get(f"/api/jobs/{job}").json()
+        return found["params"], found["params_schema"]
+
+    assert told("any") == (None, None)
+    assert told("defaults") == (
+        {"rows": 3, "note": None},
+        {
+            "type": "object",
+            "properties": {"rows": {"type": "integer", "default": 3}, "note": {"default": None}},
+            "additionalProperties": False,
+        },
+    )
+    assert told("class") == (
+        {"rows": 3},
+        {
+            "title": "Load",
+            "type": "object",
+            "properties": {
+                "day": {"type": "string", "format": "date"},
+                "rows": {"type": "integer", "minimum": 1, "default": 3},
+            },
+            "required": ["day"],
+            "additionalProperties": False,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({}, "params.day"),
+        ({"day": "soon"}, "params.day"),
+        ({"day": "2026-01-02", "rows": 0}, "params.rows"),
+        ({"day": "2026-01-02", "more": 1}, "params.more"),
+    ],
+)
+def test_params_that_do_not_fit_their_class_change_nothing(
+    typed: Asker, params: Any, field: str
+) -> None:
+    id = typed.run("class", json={"params": {"day": "2026-01-02"}})["id"]
+    before = typed.execution(id)
+    for path in ("/api/jobs/class/submit", f"/api/executions/{id}/retry"):
+        answer = typed.client.post(path, json={"params": params})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "invalid-params"
+        assert answer.json()["error"]["field"] == field
+        assert answer.json()["success"] is False
+    assert len(typed.client.get("/api/executions").json()["executions"]) == 1
+    assert typed.execution(id) == before
+
+
+def test_params_of_a_class_are_kept_with_their_defaults(typed: Asker) -> None:
+    execution = typed.run("class", json={"params": {"day": "2026-01-02"}})
+    assert execution["params"] == {"day": "2026-01-02", "rows": 3}
+    edited = {"params": {"day": "2026-01-03"}, "task": "first"}
+    assert typed.client.post(f"/api/executions/{execution['id']}/retry", json=edited).json() == {
+        "id": execution["id"],
+        "success": True,
+    }
+    assert typed.execution(execution["id"])["params"] == {"day": "2026-01-03", "rows": 3}
+
+
+def test_the_code_of_a_job_is_told_with_its_place(ask: Asker) -> None:
+    lines, first = inspect.getsourcelines(simple)
+    source = ask.client.get("/api/jobs/simple/source").json()
+    assert source == {
+        "job": "simple",
+        "file": os.path.relpath(__file__).replace("test_api", "conftest"),
+        "line": first,
+        "text": "".join(lines),
+        "truncated": False,
+    }
+    job = ask.client.get("/api/jobs/simple").json()
+    assert job["file"] == source["file"]
+    assert lines[job["line"] - first].strip() == "job = Job(name, **options)"
+
+
+@pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", "a%00b"])
+def test_no_file_is_read_that_a_request_names(client: TestClient, name: str) -> None:
+    answer = client.get(f"/api/jobs/{name}/source")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not-found"
 
 
 def test_answers_are_not_cached(client: TestClient) -> None:

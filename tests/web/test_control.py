@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pytest
 from starlette.testclient import TestClient
@@ -187,6 +187,19 @@ def test_a_bad_backfill_is_refused_and_makes_nothing(
     answer = refused(client.post("/api/jobs/daily/backfill", json=body), 400, field)
     assert answer["job"] == "daily"
     assert client.get("/api/executions").json()["executions"] == []
+
+
+class Rows(TypedDict):
+    rows: NotRequired[int]
+
+
+def test_a_backfill_with_params_that_do_not_fit_makes_nothing(ask: Asker, gf: Goflow) -> None:
+    gf.add_job(simple("typed", schedule="@daily", params=Rows))
+    for job, value, code in (("typed", "x", "invalid-params"), ("daily", "x", "invalid-parameter")):
+        body = MARCH | {"params": {"rows": value}}
+        answer = ask.client.post(f"/api/jobs/{job}/backfill", json=body)
+        assert refused(answer, 400, "params.rows")["error"]["code"] == code
+    assert ask.client.get("/api/executions").json()["executions"] == []
 
 
 def test_no_body_is_refused_where_one_is_needed(ask: Asker) -> None:

@@ -132,11 +132,15 @@ def test_what_comes_next_is_in_order_of_time_over_all_jobs() -> None:
         assert len(seen(client, ahead=86400, limit=1000)["upcoming"]) == 1000
         assert len(seen(client, ahead=86400, limit=7)["upcoming"]) == 7
         assert len(seen(client, ahead=60)["upcoming"]) in (1, 2)
+        jobs = [one["job"] for one in seen(client, each=3)["upcoming"]]
+        assert (jobs.count("minute"), jobs.count("quarter")) == (3, 3)
         client.post("/api/jobs/minute/toggle")
         assert {one["job"] for one in seen(client)["upcoming"]} == {"quarter"}
 
 
-@pytest.mark.parametrize("query", ["ahead=-1", "ahead=86401", "ahead=x", "limit=0", "limit=1001"])
+@pytest.mark.parametrize(
+    "query", ["ahead=-1", "ahead=86401", "ahead=x", "limit=0", "limit=1001", "each=0"]
+)
 def test_what_is_out_of_bounds_is_refused(client: TestClient, query: str) -> None:
     answer = client.get(f"/api/now?{query}")
     assert answer.status_code == 400

@@ -1,6 +1,8 @@
 /** What stands around every page: the way to the others, the settings, and what is said. */
 
+import { signal, useSignalEffect } from "@preact/signals";
 import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { KeyList, listKeys, useKeys } from "./app/keys";
 import { Notices } from "./app/notices";
 import { go, route } from "./app/router";
@@ -20,6 +22,8 @@ const ZONE_LABEL: Record<Zone, string> = { local: "My time", job: "Job’s time"
 const HEARS = { connecting: "connecting", live: "live", lost: "no connection" };
 
 export function Frame({ children }: { children: ComponentChildren }) {
+  const main = useRef<HTMLElement>(null);
+  useArrival(() => main.current?.focus({ preventScroll: true }));
   useKeys("Everywhere", [
     ...PLACES.map(({ href, label, key }) => ({ key, does: label, act: () => go(href) })),
     { key: "?", does: "This list", act: listKeys },
@@ -28,13 +32,21 @@ export function Frame({ children }: { children: ComponentChildren }) {
   ]);
   return (
     <>
-      <a class="skip" href="#main">
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          // What the address names is a page: the way is not through it.
+          event.preventDefault();
+          main.current?.focus();
+        }}
+      >
         Skip to the page
       </a>
       <header class="frame">
         <a class="brand" href="./">
           <img src="./favicon.svg" alt="" width="22" height="22" />
-          goflow
+          <span>goflow</span>
         </a>
         <nav aria-label="Pages">
           {PLACES.map(({ page, href, label }) => (
@@ -51,14 +63,41 @@ export function Frame({ children }: { children: ComponentChildren }) {
           </button>
         </div>
       </header>
-      <main id="main" tabIndex={-1}>
+      <main id="main" ref={main} tabIndex={-1}>
         {children}
       </main>
+      <Title />
       <KeyList />
       <RunForm />
       <Confirmation />
       <Notices />
     </>
+  );
+}
+
+/** Calls `arrive` once another page is drawn: who reads by ear or by keys begins at its top. */
+function useArrival(arrive: () => void): void {
+  const first = useRef(true);
+  useSignalEffect(() => {
+    void route.value;
+    if (!first.current) requestAnimationFrame(arrive);
+    first.current = false;
+  });
+}
+
+const title = signal("");
+
+/** Says the title of the page, whenever it changes, to those who hear it. */
+function Title() {
+  useEffect(() => {
+    const watch = new MutationObserver(() => (title.value = document.title));
+    watch.observe(document.querySelector("title")!, { childList: true });
+    return () => watch.disconnect();
+  }, []);
+  return (
+    <p class="unseen" role="status" data-title>
+      {title.value}
+    </p>
   );
 }
 

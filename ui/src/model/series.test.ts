@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
 import { bytes, lineOf, roundUp } from "./series";
 
-test("a line begins at the left, ends at the right, and stays in the field", () => {
-  expect(lineOf([0, 5, 20], 100, 10, 10)).toBe("M0 10L50 5L100 0");
-  expect(lineOf([], 100, 10, 10)).toBe("M0 10H100");
-  expect(lineOf([1], 100, 10, 0)).toBe("M0 10H100");
+test("a line ends at the right, begins where there is no more of it, and stays in the field", () => {
+  expect(lineOf([0, 5, 20], 3, 100, 10, 10)).toBe("M0 10L50 5L100 0");
+  expect(lineOf([5, 20], 5, 100, 10, 10)).toBe("M75 5L100 0");
+  expect(lineOf([], 3, 100, 10, 10)).toBe("");
+  expect(lineOf([0], 1, 100, 10, 0)).toBe("M100 10");
 });
 
 test.each([

@@ -1,11 +1,15 @@
 /** Samples over time as small charts. Pure. */
 
-/** A line through `values` in a field of `width` by `height`, where the top is `most`. */
-export function lineOf(values: number[], width: number, height: number, most: number): string {
-  if (!values.length || most <= 0) return `M0 ${height}H${width}`;
-  const step = values.length > 1 ? width / (values.length - 1) : 0;
-  const at = (value: number) => Math.round((height - (Math.min(value, most) / most) * height) * 10) / 10;
-  return values.map((value, n) => `${n ? "L" : "M"}${Math.round(n * step * 10) / 10} ${at(value)}`).join("");
+/**
+ * A line through `values`, the newest at the right, in a field of `width` by `height` with room
+ * for `room` of them, where the top is `most`. Empty of no values.
+ */
+export function lineOf(values: number[], room: number, width: number, height: number, most: number): string {
+  const step = width / Math.max(1, room - 1);
+  const first = width - (values.length - 1) * step;
+  const tenth = (number: number) => Math.round(number * 10) / 10;
+  const at = (value: number) => tenth(height - (most > 0 ? Math.min(value, most) / most : 0) * height);
+  return values.map((value, n) => `${n ? "L" : "M"}${tenth(first + n * step)} ${at(value)}`).join("");
 }
 
 /** The next round number that is not below `value`: 1, 2 or 5 times a power of ten. */

@@ -10,19 +10,21 @@ import { local, span } from "../model/time";
 import { useZone } from "./time";
 import "./bars.css";
 
-/** `executions` newest first; `longest` is how long a bar of full height took, in milliseconds. */
-export function Bars(props: { executions: ExecutionCell[]; longest: number; focusable?: boolean }) {
-  const { executions, longest, focusable = false } = props;
+/**
+ * `executions` newest first; `longest` is how long a bar of full height took, in milliseconds.
+ * The Tab key passes bars by: see pieces/roving.
+ */
+export function Bars({ executions, longest }: { executions: ExecutionCell[]; longest: number }) {
   return (
     <span class="bars">
       {[...executions].reverse().map((cell) => (
-        <Bar key={cell.id} cell={cell} longest={longest} focusable={focusable} />
+        <Bar key={cell.id} cell={cell} longest={longest} />
       ))}
     </span>
   );
 }
 
-function Bar({ cell, longest, focusable }: { cell: ExecutionCell; longest: number; focusable: boolean }) {
+function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
   const zone = useZone();
   const state = cell.state.value;
   // Only what runs follows the clock.
@@ -33,7 +35,7 @@ function Bar({ cell, longest, focusable }: { cell: ExecutionCell; longest: numbe
   const duration = took === null ? "" : `, ${state === "running" ? "for" : "took"} ${span(took)}`;
   const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}${duration}`;
   return (
-    <a class={`bar-of ${state}`} data-state={state} href={executionHref(cell.id)} title={about} aria-label={about} tabIndex={focusable ? 0 : -1}>
+    <a class={`bar-of ${state}`} data-state={state} href={executionHref(cell.id)} title={about} aria-label={about} tabIndex={-1}>
       <svg viewBox="0 0 9 34" aria-hidden="true">
         <Height of={heightOf(took, longest)} />
         {state !== "successful" && <path class="sign" transform="translate(0 25) scale(0.75)" d={SIGN[state]} />}

@@ -10,11 +10,22 @@ import * as api from "../wire/api";
 import { Dialog } from "./dialog";
 import { Name } from "./name";
 
-/** What the open form is for: a job to be run, with what its fields begin with. */
-interface Form {
+/** What is done with the parameters that were written. */
+export interface Sending {
+  /** Stands before the job's name. */
+  title: string;
+  /** The word on the button that does it. */
+  action: string;
+  /** Stands before the reason if it could not be done. */
+  undone: string;
+  /** Does it, and tells what was done. */
+  send: (params: Record<string, unknown>) => Promise<string>;
+}
+
+/** What the open form is for: a job, with what its fields begin with. */
+interface Form extends Sending {
   described: api.JobDescription;
   given: Record<string, unknown>;
-  onDone: (id: string) => void;
 }
 
 const form = signal<Form | null>(null);
@@ -24,16 +35,33 @@ const form = signal<Form | null>(null);
  * begin with; with it the form is shown in any case.
  */
 export async function run(job: string, given?: Record<string, unknown>, onDone: (id: string) => void = () => {}) {
-  let described: api.JobDescription;
-  try {
-    described = await api.getJob(job);
-  } catch (error) {
-    announce(`${quoted(job)} was not submitted: ${(error as Error).message}`, { bad: true });
+  const described = await describedOf(job, `${quoted(job)} was not submitted`);
+  if (!described) return;
+  const takes = Object.keys(described.params_schema?.properties ?? described.params ?? {}).length > 0;
+  if (!takes && !given) {
+    await submit(job, undefined, onDone);
     return;
   }
-  const takes = Object.keys(described.params_schema?.properties ?? described.params ?? {}).length > 0;
-  if (takes || given) form.value = { described, given: given ?? {}, onDone };
-  else await submit(job, undefined, onDone);
+  const send = async (params: Record<string, unknown>) => {
+    onDone((await api.submit(job, params)).id);
+    return `${quoted(job)} was submitted.`;
+  };
+  form.value = { described, given: given ?? {}, title: "Run", action: "Run", undone: "Not submitted", send };
+}
+
+/** Asks for the parameters of a job, beginning with those `given`, and sends them. */
+export async function withParameters(job: string, given: Record<string, unknown>, sending: Sending): Promise<void> {
+  const described = await describedOf(job, sending.undone);
+  if (described) form.value = { described, given, ...sending };
+}
+
+async function describedOf(job: string, undone: string): Promise<api.JobDescription | undefined> {
+  try {
+    return await api.getJob(job);
+  } catch (error) {
+    announce(`${undone}: ${(error as Error).message}`, { bad: true });
+    return undefined;
+  }
 }
 
 /** `href` of where the reader can see it run is offered by `onDone`, not forced on them. */
@@ -68,7 +96,7 @@ export function RunForm() {
 }
 
 function Open({ asked }: { asked: Form }) {
-  const { described, given, onDone } = asked;
+  const { described, given, title, action, undone } = asked;
   const [failure, fail] = useState("");
   const [written, write] = useState<ReadonlyMap<string, string>>(new Map());
   const fields = useMemo(() => fieldsOf(described.params_schema, described.params, given), [asked]);
@@ -83,10 +111,8 @@ function Open({ asked }: { asked: Form }) {
       return;
     }
     try {
-      const { id } = await api.submit(described.job, params);
+      announce(await asked.send(params));
       close();
-      announce(`${quoted(described.job)} was submitted.`);
-      onDone(id);
     } catch (error) {
       fail((error as Error).message);
     }
@@ -95,16 +121,17 @@ function Open({ asked }: { asked: Form }) {
     <Dialog
       title={
         <>
-          Run <Name text={described.job} />
+          {title} <Name text={described.job} />
         </>
       }
       onClose={close}
     >
       <form onSubmit={(event) => void send(event)}>
-        <Fields fields={fields} written={written} onWrite={(name, text) => write(new Map(written).set(name, text))} />
+        {fields.length === 0 && <p class="quiet">It takes no parameters.</p>}
+        <Fields fields={fields} written={written} onWrite={(id, text) => write(new Map(written).set(id, text))} />
         {failure && (
           <p class="failure" role="alert">
-            Not submitted: {failure}
+            {undone}: {failure}
           </p>
         )}
         <div class="answers">
@@ -112,7 +139,7 @@ function Open({ asked }: { asked: Form }) {
             Close
           </button>
           <button type="submit" class="act main">
-            Run
+            {action}
           </button>
         </div>
       </form>
@@ -120,66 +147,83 @@ function Open({ asked }: { asked: Form }) {
   );
 }
 
-/** The fields of a form for parameters. */
-export function Fields(props: {
-  fields: Field[];
+interface Writing {
   written: ReadonlyMap<string, string>;
-  onWrite: (name: string, text: string) => void;
-}) {
+  onWrite: (id: string, text: string) => void;
+}
+
+/** The fields of a form for parameters. */
+export function Fields({ fields, ...writing }: { fields: Field[] } & Writing) {
   return (
     <div class="fields">
-      {props.fields.map((field) => {
-        const text = props.written.get(field.name) ?? field.text;
-        const onInput = (event: { currentTarget: { value: string } }) => props.onWrite(field.name, event.currentTarget.value);
-        return (
-          <label key={field.name}>
-            <span>
-              <Name text={field.name} />
-              {field.required && <span class="quiet"> needed</span>}
-            </span>
-            <Input field={field} text={text} onInput={onInput} onWrite={(text) => props.onWrite(field.name, text)} />
-            {field.description && <span class="quiet about">{field.description}</span>}
-          </label>
-        );
-      })}
+      {fields.map((field) => (
+        <One key={field.id} field={field} {...writing} />
+      ))}
     </div>
   );
 }
 
-function Input(props: {
-  field: Field;
-  text: string;
-  onInput: (event: { currentTarget: { value: string } }) => void;
-  onWrite: (text: string) => void;
-}) {
-  const { field, text, onInput } = props;
-  if (field.kind === "switch")
+function One({ field, ...writing }: { field: Field } & Writing) {
+  if (field.kind === "group")
     return (
-      <input
-        type="checkbox"
-        checked={text === "true"}
-        onChange={(event) => props.onWrite(String(event.currentTarget.checked))}
-      />
+      <fieldset>
+        <legend>
+          <Name text={field.name} />
+          {field.nullable && <span class="quiet"> may be left empty</span>}
+        </legend>
+        {field.description && <p class="quiet about">{field.description}</p>}
+        <Fields fields={field.fields} {...writing} />
+      </fieldset>
     );
-  if (field.kind === "choice")
+  // What the field itself shows is not said as well.
+  const shown = ["switch", "choice", "date"].includes(field.kind) || field.rule.startsWith("text");
+  const about = [field.description, shown ? "" : field.rule].filter(Boolean).join(": ");
+  return (
+    <label>
+      <span>
+        <Name text={field.name} />
+        {field.required && <span class="quiet"> needed</span>}
+      </span>
+      <Input field={field} text={writing.written.get(field.id) ?? field.text} onWrite={(text) => writing.onWrite(field.id, text)} />
+      {about && <span class="quiet about">{about}</span>}
+    </label>
+  );
+}
+
+function Input({ field, text, onWrite }: { field: Field; text: string; onWrite: (text: string) => void }) {
+  const { kind, choices, nullable } = field;
+  const onInput = (event: { currentTarget: { value: string } }) => onWrite(event.currentTarget.value);
+  if (kind === "switch")
+    return (
+      <input type="checkbox" checked={text === "true"} onChange={(event) => onWrite(String(event.currentTarget.checked))} />
+    );
+  if (kind === "choice")
     return (
       <select value={text} onChange={onInput}>
-        {!field.choices.includes(text) && <option value={text}>{text}</option>}
-        {field.choices.map((choice) => (
+        {!choices.includes(text) && <option value={text}>{text}</option>}
+        {choices.map((choice) => (
           <option key={choice} value={choice}>
             {asWords(choice)}
           </option>
         ))}
       </select>
     );
-  if (field.kind === "json" || text.length > 60)
-    return <textarea rows={Math.min(8, text.split("\n").length + 1)} value={text} onInput={onInput} spellcheck={false} />;
-  return <input value={text} onInput={onInput} inputMode={field.kind === "number" ? "decimal" : "text"} />;
+  if (kind === "date") return <input type="date" value={text} onInput={onInput} />;
+  if (kind === "json" || kind === "whole" || text.length > 60)
+    return <textarea rows={Math.min(12, text.split("\n").length + 1)} value={text} onInput={onInput} spellcheck={false} />;
+  return (
+    <input
+      value={text}
+      onInput={onInput}
+      inputMode={kind === "number" ? "decimal" : "text"}
+      placeholder={nullable ? "nothing" : ""}
+    />
+  );
 }
 
 function asWords(choice: string): string {
   const value: unknown = JSON.parse(choice);
-  return typeof value === "string" ? value : choice;
+  return typeof value === "string" ? value : value === null ? "nothing" : value === true ? "yes" : value === false ? "no" : choice;
 }
 
 /** Opens the page of an execution that has just been submitted. */

@@ -2,8 +2,9 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
-import { Name } from "../../pieces/name";
+import { Name, Tags } from "../../pieces/name";
 import { Schedule } from "../../pieces/schedule";
 import * as api from "../../wire/api";
 
@@ -18,7 +19,6 @@ const RULES: Record<string, string> = {
 };
 
 export function Definition({ described }: { described: api.JobDescription }) {
-  const { params } = described;
   return (
     <section class="card definition" aria-label="Definition">
       <dl>
@@ -26,22 +26,22 @@ export function Definition({ described }: { described: api.JobDescription }) {
           <Schedule schedule={described.schedule} timezone={described.timezone} />
         </Fact>
         <Fact name="Time zone">{described.timezone}</Fact>
+        <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
         <Fact name="When the one before still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
         <Fact name="Due times missed while down">{RULES[described.catchup] ?? described.catchup}</Fact>
         <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
-        <Fact name="Parameters">
-          {params === null ? "any" : Object.keys(params).length ? <Parameters described={described} /> : "none"}
-        </Fact>
       </dl>
+      <h3>Parameters</h3>
+      <Parameters described={described} />
       <h3>Tasks</h3>
-      <div class="scroll">
+      <div class="scroll" tabIndex={0} role="group" aria-label="Tasks">
         <table>
           <thead>
             <tr>
               <th>Task</th>
               <th>Operator</th>
               <th>Runs after</th>
-              <th>When</th>
+              <th>If those are</th>
               <th>Retries</th>
               <th>Timeout</th>
               <th>Pool</th>
@@ -60,7 +60,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
                 <td>
                   <bdi>{task.after.join(", ") || "–"}</bdi>
                 </td>
-                <td>{task.trigger_rule}</td>
+                <td>{inWords(task.trigger_rule)}</td>
                 <td>{task.retries}</td>
                 <td>{task.timeout === null ? "–" : span(task.timeout * 1000)}</td>
                 <td>{task.pool ?? "–"}</td>
@@ -84,15 +84,38 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-function Parameters({ described: { params } }: { described: api.JobDescription }) {
+/** A name of the API's in words: "allSuccessful" is "all successful". */
+const inWords = (name: string) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+function Parameters({ described: { params, params_schema } }: { described: api.JobDescription }) {
+  const fields = fieldsOf(params_schema, params);
+  if (fields[0]?.kind === "whole") return <p class="none">Any names and values.</p>;
+  if (!fields.length) return <p class="none">None.</p>;
   return (
-    <>
-      {Object.entries(params ?? {}).map(([name, standard]) => (
-        <span class="parameter" key={name}>
-          <Name text={name} /> <code>{JSON.stringify(standard)}</code>
-        </span>
-      ))}
-    </>
+    <div class="scroll" tabIndex={0} role="group" aria-label="Parameters">
+      <table>
+        <thead>
+          <tr>
+            <th>Parameter</th>
+            <th>Is</th>
+            <th>Unless given</th>
+            <th>About</th>
+          </tr>
+        </thead>
+        <tbody>
+          {fields.map(({ name, rule, required, description }) => (
+            <tr key={name}>
+              <td>
+                <Name text={name} />
+              </td>
+              <td>{rule || "anything"}</td>
+              <td>{required ? "it must be given" : <code>{JSON.stringify(params?.[name]) ?? "–"}</code>}</td>
+              <td>{description || "–"}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }
 

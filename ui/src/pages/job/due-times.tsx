@@ -14,7 +14,7 @@ export function DueTimes({ view }: { view: JobView }) {
   if (!due.ticks.length && !due.next.upcoming.length)
     return <p class="empty">This job has no schedule, so no time is due.</p>;
   return (
-    <div class="lists">
+    <div class="lists due-times">
       <Coming active={view.cell.active.value} next={due.next} />
       <Ledger key={view.name} view={view} newest={due.ticks} />
     </div>

@@ -1,22 +1,31 @@
 /** Tasks down, executions across, the newest at the right: what became of each task each time. */
 
-import { useComputed } from "@preact/signals";
+import { useComputed, useSignal, type Signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
 import { executionHref } from "../../app/route";
 import { recordOf, tookOf } from "../../model/bars";
 import type { ExecutionCell } from "../../model/board";
+import { headsOf } from "../../model/columns";
 import { LABEL } from "../../model/states";
 import { local, span } from "../../model/time";
 import { Bars } from "../../pieces/bars";
 import { last, LastSelector } from "../../pieces/last";
 import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
 import { Sign, Tally } from "../../pieces/state";
 import { useZone } from "../../pieces/time";
 import { useWindow } from "../../pieces/window";
 import type { JobView } from "./job-view";
 
 const ROW = 24; // pixels, as in the style sheet
+const COLUMN = 19;
+
+/** The cell under the pointer or with the focus: what it tells, and how far from the left it is. */
+interface Pointed {
+  about: string;
+  left: number;
+}
 
 export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   const executions = view.cell.executions.value.slice(0, last());
@@ -35,18 +44,48 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
         view.cell.executions.value.slice(0, last()).map(({ state, times }) => ({ state: state.value, ...times.value })),
       ).longest,
   ).value;
+  const zone = useZone();
+  const { onFocusIn, onKeyDown } = useRoving(field, "[data-cells]", "a");
+  const pointed = useSignal<Pointed | null>(null);
+  const point = ({ target }: Event) => {
+    const cell = (target as Element).closest?.("a");
+    const about = cell?.getAttribute("aria-label");
+    pointed.value = cell && about ? { about, left: cell.offsetLeft } : null;
+  };
+  const oldestFirst = [...executions].reverse();
   return (
     <section class="card" aria-label="Executions">
       <div class="bar">
-        <span class="quiet">newest right; a column is an execution</span>
+        <Told pointed={pointed} />
         <LastSelector onChange={() => {}} />
       </div>
       {executions.length === 0 && <p class="quiet none">It has not run yet.</p>}
-      <div class="grid" ref={field}>
-        <div class="line heads">
+      <div
+        class="grid"
+        ref={field}
+        onKeyDown={onKeyDown}
+        onFocusIn={(event) => {
+          onFocusIn(event);
+          point(event);
+        }}
+        onMouseOver={point}
+        onMouseLeave={() => (pointed.value = null)}
+      >
+        <Column pointed={pointed} />
+        <div class="line days" aria-hidden="true">
+          <span class="label" />
+          <span class="texts">
+            {headsOf(oldestFirst.map(({ submitted }) => submitted), zone).map(({ column, text }) => (
+              <span key={column} style={{ left: `${column * COLUMN}px` }}>
+                {text}
+              </span>
+            ))}
+          </span>
+        </div>
+        <div class="line heads" data-cells>
           <span class="label quiet">{longest > 0 && <>longest {span(longest)}</>}</span>
           <Tally cells={executions.map((execution) => execution.state)} />
-          <Bars executions={executions} longest={longest} focusable />
+          <Bars executions={executions} longest={longest} />
         </div>
         <div ref={box} class="lines" style={{ height: `${tasks.length * ROW}px` }}>
           {tasks.slice(from, to).map((name, index) => (
@@ -60,7 +99,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
 
 function Line({ task, executions, top }: { task: string; executions: ExecutionCell[]; top: number }) {
   return (
-    <div class="line" data-row={task} style={{ top: `${top}px` }}>
+    <div class="line" data-row={task} data-cells style={{ top: `${top}px` }}>
       <span class="label" title={task}>
         <Name text={task} />
       </span>
@@ -70,6 +109,19 @@ function Line({ task, executions, top }: { task: string; executions: ExecutionCe
       ))}
     </div>
   );
+}
+
+/** What the cell in question tells, at one place and without waiting for the pointer to rest. */
+function Told({ pointed }: { pointed: Signal<Pointed | null> }) {
+  return (
+    <span class="quiet told" aria-hidden="true">
+      {pointed.value?.about ?? "A column is an execution, the newest at the right."}
+    </span>
+  );
+}
+
+function Column({ pointed }: { pointed: Signal<Pointed | null> }) {
+  return pointed.value && <span class="column" style={{ left: `${pointed.value.left}px` }} />;
 }
 
 function Cell({ execution, task }: { execution: ExecutionCell; task: string }) {

@@ -1,6 +1,6 @@
 /** One job: what became of it so far, what it looks like, when it is due, and what it is. */
 
-import { useComputed, useSignal } from "@preact/signals";
+import { useComputed } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { useKeys } from "../../app/keys";
 import { executionHref } from "../../app/route";
@@ -60,6 +60,8 @@ function Views({ view, described }: { view: JobView; described: JobDescription }
   ];
   useKeys("Job", [
     { key: "r", does: "Run", act: () => void run(view.name, undefined, openExecution) },
+    { key: "R", does: "Run with parameters", act: () => void run(view.name, {}, openExecution) },
+    ...(described.schedule ? [{ key: "b", does: "Backfill", act: () => (view.backfills.value = true) }] : []),
     { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
     ...tabs.map(({ key, label }, index) => ({
       key: String(index + 1),
@@ -73,7 +75,6 @@ function Views({ view, described }: { view: JobView; described: JobDescription }
 function Facts({ view, described }: { view: JobView; described: JobDescription }) {
   const { active, next } = view.cell;
   const due = useComputed(() => (active.value ? next.value : null)).value;
-  const asks = useSignal(false);
   return (
     <>
       {described.description && <p class="quiet description">{described.description}</p>}
@@ -85,18 +86,27 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
             </span>
           )}
         </Schedule>
-        <Tags tags={described.tags} />
+        {described.tags.length > 0 && (
+          <span>
+            <Tags tags={described.tags} />
+          </span>
+        )}
         <span class="acts">
           <Switch job={view.cell} />
           {described.schedule && (
-            <button type="button" class="act" onClick={() => (asks.value = true)}>
+            <button type="button" class="act" onClick={() => (view.backfills.value = true)}>
               Backfill
+            </button>
+          )}
+          {described.params === null && !described.params_schema && (
+            <button type="button" class="act" onClick={() => void run(view.name, {}, openExecution)}>
+              Run with…
             </button>
           )}
           <RunButton job={view.name} onDone={openExecution} />
         </span>
       </div>
-      {asks.value && <Backfill job={view.name} onClose={() => (asks.value = false)} />}
+      {view.backfills.value && <Backfill job={view.name} onClose={() => (view.backfills.value = false)} />}
     </>
   );
 }

@@ -25,6 +25,8 @@ export class JobView {
   readonly description = signal<api.JobDescription | null>(null);
   readonly missing = signal(false);
   readonly failure = signal("");
+  /** Whether the reader is asked what to backfill. */
+  readonly backfills = signal(false);
 
   /** The newest of what became of the due times, and the next ones; null until known. */
   readonly due = signal<{ ticks: Tick[]; next: Upcoming } | null>(null);

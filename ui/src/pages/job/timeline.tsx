@@ -1,24 +1,27 @@
 /** How long the last executions took, the middle of it, and what fell out of it. */
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
 import { executionHref } from "../../app/route";
 import { tookOf, type Run } from "../../model/bars";
 import type { ExecutionCell } from "../../model/board";
+import { headsOf } from "../../model/columns";
 import { durationsOf, slowest, ticksOf } from "../../model/durations";
 import { isFinished, LABEL, SIGN } from "../../model/states";
 import { local, span } from "../../model/time";
 import { last, LastSelector } from "../../pieces/last";
 import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
 import { useZone } from "../../pieces/time";
+import { useWidth } from "../../pieces/width";
 import type { JobView } from "./job-view";
 
 const HEIGHT = 220;
 const LEFT = 64;
-const WIDEST = 26; // pixels from one bar to the next
+const WIDEST = 44; // pixels from one bar to the next
 const NARROWEST = 11;
-const FIELD = 900;
 const TOP = 14;
+const BELOW = 32; // for the sign, and when it was
 const MANY = 20; // tasks listed
 
 export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
@@ -64,11 +67,19 @@ function Chart(props: {
   const zone = useZone();
   const most = Math.max(...ended.map(({ took }) => took), 1);
   const y = (took: number) => TOP + (HEIGHT - TOP) * (1 - took / most);
-  const step = Math.max(NARROWEST, Math.min(WIDEST, FIELD / ended.length));
-  const width = LEFT + ended.length * step + 8;
+  const field = useRef<HTMLDivElement>(null);
+  const room = useWidth(field, 0);
+  const roving = useRoving(field, "svg", "a");
+  const step = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((room - LEFT - 8) / ended.length)));
+  const width = Math.max(room, LEFT + ended.length * step + 8);
+  const apart = Math.ceil(19 / step);
+  // Where not all fit, the newest are seen first.
+  useLayoutEffect(() => {
+    field.current!.scrollLeft = field.current!.scrollWidth;
+  }, [width, ended.length]);
   return (
-    <div class="chart">
-      <svg width={width} height={HEIGHT + 14} role="group" aria-label={`Durations of ${ended.length} executions`}>
+    <div class="chart" ref={field} {...roving}>
+      <svg width={width} height={HEIGHT + BELOW} role="group" aria-label={`Durations of ${ended.length} executions`}>
         {ticksOf(most, 4).map((tick) => (
           <g key={tick} class="scale">
             <line x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
@@ -82,7 +93,7 @@ function Chart(props: {
           const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}, took ${span(took)}${odd ? ", unusually long" : ""}`;
           const x = LEFT + index * step;
           return (
-            <a key={cell.id} href={executionHref(cell.id)} aria-label={about} class={`took-of ${state}${odd ? " odd" : ""}`}>
+            <a key={cell.id} href={executionHref(cell.id)} aria-label={about} tabindex={-1} class={`took-of ${state}${odd ? " odd" : ""}`}>
               <title>{about}</title>
               <rect class="reach" x={x} y={0} width={step} height={HEIGHT} />
               <rect class="took" x={x + 1.5} y={y(took)} width={step - 3} height={Math.max(2, HEIGHT - y(took))} rx="1.5" />
@@ -91,8 +102,18 @@ function Chart(props: {
             </a>
           );
         })}
+        {headsOf(ended.map(({ cell }) => cell.submitted), zone, undefined, apart).map(({ column, text }) => (
+          <text key={column} class="when" x={LEFT + column * step + 2} y={HEIGHT + 28}>
+            {text}
+          </text>
+        ))}
         {good && (
-          <line class="median" x1={LEFT} x2={width} y1={y(Math.min(good.median, most))} y2={y(Math.min(good.median, most))} />
+          <g class="median">
+            <line x1={LEFT} x2={width} y1={y(good.median)} y2={y(good.median)} />
+            <text x={width} y={y(good.median) - 5}>
+              median
+            </text>
+          </g>
         )}
       </svg>
     </div>

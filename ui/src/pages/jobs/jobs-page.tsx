@@ -16,6 +16,7 @@ import { span } from "../../model/time";
 import { Bars } from "../../pieces/bars";
 import { last, LastSelector } from "../../pieces/last";
 import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
 import { run, RunButton } from "../../pieces/run";
 import { Schedule } from "../../pieces/schedule";
 import { Sign, Tally } from "../../pieces/state";
@@ -59,7 +60,7 @@ export function JobsPage() {
   const rows = board.rows.value;
   return (
     <>
-      <header class="top">
+      <header class="top finds">
         <h1>Jobs</h1>
         <input
           ref={search}
@@ -176,6 +177,7 @@ const NARROW_ROW = 132;
 function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobRow[] }) {
   const height = wide.value ? ROW : NARROW_ROW;
   const [from, to] = useWindow(box, rows.length, height);
+  const bars = useRoving(box, ".history", "a");
   useEffect(() => {
     const reveal = (event: Event) => {
       const top = box.current!.getBoundingClientRect().top + (event as CustomEvent<number>).detail * height;
@@ -190,15 +192,17 @@ function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobR
         <span role="columnheader">On</span>
         <span role="columnheader">Job</span>
         <span role="columnheader">Schedule</span>
-        <span role="columnheader">
+        <span role="columnheader" class="to-end">
           Executions <span class="quiet">newest right</span>
         </span>
-        <span role="columnheader">Record</span>
+        <span role="columnheader" class="to-end">
+          Record <span class="quiet unseen">part that was successful, and typical duration</span>
+        </span>
         <span role="columnheader">
           <span class="unseen">Run</span>
         </span>
       </div>
-      <div ref={box} role="rowgroup" class="all" style={{ height: `${rows.length * height}px` }}>
+      <div ref={box} role="rowgroup" class="all" style={{ height: `${rows.length * height}px` }} {...bars}>
         {rows.slice(from, to).map((row, index) => (
           <Row key={row.job} row={row} place={from + index} top={(from + index) * height} />
         ))}

@@ -1,17 +1,20 @@
 /** What runs, what waits and why, and what comes next, across all jobs, on one axis of time. */
 
-import { useEffect, useMemo } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 import { now, second } from "../../app/clock";
 import { executionHref, jobHref } from "../../app/route";
 import { choose, chosen } from "../../app/router";
 import { hoursOf, lanesOf, placeOf, spanAround, type Lane, type Piece, type Span } from "../../model/lanes";
 import { LABEL } from "../../model/states";
-import { local, span } from "../../model/time";
+import { local, shortHour, span } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { Countdown, Time, useZone } from "../../pieces/time";
 import type { Now, Pool, UnfinishedExecution } from "../../wire/api";
-import { NowView } from "./now-view";
+import { PoolName } from "../../pieces/pool";
+import { useRoving } from "../../pieces/roving";
+import { useWidth } from "../../pieces/width";
+import { EACH, NowView } from "./now-view";
 import "./now-page.css";
 
 const REACHES = { "10m": 600, "1h": 3600, "6h": 21_600, "1d": 86_400 } as const; // seconds ahead
@@ -19,7 +22,10 @@ type Reach = keyof typeof REACHES;
 const REACH_LABEL: Record<Reach, string> = { "10m": "10 minutes", "1h": "an hour", "6h": "6 hours", "1d": "a day" };
 const STANDARD: Reach = "1h";
 const MANY = 60; // lanes drawn
-const LISTED = 30; // executions and fires listed
+const LISTED = 30; // executions and jobs listed
+// Pixels, as in the style sheet.
+const NARROWEST = 14;
+const DUE = 11;
 
 function reach(): Reach {
   const wanted = chosen("ahead");
@@ -36,7 +42,6 @@ export function NowPage() {
     <>
       <header class="top">
         <h1>Now</h1>
-        {found && <Figures found={found} />}
         <label class="choice acts">
           Ahead{" "}
           <select
@@ -54,6 +59,7 @@ export function NowPage() {
       {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
       {found && (
         <>
+          <Figures found={found} />
           <Axis view={view} found={found} seconds={REACHES[ahead]} />
           <div class="lists">
             <Unfinished found={found} />
@@ -70,34 +76,37 @@ function Figures({ found }: { found: Now }) {
   const running = tasks.filter(({ state }) => state === "running").length;
   const waiting = tasks.filter(({ waiting }) => waiting !== null).length;
   return (
-    <span class="figures">
-      <span>
-        <b>{found.unfinished}</b> <span class="quiet">executions under way</span>
+    <div class="figures now-figures">
+      <Figure count={found.unfinished} one="execution under way" many="executions under way" />
+      <Figure count={running} one="task runs" many="tasks run" />
+      <Figure count={waiting} one="task waits" many="tasks wait" />
+      <span class="rooms-of">
+        <span class="quiet">in use:</span>
+        {found.pools.map((pool) => (
+          <PoolFigure key={`${pool.kind} ${pool.name}`} pool={pool} />
+        ))}
       </span>
-      <span>
-        <b>{running}</b> <span class="quiet">tasks run</span>
-      </span>
-      {waiting > 0 && (
-        <span>
-          <b>{waiting}</b> <span class="quiet">wait for room</span>
-        </span>
-      )}
-      {found.pools.map((pool) => (
-        <PoolFigure key={pool.name} pool={pool} />
-      ))}
+    </div>
+  );
+}
+
+function Figure({ count, one, many }: { count: number; one: string; many: string }) {
+  return (
+    <span>
+      <b>{count.toLocaleString("en")}</b> <span class="quiet">{count === 1 ? one : many}</span>
     </span>
   );
 }
 
-function PoolFigure({ pool: { name, limit, running } }: { pool: Pool }) {
+function PoolFigure({ pool }: { pool: Pool }) {
+  const { limit, running } = pool;
   return (
-    <span>
-      <span class="quiet">
-        <Name text={name} />{" "}
-      </span>
+    <span class={running >= limit ? "full" : ""}>
+      <PoolName pool={pool} />{" "}
       <b>
-        {running}/{limit}
+        {running} of {limit}
       </b>
+      {running >= limit && <span class="quiet"> full</span>}
     </span>
   );
 }
@@ -105,26 +114,41 @@ function PoolFigure({ pool: { name, limit, running } }: { pool: Pool }) {
 function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: number }) {
   const zone = useZone();
   const time = second.value;
+  const lines = useRef<HTMLElement>(null);
   // What is past takes a third of the axis.
   const axis = spanAround(time, (seconds * 1000) / 2, seconds * 1000);
-  const lanes = lanesOf(view.executions.value.values(), found.upcoming, time, axis);
+  const field = useRef<HTMLSpanElement>(null);
+  const room = useWidth(field, 600);
+  const roving = useRoving(lines, ".field", "a");
+  void view.changed.value;
+  const grain = { piece: NARROWEST / room, due: DUE / room, each: EACH };
+  const lanes = lanesOf(view.executions.values(), found.upcoming, time, axis, grain);
   const reasons = new Map(found.executions.map(({ id, waiting }) => [id, waiting]));
-  if (!lanes.length) return <p class="empty">Nothing runs, and nothing is due in this time.</p>;
   return (
-    <section class="card axis" aria-label="Time axis">
+    <section class="card axis" aria-label="Time axis" ref={lines} {...roving}>
       <div class="lane hours" aria-hidden="true">
         <span class="label" />
-        <span class="field">
-          {hoursOf(axis, 8).map((hour) => (
-            <span key={hour} class="hour" style={{ left: percent(placeOf(hour, axis)) }}>
-              {local(new Date(hour).toISOString(), new Date(hour), zone).slice(0, 5)}
-            </span>
-          ))}
+        <span class="hours-of" ref={field}>
+          {hoursOf(axis, Math.max(3, room / 110))
+            .filter((hour) => Math.abs(placeOf(hour, axis) - placeOf(time, axis)) * room > 40)
+            .map((hour) => (
+              <span key={hour} class="hour" style={{ left: percent(placeOf(hour, axis)) }}>
+                {shortHour(new Date(hour).toISOString(), zone)}
+              </span>
+            ))}
+          {view.since > axis.from && (
+            <span
+              class="left-out"
+              title="What ended before is left out"
+              style={{ width: percent(Math.min(1, placeOf(view.since, axis))) }}
+            />
+          )}
           <span class="hour at-now" style={{ left: percent(placeOf(time, axis)) }}>
             now
           </span>
         </span>
       </div>
+      {lanes.length === 0 && <p class="quiet none">Nothing ran, runs or is due in this time.</p>}
       {lanes.slice(0, MANY).map((lane) => (
         <LaneRow key={lane.job} lane={lane} axis={axis} time={time} reasons={reasons} />
       ))}
@@ -148,24 +172,29 @@ function LaneRow(props: { lane: Lane; axis: Span; time: number; reasons: Readonl
         {lane.pieces.map((piece) => (
           <PieceBar key={piece.id} piece={piece} job={lane.job} reason={reasons.get(piece.id) ?? null} />
         ))}
-        {lane.dues.map(({ at, due }) => (
-          <span
-            key={due}
-            class="due"
-            style={{ left: percent(at) }}
-            role="img"
-            aria-label={`due ${local(due, new Date(now()), zone)}`}
-            title={`due ${local(due, new Date(now()), zone)}`}
-          />
-        ))}
+        {lane.dues.map(({ at, until, due, count }) => {
+          const about = `due ${local(due, new Date(now()), zone)}${count > 1 ? ` and ${count - 1} times more` : ""}`;
+          return (
+            <span
+              key={due}
+              class="due"
+              style={{ left: percent(at), width: `calc(${percent(until - at)} + ${DUE - 1}px)` }}
+              role="img"
+              aria-label={about}
+              title={about}
+            />
+          );
+        })}
+        {lane.known < 1 && <span class="so-on" title="and so on" style={{ left: percent(lane.known), right: 0 }} />}
       </span>
     </div>
   );
 }
 
 function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: string | null }) {
-  const { id, state, from, to, waits } = piece;
-  const about = `${job}: ${waits ? `waits${reason ? `: ${reason}` : ""}` : LABEL[state]}`;
+  const { id, state, from, to, waits, count } = piece;
+  const said = waits ? `waits${reason ? `: ${reason}` : ""}` : LABEL[state];
+  const about = count > 1 ? `${job}: ${count} that ended, the worst ${said}` : `${job}: ${said}`;
   return (
     <a
       class={`piece ${state}${waits ? " waits" : ""}`}
@@ -174,6 +203,7 @@ function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: s
       style={{ right: percent(1 - to), width: percent(to - from) }}
       title={about}
       aria-label={about}
+      tabIndex={-1}
     >
       <Sign state={state} />
     </a>
@@ -240,25 +270,33 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
   );
 }
 
-/** What comes next. */
+/** Which jobs come next, by the first of their due times. */
 function Coming({ found }: { found: Now }) {
+  const next = new Map<string, string[]>();
+  for (const { job, due } of found.upcoming) {
+    const dues = next.get(job);
+    if (dues) dues.push(due);
+    else next.set(job, [due]);
+  }
   return (
     <section class="card" aria-label="Next">
       <h2>Next</h2>
-      {found.upcoming.length === 0 && <p class="quiet none">Nothing is due in this time.</p>}
-      <ul class="list coming">
-        {found.upcoming.slice(0, LISTED).map(({ job, due }) => (
-          <li key={`${due} ${job}`}>
-            <Countdown to={due} />
+      {next.size === 0 && <p class="quiet none">Nothing is due in this time.</p>}
+      <ul class="list next-up">
+        {[...next].slice(0, LISTED).map(([job, dues]) => (
+          <li key={job}>
+            <Countdown to={dues[0]!} />
             <a href={jobHref(job)}>
               <Name text={job} />
             </a>
             <span class="quiet">
-              <Time at={due} />
+              <Time at={dues[0]!} />
             </span>
+            <span class="quiet then">{dues.length > 1 && `then ${dues.length >= EACH ? "often" : `${dues.length - 1} more`}`}</span>
           </li>
         ))}
       </ul>
+      {next.size > LISTED && <p class="quiet none">and {next.size - LISTED} more jobs</p>}
     </section>
   );
 }

@@ -10,18 +10,29 @@ import { signal } from "@preact/signals";
 import { now } from "../../app/clock";
 import type { Execution } from "../../model/board";
 import { isFinished } from "../../model/states";
+import { instant } from "../../model/time";
 import * as api from "../../wire/api";
 import { listen } from "../../wire/live";
 
 const PAUSE = 1000; // milliseconds between two requests
 const REFRESH = 10_000; // milliseconds after which it is asked for in any case
+const SHOWN = 100; // milliseconds in which what comes is gathered before it is drawn
 const MOST = 1000; // executions held
+const BEFORE = 400; // executions asked for that came before the page
+/** Due times of one job that are asked for. */
+export const EACH = 30;
 
 export class NowView {
   readonly now = signal<api.Now | null>(null);
-  readonly executions = signal<ReadonlyMap<string, Execution>>(new Map());
+  /** Changes when `executions` has. */
+  readonly changed = signal(0);
   readonly failure = signal("");
+  /** What ended before this time, in milliseconds since 1970, is not known. */
+  since = 0;
+  /** What was heard of longest ago stands first. */
+  readonly executions = new Map<string, Execution>();
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private showing: ReturnType<typeof setTimeout> | undefined;
   private asked = 0;
 
   /** `ahead`: seconds. */
@@ -33,30 +44,44 @@ export class NowView {
     const stop = listen(
       api.address("stream"),
       (execution) => this.hear(execution),
-      () => void this.load(),
+      () => {
+        void this.load();
+        void this.loadBefore();
+      },
     );
     const timer = setInterval(() => !document.hidden && now() - this.asked > REFRESH && this.loadSoon(), 1000);
     return () => {
       stop();
       clearInterval(timer);
       clearTimeout(this.timer);
+      clearTimeout(this.showing);
     };
   }
 
   async load(): Promise<void> {
     this.asked = now();
     try {
-      const found = await api.getNow(this.ahead());
+      const found = await api.getNow(this.ahead(), EACH);
       this.now.value = found;
       this.failure.value = "";
-      this.take(found.executions.map(asExecution));
+      for (const execution of found.executions) if (!this.executions.has(execution.id)) this.take(asExecution(execution));
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+    }
+  }
+
+  private async loadBefore(): Promise<void> {
+    try {
+      const found = await api.getNewest(BEFORE);
+      this.since = found.length < BEFORE ? 0 : Date.parse(found.at(-1)!.submitted);
+      for (const execution of found.reverse()) this.take(execution);
     } catch (error) {
       this.failure.value = (error as Error).message;
     }
   }
 
   private hear(execution: Execution): void {
-    this.take([execution]);
+    this.take(execution);
     this.loadSoon();
   }
 
@@ -66,20 +91,20 @@ export class NowView {
     }, PAUSE);
   }
 
-  private take(found: Execution[]): void {
-    const all = new Map(this.executions.peek());
-    for (const execution of found) {
-      const held = all.get(execution.id);
-      if (held && execution.modifiedTimestamp < held.modifiedTimestamp) continue;
-      all.delete(execution.id);
-      all.set(execution.id, execution);
+  private take(execution: Execution): void {
+    const { executions } = this;
+    const held = executions.get(execution.id);
+    if (held && instant(execution.modifiedTimestamp) < instant(held.modifiedTimestamp)) return;
+    executions.delete(execution.id);
+    executions.set(execution.id, execution);
+    for (const [id, { state }] of executions) {
+      if (executions.size <= MOST) break;
+      if (isFinished(state)) executions.delete(id);
     }
-    // What was heard of longest ago stands first.
-    for (const [id, { state }] of all) {
-      if (all.size <= MOST) break;
-      if (isFinished(state)) all.delete(id);
-    }
-    this.executions.value = all;
+    this.showing ??= setTimeout(() => {
+      this.showing = undefined;
+      this.changed.value++;
+    }, SHOWN);
   }
 }
 

@@ -5,7 +5,7 @@ import { useEffect } from "preact/hooks";
 import { second } from "../../app/clock";
 import { bytes, lineOf, roundUp } from "../../model/series";
 import { span } from "../../model/time";
-import { Name } from "../../pieces/name";
+import { PoolName } from "../../pieces/pool";
 import { Time } from "../../pieces/time";
 import * as api from "../../wire/api";
 import { connection } from "../../wire/live";
@@ -106,6 +106,7 @@ function joined(held: api.System["load"], more: api.System["load"]): api.System[
   return all;
 }
 
+const FEWEST = 60; // samples there is room for
 const WIDTH = 240;
 const HEIGHT = 54;
 
@@ -115,8 +116,11 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
   const most = roundUp(highest);
   const index = pointed.value === null ? values.length - 1 : Math.min(pointed.value, values.length - 1);
   const shown = values[index];
-  const line = lineOf(values, WIDTH, HEIGHT, most);
-  const x = values.length > 1 ? (index / (values.length - 1)) * WIDTH : 0;
+  const point = (sample: number) => (pointed.value = Math.max(0, Math.min(values.length - 1, sample)));
+  // Right after the start the line begins at the right, and grows to the left.
+  const room = Math.max(FEWEST, values.length);
+  const line = lineOf(values, room, WIDTH, HEIGHT, most);
+  const place = (sample: number) => WIDTH - ((values.length - 1 - sample) / (room - 1)) * WIDTH;
   return (
     <section class="card small" aria-label={chart.title} title={chart.about}>
       <div class="bar">
@@ -127,18 +131,34 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         preserveAspectRatio="none"
         role="img"
-        aria-label={`${chart.title}: ${shown === undefined ? "not known yet" : chart.says(shown)}, highest ${chart.says(highest)}`}
+        aria-label={`${chart.title}: ${shown === undefined ? "not known yet" : `${chart.says(shown)}, highest ${chart.says(highest)}`}`}
         onPointerMove={({ currentTarget, offsetX }) =>
-          (pointed.value = Math.round((offsetX / currentTarget.clientWidth) * (values.length - 1)))
+          point(values.length - 1 - Math.round((1 - offsetX / currentTarget.clientWidth) * (room - 1)))
         }
         onPointerLeave={() => (pointed.value = null)}
+        onBlur={() => (pointed.value = null)}
+        onKeyDown={(event) => {
+          const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+          if (!by) return;
+          event.preventDefault();
+          point(index + by);
+        }}
+        tabindex={0}
       >
-        <path class="area" d={`${line}V${HEIGHT}H0Z`} />
+        {values.length > 0 && <path class="area" d={`${line}V${HEIGHT}H${place(0)}Z`} />}
         <path class="curve" d={line} />
-        {pointed.value !== null && <path class="pointer" d={`M${x} 0V${HEIGHT}`} />}
+        {pointed.value !== null && <path class="pointer" d={`M${place(index)} 0V${HEIGHT}`} />}
       </svg>
       <span class="quiet under">
-        {pointed.value !== null && at[index] ? <Time at={at[index]} /> : <>highest {chart.says(highest)}</>}
+        {pointed.value !== null && at[index] ? (
+          <Time at={at[index]} />
+        ) : values.length ? (
+          <>
+            highest {chart.says(highest)} in {span(Date.parse(at.at(-1)!) - Date.parse(at[0]!))}
+          </>
+        ) : (
+          "no sample yet"
+        )}
       </span>
     </section>
   );
@@ -146,18 +166,17 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
 
 /** Slots and pools: how much room there is, how much is taken, how much waits. */
 function Rooms({ found }: { found: api.System }) {
-  const rooms = [{ name: "all tasks", ...found.slots }, ...found.pools.filter(({ name }) => name !== "all tasks")];
   return (
     <section class="card" aria-label="Slots and pools">
       <h2>Slots and pools</h2>
       <ul class="list rooms">
-        {rooms.map(({ name, limit, running, waiting }) => (
-          <li key={name}>
-            <Name text={name} />
+        {found.pools.map(({ kind, name, limit, running, waiting }) => (
+          <li key={`${kind} ${name}`}>
+            <PoolName pool={{ kind, name }} />
             <meter min={0} max={limit} value={running} aria-label={`${running} of ${limit}`} />
             <span>
               {running} of {limit}
-              {waiting > 0 && <span class="quiet">, {waiting} wait</span>}
+              {waiting > 0 && <span class="quiet">, {waiting === 1 ? "1 waits" : `${waiting} wait`}</span>}
             </span>
           </li>
         ))}

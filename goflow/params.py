@@ -1,0 +1,313 @@
+"""The parameters of a job: which ones a submit may set, and what they may be.
+
+The rule: an execution's parameters are JSON, whatever they were declared by, since they are
+kept and shown; and what is refused names the field and changes nothing.
+"""
+
+import copy
+import re
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NoReturn
+
+import msgspec
+from msgspec import UNSET, inspect
+
+from goflow.errors import InvalidJob, InvalidRequest
+
+Json = dict[str, Any]
+
+_PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`", re.DOTALL)
+_UNFIT = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+
+
+def explain(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Which part of a value does not fit, as `a.b[0]`, "" for the whole; and why."""
+    place, named = _PLACE.search(str(error)), _NAMED.search(str(error))
+    parts = [place[1] if place else "", named[1] if named else ""]
+    return ".".join(filter(None, parts)), _PLACE.sub("", str(error))
+
+
+def declare(where: str, given: object) -> "Params":
+    """What `Job(params=…)` says. Raises `InvalidJob`; `where` names the job."""
+    if given is None:
+        return AnyParams()
+    if isinstance(given, Mapping):
+        return DefaultParams(where, given)
+    if isinstance(given, type):
+        return TypedParams(where, given)
+    raise InvalidJob(
+        f"{where}: params must map names to defaults, or be a class with fields, not {given!r}"
+    )
+
+
+class Params(ABC):
+    """What a submit may set. `names` is None if that is anything."""
+
+    names: Collection[str] | None
+
+    @property
+    @abstractmethod
+    def defaults(self) -> Json | None:
+        """The values of those that need not be given; None if any may be."""
+
+    @abstractmethod
+    def schema(self, hints: Mapping[str, Any]) -> Json | None:
+        """The JSON Schema of all of them, None for any. `hints` are the annotations that the
+        job's functions have for them."""
+
+    @abstractmethod
+    def check(self, job: str, values: Json) -> Json:
+        """The values with defaults filled in. Raises `InvalidRequest` naming the field."""
+
+    @property
+    def required(self) -> list[str]:
+        """Those that have no default."""
+        return [name for name in self.names or () if name not in (self.defaults or {})]
+
+    def fill(self, job: str, given: Mapping[str, Any] | None) -> Json:
+        """The parameters of an execution that is submitted with these."""
+        try:
+            if not all(isinstance(name, str) for name in given or {}):
+                raise TypeError("names must be text")
+            values: Json = _as_json(dict(given or {}))
+        except _UNFIT as error:
+            raise InvalidRequest(
+                f"job {job!r}: the params cannot be kept as JSON: {error}",
+                code="invalid-params",
+                field="params",
+            ) from None
+        return self.check(job, values)
+
+
+class AnyParams(Params):
+    """Any object, unchecked."""
+
+    names = None
+    defaults = None
+
+    def schema(self, hints: Mapping[str, Any]) -> None:
+        return None
+
+    def check(self, job: str, values: Json) -> Json:
+        return values
+
+
+class DefaultParams(Params):
+    """Declared by defaults: a value must be of its default's JSON type."""
+
+    def __init__(self, where: str, given: Mapping[Any, Any]) -> None:
+        if not all(isinstance(name, str) for name in given):
+            raise InvalidJob(f"{where}: params must map names to defaults, not {given!r}")
+        try:
+            self._defaults: Json = _as_json(dict(given))
+        except _UNFIT as error:
+            raise InvalidJob(f"{where}: params must be JSON: {error}") from None
+        self.names = self._defaults
+
+    @property
+    def defaults(self) -> Json:
+        return self._defaults
+
+    def schema(self, hints: Mapping[str, Any]) -> Json:
+        properties = {
+            name: _described(default, hints.get(name, Any)) | {"default": default}
+            for name, default in self._defaults.items()
+        }
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+    def check(self, job: str, values: Json) -> Json:
+        for name, value in values.items():
+            if name not in self._defaults:
+                raise InvalidRequest(
+                    f"job {job!r} has no parameter {name!r}; it has {_listed(self._defaults)}",
+                    code="unknown-parameter",
+                    field=f"params.{name}",
+                )
+            if not _same_type(self._defaults[name], value):
+                raise InvalidRequest(
+                    f"job {job!r}: parameter {name!r} must be "
+                    f"{_type_name(self._defaults[name])}, not {value!r}",
+                    code="invalid-parameter",
+                    field=f"params.{name}",
+                )
+        # copied, so that a task that changes a value changes no other execution's
+        return copy.deepcopy(self._defaults) | values
+
+
+class TypedParams(Params):
+    """Declared by a class: a `msgspec.Struct`, a dataclass or a TypedDict."""
+
+    def __init__(self, where: str, given: type) -> None:
+        self._type = given
+        where = f"{where}: params={given.__name__}"
+        try:
+            described = inspect.type_info(given)
+            hints = typing.get_type_hints(given, include_extras=True)
+        except Exception as error:  # annotations may be anything, and fail in any way
+            raise InvalidJob(f"{where}: its fields cannot be read: {error}") from None
+        if not isinstance(
+            described, inspect.StructType | inspect.DataclassType | inspect.TypedDictType
+        ) or (isinstance(described, inspect.StructType) and described.array_like):
+            raise InvalidJob(
+                f"{where} must be a class whose fields are the parameters: "
+                f"a msgspec.Struct, a dataclass or a TypedDict"
+            )
+        self._fields: Final = {field.encode_name: field for field in described.fields}
+        self.names = self._fields
+        try:
+            self._schema = _schema_of(given) | {"additionalProperties": False}
+        except TypeError as error:
+            raise InvalidJob(f"{where}: {error}") from None
+        for name, default in self._defaults(where).items():
+            try:
+                msgspec.convert(default, hints[self._fields[name].name])
+            except msgspec.ValidationError as error:
+                raise InvalidJob(f"{where}: the default of {name!r} is wrong: {error}") from None
+        if not self.required:
+            try:
+                msgspec.convert({}, given)
+            except Exception as error:  # of the class's own, which may check what it likes
+                raise InvalidJob(f"{where}: the defaults are refused: {error}") from None
+
+    @property
+    def defaults(self) -> Json:
+        return self._defaults(self._type.__name__)
+
+    def _defaults(self, where: str) -> Json:
+        """Made anew each time: a factory may give today's date."""
+        found = {}
+        for name, field in self._fields.items():
+            value = field.default
+            if field.default_factory is not msgspec.NODEFAULT:
+                value = field.default_factory()
+            if value is not msgspec.NODEFAULT and value is not UNSET:
+                try:
+                    found[name] = _as_json(value)
+                except _UNFIT as error:
+                    raise InvalidJob(
+                        f"{where}: the default of {name!r} cannot be JSON: {error}"
+                    ) from None
+        return found
+
+    @property
+    def required(self) -> list[str]:
+        return [name for name, field in self._fields.items() if field.required]
+
+    def schema(self, hints: Mapping[str, Any]) -> Json:
+        return self._schema
+
+    def check(self, job: str, values: Json) -> Json:
+        for name in values:
+            if name not in self._fields:
+                known = _listed(self._fields)
+                self._refuse(job, name, f"there is no such parameter; there is {known}")
+        try:
+            fitting: Any = msgspec.convert(values, self._type)
+            return self._values(fitting)
+        except msgspec.ValidationError as error:
+            self._refuse(job, *explain(error))
+        except Exception as error:  # of the class's own, which may check what it likes
+            self._refuse(job, "", f"{type(error).__name__}: {error}")
+
+    def _values(self, fitting: Any) -> Json:
+        """An instance as JSON, one field after another: so none that is a default is left out,
+        and no tag comes in."""
+        if isinstance(fitting, dict):
+            return typing.cast(Json, _as_json(fitting))
+        values = {name: getattr(fitting, field.name) for name, field in self._fields.items()}
+        return typing.cast(
+            Json, _as_json({name: value for name, value in values.items() if value is not UNSET})
+        )
+
+    @staticmethod
+    def _refuse(job: str, place: str, reason: str) -> NoReturn:
+        about = f"parameter {place!r}" if place else "the params"
+        raise InvalidRequest(
+            f"job {job!r}: {about}: {reason}",
+            code="invalid-params",
+            field=".".join(filter(None, ("params", place))),
+        )
+
+
+# -- schemas -----------------------------------------------------------------------
+
+
+def kinds_of(schema: Json, described: Json) -> set[str] | None:
+    """The JSON types that `described`, a part of `schema`, admits; None for any."""
+    if (reference := described.get("$ref")) is not None:
+        return kinds_of(schema, schema["$defs"][reference.rpartition("/")[2]])
+    if "type" in described:
+        kinds = described["type"]
+        return {kinds} if isinstance(kinds, str) else set(kinds)
+    if "enum" in described:
+        return {kind_of(value) for value in described["enum"]}
+    found: set[str] = set()
+    for choice in described.get("anyOf", ()):
+        if (kinds := kinds_of(schema, choice)) is None:
+            return None
+        found |= kinds
+    return found or None
+
+
+def _schema_of(given: Any) -> Json:
+    """The JSON Schema of a type, with its own keys at the top."""
+    (top,), parts = msgspec.json.schema_components([given], ref_template="#/$defs/{name}")
+    if (reference := top.pop("$ref", None)) is not None:
+        name = reference.rpartition("/")[2]
+        top |= parts[name]
+        if f'"{reference}"' not in msgspec.json.encode(parts).decode():
+            del parts[name]
+    return top | ({"$defs": parts} if parts else {})
+
+
+def _described(default: Any, hint: Any) -> Json:
+    """What a parameter may be: of its default's JSON type, or less, if an annotation that the
+    default fits says so."""
+    wide: Json = {} if default is None else {"type": kind_of(default)}
+    try:
+        msgspec.convert(default, hint)
+        narrow = _schema_of(hint)
+    except _UNFIT:
+        return wide
+    if "$defs" in narrow or (wide and kinds_of(narrow, narrow) != {wide["type"]}):
+        return wide
+    return narrow
+
+
+_KINDS: list[tuple[type, str, str]] = [
+    (bool, "boolean", "true or false"),
+    (int, "integer", "a whole number"),
+    (float, "number", "a number"),
+    (str, "string", "a text"),
+    (list, "array", "a list"),
+    (dict, "object", "an object"),
+    (type(None), "null", "null"),
+]
+
+
+def kind_of(value: Any) -> str:
+    """The JSON type of a value."""
+    return next(kind for each, kind, _ in _KINDS if isinstance(value, each))
+
+
+def _type_name(default: Any) -> str:
+    return next(name for each, _, name in _KINDS if isinstance(default, each))
+
+
+def _same_type(default: Any, value: Any) -> bool:
+    if default is None:
+        return True
+    if type(default) is float:
+        return type(value) in (int, float)
+    return type(value) is type(default)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
+
+
+def _as_json(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))

@@ -1,0 +1,312 @@
+"""What a job's parameters may be, how they are described, and what is refused."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import msgspec
+import pytest
+from jsonschema_rs import Draft202012Validator, meta
+from msgspec import UNSET, Meta, UnsetType
+
+from goflow import Command, InvalidJob, Job, Task
+from goflow.errors import InvalidRequest
+
+TODAY = [date(2026, 11, 21)]
+
+
+class Region(enum.Enum):
+    EU = "eu"
+    US = "us"
+
+
+class Owner(msgspec.Struct):
+    name: str
+    mail: str | None = None
+
+
+class Report(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What a report is of."""
+
+    day: Annotated[date, Meta(description="the day it is of")]
+    region: Region = Region.EU
+    row_limit: Annotated[int, Meta(ge=1, le=100)] = 10
+    kind: Literal["short", "long"] = "short"
+    owners: list[Owner] = []
+    note: str | UnsetType = UNSET
+
+
+@dataclass
+class Span:
+    begin: date = field(default_factory=lambda: TODAY[0])
+    days: int = 1
+
+    def __post_init__(self) -> None:
+        if self.days > 31:
+            raise ValueError("a span has at most 31 days")
+        if self.days == 13:
+            raise KeyError("thirteen")
+
+
+class Pair(TypedDict):
+    left: int
+    right: NotRequired[float]
+
+
+def job_with(params: Any, **options: Any) -> Job:
+    return Job("j", params=params, tasks=[Task("t", Command("true"))], **options)
+
+
+# -- a class -----------------------------------------------------------------------
+
+
+def test_defaults_are_filled_in_as_json() -> None:
+    job = job_with(Report)
+    full = {"region": "eu", "rowLimit": 10, "kind": "short", "owners": []}
+    assert job.params == full
+    assert job.fill_params({"day": "2026-01-02"}) == {"day": "2026-01-02"} | full
+    given = {"day": date(2026, 1, 2), "rowLimit": 3, "owners": [{"name": "Ada"}], "note": "x"}
+    assert job.fill_params(given) == {
+        "day": "2026-01-02",
+        "region": "eu",
+        "rowLimit": 3,
+        "kind": "short",
+        "owners": [{"name": "Ada", "mail": None}],
+        "note": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "given", "place", "reason"),
+    [
+        (Report, {}, "day", "missing"),
+        (Report, {"day": "2026-13-01"}, "day", "date"),
+        (Report, {"day": 5}, "day", "date"),
+        (Report, {"day": "2026-01-01", "rowLimit": 0}, "rowLimit", ">= 1"),
+        (Report, {"day": "2026-01-01", "rowLimit": 101}, "rowLimit", "<= 100"),
+        (Report, {"day": "2026-01-01", "rowLimit": "7"}, "rowLimit", "`int`"),
+        (Report, {"day": "2026-01-01", "rowLimit": True}, "rowLimit", "`int`"),
+        (Report, {"day": "2026-01-01", "row_limit": 7}, "row_limit", "no such parameter"),
+        (Report, {"day": "2026-01-01", "region": "mars"}, "region", "'mars'"),
+        (Report, {"day": "2026-01-01", "kind": 1}, "kind", "`str`"),
+        (Report, {"day": "2026-01-01", "owners": [{}]}, "owners[0].name", "missing"),
+        (Report, {"day": "2026-01-01", "owners": [{"name": 1}]}, "owners[0].name", "`str`"),
+        (Span, {"days": None}, "days", "`int`"),
+        (Span, {"days": 32}, "", "at most 31 days"),
+        (Span, {"days": 13}, "", "KeyError: 'thirteen'"),
+        (Span, {"end": "2026-01-01"}, "end", "'begin', 'days'"),
+        (Pair, {"right": 1.5}, "left", "missing"),
+        (Pair, {"left": 1, "right": "x"}, "right", "`float`"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(
+    params: type, given: dict[str, Any], place: str, reason: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="job 'j'") as refusal:
+        job_with(params).fill_params(given)
+    assert refusal.value.code == "invalid-params"
+    assert refusal.value.field == ".".join(filter(None, ["params", place]))
+    assert reason in str(refusal.value)
+
+
+def test_a_default_that_is_made_is_made_anew_for_each_execution() -> None:
+    job = job_with(Span, schedule="@daily")
+    for day in (date(2026, 11, 22), date(2026, 11, 23)):
+        TODAY[0] = day
+        assert job.params == job.fill_params(None) == {"begin": day.isoformat(), "days": 1}
+
+
+def test_a_typed_dict_may_leave_out_what_is_not_required() -> None:
+    job = job_with(Pair)
+    assert job.params == {}
+    assert job.fill_params({"left": 1}) == {"left": 1}
+    assert job.fill_params({"left": 1, "right": 2}) == {"left": 1, "right": 2.0}
+
+
+def test_functions_receive_the_values_as_json() -> None:
+    job = Job("j", params=Report)
+
+    @job.task
+    def make(day: str, rowLimit: int, note: str = "none") -> list[Any]:
+        return [day, rowLimit, note]
+
+    assert job.run({"day": "2026-01-02"}).tasks["make"].result == ["2026-01-02", 10, "none"]
+    with pytest.raises(InvalidRequest, match="'day'"):
+        job.run()
+
+
+class Positional(msgspec.Struct, array_like=True):
+    a: int = 1
+
+
+class Untellable(msgspec.Struct):
+    a: object = None
+
+
+class Uncallable(msgspec.Struct):
+    a: Callable[[], int]
+
+
+class Wrong(msgspec.Struct):
+    a: Annotated[int, Meta(ge=5)] = 3
+
+
+@dataclass
+class Long(Span):
+    days: int = 40
+
+
+@dataclass
+class Unwritable:
+    a: Any = field(default_factory=lambda: object())
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        (int, "class whose fields"),
+        (dict, "class whose fields"),
+        (Job, "class whose fields"),
+        (Positional, "class whose fields"),
+        (Untellable, "Untellable"),
+        (Uncallable, "Uncallable"),
+        (Wrong, "default of 'a'.*>= 5"),
+        (Long, "at most 31"),
+        (Unwritable, "cannot be JSON"),
+        (Report(date.today()), "params must"),  # noqa: DTZ011
+        ("day", "params must"),
+    ],
+)
+def test_a_class_that_cannot_be_honoured_is_refused_when_it_is_written(
+    params: Any, reason: str
+) -> None:
+    with pytest.raises(InvalidJob, match=rf"(?s)job 'j'.*{reason}"):
+        job_with(params)
+
+
+def test_a_schedule_needs_a_default_of_each() -> None:
+    with pytest.raises(InvalidJob, match=r"job 'j'.*schedule.*'day'.*none"):
+        job_with(Report, schedule="@daily")
+
+
+# -- the schema --------------------------------------------------------------------
+
+
+def test_the_schema_of_a_class_is_what_its_annotations_say() -> None:
+    schema = job_with(Report).params_schema
+    assert schema == {
+        "title": "Report",
+        "description": "What a report is of.",
+        "type": "object",
+        "properties": {
+            "day": {"description": "the day it is of", "type": "string", "format": "date"},
+            "region": {"$ref": "#/$defs/Region", "default": "eu"},
+            "rowLimit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 10},
+            "kind": {"enum": ["long", "short"], "default": "short"},
+            "owners": {"type": "array", "items": {"$ref": "#/$defs/Owner"}, "default": []},
+            "note": {"type": "string"},
+        },
+        "required": ["day"],
+        "additionalProperties": False,
+        "$defs": {
+            "Region": {"title": "Region", "enum": ["eu", "us"]},
+            "Owner": {
+                "title": "Owner",
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "mail": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+                },
+                "required": ["name"],
+            },
+        },
+    }
+
+
+class Tree(msgspec.Struct):
+    branches: "list[Tree]" = []
+
+
+@pytest.mark.parametrize("params", [Report, Span, Pair, Tree, {}, {"a": 1, "b": None, "c": "x"}])
+def test_a_schema_is_a_valid_one_and_admits_the_defaults(params: Any) -> None:
+    job = job_with(params)
+    assert job.params_schema is not None
+    meta.validate(job.params_schema)
+    required = {name: "2026-01-01" if name == "day" else 1 for name in job._params.required}
+    Draft202012Validator(job.params_schema).validate(job.fill_params(required))
+
+
+def test_the_schema_of_defaults_is_their_json_types() -> None:
+    job = job_with({"n": 1, "x": 0.5, "s": "a", "b": False, "l": [1], "o": {"k": 1}, "any": None})
+    assert job.params_schema == {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "default": 1},
+            "x": {"type": "number", "default": 0.5},
+            "s": {"type": "string", "default": "a"},
+            "b": {"type": "boolean", "default": False},
+            "l": {"type": "array", "default": [1]},
+            "o": {"type": "object", "default": {"k": 1}},
+            "any": {"default": None},
+        },
+        "additionalProperties": False,
+    }
+
+
+def test_annotations_of_functions_sharpen_it_but_refuse_nothing() -> None:
+    job = Job(
+        "j",
+        params={"kind": "short", "n": 1, "r": "eu", "any": None, "l": [], "s": "", "x": 1, "y": 2},
+    )
+
+    @job.task
+    def make(
+        kind: Literal["short", "long"],
+        n: Annotated[int, Meta(ge=1)],
+        r: Region,
+        any: str | None,
+        l: list[str],  # noqa: E741
+        s: date,  # which its default is not
+        x: float,  # more than its default says
+        y: "Nowhere",  # type: ignore[name-defined]  # noqa: F821
+    ) -> None: ...
+
+    # One annotation that cannot be read leaves none.
+    assert job.params_schema["properties"]["kind"] == {"type": "string", "default": "short"}
+
+    other = Job("j", params=dict(job.params or {}))
+
+    @other.task
+    def take(
+        kind: Literal["short", "long"],
+        n: Annotated[int, Meta(ge=1)],
+        r: Region,
+        any: str | None,
+        l: list[str],  # noqa: E741
+        s: date,
+        x: float,
+        y: Any,
+    ) -> None: ...
+
+    assert other.params_schema["properties"] == {
+        "kind": {"enum": ["long", "short"], "default": "short"},
+        "n": {"type": "integer", "minimum": 1, "default": 1},
+        "r": {"title": "Region", "enum": ["eu", "us"], "default": "eu"},
+        "any": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "l": {"type": "array", "items": {"type": "string"}, "default": []},
+        "s": {"type": "string", "default": ""},
+        "x": {"type": "integer", "default": 1},
+        "y": {"type": "integer", "default": 2},
+    }
+    anything = {"kind": "other", "n": -1, "r": "mars", "any": 5, "l": [1]}
+    assert other.fill_params(anything) == dict(job.params or {}) | anything
+
+
+def test_there_is_no_schema_where_anything_is_taken() -> None:
+    job = job_with(None)
+    assert job.params is job.params_schema is None
+    assert not job.has_params
+    assert job_with(Report).has_params
+    assert not job_with({}).has_params
