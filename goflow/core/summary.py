@@ -248,12 +248,13 @@ class TaskDetail(msgspec.Struct):
 
 
 class Action(msgspec.Struct):
-    """What somebody asked for, and who; `task` if it was about one."""
+    """What somebody asked for, and who; `task` if it was about one, `params` if it set them."""
 
     at: Time
     action: str
     by: str
     task: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class Detail(msgspec.Struct, kw_only=True):
@@ -283,13 +284,14 @@ class Detail(msgspec.Struct, kw_only=True):
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
         tasks = [TaskDetail.planned(planned) for planned in plan.tasks]
-        params, actions = first.params, [Action(first.at, "submit", first.by)]
+        params = first.params
+        actions = [Action(first.at, "submit", first.by, params=params)]
         for fact in remaining:
             summary.apply(plan, fact)
             if (action := _ACTION.get(type(fact))) is not None:
-                actions.append(
-                    Action(fact.at, action, getattr(fact, "by", ""), getattr(fact, "task", None))
-                )
+                task = getattr(fact, "asked" if isinstance(fact, Retried) else "task", None)
+                given = getattr(fact, "params", None)
+                actions.append(Action(fact.at, action, getattr(fact, "by", ""), task, given))
             if type(fact) in _TASK_STATE:
                 _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
             elif isinstance(fact, Retried):

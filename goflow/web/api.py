@@ -42,6 +42,7 @@ from goflow.web.wire import (
     Now,
     SourceView,
     Submitted,
+    SwitchView,
     System,
     TaskView,
     Ticks,
@@ -87,6 +88,7 @@ class Api:
 
     async def job(self, call: Call) -> JobView:
         job = self._engine.job(call.path["name"])
+        switch = self._engine.switched(job.name)
         return JobView(
             job=job.name,
             tasks=[task.name for task in job.tasks],
@@ -99,6 +101,7 @@ class Api:
             params=job.params,
             params_schema=job.params_schema,
             next=self._engine.due(job.name),
+            switched=None if switch is None else SwitchView(switch.at, switch.by),
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
@@ -139,7 +142,7 @@ class Api:
 
     async def toggle(self, call: Call) -> Toggled:
         name = call.path["name"]
-        active = await self._engine.toggle(name, given(call.body.active))
+        active = await self._engine.toggle(name, given(call.body.active), by=asker(call))
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:

@@ -239,6 +239,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             path="/api/jobs/{name}/toggle",
             summary="Switch a job's schedule on or off, or over",
             handler=api.toggle,
+            headers=USER,
             body=ToggleBody,
             answer=Toggled,
             refusals=toggle_refused,

@@ -358,7 +358,7 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
     kept = {name: task for name, task in dump(execution)["tasks"].items() if name not in again}
     decided = execution.retry(facts[-1].at, chosen, following=following, params=params, by="ann")
     in_order = tuple(task.name for task in plan.tasks if task.name in again)
-    assert decided == [Retried(facts[-1].at, in_order, "ann", params)]
+    assert decided == [Retried(facts[-1].at, in_order, "ann", params, chosen)]
     facts += decided
     assert execution.params == (params or {})
     assert all(execution.tasks[name].state is State.NOTSTARTED for name in again)

@@ -127,7 +127,8 @@ class Story:
         if not process.dead:
             switches = process.store.switches()
             for name, job in process.engine.jobs.items():
-                if process.engine.active(name) is not switches.get(name, job.active):
+                on = switches[name].active if name in switches else job.active
+                if process.engine.active(name) is not on:
                     raise self.world.broken(f"the switch of {name} is forgotten: {switches}")
         return not process.dead
 
