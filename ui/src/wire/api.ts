@@ -26,8 +26,8 @@ export interface JobDescription {
   timeout: number | null;
   task_details: TaskDescription[];
   /** Where it is defined, if that is known. */
-  file: string | null;
-  line: number | null;
+  file?: string | null;
+  line?: number | null;
 }
 
 export interface TaskDescription {

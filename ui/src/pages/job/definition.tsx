@@ -31,9 +31,9 @@ export function Definition({ described }: { described: api.JobDescription }) {
         <Fact name="Due times missed while down">{RULES[described.catchup] ?? described.catchup}</Fact>
         <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
       </dl>
-      <h3>Parameters</h3>
+      <h2 class="minor">Parameters</h2>
       <Parameters described={described} />
-      <h3>Tasks</h3>
+      <h2 class="minor">Tasks</h2>
       <div class="scroll" tabIndex={0} role="group" aria-label="Tasks">
         <table>
           <thead>
@@ -70,7 +70,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
           </tbody>
         </table>
       </div>
-      <SourceText job={described.job} />
+      {described.file && <SourceText job={described.job} />}
     </section>
   );
 }
@@ -134,7 +134,7 @@ function SourceText({ job }: { job: string }) {
   if (!source?.text) return null;
   return (
     <>
-      <h3>
+      <h2 class="minor">
         Source{" "}
         {source.file !== null && (
           <code>
@@ -142,9 +142,13 @@ function SourceText({ job }: { job: string }) {
             {source.line !== null && `:${source.line}`}
           </code>
         )}
-      </h3>
-      <pre class="source" tabIndex={0} aria-label="Source">
-        {source.text}
+      </h2>
+      <pre class="source" tabIndex={0} role="group" aria-label="Source">
+        {source.text.split("\n").map((line, index) => (
+          <code key={index} data-line={(source.line ?? 1) + index}>
+            {line || " "}
+          </code>
+        ))}
       </pre>
       {source.truncated && <p class="quiet none">The rest is left out.</p>}
     </>

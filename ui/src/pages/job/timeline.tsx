@@ -138,7 +138,7 @@ function Slowest({ tasks, executions }: { tasks: string[]; executions: Execution
   const most = found[0]!.typical || 1;
   return (
     <>
-      <h3>Typical duration of tasks</h3>
+      <h2 class="minor">Typical duration of tasks</h2>
       <ol class="slowest">
         {found.slice(0, MANY).map(({ name, typical }) => (
           <li key={name}>

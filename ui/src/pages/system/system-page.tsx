@@ -124,7 +124,7 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
   return (
     <section class="card small" aria-label={chart.title} title={chart.about}>
       <div class="bar">
-        <h3>{chart.title}</h3>
+        <h2 class="minor">{chart.title}</h2>
         <b>{shown === undefined ? "–" : chart.says(shown)}</b>
       </div>
       <svg
