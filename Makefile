@@ -4,6 +4,7 @@
 #   make test     all checks: style, types, the dashboard's own, and every test
 #   make lint     style and types only
 #   make bench    what is fast, measured: figures and ratios, in about six minutes
+#   make screenshots   the pictures in docs/images, taken from the demo
 #   make wheel    the installable package, dashboard included, in dist/
 #   make clean    removes what the above have made
 #
@@ -11,7 +12,7 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pytest lint ui browser wheel clean
+.PHONY: help demo test bench pytest lint ui browser screenshots wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -64,6 +65,9 @@ pytest: $(DEV_READY)
 
 bench: $(USER_READY)
 	$(BIN)/python -m benchmarks
+
+screenshots: ui browser
+	$(BIN)/python docs/screenshots.py
 
 wheel: $(BIN)/python
 	$(PIP) wheel --no-deps --wheel-dir dist .

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from benchmarks.ports import number_of, reserved_port
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # seconds for anything that should happen
 IDLE = 3.0  # seconds; uvicorn closes a connection that was idle for 5
@@ -76,7 +78,8 @@ class Server:
     """
 
     def __init__(self, folder: Path, command: Callable[[int], list[str]]) -> None:
-        self.port = _free_port()
+        self._reserved = reserved_port()
+        self.port = number_of(self._reserved)
         log = folder / "server.log"
         with log.open("wb") as output:
             begin = time.perf_counter()
@@ -122,13 +125,14 @@ class Server:
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+        self._reserved.close()
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
         self._process.kill()
         self._process.wait()
+        self._reserved.close()
 
     def cpu(self) -> float:
         """Seconds of processor time used so far, to a hundredth."""
@@ -171,11 +175,6 @@ def _environment() -> dict[str, str]:
     """Ours, but with bytecode kept, as an installed package has it: compiling is not measured."""
     kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": str(ROOT)}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @contextmanager

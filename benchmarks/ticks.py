@@ -1,4 +1,5 @@
-"""Do jobs fire when they are due: many at once, one of many, many a second for long?
+"""Do jobs fire when they are due: many at once, one of many, many a second for long, and after
+a long time without a server?
 
 A fire is recorded with its execution in one commit, and no task starts before that: so the
 time at which the first task started is when the record was there, at the latest.
@@ -6,7 +7,8 @@ time at which the first task started is when the record was there, at the latest
 
 import argparse
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -20,6 +22,8 @@ from benchmarks.harness import (
     new_folder,
     quantile,
 )
+from goflow import Schedule, SqliteStore
+from goflow.stores.base import SetWatch, Watch
 
 NOTHING = """\
 from datetime import UTC, datetime, timedelta
@@ -62,6 +66,12 @@ for n in range({jobs}):
 """
 
 
+EACH_MINUTE = """\
+for n in range({jobs}):
+    gf.add_job(Job(f"job-{{n}}", schedule="* * * * *", active=True, tasks=[Task("t", Nothing())]))
+"""
+
+
 class Fire(NamedTuple):
     """A due time that fired; seconds after it."""
 
@@ -76,6 +86,7 @@ def main(report: Report, jobs: int = 1000, registered: int = 10_000, rate: int =
     is watched that has nothing to do."""
     _measure_burst(report, jobs)
     _measure_registered(report, registered, idle)
+    _measure_downtime(report, jobs)
     _measure_rate(report, rate, seconds)
 
 
@@ -120,6 +131,34 @@ def _measure_registered(report: Report, jobs: int, idle: float) -> None:
             report.row("memory", server.memory(), "MiB")
 
 
+def _measure_downtime(report: Report, jobs: int) -> None:
+    report.title(f"ticks: {jobs:,} jobs that are due each minute, after a week without a server")
+    with new_folder() as folder:
+        _stop_a_week_ago(folder, jobs)
+        main = NOTHING + EACH_MINUTE.format(jobs=jobs)
+        with goflow(folder, main) as server, Client(server.port) as client:
+            begin = time.perf_counter()
+            report.row("start to first 200", server.seconds_to_answer, "s", at_most(5))
+            _wait_for(client, jobs)
+            took = time.perf_counter() - begin
+            report.row("  then until the last has caught up", took, "s", at_most(10))
+            report.row("  processor time of both", server.cpu(), "s")
+            missed = sum(t["count"] for t in _ticks(client, jobs) if t["outcome"] == "missed")
+            report.row("missed ones in the ledger", missed)
+
+
+def _stop_a_week_ago(folder: Path, jobs: int) -> None:
+    """A store as a server leaves it whose jobs were last due then."""
+    last = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(weeks=1)
+    schedule = repr(Schedule("* * * * *", with_seconds=True))
+    store = SqliteStore(folder / "goflow.db")
+    store.open()
+    try:
+        store.commit([SetWatch(f"job-{n}", Watch(schedule, last, last)) for n in range(jobs)])
+    finally:
+        store.close()
+
+
 def _measure_rate(report: Report, rate: int, seconds: float) -> None:
     report.title(f"ticks: {rate} fires a second, {seconds:g} s")
     with (
@@ -127,11 +166,12 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
         goflow(folder, NOTHING + EACH_SECOND.format(jobs=rate)) as server,
         Client(server.port) as client,
     ):
-        before, begin, most = server.cpu(), time.monotonic(), 0
+        begin, most = time.monotonic(), 0
+        used = [(begin, server.cpu())]
         while time.monotonic() - begin < seconds:
             time.sleep(0.25)
             most = max(most, client.json("/api/health")["unfinished"])
-        share = (server.cpu() - before) / (time.monotonic() - begin) * 100
+            used.append((time.monotonic(), server.cpu()))
         for n in range(rate):
             client.ask("POST", f"/api/jobs/job-{n}/toggle")
         client.wait_until_idle()
@@ -140,7 +180,10 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
     report.row("fired", len(fires), "fires")
     report.row("missed or skipped", missed, "fires", at_most(0))
     report.row("most executions unfinished at a look", most)
-    report.row("processor, of one core", share, "%")
+    third = max(1, len(used) // 3)
+    report.row("processor, of one core", _share(used), "%")
+    growth = _share(used[-third - 1 :]) / max(_share(used[: third + 1]), 0.01)
+    report.row("  the last third of the time to the first", growth, "times", at_most(1.5))
     tenth = max(1, len(fires) // 10)
     first, last = fires[:tenth], fires[-tenth:]
     for what, some in (("first", first), ("last", last)):
@@ -149,6 +192,12 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
         report.row("  started, median", median(f.started for f in some) * 1000, "ms")
     growth = median(f.started for f in last) / median(f.started for f in first)
     report.row("started, last tenth to first, medians", growth, "times", at_most(1.5))
+
+
+def _share(used: list[tuple[float, float]]) -> float:
+    """Percent of a core, from instants and the processor time used by then."""
+    (begin, before), (end, after) = used[0], used[-1]
+    return (after - before) / (end - begin) * 100
 
 
 def _wait_for(client: Client, executions: int) -> None:

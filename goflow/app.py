@@ -17,6 +17,7 @@ from goflow.definition import Definition
 from goflow.engine.engine import Engine, Options
 from goflow.engine.retention import Keep
 from goflow.engine.runner import Limits
+from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
 from goflow.loading import is_loading
@@ -192,19 +193,22 @@ class Goflow:
                 return
             await self.engine.start()
             self._loop = asyncio.get_running_loop()
+            vitals = Vitals(self.engine)
+            self.engine.accompany(vitals.run(), "the vital signs")
             if self._web is None:
-                self._web = self._build()
+                self._web = self._build(vitals)
             self._running = True
 
     async def _stop(self) -> None:
         self._closing.set()
         await self.engine.stop()
 
-    def _build(self) -> Any:
+    def _build(self, vitals: Vitals) -> Any:
         from goflow.web.routes import build
 
         app: Any = build(
             self.engine,
+            vitals,
             ui=self._ui,
             allowed_hosts=self._allowed_hosts,
             body_limit=self._max_body,

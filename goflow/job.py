@@ -43,7 +43,7 @@ def check_name(kind: str, name: object) -> str:
         raise InvalidJob(
             f"{kind} name {shown!r} has {len(name)} characters; it must have 1 to {NAME_LIMIT}"
         )
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+    if not name.isprintable() and any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
         raise InvalidJob(f"{kind} name {name!r} has a control character or half a surrogate pair")
     if name in (".", ".."):
         raise InvalidJob(f"{kind} name {name!r} cannot be part of a web address; choose another")

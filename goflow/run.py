@@ -81,7 +81,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         logs = ""
         for one in task.attempts:
             log = await engine.reader.log_of(id, task.name, one.attempt)
-            logs += "".join([chunk.text async for chunk in log.chunks])
+            logs += "".join([text async for text in log.texts])
         tasks[task.name] = FinishedTask(
             name=task.name,
             state=task.state,

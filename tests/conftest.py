@@ -1,4 +1,20 @@
+"""What holds for every test: how hypothesis runs, and that nothing hangs on who started us."""
+
+import signal
+
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No example fails because the machine was busy. By default the examples are the same every
+# time, so that a change is judged by what it changes; CONTRIBUTING.md says how to search.
+settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("same"), derandomize=False)
+settings.load_profile("same")
+
+# What a script runs in the background ignores SIGINT, and so do the programs it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

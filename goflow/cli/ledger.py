@@ -35,7 +35,8 @@ def ticks(job: str, number: int, url: str, as_json: bool) -> None:
     """Print what became of the due times of JOB on a server, newest first.
 
     fired, with its execution; skipped, because of the overlap policy; missed, with the
-    reason; missed ones in a row are one line with their number.
+    reason; merged into another by a change of the clocks. Missed ones in a row, and those merged
+    into the same one, are one line with their number.
     """
     with Server(url) as server:
         answer = server.get("jobs", job, "ticks", limit=number)
@@ -51,9 +52,8 @@ def ticks(job: str, number: int, url: str, as_json: bool) -> None:
 
 
 def _remark(tick: dict[str, Any]) -> str:
-    if tick["execution"] is not None:
-        return str(tick["execution"])
-    return tick["reason"] if tick["until"] is None else f"until {tick['until']}: {tick['reason']}"
+    parts = [tick["execution"], tick["until"] and f"until {tick['until']}", tick["reason"]]
+    return ": ".join(part for part in parts if part)
 
 
 @click.command()
@@ -72,7 +72,8 @@ def upcoming(job: str, number: int, url: str, as_json: bool) -> None:
     """Print the next due times of JOB on a server.
 
     Each line begins with the instant in UTC; the local time follows if the job has another
-    zone. They are told whether or not the schedule is on.
+    zone, and what a change of the clocks has to do with it. They are told whether or not the
+    schedule is on.
     """
     with Server(url) as server:
         answer = server.get("jobs", job, "upcoming", n=number)
@@ -80,6 +81,7 @@ def upcoming(job: str, number: int, url: str, as_json: bool) -> None:
             print_json(answer)
             return
         timezone = zone_of(server.get("jobs", job))
-    print_instants(map(datetime.fromisoformat, answer["upcoming"]), timezone)
+    times = map(datetime.fromisoformat, answer["upcoming"])
+    print_instants(times, timezone, answer["clock_changes"])
     if answer["upcoming"] and not answer["active"]:
         click.echo(f"The schedule of {job} is off: none of these fires.", err=True)

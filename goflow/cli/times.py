@@ -33,7 +33,8 @@ def next_times(
     """Print when CRON fires next.
 
     Each line begins with the instant in UTC; the local time follows if the zone is another.
-    Fewer lines than asked for means that no more fires follow.
+    A fire that is what it is because of a change of the clocks says so. Fewer lines than asked
+    for means that no more fires follow.
     """
     from goflow.core.schedule import Schedule
 
@@ -44,16 +45,22 @@ def next_times(
     while last is not None and len(fires) < number:
         if (last := schedule.next(last)) is not None:
             fires.append(last)
+    changes = [
+        {"due": rfc3339(fire), "reason": change.reason}
+        for fire in fires
+        if (change := schedule.clock_change(fire)) is not None
+    ]
     if as_json:
         print_json(
             {
                 "schedule": schedule.expression,
                 "timezone": schedule.timezone,
                 "next": [rfc3339(fire) for fire in fires],
+                "clock_changes": changes,
             }
         )
         return
-    print_instants(fires, schedule.timezone)
+    print_instants(fires, schedule.timezone, changes)
 
 
 def now() -> datetime:
@@ -82,12 +89,17 @@ def read_zone(name: str) -> ZoneInfo:
     return ZoneInfo(Schedule("@daily", name).timezone)
 
 
-def print_instants(instants: Iterable[datetime], timezone: str) -> None:
-    """A line for each: in UTC, and in local time if the zone is another."""
+def print_instants(
+    instants: Iterable[datetime], timezone: str, changes: Iterable[dict[str, str]]
+) -> None:
+    """A line for each: in UTC, in local time if the zone is another, and what a change of the
+    clocks has to do with it, as `GET /api/jobs/{name}/upcoming` tells."""
     zone = ZoneInfo(timezone)
+    reasons = {change["due"]: change["reason"] for change in changes}
     for instant in instants:
+        due = rfc3339(instant)
         local = None if timezone == "UTC" else _local(instant, zone)
-        click.echo(rfc3339(instant) if local is None else f"{rfc3339(instant)}  {local}")
+        click.echo("  ".join(filter(None, (due, local, reasons.get(due)))))
 
 
 def _local(instant: datetime, zone: ZoneInfo) -> str | None:

@@ -4,14 +4,14 @@ Pure: which of the due times between two instants fire, and which are missed.
 """
 
 import enum
-from collections import deque
+from bisect import bisect_left
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from goflow.core.schedule import Schedule
 
-COUNT_LIMIT = 10_000  # due times that are counted one by one
-SPAN_LIMIT = 1_000  # due times looked for at once, going back from now
+_SECOND = timedelta(seconds=1)
+_MOMENT = timedelta(microseconds=1)
 
 
 class CatchUp(enum.StrEnum):
@@ -40,12 +40,11 @@ class Overlap(enum.StrEnum):
 
 
 class Missed(NamedTuple):
-    """A run of due times that do not fire; there are at least `number` if not `exact`."""
+    """A run of due times that do not fire."""
 
     first: datetime
     last: datetime
     number: int
-    exact: bool
 
 
 class Backlog(NamedTuple):
@@ -67,84 +66,30 @@ def backlog(
     schedule: Schedule, anchor: datetime, due: datetime, now: datetime, policy: Policy
 ) -> Backlog:
     """Sort the due times from `due` on, itself one, up to `now`."""
+    before = due - _MOMENT
+    number = schedule.count(before, now, anchor=anchor)
+    young = schedule.count(max(before, now - policy.window - _MOMENT), now, anchor=anchor)
     keep = {CatchUp.NONE: 0, CatchUp.LATEST: 1, CatchUp.ALL: policy.limit}[policy.catchup]
-    # One more than may fire, so that the last missed one is known.
-    pile = _pile(schedule, anchor, due, now, keep + 1, policy.window)
-    young = [at for at in pile.newest if now - at <= policy.window]
-    fire = young[-keep:] if keep else []
-    unfired = pile.number - len(fire)
-    if not unfired:
-        return Backlog(fire, None)
-    return Backlog(fire, Missed(due, pile.newest[-1 - len(fire)], unfired, pile.exact))
+    fired = min(keep, young)
+    if fired == number:
+        return Backlog(_newest(schedule, anchor, before, now, fired), None)
+    last, *fire = _newest(schedule, anchor, before, now, fired + 1)
+    return Backlog(fire, Missed(due, last, number - fired))
 
 
-class _Pile(NamedTuple):
-    """Due times: the last ones, oldest first, and how many there are, or at least are."""
-
-    newest: list[datetime]
-    number: int
-    exact: bool = True
-
-
-def _pile(
-    schedule: Schedule,
-    anchor: datetime,
-    due: datetime,
-    now: datetime,
-    wanted: int,
-    window: timedelta,
-) -> _Pile:
-    """The `wanted` last due times from `due` on, itself one, up to `now`, or less of them
-    if only one is older than `window`."""
-    newest: deque[datetime] = deque(maxlen=wanted)
-    number = 0
-    at: datetime | None = due
-    while at is not None and at <= now:
-        newest.append(at)
-        number += 1
-        if number == COUNT_LIMIT:
-            break
-        at = schedule.next(at, anchor=anchor)
-    else:
-        return _Pile(list(newest), number)
-    if schedule.interval is not None:
-        more = (now - at) // schedule.interval
-        newest.extend(
-            at + step * schedule.interval for step in range(max(1, more + 1 - wanted), more + 1)
-        )
-        return _Pile(list(newest), number + more)
-    later, complete = _last(schedule, at, now, wanted, window)
-    newest.extend(later)
-    return _Pile(list(newest), number + len(later), complete)
-
-
-def _last(
-    schedule: Schedule, after: datetime, now: datetime, wanted: int, window: timedelta
-) -> tuple[list[datetime], bool]:
-    """The last due times later than `after`, up to `now`, and whether these are all: at least
-    `wanted` if there are so many, or one that is older than `window`.
-
-    Goes back from `now` by spans that grow where due times are rare and shrink where they
-    are dense, so that neither a rare nor an uneven schedule makes it go through many.
-    """
-    spans: list[list[datetime]] = []
-    span = timedelta(seconds=wanted)
-    found = 0
-    until = oldest = now
-    while until > after and found < wanted and now - oldest <= window:
-        begin = max(after, until - min(span, until - after))
-        inside: list[datetime] = []
-        at = schedule.next(begin)
-        while at is not None and at <= until and len(inside) <= SPAN_LIMIT:
-            inside.append(at)
-            at = schedule.next(at)
-        if len(inside) > SPAN_LIMIT:
-            span = (until - begin) / 2
-            continue
-        if inside:
-            spans.append(inside)
-            found += len(inside)
-            oldest = inside[0]
-        until = begin
-        span *= 2
-    return [at for inside in reversed(spans) for at in inside], until == after
+def _newest(
+    schedule: Schedule, anchor: datetime, after: datetime, now: datetime, number: int
+) -> list[datetime]:
+    """The last due times up to `now`, so many as there are at least after `after`."""
+    # A second has one due time at most, so the shortest age that has enough has no more.
+    ages = range((now - after) // _SECOND + 1)
+    age = bisect_left(
+        ages, number, key=lambda age: schedule.count(now - age * _SECOND, now, anchor=anchor)
+    )
+    at = now - age * _SECOND
+    newest: list[datetime] = []
+    while len(newest) < number:
+        following = schedule.next(at, anchor=anchor)
+        assert following is not None
+        newest.append(at := following)
+    return newest

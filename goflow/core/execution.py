@@ -109,9 +109,8 @@ class Execution(Progress):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
-        for name in self.doomed:
-            if name not in self._running:
-                self._decide(facts, TaskCancelled(now, name))
+        while self._forsaken:
+            self._decide(facts, TaskCancelled(now, next(iter(self._forsaken))))
         while self._unmeetable:
             self._decide(facts, TaskSkipped(now, next(iter(self._unmeetable))))
         for name in granted:
@@ -207,7 +206,7 @@ class Execution(Progress):
             chosen = self.plan.following(task) if following else {task}
             again = [name for name in self.tasks if name in chosen]
         if again:
-            self._decide(facts, Retried(now, tuple(again), by, params))
+            self._decide(facts, Retried(now, tuple(again), by, params, task))
         return facts
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:

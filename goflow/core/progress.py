@@ -112,7 +112,6 @@ class Progress:
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at
-        self.opened_at = submitted.at  # or sent round again, if that was later
         self.modified_at = submitted.at
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
@@ -127,6 +126,7 @@ class Progress:
         self._ready: set[str] = set()
         self._untold: dict[str, None] = {}  # those of the ready that nobody was told of
         # ordered: finding the first key of a dict that was emptied from the front is a scan
+        self._forsaken: OrderedDict[str, None] = OrderedDict()  # doomed ones without an attempt
         self._unmeetable: OrderedDict[str, None] = OrderedDict()
         self._retries: list[tuple[datetime, str]] = []  # a heap; what no longer holds is in it too
         for planned in plan.tasks:
@@ -188,6 +188,8 @@ class Progress:
         task.retries_left -= 1
         task.retry_at = fact.retry_at
         del self._running[fact.task]
+        if fact.task in self._doomed:
+            self._forsaken[fact.task] = None
         heapq.heappush(self._retries, (fact.retry_at, fact.task))
 
     def _task_failed(self, fact: TaskFailed) -> None:
@@ -214,10 +216,12 @@ class Progress:
         self.reason = reason_of(fact)
 
     def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
-        self._subject(fact)
+        task = self._subject(fact)
         if self.is_cancelling(fact.task):
             _refuse(fact, "a second time")
         self._doomed[fact.task] = None
+        if task.state is not State.RUNNING:
+            self._forsaken[fact.task] = None
         self._withdraw(fact.task)
 
     def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
@@ -260,7 +264,6 @@ class Progress:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
-        self.opened_at = fact.at
         self.cancelling = self.timed_out = False
         self.started_at = self.finished_at = self.reason = None
         if fact.params is not None:
@@ -294,6 +297,7 @@ class Progress:
         name = task.planned.name
         self._running.pop(name, None)
         self._doomed.pop(name, None)
+        self._forsaken.pop(name, None)
         self._withdraw(name)
         for waiting in self.plan.downstream[name]:
             self.tasks[waiting].tally = self.tasks[waiting].tally.counting(task.state)
@@ -343,6 +347,15 @@ class Progress:
     def running(self) -> list[str]:
         """The tasks with an attempt under way."""
         return list(self._running)
+
+    @property
+    def retries(self) -> dict[str, datetime]:
+        """The tasks up for retry, and when each is tried again."""
+        return {
+            name: run.retry_at
+            for name, run in self.tasks.items()
+            if run.state is State.UPFORRETRY and run.retry_at is not None
+        }
 
     @property
     def doomed(self) -> list[str]:

@@ -19,18 +19,20 @@ that goflow's users know (seconds first, descriptors, `@every`, `TZ=`, `?`, `a/n
 - Clock changes: with a wildcard minute or hour, every real local time that matches is a
   fire, so twice in a repeated hour and never inside a gap. Otherwise the first pass of a
   repeated hour only, and the times inside a gap of up to 3 hours make one fire at the
-  first instant after it. Any change of a zone's UTC offset is a clock change.
+  first instant after it. Any change of a zone's UTC offset is a clock change. What is not
+  due because of one is merged into what is: see `ClockChange`.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from calendar import isleap
 from collections.abc import Iterator
-from copy import copy
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from goflow.errors import InvalidJob
@@ -45,6 +47,19 @@ _SECOND = timedelta(seconds=1)
 _DAY = 86_400
 _LONGEST_FILLED_GAP = 3 * 3600
 _NEVER = 1 << 62
+
+
+class ClockChange(NamedTuple):
+    """What a change of the clocks does to a due time of fixed local times.
+
+    `merged` are the instants in UTC, oldest first, that would be due too but for the change:
+    where the local times of a gap would be had the clocks not gone forward, or the second
+    pass of a local time that comes twice. None of them is a due time itself. `reason` is a
+    sentence for people.
+    """
+
+    merged: tuple[datetime, ...]
+    reason: str
 
 
 class Schedule:
@@ -109,6 +124,33 @@ class Schedule:
         except OverflowError:
             return None
 
+    def clock_change(self, due: datetime) -> ClockChange | None:
+        """What makes a due time one of a clock change; None for all others.
+
+        It is one if it stands for local times of a gap, of which the first 100 are looked
+        at, or if its local time comes twice. Raises ValueError for a naive datetime.
+        """
+        at = _seconds(due, "due")
+        if self._times is None or self._times.wildcard:
+            return None
+        return _clock_change(self._times, self._zone, at)
+
+    def count(self, after: datetime, last: datetime, *, anchor: datetime | None = None) -> int:
+        """How many fires are strictly later than the aware `after` and not later than `last`:
+        as many as `next` names one by one, found without going through them.
+
+        The `anchor` is that of `next`. Raises ValueError for a naive datetime.
+        """
+        begin, end = _seconds(after, "after"), _seconds(last, "last")
+        if end <= begin:
+            return 0
+        if self._times is not None:
+            return _count_fires(self._times, self._zone, begin, end)
+        assert self.interval is not None
+        step = self.interval // _SECOND
+        phase = begin if anchor is None else _seconds(anchor, "anchor")
+        return (end - phase) // step - (begin - phase) // step
+
     def _identity(self) -> tuple[str, str, bool]:
         return self.expression, self.timezone, self.with_seconds
 
@@ -157,7 +199,7 @@ _MONTHS = _Field("month", 1, 12, 12, _MONTH_NAMES)
 _WEEK_DAYS = _Field("day of the week", 0, 7, 6, _DAY_NAMES)
 _FIELDS = (_SECONDS, _MINUTES, _HOURS, _MONTH_DAYS, _MONTHS, _WEEK_DAYS)
 
-_LONGEST_MONTH_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _DESCRIPTORS = {
     "@hourly": "0 * * * *",
@@ -184,18 +226,6 @@ _UNITS = {  # in nanoseconds, with both characters that are written for "micro"
 }
 _DURATION_PART = re.compile(rf"([0-9]*)(?:\.([0-9]*))?({'|'.join(_UNITS)})")
 _LONGEST_DURATION = 2**63 - 1  # nanoseconds, the limit of Go's time.Duration
-
-
-class _LocalTimes(NamedTuple):
-    """The local times a cron expression names, as fields that croniter reads.
-
-    croniter gets every field as the list of its values, or `*` for all of them: it reads
-    some shorthands differently (`1-1` as the whole field, `FRI-MON` around the week).
-    """
-
-    fields: str
-    both_days: bool  # both day fields must match, not either
-    wildcard: bool  # the minute or the hour is a wildcard
 
 
 def _shown(text: object) -> str:
@@ -250,6 +280,7 @@ def _interval(text: str) -> timedelta:
     return timedelta(seconds=max(1, nanoseconds // 10**9))
 
 
+@lru_cache(maxsize=1024)
 def _local_times(text: str, with_seconds: bool) -> _LocalTimes:
     if text.startswith("@"):
         if text not in _DESCRIPTORS:
@@ -268,26 +299,24 @@ def _local_times(text: str, with_seconds: bool) -> _LocalTimes:
         if fields[day] == "?":
             fields[day] = "*"
 
-    values = [_values(field, text) for field, text in zip(_FIELDS, fields, strict=True)]
+    seconds, minutes, hours, month_days, months, week_days = (
+        _values(field, text) for field, text in zip(_FIELDS, fields, strict=True)
+    )
     _, minute, hour, month_day, _, week_day = (text.startswith("*") for text in fields)
     both_days = month_day or week_day
-    _, _, _, month_days, months, _ = values
-    longest = max(_LONGEST_MONTH_LENGTHS[month - 1] for month in months)
-    if both_days and min(month_days) > longest:
-        raise _Refusal(f"never fires: no month it names has a day {min(month_days)}")
-
-    written = [_written(field, found) for field, found in zip(_FIELDS, values, strict=True)]
-    if not both_days and "*" in (written[3], written[5]):
-        written[3] = written[5] = "*"
-    seconds, *others = written
-    if seconds != "0":
-        others.append(seconds)
-    return _LocalTimes(" ".join(others), both_days, minute or hour)
+    longest = max(_LONGEST_MONTHS[month - 1] for month in months)
+    if both_days and month_days[0] > longest:
+        raise _Refusal(f"never fires: no month it names has a day {month_days[0]}")
+    days = month_days, week_days, both_days
+    return _LocalTimes(seconds, minutes, hours, months, days, wildcard=minute or hour)
 
 
-def _values(field: _Field, text: str) -> list[int]:
-    """The values a field's text names, in order."""
-    found: set[int] = set()
+# Remembered, because most fields of most jobs are the same few.
+@lru_cache(maxsize=1024)
+def _values(field: _Field, text: str) -> tuple[int, ...]:
+    """The values a field's text names, in order; croniter's, of what the traditional rules
+    make of the text."""
+    items = []
     for item in text.split(","):
         parsed = _ITEM.fullmatch(item)
         if parsed is None:
@@ -305,10 +334,19 @@ def _values(field: _Field, text: str) -> list[int]:
         step = int(parsed["step"] or 1)
         if step == 0:
             raise _Refusal(f"{field.name} {_shown(item)} has a step of zero")
-        found.update(range(first, last + 1, step))
-    if field is _WEEK_DAYS:
-        found = {day % 7 for day in found}
-    return sorted(found)
+        # In full, because croniter reads some shorthands otherwise: `1-1` as all there are.
+        items.append(f"{first}-{last}/{step}" if first < last else f"{first}")
+    return _expanded(field, ",".join(items))
+
+
+def _expanded(field: _Field, text: str) -> tuple[int, ...]:
+    # Imported when first needed: it costs more than a hundred definitions.
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    order = (_MINUTES, _HOURS, _MONTH_DAYS, _MONTHS, _WEEK_DAYS, _SECONDS)
+    fields, _ = croniter.expand(" ".join(text if one is field else "*" for one in order))
+    values = fields[order.index(field)]
+    return tuple(range(field.low, field.last + 1)) if values == ["*"] else tuple(sorted(values))
 
 
 def _value(field: _Field, text: str) -> int:
@@ -323,15 +361,128 @@ def _value(field: _Field, text: str) -> int:
     return value
 
 
-def _written(field: _Field, values: list[int]) -> str:
-    complete = len(values) == field.last - field.low + 1
-    return "*" if complete else ",".join(map(str, values))
+# From fields to local times: a local time is a day and a place in that day's order, so that
+# finding the next one and counting many are the same arithmetic.
+
+_EPOCH_ORDINAL = _EPOCH.toordinal()
+_EPOCH_WEEKDAY = 4  # a Thursday
+_FIRST_DAY = date.min.toordinal() - _EPOCH_ORDINAL
+_LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
 
 
-# From fields to instants: between two clock changes local time runs evenly, so croniter
-# can name the next local time, and everything special happens where stretches meet.
+class _LocalTimes:
+    """The local times that a cron expression names, in order."""
+
+    def __init__(
+        self,
+        seconds: tuple[int, ...],
+        minutes: tuple[int, ...],
+        hours: tuple[int, ...],
+        months: tuple[int, ...],
+        days: tuple[tuple[int, ...], tuple[int, ...], bool],
+        wildcard: bool,
+    ) -> None:
+        self._seconds = seconds
+        self._minutes = minutes
+        self._hours = hours
+        self._months = months
+        self._days = days
+        self._a_day = len(hours) * len(minutes) * len(seconds)
+        self.wildcard = wildcard
+        """Whether the minute or the hour is a wildcard."""
+
+    def first_from(self, local: int) -> int:
+        """The first one that is not before `local`, or `_NEVER`."""
+        today, second = divmod(local, _DAY)
+        earlier = self._earlier(second)
+        if earlier == self._a_day:
+            today, earlier = today + 1, 0
+        for first, days in self._months_from(today):
+            if (index := bisect_left(days, today - first)) < len(days):
+                day = first + days[index]
+                return day * _DAY + self._second(earlier if day == today else 0)
+        return _NEVER
+
+    def between(self, first: int, end: int) -> Iterator[int]:
+        """Those from `first` on that are before `end`."""
+        local = self.first_from(first)
+        while local < end:
+            yield local
+            local = self.first_from(local + 1)
+
+    def count(self, begin: int, end: int) -> int:
+        """How many there are from `begin` up to, not including, `end`."""
+        today, begin_second = divmod(begin, _DAY)
+        last, end_second = divmod(end, _DAY)
+        count = 0
+        for first, days in self._months_from(today):
+            if first > last:
+                break
+            index, until = bisect_left(days, today - first), bisect_left(days, last - first)
+            count += (until - index) * self._a_day
+            if today - first in days:
+                count -= self._earlier(begin_second)
+            if last - first in days:
+                count += self._earlier(end_second)
+        return count
+
+    def _months_from(self, day: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """For the month of `day` and those after it, the first day and how far the days named
+        are from it."""
+        if day > _LAST_DAY:
+            return
+        at = date.fromordinal(max(day, _FIRST_DAY) + _EPOCH_ORDINAL)
+        first = at.toordinal() - _EPOCH_ORDINAL - (at.day - 1)
+        for year in range(at.year, date.max.year + 1):
+            for month in range(at.month if year == at.year else 1, 13):
+                length = _LONGEST_MONTHS[month - 1] - (month == 2 and not isleap(year))
+                if month in self._months:
+                    weekday = (first + _EPOCH_WEEKDAY) % 7
+                    yield first, _named_days(*self._days, weekday, length)
+                first += length
+
+    def _earlier(self, second: int) -> int:
+        """How many of a day's times are before this second of it."""
+        at = second // 3600, second // 60 % 60, second % 60
+        earlier = 0
+        exact = True
+        for value, values in zip(at, (self._hours, self._minutes, self._seconds), strict=True):
+            earlier *= len(values)
+            if exact:
+                index = bisect_left(values, value)
+                earlier += index
+                exact = index < len(values) and values[index] == value
+        return earlier
+
+    def _second(self, earlier: int) -> int:
+        """The second of the day of the time that has so many before it."""
+        rest, second = divmod(earlier, len(self._seconds))
+        hour, minute = divmod(rest, len(self._minutes))
+        return self._hours[hour] * 3600 + self._minutes[minute] * 60 + self._seconds[second]
+
+
+@lru_cache(maxsize=1024)
+def _named_days(
+    month_days: tuple[int, ...],
+    week_days: tuple[int, ...],
+    both: bool,
+    weekday: int,
+    length: int,
+) -> tuple[int, ...]:
+    """The days of a month that begins on this day of the week, counted from its first."""
+    named = []
+    for day in range(length):
+        matching = day + 1 in month_days, (weekday + day) % 7 in week_days
+        if all(matching) if both else any(matching):
+            named.append(day)
+    return tuple(named)
+
+
+# From local times to instants: between two clock changes local time runs evenly, and
+# everything special happens where stretches meet.
 
 _HORIZON = 100 * 366 * _DAY  # beyond twice the longest wait, 40 years for 29 February on a Sunday
+_SOON = 400 * _DAY
 _LOOK_BACK = 2 * _DAY  # a repeated stretch of local time is at most a day long
 _PERIOD = 128 * _DAY  # changes are found and kept for this long at a time
 _PROBE = 2 * _DAY  # no zone has ever changed its offset twice within four days
@@ -352,65 +503,106 @@ class _Stretch(NamedTuple):
 @lru_cache(maxsize=1024)
 def _next_fire(times: _LocalTimes, zone: ZoneInfo, now: int) -> int:
     """The first fire later than `now`, or `_NEVER`."""
-    earliest = now + 1
-    calendar = _Calendar(times)
-    for begin, end, before, offset in _stretches(zone, earliest):
-        if end <= earliest:
-            continue
-        start = begin
-        if not times.wildcard:
-            gap = offset - before
-            if (
-                begin >= earliest
-                and 0 < gap <= _LONGEST_FILLED_GAP
-                and calendar.first_from(begin + before) < begin + offset
-            ):
-                return begin
-            if gap < 0:
-                start = begin - gap
-        start = max(start, earliest)
-        if start < end and (local := calendar.first_from(start + offset)) < end + offset:
-            return local - offset
+    # Most are due soon; looking for the clock changes of a century would take longer.
+    soon = _first_fire(times, zone, now + 1, now + _SOON)
+    return soon if soon < _NEVER else _first_fire(times, zone, now + 1, now + _HORIZON)
+
+
+def _first_fire(times: _LocalTimes, zone: ZoneInfo, earliest: int, horizon: int) -> int:
+    """The first fire from `earliest` on that is before the horizon, or `_NEVER`."""
+    for stretch in _stretches(zone, earliest, horizon):
+        if stretch.begin >= earliest and _fills_gap(times, stretch):
+            return stretch.begin
+        start = max(_start(times, stretch), earliest)
+        if start < stretch.end:
+            due = times.first_from(start + stretch.offset) - stretch.offset
+            if due < stretch.end:
+                return due
     return _NEVER
 
 
-class _Calendar:
-    """Finds local times; remembers its last answer, which often serves many stretches."""
+_LOOKED_AT = 100  # local times of one gap
+_NAMED = 3  # of them, to people
 
-    def __init__(self, times: _LocalTimes) -> None:
-        # A copy of one's own, because croniter keeps its position in itself.
-        self._matcher = copy(_matcher(times.fields, times.both_days))
-        self._asked = 0
-        self._answer = -1
 
-    def first_from(self, local: int) -> int:
-        """The first local time named that is not before `local`, or `_NEVER`."""
-        if not self._asked <= local <= self._answer:
-            self._asked = local
-            try:
-                self._answer = int(self._matcher.get_next(float, start_time=local - 1))
-            except (ValueError, OverflowError):  # how croniter meets the end of the calendar
-                self._answer = _NEVER
-        return self._answer
+def _clock_change(times: _LocalTimes, zone: ZoneInfo, due: int) -> ClockChange | None:
+    for period in range((due - 1) // _PERIOD, (due + _LOOK_BACK) // _PERIOD + 1):
+        for change, offset in _changes(zone, period):
+            before = _offset(zone, change - 1)
+            gap = offset - before
+            if change + gap <= due < change:
+                twice = f"{_clock_time(due + before)} comes twice; it is due the first time"
+                return _merge(times, zone, [due - gap], twice)
+            if change == due and 0 < gap <= _LONGEST_FILLED_GAP:
+                inside = times.between(due + before, due + offset)
+                if missing := list(islice(inside, _LOOKED_AT)):
+                    instants = [local - before for local in missing if local > due + before]
+                    return _merge(times, zone, instants, _missing(missing, due + offset))
+    return None
+
+
+def _merge(times: _LocalTimes, zone: ZoneInfo, instants: list[int], what: str) -> ClockChange:
+    merged = [at for at in instants if _next_fire(times, zone, at - 1) != at]
+    return ClockChange(
+        tuple(_EPOCH + timedelta(seconds=at) for at in merged), f"clock change: {what}"
+    )
+
+
+def _missing(local: list[int], instead: int) -> str:
+    if len(local) == 1:
+        return f"{_clock_time(local[0])} does not exist; it is due at {_clock_time(instead)}"
+    named = [_clock_time(one) for one in local[:_NAMED]]
+    if len(local) > _NAMED:
+        least = "at least " if len(local) == _LOOKED_AT else ""
+        named.append(f"{least}{len(local) - _NAMED} more")
+    listed = f"{', '.join(named[:-1])} and {named[-1]}"
+    return f"{listed} do not exist; they are due at {_clock_time(instead)}"
+
+
+def _clock_time(local: int) -> str:
+    return f"{_EPOCH + timedelta(seconds=local):{'%H:%M:%S' if local % 60 else '%H:%M'}}"
 
 
 @lru_cache(maxsize=1024)
-def _matcher(fields: str, both_days: bool) -> Any:
-    # Imported when first needed: it costs more than a hundred definitions.
-    from croniter import croniter  # type: ignore[import-untyped]
+def _count_fires(times: _LocalTimes, zone: ZoneInfo, now: int, last: int) -> int:
+    """How many fires there are later than `now` and not later than `last`."""
+    count = 0
+    for stretch in _stretches(zone, now + 1, last + 1):
+        start = max(_start(times, stretch), now + 1)
+        if now < stretch.begin <= last and _fills_gap(times, stretch):
+            count += 1
+            start = max(start, stretch.begin + 1)  # one that is due then is the same fire
+        end = min(stretch.end, last + 1)
+        if start < end:
+            count += times.count(start + stretch.offset, end + stretch.offset)
+    return count
 
-    return croniter(fields, 0, day_or=not both_days)
+
+def _fills_gap(times: _LocalTimes, stretch: _Stretch) -> bool:
+    """Whether local times left out before the stretch make one fire at its beginning."""
+    left_out = range(stretch.begin + stretch.before, stretch.begin + stretch.offset)
+    return (
+        not times.wildcard
+        and 0 < len(left_out) <= _LONGEST_FILLED_GAP
+        and times.first_from(left_out.start) < left_out.stop
+    )
 
 
-def _stretches(zone: ZoneInfo, instant: int) -> Iterator[_Stretch]:
-    """The stretches from a little before `instant` to the horizon, in order."""
+def _start(times: _LocalTimes, stretch: _Stretch) -> int:
+    """Where the stretch begins to fire: after what it repeats, unless with a wildcard."""
+    repeated = max(0, stretch.before - stretch.offset)
+    return stretch.begin if times.wildcard else stretch.begin + repeated
+
+
+def _stretches(zone: ZoneInfo, instant: int, horizon: int) -> Iterator[_Stretch]:
+    """The stretches that are not over at `instant`, up to the horizon, in order."""
     begin = instant - _LOOK_BACK
-    horizon = instant + _HORIZON
     before = offset = _offset(zone, begin)
-    for period in range(begin // _PERIOD, horizon // _PERIOD):
+    for period in range(begin // _PERIOD, horizon // _PERIOD + 1):
         for change, changed in _changes(zone, period):
             if change > begin:
-                yield _Stretch(begin, change, before, offset)
+                if change > instant:
+                    yield _Stretch(begin, change, before, offset)
                 begin, before, offset = change, offset, changed
     yield _Stretch(begin, horizon, before, offset)
 

@@ -4,7 +4,8 @@ Both are folds of facts that were checked when they were decided, so nothing is 
 again here. `Summary` costs the same for every fact, however many tasks there are.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State, TriggerRule
 
 # the state of a task after a fact that names it
@@ -158,6 +159,41 @@ def shown_params(params: dict[str, Any]) -> msgspec.Raw:
     return msgspec.Raw(encoded) if len(encoded) <= PARAMS_SHOWN else _NULL
 
 
+class Standing:
+    """How the tasks of an unfinished execution stand: how many are in each state, since when
+    those that run do, and when those up for retry are tried again.
+
+    It follows a `Summary`, which must not have taken note of the fact yet; each costs the same.
+    """
+
+    __slots__ = ("counts", "retry_at", "running")
+
+    def __init__(self, summary: Summary, retry_at: Mapping[str, datetime]) -> None:
+        self.counts = Counter(task.state for task in summary.tasks)
+        self.running: dict[str, datetime] = {}
+        self.retry_at = dict(retry_at)
+
+    def apply(self, plan: Plan, summary: Summary, fact: AnyFact) -> None:
+        """Take note of a committed fact."""
+        state = _TASK_STATE.get(type(fact))
+        if state is not None:
+            name: str = fact.task  # type: ignore[union-attr]
+            self._move(summary.tasks[plan.position[name]].state, state)
+            self.running.pop(name, None)
+            self.retry_at.pop(name, None)
+            if isinstance(fact, TaskStarted):
+                self.running[name] = fact.at
+            elif isinstance(fact, AttemptFailed):
+                self.retry_at[name] = fact.retry_at
+        elif isinstance(fact, Retried):
+            for name in fact.tasks:
+                self._move(summary.tasks[plan.position[name]].state, State.NOTSTARTED)
+
+    def _move(self, before: State, after: State) -> None:
+        self.counts[before] -= 1
+        self.counts[after] += 1
+
+
 def reason_of(fact: CancelRequested) -> str | None:
     """Why an execution fails by this fact alone, if it does."""
     return None if fact.timeout is None else f"timed out after {fact.timeout:g} s"
@@ -191,14 +227,34 @@ class TaskDetail(msgspec.Struct):
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     operator: str | None = None
 
+    @classmethod
+    def planned(cls, task: PlannedTask) -> "TaskDetail":
+        """A task before anything has happened."""
+        return cls(task.name, retries=task.retries, trigger_rule=task.rule)
+
+    @classmethod
+    def replay(cls, plan: Plan, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
+        """The task of that name, of the execution of `plan` that these facts led to."""
+        task = cls.planned(plan.tasks[plan.position[name]])
+        for fact in facts:
+            if (state := _TASK_STATE.get(type(fact))) is not None:
+                if fact.task == name:  # type: ignore[union-attr]
+                    _note(task, fact)
+                    task.state = state
+            elif isinstance(fact, Retried) and name in fact.tasks:
+                _begin_again(task)
+                task.state = State.NOTSTARTED
+        return task
+
 
 class Action(msgspec.Struct):
-    """What somebody asked for, and who; `task` if it was about one."""
+    """What somebody asked for, and who; `task` if it was about one, `params` if it set them."""
 
     at: Time
     action: str
     by: str
     task: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class Detail(msgspec.Struct, kw_only=True):
@@ -227,26 +283,23 @@ class Detail(msgspec.Struct, kw_only=True):
         first = next(remaining)
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
-        tasks = [
-            TaskDetail(planned.name, retries=planned.retries, trigger_rule=planned.rule)
-            for planned in plan.tasks
-        ]
-        params, actions = first.params, [Action(first.at, "submit", first.by)]
+        tasks = [TaskDetail.planned(planned) for planned in plan.tasks]
+        params = first.params
+        actions = [Action(first.at, "submit", first.by, params=params)]
         for fact in remaining:
             summary.apply(plan, fact)
             if (action := _ACTION.get(type(fact))) is not None:
-                actions.append(
-                    Action(fact.at, action, getattr(fact, "by", ""), getattr(fact, "task", None))
-                )
+                task = getattr(fact, "asked" if isinstance(fact, Retried) else "task", None)
+                given = getattr(fact, "params", None)
+                actions.append(Action(fact.at, action, getattr(fact, "by", ""), task, given))
             if type(fact) in _TASK_STATE:
                 _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
             elif isinstance(fact, Retried):
                 params = params if fact.params is None else fact.params
                 for name in fact.tasks:
-                    again = tasks[plan.position[name]]
-                    again.error, again.result = None, _NULL
+                    _begin_again(tasks[plan.position[name]])
         for task, brief in zip(tasks, summary.tasks, strict=True):
-            task.state, task.started, task.finished = brief.state, brief.started, brief.finished
+            task.state = brief.state
         return cls(
             id=summary.id,
             job=summary.job,
@@ -266,9 +319,16 @@ class Detail(msgspec.Struct, kw_only=True):
         )
 
 
+def _begin_again(task: TaskDetail) -> None:
+    task.started = task.finished = task.error = None
+    task.result = _NULL
+
+
 def _note(task: TaskDetail, fact: AnyFact) -> None:
     """Write a fact about a task into its row and into its last attempt's."""
+    task.finished = fact.at
     if isinstance(fact, TaskStarted):
+        task.started, task.finished = fact.at, None
         task.attempts.append(AttemptDetail(fact.attempt, State.RUNNING, fact.at))
         task.error = None
         return

@@ -4,13 +4,14 @@ The API and the stream read the board, never a runner's memory, so nobody is tol
 not yet true. It costs memory for unfinished executions only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.graph import Plan
-from goflow.core.summary import Summary
+from goflow.core.summary import Standing, Summary
 from goflow.stores.base import Change, Created, Outcome, Record, Submit
 
 _encoder = msgspec.json.Encoder()
@@ -19,11 +20,14 @@ _encoder = msgspec.json.Encoder()
 class Entry:
     """An execution as last committed, encoded at most once per version."""
 
-    __slots__ = ("_encoded", "_encoded_version", "plan", "summary", "version")
+    __slots__ = ("_encoded", "_encoded_version", "plan", "standing", "summary", "version")
 
-    def __init__(self, plan: Plan, summary: Summary, version: int) -> None:
+    def __init__(
+        self, plan: Plan, summary: Summary, version: int, retries: Mapping[str, datetime]
+    ) -> None:
         self.plan = plan
         self.summary = summary
+        self.standing = Standing(summary, retries)
         self.version = version
         self._encoded = b""
         self._encoded_version = -1
@@ -37,6 +41,7 @@ class Entry:
 
     def apply(self, facts: list[AnyFact], version: int) -> None:
         for fact in facts:
+            self.standing.apply(self.plan, self.summary, fact)
             self.summary.apply(self.plan, fact)
         self.version = version
 
@@ -58,9 +63,16 @@ class Board:
     def get(self, execution: str) -> Entry | None:
         return self._entries.get(execution)
 
-    def adopt(self, plan: Plan, summary: Summary, version: int) -> None:
-        """Take up an execution whose facts were committed before."""
-        self._entries[summary.id] = Entry(plan, summary, version)
+    def adopt(
+        self,
+        plan: Plan,
+        summary: Summary,
+        version: int,
+        retries: Mapping[str, datetime] | None = None,
+    ) -> None:
+        """Take up an execution whose facts were committed before; `retries` says when those
+        of its tasks that are up for retry are tried again."""
+        self._entries[summary.id] = Entry(plan, summary, version, retries or {})
 
     def drop(self, execution: str) -> None:
         """Forget an execution that was adopted but did not go on."""
@@ -70,7 +82,8 @@ class Board:
         """Take note of a change that is now durable."""
         match change, outcome:
             case Submit(), Created():
-                entry = Entry(change.plan, Summary.begin(change.plan, change.fact), outcome.version)
+                summary = Summary.begin(change.plan, change.fact)
+                entry = Entry(change.plan, summary, outcome.version, {})
                 self._entries[change.fact.id] = entry
             case Record(), int():
                 entry = self._entries[change.execution]

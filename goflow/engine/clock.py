@@ -4,7 +4,7 @@ Everyone else is handed a `Clock`, so a test can hand them another.
 """
 
 import asyncio
-from contextlib import suppress
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -20,6 +20,10 @@ class Clock(Protocol):
         """The current instant, aware, in UTC; it may be set forward or back at any time."""
         ...
 
+    def elapsed(self) -> float:
+        """Seconds since some fixed instant, which go on evenly however the clock is set."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Return after so many seconds, however the clock is set meanwhile."""
         ...
@@ -31,8 +35,16 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def elapsed(self) -> float:
+        return time.monotonic()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def processor_time() -> float:
+    """Seconds of a processor that this process has used, over all its threads."""
+    return time.process_time()
 
 
 async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> None:
@@ -50,8 +62,8 @@ async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> No
         try:
             await asyncio.wait({sleeper, waiter}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for future in (sleeper, waiter):
-                future.cancel()
-                with suppress(asyncio.CancelledError):
-                    await future
+            sleeper.cancel()
+            waiter.cancel()
+            # Not by awaiting each: whoever is cancelled just now would take it for theirs.
+            await asyncio.wait({sleeper, waiter})
     event.clear()

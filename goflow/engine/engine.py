@@ -10,8 +10,8 @@ import random
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime, timedelta
+from contextlib import asynccontextmanager, suppress
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -22,17 +22,26 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
+from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
-from goflow.engine.journal import Journal
+from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import recover
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools, record_of
-from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Scheduler
-from goflow.engine.slots import Slots, job_name, pool_name
+from goflow.engine.scheduler import (
+    DOWN,
+    SWITCHED_OFF,
+    Coming,
+    Scheduler,
+    in_order_of_time,
+    merged_into,
+)
+from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
@@ -102,15 +111,6 @@ class Submission(msgspec.Struct, frozen=True):
     created: bool
 
 
-class Backfilled(msgspec.Struct, frozen=True):
-    """What a backfill did for a due time: made `execution`, or found that it had run; in a
-    dry run `execution` is None for what would be made."""
-
-    due: datetime
-    execution: str | None
-    created: bool
-
-
 class Engine:
     """Jobs, and what runs of them. Use it between `start` and `stop`, on one event loop."""
 
@@ -133,8 +133,9 @@ class Engine:
         self._threads = threads or Threads()
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
-        self._switches: dict[str, bool] = {}
+        self._switches: dict[str, SetSwitch] = {}
         self._watches: dict[str, Watch] = {}
+        self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
         self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -176,7 +177,12 @@ class Engine:
 
     def active(self, name: str) -> bool:
         """Whether a job's schedule is on."""
-        return self._switches.get(name, self.jobs[name].active)
+        switch = self._switches.get(name)
+        return self.jobs[name].active if switch is None else switch.active
+
+    def switched(self, name: str) -> SetSwitch | None:
+        """Who switched a job's schedule by hand last, and when; None if nobody did."""
+        return self._switches.get(name)
 
     def due(self, name: str) -> datetime | None:
         """When a job fires next, in UTC; None if it does not."""
@@ -193,6 +199,7 @@ class Engine:
             raise RuntimeError("the engine has been started before")
         self._store.open()
         self._started = True
+        self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
         self.journal = Journal(self._store, self.clock, self._committed, self._threads)
@@ -285,6 +292,10 @@ class Engine:
         self._store.close()
         self._capture.__exit__(None, None, None)
 
+    def accompany(self, coroutine: Any, what: str) -> None:
+        """Let something run beside the engine until it stops; its failure is a defect."""
+        self._spawn(coroutine, what)
+
     def _spawn(self, coroutine: Any, what: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine, name=what)
         self._tasks.add(task)
@@ -308,10 +319,10 @@ class Engine:
         """Let there be the slots that the job's tasks ask for."""
         slots = self._tools.slots
         if job.max_running is not None:
-            slots.limit(job_name(job.name), job.max_running)
+            slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None:  # of an engine that keeps no time, which has no pools
-                slots.limit(pool_name(task.pool), self.options.max_running)
+                slots.limit(Kind.POOL, task.pool, self.options.max_running)
 
     def _resume(self, execution: Execution) -> None:
         """Take up an execution that a stop or a crash interrupted."""
@@ -348,17 +359,30 @@ class Engine:
 
     def _watch(self, name: str, watch: Watch) -> Watch:
         self._watches[name] = watch
-        self._keep(SetWatch(name, watch))
+        self._write_watch(name)
         return watch
 
-    def _keep(self, change: Change) -> None:
-        """Queue a change that nobody waits for; if it is not written, try until it is."""
+    def _write_watch(self, name: str) -> None:
+        """Queue a job's watch, and again if it is refused, unless by then another one is."""
 
-        def written(future: "asyncio.Future[Outcome]") -> None:
-            if not future.cancelled() and future.exception() is not None:
-                self._spawn(self.journal.insist(change), "keeping a change")
+        def written(watch: "asyncio.Future[Outcome]") -> None:
+            if watch.cancelled() or self._unwritten.get(name) is not watch:
+                return
+            if watch.exception() is None:
+                del self._unwritten[name]
+            elif not self._stopping:
+                self._spawn(again(watch), "writing a watch")
 
-        self.journal.commit(change).add_done_callback(written)
+        async def again(refused: "asyncio.Future[Outcome]") -> None:
+            with suppress(Unavailable):  # and nothing else: that would be a defect
+                await refused
+            await self.clock.sleep(PATIENCE)
+            if self._unwritten.get(name) is refused:
+                self._write_watch(name)
+
+        queued = self.journal.commit(SetWatch(name, self._watches[name]))
+        self._unwritten[name] = queued
+        queued.add_done_callback(written)
 
     # -- requests ------------------------------------------------------------------
 
@@ -391,6 +415,7 @@ class Engine:
 
     async def _fire(self, job: str, due: datetime) -> str | None:
         """Make the execution of a due time; or why none is made."""
+        await self._watch_written(job)
         params = self.jobs[job].fill_params(None)
         try:
             await self._submit(job, params, "schedule", due, None, "")
@@ -400,7 +425,13 @@ class Engine:
 
     async def _enter(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
         self._check_running()
+        await self._watch_written(job)
         await self.journal.commit(RecordTicks(job, ticks, accounted))
+
+    async def _watch_written(self, job: str) -> None:
+        """Wait for what the ledger rests on: with no watch nobody would know where it ends."""
+        if (queued := self._unwritten.get(job)) is not None:
+            await asyncio.shield(queued)
 
     async def _submit(
         self,
@@ -450,9 +481,20 @@ class Engine:
             timeout=job.timeout,
             by=by,
         )
-        opening = Submit(fact, job.plan, tick=due is not None, idempotency=idempotency)
+        opening = self._opening(fact, job, idempotency)
         runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
         return runner, await self._drive(runner)
+
+    def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
+        """What creates the execution, and enters its due time in the ledger."""
+        due, schedule = fact.scheduled_at, self._schedules[job.name]
+        if due is None or schedule is None:
+            return Submit(fact, job.plan, idempotency=idempotency)
+        change = schedule.clock_change(due)
+        if change is None:
+            return Submit(fact, job.plan, tick=True, idempotency=idempotency)
+        merged = merged_into(due, change, fact.at)
+        return Submit(fact, job.plan, True, idempotency, change.reason, merged)
 
     def _before(self, job: Job) -> list[Runner]:
         """The executions that a new one of the job must wait for. Raises `NoRoom`."""
@@ -474,14 +516,14 @@ class Engine:
         kept = await self.reader.read(self._store.submitted_with, job, key)
         return None if kept is None else _existing(kept, job, idempotency)
 
-    async def toggle(self, name: str, active: bool | None = None) -> bool:
+    async def toggle(self, name: str, active: bool | None = None, *, by: str = "") -> bool:
         """Switch a job's schedule to `active`, or over if None; the new state, durable."""
         self.job(name)
         self._check_running()
         # One at a time, so that each sees what the one before it made true.
         async with self._toggling:
             wanted = not self.active(name) if active is None else active
-            await self.journal.commit(SetSwitch(name, wanted, self.clock.now()))
+            await self.journal.commit(SetSwitch(name, wanted, self.clock.now(), by))
         return wanted
 
     async def cancel(self, id: str, *, by: str = "") -> bool:
@@ -527,7 +569,7 @@ class Engine:
             self.board.adopt(history.plan, summary, history.version)
             try:
                 await asyncio.shield(self.journal.commit(record_of(execution, facts)))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -566,7 +608,7 @@ class Engine:
             opening = record_of(execution, facts)
             try:
                 await self._drive(Runner(execution, job, opening, self._tools, before))
-            except Unavailable:
+            except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
@@ -608,13 +650,18 @@ class Engine:
 
         They are all created, durably, before this returns; each waits for the one `parallel`
         before it. With `dry_run` nothing is created. Raises `NotFound`, `InvalidRequest` for
-        a range that is none, in the future, or of more than `BACKFILL_LIMIT` due times, and
+        a range that is none, in the future, or of more than 1000 due times, and
         `Conflict` for a job without a schedule.
         """
-        job = self.job(name)
+        job, schedule = self.job(name), self.schedule(name)
         filled = job.fill_params(params)
-        dues = await self._dues(name, start, end)
-        fired = await self.reader.read(self._fired, name, start, end)
+        if schedule is None:
+            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        check_range(start, end, self.clock.now())
+        watch = self._watches.get(name)
+        anchor = start if watch is None else watch.anchor
+        dues = await self.reader.read(due_times, schedule, start, end, anchor)
+        fired = await self.reader.read(executions_of, self._store, name, start, end)
         result: list[Backfilled] = []
         created: deque[Runner] = deque(maxlen=parallel)
         for due in dues:
@@ -632,68 +679,47 @@ class Engine:
                     result.append(Backfilled(due, runner.execution.id, created=True))
         return result
 
-    async def _dues(self, name: str, start: datetime, end: datetime) -> list[datetime]:
-        schedule = self._schedules[name]
-        if schedule is None:
-            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
-        if start < EARLIEST:
-            raise InvalidRequest(
-                f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
-            )
-        if start >= end:
-            raise InvalidRequest(
-                f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
-                code="invalid-range",
-                field="to",
-            )
-        if end > self.clock.now():
-            raise InvalidRequest(
-                f"{end.isoformat()} is in the future; what is due then runs by itself",
-                code="invalid-range",
-                field="to",
-            )
-        watch = self._watches.get(name)
-        anchor = start if watch is None else watch.anchor
+    def usage(self) -> list[Usage]:
+        """How each limit on running tasks is used, the one on all of them first."""
+        return self._tools.slots.usage()
 
-        def find() -> list[datetime]:
-            found: list[datetime] = []
-            at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
-            while at is not None and at < end and len(found) <= BACKFILL_LIMIT:
-                found.append(at)
-                at = schedule.next(at, anchor=anchor)
-            return found
+    async def coming(self, until: datetime, limit: int, each: int) -> list[Coming]:
+        """The next due times of all jobs whose schedules are on, up to `until`, in order of
+        time; at most `each` of a job, and `limit` in all."""
+        nearest = self._scheduler.nearest(until, limit)
+        return await self.reader.read(in_order_of_time, nearest, until, limit, each)
 
-        dues = await self.reader.read(find)
-        if len(dues) > BACKFILL_LIMIT:
-            raise InvalidRequest(
-                f"the range holds more than {BACKFILL_LIMIT} due times; take a smaller one",
-                code="invalid-range",
-                field="to",
-            )
-        return dues
+    @property
+    def lateness(self) -> Peak:
+        """How late due times were recorded."""
+        return self._scheduler.lateness
 
-    def _fired(self, name: str, start: datetime, end: datetime) -> dict[datetime, str]:
-        """The executions of the due times that fired in a range."""
-        fired: dict[datetime, str] = {}
-        before = end
-        while ticks := self._store.ticks(name, before, LEDGER_PAGE):
-            for tick in ticks:
-                if tick.due >= start and tick.execution is not None:
-                    fired[tick.due] = tick.execution
-            before = ticks[-1].due
-            if before < start:
-                break
-        return fired
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    @property
+    def scheduled(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._scheduler)
+
+    def runner(self, id: str) -> Runner | None:
+        """Who drives an unfinished execution; to be asked what it waits for, for people."""
+        return self._runners.get(id)
 
     def waiting(self, id: str, task: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
         runner = self._runners.get(id)
         return None if runner is None else runner.waiting(task)
 
+    def schedule(self, name: str) -> Schedule | None:
+        """A job's schedule. Raises `NotFound`."""
+        self.job(name)
+        return self._schedules[name]
+
     def upcoming(self, name: str, count: int) -> list[datetime]:
         """The next `count` due times of a job, whether or not its schedule is on."""
-        self.job(name)
-        schedule = self._schedules[name]
+        schedule = self.schedule(name)
         times: list[datetime] = []
         at = self.clock.now()
         watch = self._watches.get(name)
@@ -758,7 +784,7 @@ class Engine:
         match change:
             case SetSwitch():
                 was_on = change.job in self.jobs and self.active(change.job)
-                self._switches[change.job] = change.active
+                self._switches[change.job] = change
                 if change.job in self.jobs and was_on is not change.active:
                     self._switch(change.job)
             case RecordTicks():
@@ -771,7 +797,7 @@ class Engine:
             case _:
                 if isinstance(change, Submit):
                     self._retention.note(change.fact.job)
-                    if change.tick and change.fact.cause != "backfill":
+                    if change.accounts:
                         assert change.fact.scheduled_at is not None
                         self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
@@ -790,9 +816,6 @@ class Engine:
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
 READERS = 4  # questions put to the store at once
-BACKFILL_LIMIT = 1000  # due times in one backfill
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
-LEDGER_PAGE = 500  # ticks read at once
 
 
 class NoRoom(Exception):

@@ -30,6 +30,8 @@ from goflow.operators.process_group import GRACE, uninterrupted
 from goflow.operators.program import Program, signal_name
 
 LENGTH = struct.Struct(">Q")
+LINGER = 1.0  # seconds after the process's end that its answer may still be on its way
+LOOKS = 10  # how often it is looked for in that time
 ERROR_ROOM = 256 * 1024  # bytes: more than an error takes as JSON
 
 # What the interpreter is started with; the path first, since it leads to all the rest.
@@ -113,14 +115,15 @@ class Isolated:
         """Wait for the process to end, or to be told to; its answer, None if it gave none."""
         await asyncio.wait([talk, program.ended], return_when=asyncio.FIRST_COMPLETED)
         if not talk.done():  # what is on its way; a process it left may hold the socket open
-            await asyncio.wait([talk], timeout=1)
+            for _ in range(LOOKS):  # more than one: a loop that was held up looks late
+                await asyncio.wait([talk], timeout=LINGER / LOOKS)
             return talk.result() if talk.done() else None
         answer = talk.result()
         if answer is None:  # it has closed the socket; perhaps it has closed all it had
             await program.ended
         else:
             await asyncio.wait([program.ended], timeout=GRACE)
-            if not program.ended.done():
+            if not program.ended.done() and program.group.alive():
                 context.log.warning(f"still there {GRACE:g} s after the task's end; ending it")
         return answer
 

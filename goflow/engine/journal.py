@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 
 from goflow.engine.clock import Clock
+from goflow.engine.peak import Peak
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.stores.base import Change, Outcome, Store, Touch
@@ -38,6 +39,7 @@ class Journal:
         self._hurried = False
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
         self._healing: asyncio.Task[None] | None = None
+        self.commits = Peak()  # the seconds each took
 
     def start(self) -> None:
         """Begin to write; from the event loop."""
@@ -84,6 +86,7 @@ class Journal:
         self._healing = None
 
     def _commit(self, batch: list[Entry]) -> None:
+        begun = self._clock.elapsed()
         try:
             outcomes = self._store.commit([change for change, _ in batch])
         except StoreUnavailable as error:
@@ -96,13 +99,14 @@ class Journal:
                 for entry in batch:
                     self._commit([entry])
         else:
-            self._tell(self._committed, batch, outcomes)
+            self._tell(self._committed, batch, outcomes, self._clock.elapsed() - begun)
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:
         self._loop.call_soon_threadsafe(callback, *args)
 
-    def _committed(self, batch: list[Entry], outcomes: list[Outcome]) -> None:
+    def _committed(self, batch: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
         self.trouble = None
+        self.commits.note(seconds)
         for (change, _), outcome in zip(batch, outcomes, strict=True):
             self._on_commit(change, outcome)
         for (_, future), outcome in zip(batch, outcomes, strict=True):

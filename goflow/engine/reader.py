@@ -9,10 +9,12 @@ from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from goflow.core.events import Submitted
 from goflow.core.states import State
-from goflow.core.summary import Detail
+from goflow.core.summary import Detail, TaskDetail
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
+from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick
 
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
 LOG_PAGE = 256 * 1024  # characters of a log read at once
+WINDOW = 1024 * 1024  # characters in a window of a log, and one line more at most
+SEARCHED = 20 * 1024 * 1024  # characters of a log searched for one answer
 
 
 class Page(NamedTuple):
@@ -30,15 +34,52 @@ class Page(NamedTuple):
     next: str | None
 
 
-class Log(NamedTuple):
-    """The log of attempt number `attempt` (0: none begun) up to line number `end`, from 0.
+Place = tuple[str, str, int]  # of a log: execution, task, attempt
 
-    Chunks that do not join have lines between them that were not kept.
+
+class Attempt(NamedTuple):
+    """An attempt of a task. Number 0 is none: none was begun, and the state is the task's."""
+
+    job: str
+    execution: str
+    task: str
+    number: int
+    state: State
+
+    @property
+    def place(self) -> Place:
+        """Where its log is."""
+        return self.execution, self.task, self.number
+
+
+class Log(NamedTuple):
+    """A log from line number `after` up to, not including, `end`; the first line is number 0.
+
+    `texts` are whole lines. Where some were not kept, one line says how many.
     """
 
-    attempt: int
+    after: int
     end: int
-    chunks: AsyncIterator[LogChunk]
+    texts: AsyncIterator[str]
+
+
+class Window(NamedTuple):
+    """Lines of a log that has `end` so far: the first one's number, their texts, the ranges
+    left out before and between them, half-open, and the number to go on from."""
+
+    first: int
+    end: int
+    lines: list[str]
+    gaps: list[tuple[int, int]]
+    next: int
+
+
+class Found(NamedTuple):
+    """Numbers of lines of a log that has `end` so far, and the number to go on from."""
+
+    numbers: list[int]
+    next: int
+    end: int
 
 
 class Reader:
@@ -102,43 +143,126 @@ class Reader:
         """A job's ledger, newest first, from due times before `before` on."""
         return await self.read(self._store.ticks, job, before, limit)
 
-    async def log(self, id: str, task: str, attempt: int | None, after: int) -> Log:
-        """An attempt's log from line number `after` (from 0) on; the last attempt by default.
+    async def attempt(self, id: str, task: str, number: int | None) -> Attempt:
+        """An attempt of a task, by default the last one.
 
-        Raises `NotFound` for an unknown execution, task or attempt before anything is read.
+        Raises `NotFound` for an unknown execution, task or attempt.
         """
-        found = next((t for t in (await self.execution(id)).tasks if t.name == task), None)
-        if found is None:
-            raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-        begun = [one.attempt for one in found.attempts]
-        if attempt is not None and attempt not in begun:
+
+        def fold() -> tuple[str, TaskDetail]:
+            if (history := self._store.history(id)) is None:
+                raise NotFound(f"there is no execution {id!r}", field="id")
+            if task not in history.plan.position:
+                raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
+            submitted = history.facts[0]
+            assert isinstance(submitted, Submitted)
+            return submitted.job, TaskDetail.replay(history.plan, task, history.facts)
+
+        job, found = await self.read(fold)
+        states = {one.attempt: one.state for one in found.attempts}
+        if number is None:
+            number = max(states, default=0)
+        elif number not in states:
             raise NotFound(
-                f"task {task!r} of execution {id!r} has no attempt {attempt}; it has {len(begun)}",
+                f"task {task!r} of execution {id!r} has no attempt {number}; it has {len(states)}",
                 field="attempt",
             )
-        return await self.log_of(id, task, attempt or max(begun, default=0), after)
+        return Attempt(job, id, task, number, states.get(number, found.state))
 
-    async def log_of(self, id: str, task: str, attempt: int, after: int = 0) -> Log:
-        """The log of an attempt that is known to have been begun."""
-        end = await self.read(self._store.log_end, id, task, attempt)
-        return Log(attempt, end, self._chunks(id, task, attempt, after, end))
+    # -- logs of attempts that are known to have been begun ----------------------------
 
-    async def _chunks(
-        self, id: str, task: str, attempt: int, after: int, end: int
-    ) -> AsyncIterator[LogChunk]:
-        while after < end:
-            chunks = await self.read(self._store.log, id, task, attempt, after, LOG_PAGE)
+    async def log_of(
+        self, id: str, task: str, attempt: int, after: int = 0, tail: int | None = None
+    ) -> Log:
+        """An attempt's log from line number `after` on, or at most the last `tail` lines."""
+        place = id, task, attempt
+        end = await self.read(self._store.log_end, *place)
+        after = _begin(after, tail, end)
+        return Log(after, end, self._texts(place, after, end))
+
+    async def _texts(self, place: Place, after: int, end: int) -> AsyncIterator[str]:
+        async for chunk in self._chunks(place, after, end):
+            if chunk.first > after:
+                yield f"[… {chunk.first - after:,} lines left out …]\n"
+            yield chunk.text
+            after = chunk.first + chunk.lines
+
+    async def _chunks(self, place: Place, after: int, end: int) -> AsyncIterator[LogChunk]:
+        while chunks := await self.read(self._stretch, place, after, end):
             for chunk in chunks:
-                if chunk.first >= end:
-                    return
-                if chunk.first < after:
-                    known = after - chunk.first
-                    rest = chunk.text.split("\n", known)[known]
-                    chunk = LogChunk(after, chunk.lines - known, rest)
                 yield chunk
-            if not chunks:
-                return
             after = chunks[-1].first + chunks[-1].lines
+
+    def _stretch(self, place: Place, after: int, end: int) -> list[LogChunk]:
+        """What is kept of the log from line `after` on, a page at most; none at the end."""
+        if after >= end:
+            return []
+        chunks = self._store.log(*place, after, LOG_PAGE)
+        if chunks and chunks[0].first < after:
+            known = after - chunks[0].first
+            rest = chunks[0].text.split("\n", known)[known]
+            chunks[0] = LogChunk(after, chunks[0].lines - known, rest)
+        return [chunk for chunk in chunks if chunk.first < end]
+
+    async def window(
+        self, id: str, task: str, attempt: int, after: int, tail: int | None, limit: int
+    ) -> Window:
+        """At most `limit` lines of a log from line number `after` on, or of the last `tail`."""
+        return await self.read(self._window, (id, task, attempt), after, tail, limit)
+
+    def _window(self, place: Place, after: int, tail: int | None, limit: int) -> Window:
+        end = self._store.log_end(*place)
+        at = after = _begin(after, tail, end)
+        room = WINDOW
+        lines: list[str] = []
+        gaps: list[tuple[int, int]] = []
+        while len(lines) < limit and room > 0 and (chunks := self._stretch(place, at, end)):
+            for chunk in chunks:
+                texts = chunk.text.split("\n", limit - len(lines))[: chunk.lines]
+                for text in texts[: limit - len(lines)]:
+                    if room <= 0:
+                        break
+                    if chunk.first > at:
+                        gaps.append((at, chunk.first))
+                        at = chunk.first
+                    lines.append(text)
+                    room -= len(text) + 1
+                    at += 1
+                if len(lines) == limit or room <= 0:
+                    break
+        first = gaps[0][1] if gaps and gaps[0][0] == after else after
+        return Window(first, end, lines, gaps, at)
+
+    async def find(
+        self, id: str, task: str, attempt: int, search: Search, after: int, limit: int
+    ) -> Found:
+        """The lines from number `after` on that a search finds, at most `limit`; it gives up
+        after `SEARCHED` characters."""
+        place = id, task, attempt
+        end = await self.read(self._store.log_end, *place)
+        numbers: list[int] = []
+        room = SEARCHED
+        # A page at a time, so that others who read need not wait for all of it.
+        while len(numbers) < limit and room > 0 and after < end:
+            found = await self.read(self._find, place, search, after, end, limit - len(numbers))
+            numbers += found.numbers
+            after = found.next
+            room -= LOG_PAGE
+        return Found(numbers, after, end)
+
+    def _find(self, place: Place, search: Search, after: int, end: int, limit: int) -> Found:
+        numbers: list[int] = []
+        for chunk in self._stretch(place, after, end):
+            for line in search(chunk.text):
+                numbers.append(chunk.first + line)
+                if len(numbers) == limit:
+                    return Found(numbers, numbers[-1] + 1, end)
+            after = chunk.first + chunk.lines
+        return Found(numbers, after, end)
+
+
+def _begin(after: int, tail: int | None, end: int) -> int:
+    return after if tail is None else max(after, end - tail)
 
 
 def _parse_cursor(cursor: str) -> int:

@@ -12,23 +12,28 @@ from goflow.stores.base import Store
 
 
 def recover(store: Store, board: Board, clock: Clock) -> list[Execution]:
-    """The unfinished executions, those that have begun before the others, with nothing left
-    running; committed.
+    """The unfinished executions in the order in which they go on, with nothing left running;
+    committed.
+
+    Those that have begun come before those that wait; of either, each after those that were
+    submitted or sent round again before it. So what waits for whom is as it was.
 
     To be called before the journal starts: until then this is the one writer.
     """
     executions = []
+    opened: dict[str, int] = {}
     records = []
     for id in store.unfinished():
         history = store.history(id)
         assert history is not None
         execution = Execution.replay(history.plan, history.facts)
-        board.adopt(history.plan, execution.summary(), history.version)
+        board.adopt(history.plan, execution.summary(), history.version, execution.retries)
         executions.append(execution)
+        opened[id] = history.opened
         if facts := execution.interrupt(clock.now()):
             records.append(record_of(execution, facts))
     if records:
         for record, version in zip(records, store.commit(records), strict=True):
             board.committed(record, version)
-    # Those that have begun wait for nobody, whatever the clock said when they were opened.
-    return sorted(executions, key=lambda one: (one.started_at is None, one.opened_at))
+    # As the store put it down: the time at which they were opened is what a clock said.
+    return sorted(executions, key=lambda one: (one.started_at is None, opened[one.id]))

@@ -17,7 +17,7 @@ from goflow.stores.base import Purge
 logger = logging.getLogger(__name__)
 
 BATCH = 100  # executions forgotten in one transaction
-PAUSE = 0.05  # seconds between two of those, for others to write in
+PAUSE = 0.025  # seconds between two of those, for others to write in
 ACTIVITY = timedelta(days=740)  # how long it is kept: what calendars show, and some days
 EVERY = 600.0  # seconds between two rounds
 

@@ -6,14 +6,22 @@ it. The runner alone changes its `Execution`; others send it an order and wake i
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, TaskStarted
+from goflow.core.events import (
+    AnyFact,
+    CancelRequested,
+    MarkedSkipped,
+    MarkedSuccessful,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskStarted,
+)
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
@@ -21,9 +29,9 @@ from goflow.engine.attempt import attempt
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import Journal
-from goflow.engine.slots import Request, Slots, job_name, pool_name
+from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import TaskLog
-from goflow.errors import Unavailable
+from goflow.errors import NotFound, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
@@ -35,6 +43,7 @@ from goflow.stores.base import Outcome as Written
 # program and what it left behind are given to end, by SIGTERM and by SIGKILL.
 CLEANUP = 20.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
+WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
 GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
 
 Order = Callable[[Execution, datetime], list[AnyFact]]
@@ -91,10 +100,12 @@ class Runner:
         self._stopping = False
         self._interrupted = False
         self._woken = asyncio.Event()
-        self._before: set[asyncio.Future[None]] = set()
+        # What has to be over before this begins, and whose it is.
+        self._before: dict[asyncio.Future[None], str] = {}
+        tell = self._one_before_is_over  # one for all, since they may be many
         for runner in after:
-            self._before.add(runner.over)
-            runner.over.add_done_callback(self._one_before_is_over)
+            self._before[runner.over] = runner.execution.id
+            runner.over.add_done_callback(tell)
 
     # -- what others may say -------------------------------------------------------
 
@@ -126,14 +137,37 @@ class Runner:
             self.wake()
         return answer
 
+    @property
+    def before(self) -> Iterable[str]:
+        """The executions that have to end before this one begins."""
+        return self._before.values() if self.execution.state is State.NOTSTARTED else ()
+
+    @property
+    def held_up(self) -> str | None:
+        """Why the execution does not begin, for people; None if it may."""
+        return WAITS_FOR_OTHERS if self.before else None
+
+    @property
+    def queued(self) -> Iterator[str]:
+        """The tasks that could run and wait for a slot."""
+        return (name for name in self._requests if self._is_queued(name))
+
     def waiting(self, name: str) -> str | None:
         """Why a task that is ready does not run, for people; None if it does not wait."""
-        if self._before and self.execution.state is State.NOTSTARTED:
-            return "earlier executions of the job have not ended"
-        request = self._requests.get(name)
-        if request is None or name in self._attempts:
+        if self.held_up is not None:
+            return self.held_up
+        if not self._is_queued(name):
             return None
-        return self._tools.slots.obstacle(request)
+        return self._tools.slots.obstacle(self._requests[name])
+
+    def _is_queued(self, name: str) -> bool:
+        request = self._requests.get(name)
+        return request is not None and not request.granted and self.execution.is_ready(name)
+
+    def pool(self, name: str) -> str | None:
+        """The pool that a task runs in, if any."""
+        task = self._task(name)
+        return None if task is None else task.pool
 
     # -- the life of an execution --------------------------------------------------
 
@@ -164,7 +198,7 @@ class Runner:
             return True
         try:
             written = await self._tools.journal.commit(self._opening)
-        except Unavailable as error:
+        except (Unavailable, NotFound) as error:  # it may have been purged meanwhile
             if not self.opened.done():
                 self.opened.set_exception(error)
             return False
@@ -214,9 +248,9 @@ class Runner:
             return (), 0
         lane = []
         if self._job.max_running is not None:
-            lane.append(job_name(self._job.name))
+            lane.append(title(Kind.JOB, self._job.name))
         if task.pool is not None:
-            lane.append(pool_name(task.pool))
+            lane.append(title(Kind.POOL, task.pool))
         return tuple(lane), task.priority
 
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
@@ -249,15 +283,19 @@ class Runner:
         await self._tools.journal.insist(record_of(self.execution, facts))
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
-        """Begin the attempts whose start is now committed, end those whose end is."""
+        """Begin the attempts whose start is now committed, end those whose end was asked for."""
         for fact in facts:
-            if type(fact) is TaskStarted:
-                self._begin(fact)
-        if self._interrupted or self.execution.cancelling:
+            match fact:
+                case TaskStarted():
+                    self._begin(fact)
+                case CancelRequested():
+                    self._end_all()
+                case TaskCancelRequested() if fact.task in self._attempts:
+                    self._end(fact.task)
+                case MarkedSuccessful() | MarkedSkipped() | TaskCancelled():
+                    self._withdraw(fact.task)
+        if self._interrupted:
             self._end_all()
-        for name in self.execution.doomed:
-            if name in self._attempts:
-                self._end(name)
 
     async def _rest(self) -> None:
         due = None
@@ -266,9 +304,15 @@ class Runner:
             due = min((one for one in dues if one is not None), default=None)
         await wait(self._woken, self._tools.clock, due)
 
+    def _withdraw(self, name: str) -> None:
+        """Let a task that was cancelled or marked wait for a slot no longer."""
+        request = self._requests.get(name)
+        if request is not None and not request.granted:
+            self._tools.slots.withdraw(self._requests.pop(name))
+
     def _leave(self) -> None:
-        for name, request in self._requests.items():
-            if name not in self._attempts and request not in self._granted:
+        for request in self._requests.values():
+            if not request.granted:
                 self._tools.slots.withdraw(request)
         for request in self._granted:
             self._tools.slots.release(request)
@@ -276,7 +320,7 @@ class Runner:
             _answer(answer, False)
 
     def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
-        self._before.discard(over)
+        self._before.pop(over, None)
         self.wake()
 
     # -- attempts ------------------------------------------------------------------
@@ -289,7 +333,10 @@ class Runner:
         if task is None:
             self._note(fact.task, Failed(self._missing(fact.task), final=True))
             return
-        running = asyncio.get_running_loop().create_task(self._attempt(task, fact.attempt))
+        running = asyncio.get_running_loop().create_task(
+            # The results as they are now, committed all of them; in a moment they may not be.
+            self._attempt(task, fact.attempt, self.execution.results_for(task.name))
+        )
         self._attempts[fact.task] = running
         running.add_done_callback(functools.partial(self._done, fact.task))
 
@@ -298,9 +345,10 @@ class Runner:
             return f"job {self.execution.job!r} is not registered with this server any more"
         return f"job {self.execution.job!r} has no task {name!r} any more"
 
-    async def _attempt(self, task: Task, number: int) -> Outcome:
+    async def _attempt(
+        self, task: Task, number: int, results: Mapping[str, msgspec.Raw]
+    ) -> Outcome:
         execution, tools = self.execution, self._tools
-        results = execution.results_for(task.name)
 
         async def append(first: int, lines: int, text: str, forget: Any) -> None:
             await tools.journal.insist(

@@ -8,12 +8,15 @@ when the process was down, held up or suspended, or the clock was set.
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
-from goflow.core.schedule import Schedule
+from goflow.core.schedule import ClockChange, Schedule
 from goflow.engine.clock import Clock, wait
+from goflow.engine.peak import Peak
 from goflow.errors import Unavailable
 from goflow.stores.base import Tick, TickOutcome
 
@@ -59,6 +62,36 @@ class Scheduled:
         self.due = self.schedule.next(accounted, anchor=self.anchor)
 
 
+class Coming(NamedTuple):
+    """A due time to come."""
+
+    due: datetime
+    job: str
+    schedule: Schedule
+    anchor: datetime
+
+
+def in_order_of_time(
+    nearest: Sequence[Coming], until: datetime, limit: int, each: int
+) -> list[Coming]:
+    """The due times up to `until` of the jobs whose next ones are `nearest`, in order of time;
+    at most `each` of a job and `limit` in all, for which no more than so many are computed."""
+    heads = [(one.due, one.job, one) for one in nearest]
+    heapq.heapify(heads)
+    found: list[Coming] = []
+    of_job: Counter[str] = Counter()
+    while heads and len(found) < limit:
+        due, job, one = heads[0]
+        found.append(one)
+        of_job[job] += 1
+        following = one.schedule.next(due, anchor=one.anchor) if of_job[job] < each else None
+        if following is None or following > until:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following, job, one._replace(due=following)))
+    return found
+
+
 class Scheduler:
     """`fire(job, due)` makes an execution, or answers why it makes none. `record(job, ticks,
     accounted)` writes to the ledger. `Unavailable` from either means: again, soon.
@@ -81,10 +114,13 @@ class Scheduler:
         # (when to look, tie-break, entry): an entry that was switched off, or moved, is
         # found out when its turn comes.
         self._agenda: list[tuple[datetime, int, Scheduled]] = []
+        self._batch: list[Scheduled] = []  # those of the agenda that are being handled
         self._count = 0
         self._changed = asyncio.Event()
         self._last_seen = clock.now()
-        self.lateness = timedelta(0)  # of the last due time that fired
+        # Seconds from each due time to the record of what became of it, if that is since its
+        # schedule is on.
+        self.lateness = Peak()
 
     def switch_on(
         self,
@@ -113,6 +149,31 @@ class Scheduler:
         entry = self._on.get(job)
         return None if entry is None else entry.due
 
+    def __len__(self) -> int:
+        """How many jobs' schedules are on."""
+        return len(self._on)
+
+    def nearest(self, until: datetime, limit: int) -> list[Coming]:
+        """The next due times of the jobs that are due first, up to `until` and in order of
+        time; at most `limit`."""
+        # The agenda is a heap: what is below an entry comes later, so that only as much of
+        # it is looked at as is found.
+        found = {entry.job: entry for entry in self._batch if self._on.get(entry.job) is entry}
+        places = [(self._agenda[0], 0)] if self._agenda else []
+        while places and len(found) < limit + len(self._batch) and places[0][0][0] <= until:
+            (_, _, entry), place = heapq.heappop(places)
+            if self._on.get(entry.job) is entry:
+                found[entry.job] = entry
+            for below in (2 * place + 1, 2 * place + 2):
+                if below < len(self._agenda):
+                    heapq.heappush(places, (self._agenda[below], below))
+        coming = (
+            Coming(entry.due, entry.job, entry.schedule, entry.anchor)
+            for entry in found.values()
+            if entry.due is not None and entry.due <= until
+        )
+        return sorted(coming, key=lambda one: one[:2])[:limit]
+
     async def run(self) -> None:
         """Account for what is due, for ever."""
         while True:
@@ -120,13 +181,13 @@ class Scheduler:
             if now < self._last_seen - STEP_BACK:
                 self._go_back(now)
             self._last_seen = now
-            batch: list[Scheduled] = []
-            while self._agenda and self._agenda[0][0] <= now and len(batch) < BATCH:
+            while self._agenda and self._agenda[0][0] <= now and len(self._batch) < BATCH:
                 entry = heapq.heappop(self._agenda)[2]
                 if self._on.get(entry.job) is entry:
-                    batch.append(entry)
-            if batch:
-                await asyncio.gather(*(self._handle(entry, now) for entry in batch))
+                    self._batch.append(entry)
+            if self._batch:
+                await asyncio.gather(*(self._handle(entry, now) for entry in self._batch))
+                self._batch.clear()
             else:
                 await wait(self._changed, self._clock, self._agenda[0][0] if self._agenda else None)
 
@@ -158,7 +219,6 @@ class Scheduler:
         following = entry.schedule.next(due, anchor=entry.anchor)
         if not reason and now - due <= LATENESS and (following is None or following > now):
             await self._fire_or_skip(entry, due)
-            self.lateness = self._clock.now() - due
             return
         policy = entry.policy
         if reason == SWITCHED_OFF:
@@ -176,20 +236,42 @@ class Scheduler:
         because = await self._fire(entry.job, due)
         if because is not None:
             tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
-            await self._record(entry.job, [tick], due)
+            await self._record(entry.job, self._with_merged(entry, tick), due)
+        if due > entry.since:
+            self.lateness.note((self._clock.now() - due).total_seconds())
         entry.account(due)
 
     async def _enter(self, entry: Scheduled, missed: Missed, reason: str, now: datetime) -> None:
         if entry.policy.catchup is not CatchUp.NONE and reason != SWITCHED_OFF:
             reason += "; too late to catch up with"
-        if not missed.exact:
-            reason += "; there were more than are counted here"
         until = None if missed.number == 1 else missed.last
         tick = Tick(missed.first, TickOutcome.MISSED, now, reason, missed.number, until)
-        await self._record(entry.job, [tick], missed.last)
+        ticks = [tick] if until is not None else self._with_merged(entry, tick)
+        await self._record(entry.job, ticks, missed.last)
         entry.account(missed.last)
+
+    def _with_merged(self, entry: Scheduled, tick: Tick) -> list[Tick]:
+        change = entry.schedule.clock_change(tick.due)
+        merged = change and merged_into(tick.due, change, tick.at)
+        return [tick] if merged is None else [tick, merged]
 
     def _plan(self, entry: Scheduled, look: datetime | None) -> None:
         if look is not None:
             self._count += 1
             heapq.heappush(self._agenda, (look, self._count, entry))
+
+
+def merged_into(due: datetime, change: ClockChange, at: datetime) -> Tick | None:
+    """The record of what a clock change merges into a due time, made at `at`."""
+    if not change.merged:
+        return None
+    first, last = change.merged[0], change.merged[-1]
+    return Tick(
+        first,
+        TickOutcome.MERGED,
+        at,
+        change.reason,
+        len(change.merged),
+        until=None if first == last else last,
+        into=due,
+    )

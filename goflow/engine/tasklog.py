@@ -1,9 +1,10 @@
 """The log of one attempt: takes text from any thread, hands whole lines on in order.
 
 The rule that must not be broken: whatever a task prints, memory and store stay bounded.
-Of `limit` characters the first half, the head, is never dropped; once it is full, the
-newest lines take the place of older ones in the second half, the tail. Every line that
-ever came has a number, so that a reader sees by the gap in the numbers that some are gone.
+Of `limit` characters the first half, the head, is never dropped; the newest lines take the
+place of older ones in the second half, the tail, and only once it is full, however slow the
+store is. Every line that ever came has a number, so that a reader sees by the gap in the
+numbers that some are gone.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 LINE = 16 * 1024  # characters; longer lines are broken
 CHUNK = 64 * 1024  # characters handed on at a time
-PENDING_TAIL = 1024 * 1024  # characters of the tail that may wait to be handed on
+SHORT = 1024  # characters; shorter pieces that wait are joined, since each has its price
 DRAINED = 128 * 1024  # characters waiting at which `drain` lets more come
 
 Append = Callable[[int, int, str, tuple[int, int] | None], Awaitable[None]]
@@ -87,7 +88,6 @@ class TaskLog(Lines):
         "_closed",
         "_flight",
         "_head",
-        "_head_room",
         "_home",
         "_kept",
         "_kept_size",
@@ -95,6 +95,7 @@ class TaskLog(Lines):
         "_loop",
         "_partial",
         "_pending",
+        "_room",
         "_tail",
         "_tail_limit",
         "_tail_pending",
@@ -110,10 +111,10 @@ class TaskLog(Lines):
         self._partial = ""
         self._pending = 0  # characters in _head and _tail
         self._head: deque[Piece] = deque()
-        self._head_room = limit // 2
         self._tail: deque[Piece] = deque()
         self._tail_pending = 0
         self._tail_limit = limit - limit // 2
+        self._room = limit  # characters until something is dropped; negative from then on
         self._kept: deque[Stretch] = deque()
         self._kept_size = 0
         self._busy = False  # a flight is under way, or about to be
@@ -162,16 +163,19 @@ class TaskLog(Lines):
         piece = Piece(self.lines, text.count("\n"), text)
         self.lines += piece.lines
         self._pending += len(text)
-        if self._head_room > 0:
-            self._head_room -= len(text)
-            self._head.append(piece)
-            return
-        self._tail.append(piece)
-        self._tail_pending += len(text)
-        while self._tail_pending > PENDING_TAIL:
-            size = len(self._tail.popleft().text)
-            self._tail_pending -= size
-            self._pending -= size
+        is_tail = self._room <= self._tail_limit
+        self._room -= len(text)
+        pieces = self._tail if is_tail else self._head
+        if pieces and len(pieces[-1].text) + len(text) <= SHORT:
+            before = pieces.pop()
+            piece = Piece(before.first, before.lines + piece.lines, before.text + text)
+        pieces.append(piece)
+        if is_tail:
+            self._tail_pending += len(text)
+            while self._tail_pending > self._tail_limit and len(pieces) > 1:
+                size = len(pieces.popleft().text)
+                self._tail_pending -= size
+                self._pending -= size
 
     # -- handing on, on the event loop ---------------------------------------------
 
@@ -228,9 +232,9 @@ class TaskLog(Lines):
         return None if gone is None else (begin, gone.end)
 
     async def drain(self) -> None:
-        """Wait while more would only pile up. Once the head is full it never waits: more is
+        """Wait while more would only pile up. Once the log is full it never waits: more is
         cut anyhow, and the task should not be slowed by what nobody keeps."""
-        while self._head_room > 0 and self._pending > DRAINED:
+        while self._room > 0 and self._pending > DRAINED:
             if self._flight is None or self._flight.done():  # an append failed; see `close`
                 return
             await asyncio.wait([self._flight])

@@ -100,7 +100,7 @@ class DaemonThreads(Executor):
             raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
         self._max_workers = max_workers
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._idle = 0  # threads that wait for work, less the work that waits for them
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._shutdown = False
@@ -112,7 +112,9 @@ class DaemonThreads(Executor):
             if self._shutdown:
                 raise RuntimeError("no new work after shutdown")
             self._queue.put((future, lambda: fn(*args, **kwargs)))
-            if not self._idle.acquire(blocking=False) and len(self._threads) < self._max_workers:
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self._max_workers:
                 name = f"goflow-operator-{len(self._threads)}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self._threads.append(thread)
@@ -131,7 +133,8 @@ class DaemonThreads(Executor):
                     future.set_result(result)
                     del result
             del work, future, call  # an idle thread keeps nothing alive
-            self._idle.release()
+            with self._lock:
+                self._idle += 1
         self._queue.put(None)  # for the next one
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -9,7 +9,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from functools import lru_cache
+from types import FunctionType, MethodType
+from typing import Any, Protocol, TypeGuard
 
 from goflow.errors import InvalidJob
 
@@ -74,6 +76,26 @@ def inspect_operator(operator: object, where: str) -> Call:
         raise InvalidJob(
             f"{where}: {operator!r} is not an operator; it needs a method run() or run(context)"
         )
+    call = _call_of_method(run.__func__) if _is_method(run) else _call(run)
+    if call is None:
+        raise InvalidJob(
+            f"{where}: run{inspect.signature(run)} of {operator!r} must take nothing or one context"
+        )
+    return call
+
+
+def _is_method(run: object) -> TypeGuard[MethodType]:
+    return isinstance(run, MethodType) and isinstance(run.__func__, FunctionType)
+
+
+# Remembered, because many tasks have operators of the same few classes.
+@lru_cache(maxsize=1024)
+def _call_of_method(function: FunctionType) -> Call | None:
+    return _call(MethodType(function, object()))
+
+
+def _call(run: Callable[..., Any]) -> Call | None:
+    """How to call this; None if it wants more than it is given."""
     is_async = inspect.iscoroutinefunction(run)
     try:
         parameters = inspect.signature(run).parameters.values()
@@ -83,9 +105,7 @@ def inspect_operator(operator: object, where: str) -> Call:
     required = [p for p in positional if p.default is p.empty]
     named = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(required) > 1 or named:
-        raise InvalidJob(
-            f"{where}: run{inspect.signature(run)} of {operator!r} must take nothing or one context"
-        )
+        return None
     takes_context = bool(required) or any(
         p.name == "context" or p.annotation in (Context, "Context") for p in positional[:1]
     )

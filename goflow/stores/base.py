@@ -7,7 +7,8 @@ durable and visible to reads; when it raises, nothing of the batch is.
 
 Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
 goflow store, damaged, from a newer version, in use by another server). `commit` and the
-reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error).
+reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error). `commit`
+raises `NotFound` for facts or a log of an execution that is not there, or not any more.
 """
 
 import enum
@@ -32,19 +33,54 @@ class Idempotency(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class TickOutcome(enum.StrEnum):
+    """What became of a due time."""
+
+    FIRED = "fired"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    MERGED = "merged"
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """What became of a due time, or of a run of `count` missed or merged ones from `due` to
+    `until`.
+
+    `execution` is what a fired one made, `into` the due time that merged ones became because
+    of a clock change. `reason` is one sentence for people, or "".
+    """
+
+    due: datetime
+    outcome: TickOutcome
+    at: datetime
+    reason: str = ""
+    count: int = 1
+    until: datetime | None = None
+    execution: str | None = None
+    into: datetime | None = None
+
+
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, and accounted for, unless the cause is "backfill", which does not go from
-    one due time to the next. A tick recorded as missed may be claimed still.
-    Outcome: `Created` or `Existing`.
+    ledger as fired, for the `reason` given if any. A tick recorded as missed may be claimed
+    still. If it `accounts`, all due times up to that one are in the ledger thereby. `merged`
+    goes to the ledger with it. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
     plan: Plan
     tick: bool = False
     idempotency: Idempotency | None = None
+    reason: str = ""
+    merged: Tick | None = None
+
+    @property
+    def accounts(self) -> bool:
+        """Whether its due time follows the one accounted for last. A backfill's need not:
+        before it there may be others that nobody has entered yet."""
+        return self.tick and self.fact.cause != "backfill"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -82,38 +118,18 @@ class AppendLog(msgspec.Struct, frozen=True):
 
 
 class SetSwitch(msgspec.Struct, frozen=True):
-    """Remember that a job's schedule was switched on or off by hand. Outcome: None."""
+    """Remember that a job's schedule was switched on or off by hand, and who did.
+    Outcome: None."""
 
     job: str
     active: bool
     at: datetime
-
-
-class TickOutcome(enum.StrEnum):
-    """What became of a due time."""
-
-    FIRED = "fired"
-    SKIPPED = "skipped"
-    MISSED = "missed"
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """What became of a due time, or of a run of `count` missed ones from `due` to `until`.
-
-    `execution` is what a fired one made. `reason` is one sentence for people, or "".
-    """
-
-    due: datetime
-    outcome: TickOutcome
-    at: datetime
-    reason: str = ""
-    count: int = 1
-    until: datetime | None = None
-    execution: str | None = None
+    by: str = ""
 
 
 class RecordTicks(msgspec.Struct, frozen=True):
-    """Add ticks that made no execution to a job's ledger; one that is there stays as it is.
+    """Add ticks that made no execution to a job's ledger; one that is there stays as it is,
+    unless it is merged and the new one is not.
 
     All due times up to `accounted` are in the ledger thereby. Outcome: None.
     """
@@ -133,8 +149,8 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 class SetWatch(msgspec.Struct, frozen=True):
-    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back.
-    Outcome: None."""
+    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back for
+    the same anchor, and begins anew with another. Outcome: None."""
 
     job: str
     watch: Watch
@@ -175,7 +191,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Existing(msgspec.Struct, frozen=True):
-    """The tick or the key had led to this execution before; nothing was written.
+    """The tick or the key had led to this execution before; another one was not made.
 
     `fingerprint` is the one kept with the key, None for a tick.
     """
@@ -218,11 +234,16 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """All facts of an execution in order, and the plan it was submitted with."""
+    """All facts of an execution in order, and the plan it was submitted with.
+
+    `opened` is the version at which it was submitted or last sent round again: of two
+    executions the one opened first has the lower one, whatever the clock said.
+    """
 
     plan: Plan
     facts: list[AnyFact]
     version: int
+    opened: int
 
 
 class LogChunk(msgspec.Struct, frozen=True):
@@ -257,8 +278,8 @@ class Store(Protocol):
         """The highest version given so far, 0 at the beginning."""
         ...
 
-    def switches(self) -> dict[str, bool]:
-        """The on/off states set by hand, by job."""
+    def switches(self) -> dict[str, SetSwitch]:
+        """The last word on each job's schedule that was switched by hand."""
         ...
 
     def watches(self) -> dict[str, Watch]:
@@ -317,10 +338,6 @@ class Store(Protocol):
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         """The number that the next line of an attempt's log will have, counted from 0."""
-        ...
-
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        """The attempts of a task that have a log, in order."""
         ...
 
     def size(self) -> int:

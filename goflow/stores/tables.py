@@ -24,10 +24,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from goflow.core.events import decode_facts, encode_facts
+from goflow.core.events import AnyFact, Retried, Submitted, decode_facts, encode_facts
 from goflow.core.graph import decode_plan
 from goflow.core.states import State
 from goflow.core.summary import Mark
+from goflow.errors import NotFound
 from goflow.stores.backup import write_copy
 from goflow.stores.base import (
     Activity,
@@ -171,6 +172,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE remains (execution INTEGER PRIMARY KEY)",
     ),
     (
+        "ALTER TABLE ticks ADD COLUMN merged_into INTEGER",
+        "ALTER TABLE switches ADD COLUMN who TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE executions ADD COLUMN started INTEGER",
         "ALTER TABLE executions ADD COLUMN ended INTEGER",
         # From the summaries of the newest ones, which are what a list of marks shows.
@@ -190,7 +193,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"""INSERT INTO activity SELECT job, submitted / {QUARTER}, state, count(*), sum({_TOOK})
             FROM executions WHERE finished = 1 GROUP BY 1, 2, 3""",
         f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, sum(count), 0
-            FROM ticks WHERE outcome <> 'fired' GROUP BY 1, 2, 3""",
+            FROM ticks WHERE outcome IN ('missed', 'skipped') GROUP BY 1, 2, 3""",
     ),
 )
 SCHEMA = len(MIGRATIONS)
@@ -199,14 +202,18 @@ _VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'facts'"
 _NUMBER = "SELECT number FROM executions WHERE id = ?"
 _CLAIMED = """SELECT execution, at, NULL FROM ticks
     WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
-_CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)"
-_ADD_TICK = "INSERT OR IGNORE INTO ticks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# What is accounted for stays so: a tick may be written between a watch's making and this.
+_CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, ?, 1, NULL, ?, NULL)"
+# An edited schedule may make a due time of what was merged by the one before.
+_ADD_TICK = """INSERT OR REPLACE INTO ticks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+    WHERE NOT EXISTS (SELECT 1 FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
+        AND (outcome <> 'merged' OR ?4 = 'merged'))"""
+# What is accounted for stays so, since a tick may be written between a watch's making and this;
+# but it was so for the due times from that anchor, and says nothing of those from another one.
 _WATCH = """INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET
     schedule = excluded.schedule, anchor = excluded.anchor,
-    accounted = max(accounted, excluded.accounted)"""
+    accounted = max(excluded.accounted, iif(anchor = excluded.anchor, accounted, 0))"""
 _ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
-_TICKS = """SELECT due, outcome, at, reason, count, until, execution FROM ticks
+_TICKS = """SELECT due, outcome, at, reason, count, until, execution, merged_into FROM ticks
     WHERE job = ? AND due < ? ORDER BY due DESC, run DESC LIMIT ?"""
 _KEYED = """SELECT e.id, e.submitted, k.fingerprint FROM idempotency k JOIN executions e
     ON e.number = k.execution WHERE k.job = ? AND k.key = ?"""
@@ -228,7 +235,8 @@ _COUNT_FINISHED = f"""INSERT INTO activity
     SELECT job, submitted / {QUARTER}, state, ?2, ?2 * {_TOOK}
     FROM executions WHERE number = ?1 AND finished = 1 {_ALSO}"""
 _COUNT_TICK = f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, ?4 * count, 0
-    FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3 AND outcome <> 'fired' {_ALSO}"""
+    FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
+        AND outcome IN ('missed', 'skipped') {_ALSO}"""
 _SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
 _ADD_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)"
 _FORGET_LOG = """DELETE FROM logs WHERE execution = ?1 AND task = ?2 AND attempt = ?3
@@ -301,12 +309,13 @@ _MICROSECOND = timedelta(microseconds=1)
 _HIGHEST = 2**63 - 1
 _REMEMBERED = 10_000
 
-# What a purge does at most before it lets others write. The unit is a row deleted, about
-# 4 microseconds; what costs more is weighed as measured by benchmarks/retention.py.
-_EFFORT = 4_000
+# What a purge does at most before it lets others write: about 250 pages, which take a disk
+# longer than the processor. The unit is a row deleted, about 2 microseconds; what costs more
+# is weighed as measured by benchmarks/retention.py.
+_EFFORT = 2_000
 _FREED = 4  # a page
 _EACH = 12  # an execution: a row of eight indexes
-_AWAY = 45  # one that is not beside the last one: pages of their own in every table
+_AWAY = 60  # one that is not beside the last one: pages of their own in every table
 _TICK = 10  # a row of three indexes
 _ANOTHER = 30  # a job not met before: pages of their own in every index by job
 _SLICE = 50  # rows deleted between two looks at the pages freed
@@ -418,10 +427,14 @@ class SqlStore(ABC):
                         pending.facts.append((version, number, encode_facts([change.fact])))
                         pending.created[change.fact.job, change.plan.id] += 1
                         outcome = Created(version)
+                    if change.accounts:
+                        assert change.fact.scheduled_at is not None
+                        due = _to_micros(change.fact.scheduled_at)
+                        connection.execute(_ACCOUNT, (change.fact.job, due))
                 case SetSwitch():
                     connection.execute(
-                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
-                        (change.job, change.active, _to_micros(change.at)),
+                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?)",
+                        (change.job, change.active, _to_micros(change.at), change.by),
                     )
                 case Touch():
                     connection.execute(
@@ -429,7 +442,8 @@ class SqlStore(ABC):
                         (str(_to_micros(change.at)),),
                     )
                 case RecordTicks():
-                    _record_ticks(connection, change)
+                    _add_ticks(connection, change.job, change.ticks)
+                    connection.execute(_ACCOUNT, (change.job, _to_micros(change.accounted)))
                 case SetWatch(job, watch):
                     connection.execute(
                         _WATCH,
@@ -469,9 +483,9 @@ class SqlStore(ABC):
             assert fact.scheduled_at is not None
             due = _to_micros(fact.scheduled_at)
             connection.execute(_COUNT_TICK, (fact.job, due, 0, -1))
-            connection.execute(_CLAIM, (fact.job, due, at, fact.id))
-            if fact.cause != "backfill":  # which goes back, and leaves others out between
-                connection.execute(_ACCOUNT, (fact.job, due))
+            connection.execute(_CLAIM, (fact.job, due, at, submit.reason, fact.id))
+            if submit.merged is not None:
+                _add_ticks(connection, fact.job, [submit.merged])
         if (asked := submit.idempotency) is not None:
             connection.execute(
                 "INSERT INTO idempotency VALUES (?, ?, ?, ?)",
@@ -521,7 +535,7 @@ class SqlStore(ABC):
         if number is None:
             number = _find_number(connection, execution)
             if number is None:
-                raise LookupError(f"no execution {execution!r} in the store")
+                raise NotFound(f"there is no execution {execution!r}", field="id")
             _remember(self._numbers)
             self._numbers[execution] = number
         return number
@@ -599,10 +613,13 @@ class SqlStore(ABC):
         with self._reading() as connection:
             return _last_version(connection)
 
-    def switches(self) -> dict[str, bool]:
+    def switches(self) -> dict[str, SetSwitch]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, active FROM switches")
-            return {job: bool(active) for job, active in rows.fetchall()}
+            rows = connection.execute("SELECT job, active, at, who FROM switches")
+            return {
+                job: SetSwitch(job, bool(active), _to_instant(at), who)
+                for job, active, at, who in rows.fetchall()
+            }
 
     def watches(self) -> dict[str, Watch]:
         with self._reading() as connection:
@@ -621,8 +638,8 @@ class SqlStore(ABC):
             del rows[limit]
         return [
             Tick(_to_instant(due), TickOutcome(outcome), _to_instant(at), reason, count,
-                 _instant_or_none(until), execution)
-            for due, outcome, at, reason, count, until, execution in rows
+                 _instant_or_none(until), execution, _instant_or_none(into))
+            for due, outcome, at, reason, count, until, execution, into in rows
         ]  # fmt: skip
 
     def activity(self, job: str, bounds: Sequence[datetime]) -> list[Activity]:
@@ -656,8 +673,14 @@ class SqlStore(ABC):
                 return None
             number, plan = found
             rows = connection.execute(_HISTORY, (number,)).fetchall()
-        facts = [fact for body, _ in rows for fact in decode_facts(body)]
-        return History(decode_plan(plan), facts, rows[-1][1])
+        facts: list[AnyFact] = []
+        opened = 0
+        for body, version in rows:
+            batch = decode_facts(body)
+            facts += batch
+            if any(isinstance(fact, Submitted | Retried) for fact in batch):
+                opened = version
+        return History(decode_plan(plan), facts, rows[-1][1], opened)
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
         with self._reading() as connection:
@@ -741,18 +764,6 @@ class SqlStore(ABC):
     @abstractmethod
     def size(self) -> int: ...
 
-    def logged_attempts(self, execution: str, task: str) -> list[int]:
-        with self._reading() as connection:
-            number = _find_number(connection, execution)
-            if number is None:
-                return []
-            rows = connection.execute(
-                """SELECT DISTINCT attempt FROM logs WHERE execution = ? AND task = ?
-                ORDER BY attempt""",
-                (number, task),
-            )
-            return [attempt for (attempt,) in rows.fetchall()]
-
 
 def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None:
     """Where the submit's tick or key led before."""
@@ -770,17 +781,16 @@ def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None
     return Existing(execution, _to_instant(submitted), fingerprint)
 
 
-def _record_ticks(connection: sqlite3.Connection, change: RecordTicks) -> None:
-    for tick in change.ticks:
-        place = change.job, _to_micros(tick.due), tick.count > 1
+def _add_ticks(connection: sqlite3.Connection, job: str, ticks: Sequence[Tick]) -> None:
+    for tick in ticks:
+        place = job, _to_micros(tick.due), tick.count > 1
         added = connection.execute(
             _ADD_TICK,
             (*place, tick.outcome.value, _to_micros(tick.at), tick.reason, tick.count,
-             _micros_or_null(tick.until), tick.execution),
+             _micros_or_null(tick.until), tick.execution, _micros_or_null(tick.into)),
         )  # fmt: skip
         if added.rowcount:
             connection.execute(_COUNT_TICK, (*place, 1))
-    connection.execute(_ACCOUNT, (change.job, _to_micros(change.accounted)))
 
 
 def _of_job(

@@ -1,7 +1,9 @@
 """Answers: JSON from typed values, and failures in the one shape that all have."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -12,6 +14,7 @@ from goflow.web.wire import Error, Failure
 MESSAGE_LIMIT = 1000  # characters
 FIELD_LIMIT = 300
 SUBJECT_LIMIT = 2000
+FILE_NAME_LIMIT = 60
 
 _encoder = msgspec.json.Encoder()
 
@@ -75,6 +78,17 @@ def failure_of(error: GoflowError, subject: str, shapes: Mapping[int, type[Failu
         shape=shapes.get(status, Failure),
         headers={"retry-after": "1"} if status == 503 else None,
     )
+
+
+def as_file(name: str, suffix: str) -> str:
+    """The header Content-Disposition that has an answer kept as a file (RFC 6266).
+
+    Of `name` only letters, digits, `.`, `_` and `-` are left, none of which any system takes
+    for more than a part of a name.
+    """
+    kept = re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:FILE_NAME_LIMIT] + suffix
+    plain = kept.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(kept)}"
 
 
 def _tame(text: str, limit: int) -> str:

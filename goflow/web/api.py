@@ -12,27 +12,38 @@ from starlette.responses import Response, StreamingResponse
 from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
+from goflow.engine.reader import Attempt
+from goflow.engine.search import Search, containing, trouble
+from goflow.engine.vitals import Vitals
 from goflow.errors import InvalidRequest
 from goflow.job import Job, Task
-from goflow.stores.base import Activity, LogChunk, TickOutcome
-from goflow.web.answer import failure
+from goflow.stores.base import Activity, TickOutcome
+from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
+from goflow.web.now import now
 from goflow.web.question import read_header
+from goflow.web.system import system
 from goflow.web.wire import (
     USER_PATTERN,
     Backfill,
     BackfilledView,
     Calendar,
     CalendarDay,
+    ClockChangeView,
     Done,
     EncodedExecutions,
     EncodedOverview,
     EncodedOverviewJob,
+    FoundLines,
     Health,
     Jobs,
     JobView,
+    Lines,
+    Now,
     SourceView,
     Submitted,
+    SwitchView,
+    System,
     TaskView,
     Ticks,
     TickView,
@@ -48,8 +59,9 @@ KEY_LIMIT = 255  # characters of an Idempotency-Key
 class Api:
     """The handlers; what they take and answer is written in the table in routes.py."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vitals: Vitals) -> None:
         self._engine = engine
+        self._vitals = vitals
         self._version = goflow_version()
         self._tzdata = tzdata.__version__
 
@@ -76,6 +88,7 @@ class Api:
 
     async def job(self, call: Call) -> JobView:
         job = self._engine.job(call.path["name"])
+        switch = self._engine.switched(job.name)
         return JobView(
             job=job.name,
             tasks=[task.name for task in job.tasks],
@@ -88,6 +101,7 @@ class Api:
             params=job.params,
             params_schema=job.params_schema,
             next=self._engine.due(job.name),
+            switched=None if switch is None else SwitchView(switch.at, switch.by),
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
@@ -102,9 +116,10 @@ class Api:
         return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 
     async def overview(self, call: Call) -> EncodedOverview:
-        jobs = list(self._engine.jobs.values())
-        marks = await self._engine.reader.marks.newest([job.name for job in jobs], call.query.last)
-        return EncodedOverview([self._overview_of(job, marks[job.name]) for job in jobs])
+        jobs = self._engine.jobs
+        names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
+        marks = await self._engine.reader.marks.newest(names, call.query.last)
+        return EncodedOverview([self._overview_of(jobs[name], marks[name]) for name in names])
 
     def _overview_of(self, job: Job, marks: bytes) -> EncodedOverviewJob:
         return EncodedOverviewJob(
@@ -127,7 +142,7 @@ class Api:
 
     async def toggle(self, call: Call) -> Toggled:
         name = call.path["name"]
-        active = await self._engine.toggle(name, given(call.body.active))
+        active = await self._engine.toggle(name, given(call.body.active), by=asker(call))
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:
@@ -140,7 +155,13 @@ class Api:
     async def upcoming(self, call: Call) -> Upcoming:
         name = call.path["name"]
         times = self._engine.upcoming(name, call.query.n)
-        return Upcoming(name, self._engine.active(name), times)
+        schedule = self._engine.schedule(name)
+        changes = [
+            ClockChangeView(due, change.reason)
+            for due in times
+            if schedule is not None and (change := schedule.clock_change(due)) is not None
+        ]
+        return Upcoming(name, self._engine.active(name), times, changes)
 
     async def calendar(self, call: Call) -> Calendar:
         job = self._engine.job(call.path["name"])
@@ -162,6 +183,13 @@ class Api:
         )
         views = [BackfilledView(one.due, one.execution, one.created) for one in done]
         return Backfill(name, True, body.dry_run, views)
+
+    async def now(self, call: Call) -> Now:
+        return await now(self._engine, call.query.ahead, call.query.limit, call.query.each)
+
+    async def system(self, call: Call) -> System:
+        after = given(call.query.after)
+        return await system(self._engine, self._vitals, self._version, after)
 
     # -- executions ----------------------------------------------------------------
 
@@ -186,18 +214,52 @@ class Api:
         return detail
 
     async def log(self, call: Call) -> Response:
-        after = call.query.after
-        log = await self._engine.reader.log(
-            call.path["id"], call.path["task"], given(call.query.attempt), after
-        )
+        query, attempt = call.query, await self._attempt(call)
+        log = await self._engine.reader.log_of(*attempt.place, query.after, given(query.tail))
+        headers = {
+            "cache-control": "no-store",
+            "x-goflow-attempt": str(attempt.number),
+            "x-goflow-next-line": str(max(log.end, log.after)),
+            "x-goflow-lines": str(log.end),
+        }
+        if query.download:
+            name = f"{attempt.job}-{attempt.task}-{attempt.number}"
+            headers["content-disposition"] = as_file(name, ".log")
         return StreamingResponse(
-            _lines(log.chunks, after),
-            headers={
-                "cache-control": "no-store",
-                "x-goflow-attempt": str(log.attempt),
-                "x-goflow-next-line": str(max(log.end, after)),
-            },
-            media_type="text/plain; charset=utf-8",
+            _encoded(log.texts), headers=headers, media_type="text/plain; charset=utf-8"
+        )
+
+    async def lines(self, call: Call) -> Lines:
+        query, attempt = call.query, await self._attempt(call)
+        window = await self._engine.reader.window(
+            *attempt.place, query.after, given(query.tail), query.limit
+        )
+        return Lines(
+            attempt=attempt.number,
+            state=attempt.state,
+            first=window.first,
+            end=window.end,
+            lines=window.lines,
+            gaps=window.gaps,
+            next=window.next,
+            more=window.next < window.end,
+        )
+
+    async def find(self, call: Call) -> FoundLines:
+        query = call.query
+        search = _search(given(query.text), query.errors)
+        attempt = await self._attempt(call)
+        found = await self._engine.reader.find(*attempt.place, search, query.after, query.limit)
+        return FoundLines(
+            attempt=attempt.number,
+            lines=found.numbers,
+            next=found.next,
+            more=found.next < found.end,
+        )
+
+    async def _attempt(self, call: Call) -> Attempt:
+        return await self._engine.reader.attempt(
+            call.path["id"], call.path["task"], given(call.query.attempt)
         )
 
     async def cancel(self, call: Call) -> Done:
@@ -287,10 +349,20 @@ def _checked_key(key: str | None) -> str | None:
     return key
 
 
-async def _lines(chunks: AsyncIterator[LogChunk], after: int) -> AsyncIterator[bytes]:
-    """The text from line `after` on; where lines are missing, one line says how many."""
-    async for chunk in chunks:
-        if chunk.first > after:
-            yield f"[… {chunk.first - after:,} lines left out …]\n".encode()
-        yield chunk.text.encode("utf-8", "replace")
-        after = chunk.first + chunk.lines
+async def _encoded(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for text in texts:
+        yield text.encode("utf-8", "replace")
+
+
+def _search(text: str | None, errors: bool) -> Search:
+    if (text is None) is not errors:
+        raise InvalidRequest(
+            "give either the text to find or errors=true", code="invalid-text", field="text"
+        )
+    if text is None:
+        return trouble
+    if "\n" in text:
+        raise InvalidRequest(
+            "text is part of one line, so it has no line break", code="invalid-text", field="text"
+        )
+    return containing(text)

@@ -27,6 +27,7 @@ FIELDS_LIMIT = 100  # query parameters
 # so this many bytes of one are read and thrown away.
 PATIENCE = 64 * 1024 * 1024
 
+_DATE = re.compile(r"[0-9]{4}-", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -41,10 +42,13 @@ def read_query(query: bytes, shape: type[T]) -> T:
         )
     except ValueError as error:
         raise InvalidRequest(f"the query cannot be read: {error}", code="invalid-query") from None
-    known, whole = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
-    values: dict[str, str] = {}
+    known, whole, times, listed = _fields(shape)  # type: ignore[arg-type]  # a type is hashable
+    values: dict[str, Any] = {}
     for name, value in pairs:
         if name not in known:
+            continue
+        if name in listed:
+            values.setdefault(name, []).append(value)
             continue
         if name in values:
             raise InvalidRequest(
@@ -56,35 +60,46 @@ def read_query(query: bytes, shape: type[T]) -> T:
                 code=f"invalid-{name}",
                 field=name,
             )
+        if name in times and not _DATE.match(value):
+            raise InvalidRequest(
+                f"{name} must be a time as in RFC 3339, not {value[:80]!r}",
+                code=f"invalid-{name}",
+                field=name,
+            )
         values[name] = value
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
-        name, reason = explain(error)
-        shown = values.get(name, "")[:80]
+        place, reason = explain(error)
+        name = place or "query"
+        shown = str(values.get(name, ""))[:80]
         raise InvalidRequest(
             f"{name} cannot be {shown!r}: {reason}", code=f"invalid-{name}", field=name
         ) from None
 
 
 @cache
-def _fields(shape: Hashable) -> tuple[frozenset[str], frozenset[str]]:
-    """The names a query may have, and those of whole numbers: msgspec takes 1e2 for one."""
+def _fields(shape: Hashable) -> tuple[frozenset[str], ...]:
+    """The names a query may have; those of whole numbers, since msgspec takes 1e2 for one;
+    those of times, since it takes numbers for some; and those that may be given repeatedly."""
     described = inspect.type_info(shape)
     assert isinstance(described, inspect.StructType)
-    return (
-        frozenset(field.name for field in described.fields),
-        frozenset(field.name for field in described.fields if _is_whole(field.type)),
-    )
+
+    def named(kind: type[inspect.Type] | None) -> frozenset[str]:
+        fields = described.fields
+        return frozenset(f.name for f in fields if kind is None or _is(kind, f.type))
+
+    kinds = (None, inspect.IntType, inspect.DateTimeType, inspect.ListType)
+    return tuple(named(kind) for kind in kinds)
 
 
-def _is_whole(described: inspect.Type) -> bool:
+def _is(kind: type[inspect.Type], described: inspect.Type) -> bool:
     match described:
         case inspect.Metadata(type=inner):
-            return _is_whole(inner)
+            return _is(kind, inner)
         case inspect.UnionType(types=types):
-            return any(map(_is_whole, types))
-    return isinstance(described, inspect.IntType)
+            return any(_is(kind, one) for one in types)
+    return isinstance(described, kind)
 
 
 def read_header(request: Request, name: str) -> str | None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
+from goflow.engine.vitals import Vitals
 from goflow.web.answer import failure
 from goflow.web.api import Api, goflow_version
 from goflow.web.dashboard import Dashboard
@@ -34,13 +35,19 @@ from goflow.web.wire import (
     Executions,
     ExecutionsQuery,
     Failure,
+    FindQuery,
+    FoundLines,
     Health,
     JobMissing,
     JobRefused,
     Jobs,
     JobView,
+    Lines,
+    LinesQuery,
     LogQuery,
     MarkBody,
+    Now,
+    NowQuery,
     Overview,
     OverviewQuery,
     RetryBody,
@@ -49,6 +56,8 @@ from goflow.web.wire import (
     SubmitBody,
     SubmitRefused,
     Submitted,
+    System,
+    SystemQuery,
     Ticks,
     TicksQuery,
     ToggleBody,
@@ -67,6 +76,7 @@ PAGE = "text/html"
 
 def build(
     engine: Engine,
+    vitals: Vitals,
     *,
     ui: Path | None,
     allowed_hosts: Sequence[str],
@@ -80,7 +90,7 @@ def build(
     - `body_limit`: bytes of a request's body.
     - `shutdown`: when it is set, open streams end.
     """
-    api = api_routes(Api(engine), Stream(engine, shutdown or asyncio.Event()))
+    api = api_routes(Api(engine, vitals), Stream(engine, shutdown or asyncio.Event()))
     document = OpenApi(api, goflow_version())
     table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
     return Guard(ServerErrorMiddleware(_Routes(table, body_limit), _defect), allowed_hosts)
@@ -133,6 +143,22 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
         ),
         Endpoint(
             method="GET",
+            path="/api/now",
+            summary="What runs, what waits and why, and what comes next, over all jobs",
+            handler=api.now,
+            query=NowQuery,
+            answer=Now,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/system",
+            summary="The server itself: versions, store, limits, and how it has been doing",
+            handler=api.system,
+            query=SystemQuery,
+            answer=System,
+        ),
+        Endpoint(
+            method="GET",
             path="/api/executions",
             summary="Executions, newest first",
             handler=api.executions,
@@ -158,7 +184,26 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             answer_headers={
                 "X-Goflow-Attempt": "the attempt this is the log of; 0 if none was begun",
                 "X-Goflow-Next-Line": "`after` to go on from; lines left out count, too",
+                "X-Goflow-Lines": "how many lines there are so far, those left out too",
             },
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions/{id}/tasks/{task}/lines",
+            summary="A window of the log of one attempt, line by line",
+            handler=api.lines,
+            query=LinesQuery,
+            answer=Lines,
+            refusals={404: Failure},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions/{id}/tasks/{task}/find",
+            summary="The lines of one attempt's log that hold a text, or look like trouble",
+            handler=api.find,
+            query=FindQuery,
+            answer=FoundLines,
+            refusals={404: Failure},
         ),
         Endpoint(
             method="POST",
@@ -194,6 +239,7 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             path="/api/jobs/{name}/toggle",
             summary="Switch a job's schedule on or off, or over",
             handler=api.toggle,
+            headers=USER,
             body=ToggleBody,
             answer=Toggled,
             refusals=toggle_refused,

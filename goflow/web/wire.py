@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from goflow.core.states import TriggerRule
+from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Mark, Summary, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.engine.slots import Kind
 from goflow.stores.base import TickOutcome
 
 T = TypeVar("T")
@@ -51,13 +52,44 @@ class ExecutionsQuery(Struct):
 
 class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
+    job: Annotated[
+        list[str], Meta(max_length=50, description="only these jobs; none means all")
+    ] = []
 
 
-class LogQuery(Struct):
-    attempt: Annotated[int, Meta(ge=1, le=2**53)] | UnsetType = UNSET
+class AttemptQuery(Struct):
+    attempt: (
+        Annotated[int, Meta(ge=1, le=2**53, description="the last one by default")] | UnsetType
+    ) = UNSET
     after: Annotated[
         Count, Meta(description="leave out lines before this number, counted from 0")
     ] = 0
+
+
+class LogQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    download: Annotated[bool, Meta(description="as a file")] = False
+
+
+class LinesQuery(AttemptQuery):
+    tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="lines at most")] = 1000
+
+
+class FindQuery(AttemptQuery):
+    """Either `text` or `errors`."""
+
+    text: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=200, description="part of a line, in whatever case"),
+        ]
+        | UnsetType
+    ) = UNSET
+    errors: Annotated[bool, Meta(description="lines that look like a first sign of trouble")] = (
+        False
+    )
+    limit: Annotated[int, Meta(ge=1, le=1000, description="lines at most")] = 1000
 
 
 USER_PATTERN = "^[ -~]{0,100}$"
@@ -78,6 +110,18 @@ class TicksQuery(Struct):
 
 class UpcomingQuery(Struct):
     n: Annotated[int, Meta(ge=1, le=1000, description="how many due times")] = 10
+
+
+class NowQuery(Struct):
+    ahead: Annotated[
+        int, Meta(ge=0, le=86_400, description="seconds from now within which due times are told")
+    ] = 3600
+    limit: Annotated[int, Meta(ge=1, le=1000, description="of executions, and due times")] = 200
+    each: Annotated[int, Meta(ge=1, le=1000, description="due times of one job at most")] = 1000
+
+
+class SystemQuery(Struct):
+    after: Annotated[Time, Meta(description="only samples later than this")] | UnsetType = UNSET
 
 
 class CalendarQuery(Struct):
@@ -160,6 +204,13 @@ class TaskView(Struct, kw_only=True):
     after: list[str]
 
 
+class SwitchView(Struct):
+    """Who switched a schedule by hand, and when."""
+
+    at: Time
+    by: str
+
+
 class SourceView(Struct, kw_only=True):
     """The text of the code that made a job, from `line` of `file` on; "" if it is not known."""
 
@@ -173,7 +224,8 @@ class SourceView(Struct, kw_only=True):
 class JobView(Struct, kw_only=True):
     """`next` is when it fires next. `params` are the defaults of those that have one, and
     `params_schema` says what each may be; both are null where any are taken. `file` and
-    `line` are where it was written, null if that is in no file."""
+    `line` are where it was written, null if that is in no file. `switched` is who switched the
+    schedule by hand last, null if nobody did."""
 
     job: str
     tasks: list[str]
@@ -186,6 +238,7 @@ class JobView(Struct, kw_only=True):
     params: dict[str, Any] | None
     params_schema: dict[str, Any] | None
     next: Time | None
+    switched: SwitchView | None
     overlap: str
     catchup: str
     timeout: float | None
@@ -195,7 +248,8 @@ class JobView(Struct, kw_only=True):
 
 
 class TickView(Struct, kw_only=True):
-    """What became of a due time, or of `count` missed ones from `due` to `until`."""
+    """What became of a due time, or of `count` missed or merged ones from `due` to `until`:
+    `execution` is what a fired one made, `into` the due time that merged ones became."""
 
     due: Time
     outcome: TickOutcome
@@ -204,6 +258,7 @@ class TickView(Struct, kw_only=True):
     count: int
     until: Time | None
     execution: str | None
+    into: Time | None
 
 
 class Ticks(Struct):
@@ -214,12 +269,21 @@ class Ticks(Struct):
     next: Time | None
 
 
+class ClockChangeView(Struct):
+    """What a change of the clocks does to a due time, in a sentence."""
+
+    due: Time
+    reason: str
+
+
 class Upcoming(Struct):
-    """The next due times, whether or not the schedule is on."""
+    """The next due times, whether or not the schedule is on, and those of them that are what
+    they are because of a change of the clocks."""
 
     job: str
     active: bool
     upcoming: list[Time]
+    clock_changes: list[ClockChangeView]
 
 
 class CalendarDay(Struct, kw_only=True):
@@ -295,6 +359,139 @@ class OverviewJob(JobRow, kw_only=True):
 
 class Overview(Struct):
     jobs: list[OverviewJob]
+
+
+class Lines(Struct, kw_only=True):
+    """Lines of the log of an attempt that is in `state`; attempt 0 is none, since none was begun.
+
+    `first` is the number of the first line in `lines`, `end` that of the line that comes next
+    of all. `gaps` are ranges `[from, to)` that were left out, of which the line `to` is shown.
+    `next` is the `after` to go on from, and `more` whether there is anything now.
+    """
+
+    attempt: int
+    state: State
+    first: int
+    end: int
+    lines: list[str]
+    gaps: list[tuple[int, int]]
+    next: int
+    more: bool
+
+
+class FoundLines(Struct, kw_only=True):
+    """Numbers of lines; with `more`, the search has not come to the end: `next` is the `after`
+    to go on from."""
+
+    attempt: int
+    lines: list[int]
+    next: int
+    more: bool
+
+
+class TaskNow(Struct):
+    """A task that runs, waits for its next attempt, or could run and waits for room.
+
+    `started` is since when it runs, `retry_at` when it is tried again, `waiting` why it does
+    not run though it could.
+    """
+
+    name: str
+    state: State
+    started: Time | None = None
+    retry_at: Time | None = None
+    waiting: str | None = None
+    pool: str | None = None
+
+
+class ExecutionNow(Struct, kw_only=True):
+    """An unfinished execution. `waiting` says why it does not begin, and `after` for which
+    others it waits, the first 50 of them; `counts` how many of its tasks are in which state,
+    and `tasks` has the first 50 of those that run or wait."""
+
+    id: str
+    job: str
+    state: State
+    cause: str
+    submitted: Time
+    scheduled_at: Time | None
+    started: Time | None
+    waiting: str | None
+    after: list[str]
+    counts: dict[str, int]
+    tasks: list[TaskNow]
+
+
+class FireView(Struct):
+    job: str
+    due: Time
+    overlap: str
+
+
+class PoolView(Struct, kw_only=True):
+    """A limit on tasks running at once: on all of them, on those of a job, or of a pool."""
+
+    kind: Kind
+    name: str
+    limit: int
+    running: int
+    waiting: int
+
+
+class Now(Struct, kw_only=True):
+    """`unfinished` counts all executions; the oldest are in `executions`, the oldest first."""
+
+    at: Time
+    unfinished: int
+    executions: list[ExecutionNow]
+    upcoming: list[FireView]
+    pools: list[PoolView]
+
+
+class StoreView(Struct):
+    kind: str
+    bytes: int
+
+
+class SlotsView(Struct):
+    limit: int
+    running: int
+    waiting: int
+
+
+class Load(Struct, kw_only=True):
+    """Samples, oldest first, one each `every` seconds: the nth of each list is of the nth time
+    in `at`. See `goflow.engine.vitals.Sample`."""
+
+    every: float
+    at: list[Time]
+    lateness: list[float]
+    loop_lag: list[float]
+    commit: list[float]
+    commits: list[float]
+    memory: list[int]
+    processor: list[float]
+    running: list[int]
+    waiting: list[int]
+    store_bytes: list[int]
+    listeners: list[int]
+
+
+class System(Struct, kw_only=True):
+    """`active_jobs` are those whose schedule is on; `slots` the limit on all running tasks."""
+
+    at: Time
+    started: Time
+    versions: dict[str, str]
+    store: StoreView
+    slots: SlotsView
+    pools: list[PoolView]
+    listeners: int
+    jobs: int
+    active_jobs: int
+    unfinished: int
+    notices: list[Notice]
+    load: Load
 
 
 class EncodedOverviewJob(JobRow, kw_only=True):

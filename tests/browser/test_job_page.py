@@ -1,151 +1,246 @@
 """The page of one job, in a real browser."""
 
-import pytest
+import re
+
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Server
 from tests.browser.jobs import STRANGE
 
 
-def node(page: Page, task: str) -> Locator:
-    return page.locator(f'.node[data-task="{task}"]')
+def run(page: Page, job: str) -> str:
+    """Submit from outside the page; gives the execution's id."""
+    server = page.url.partition("ui/")[0]
+    answer = page.request.post(f"{server}api/jobs/{job}/submit")
+    assert answer.ok
+    return str(answer.json()["id"])
 
 
-def execute(page: Page, job: str) -> None:
-    page.get_by_role("button", name=f"Execute {job}", exact=True).click()
+def cells(page: Page, task: str) -> Locator:
+    return page.locator(f'[data-row="{task}"] .cell')
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
 
 
 MIXED = {"works": "successful", "breaks": "failed", "never": "skipped", "always": "successful"}
 
 
-def test_the_graph_shows_each_task_in_the_colour_of_its_state(page: Page, server: Server) -> None:
-    page.goto(server.job("mixed"))
-    expect(page.locator(".node")).to_have_count(4)
-    expect(page.locator(".edges path")).to_have_count(3)
-    expect(node(page, "works")).to_have_attribute("data-state", "notstarted")
-    execute(page, "mixed")
-    for task, state in MIXED.items():
-        expect(node(page, task)).to_have_attribute("data-state", state)
-    colours = {
-        state: node(page, task).locator(".badge").evaluate("e => getComputedStyle(e).fill")
-        for task, state in MIXED.items()
-    }
-    assert len(set(colours.values())) == 3
-    signs = {
-        state: node(page, task).locator(".sign").get_attribute("d") for task, state in MIXED.items()
-    }
-    assert len(set(signs.values())) == 3
-
-
-def test_each_task_has_a_mark_for_each_execution(page: Page, server: Server) -> None:
-    page.goto(server.job("mixed"))
-    for count in (1, 2):
-        execute(page, "mixed")
-        for task, state in MIXED.items():
-            marks = page.locator(f'[data-row="{task}"] .mark')
-            expect(marks).to_have_count(count)
-            expect(marks.first).to_have_attribute("data-state", state)
-    expect(page.locator(".line.whole .mark")).to_have_count(2)
-
-
-def test_a_running_task_is_followed_live_with_its_log(page: Page, server: Server) -> None:
-    page.goto(server.job("gate"))
-    execute(page, "gate")
-    expect(node(page, "before")).to_have_attribute("data-state", "successful")
-    expect(node(page, "wait")).to_have_attribute("data-state", "running")
-    expect(node(page, "after")).to_have_attribute("data-state", "notstarted")
-    node(page, "wait").focus()
-    page.keyboard.press("Enter")
-    expect(page.locator(".log")).to_contain_text("the gate is closed")
-    server.open_gate()
-    expect(page.locator(".log")).to_contain_text("the gate is open")
-    expect(node(page, "after")).to_have_attribute("data-state", "successful")
-    expect(page.locator('[data-detail="wait"] .attempts')).to_contain_text("successful")
-
-
-def test_a_failed_task_shows_its_attempts_its_error_and_the_log_of_each(
+def test_the_grid_has_a_cell_for_each_task_and_execution_that_follows_it(
     page: Page, server: Server
 ) -> None:
     page.goto(server.job("mixed"))
-    execute(page, "mixed")
-    expect(node(page, "always")).to_have_attribute("data-state", "successful")
-    node(page, "breaks").click()
-    detail = page.locator('[data-detail="breaks"]')
-    expect(detail.locator(".attempts li")).to_have_count(2)
-    expect(detail.locator("pre.error")).to_contain_text("3")
-    expect(detail.locator(".log")).to_contain_text("to no avail")
-    detail.get_by_label("of attempt").select_option("1")
-    expect(detail.locator(".log")).to_contain_text("to no avail")
+    expect(page.locator(".grid .bar-of")).to_have_count(0)
+    for count in (1, 2):
+        run(page, "mixed")
+        for task, state in MIXED.items():
+            expect(cells(page, task)).to_have_count(count)
+            expect(cells(page, task).last).to_have_attribute("data-state", state)
+    expect(page.locator(".grid .bar-of")).to_have_count(2)
+    expect(cells(page, "breaks").last).to_have_text("2")
+    cells(page, "breaks").last.hover()
+    expect(page.locator(".told")).to_contain_text(re.compile("breaks, .*: failed, .*2 attempts"))
+    cells(page, "breaks").last.click()
+    expect(page).to_have_url(re.compile(r"/ui/executions/[0-9a-f-]{36}\?task=breaks$"))
 
 
-def test_what_a_task_writes_is_shown_as_text(page: Page, server: Server) -> None:
-    page.goto(server.job("mixed"))
-    execute(page, "mixed")
-    expect(node(page, "works")).to_have_attribute("data-state", "successful")
-    node(page, "works").click()
-    expect(page.locator(".log")).to_contain_text("<b>bold</b>")
-    expect(page.locator("pre b")).to_have_count(0)
-
-
-def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) -> None:
+def test_a_running_task_turns_by_itself(page: Page, server: Server) -> None:
     page.goto(server.job("gate"))
-    execute(page, "gate")
-    expect(node(page, "wait")).to_have_attribute("data-state", "running")
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".notice")).to_contain_text("is being cancelled")
-    expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
+    page.get_by_role("button", name="Run gate").click()
+    expect(page).to_have_url(re.compile("/ui/executions/"))
+    page.go_back()
+    expect(cells(page, "before")).to_have_attribute("data-state", "successful")
+    expect(cells(page, "wait")).to_have_attribute("data-state", "running")
+    expect(cells(page, "after")).to_have_attribute("data-state", "notstarted")
     server.open_gate()
-    page.get_by_role("button", name="Retry").click()
-    expect(page.locator(".notice")).to_contain_text("runs again")
-    expect(node(page, "after")).to_have_attribute("data-state", "successful")
-    expect(page.locator(".line.whole .mark")).to_have_count(1)
+    expect(cells(page, "after")).to_have_attribute("data-state", "successful")
 
 
-def test_an_older_execution_is_chosen_and_kept_in_the_address(page: Page, server: Server) -> None:
-    page.goto(server.job("gate"))
-    execute(page, "gate")
-    expect(node(page, "wait")).to_have_attribute("data-state", "running")
-    page.get_by_role("button", name="Cancel").click()
-    expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
-    server.open_gate()
-    execute(page, "gate")
-    expect(node(page, "after")).to_have_attribute("data-state", "successful")
-    page.locator(".line.whole .mark").nth(1).click()
-    expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
-    page.reload()
-    expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
-    page.get_by_role("button", name="Follow the newest").click()
-    expect(node(page, "wait")).to_have_attribute("data-state", "successful")
-
-
-def test_a_job_is_executed_with_parameters_that_were_changed(page: Page, server: Server) -> None:
-    page.goto(server.job("counted"))
-    page.get_by_text("Parameters").click()
-    page.get_by_label("limit").fill("ten")
-    execute(page, "counted")
-    expect(page.locator(".notice")).to_contain_text("parameter limit must be JSON")
-    page.get_by_label("limit").fill("41")
-    page.get_by_label("country").fill("fr")
-    execute(page, "counted")
-    expect(node(page, "show")).to_have_attribute("data-state", "successful")
-    node(page, "show").click()
-    expect(page.locator('[data-detail="show"] pre').first).to_have_text("42 of fr")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_name_of_any_kind_is_found_by_its_address_and_stays_text(
-    page: Page, server: Server, scheme: str
+def test_every_cell_is_reached_by_the_arrows_from_one_stop_of_the_tab_key(
+    page: Page, server: Server
 ) -> None:
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(server.job("mixed"))
+    ids = [run(page, "mixed") for _ in range(2)]
+    expect(cells(page, "always")).to_have_count(2)
+    expect(page.locator(".grid a[tabindex='0']")).to_have_count(1)
+    page.get_by_label("Last").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator(".grid .bar-of").last).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(cells(page, "breaks").last).to_be_focused()
+    page.keyboard.press("Home")
+    expect(cells(page, "breaks").first).to_be_focused()
+    expect(page.locator(".told")).to_contain_text("breaks")
+    expect(page.locator(".grid a[tabindex='0']")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"/ui/executions/{ids[0]}.task=breaks$"))
+
+
+def test_views_are_chosen_by_tabs_and_keys_and_stand_in_the_address(
+    page: Page, server: Server
+) -> None:
+    page.goto(server.job("mixed"))
+    run(page, "mixed")
+    expect(cells(page, "always")).to_have_attribute("data-state", "successful")
+    tab(page, "Graph")
+    expect(page).to_have_url(f"{server.job('mixed')}?view=graph")
+    expect(page.locator(".node")).to_have_count(4)
+    expect(page.locator('.node[data-task="never"]')).to_have_attribute("data-state", "skipped")
+    page.get_by_role("tab", name="Graph").press("ArrowRight")
+    expect(page.get_by_role("tab", name="Durations")).to_be_focused()
+    expect(page.locator(".took-of.failed")).to_have_count(1)
+    expect(page.locator(".slowest")).to_contain_text("works")
+    page.reload()
+    expect(page.locator(".took-of.failed")).to_have_count(1)
+    page.locator("h1").click()
+    for key, heard in (("4", "Calendar"), ("6", "Definition"), ("1", "Executions")):
+        page.keyboard.press(key)
+        expect(page.get_by_role("tab", name=heard)).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Definition")).to_have_attribute("aria-selected", "true")
+
+
+def test_the_calendar_counts_what_ran_today_and_is_walked_by_arrows(
+    page: Page, server: Server
+) -> None:
+    page.goto(f"{server.job('mixed')}?view=calendar")
+    run(page, "mixed")
+    today = page.locator("[data-day][tabindex='0']")
+    expect(today).to_have_attribute("aria-label", re.compile("1 failed"))
+    expect(page.locator(".day")).to_contain_text("1 failed")
+    day = today.get_attribute("data-day")
+    today.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(today).not_to_have_attribute("data-day", str(day))
+    expect(page.locator(".day")).to_contain_text("nothing")
+    expect(page).to_have_url(re.compile(r"day=\d{4}-\d\d-\d\d"))
+    page.reload()
+    expect(page.locator(".day")).to_contain_text("nothing")
+
+
+def ticks(page: Page, outcome: str) -> Locator:
+    return page.locator(f'.tick[data-outcome="{outcome}"]')
+
+
+def test_a_due_time_that_was_skipped_appears_with_its_reason(page: Page, timed: Server) -> None:
+    page.goto(f"{timed.job('often')}?view=due")
+    expect(ticks(page, "skipped").first).to_contain_text("has not ended")
+    expect(page.locator(".coming li")).to_have_count(10)
+    expect(ticks(page, "fired")).to_have_count(1)
+    timed.open_gate()
+    expect(ticks(page, "fired").nth(1)).to_be_visible()
+    ticks(page, "fired").last.get_by_role("link", name="Show execution").click()
+    expect(page).to_have_url(re.compile("/ui/executions/"))
+
+
+def test_a_due_time_that_a_clock_change_merged_is_pointed_out(page: Page, timed: Server) -> None:
+    night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-30T12:00:00Z"}
+    assert page.request.post(f"{timed.url}api/jobs/nightly/backfill", data=night).ok
+    page.goto(f"{timed.job('nightly')}?view=due")
+    sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+    expect(ticks(page, "merged")).to_contain_text(sentence)
+    expect(ticks(page, "fired")).to_contain_text(sentence)
+    expect(page.locator("section[aria-label='Next due times']")).to_contain_text("schedule is off")
+
+
+def test_a_job_without_a_schedule_has_no_due_times(page: Page, server: Server) -> None:
+    page.goto(f"{server.job('gate')}?view=due")
+    expect(page.get_by_role("tabpanel")).to_contain_text("no schedule")
+    expect(page.get_by_role("button", name="Backfill")).to_have_count(0)
+
+
+def test_a_backfill_first_tells_which_due_times_have_not_run(page: Page, timed: Server) -> None:
+    page.goto(timed.job("nightly"))
+    page.keyboard.press("b")
+    form = page.get_by_role("dialog")
+    form.get_by_label("From").fill("2026-01-01T00:00")
+    form.get_by_label("To").fill("2026-01-04T00:00")
+    form.get_by_role("button", name="Show which").click()
+    expect(form.get_by_role("status")).to_contain_text("3 due times, 0 of which have run")
+    expect(page.locator(".grid .bar-of")).to_have_count(0)
+    form.get_by_role("button", name="Run 3").click()
+    expect(form).not_to_be_visible()
+    expect(page.locator(".notice")).to_contain_text("3 executions were submitted, 1 at a time")
+    expect(page.locator(".grid .bar-of[data-state=successful]")).to_have_count(3)
+    page.get_by_role("button", name="Backfill").click()
+    form.get_by_label("From").fill("2026-01-04T00:00")
+    form.get_by_label("To").fill("2026-01-01T00:00")
+    form.get_by_role("button", name="Show which").click()
+    expect(form.get_by_role("alert")).to_contain_text("Nothing was submitted")
+
+
+def test_the_definition_says_the_rules_the_parameters_and_the_tasks(
+    page: Page, timed: Server
+) -> None:
+    page.goto(f"{timed.job('typed')}?view=definition")
+    facts = page.get_by_role("region", name="Definition")
+    expect(facts).to_contain_text("a whole number, 1 to 1000")
+    expect(facts).to_contain_text("the day it is of")
+    page.goto(f"{timed.job('nightly')}?view=definition")
+    expect(facts).to_contain_text("At 02:30")
+    expect(facts).to_contain_text("Europe/Berlin")
+    expect(facts).to_contain_text("all successful")
+
+
+def test_a_form_follows_the_schema_of_the_parameters(page: Page, timed: Server) -> None:
+    page.goto(timed.job("typed"))
+    page.keyboard.press("r")
+    form = page.get_by_role("dialog")
+    form.get_by_role("button", name="Run").click()
+    expect(form.get_by_role("alert")).to_contain_text("parameter day is needed")
+    form.get_by_label("day").fill("2026-11-21")
+    form.get_by_label("kind").select_option(label="long")
+    form.get_by_label("rows").fill("5000")
+    form.get_by_label("dry").check()
+    form.get_by_role("group").get_by_label("start").fill("2026-11-01")
+    form.get_by_role("button", name="Run").click()
+    expect(form.get_by_role("alert")).to_contain_text("rows")
+    form.get_by_label("rows").fill("5")
+    with page.expect_request(re.compile("/submit$")) as sent:
+        form.get_by_role("button", name="Run").click()
+    assert sent.value.post_data_json == {
+        "params": {
+            "day": "2026-11-21",
+            "kind": "long",
+            "rows": 5,
+            "dry": True,
+            "window": {"start": "2026-11-01"},
+        }
+    }
+    expect(page).to_have_url(re.compile("/ui/executions/"))
+
+
+def test_a_job_that_takes_anything_takes_json(page: Page, server: Server) -> None:
+    page.goto(server.job("mixed"))
+    page.get_by_role("button", name="Run with").click()
+    form = page.get_by_role("dialog")
+    form.get_by_label("parameters").fill("[1]")
+    form.get_by_role("button", name="Run").click()
+    expect(form.get_by_role("alert")).to_contain_text("must be a JSON object")
+    form.get_by_label("parameters").fill('{"country": "fr"}')
+    form.get_by_role("button", name="Run").click()
+    expect(page).to_have_url(re.compile("/ui/executions/"))
+    id = page.url.rpartition("/")[2]
+    execution = page.request.get(f"{server.url}api/executions/{id}").json()
+    assert execution["params"] == {"country": "fr"}
+
+
+def test_a_name_of_any_kind_is_found_by_its_address_and_stays_text(
+    page: Page, server: Server
+) -> None:
     page.goto(server.job(STRANGE))
     expect(page.locator("h1")).to_have_text(STRANGE)
-    assert page.title() == f"{STRANGE} · goflow"
-    execute(page, STRANGE)
-    expect(page.locator(".node")).to_have_attribute("data-state", "successful")
-    page.locator(".node").click()
-    expect(page.locator(".log")).to_contain_text("onerror=")
+    expect(page).to_have_title(f"{STRANGE} · goflow")
+    page.get_by_role("button", name="Run a/b").click()
+    page.go_back()
+    expect(page.locator("[data-row] .cell")).to_have_attribute("data-state", "successful")
+    for view in ("Graph", "Durations", "Calendar", "Definition"):
+        tab(page, view)
+        expect(page.get_by_role("tabpanel")).to_be_visible()
     expect(page.locator('img:not([src="./favicon.svg"])')).to_have_count(0)
-    assert page.title() == f"{STRANGE} · goflow"
+    expect(page).to_have_title(f"{STRANGE} · goflow")
 
 
 def test_an_address_without_a_job_says_so(page: Page, server: Server) -> None:

@@ -1,5 +1,10 @@
 """Jobs with due times, limits and ways to fail. A file named `open` ends every wait."""
 
+from datetime import date
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
 from goflow import Command, Goflow, Job, Task
 
 WAIT = "while [ ! -e open ]; do sleep 0.02; done"
@@ -24,6 +29,28 @@ broken.add(Task("breaks", Command("false")))
 broken.add(Task("follows", Command.shell("[ -e open ]"), after=["breaks"]))
 broken.add(Task("ends", Command("true"), after=["follows"]))
 gf.add_job(broken)
+
+
+class Window(Struct):
+    start: date
+    end: date | None = None
+
+
+class Export(Struct):
+    day: Annotated[date, Meta(description="the day it is of")]
+    kind: Literal["short", "long"] = "short"
+    rows: Annotated[int, Meta(ge=1, le=1000)] = 100
+    dry: bool = False
+    window: Window | None = None
+
+
+typed = Job("typed", params=Export)
+typed.add(Task("show", Command("true")))
+gf.add_job(typed)
+
+nightly = Job("nightly", schedule="30 2 * * *", timezone="Europe/Berlin")
+nightly.add(Task("look", Command("true")))
+gf.add_job(nightly)
 
 hasty = Job("hasty", timeout=0.2)
 hasty.add(Task("wait", Command.shell(WAIT)))

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 20  # seconds until a wait has failed
+DEADLINE = 60  # seconds until a wait has failed
 
 JOBS = """
 import os
@@ -118,7 +119,11 @@ def in_a_terminal(
     )
     os.close(theirs)
     received = b""
+    deadline = time.monotonic() + DEADLINE
     while True:
+        if not select.select([ours], [], [], max(0, deadline - time.monotonic()))[0]:
+            process.kill()
+            raise AssertionError(f"it did not end in time: {plain(received)}")
         try:
             more = os.read(ours, 65_536)
         except OSError:  # how Linux says that the other side has closed

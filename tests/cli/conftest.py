@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from goflow.cli import main
-from tests.cli.commands import Spawned
+from tests.cli.commands import Spawned, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def main_py(tmp_path: Path) -> Callable[[str], str]:
 
 @pytest.fixture
 def spawn(tmp_path: Path) -> Iterator[Callable[..., Spawned]]:
-    """Start a `goflow` process; what is left of it at the end of the test is killed."""
+    """Start a `goflow` process; what is left of it at the end of the test is ended."""
     spawned: list[Spawned] = []
 
     def start(*arguments: str, **environment: str) -> Spawned:
@@ -73,8 +73,9 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Spawned]]:
 
     yield start
     for one in spawned:
-        if not one.has_ended():
-            one.signal(signal.SIGKILL)
-            one.wait()
+        try:  # the second time it kills what its tasks run
+            eventually(lambda one=one: one.has_ended() or one.signal(signal.SIGTERM))
+        finally:
+            one.process.kill()
         if one.process.stdout is not None:
             one.process.stdout.close()

@@ -26,6 +26,9 @@ busy = Job("busy", "* * * * * *", True, overlap="skip")
 busy.add(Task("t", Command("sleep", ["300"])))
 gf.add_job(busy)
 gf.add_job(Job("by hand", tasks=[Task("t", Command("true"))]))
+nightly = Job("nightly", "30 2 * * *", timezone="Europe/Berlin")
+nightly.add(Task("t", Command("true")))
+gf.add_job(nightly)
 gf.add_job(Job("tokyo", "CRON_TZ=Asia/Tokyo 0 0 * * *", tasks=[Task("t", Command("true"))]))
 """
 RANGE = ("--from", "2025-03-01", "--to", "2025-03-04")
@@ -93,6 +96,23 @@ def test_upcoming_times_are_in_utc_and_in_the_zone_of_the_job(remote):
     assert "+09:00" in remote("upcoming", "tokyo").stdout
     assert remote("upcoming", "by hand").output == ""
     assert remote("upcoming", "busy").stderr == ""
+
+
+def test_clock_changes_are_pointed_out(remote):
+    missing = "clock change: 02:30 does not exist; it is due at 03:00"
+    twice = "clock change: 02:30 comes twice; it is due the first time"
+    night = ("--from", "2025-03-30", "--to", "2025-03-31", "--wait")
+    assert remote("backfill", "nightly", *night).exit_code == 0
+    _, merged, fired = rows_of(remote("ticks", "nightly"))
+    assert merged == ["2025-03-30T01:30:00Z", "merged", "1", missing]
+    assert fired[:3] == ["2025-03-30T01:00:00Z", "fired", "1"]
+    assert fired[3].endswith(f": {missing}")
+    lines = remote("upcoming", "nightly", "-n", "366").stdout.splitlines()
+    told = [re.split("  +", line) for line in lines if "clock change" in line]
+    assert {(due[10:], local[10:], reason) for due, local, reason in told} == {
+        ("T01:00:00Z", "T03:00:00+02:00", missing),
+        ("T00:30:00Z", "T02:30:00+02:00", twice),
+    }
 
 
 # -- backfill ----------------------------------------------------------------------

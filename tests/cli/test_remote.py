@@ -3,12 +3,13 @@
 import getpass
 import json
 import re
-import socket
+import threading
 import urllib.request
 import uuid
 
 import pytest
 
+from benchmarks.ports import number_of, reserved_port
 from goflow.cli.server import user
 from tests.cli.commands import JOBS, eventually
 
@@ -34,6 +35,15 @@ def talk(context):
         raise ValueError("once more")
 
 gf.add_job(talking)
+
+gated = Job("gated")
+gated.add(Task("gate", Command.shell("while [ ! -e open ]; do sleep 0.02; done")))
+
+@gated.task(after=["gate"])
+def tell(context):
+    print(f"attempt {context.attempt}")
+
+gf.add_job(gated)
 """
 )
 
@@ -155,6 +165,24 @@ def test_retry_changes_a_parameter_and_keeps_the_others(remote):
     assert again["params"] == {"day": "monday", "rows": 8}
 
 
+def test_logs_follow_what_was_sent_round_again_and_not_what_it_did_before(remote, tmp_path):
+    (tmp_path / "open").touch()
+    id = json.loads(remote("submit", "gated", "--wait", "--json").stdout)["id"]
+    assert remote("logs", id, "tell", "--follow").stdout == "attempt 1\n"
+    (tmp_path / "open").unlink()
+    assert remote("retry", id, "--task", "gate").exit_code == 0
+    threading.Timer(1, (tmp_path / "open").touch).start()
+    assert remote("logs", id, "tell", "--follow").stdout == "attempt 2\n"
+
+
+def test_logs_of_a_task_end_with_the_task_though_others_go_on(remote, tmp_path):
+    id = submitted(remote, "gated")
+    eventually(lambda: remote("cancel", id, "--task", "tell").exit_code == 0)
+    assert remote("logs", id, "tell", "--follow").stdout == ""
+    (tmp_path / "open").touch()
+    assert ended(remote, id)["state"] == "cancelled"
+
+
 def test_retry_of_one_task_only_says_which_one(remote):
     result = remote("retry", "any", "--only")
     assert result.exit_code == 2
@@ -230,9 +258,9 @@ def test_a_key_that_is_no_header_is_wrong_usage(remote):
 
 
 def test_a_server_that_does_not_answer_exits_with_3(goflow):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    result = goflow("toggle", "etl", "--server", f"http://127.0.0.1:{port}")
+    with reserved_port() as nobody:
+        port = number_of(nobody)
+        result = goflow("toggle", "etl", "--server", f"http://127.0.0.1:{port}")
     assert result.exit_code == 3
     [line] = result.stderr.splitlines()
     assert line.startswith(f"Error: no goflow server answers at http://127.0.0.1:{port}")

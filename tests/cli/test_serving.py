@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 
+from benchmarks.ports import number_of, reserved_port
 from tests.cli.commands import JOBS, eventually
 
 SLOW = """
@@ -31,12 +32,12 @@ def test_it_serves_the_files_jobs_and_sigterm_ends_it_with_0(spawn, main_py):
 
 
 def test_it_listens_where_the_file_says_unless_told_otherwise(spawn, main_py):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    file = main_py(f'{JOBS}\ngf.run(":{port}")\n')
-    assert spawn("serve", file).address() == f"http://127.0.0.1:{port}"
-    told = spawn("serve", file, "--port", "0", "--store", "other.db").address()
-    assert told != f"http://127.0.0.1:{port}"
+    with reserved_port() as reserved:
+        port = number_of(reserved)
+        file = main_py(f'{JOBS}\ngf.run(":{port}")\n')
+        assert spawn("serve", file).address() == f"http://127.0.0.1:{port}"
+        told = spawn("serve", file, "--port", "0", "--store", "other.db").address()
+        assert told != f"http://127.0.0.1:{port}"
 
 
 def test_a_second_sigint_ends_it_at_once(spawn, main_py, tmp_path):

@@ -55,6 +55,18 @@ def test_a_fire_that_the_local_calendar_does_not_reach_is_told_in_utc_alone(gofl
     assert result.stdout == "9999-12-31T23:00:30Z\n"
 
 
+def test_a_change_of_the_clocks_is_pointed_out(goflow):
+    asked = ("next", "30 2 * * *", "--timezone", "Europe/Berlin", "-n", "2")
+    asked += ("--after", "2026-10-24T12:00:00Z")
+    reason = "clock change: 02:30 comes twice; it is due the first time"
+    assert goflow(*asked).stdout.splitlines() == [
+        f"2026-10-25T00:30:00Z  2026-10-25T02:30:00+02:00  {reason}",
+        "2026-10-26T01:30:00Z  2026-10-26T02:30:00+01:00",
+    ]
+    answer = json.loads(goflow(*asked, "--json").stdout)
+    assert answer["clock_changes"] == [{"due": answer["next"][0], "reason": reason}]
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 
 @contextmanager
@@ -19,3 +21,20 @@ def counted_calls() -> Iterator[list[int]]:
         yield calls
     finally:
         sys.setprofile(None)
+
+
+@contextmanager
+def counted_lines() -> Iterator[list[int]]:
+    """How many lines of Python were run meanwhile, by the functions called."""
+    lines = [0]
+
+    def count(frame: FrameType, event: str, argument: object) -> Any:
+        lines[0] += event == "line"
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)

@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from goflow.core import catchup
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import Schedule
 
@@ -41,11 +40,11 @@ def test_what_is_due_at_this_very_instant_fires() -> None:
 
 
 def test_the_latest_fires_and_those_before_are_missed() -> None:
-    assert found(3, Policy()) == Backlog([noon(3)], Missed(NOON, noon(2), 3, True))
+    assert found(3, Policy()) == Backlog([noon(3)], Missed(NOON, noon(2), 3))
 
 
 def test_with_none_all_are_missed() -> None:
-    assert found(3, Policy(CatchUp.NONE)) == Backlog([], Missed(NOON, noon(3), 4, True))
+    assert found(3, Policy(CatchUp.NONE)) == Backlog([], Missed(NOON, noon(3), 4))
 
 
 def test_with_all_every_one_fires_oldest_first() -> None:
@@ -54,19 +53,19 @@ def test_with_all_every_one_fires_oldest_first() -> None:
 
 def test_with_all_no_more_fire_than_the_limit_and_these_are_the_newest() -> None:
     policy = Policy(CatchUp.ALL, limit=2)
-    assert found(3, policy) == Backlog([noon(2), noon(3)], Missed(NOON, noon(1), 2, True))
+    assert found(3, policy) == Backlog([noon(2), noon(3)], Missed(NOON, noon(1), 2))
 
 
 @pytest.mark.parametrize("choice", [CatchUp.LATEST, CatchUp.ALL])
 def test_what_is_older_than_the_window_is_missed(choice: CatchUp) -> None:
     policy = Policy(choice, window=timedelta(seconds=29))
-    assert found(3, policy) == Backlog([], Missed(NOON, noon(3), 4, True))
+    assert found(3, policy) == Backlog([], Missed(NOON, noon(3), 4))
 
 
 @pytest.mark.parametrize("choice", [CatchUp.LATEST, CatchUp.ALL])
 def test_what_is_as_old_as_the_window_fires(choice: CatchUp) -> None:
     policy = Policy(choice, window=timedelta(seconds=30))
-    assert found(3, policy) == Backlog([noon(3)], Missed(NOON, noon(2), 3, True))
+    assert found(3, policy) == Backlog([noon(3)], Missed(NOON, noon(2), 3))
 
 
 def test_every_keeps_the_phase_of_its_anchor() -> None:
@@ -79,7 +78,7 @@ def test_every_keeps_the_phase_of_its_anchor() -> None:
 def test_a_schedule_that_ends_ends() -> None:
     last = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
     found = backlog(EVERY_MINUTE, last, last - MINUTE, last + 59 * timedelta(seconds=1), Policy())
-    assert found == Backlog([last], Missed(last - MINUTE, last - MINUTE, 1, True))
+    assert found == Backlog([last], Missed(last - MINUTE, last - MINUTE, 1))
 
 
 # -- compared with going through all of them -------------------------------------------
@@ -156,30 +155,7 @@ def test_every_due_time_fires_or_is_missed_once(case: Case) -> None:
     assert fire == fires(dues, case.now, case.policy)
     rest = dues[: len(dues) - len(fire)]
     assert rest + fire == dues
-    assert missed == (Missed(rest[0], rest[-1], len(rest), True) if rest else None)
-
-
-@settings(max_examples=200)
-@given(cases(), st.integers(1, 20), st.integers(1, 20))
-def test_where_not_all_are_gone_through_only_their_number_is_inexact(
-    case: Case, count_limit: int, span_limit: int
-) -> None:
-    """The same with limits so small that the short ways are taken."""
-    dues = all_due(case)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catchup, "COUNT_LIMIT", count_limit)
-        patch.setattr(catchup, "SPAN_LIMIT", span_limit)
-        fire, missed = backlog(*case)
-    assert fire == fires(dues, case.now, case.policy)
-    rest = dues[: len(dues) - len(fire)]
-    if not rest:
-        assert missed is None
-        return
-    assert missed is not None
-    assert (missed.first, missed.last) == (rest[0], rest[-1])
-    assert min(len(rest), count_limit - len(fire)) <= missed.number <= len(rest)
-    if missed.exact or case.schedule.interval is not None or len(dues) <= count_limit:
-        assert (missed.number, missed.exact) == (len(rest), True)
+    assert missed == (Missed(rest[0], rest[-1], len(rest)) if rest else None)
 
 
 @given(cases(), st.floats(0, 1))
@@ -210,6 +186,10 @@ class CountedSchedule(Schedule):
         self.asked += 1
         return super().next(after, anchor=anchor)
 
+    def count(self, after: datetime, last: datetime, *, anchor: datetime | None = None) -> int:
+        self.asked += 1
+        return super().count(after, last, anchor=anchor)
+
 
 HUGE = {
     "every second": ("@every 1s", "UTC"),
@@ -231,18 +211,16 @@ GREEDY = [
 @pytest.mark.parametrize("policy", GREEDY)
 @pytest.mark.parametrize("name", HUGE)
 def test_a_jump_by_174_years_costs_little_and_fires_what_is_newest(
-    name: str, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    name: str, policy: Policy
 ) -> None:
-    """Little: what is counted, what fires, and a span for each doubling from a second up."""
-    monkeypatch.setattr(catchup, "COUNT_LIMIT", 300)
-    monkeypatch.setattr(catchup, "SPAN_LIMIT", 100)
+    """Little: what fires, and a count for each halving of the time."""
     schedule = CountedSchedule(*HUGE[name], with_seconds=True)
     due = schedule.next(NOON, anchor=NOON)
     assert due is not None
     now = due + YEARS
     fire, missed = backlog(schedule, NOON, due, now, policy)
-    doublings = int(YEARS.total_seconds()).bit_length()
-    assert schedule.asked <= 300 + 3 * len(fire) + 100 * doublings
+    halvings = int(YEARS.total_seconds()).bit_length()
+    assert schedule.asked <= len(fire) + halvings + 10
     assert missed is not None
     assert missed.first == due
     assert fire == sorted(set(fire))
@@ -256,21 +234,18 @@ def test_a_jump_by_174_years_costs_little_and_fires_what_is_newest(
         assert now - missed.last > policy.window
 
 
-def test_missed_seconds_are_counted_exactly_however_many() -> None:
-    every = CountedSchedule("@every 1s")
-    fire, missed = backlog(every, NOON, NOON, NOON + YEARS, Policy())
-    assert fire == [NOON + YEARS]
-    seconds = int(YEARS.total_seconds())
-    assert missed == Missed(NOON, NOON + YEARS - timedelta(seconds=1), seconds, True)
-    assert every.asked <= catchup.COUNT_LIMIT
-
-
-def test_missed_minutes_beyond_what_is_counted_are_at_least_so_many() -> None:
-    cron = CountedSchedule("* * * * *")
-    fire, missed = backlog(cron, NOON, NOON, NOON + YEARS, Policy())
+@pytest.mark.parametrize(
+    ("expression", "number"),
+    [
+        ("@every 1s", YEARS // timedelta(seconds=1)),
+        ("0 * * * * *", YEARS // MINUTE),
+        ("* * * * * *", YEARS // timedelta(seconds=1)),
+    ],
+)
+def test_missed_times_are_counted_exactly_however_many(expression: str, number: int) -> None:
+    schedule = Schedule(expression, with_seconds=True)
+    fire, missed = backlog(schedule, NOON, NOON, NOON + YEARS, Policy())
     assert fire == [NOON + YEARS]
     assert missed is not None
-    assert (missed.first, missed.last) == (NOON, NOON + YEARS - MINUTE)
-    assert not missed.exact
-    assert catchup.COUNT_LIMIT <= missed.number <= YEARS // MINUTE
-    assert cron.asked <= catchup.COUNT_LIMIT + 100
+    assert (missed.first, missed.number) == (NOON, number)
+    assert schedule.next(missed.last, anchor=NOON) == NOON + YEARS

@@ -37,7 +37,7 @@ from goflow.core.execution import (
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import IllegalTransition
 from goflow.core.states import State, Tally, TriggerRule, Verdict, verdict
-from tests.core.counting import counted_calls
+from tests.core.counting import counted_calls, counted_lines
 from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted
 
 A, B = PlannedTask("a"), PlannedTask("b", ("a",))
@@ -471,7 +471,7 @@ def test_an_execution_goes_round_again_from_what_is_chosen(
     execution = ended()
     before = states(execution)
     decided = execution.retry(NOW, task, following=following, params={"x": 1}, by="ann")
-    assert decided == [Retried(NOW, again, "ann", {"x": 1})]
+    assert decided == [Retried(NOW, again, "ann", {"x": 1}, task)]
     assert states(execution) == before | dict.fromkeys(again, "notstarted")
     assert execution.params == {"x": 1}
     assert execution.started_at is None
@@ -763,4 +763,20 @@ def test_the_work_grows_with_tasks_and_edges_and_no_faster(
         with counted_calls() as calls:
             run(plan, outcome, slots)
         work.append(calls[0] / size(plan))
+    assert work[1] <= 1.1 * work[0]
+
+
+def test_tasks_that_are_slow_to_stop_cost_the_others_nothing() -> None:
+    work = []
+    for tasks in (100, 1_000):
+        execution = begin(*(PlannedTask(f"{number}") for number in range(tasks)))
+        go_on(execution, NOW)
+        for name in execution.running:
+            execution.cancel_task(name, NOW)
+        with counted_lines() as lines:
+            for name in execution.running:
+                execution.settle(name, Cancelled(), NOW)
+                execution.advance(NOW)
+        assert execution.state is State.CANCELLED
+        work.append(lines[0] / tasks)
     assert work[1] <= 1.1 * work[0]

@@ -1,5 +1,6 @@
 """Whatever the graph, the order in which attempts end, and the moment of a crash."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import get_args
@@ -44,7 +45,7 @@ from goflow.core.execution import (
 from goflow.core.graph import Plan, decode_plan
 from goflow.core.progress import TRANSITIONS, IllegalTransition, TaskRun
 from goflow.core.states import FINISHED, State
-from goflow.core.summary import Detail, Summary
+from goflow.core.summary import Detail, Standing, Summary, TaskDetail
 from tests.core.histories import (
     NOW,
     SECOND,
@@ -357,7 +358,7 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
     kept = {name: task for name, task in dump(execution)["tasks"].items() if name not in again}
     decided = execution.retry(facts[-1].at, chosen, following=following, params=params, by="ann")
     in_order = tuple(task.name for task in plan.tasks if task.name in again)
-    assert decided == [Retried(facts[-1].at, in_order, "ann", params)]
+    assert decided == [Retried(facts[-1].at, in_order, "ann", params, chosen)]
     facts += decided
     assert execution.params == (params or {})
     assert all(execution.tasks[name].state is State.NOTSTARTED for name in again)
@@ -423,6 +424,7 @@ class AnyLife(RuleBasedStateMachine):
         self.facts = [opening]
         self.execution = Execution(plan, opening)
         self.folded = Summary.begin(plan, opening)
+        self.standing = Standing(self.folded, {})
         self.model = Model(plan, opening)
         self.told: set[str] = set()
 
@@ -568,6 +570,7 @@ class AnyLife(RuleBasedStateMachine):
     def take(self, decided: list[AnyFact]) -> None:
         self.facts += decided
         for fact in decided:
+            self.standing.apply(self.plan, self.folded, fact)
             self.folded.apply(self.plan, fact)
             assert self.model.allows(fact), fact
             self.model.take(fact)
@@ -595,6 +598,7 @@ class AnyLife(RuleBasedStateMachine):
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
+            assert TaskDetail.replay(self.plan, name, self.facts) == row
             assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)
@@ -605,6 +609,16 @@ class AnyLife(RuleBasedStateMachine):
                 running = task.state is State.RUNNING
                 assert (row.attempts[-1].state is State.RUNNING) == running
                 assert (row.attempts[-1].finished is None) == running
+
+    @invariant()
+    def the_standing_says_what_runs_and_what_is_tried_again(self) -> None:
+        tasks = self.execution.tasks.items()
+        assert +self.standing.counts == Counter(task.state for _, task in tasks)
+        assert set(self.standing.running) == set(self.execution.running)
+        assert self.standing.retry_at == self.execution.retries
+        assert self.standing.retry_at == {
+            name: task.retry_at for name, task in tasks if task.state is State.UPFORRETRY
+        }
 
     @invariant()
     def replayed_it_is_the_same(self) -> None:

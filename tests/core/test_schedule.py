@@ -85,6 +85,90 @@ def test_the_last_minute_of_the_calendar_still_fires() -> None:
     assert found == [at("9999-12-31T23:58Z"), at("9999-12-31T23:59Z"), None]
 
 
+@pytest.mark.parametrize(
+    ("zone", "expression", "due", "merged", "reason"),
+    [
+        (
+            "Europe/Berlin", "30 2 * * *", "2027-03-28T01:00", ["01:30"],
+            "02:30 does not exist; it is due at 03:00",
+        ),
+        (
+            "Europe/Berlin", "0 2 * * *", "2027-03-28T01:00", [],
+            "02:00 does not exist; it is due at 03:00",
+        ),
+        (
+            "Europe/Berlin", "0,15,30 2 * * *", "2027-03-28T01:00", ["01:15", "01:30"],
+            "02:00, 02:15 and 02:30 do not exist; they are due at 03:00",
+        ),
+        (
+            "Europe/Berlin", "15,30 2,3 * * *", "2027-03-28T01:00", [],
+            "02:15 and 02:30 do not exist; they are due at 03:00",
+        ),
+        (
+            "Europe/Berlin", "0-59/10 2 * * *", "2027-03-28T01:00",
+            ["01:10", "01:20", "01:30", "01:40", "01:50"],
+            "02:00, 02:10, 02:20 and 3 more do not exist; they are due at 03:00",
+        ),
+        (
+            "Europe/Berlin", "30 2 * * *", "2026-10-25T00:30", ["01:30"],
+            "02:30 comes twice; it is due the first time",
+        ),
+        (
+            "Australia/Lord_Howe", "15 2 * * *", "2026-10-03T15:30", ["15:45"],
+            "02:15 does not exist; it is due at 02:30",
+        ),
+        (
+            "Australia/Lord_Howe", "45 1 * * *", "2027-04-03T14:45", ["15:15"],
+            "01:45 comes twice; it is due the first time",
+        ),
+        (
+            "America/Havana", "@daily", "2027-03-14T05:00", [],
+            "00:00 does not exist; it is due at 01:00",
+        ),
+        (
+            "America/Havana", "20 0 * * *", "2027-03-14T05:00", ["05:20"],
+            "00:20 does not exist; it is due at 01:00",
+        ),
+    ],
+)  # fmt: skip
+def test_a_due_time_of_a_clock_change_says_what_is_merged_into_it(
+    zone: str, expression: str, due: str, merged: list[str], reason: str
+) -> None:
+    at = datetime.fromisoformat(f"{due}Z")
+    schedule = Schedule(expression, zone)
+    assert schedule.next(at - timedelta(seconds=1)) == at
+    change = schedule.clock_change(at)
+    assert change is not None
+    assert [f"{instant:%H:%M}" for instant in change.merged] == merged
+    assert change.reason == f"clock change: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("zone", "expression", "due"),
+    [
+        ("Europe/Berlin", "30 2 * * *", "2027-03-27T01:30"),
+        ("Europe/Berlin", "0 3 * * *", "2027-03-28T01:00"),
+        ("Europe/Berlin", "*/30 2 * * *", "2026-10-25T00:30"),
+        ("Europe/Berlin", "@every 30m", "2026-10-25T00:30"),
+        ("Europe/Berlin", "0 3 * * *", "2026-10-25T02:00"),
+        ("Pacific/Apia", "30 2 * * *", "2011-12-30T10:00"),  # a gap of a day is not made up for
+        ("UTC", "30 2 * * *", "2027-03-28T02:30"),
+    ],
+)
+def test_other_due_times_have_nothing_to_do_with_a_clock_change(
+    zone: str, expression: str, due: str
+) -> None:
+    assert Schedule(expression, zone).clock_change(datetime.fromisoformat(f"{due}Z")) is None
+
+
+def test_of_a_long_gap_full_of_times_a_bounded_number_is_told() -> None:
+    schedule = Schedule("* 0-59 2 * * *", "Europe/Berlin", with_seconds=True)
+    change = schedule.clock_change(datetime(2027, 3, 28, 1, tzinfo=UTC))
+    assert change is not None
+    assert len(change.merged) == 99
+    assert "02:00, 02:00:01, 02:00:02 and at least 97 more do not exist" in change.reason
+
+
 def test_a_naive_datetime_is_refused() -> None:
     naive = datetime(2024, 1, 1)  # noqa: DTZ001 - the mistake under test
     for schedule in (Schedule("* * * * *"), Schedule("@every 1m")):
@@ -203,7 +287,7 @@ REFUSED = [
     ("* * * ? *", "month '?'"),
     ("* * ?/2 * *", "day of the month '?/2'"),
     ("* * 1,? * *", "day of the month '?'"),
-    # croniter's extensions
+    # extensions of other crons
     ("R R * * *", "minute 'R'"),
     ("H H * * *", "minute 'H'"),
     ("H(0-5) * * * *", "minute 'H(0-5)'"),
@@ -421,6 +505,39 @@ def test_a_later_question_has_no_earlier_answer(
     schedule = Schedule(expression, zone, with_seconds=True)
     first, second = (schedule.next(after) for after in sorted((one, other)))
     assert second is None or (first is not None and first <= second)
+
+
+every = st.integers(1, 10**5).map(lambda seconds: f"@every {seconds}s")
+
+
+@given(expressions | every, st.sampled_from(ZONES), instants, instants, st.data())
+def test_counting_counts_what_going_from_one_to_the_next_finds(
+    expression: str, zone: str, after: datetime, anchor: datetime, data: st.DataObject
+) -> None:
+    schedule = Schedule(expression, zone, with_seconds=True)
+    at = after
+    for counted in range(data.draw(st.integers(0, 60))):
+        assert schedule.count(after, at, anchor=anchor) == counted
+        following = schedule.next(at, anchor=anchor)
+        if following is None:
+            break
+        just_before = following - timedelta(microseconds=1)
+        assert schedule.count(after, just_before, anchor=anchor) == counted
+        at = following
+
+
+@given(expressions | every, st.sampled_from(ZONES), instants, instants, instants)
+def test_counts_of_two_spans_that_meet_add_up(
+    expression: str, zone: str, one: datetime, two: datetime, three: datetime
+) -> None:
+    schedule = Schedule(expression, zone, with_seconds=True)
+    begin, middle, end = sorted((one, two, three))
+    counts = [
+        schedule.count(after, last, anchor=one)
+        for after, last in ((begin, middle), (middle, end), (begin, end))
+    ]
+    assert counts[0] + counts[1] == counts[2]
+    assert schedule.count(end, begin, anchor=one) == 0
 
 
 @given(st.integers(1, 10**6), instants, instants)

@@ -51,7 +51,7 @@ def long() -> Job:
 
 def program() -> Job:
     """A program that tells its pid and goes on; it does not heed SIGTERM."""
-    line = f"trap '' TERM; echo pid $$ >> {EFFECTS}; while :; do sleep 0.1; done"
+    line = f"trap '' TERM; echo pid $$ >> '{EFFECTS}'; while :; do sleep 0.1; done"
     return Job("program", tasks=[Task("t", Command.shell(line))])
 
 

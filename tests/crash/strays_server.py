@@ -14,7 +14,7 @@ from goflow import Command, Goflow, Job, Task
 from goflow.operators import leftovers, process_group
 
 STORE, PORT, FILE = sys.argv[1:]
-TIMEOUT = 8.0  # seconds: time for all to say who they are
+TIMEOUTS = (8, 60)  # seconds: time for all to say who they are, more on a busy machine
 process_group.GRACE = leftovers.GRACE = 0.5
 
 
@@ -46,6 +46,7 @@ def daemon() -> Job:
 if __name__ == "__main__":
     gf = Goflow(STORE, ui_path=None, stop_timeout=0.2)
     gf.add_job(job("strays", None))
-    gf.add_job(job("timed", TIMEOUT))
+    for timeout in TIMEOUTS:
+        gf.add_job(job(f"timed {timeout}", timeout))
     gf.add_job(daemon)
     gf.run(f"127.0.0.1:{PORT}")

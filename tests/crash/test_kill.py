@@ -1,7 +1,11 @@
-"""Real servers, really killed: what was acknowledged is there, and nothing ran twice."""
+"""Real servers, really killed: what was acknowledged is there, and nothing ran twice.
+
+By hand, in about five minutes: `pytest tests/crash/test_kill.py --kill-rounds 200`.
+"""
 
 import itertools
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,30 +23,29 @@ import pytest
 
 SERVER = Path(__file__).with_name("server.py")
 CLIENTS = 16
+SETTLED = 5  # seconds from a restart until nothing is left that ran at a kill
 
 
 class Server:
     """A server process on a store, with a client for it."""
 
     def __init__(self, folder: Path, script: Path = SERVER) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            port = listening.getsockname()[1]
         self.effects = folder / "effects.txt"
         self.effects.touch()
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(folder / "store.db"), str(port), str(self.effects)],
+            [sys.executable, str(script), str(folder / "store.db"), "0", str(self.effects)],
             stderr=subprocess.PIPE,
             text=True,
         )
         assert self.process.stderr is not None
-        self.said = ""  # before it served
+        self.said = ""  # before it served, and, once it was told to stop, all
         for line in self.process.stderr:
             self.said += line
-            if "goflow serves" in line:
+            if found := re.match("goflow serves (http:.*)", line):
                 break
         else:
             raise AssertionError(self.said)
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        self.client = httpx2.Client(base_url=found[1], timeout=60)
 
     def get(self, path: str) -> Any:
         return self.client.get(path).raise_for_status().json()
@@ -56,19 +59,21 @@ class Server:
         self.close()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
+        assert self.process.stderr is not None
         self.process.send_signal(number)
-        code = self.process.wait(20)
+        code = self.process.wait(60)
+        self.said += self.process.stderr.read()
         self.close()
         return code
 
     def close(self) -> None:
-        self.process.wait(20)
+        self.process.wait(60)
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.client.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "not within the deadline"
@@ -99,7 +104,7 @@ class Client(threading.Thread):
         self.acknowledged: dict[str, str] = {}
 
     def run(self) -> None:
-        with httpx2.Client(base_url=self._base_url, timeout=10) as client:
+        with httpx2.Client(base_url=self._base_url, timeout=60) as client:
             while True:
                 key = self.unanswered[0] if self.unanswered else next(self._keys)
                 self.unanswered = [key]
@@ -152,10 +157,16 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
     order: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for what, id, task, attempt in said:
         order.setdefault((id, task), []).append((what, int(attempt)))
+    interrupted = 0
     for id in found:
         for task in server.get(f"/api/executions/{id}")["tasks"]:
+            *before, last = task["attempts"]
             # The attempt recorded as successful is the last that began, and it did end.
-            assert order[id, task["name"]][-1] == ("end", task["attempts"][-1]["attempt"])
+            assert last["state"] == "successful"
+            assert order[id, task["name"]][-1] == ("end", last["attempt"])
+            assert all("interrupted" in attempt["error"] for attempt in before)
+            interrupted += len(before)
+    assert interrupted >= kill_rounds // 2, "hardly a kill came while a task ran"
 
     ticks = server.get("/api/jobs/chain/ticks?limit=1000")["ticks"]
     fired = {tick["due"]: tick["execution"] for tick in ticks if tick["outcome"] == "fired"}
@@ -178,14 +189,15 @@ def _accounted(ticks: list[dict[str, Any]]) -> bool:
 
 def test_what_ran_at_the_kill_fails_visibly_without_retries(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    id = server.submit("long")
-    until(lambda: id in server.effects.read_text())
+    ids = [server.submit("long") for _ in range(30)]
+    until(lambda: all(id in server.effects.read_text() for id in ids))
     server.kill()
     server = Server(tmp_path)
-    until(lambda: server.get(f"/api/executions/{id}")["state"] == "failed")
-    (task,) = server.get(f"/api/executions/{id}")["tasks"]
-    assert "interrupted" in task["error"]
-    assert server.effects.read_text().count(id) == 1
+    until(lambda: len(executions(server, jobname="long", state="failed")) == len(ids), SETTLED)
+    for id in ids:
+        (task,) = server.get(f"/api/executions/{id}")["tasks"]
+        assert "interrupted" in task["error"]
+        assert server.effects.read_text().count(id) == 1
     assert server.stop() == 0
 
 
@@ -207,7 +219,7 @@ def test_a_second_server_on_the_same_file_refuses_clearly(tmp_path: Path) -> Non
         [sys.executable, str(SERVER), str(tmp_path / "store.db"), "0", str(server.effects)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 1
@@ -227,10 +239,9 @@ def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number:
         stream.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
     for stream in streams:
         assert stream.recv(100).startswith(b"HTTP/1.1 200")
-    began = time.monotonic()
     assert server.stop(number) == 0
-    # The bound of the contract, far from what it takes; a hang would be 5 s or more.
-    assert time.monotonic() - began < 2
+    # After some seconds uvicorn would cut the streams off, and say so.
+    assert "exceeded" not in server.said
     for stream in streams:
         stream.close()
 
@@ -258,7 +269,7 @@ def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> Non
     server.process.send_signal(signal.SIGTERM)
     until(lambda: not _accepts(server))
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(3) == 128 + signal.SIGTERM
+    assert server.process.wait(60) == 128 + signal.SIGTERM
     until(lambda: not _alive(pid))
     server.close()
     server = Server(tmp_path)

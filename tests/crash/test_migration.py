@@ -24,6 +24,7 @@ from goflow.stores.base import (
     Idempotency,
     Purge,
     Record,
+    SetSwitch,
     Submit,
     Tick,
     TickOutcome,
@@ -70,8 +71,8 @@ def ended(number: int) -> datetime:
     return at(number) + timedelta(seconds=number, microseconds=number % 2 * 999_000)
 
 
-def fill(store: sqlite3.Connection, schema: int) -> None:
-    """What versions 1 and 2 wrote alike."""
+def fill(store: sqlite3.Connection) -> None:
+    """What every version so far wrote alike."""
     store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
     store.execute("INSERT INTO plans VALUES (?, ?)", (PLAN.id, PLAN.encoded))
     for number in range(1, RUNS + 1):
@@ -89,24 +90,23 @@ def fill(store: sqlite3.Connection, schema: int) -> None:
         if finished:
             store.execute("INSERT INTO summaries VALUES (?, ?)", (number, summary(number)))
         store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
-        if number % 2 == 0 and schema == 1:
-            store.execute("INSERT INTO ticks VALUES (?, ?, ?)", (job, now, number))
-        elif number % 2 == 0:
-            store.execute(
-                "INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)",
-                (job, now, now, f"x{number}"),
-            )
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
-    store.execute("INSERT INTO switches VALUES ('job 1', 1, 0)")
+    store.execute("INSERT INTO switches VALUES ('job 1', 1, ?)", (micros(at(0)),))
 
 
 def fill_1(store: sqlite3.Connection) -> None:
-    fill(store, 1)
+    fill(store)
+    for number in range(2, RUNS + 1, 2):
+        tick = f"job {number % 4}", micros(at(number)), number
+        store.execute("INSERT INTO ticks VALUES (?, ?, ?)", tick)
     store.execute("INSERT INTO anchors VALUES ('job 2', 5.0, 0)")
 
 
 def fill_2(store: sqlite3.Connection) -> None:
-    fill(store, 2)
+    fill(store)
+    for number in range(2, RUNS + 1, 2):
+        tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
+        store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)", tick)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
     due = micros(at(0))
     store.execute(
@@ -142,7 +142,7 @@ def check_whole(path: Path) -> None:
     store.open()
     try:
         assert store.epoch == EPOCH
-        assert store.switches() == {"job 1": True}
+        assert store.switches() == {"job 1": SetSwitch("job 1", True, at(0))}
         assert store.watches() == {}
         rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]
         assert [row.id for row in rows] == [f"x{number}" for number in range(1, RUNS + 1)]

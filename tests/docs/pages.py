@@ -13,20 +13,21 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.ports import number_of, reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = "states.md"  # by a program, from the transition table
 PORT = "8181"  # what the documentation says; a free one takes its place
-DEADLINE = 30  # seconds
+DEADLINE = 60  # seconds
 ASSIGNMENT = re.compile(r"([a-z]+)=\$\([^;&]*\)$")
 SERVER = re.compile(r"(goflow (serve|demo)|python [\w./]*main\.py$|uvicorn )")
 FENCE = re.compile(
@@ -83,17 +84,12 @@ def steps(block: Block) -> list[Step]:
     return found
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return str(probe.getsockname()[1])
-
-
 @dataclass
 class Terminal:
     """A folder and a PATH in which `goflow`, `python` and `curl` are what the reader has."""
 
     folder: Path
-    port: str = field(default_factory=free_port)
+    port: str
     server: "subprocess.Popen[bytes] | None" = None
 
     def __post_init__(self) -> None:
@@ -197,11 +193,12 @@ CURL = Path(__file__).with_name("curl.py")
 
 @contextlib.contextmanager
 def terminal(folder: Path) -> Iterator[Terminal]:
-    opened = Terminal(folder)
-    try:
-        yield opened
-        opened.stop()
-    finally:
-        if opened.server is not None:
-            opened.server.kill()
-            opened.server.wait()
+    with reserved_port() as reserved:
+        opened = Terminal(folder, str(number_of(reserved)))
+        try:
+            yield opened
+            opened.stop()
+        finally:
+            if opened.server is not None:
+                opened.server.kill()
+                opened.server.wait()

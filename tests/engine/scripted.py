@@ -50,7 +50,7 @@ class Blocking:
 
     def run(self, context: Context) -> None:
         self.runs.append(context.attempt)
-        assert self.release.wait(30)
+        assert self.release.wait(60)
 
 
 def job_of(name: str, *tasks: Task, **options: Any) -> Job:
@@ -76,7 +76,7 @@ async def running(
         await engine.stop()
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until the condition holds; fail if it does not within the deadline."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110

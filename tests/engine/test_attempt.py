@@ -44,6 +44,9 @@ class Async(Sync):
         return await value if inspect.iscoroutine(value) else value
 
 
+BEGUN = 1  # seconds after which a thread has begun, however busy the machine is
+
+
 class Trial:
     """One attempt under way, with a log that keeps everything."""
 
@@ -350,24 +353,24 @@ def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> Non
 
         def run() -> None:
             loop.call_soon_threadsafe(begun.set)
-            release.wait(20)
+            release.wait(60)
             print("too late")
 
         with captured():
-            trial = Trial(Sync(run), timeout=0.05 if how == "timeout" else None)
+            trial = Trial(Sync(run), timeout=BEGUN if how == "timeout" else None)
             await begun.wait()
             if how == "cancel":
                 trial.task.cancel()
             outcome = await trial.task
             assert outcome == (
-                Failed("timed out after 0.05 s") if how == "timeout" else Cancelled()
+                Failed(f"timed out after {BEGUN} s") if how == "timeout" else Cancelled()
             )
             assert ABANDONED in trial.text
             (end,) = trial.abandoned
             await asyncio.sleep(0)
             assert not end.done()
             release.set()
-            await asyncio.wait_for(end, 20)
+            await asyncio.wait_for(end, 60)
             assert "too late" not in trial.text
 
     asyncio.run(main())
@@ -395,7 +398,7 @@ def test_an_abandoned_thread_may_outlive_the_loop() -> None:
     release, end = threading.Event(), []
 
     async def main() -> None:
-        trial = Trial(Sync(lambda: release.wait(20)), timeout=0.05)
+        trial = Trial(Sync(lambda: release.wait(60)), timeout=BEGUN)
         await trial.task
         end.append(trial.executor)
 

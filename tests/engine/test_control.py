@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from goflow import Goflow, InvalidJob, MemoryStore, SqliteStore, Task
+from goflow import Context, Goflow, InvalidJob, Job, MemoryStore, SqliteStore, Task
 from goflow.core.states import State
+from goflow.engine.slots import Kind
 from goflow.errors import Conflict, InvalidRequest, NotFound
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Blocking, Scripted, job_of, running, states, until
@@ -60,6 +61,40 @@ async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> 
         assert operator.runs == [1, 2, 1, 1]
 
 
+async def test_what_queues_keeps_its_order_over_a_restart_however_the_clock_was_set(
+    tmp_path: Path,
+) -> None:
+    ran: list[str] = []
+    free = asyncio.Event()
+    job = Job("j", overlap="queue", tasks=[Task("other", Scripted())])
+
+    @job.task(after=["other"])
+    async def note(context: Context) -> None:
+        ran.append(context.execution_id)
+        await free.wait()
+
+    free.set()
+    clock = FakeClock()
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        again = (await engine.submit("j")).id
+        await engine.finished(again)
+        free.clear()
+        running_one = (await engine.submit("j")).id
+        await until(lambda: ran[1:] == [running_one])
+        clock.set(BEGINNING - timedelta(hours=1))
+        second = (await engine.submit("j")).id
+        clock.set(BEGINNING - timedelta(hours=2))
+        await engine.retry(again, task="other")
+        clock.set(BEGINNING - timedelta(hours=3))
+        last = (await engine.submit("j")).id
+        await engine.mark(second, "other", State.SUCCESSFUL)
+    del ran[:]
+    free.set()
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        await engine.finished(last)
+        assert ran == [second, again, last], "the one that ran was interrupted, and has failed"
+
+
 async def test_overlap_replace_cancels_the_earlier_one_and_waits_for_its_end() -> None:
     operator = Scripted(["hang", "ok"])
     async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
@@ -98,7 +133,7 @@ async def test_a_job_s_limit_bounds_its_tasks_over_all_its_executions() -> None:
         ids = [(await engine.submit("j")).id for _ in range(2)]
         for done in (1, 2):
             await until(lambda done=done: sum(len(o.runs) for o in operators) == done)
-            assert engine._tools.slots.usage()["tasks of job 'j'"] == (1, 1)
+            assert engine.usage()[-1][:4] == (Kind.JOB, "j", 1, 1)
             next(o for o in operators if o.runs and not o.release.is_set()).release.set()
         for id in ids:
             await engine.finished(id)

@@ -168,7 +168,10 @@ def behaved() -> FinishedExecution:
     for behaviour in BEHAVIOURS:
         job.add(Task(behaviour.__name__, Does(behaviour), **OPTIONS))
     job.add(Task("await", Await(), **OPTIONS))
-    return job.run()
+    with pytest.MonkeyPatch.context() as patch:
+        # On a busy machine the end of an interpreter takes long, and a warning would be right.
+        patch.setattr("goflow.engine.isolated.GRACE", 60.0)
+        return job.run()
 
 
 @pytest.fixture
@@ -282,7 +285,7 @@ async def test_it_can_be_cancelled(
     job = Job("cancelled", tasks=[Task("t", Does(lambda _: function()), **OPTIONS)])
     async with running(job) as engine:
         id = (await engine.submit("cancelled")).id
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await text_of(engine, id):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert await engine.cancel(id)
@@ -293,7 +296,7 @@ async def test_it_can_be_cancelled(
 
 async def text_of(engine: Engine, id: str) -> str:
     log = await engine.reader.log_of(id, "t", 1)
-    return "".join([chunk.text async for chunk in log.chunks])
+    return "".join([text async for text in log.texts])
 
 
 # -- where operators come from ---------------------------------------------------------
@@ -362,7 +365,7 @@ def helper(n):
 {end}
 """
 SHOW = "print([task.result for task in job.run().tasks.values()])"
-LOCK = {"lock": "lock = threading.Lock()", "use": "assert lock.acquire(timeout=1)"}
+LOCK = {"lock": "lock = threading.Lock()", "use": "assert lock.acquire(blocking=False)"}
 NO_LOCK = {"lock": "", "use": "pass"}
 
 
@@ -409,14 +412,14 @@ def test_a_module_that_runs_its_jobs_when_imported_starts_no_avalanche(tmp_path:
 @pytest.mark.anyio
 async def test_an_abandoned_thread_keeps_its_slot_until_it_ends() -> None:
     operator = Blocking()
-    stuck = Job("stuck", tasks=[Task("t", operator, timeout=0.05)])
+    stuck = Job("stuck", tasks=[Task("t", operator, timeout=1)])
     other = Job("other", tasks=[Task("t", Scripted())])
     async with running(stuck, other, max_running=1) as engine:
         first = (await engine.submit("stuck")).id
         await engine.finished(first)
         assert await states(engine, first) == {"": "failed", "t": "failed"}
         log = await engine.reader.log_of(first, "t", 1)
-        assert ABANDONED in "".join([chunk.text async for chunk in log.chunks])
+        assert ABANDONED in "".join([text async for text in log.texts])
         second = (await engine.submit("other")).id
         await until(lambda: engine.waiting(second, "t"))
         assert await states(engine, second) == {"": "notstarted", "t": "notstarted"}

@@ -1,6 +1,6 @@
 """The ledger: every due time is accounted for once, and catch-up does what it was told."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,24 @@ async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
         assert len(operator.runs) == 4
 
 
+async def test_an_edit_after_the_clock_was_set_back_counts_from_the_new_time(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        clock.advance(minutes=9, seconds=30)
+        await settled(engine, 9)
+    edited = minutely(schedule="30 * * * * *", catchup="none")
+    options = {"clock": clock, "with_seconds": True}
+    clock.set(BEGINNING + MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options):
+        pass
+    clock.set(BEGINNING + 5 * MINUTE)
+    async with running(edited, store=SqliteStore(tmp_path / "s"), **options) as engine:
+        await until(lambda: engine._watches["j"].accounted > BEGINNING + 4 * MINUTE)
+        assert ("missed", 1, 4, "the server was down") in await ledger(engine)
+
+
 async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
     clock = FakeClock()
     operator = Scripted()
@@ -167,6 +185,141 @@ async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
         await until(lambda: not engine._runners)
         assert len(operator.runs) == 61, "those of the last hour, its ends included"
         assert (await ledger(engine))[0][0] == "missed"
+
+
+# -- clock changes -----------------------------------------------------------------
+
+SPRING = datetime(2027, 3, 27, 12, tzinfo=UTC)  # in Berlin, the day before 02:00 becomes 03:00
+
+
+def of_zone(zone: str, schedule: str, operator: Scripted | None = None, **options: Any) -> Job:
+    return minutely(operator, timezone=zone, schedule=schedule, **options)
+
+
+async def brief(engine: Engine) -> list[str]:
+    """Each tick in a few words, oldest first."""
+    ticks = await engine.reader.ticks("j", None, 1000)
+    assert len({tick.due for tick in ticks}) == len(ticks), "a due time is one record"
+    return [
+        f"{tick.due:%H:%M} {tick.outcome} {tick.count}"
+        + (f" into {tick.into:%H:%M}" if tick.into else "")
+        for tick in sorted(ticks, key=lambda tick: tick.due)
+    ]
+
+
+async def live_through(engine: Engine, clock: FakeClock, end: datetime) -> None:
+    """Let everything due up to `end` fire, each at its time."""
+    while (due := engine.due("j")) is not None and due <= end:
+        clock.advance(seconds=(due - clock.now()).total_seconds())
+        await until(lambda due=due: engine._watches["j"].accounted >= due)  # type: ignore[misc]
+        await until(lambda: not engine._runners)
+
+
+@pytest.mark.parametrize(
+    ("zone", "schedule", "begin", "expected"),
+    [
+        (
+            "Europe/Berlin", "30 2 * * *", SPRING,
+            ["01:00 fired 1", "01:30 merged 1 into 01:00"],
+        ),
+        ("Europe/Berlin", "0 2 * * *", SPRING, ["01:00 fired 1"]),
+        (
+            "Europe/Berlin", "0,20,40 2 * * *", SPRING,
+            ["01:00 fired 1", "01:20 merged 2 into 01:00"],
+        ),
+        ("Europe/Berlin", "30 2,3 * * *", SPRING, ["01:00 fired 1", "01:30 fired 1"]),
+        ("Europe/Berlin", "*/30 2 * * *", SPRING, []),
+        (
+            "Europe/Berlin", "30 2 * * *", datetime(2026, 10, 24, 12, tzinfo=UTC),
+            ["00:30 fired 1", "01:30 merged 1 into 00:30"],
+        ),
+        (
+            "Australia/Lord_Howe", "15,40 2 * * *", datetime(2026, 10, 3, 3, tzinfo=UTC),
+            ["15:30 fired 1", "15:40 fired 1", "15:45 merged 1 into 15:30"],
+        ),
+        (
+            "Australia/Lord_Howe", "40,45 1 * * *", datetime(2027, 4, 3, 3, tzinfo=UTC),
+            ["14:40 fired 1", "14:45 fired 1",
+             "15:10 merged 1 into 14:40", "15:15 merged 1 into 14:45"],
+        ),
+        (
+            "America/Havana", "20 0 * * *", datetime(2027, 3, 13, 20, tzinfo=UTC),
+            ["05:00 fired 1", "05:20 merged 1 into 05:00"],
+        ),
+    ],
+)  # fmt: skip
+async def test_what_a_clock_change_merges_is_in_the_ledger_once(
+    tmp_path: Path, zone: str, schedule: str, begin: datetime, expected: list[str]
+) -> None:
+    clock, operator = FakeClock(begin), Scripted()
+    for _ in range(2):  # the second time it has nothing to add
+        async with running(
+            of_zone(zone, schedule, operator), store=SqliteStore(tmp_path / "s"), clock=clock
+        ) as engine:
+            await live_through(engine, clock, begin + timedelta(hours=15))
+            assert await brief(engine) == expected
+    assert len(operator.runs) == sum("fired" in tick for tick in expected)
+
+
+async def test_what_is_merged_into_a_skipped_or_a_missed_due_time_is_in_the_ledger_too() -> None:
+    clock, operator = FakeClock(SPRING), Scripted(["hang"])
+    job = of_zone("Europe/Berlin", "30 2 * * *", operator, overlap="skip", catchup="none")
+    async with running(job, clock=clock) as engine:
+        await engine.submit("j")
+        await until(lambda: operator.runs)
+        clock.advance(hours=13)
+        await until(lambda: engine._watches["j"].accounted > SPRING)
+        assert await brief(engine) == ["01:00 skipped 1", "01:30 merged 1 into 01:00"]
+        operator.release.set()
+    clock = FakeClock(SPRING)
+    async with running(
+        of_zone("Europe/Berlin", "30 2 * * *", catchup="none"), clock=clock
+    ) as engine:
+        clock.advance(hours=14)
+        await until(lambda: engine._watches["j"].accounted > SPRING)
+        assert await brief(engine) == ["01:00 missed 1", "01:30 merged 1 into 01:00"]
+
+
+async def test_a_run_of_missed_ones_says_nothing_of_what_was_merged_into_them() -> None:
+    clock = FakeClock(SPRING)
+    async with running(
+        of_zone("Europe/Berlin", "30 2 * * *", catchup="none"), clock=clock
+    ) as engine:
+        clock.advance(days=3)
+        await until(lambda: engine._watches["j"].accounted > SPRING)
+        assert await brief(engine) == ["01:00 missed 3"]
+
+
+async def test_a_backfill_over_a_clock_change_tells_of_it() -> None:
+    clock = FakeClock(SPRING + timedelta(days=9))
+    async with running(of_zone("Europe/Berlin", "30 2 * * *", active=False), clock=clock) as engine:
+        for created in (True, False):
+            done = await engine.backfill("j", SPRING, SPRING + timedelta(days=2))
+            assert [one.created for one in done] == [created] * 2
+            await until(lambda: not engine._runners)
+        assert await brief(engine) == [
+            "01:00 fired 1", "01:30 merged 1 into 01:00", "00:30 fired 1"
+        ]  # fmt: skip
+        [_, merged, fired] = await engine.reader.ticks("j", None, 9)
+        sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+        assert merged.reason == fired.reason == sentence
+
+
+async def test_an_edit_may_make_a_due_time_of_what_was_merged(tmp_path: Path) -> None:
+    clock, path = FakeClock(SPRING), tmp_path / "s"
+    async with running(
+        of_zone("Europe/Berlin", "30 2 * * *"), store=SqliteStore(path), clock=clock
+    ) as engine:
+        await live_through(engine, clock, SPRING + timedelta(hours=13))
+        assert await brief(engine) == ["01:00 fired 1", "01:30 merged 1 into 01:00"]
+    async with running(
+        of_zone("Europe/Berlin", "30 3 * * *"), store=SqliteStore(path), clock=clock
+    ) as engine:
+        await live_through(engine, clock, SPRING + timedelta(hours=14))
+        assert await brief(engine) == ["01:00 fired 1", "01:30 fired 1"]
+
+
+# -- backfill ----------------------------------------------------------------------
 
 
 async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() -> None:
@@ -189,6 +342,42 @@ async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() 
         assert [one.execution for one in again] == [one.execution for one in done]
         assert not any(one.created for one in again)
         assert {tick[0] for tick in await ledger(engine)} == {"fired"}
+
+
+async def test_a_backfill_swallows_no_due_times_that_the_schedule_has_yet_to_account_for() -> None:
+    clock = FakeClock()
+    async with running(minutely(active=False), clock=clock) as engine:
+        assert await engine.toggle("j", True)
+        assert not await engine.toggle("j", False)
+        clock.advance(minutes=5, seconds=30)
+        await engine.backfill("j", BEGINNING + 5 * MINUTE, clock.now())
+        assert await engine.toggle("j", True)
+        await settled(engine, 5)
+        assert await ledger(engine) == [
+            ("missed", 1, 5, "the schedule was off"),
+            ("fired", 5, 1, ""),
+        ]
+
+
+async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_first(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock):
+        pass
+    clock.advance(minutes=9, seconds=30)
+    operator = Scripted()
+    job = minutely(operator, catchup="all")
+    async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        done = await engine.backfill("j", BEGINNING + 4 * MINUTE, clock.now(), parallel=9)
+        await settled(engine, 9)
+        assert [tick[:3] for tick in await ledger(engine)] == [
+            ("fired", n, 1) for n in range(1, 10)
+        ]
+        assert len(operator.runs) == 9
+        assert [one.due for one in done] == [BEGINNING + n * MINUTE for n in range(4, 10)]
+    async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        assert engine.due("j") == BEGINNING + 10 * MINUTE, "it is kept what is accounted for"
 
 
 @pytest.mark.parametrize(

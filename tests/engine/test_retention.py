@@ -1,12 +1,16 @@
 """Old executions are forgotten, the unfinished and what keeps due times single are not."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from goflow import Goflow, MemoryStore, Task
+from goflow.core.states import State
 from goflow.engine.engine import Engine
 from goflow.engine.retention import EVERY, Keep
+from goflow.errors import NotFound
+from goflow.stores.base import Change, Outcome, Purge, Record
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, until
 
@@ -88,3 +92,26 @@ async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:
 def test_a_bound_that_is_none_is_refused(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         Goflow(**{"store": MemoryStore(), option: value})  # type: ignore[arg-type]
+
+
+class JustPurged(MemoryStore):
+    """Forgets everything right before facts of a finished execution come in."""
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        records = [change for change in batch if isinstance(change, Record)]
+        if any(super(JustPurged, self).find(one.execution).summary for one in records):  # type: ignore[union-attr]
+            super().commit([Purge(None, None, 0, 100)])
+        return super().commit(batch)
+
+
+@pytest.mark.parametrize("action", ["retry", "mark"])
+async def test_what_is_forgotten_while_it_is_changed_is_not_found(action: str) -> None:
+    async with running(job_of("j", Task("t", Scripted(["fail"]))), store=JustPurged()) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        act = engine.retry(id) if action == "retry" else engine.mark(id, "t", State.SKIPPED)
+        with pytest.raises(NotFound, match=id):
+            await act
+        assert not engine.board.get(id)
+        assert engine.defect is None
+        await engine.finished((await engine.submit("j")).id)

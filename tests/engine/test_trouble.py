@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from goflow import SqliteStore, Task
-from goflow.errors import StoreUnavailable
-from goflow.stores.base import Change, Outcome
+from goflow.errors import NotFound, StoreUnavailable
+from goflow.stores.base import Change, Outcome, SetWatch
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -18,13 +18,16 @@ pytestmark = pytest.mark.anyio
 
 
 class Troubled(SqliteStore):
-    """The real store, which refuses every commit while `full` is set."""
+    """The real store, which refuses every commit while `full` is set, and those with a change
+    of the kind it `refuses`."""
 
     full = False
+    refuses: type | None = None
     refused = 0
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
-        if self.full:
+        kind = self.refuses
+        if self.full or (kind is not None and any(isinstance(one, kind) for one in batch)):
             self.refused += 1
             raise StoreUnavailable("the disk is full")
         return super().commit(batch)
@@ -91,6 +94,40 @@ async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
         assert engine.due("j") == BEGINNING + timedelta(minutes=2)
 
 
+async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_written(
+    store: Troubled, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock(BEGINNING + timedelta(seconds=59.9))
+    operator = Scripted()
+    job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
+    store.refuses = SetWatch
+    async with running(job, store=store, clock=clock) as engine:
+        await until(lambda: store.refused)
+        clock.advance(seconds=0.1)  # it is due, and the watch is not tried again yet
+        await until(lambda: operator.runs or "waits: the disk is full" in caplog.text)
+        assert (operator.runs, store.watches()) == ([], {})
+        store.refuses = None
+        await until(lambda: operator.runs or clock.advance(seconds=1))
+        assert store.watches()["j"].accounted == engine._watches["j"].accounted
+        await until(lambda: not engine._runners)
+
+
+async def test_a_watch_that_was_refused_does_not_come_after_a_newer_one(store: Troubled) -> None:
+    clock = FakeClock()
+    job = job_of("j", Task("t", Scripted()), schedule="@hourly", active=True)
+    async with running(job, store=store, clock=clock) as engine:
+        await until(store.watches)
+        watch = store.watches()["j"]
+        store.refuses = SetWatch
+        await engine.toggle("j", False)
+        await until(lambda: store.refused)
+        store.refuses = None
+        await engine.toggle("j", True)
+        clock.advance(seconds=1)
+        await engine.finished((await engine.submit("j")).id)
+        assert store.watches()["j"] == watch
+
+
 async def test_a_stop_while_the_store_is_full_ends_and_the_next_start_settles(
     store: Troubled,
 ) -> None:
@@ -126,6 +163,6 @@ async def test_a_change_that_cannot_be_written_does_not_take_others_with_it(
             return_exceptions=True,
         )
         assert results[0] is None
-        assert isinstance(results[1], LookupError)
+        assert isinstance(results[1], NotFound)
         assert results[2] is None
-        assert store.switches() == {"j": True, "k": True}
+        assert store.switches().keys() == {"j", "k"}

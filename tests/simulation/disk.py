@@ -67,25 +67,26 @@ class Disk:
         migrate(self.connection)
         self.epoch = read_epoch(self.connection)
         self.executions: dict[str, Execution] = {}  # in the order they were created
+        self.unfinished: dict[str, None] = {}  # those, in the order they were last opened
         self.facts: dict[str, list[AnyFact]] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.fired: dict[tuple[str, datetime], str] = {}
         self.switches: dict[str, bool] = {}
         self.epochs: dict[str, list[Epoch]] = {}
-        self.first_starts: dict[str, None] = {}  # executions in the order they first started
         self.latest = datetime.min.replace(tzinfo=UTC)  # that the clock ever showed
         self.refusing = 0.0  # how likely a commit is refused
         self.unreadable = 0.0  # how likely a read is
         self.kill_in: int | None = None  # commits until the process dies at one
-        self.commits = 0
+        self.kill_before: bool | None = None  # that one is made, or after; None: as it comes
+        self.progress = 0  # facts noted
         self._rounds: Counter[tuple[str, str]] = Counter()
 
     def committing(self) -> None:
         """A process wants to commit."""
-        self.commits += 1
         if self.kill_in is not None:
             self.kill_in -= 1
-            if self.kill_in == 0 and self._rng.random() < 0.5:
+            before = self.kill_before
+            if self.kill_in == 0 and (self._rng.random() < 0.5 if before is None else before):
                 raise Killed
         if self._rng.random() < self.refusing:
             raise StoreUnavailable("the simulated disk is full")
@@ -105,6 +106,9 @@ class Disk:
             raise Killed
 
     def _note(self, change: Change, outcome: Outcome) -> None:
+        if isinstance(change, Submit) and change.accounts:
+            assert change.fact.scheduled_at is not None
+            self._account(change.fact.job, change.fact.scheduled_at)
         match change, outcome:
             case Submit(), Created():
                 self._tell(f"{change.fact.cause} {change.fact.job} {change.fact.id}")
@@ -139,6 +143,7 @@ class Disk:
             self._broken(f"execution {fact.id} was made twice")
         self.executions[fact.id] = Execution(change.plan, fact)
         self.facts[fact.id] = [fact]
+        self.unfinished[fact.id] = None
         if change.idempotency is not None:
             key = fact.job, change.idempotency.key
             if key in self.keys:
@@ -150,8 +155,6 @@ class Disk:
             if tick in self.fired:
                 self._broken(f"{tick} fired twice")
             self.fired[tick] = fact.id
-            if fact.cause == "schedule":
-                self._account(*tick)
             self.latest = max(self.latest, self._now())
             if fact.scheduled_at > self.latest:
                 self._broken(f"{tick} fired early, at {self.latest}")
@@ -163,6 +166,7 @@ class Disk:
 
     def _recorded(self, change: Record) -> None:
         execution = self.executions[change.execution]
+        self.progress += len(change.facts)
         for fact in change.facts:
             execution.apply(fact)
             self.facts[change.execution].append(fact)
@@ -172,10 +176,12 @@ class Disk:
                 retries = execution.tasks[fact.task].planned.retries
                 if self._rounds[task] > retries + 1:
                     self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
-                self.first_starts.setdefault(change.execution)
             elif isinstance(fact, Retried):
                 for name in fact.tasks:
                     self._rounds.pop((change.execution, name), None)
+                self.unfinished[change.execution] = None
+        if execution.finished:
+            self.unfinished.pop(change.execution, None)
         if change.state is not execution.state or (
             (change.summary is not None) is not execution.finished
         ):

@@ -14,7 +14,7 @@ POOLS = {"db": 1, "web": 2}
 DELAYS = ("none", "constant", "backoff", "broken")
 SCHEDULES = (
     "@every 7s", "@every 45s", "@every 10m", "* * * * *", "*/5 * * * *", "30 */20 * * * *",
-    "0 3 * * *", "CRON_TZ=Europe/Berlin 15,45 * * * *",
+    "0 3 * * *", "CRON_TZ=Europe/Berlin 15,45 * * * *", "CRON_TZ=Europe/Berlin 5,35 2 * * *",
 )  # fmt: skip
 
 

@@ -138,6 +138,9 @@ class SimulatedClock:
     def now(self) -> datetime:
         return self._wall.at(self._loop.time())
 
+    def elapsed(self) -> float:
+        return self._loop.time()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 

@@ -1,4 +1,4 @@
-"""Random lives of the engine: every seed replays exactly. Many seeds are run by hand."""
+"""Random lives of the engine: no promise is broken, and every seed replays exactly."""
 
 import logging
 import os
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.story import run
+from tests.simulation.story import run, search
 
+SEEDS = 200
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -19,6 +20,11 @@ def quiet() -> Iterator[None]:
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+def test_no_seed_breaks_a_promise() -> None:
+    for seed, problem in search(range(SEEDS)):
+        assert problem is None, f"python -m tests.simulation --seed {seed}\n{problem[-3000:]}"
 
 
 @pytest.mark.parametrize("seed", [3, 5, 43])

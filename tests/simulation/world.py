@@ -27,7 +27,7 @@ from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
 # A little before the clocks change in Europe.
 BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)
 KEEP = Keep(days=None, executions=None)
-PATIENCE = 4 * 3600  # simulated seconds after which what has not ended never will
+PATIENCE = 1200  # simulated seconds of standstill; a task that hangs does so for 900
 
 
 class Broken(AssertionError):
@@ -51,7 +51,9 @@ class World:
         self.went_back = timedelta(0)
         self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, str, int], list[str]] = {}
+        self.logs_given_up = 0
         self.told: dict[str, bytes] = {}  # what a listener knows of executions
+        self.too_old: set[str] = set()  # those it was not told of when it came
         self.last_event: str | None = None
         self.options: dict[str, Any] = {}
 
@@ -145,8 +147,10 @@ class Process:
 
     def _went_wrong(self, loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        # A log that cannot be written while the process is to end is given up.
+        # A log that cannot be written while the process is to end is given up, since running
+        # again what has succeeded would be worse.
         given_up = isinstance(error, Unavailable) and self.engine._stopping
+        self.world.logs_given_up += given_up
         if not (self.dead or isinstance(error, Killed) or given_up):
             self.world.problems.append(f"asyncio: {context}")
 
@@ -233,16 +237,17 @@ class Process:
         return lasting
 
     def _check_overlap(self, execution: Execution) -> None:
-        if self.world.jobs[execution.job].options.get("overlap", "allow") == "allow":
+        """Unless they may overlap, one begins when all of the job that were submitted, or sent
+        round again, before it have ended."""
+        disk, allowed = self.world.disk, self.world.jobs[execution.job].options.get("overlap")
+        if allowed in (None, "allow") or execution.cause == "backfill":
             return
-        for other in self.world.disk.executions.values():
-            if (
-                other.job == execution.job
-                and other is not execution
-                and other.state is State.RUNNING
-                and "backfill" not in (other.cause, execution.cause)
-            ):
-                self._broken(f"{execution.id} runs beside {other.id} of job {other.job!r}")
+        for id in disk.unfinished:
+            if id == execution.id:
+                return
+            other = disk.executions[id]
+            if other.job == execution.job and other.cause != "backfill":
+                self._broken(f"{execution.id} runs, and {id} of job {other.job!r} comes before it")
 
     def _check_limits(self) -> None:
         taken: Counter[str] = Counter()

@@ -64,9 +64,10 @@ class Changes:
         key: str | None = None,
         fingerprint: str = "",
         plan: Plan = plan,
+        cause: str = "api",
     ) -> Submit:
         fact = Submitted(
-            self.now(), id=execution, job=job, plan=plan.id, cause="api", scheduled_at=due
+            self.now(), id=execution, job=job, plan=plan.id, cause=cause, scheduled_at=due
         )
         asked = None if key is None else Idempotency(key, fingerprint)
         return Submit(fact, plan, tick=tick, idempotency=asked)

@@ -628,7 +628,6 @@ def test_no_statement_reads_more_than_it_needs(filled, changes):
     store.find("x")
     store.history("x")
     store.log("x", "a", 1, 0, 9)
-    store.logged_attempts("x", "a")
     store.version()
     store.ticks("job", None, 9)
     store.activity("job", [changes.now(), changes.now()])

@@ -19,7 +19,7 @@ from goflow.web.server import listen, serve
 
 T = TypeVar("T")
 
-DEADLINE = 20  # seconds for what takes milliseconds
+DEADLINE = 60  # seconds for what takes milliseconds
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,18 @@ def test_the_overview_tells_which_jobs_have_params() -> None:
     }
 
 
+def test_the_overview_of_some_jobs_has_those_that_are_named_once(ask: Asker) -> None:
+    def names(query: str) -> list[str]:
+        return [job["job"] for job in ask.client.get(f"/api/overview?{query}").json()["jobs"]]
+
+    assert names("job=failing&job=simple&job=failing&job=nobody") == ["failing", "simple"]
+    assert names("job=nobody") == []
+    many = "&".join(f"job={n}" for n in range(51))
+    refused = ask.client.get(f"/api/overview?{many}")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["field"] == "job"
+
+
 class Load(msgspec.Struct):
     day: date
     rows: Annotated[int, Meta(ge=1)] = 3

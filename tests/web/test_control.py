@@ -23,7 +23,8 @@ def gf() -> Goflow:
     waiting = Job("waiting", tasks=[Task("wait", Hang()), Task("after", Say(), after=["wait"])])
     lone = Job("lone", overlap="skip", tasks=[Task("wait", Hang())])
     busy = Job("busy", "* * * * * *", overlap="skip", tasks=[Task("wait", Hang())])
-    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy):
+    nightly = Job("nightly", "30 2 * * *", timezone="Europe/Berlin", tasks=[Task("say", Say())])
+    for job in (simple(), failing(), hanging(), daily, waiting, lone, busy, nightly):
         goflow.add_job(job)
     return goflow
 
@@ -85,7 +86,27 @@ def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestC
         assert first.hour == 3
         assert third - second == second - first == timedelta(days=1)
     none = client.get("/api/jobs/simple/upcoming").json()
-    assert none == {"job": "simple", "active": False, "upcoming": []}
+    assert none == {"job": "simple", "active": False, "upcoming": [], "clock_changes": []}
+
+
+def test_clock_changes_are_pointed_out_in_what_was_due_and_in_what_comes(
+    client: TestClient,
+) -> None:
+    night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-31T12:00:00Z"}
+    client.post("/api/jobs/nightly/backfill", json=night)
+    sentence = "clock change: 02:30 does not exist; it is due at 03:00"
+    ordinary, merged, fired = client.get("/api/jobs/nightly/ticks").json()["ticks"]
+    assert (ordinary["due"], ordinary["reason"]) == ("2025-03-31T00:30:00Z", "")
+    assert (merged["due"], merged["outcome"]) == ("2025-03-30T01:30:00Z", "merged")
+    assert (merged["into"], merged["execution"]) == (fired["due"], None)
+    assert (fired["due"], fired["outcome"]) == ("2025-03-30T01:00:00Z", "fired")
+    assert merged["reason"] == fired["reason"] == sentence
+    year = client.get("/api/jobs/nightly/upcoming?n=366").json()
+    assert {change["reason"] for change in year["clock_changes"]} == {
+        sentence,
+        "clock change: 02:30 comes twice; it is due the first time",
+    }
+    assert {change["due"] for change in year["clock_changes"]} <= set(year["upcoming"])
 
 
 @pytest.mark.parametrize(
@@ -325,6 +346,21 @@ def test_who_asked_for_what_is_kept_with_it(ask: Asker) -> None:
         ("retry", "bob@desk", None),
         ("mark successful", "eve", "bad"),
     ]
+
+
+def test_who_asked_for_which_task_and_params_and_who_switched_a_schedule_is_kept(
+    ask: Asker,
+) -> None:
+    id = ask.run("failing")["id"]
+    ask.client.post(f"/api/executions/{id}/retry", json={"task": "bad", "params": {}})
+    ask.finished(id)
+    again = ask.execution(id)["actions"][1]
+    assert (again["action"], again["task"], again["params"]) == ("retry", "bad", {})
+    assert ask.client.get("/api/jobs/daily").json()["switched"] is None
+    ask.client.post("/api/jobs/daily/toggle", headers={"X-Goflow-User": "ada@desk"})
+    switched = ask.client.get("/api/jobs/daily").json()["switched"]
+    assert TIME.fullmatch(switched["at"])
+    assert switched["by"].startswith("ada@desk from ")
 
 
 @pytest.mark.parametrize("user", ["é", "x" * 101, "a\tb"])

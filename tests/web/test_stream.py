@@ -3,7 +3,6 @@
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,7 +162,7 @@ def test_a_slow_listener_is_told_the_last_state(http: httpx2.Client, served: Ser
                 break
 
 
-def test_open_streams_end_whole_when_the_server_stops() -> None:
+def test_open_streams_end_whole_when_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple())
     server = Served(gf)
@@ -171,10 +170,9 @@ def test_open_streams_end_whole_when_the_server_stops() -> None:
     with httpx2.Client(base_url=server.url) as http, contextlib.ExitStack() as stack:
         streams = [stack.enter_context(listening(http)) for _ in range(50)]
         until(lambda: len(gf.engine.broadcast) == 50)
-        begun = time.monotonic()
         server.stop()
         for stream in streams:
             assert list(stream) == []
         assert len(gf.engine.broadcast) == 0
-        # uvicorn's last resort, which cuts streams off, comes later than this
-        assert time.monotonic() - begun < 4
+        # after some seconds uvicorn would cut the streams off, and say so
+        assert "exceeded" not in caplog.text

@@ -1,42 +1,72 @@
-/** Starts the page that the address names. */
+/** Starts the dashboard: the frame, and in it the page that the address names. */
 
-import { render } from "preact";
-import { JobPage } from "./job-page";
-import { JobView } from "./job-view";
-import { JobsPage, startJobsPage } from "./jobs-page";
-import { Notices } from "./notice";
-import { routeOf } from "./route";
-import "./style.css";
+import { render, type ComponentType } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { startKeys } from "./app/keys";
+import { route, startRouter } from "./app/router";
+import type { Route } from "./app/route";
+import { Frame } from "./frame";
+import { JobsPage } from "./pages/jobs/jobs-page";
+import "./style/base.css";
+import "./style/frame.css";
+import "./style/pieces.css";
 
-const route = routeOf(location.pathname, new URL(document.baseURI).pathname);
+/** The list of jobs comes with the frame; what the other pages need is fetched when first shown. */
+const PAGES = {
+  job: () => import("./pages/job/job-page").then(({ JobPage }) => named(JobPage)),
+  execution: () => import("./pages/execution/execution-page").then(({ ExecutionPage }) => identified(ExecutionPage)),
+  now: () => import("./pages/now/now-page").then(({ NowPage }) => NowPage),
+  system: () => import("./pages/system/system-page").then(({ SystemPage }) => SystemPage),
+};
 
-const view = route.page === "job" ? new JobView(route.name) : null;
+type Shown = ComponentType<{ route: Route }>;
+
+function named(Page: ComponentType<{ name: string }>): Shown {
+  return ({ route }) => (route.page === "job" ? <Page key={route.name} name={route.name} /> : null);
+}
+
+function identified(Page: ComponentType<{ id: string }>): Shown {
+  return ({ route }) => (route.page === "execution" ? <Page key={route.id} id={route.id} /> : null);
+}
 
 function Page() {
+  const at = route.value;
+  if (at.page === "jobs") return <JobsPage />;
+  if (at.page === "unknown") return <Unknown />;
+  return <Fetched key={at.page} page={at.page} at={at} />;
+}
+
+function Fetched({ page, at }: { page: keyof typeof PAGES; at: Route }) {
+  const [Shown, show] = useState<Shown | null>(null);
+  const [failed, fail] = useState(false);
+  useEffect(() => {
+    PAGES[page]().then(
+      (found) => show(() => found as Shown),
+      () => fail(true),
+    );
+  }, [page]);
+  if (failed)
+    return (
+      <p class="failure">
+        This page could not be fetched from the server. <a href={location.href}>Try again</a>
+      </p>
+    );
+  return Shown && <Shown route={at} />;
+}
+
+function Unknown() {
   return (
-    <>
-      <nav class="brand">
-        <div>
-          <a href="./">
-            <img src="./favicon.svg" alt="" width="24" height="24" />
-            goflow
-          </a>
-        </div>
-      </nav>
-      <main>
-        {route.page === "jobs" && <JobsPage />}
-        {view && <JobPage view={view} />}
-        {route.page === "unknown" && (
-          <p class="empty">
-            There is no such page. <a href="./">All jobs</a>
-          </p>
-        )}
-      </main>
-      <Notices />
-    </>
+    <p class="empty">
+      There is no such page. <a href="./">All jobs</a>
+    </p>
   );
 }
 
-if (route.page === "jobs") startJobsPage();
-view?.start();
-render(<Page />, document.getElementById("app")!);
+startRouter();
+startKeys();
+render(
+  <Frame>
+    <Page />
+  </Frame>,
+  document.getElementById("app")!,
+);

@@ -1,0 +1,114 @@
+"""How the server is doing: a sample of its vital signs every few seconds, for half an hour.
+
+The rule: it runs beside an engine and changes nothing in it, and a server with nothing to do
+must not notice that it is there. An engine alone, as in a simulation, has none.
+"""
+
+import os
+import sys
+from collections import deque
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from goflow.core.summary import Time
+from goflow.engine.clock import processor_time
+from goflow.engine.engine import Engine
+from goflow.engine.peak import Peak
+from goflow.errors import StoreUnavailable
+
+EVERY = 5.0  # seconds between samples
+PROBE = 0.25  # seconds between two looks at whether the event loop is held up
+KEPT = 360  # samples
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What was at an instant, and the worst since the sample before.
+
+    - `lateness`: seconds from a due time to the record of what became of it, at most.
+    - `loop_lag`: seconds that the event loop was late to wake a sleeper, at most.
+    - `commit`: seconds that a commit took, at most; `commits`: how many there were a second.
+    - `memory`: bytes in use by the process; `processor`: of one core, 1 is all of it. Programs
+      that tasks run do not count.
+    - `running`, `waiting`: tasks that ran, and that could run and waited for room.
+    """
+
+    at: Time
+    lateness: float
+    loop_lag: float
+    commit: float
+    commits: float
+    memory: int
+    processor: float
+    running: int
+    waiting: int
+    store_bytes: int
+    listeners: int
+
+
+class Vitals:
+    """The vital signs of a started engine, once `run` runs beside it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._samples: deque[Sample] = deque(maxlen=KEPT)
+        self._lag = Peak()
+        self._store_bytes = 0
+
+    def since(self, after: datetime | None) -> list[Sample]:
+        """The samples later than an instant, oldest first; all that are kept if it is None."""
+        return [sample for sample in self._samples if after is None or sample.at > after]
+
+    async def run(self) -> None:
+        """Take samples for ever."""
+        clock = self._engine.clock
+        begun, used = clock.elapsed(), processor_time()
+        while True:
+            before = clock.elapsed()
+            await clock.sleep(PROBE)
+            self._lag.note(clock.elapsed() - before - PROBE)
+            if (passed := clock.elapsed() - begun) >= EVERY:
+                spent = processor_time() - used
+                begun, used = begun + passed, used + spent
+                await self._sample(passed, spent)
+
+    async def _sample(self, passed: float, spent: float) -> None:
+        engine = self._engine
+        store_bytes = await self.store_bytes()
+        commit, commits = engine.journal.commits.take()
+        every = engine.usage()[0]
+        sample = Sample(
+            at=engine.clock.now(),
+            lateness=round(engine.lateness.take()[0], 6),
+            loop_lag=round(self._lag.take()[0], 6),
+            commit=round(commit, 6),
+            commits=round(commits / passed, 3),
+            memory=memory_in_use(),
+            processor=round(spent / passed, 4),
+            running=every.taken,
+            waiting=every.waiting,
+            store_bytes=store_bytes,
+            listeners=len(engine.broadcast),
+        )
+        while self._samples and self._samples[-1].at >= sample.at:
+            self._samples.pop()  # the clock was set back, and times have to ascend
+        self._samples.append(sample)
+
+    async def store_bytes(self) -> int:
+        """Bytes the store takes; as last known, while it cannot be asked."""
+        with suppress(StoreUnavailable):  # the journal finds out as well, and tells
+            self._store_bytes = await self._engine.reader.read(self._engine.store.size)
+        return self._store_bytes
+
+
+def memory_in_use() -> int:
+    """Bytes of memory that this process has; where the system does not tell, the most it had."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,162 @@
+"""What holds on every page: keys, settings, the connection, any path, any reader."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.axe import violations
+from tests.browser.conftest import Server, Watch
+from tests.browser.jobs import STRANGE
+from tests.browser.test_jobs_page import bars, row, run
+
+
+def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(
+    page: Page, server: Server, watch: Watch
+) -> None:
+    page.goto(f"{server.url}ui/")
+    run(page, STRANGE)
+    expect(bars(page, STRANGE)).to_have_attribute("data-state", "successful")
+    watch.server_may_be_away = True
+    server.stop()
+    expect(page.locator(".lost")).to_contain_text("does not answer")
+    run(page, STRANGE)
+    expect(page.locator(".notice")).to_contain_text("was not submitted")
+    expect(bars(page, STRANGE)).to_have_count(1)
+    server.start()
+    expect(page.locator(".lost")).to_be_empty()
+    run(page, STRANGE)
+    expect(bars(page, STRANGE)).to_have_count(2)
+    expect(bars(page, STRANGE).last).to_have_attribute("data-state", "successful")
+
+
+def test_what_happened_while_the_connection_was_lost_is_there_once(
+    page: Page, server: Server, watch: Watch
+) -> None:
+    page.goto(f"{server.url}ui/")
+    run(page, STRANGE)
+    expect(bars(page, STRANGE)).to_have_count(1)
+    watch.server_may_be_away = True
+    page.context.set_offline(True)
+    server.submit(STRANGE)
+    server.submit("mixed")
+    page.context.set_offline(False)
+    expect(bars(page, STRANGE)).to_have_count(2)
+    expect(bars(page, "mixed")).to_have_count(1)
+
+
+def test_two_tabs_show_the_same(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}ui/")
+    other = page.context.new_page()
+    other.goto(f"{server.url}ui/")
+    row(other, "mixed").get_by_role("switch").click()
+    run(other, "mixed")
+    expect(bars(other, "mixed")).to_have_attribute("data-state", "failed")
+    page.bring_to_front()
+    expect(bars(page, "mixed")).to_have_attribute("data-state", "failed")
+
+
+def test_pages_open_without_loading_anew_and_the_back_button_leads_back(
+    page: Page, server: Server
+) -> None:
+    page.goto(f"{server.url}ui/")
+    page.evaluate("document.body.dataset.kept = 'yes'")
+    row(page, "mixed").locator(".title").click()
+    expect(page).to_have_url(server.job("mixed"))
+    page.keyboard.press("g")
+    page.keyboard.press("n")
+    expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    page.get_by_role("link", name="System").click()
+    expect(page.get_by_role("heading", name="System")).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page).to_have_url(server.job("mixed"))
+    expect(page.get_by_role("heading", name="mixed")).to_be_visible()
+    page.go_back()
+    expect(row(page, "mixed")).to_be_visible()
+    expect(page.locator("body[data-kept]")).to_have_count(1)
+
+
+def test_the_keys_of_the_page_are_listed(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}ui/")
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    expect(keys).to_contain_text("Next job")
+    expect(keys).to_contain_text("Everywhere")
+    page.keyboard.press("Escape")
+    expect(keys).not_to_be_visible()
+
+
+def test_times_are_shown_in_the_zone_the_reader_chose(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}ui/")
+    next_fire = row(page, "mixed").locator("time")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Times").select_option("utc")
+    expect(next_fire).to_have_attribute("title", re.compile("00:00:00|12:00:00"))
+    page.reload()
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Times")).to_have_value("utc")
+
+
+def test_light_and_dark_are_chosen_and_kept(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}ui/")
+    colour = "getComputedStyle(document.documentElement).backgroundColor"
+    shown = set()
+    for theme in ("light", "dark"):
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Colours").select_option(theme)
+        page.reload()
+        shown.add(page.evaluate(colour))
+    assert len(shown) == 2
+
+
+def test_it_works_below_any_path(page: Page, mounted: Server) -> None:
+    page.goto(mounted.url)
+    expect(page).to_have_url(f"{mounted.url}ui/")
+    run(page, STRANGE)
+    expect(bars(page, STRANGE)).to_have_attribute("data-state", "successful")
+    row(page, STRANGE).locator(".title").click()
+    expect(page).to_have_url(mounted.job(STRANGE))
+    expect(page.locator("[data-row] .cell")).to_have_attribute("data-state", "successful")
+    page.reload()
+    page.locator("[data-row] .cell").click()
+    expect(page).to_have_url(re.compile(re.escape(mounted.url) + "ui/executions/"))
+    page.get_by_role("link", name="goflow").click()
+    expect(page).to_have_url(f"{mounted.url}ui/")
+
+
+def test_an_address_of_nothing_says_so(page: Page, server: Server) -> None:
+    page.goto(f"{server.url}ui/elsewhere")
+    expect(page.locator("main")).to_contain_text("There is no such page")
+
+
+VIEWS = ["ui/", "ui/jobs/mixed", "ui/executions/ID", "ui/now", "ui/system"] + [
+    f"ui/jobs/mixed?view={view}" for view in ("graph", "durations", "calendar", "due", "definition")
+]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_is_wider_than_a_phone(page: Page, server: Server, view: str) -> None:
+    id = server.submit("mixed")
+    server.submit(STRANGE)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(server.url + view.replace("ID", id))
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator(".pulse[data-hears=live]")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_view_is_for_every_reader(page: Page, server: Server, theme: str) -> None:
+    """As far as axe-core can tell."""
+    id = server.submit("mixed")
+    server.submit(STRANGE)
+    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+    found = {}
+    for view in VIEWS:
+        page.goto(server.url + view.replace("ID", id))
+        expect(page.locator("h1")).to_be_visible()
+        expect(page.locator(".pulse[data-hears=live]")).to_be_visible()
+        if wrong := violations(page):
+            found[view] = wrong
+    assert found == {}

@@ -1,0 +1,83 @@
+"""What runs, waits and comes next, in a real browser."""
+
+import re
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Server
+
+
+def submit(page: Page, server: Server, job: str) -> str:
+    answer = page.request.post(f"{server.url}api/jobs/{job}/submit")
+    assert answer.ok
+    return str(answer.json()["id"])
+
+
+def pieces(page: Page, job: str) -> Locator:
+    return page.locator(f'[data-lane="{job}"] .piece')
+
+
+def test_what_runs_and_what_waits_are_there_with_the_reason(page: Page, timed: Server) -> None:
+    page.goto(f"{timed.url}ui/now")
+    expect(page.get_by_role("heading", name="Now")).to_be_visible()
+    pooled = submit(page, timed, "pooled")
+    way = page.locator(f'[data-under-way="{pooled}"]')
+    expect(way).to_contain_text("pool 'db': 1 of 1 in use")
+    expect(way).to_contain_text("runs for")
+    expect(page.locator(".now-figures")).to_contain_text("pool db 1 of 1 full")
+    expect(pieces(page, "pooled")).to_have_attribute("data-state", "running")
+    timed.open_gate()
+    expect(way).to_have_count(0)
+    expect(pieces(page, "pooled")).to_have_attribute("data-state", "successful")
+
+
+def test_an_execution_in_the_queue_says_what_it_waits_for(page: Page, timed: Server) -> None:
+    page.goto(f"{timed.url}ui/now")
+    submit(page, timed, "queue")
+    waits = submit(page, timed, "queue")
+    way = page.locator(f'[data-under-way="{waits}"]')
+    expect(way).to_contain_text("earlier executions of the job have not ended")
+    expect(pieces(page, "queue")).to_have_count(2)
+    expect(page.locator('[data-lane="queue"] .piece.waits')).to_have_attribute(
+        "aria-label", re.compile("queue: waits: .*have not ended")
+    )
+    timed.open_gate()
+    expect(way).to_have_count(0)
+
+
+def test_what_comes_next_is_listed_once_for_each_job_and_stands_on_the_axis(
+    page: Page, timed: Server
+) -> None:
+    page.goto(f"{timed.url}ui/now?ahead=10m")
+    upcoming = page.locator(".next-up li")
+    expect(upcoming).to_have_count(1)
+    expect(upcoming).to_contain_text("often")
+    expect(page.locator('[data-lane="often"] .due').first).to_be_visible()
+    expect(page.locator('[data-lane="often"] .so-on')).to_be_visible()
+    page.get_by_label("Ahead").select_option("a day")
+    expect(page).to_have_url(re.compile(r"ahead=1d$"))
+    page.reload()
+    expect(page.get_by_label("Ahead")).to_have_value("1d")
+
+
+def test_what_ended_before_the_page_was_opened_is_on_the_axis(page: Page, timed: Server) -> None:
+    timed.open_gate()
+    page.goto(f"{timed.url}ui/")
+    submit(page, timed, "hasty")
+    id = submit(page, timed, "broken")
+    page.goto(f"{timed.url}ui/now?ahead=10m")
+    expect(pieces(page, "broken")).to_have_attribute("data-state", "failed")
+    pieces(page, "broken").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{timed.url}ui/executions/{id}")
+
+
+def test_of_many_that_wait_a_few_are_listed_and_the_rest_counted(
+    page: Page, thousand: Server
+) -> None:
+    page.goto(f"{thousand.url}ui/now")
+    expect(page.locator("section[aria-label='Under way']")).to_contain_text("Nothing runs")
+    for number in range(80):
+        submit(page, thousand, f"job {number}")
+    expect(page.locator(".lane[data-lane]")).to_have_count(60)
+    expect(page.locator("section[aria-label='Time axis']")).to_contain_text("and 20 more jobs")

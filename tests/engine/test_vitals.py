@@ -1,0 +1,134 @@
+"""The vital signs: what was worst between two samples is in the second one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from goflow import SqliteStore, Task
+from goflow.engine.engine import Engine
+from goflow.engine.peak import Peak
+from goflow.engine.vitals import EVERY, KEPT, PROBE, Sample, Vitals, memory_in_use
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Blocking, Scripted, job_of, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Stepped(FakeClock):
+    """A clock that knows whether somebody sleeps on it, and can wake them late."""
+
+    async def pass_by(self, seconds: float) -> None:
+        """Let the time pass in naps, each of which begins when the one before is noticed."""
+        for _ in range(round(seconds / PROBE)):
+            await self.nap(PROBE)
+
+    async def nap(self, seconds: float) -> None:
+        sleeping = len(self._sleepers)
+        self.advance(seconds=seconds)
+        await until(lambda: len(self._sleepers) >= sleeping)
+
+
+@asynccontextmanager
+async def watched(engine: Engine) -> AsyncIterator[Vitals]:
+    """The engine's vital signs, being taken."""
+    vitals = Vitals(engine)
+    clock = engine.clock
+    assert isinstance(clock, Stepped)
+    before = len(clock._sleepers)
+    taking = asyncio.create_task(vitals.run())
+    await until(lambda: len(clock._sleepers) > before)
+    try:
+        yield vitals
+    finally:
+        taking.cancel()
+        with suppress(asyncio.CancelledError):
+            await taking
+
+
+async def sampled(vitals: Vitals, clock: Stepped, seconds: float = EVERY) -> Sample:
+    """The sample that is taken after so many seconds."""
+    known = vitals.since(None)
+    await clock.pass_by(seconds)
+    await until(lambda: vitals.since(None) != known)
+    return vitals.since(None)[-1]
+
+
+def test_a_peak_is_the_greatest_since_it_was_taken() -> None:
+    peak = Peak()
+    assert peak.take() == (0.0, 0)
+    for value in (0.5, 2.0, 1.0):
+        peak.note(value)
+    assert peak.take() == (2.0, 3)
+    assert peak.take() == (0.0, 0)
+
+
+async def test_a_sample_says_what_runs_and_what_waits() -> None:
+    clock, operator = Stepped(), Blocking()
+    tasks = [Task(f"t{n}", operator) for n in range(3)]
+    async with running(job_of("j", *tasks), clock=clock, max_running=2) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: len(operator.runs) == 2)
+        async with watched(engine) as vitals:
+            sample = await sampled(vitals, clock)
+            assert (sample.running, sample.waiting, sample.listeners) == (2, 1, 0)
+            assert sample.at == BEGINNING + timedelta(seconds=EVERY)
+            assert sample.commits > 0
+            assert sample.memory > 1_000_000
+            assert sample.processor >= 0
+            assert sample.store_bytes == engine.store.size()
+            operator.release.set()
+            await engine.finished(id)
+            sample = await sampled(vitals, clock)
+            assert (sample.running, sample.waiting) == (0, 0)
+
+
+async def test_the_worst_lag_and_lateness_since_the_sample_before_are_told() -> None:
+    clock = Stepped(BEGINNING + timedelta(seconds=58))
+    job = job_of("j", Task("t", Scripted()), schedule="* * * * *", active=True)
+    async with running(job, clock=clock) as engine, watched(engine) as vitals:
+        clock.advance(seconds=4)  # in which nobody was woken: the job is due after 2
+        await until(lambda: engine.lateness._count)
+        late = await sampled(vitals, clock, EVERY - 4)
+        assert late.lateness == 2
+        assert late.loop_lag == 4 - PROBE
+        quiet = await sampled(vitals, clock)
+        assert (quiet.lateness, quiet.loop_lag) == (0, 0)
+
+
+async def test_samples_are_kept_for_half_an_hour_and_their_times_ascend() -> None:
+    clock = Stepped()
+    async with running(clock=clock) as engine, watched(engine) as vitals:
+        for _ in range(KEPT + 3):
+            known = vitals.since(None)[-1:]
+            await clock.nap(EVERY)
+            await until(lambda known=known: vitals.since(None)[-1:] != known)
+        times = [sample.at for sample in vitals.since(None)]
+        assert len(times) == KEPT
+        assert vitals.since(times[-3])[0].at == times[-2]
+        clock.set(times[-10])
+        await clock.nap(EVERY)
+        await until(lambda: vitals.since(None)[-1].at != times[-1])
+        times = [sample.at for sample in vitals.since(None)]
+        assert times == sorted(set(times))
+
+
+async def test_a_store_that_cannot_be_asked_is_as_big_as_it_was(tmp_path: Path) -> None:
+    file, away = tmp_path / "goflow.db", tmp_path / "away.db"
+    async with running(store=SqliteStore(file), clock=FakeClock()) as engine:
+        vitals = Vitals(engine)
+        known = await vitals.store_bytes()
+        assert known > 0
+        file.rename(away)
+        assert await vitals.store_bytes() == known
+        away.rename(file)
+
+
+def test_the_memory_in_use_is_that_of_this_process() -> None:
+    before = memory_in_use()
+    taken = bytearray(b"x") * 50_000_000
+    assert memory_in_use() > before + 40_000_000
+    del taken

@@ -1,0 +1,279 @@
+"""A process that is killed at any step and at any commit of what it does, and again while it
+recovers from that, keeps every promise.
+
+The kills come through the loop, threads and store it was handed. A step is one callback of
+the loop or one piece of work in a thread. At a commit the kill comes just before it, or just
+after, when nobody has heard of it yet. Migrations, which are of the file, are killed in
+`tests/crash/test_migration.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import pytest
+
+from goflow.core.events import (
+    CancelRequested,
+    MarkedSuccessful,
+    Retried,
+    TaskCancelRequested,
+    TaskStarted,
+    TaskSucceeded,
+)
+from goflow.core.execution import Execution
+from goflow.core.states import State
+from tests.simulation.jobs import JobSpec, TaskSpec
+from tests.simulation.story import Story
+from tests.simulation.world import BEGINNING, Process, World
+
+KILLS = 20  # of each kind, in each operation, at the least
+LONG = 20_000  # simulated seconds, in which everything comes to its end
+JOB = JobSpec(
+    "j",
+    (
+        TaskSpec("a", retries=2, mood="long"),
+        TaskSpec("b", ("a",), retries=1, threaded=True, mood="talk"),
+        TaskSpec("c", ("a",), mood="ok"),
+        TaskSpec("d", ("a",), delay="constant", retries=1, mood="fail"),
+    ),
+    {"schedule": "@every 1h", "active": True, "max_queued": 10, "catchup": "all"},
+)
+OVERLAPS = ("queue", "replace", "allow")
+
+
+class Moment(StrEnum):
+    STEP = "step"
+    BEFORE_COMMIT = "before commit"
+    AFTER_COMMIT = "after commit"
+
+
+class Client:
+    """Somebody who asks the process for one thing, and holds it to what it acknowledged."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._promises: list[tuple[str, Callable[[], object]]] = []
+
+    @property
+    def process(self) -> Process:
+        assert self.world.process is not None
+        return self.world.process
+
+    def executions(self, *, finished: bool) -> list[Execution]:
+        return [e for e in self.world.disk.executions.values() if e.finished is finished]
+
+    def acknowledged(self, what: str, kept: Callable[[], object]) -> None:
+        """It said so: from now on it is so."""
+        self.hold(what, kept())
+        self._promises.append((what, kept))
+
+    def check(self) -> None:
+        """It still is."""
+        for what, kept in self._promises:
+            self.hold(what, kept())
+
+    def hold(self, what: str, kept: object) -> None:
+        if not kept:
+            self.world.problems.append(f"acknowledged, but not so: {what}")
+
+    def has(self, id: str, kind: type, task: str | None = None) -> bool:
+        """Whether such a fact is committed."""
+        return any(
+            isinstance(fact, kind) and (task is None or getattr(fact, "task", None) == task)
+            for fact in self.world.disk.facts.get(id, [])
+        )
+
+    async def end_of(self, id: str) -> None:
+        await self.process.engine.finished(id)
+        self.acknowledged(f"the end of {id}", lambda: self.world.disk.executions[id].finished)
+
+
+Operation = Callable[[Client], Coroutine[Any, Any, None]]
+
+
+async def submit(client: Client) -> None:
+    answer = await client.process.engine.submit("j", key="again")
+    client.acknowledged(
+        f"submit of {answer.id}",
+        lambda: (
+            client.world.disk.keys.get(("j", "again")) == answer.id
+            and answer.id in client.world.disk.executions
+        ),
+    )
+
+
+async def tick(client: Client) -> None:
+    process, disk = client.process, client.world.disk
+    due = BEGINNING + timedelta(hours=1)
+    process.loop.skip((due - process.clock.now()).total_seconds() + 1)
+    async with asyncio.timeout(60):
+        while ("j", due) not in disk.fired:
+            await process.clock.sleep(0.1)
+    await process.clock.sleep(1)
+
+
+async def task(client: Client) -> None:
+    await client.end_of((await client.process.engine.submit("j")).id)
+
+
+async def cancel(client: Client) -> None:
+    running = client.executions(finished=False)[0].id
+    if await client.process.engine.cancel(running):
+        client.acknowledged(f"cancel of {running}", lambda: client.has(running, CancelRequested))
+    await client.end_of(running)
+
+
+async def cancel_task(client: Client) -> None:
+    running = client.executions(finished=False)[0].id
+    if await client.process.engine.cancel_task(running, "a"):
+        client.acknowledged(
+            f"cancel of a of {running}", lambda: client.has(running, TaskCancelRequested, "a")
+        )
+    await client.end_of(running)
+
+
+async def retry(client: Client) -> None:
+    finished = client.executions(finished=True)[0].id
+    await client.process.engine.retry(finished, task="a")
+    client.acknowledged(f"retry of {finished}", lambda: client.has(finished, Retried))
+    await client.process.clock.sleep(1)
+
+
+async def mark(client: Client) -> None:
+    running = client.executions(finished=False)[0].id
+    await client.process.engine.mark(running, "c", State.SUCCESSFUL)
+    client.acknowledged(
+        f"mark of c of {running}", lambda: client.has(running, MarkedSuccessful, "c")
+    )
+
+
+async def toggle(client: Client) -> None:
+    active = await client.process.engine.toggle("j")
+    client.acknowledged("toggle", lambda: client.world.disk.switches.get("j") is active)
+
+
+async def backfill(client: Client) -> None:
+    now = client.process.clock.now()
+    for one in await client.process.engine.backfill("j", now - timedelta(hours=4), now):
+        client.acknowledged(f"{one}", partial(client.world.disk.executions.get, one.execution))
+
+
+async def stop(client: Client) -> None:
+    await client.process.engine.stop()
+    client.hold("a stop", not any(e.running for e in client.world.disk.executions.values()))
+
+
+async def recovery(client: Client) -> None:
+    """Start after a crash, catch up with what was missed, and bring it all to its end."""
+    await client.process.engine.start()
+    for id in [execution.id for execution in client.executions(finished=False)]:
+        await client.end_of(id)
+
+
+OPERATIONS = [
+    submit, tick, task, cancel, cancel_task, retry, mark, toggle, backfill, stop, recovery
+]  # fmt: skip
+
+
+def lived_through(operation: Operation, moment: Moment, number: int, seed: int) -> bool:
+    """Do something, be killed at that step or commit of it, be killed again while recovering,
+    and recover; False if it was over before that."""
+    with World(f"{operation.__name__}, {moment} {seed}") as world:
+        world.jobs["j"] = replace(JOB, options=JOB.options | {"overlap": OVERLAPS[seed % 3]})
+        story, client = Story(world), Client(world)
+        assert story.start(world.boot())
+        begin_with(Client(world))
+        if operation is recovery:
+            die(client)
+            world.down(5000)
+            world.boot()
+        if not killed(client, operation, moment, number):
+            return False
+        world.down(world.rng.choice((0, 5000)))
+        world.boot()
+        late = 40 if moment is Moment.STEP else 4
+        killed(client, recovery, moment, world.rng.randint(1, late))
+        if operation is submit:  # who has had no answer asks again
+            assert story.start(world.boot())
+            client.process.call(submit(client))
+            die(client)
+        client.check()
+        story.settle()
+        check_that_nothing_that_succeeded_ran_again(world)
+    return True
+
+
+def begin_with(client: Client) -> None:
+    """One execution that has ended, and another one that runs."""
+    client.process.call(task(client), seconds=LONG)
+    client.process.call(client.process.engine.submit("j"))
+    client.process.run(1)
+
+
+def killed(client: Client, operation: Operation, moment: Moment, number: int) -> bool:
+    """Let the process do something and die, at the latest when that is over; whether before."""
+    process, disk = client.process, client.world.disk
+    with process.loop.running():
+        under_way = process.loop.create_task(operation(client))
+    if moment is not Moment.STEP:
+        disk.kill_in, disk.kill_before = number, moment is Moment.BEFORE_COMMIT
+    until = process.loop.time() + LONG
+    while not (process.dead or under_way.done()):
+        assert process.loop.time() < until, f"{operation.__name__} does not end"
+        if moment is Moment.STEP:
+            if number == 0:
+                process.kill()
+                break
+            number -= 1
+        process.run(LONG, steps=1)
+    disk.kill_in = disk.kill_before = None
+    before = process.dead
+    if not before:
+        under_way.result()
+    die(client)
+    return before
+
+
+def die(client: Client) -> None:
+    client.process.kill()
+    client.world.end()
+
+
+def check_that_nothing_that_succeeded_ran_again(world: World) -> None:
+    """Unless somebody had asked for that."""
+    for id, facts in world.disk.facts.items():
+        succeeded: set[str] = set()
+        for fact in facts:
+            match fact:
+                case TaskSucceeded():
+                    succeeded.add(fact.task)
+                case Retried():
+                    succeeded -= set(fact.tasks)
+                case TaskStarted():
+                    assert fact.task not in succeeded, f"{fact.task} of {id} ran again"
+
+
+@pytest.mark.parametrize("moment", Moment)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
+def test_every_promise_is_kept_by_one_that_is_killed(operation: Operation, moment: Moment) -> None:
+    """At each step or commit, the first one to the last; and that in one life after another,
+    until there were kills enough."""
+    logging.disable()
+    try:
+        kills = 0
+        for seed in range(KILLS):
+            number = 0 if moment is Moment.STEP else 1
+            while lived_through(operation, moment, number, seed):
+                kills += 1
+                number += 1
+            if kills >= KILLS:
+                break
+    finally:
+        logging.disable(logging.NOTSET)
+    assert kills >= KILLS

@@ -1,0 +1,258 @@
+"""Logs read in windows, searched, followed and kept as a file."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from goflow import Context, Goflow, Job, MemoryStore, Task
+from tests.web.conftest import Asker, Say, segment, simple, until
+
+COUNT = 60_000  # lines of the long log
+HEAD, TAIL = 15_000, 10_000  # its lines that are surely kept
+
+
+@dataclass(frozen=True)
+class Speak:
+    """Says a line, then goes on when `more` is set."""
+
+    more: asyncio.Event
+
+    async def run(self, context: Context) -> None:
+        context.log("first")
+        await self.more.wait()
+        context.log("second")
+
+
+@pytest.fixture(scope="module")
+def long() -> Iterator[tuple[TestClient, str]]:
+    """The logs of one execution, most lines of which were left out."""
+    gf = Goflow(MemoryStore(), ui_path=None, max_log=400_000)
+    lines = tuple(f"line {number}" for number in range(COUNT))
+    gf.add_job(Job("long", tasks=[Task("t", Say(lines))]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        id = Asker(client).run("long")["id"]
+        yield client, f"/api/executions/{id}/tasks/t"
+
+
+def window(client: TestClient, url: str, **query: Any) -> Any:
+    answer = client.get(f"{url}/lines", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def numbered(window: Any, after: int) -> list[tuple[int, str]]:
+    """Each line of a window with its number, and the gaps at their places."""
+    gaps = dict(window["gaps"])
+    number, found = after, []
+    for line in window["lines"]:
+        number = gaps.pop(number, number)
+        found.append((number, line))
+        number += 1
+    assert not gaps
+    assert number == window["next"]
+    return found
+
+
+def test_a_window_has_the_lines_from_a_number_on(client: TestClient, ask: Asker) -> None:
+    id = ask.run("simple")["id"]
+    url = f"/api/executions/{id}/tasks/second"
+    whole = {
+        "attempt": 1,
+        "state": "successful",
+        "first": 0,
+        "end": 2,
+        "lines": ["one", "two"],
+        "gaps": [],
+        "next": 2,
+        "more": False,
+    }
+    assert window(client, url) == whole
+    assert window(client, url, attempt=1, limit=2) == whole
+    assert window(client, url, limit=1) == {**whole, "lines": ["one"], "next": 1, "more": True}
+    second = {**whole, "first": 1, "lines": ["two"]}
+    assert window(client, url, after=1) == second
+    assert window(client, url, tail=1) == second
+    assert window(client, url, tail=99) == whole
+    nothing = {**whole, "first": 2, "lines": []}
+    assert window(client, url, after=2) == nothing
+    assert window(client, url, tail=0) == nothing
+    assert window(client, url, after=99) == {**nothing, "first": 99, "next": 99}
+
+
+@settings(deadline=None)
+@given(after=st.integers(0, COUNT + 5), limit=st.integers(1, 3000))
+def test_a_number_means_the_same_line_though_others_were_left_out(
+    long: tuple[TestClient, str], after: int, limit: int
+) -> None:
+    seen = window(*long, after=after, limit=limit)
+    found = numbered(seen, after)
+    assert all(line == f"line {number}" for number, line in found)
+    assert all(number >= after for number, _ in found)
+    assert seen["end"] == COUNT
+    assert seen["more"] is (seen["next"] < COUNT)
+    assert len(found) == limit or not seen["more"]
+    if found:
+        assert seen["first"] == found[0][0]
+
+
+def test_windows_one_after_the_other_are_the_whole_log(long: tuple[TestClient, str]) -> None:
+    client, url = long
+    found: list[tuple[int, str]] = []
+    after, more = 0, True
+    while more:
+        seen = window(client, url, after=after, limit=4000)
+        found += numbered(seen, after)
+        after, more = seen["next"], seen["more"]
+    text = client.get(f"{url}/logs").text.splitlines()
+    assert [line for _, line in found] == [line for line in text if not line.startswith("[…")]
+    assert found[:HEAD] == [(number, f"line {number}") for number in range(HEAD)]
+    assert found[-TAIL:] == [(number, f"line {number}") for number in range(COUNT - TAIL, COUNT)]
+
+
+def test_a_window_is_bounded_in_characters_too() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(Job("wide", tasks=[Task("t", Say(("x" * 16_000,) * 200))]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        id = Asker(client).run("wide")["id"]
+        seen = window(client, f"/api/executions/{id}/tasks/t", limit=10_000)
+        assert 1_000_000 < sum(map(len, seen["lines"])) < 1_100_000
+        assert (seen["next"], seen["more"]) == (len(seen["lines"]), True)
+
+
+def test_a_log_is_followed_line_by_line_while_the_attempt_runs() -> None:
+    more = asyncio.Event()
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(Job("live", tasks=[Task("t", Speak(more)), Task("u", Say(), after=["t"])]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        ask = Asker(client)
+        id = ask.submit("live")
+        url = f"/api/executions/{id}/tasks/t"
+        first = until(lambda: (seen := window(client, url))["lines"] and seen)
+        assert (first["state"], first["lines"], first["next"]) == ("running", ["first"], 1)
+        later = window(client, f"/api/executions/{id}/tasks/u")
+        assert (later["attempt"], later["state"], later["end"]) == (0, "notstarted", 0)
+        gf._loop.call_soon_threadsafe(more.set)
+        ask.finished(id)
+        second = window(client, url, after=1)
+        assert (second["state"], second["lines"], second["end"]) == ("successful", ["second"], 2)
+
+
+def test_the_text_has_its_last_lines_and_says_how_many_there_are(
+    long: tuple[TestClient, str],
+) -> None:
+    client, url = long
+    tail = client.get(f"{url}/logs?tail=2")
+    assert tail.text == f"line {COUNT - 2}\nline {COUNT - 1}\n"
+    assert tail.headers["x-goflow-lines"] == tail.headers["x-goflow-next-line"] == str(COUNT)
+    assert client.get(f"{url}/logs?tail=2&after={COUNT - 1}").text == f"line {COUNT - 1}\n"
+    beyond = client.get(f"{url}/logs?after={COUNT + 9}").headers
+    assert (beyond["x-goflow-lines"], beyond["x-goflow-next-line"]) == (str(COUNT), str(COUNT + 9))
+    assert "[… " in client.get(f"{url}/logs?tail={COUNT - 1}").text
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("simple", "simple-first-1.log"),
+        ("../../etc/passwd", "_.._etc_passwd-first-1.log"),
+        ('a"; filename="b.exe', "a_filename_b.exe-first-1.log"),
+        ("über \u202egnp.exe", "_ber_gnp.exe-first-1.log"),
+        ("x" * 250, "x" * 60 + ".log"),
+    ],
+)
+def test_a_log_can_be_kept_as_a_file_whatever_the_job_is_called(name: str, plain: str) -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(simple(name))
+    with TestClient(gf, base_url="http://localhost") as client:
+        ask = Asker(client)
+        url = f"/api/executions/{ask.run(name)['id']}/tasks/first/logs"
+        assert "content-disposition" not in client.get(url).headers
+        answer = client.get(f"{url}?download=true")
+        assert answer.text == "hello\n"
+        kept, encoded = answer.headers["content-disposition"].split("; filename*=UTF-8''")
+        assert kept == f'attachment; filename="{plain}"'
+        assert encoded == segment(plain.replace("_ber", "über", 1))
+
+
+def test_a_text_is_found_wherever_it_is(long: tuple[TestClient, str]) -> None:
+    client, url = long
+    found = client.get(f"{url}/find", params={"text": "LINE 5999"}).json()
+    assert found["lines"] == [5999, *range(59990, 60000)]
+    assert (found["attempt"], found["next"], found["more"]) == (1, COUNT, False)
+    assert client.get(f"{url}/find?text=nowhere").json()["lines"] == []
+    # one after the other
+    after, numbers, more = 0, [], True
+    while more:
+        found = client.get(f"{url}/find?text=0&limit=700&after={after}").json()
+        assert len(found["lines"]) <= 700
+        numbers += found["lines"]
+        after, more = found["next"], found["more"]
+    text = client.get(f"{url}/logs").text.splitlines()
+    assert numbers == [int(line[5:]) for line in text if line.startswith("line") and "0" in line]
+
+
+def test_a_search_gives_up_after_so_much_and_goes_on_when_asked_again(
+    client: TestClient, ask: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("goflow.engine.reader.SEARCHED", 1)
+    monkeypatch.setattr("goflow.engine.reader.LOG_PAGE", 1)
+    id = ask.run("simple")["id"]
+    url = f"/api/executions/{id}/tasks/second/find"
+    calls, after, more, numbers = 0, 0, True, []
+    while more:
+        found = client.get(f"{url}?text=two&after={after}").json()
+        calls, numbers = calls + 1, numbers + found["lines"]
+        after, more = found["next"], found["more"]
+    assert numbers == [1]
+    assert calls <= 2
+
+
+def test_the_first_sign_of_trouble_is_found(client: TestClient, ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    found = client.get(f"/api/executions/{id}/tasks/bad/find?errors=true&limit=1").json()
+    lines = window(client, f"/api/executions/{id}/tasks/bad")["lines"]
+    assert (lines[0], found["lines"]) == ("ValueError: as <b>scripted</b>", [0])
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("lines?limit=0", "limit"),
+        ("lines?limit=10001", "limit"),
+        ("lines?after=-1", "after"),
+        ("lines?tail=x", "tail"),
+        ("logs?tail=-1", "tail"),
+        ("logs?download=perhaps", "download"),
+        ("find", "text"),
+        ("find?errors=false", "text"),
+        ("find?text=a&errors=true", "text"),
+        ("find?text=", "text"),
+        ("find?text=a%0Ab", "text"),
+        ("find?limit=1001&text=a", "limit"),
+        (f"find?text={'a' * 201}", "text"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(
+    client: TestClient, ask: Asker, query: str, field: str
+) -> None:
+    id = ask.run("simple")["id"]
+    answer = client.get(f"/api/executions/{id}/tasks/first/{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == field
+
+
+@pytest.mark.parametrize("what", ["lines?", "find?text=a&"])
+def test_what_is_not_there_is_a_404(client: TestClient, ask: Asker, what: str) -> None:
+    id = ask.run("simple")["id"]
+    for path in (
+        f"nope/tasks/first/{what}",
+        f"{id}/tasks/nope/{what}",
+        f"{id}/tasks/first/{what}attempt=2",
+    ):
+        assert client.get(f"/api/executions/{path}").status_code == 404

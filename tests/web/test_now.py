@@ -1,0 +1,147 @@
+"""GET /api/now: what runs, what waits and why, and what comes next."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from goflow import ConstantDelay, Goflow, Job, MemoryStore, Task
+from tests.web.conftest import Asker, Fail, Hang, Say, until
+
+
+@pytest.fixture
+def gf() -> Goflow:
+    goflow = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1, max_running=4, pools={"db": 1})
+    pooled = Job("pooled", max_running=3)
+    for name in ("one", "two"):
+        pooled.add(Task(name, Hang(), pool="db"))
+    pooled.add(Task("last", Say(), after=["one", "two"]))
+    flaky = Job("flaky", tasks=[Task("t", Fail(), retries=1, retry_delay=ConstantDelay(3600))])
+    queue = Job("queue", overlap="queue", tasks=[Task("wait", Hang())])
+    wide = Job("wide", tasks=[Task(f"t{n}", Hang()) for n in range(70)])
+    for job in (pooled, flaky, queue, wide):
+        goflow.add_job(job)
+    return goflow
+
+
+def seen(client: TestClient, **query: Any) -> Any:
+    answer = client.get("/api/now", params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_nothing_runs(client: TestClient) -> None:
+    now = seen(client)
+    assert (now["unfinished"], now["executions"], now["upcoming"]) == (0, [], [])
+    assert now["pools"] == [
+        {"kind": "all", "name": "all tasks", "limit": 4, "running": 0, "waiting": 0},
+        {"kind": "pool", "name": "db", "limit": 1, "running": 0, "waiting": 0},
+        {"kind": "job", "name": "pooled", "limit": 3, "running": 0, "waiting": 0},
+    ]
+
+
+def test_a_task_that_runs_and_one_that_waits_for_its_pool(client: TestClient, ask: Asker) -> None:
+    id = ask.submit("pooled")
+    (execution,) = until(lambda: (e := seen(client)["executions"])[0]["tasks"][1:] and e)
+    assert (execution["id"], execution["job"], execution["cause"]) == (id, "pooled", "api")
+    assert (execution["state"], execution["waiting"], execution["after"]) == ("running", None, [])
+    assert execution["counts"] == {"running": 1, "notstarted": 2}
+    one, two = execution["tasks"]
+    assert (one["name"], one["state"], one["waiting"], one["pool"]) == (
+        "one",
+        "running",
+        None,
+        "db",
+    )
+    assert datetime.fromisoformat(one["started"]) >= datetime.fromisoformat(execution["submitted"])
+    assert (two["name"], two["state"], two["started"]) == ("two", "notstarted", None)
+    assert two["waiting"] == "pool 'db': 1 of 1 in use"
+    usage = {one["kind"]: (one["running"], one["waiting"]) for one in seen(client)["pools"]}
+    assert usage == {"all": (1, 1), "pool": (1, 1), "job": (1, 1)}
+
+
+def test_a_task_that_was_cancelled_waits_no_longer(client: TestClient, ask: Asker) -> None:
+    id = ask.submit("pooled")
+    until(lambda: seen(client)["pools"][0]["waiting"] == 1)
+    client.post(f"/api/executions/{id}/tasks/two/cancel")
+    until(lambda: seen(client)["executions"][0]["counts"].get("cancelled") == 1)
+    assert [usage["waiting"] for usage in seen(client)["pools"]] == [0, 0, 0]
+    assert [task["name"] for task in seen(client)["executions"][0]["tasks"]] == ["one"]
+
+
+def test_a_task_up_for_retry_tells_when(client: TestClient, ask: Asker) -> None:
+    ask.submit("flaky")
+    (task,) = until(lambda: (e := seen(client)["executions"]) and retrying(e[0]))
+    assert (task["started"], task["waiting"], task["pool"]) == (None, None, None)
+    later = datetime.fromisoformat(task["retry_at"]) - datetime.fromisoformat(seen(client)["at"])
+    assert timedelta(minutes=58) < later <= timedelta(hours=1)
+
+
+def retrying(execution: Any) -> Any:
+    return [task for task in execution["tasks"] if task["state"] == "upforretry"]
+
+
+def test_an_execution_in_a_queue_tells_for_whom_it_waits(client: TestClient, ask: Asker) -> None:
+    first, second, third = (ask.submit("queue") for _ in range(3))
+    until(lambda: seen(client)["executions"][0]["state"] == "running")
+    now = seen(client)
+    assert [execution["id"] for execution in now["executions"]] == [first, second, third]
+    assert [execution["after"] for execution in now["executions"]] == [[], [first], [first, second]]
+    assert now["executions"][2]["waiting"] == "earlier executions of the job have not ended"
+    assert now["executions"][2]["tasks"] == []
+    client.post(f"/api/executions/{first}/cancel")
+    ask.finished(first)
+    left = until(lambda: (e := seen(client)["executions"])[0]["state"] == "running" and e)
+    assert [(execution["id"], execution["after"]) for execution in left] == [
+        (second, []),
+        (third, [second]),
+    ]
+
+
+def test_no_more_is_told_than_was_asked_for(client: TestClient, ask: Asker) -> None:
+    ids = [ask.submit("wide"), ask.submit("wide")]
+    until(lambda: seen(client)["pools"][0]["waiting"] == 136)
+    now = seen(client, limit=1)
+    assert now["unfinished"] == 2
+    (execution,) = now["executions"]
+    assert execution["id"] == ids[0]
+    assert execution["counts"] == {"running": 4, "notstarted": 66}
+    assert len(execution["tasks"]) == 50
+    assert [task["state"] for task in execution["tasks"]][:5] == ["running"] * 4 + ["notstarted"]
+
+
+def test_what_comes_next_is_in_order_of_time_over_all_jobs() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    every = {
+        "minute": "* * * * *",
+        "quarter": "*/15 * * * *",
+        "yearly": "@yearly",
+        "off": "@every 1s",
+    }
+    for name, schedule in every.items():
+        active = name != "off"
+        gf.add_job(Job(name, schedule, active, tasks=[Task("t", Say())], overlap="skip"))
+    with TestClient(gf, base_url="http://localhost") as client:
+        now = seen(client)
+        dues = [datetime.fromisoformat(one["due"]) for one in now["upcoming"]]
+        assert dues == sorted(dues)
+        jobs = [one["job"] for one in now["upcoming"]]
+        assert (jobs.count("minute"), jobs.count("quarter"), len(jobs)) == (60, 4, 64)
+        assert {one["overlap"] for one in now["upcoming"]} == {"skip"}
+        assert len(seen(client, ahead=86400, limit=1000)["upcoming"]) == 1000
+        assert len(seen(client, ahead=86400, limit=7)["upcoming"]) == 7
+        assert len(seen(client, ahead=60)["upcoming"]) in (1, 2)
+        jobs = [one["job"] for one in seen(client, each=3)["upcoming"]]
+        assert (jobs.count("minute"), jobs.count("quarter")) == (3, 3)
+        client.post("/api/jobs/minute/toggle")
+        assert {one["job"] for one in seen(client)["upcoming"]} == {"quarter"}
+
+
+@pytest.mark.parametrize(
+    "query", ["ahead=-1", "ahead=86401", "ahead=x", "limit=0", "limit=1001", "each=0"]
+)
+def test_what_is_out_of_bounds_is_refused(client: TestClient, query: str) -> None:
+    answer = client.get(f"/api/now?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == query.partition("=")[0]

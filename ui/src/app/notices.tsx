@@ -1,0 +1,86 @@
+/** What a button did, with the way back where there is one; and that the server is gone. */
+
+import { signal } from "@preact/signals";
+import { connection, lostAt } from "../wire/live";
+import { second } from "./clock";
+import { span } from "../model/time";
+
+const STAYS = 8000; // milliseconds
+
+interface Notice {
+  text: string;
+  bad: boolean;
+  undo: (() => void) | null;
+}
+
+const notice = signal<Notice | null>(null);
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/** Says `text` for a while; `undo` puts back what it tells of. */
+export function announce(text: string, { bad = false, undo = null as (() => void) | null } = {}): void {
+  notice.value = { text, bad, undo };
+  clearTimeout(timer);
+  timer = setTimeout(dismiss, STAYS);
+}
+
+export function dismiss(): void {
+  notice.value = null;
+}
+
+/** A name inside a sentence: its own direction of writing cannot reach the words around it. */
+export function quoted(name: string): string {
+  return `“\u2068${name}\u2069”`;
+}
+
+/** Does `action` and says so, or says why it could not be done. */
+export async function attempt<Result>(
+  action: Promise<Result>,
+  done: (result: Result) => string,
+  undone: string,
+  undo: (() => void) | null = null,
+): Promise<Result | undefined> {
+  try {
+    const result = await action;
+    announce(done(result), { undo });
+    return result;
+  } catch (error) {
+    announce(`${undone}: ${error instanceof Error ? error.message : String(error)}`, { bad: true });
+    return undefined;
+  }
+}
+
+export function Notices() {
+  const { text, bad, undo } = notice.value ?? { text: "", bad: false, undo: null };
+  return (
+    <>
+      <div class="lost" role="status">
+        {connection.value === "lost" && <Lost />}
+      </div>
+      <div class={`notice${bad ? " bad" : ""}`} role="status" aria-live="polite">
+        {text}
+        {undo && (
+          <button
+            type="button"
+            class="plain"
+            onClick={() => {
+              dismiss();
+              undo();
+            }}
+          >
+            Undo
+          </button>
+        )}
+      </div>
+    </>
+  );
+}
+
+function Lost() {
+  const seconds = Math.floor((second.value - lostAt.value) / 1000);
+  return (
+    <>
+      The server does not answer{seconds > 0 && <span aria-hidden="true"> for {span(seconds * 1000)}</span>}. What you
+      see is as it was then; trying again.
+    </>
+  );
+}

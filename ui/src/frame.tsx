@@ -1,0 +1,142 @@
+/** What stands around every page: the way to the others, the settings, and what is said. */
+
+import { signal, useSignalEffect } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { KeyList, listKeys, useKeys } from "./app/keys";
+import { Notices } from "./app/notices";
+import { go, route } from "./app/router";
+import { following, theme, THEMES, zone, ZONES, type Theme, type Zone } from "./app/settings";
+import { Confirmation } from "./pieces/dialog";
+import { RunForm } from "./pieces/run";
+import { connection } from "./wire/live";
+
+const PLACES = [
+  { page: "jobs", href: "./", label: "Jobs", key: "g j" },
+  { page: "now", href: "./now", label: "Now", key: "g n" },
+  { page: "system", href: "./system", label: "System", key: "g s" },
+] as const;
+
+const THEME_LABEL: Record<Theme, string> = { system: "As the system", light: "Light", dark: "Dark" };
+const ZONE_LABEL: Record<Zone, string> = { local: "My time", job: "Job’s time", utc: "UTC" };
+const HEARS = { connecting: "connecting", live: "live", lost: "no connection" };
+
+export function Frame({ children }: { children: ComponentChildren }) {
+  const main = useRef<HTMLElement>(null);
+  useArrival(() => main.current?.focus({ preventScroll: true }));
+  useKeys("Everywhere", [
+    ...PLACES.map(({ href, label, key }) => ({ key, does: label, act: () => go(href) })),
+    { key: "?", does: "This list", act: listKeys },
+    { key: "T", does: "Light or dark", act: () => (theme.value = following(THEMES, theme.peek())) },
+    { key: "Z", does: "My time, the job’s or UTC", act: () => (zone.value = following(ZONES, zone.peek())) },
+  ]);
+  return (
+    <>
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          // What the address names is a page: the way is not through it.
+          event.preventDefault();
+          main.current?.focus();
+        }}
+      >
+        Skip to the page
+      </a>
+      <header class="frame">
+        <a class="brand" href="./">
+          <img src="./favicon.svg" alt="" width="22" height="22" />
+          <span>goflow</span>
+        </a>
+        <nav aria-label="Pages">
+          {PLACES.map(({ page, href, label }) => (
+            <a key={page} href={href} aria-current={route.value.page === page ? "page" : undefined}>
+              {label}
+            </a>
+          ))}
+        </nav>
+        <div class="settings">
+          <span class="pulse" data-hears={connection.value} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
+          <Settings />
+          <button type="button" class="icon" aria-label="Keys" title="Keys (?)" onClick={listKeys}>
+            ?
+          </button>
+        </div>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        {children}
+      </main>
+      <Title />
+      <KeyList />
+      <RunForm />
+      <Confirmation />
+      <Notices />
+    </>
+  );
+}
+
+/** Calls `arrive` once another page is drawn: who reads by ear or by keys begins at its top. */
+function useArrival(arrive: () => void): void {
+  const first = useRef(true);
+  useSignalEffect(() => {
+    void route.value;
+    if (!first.current) requestAnimationFrame(arrive);
+    first.current = false;
+  });
+}
+
+const title = signal("");
+
+/** Says the title of the page, whenever it changes, to those who hear it. */
+function Title() {
+  useEffect(() => {
+    const watch = new MutationObserver(() => (title.value = document.title));
+    watch.observe(document.querySelector("title")!, { childList: true });
+    return () => watch.disconnect();
+  }, []);
+  return (
+    <p class="unseen" role="status" data-title>
+      {title.value}
+    </p>
+  );
+}
+
+/** What a reader sets once: a small window below its button. */
+function Settings() {
+  return (
+    <>
+      <button type="button" class="icon" aria-label="Settings" title="Settings" popovertarget="settings">
+        <svg viewBox="0 0 12 12" aria-hidden="true">
+          <path d="M1.5 3.5h4M9 3.5h1.5M1.5 8.5H3M6.5 8.5h4M7.2 3.5a1.4 1.4 0 1 0 0-.01M4.7 8.5a1.4 1.4 0 1 0 0-.01" />
+        </svg>
+      </button>
+      <div id="settings" popover class="settings-sheet">
+        <Choice label="Times" cell={zone} values={ZONES} names={ZONE_LABEL} />
+        <Choice label="Colours" cell={theme} values={THEMES} names={THEME_LABEL} />
+      </div>
+    </>
+  );
+}
+
+function Choice<Value extends string>(props: {
+  label: string;
+  cell: { value: Value };
+  values: readonly Value[];
+  names: Record<Value, string>;
+}) {
+  return (
+    <label>
+      {props.label}
+      <select
+        value={props.cell.value}
+        onChange={(event) => (props.cell.value = event.currentTarget.value as Value)}
+      >
+        {props.values.map((value) => (
+          <option key={value} value={value}>
+            {props.names[value]}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}

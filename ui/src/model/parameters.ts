@@ -1,0 +1,247 @@
+/**
+ * A job's parameters as fields of a form, and the values that what is written in them makes.
+ *
+ * Rule: what is left at its default is not sent, so that a default changed later holds. A
+ * group is one value: if anything in it was changed, all of it is sent.
+ */
+
+/** As much of JSON Schema as a form shows; the server checks the rest. */
+export interface Schema {
+  type?: string | string[];
+  title?: string;
+  description?: string;
+  enum?: unknown[];
+  const?: unknown;
+  format?: string;
+  minimum?: number;
+  maximum?: number;
+  pattern?: string;
+  minLength?: number;
+  maxLength?: number;
+  default?: unknown;
+  anyOf?: Schema[];
+  items?: Schema;
+  properties?: Record<string, Schema>;
+  required?: string[];
+  $ref?: string;
+  $defs?: Record<string, Schema>;
+}
+
+export type Kind = "text" | "number" | "switch" | "choice" | "date" | "json" | "group" | "whole";
+
+export interface Field {
+  /** Tells it from all other fields of the form; of an outermost one it is the name. */
+  id: string;
+  name: string;
+  kind: Kind;
+  description: string;
+  /** What the schema asks of the value, in words: "a whole number, 1 to 1000". */
+  rule: string;
+  required: boolean;
+  /** Whether an empty field stands for null. */
+  nullable: boolean;
+  /** What may be chosen, as JSON. */
+  choices: string[];
+  /** What stands in it before anything is written. */
+  text: string;
+  /** What it holds unless something is written, as `text`; null if there is no such thing. */
+  standard: string | null;
+  /** The fields of a group. */
+  fields: Field[];
+}
+
+/** A value as it stands in a field of a kind: text as it is, all else as JSON. */
+export function asText(value: unknown, kind: Kind = typeof value === "string" ? "text" : "json"): string {
+  if (value === null && (kind === "text" || kind === "date" || kind === "number")) return "";
+  return typeof value === "string" && kind !== "json" && kind !== "choice" ? value : JSON.stringify(value);
+}
+
+type Values = Record<string, unknown>;
+
+/**
+ * The fields for a job's parameters, each with what is `given` in it, or else its default.
+ * Where anything is taken, one field holds them all.
+ */
+export function fieldsOf(schema: Schema | null | undefined, defaults: Values | null, given: Values = {}): Field[] {
+  if (!schema && defaults === null) return [wholeOf(given)];
+  return inside(schema ?? {}, schema ?? {}, defaults ?? {}, given, "");
+}
+
+function wholeOf(given: Values): Field {
+  return {
+    id: "",
+    name: "parameters",
+    kind: "whole",
+    description: "Any names and values, as a JSON object",
+    rule: "",
+    required: false,
+    nullable: false,
+    choices: [],
+    text: JSON.stringify(given, null, 2),
+    standard: null,
+    fields: [],
+  };
+}
+
+/** The fields of an object; `within` stands before their ids. */
+function inside(schema: Schema, root: Schema, defaults: Values, given: Values, within: string): Field[] {
+  const whole = resolved(schema, root);
+  const described = new Map(Object.entries(whole.properties ?? {}));
+  const standards = new Map(Object.entries(defaults));
+  const beginning = new Map(Object.entries(given));
+  const names = new Set([...described.keys(), ...standards.keys(), ...beginning.keys()]);
+  return [...names].map((name) => {
+    const { schema: one, nullable } = plain(described.get(name) ?? {}, root);
+    const held = standards.has(name) ? standards.get(name) : one.default;
+    const begins = beginning.has(name) ? beginning.get(name) : held;
+    const kind = kindOf(one, begins, nullable);
+    const standard = held === undefined ? null : asText(held, kind);
+    const id = within + name;
+    const choices = one.enum ?? (kind === "choice" ? [true, false] : []);
+    return {
+      id,
+      name,
+      kind,
+      description: one.description ?? "",
+      rule: ruleOf(one, root),
+      required: whole.required?.includes(name) ?? false,
+      nullable,
+      choices: [...choices, ...(nullable ? [null] : [])].map((value) => JSON.stringify(value)),
+      text: begins === undefined ? (kind === "switch" ? "false" : "") : asText(begins, kind),
+      standard,
+      // No name of a parameter holds a line break, so ids cannot meet.
+      fields: kind === "group" ? inside(one, root, {}, isObject(begins) ? begins : {}, `${id}\n`) : [],
+    };
+  });
+}
+
+const isObject = (value: unknown): value is Values =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function resolved(schema: Schema, root: Schema): Schema {
+  const found = schema.$ref ? root.$defs?.[schema.$ref.replace(/^#\/\$defs\//, "")] : undefined;
+  return found ? { ...resolved(found, root), ...schema } : schema;
+}
+
+/** What a value is, apart from that it may be null. */
+function plain(schema: Schema, root: Schema): { schema: Schema; nullable: boolean } {
+  const whole = resolved(schema, root);
+  const others = whole.anyOf?.filter(({ type }) => type !== "null");
+  const nullable = others !== undefined && others.length < whole.anyOf!.length;
+  if (others?.length === 1) return { schema: { ...resolved(others[0]!, root), ...whole }, nullable };
+  if (whole.enum?.includes(null)) return { schema: { ...whole, enum: whole.enum.filter((one) => one !== null) }, nullable: true };
+  return { schema: whole, nullable };
+}
+
+function kindOf(schema: Schema, begins: unknown, nullable: boolean): Kind {
+  if (schema.enum) return "choice";
+  if (schema.anyOf && schema.type === undefined) return "json";
+  switch (schema.type ?? typeof begins) {
+    case "string":
+      return schema.format === "date" ? "date" : "text";
+    case "integer":
+    case "number":
+      return "number";
+    case "boolean":
+      return nullable ? "choice" : "switch";
+    case "object":
+      return schema.properties ? "group" : "json";
+    default:
+      return "json";
+  }
+}
+
+const TYPES: Record<string, string> = {
+  string: "text",
+  integer: "a whole number",
+  number: "a number",
+  boolean: "yes or no",
+  array: "a list",
+  object: "an object",
+  null: "nothing",
+};
+
+const FORMATS: Record<string, string> = { date: "a date", "date-time": "a time, as 2026-11-21T14:05:00Z" };
+
+/** What a schema asks of a value, in words; empty if it asks nothing. */
+export function ruleOf(schema: Schema, root: Schema): string {
+  const { schema: one, nullable } = plain(schema, root);
+  return [typeOf(one, root), rangeOf(one), nullable ? "or nothing" : ""].filter(Boolean).join(", ");
+}
+
+function typeOf(schema: Schema, root: Schema): string {
+  if (schema.enum) return `one of ${schema.enum.map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ")}`;
+  if (schema.format && FORMATS[schema.format]) return FORMATS[schema.format]!;
+  const type = typeof schema.type === "string" ? TYPES[schema.type] : undefined;
+  if (schema.type === "array" && schema.items) return `a list, each ${ruleOf(schema.items, root)}`;
+  if (type) return type;
+  return (schema.anyOf ?? []).map((one) => ruleOf(one, root)).filter(Boolean).join(" or ");
+}
+
+function rangeOf({ minimum, maximum, minLength, maxLength, pattern }: Schema): string {
+  const [low, high] = [minimum ?? minLength, maximum ?? maxLength];
+  const unit = minLength ?? maxLength ? " characters" : "";
+  const range =
+    low !== undefined && high !== undefined
+      ? `${low} to ${high}${unit}`
+      : low !== undefined
+        ? `at least ${low}${unit}`
+        : high !== undefined
+          ? `at most ${high}${unit}`
+          : "";
+  return [range, pattern ? `as ${pattern}` : ""].filter(Boolean).join(", ");
+}
+
+/**
+ * The values to submit: those that are not the default's. Text is text; elsewhere what was
+ * written is JSON.
+ *
+ * Throws an Error that names the parameter if it is not.
+ */
+export function valuesOf(fields: Field[], written: ReadonlyMap<string, string>): Values {
+  const values: [string, unknown][] = [];
+  for (const field of fields) {
+    if (field.kind === "whole") return wholeWritten(written.get(field.id) ?? field.text);
+    const value = valueOf(field, written, field.standard);
+    if (value !== undefined) values.push([field.name, value]);
+  }
+  return Object.fromEntries(values);
+}
+
+function wholeWritten(text: string): Values {
+  let value: unknown;
+  try {
+    value = JSON.parse(text.trim() || "{}");
+  } catch (error) {
+    throw new Error(`the parameters must be JSON: ${(error as Error).message}`);
+  }
+  if (!isObject(value)) throw new Error("the parameters must be a JSON object");
+  return value;
+}
+
+/** What is in a field; undefined if that is `standard`, or nothing. */
+function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: string | null): unknown {
+  const { name, kind, required, nullable } = field;
+  if (kind === "group") return groupOf(field, written);
+  const text = written.get(field.id) ?? field.text;
+  if (text === standard) return undefined;
+  if (text === "") {
+    if (nullable && standard !== null) return null;
+    if (kind === "text" && (standard !== null || required)) return "";
+    if (required) throw new Error(`parameter ${name} is needed`);
+    if (standard === null) return undefined;
+  }
+  if (kind === "text" || kind === "date") return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`parameter ${name} must be ${kind === "number" ? "a number" : "JSON"}, not ${text || "empty"}`);
+  }
+}
+
+function groupOf({ id, fields, required, text, standard }: Field, written: ReadonlyMap<string, string>): unknown {
+  const touched = [...written.keys()].some((key) => key.startsWith(`${id}\n`));
+  if (!touched && !required && text === (standard ?? "")) return undefined;
+  const values = fields.map((field) => [field.name, valueOf(field, written, null)] as const);
+  return Object.fromEntries(values.filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,59 @@
+/** What became of a job's due times, as on the wire, and how each outcome looks and reads. */
+
+export const OUTCOMES = ["fired", "skipped", "missed", "merged"] as const;
+
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** A due time, or `count` of them in a row from `due` to `until`. */
+export interface Tick {
+  due: string;
+  outcome: Outcome;
+  at: string;
+  reason: string;
+  count: number;
+  until: string | null;
+  execution: string | null;
+  /** The due time that merged ones became. */
+  into: string | null;
+}
+
+/** The next due times, and what a change of the clocks has to do with some of them. */
+export interface Upcoming {
+  upcoming: string[];
+  clock_changes: { due: string; reason: string }[];
+}
+
+/** The sign of an outcome, drawn as those of the states are. */
+export const OUTCOME_SIGN: Record<Outcome, string> = {
+  fired: "M2.8 6h6M6.2 3.2L9 6l-2.8 2.8",
+  skipped: "M3.2 6h5.6",
+  missed: "M6 2.8v3.6M6 9h.01",
+  merged: "M3 3l3 3.2L9 3M6 6.2v3",
+};
+
+/** What a tick is called on the page: "missed", or for several "missed 40 times". */
+export function outcomeOf({ outcome, count }: Tick): string {
+  return count === 1 ? outcome : `${outcome} ${count.toLocaleString("en")} times`;
+}
+
+/** `ticks`, newest first, with those in a row that did not fire for the same reason as one. */
+export function inRuns(ticks: Tick[]): Tick[] {
+  const runs: Tick[] = [];
+  for (const tick of ticks) {
+    const later = runs.at(-1);
+    if (later && !tick.execution && later.outcome === tick.outcome && later.reason === tick.reason)
+      runs[runs.length - 1] = { ...tick, count: tick.count + later.count, until: later.until ?? later.due };
+    else runs.push(tick);
+  }
+  return runs;
+}
+
+/** How many of each outcome, in words: "3 fired, 40 missed". */
+export function tallyOf(ticks: Tick[]): string {
+  return OUTCOMES.map((outcome) => {
+    const count = ticks.reduce((sum, tick) => sum + (tick.outcome === outcome ? tick.count : 0), 0);
+    return count ? `${count.toLocaleString("en")} ${outcome}` : "";
+  })
+    .filter(Boolean)
+    .join(", ");
+}

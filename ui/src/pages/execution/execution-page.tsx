@@ -1,0 +1,286 @@
+/**
+ * One execution: how it stands and why; its graph and when each task ran, side by side; and the
+ * task that is chosen, with its log.
+ */
+
+import { useEffect, useMemo } from "preact/hooks";
+import { useKeys } from "../../app/keys";
+import { executionHref, jobHref } from "../../app/route";
+import { go } from "../../app/router";
+import { failureOf } from "../../model/failure";
+import { doneByHand, said } from "../../model/hands";
+import { asText } from "../../model/parameters";
+import { isFinished } from "../../model/states";
+import { Copy } from "../../pieces/copy";
+import { Graph } from "../../pieces/graph";
+import { Name } from "../../pieces/name";
+import { StateLabel } from "../../pieces/state";
+import { JobZone, Time } from "../../pieces/time";
+import * as api from "../../wire/api";
+import { cancelExecution, clone, retryFailed, retryWith } from "./acts";
+import { ExecutionView, failedIn } from "./execution-view";
+import { Gantt } from "./gantt";
+import { Lasted, TaskPart } from "./task-part";
+import "./execution-page.css";
+
+export function ExecutionPage({ id }: { id: string }) {
+  const view = useMemo(() => new ExecutionView(id), [id]);
+  useEffect(() => view.start(), [view]);
+  const detail = view.detail.value;
+  if (view.missing.value)
+    return (
+      <p class="empty">
+        There is no execution with this id; it may have been forgotten since. <a href="./">All jobs</a>
+      </p>
+    );
+  return (
+    <JobZone.Provider value={view.described.value?.timezone}>
+      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
+      {detail && (
+        <>
+          <Head view={view} detail={detail} />
+          <Tasks view={view} detail={detail} />
+          <Chosen view={view} detail={detail} />
+        </>
+      )}
+    </JobZone.Provider>
+  );
+}
+
+function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const { id, job, state, started, finished, scheduled_at, submitted } = detail;
+  const [before, after] = [view.beside(-1), view.beside(1)];
+  const over = isFinished(state);
+  const again = state === "failed" || state === "cancelled";
+  const takes = Object.keys(detail.params).length > 0;
+  useKeys("This execution", [
+    ...(over ? [] : [{ key: "c", does: "Cancel it", act: () => void cancelExecution(detail) }]),
+    ...(again ? [{ key: "r", does: "Retry what did not succeed", act: () => void retryFailed(detail) }] : []),
+    ...(again && takes ? [{ key: "R", does: "Retry with other parameters", act: () => void retryWith(detail) }] : []),
+    { key: "x", does: "Clone it: run the job with these parameters, or others", act: () => void clone(detail) },
+    ...(before ? [{ key: "[", does: "The execution before", act: () => go(executionHref(before)) }] : []),
+    ...(after ? [{ key: "]", does: "The execution after", act: () => go(executionHref(after)) }] : []),
+  ]);
+  const asker = detail.actions.find(({ action }) => action === "submit")?.by;
+  return (
+    <header class="top">
+      <h1>
+        <a href={jobHref(job)}>
+          <Name text={job} />
+        </a>
+      </h1>
+      <StateLabel state={state} />
+      <span class="acts">
+        <nav class="beside" aria-label="Executions of the job">
+          <Beside to={before} label="The execution before" title="The execution before ( [ )" path="M7.5 2.5L4 6l3.5 3.5" />
+          <Beside to={after} label="The execution after" title="The execution after ( ] )" path="M4.5 2.5L8 6 4.5 9.5" />
+        </nav>
+        {!over && (
+          <button type="button" class="act" title="Cancel (c)" onClick={() => void cancelExecution(detail)}>
+            Cancel
+          </button>
+        )}
+        {again && (
+          <button type="button" class="act main" title="Run again what did not succeed (r)" onClick={() => void retryFailed(detail)}>
+            Retry
+          </button>
+        )}
+        {again && takes && (
+          <button type="button" class="act" title="Retry with other parameters (R)" onClick={() => void retryWith(detail)}>
+            Retry with…
+          </button>
+        )}
+        <button type="button" class="act" title="Run the job with these parameters, or others (x)" onClick={() => void clone(detail)}>
+          Clone…
+        </button>
+      </span>
+      <div class="facts">
+        <span class="fact">
+          <span class="quiet">{over ? "took " : started ? "runs for " : "waits for "}</span>
+          <span class="count">
+            {started ? <Lasted from={started} to={finished ?? null} /> : <Lasted from={submitted} to={finished ?? null} />}
+          </span>
+        </span>
+        {scheduled_at && (
+          <span class="fact">
+            <span class="quiet">due </span>
+            <Time at={scheduled_at} />
+          </span>
+        )}
+        <span class="fact">
+          <span class="quiet">submitted </span>
+          <Time at={submitted} />
+        </span>
+        {started && (
+          <span class="fact">
+            <span class="quiet">started </span>
+            <Time at={started} />
+          </span>
+        )}
+        <span class="fact">
+          <span class="quiet">by </span>
+          {detail.cause}
+          {asker && <span class="quiet"> from {asker}</span>}
+        </span>
+        <span class="fact">
+          <code class="quiet id">{id}</code>
+          <Copy text={id} what="the id" />
+        </span>
+      </div>
+      {takes && <Parameters params={detail.params} />}
+      <Circumstances view={view} detail={detail} />
+    </header>
+  );
+}
+
+function Beside({ to, label, title, path }: { to: string | null; label: string; title: string; path: string }) {
+  const arrow = (
+    <svg viewBox="0 0 12 12" aria-hidden="true">
+      <path d={path} />
+    </svg>
+  );
+  if (to === null)
+    return (
+      <span class="icon off" aria-hidden="true">
+        {arrow}
+      </span>
+    );
+  return (
+    <a class="icon" href={executionHref(to)} aria-label={label} title={title}>
+      {arrow}
+    </a>
+  );
+}
+
+function Parameters({ params }: { params: Record<string, unknown> }) {
+  return (
+    <div class="params" role="group" aria-label="Parameters">
+      <dl>
+        {Object.entries(params).map(([name, value]) => (
+          <div key={name}>
+            <dt>
+              <Name text={name} />
+            </dt>
+            <dd>
+              <code>
+                <Name text={asText(value)} />
+              </code>
+            </dd>
+          </div>
+        ))}
+      </dl>
+      <Copy text={JSON.stringify(params, null, 2)} what="the parameters" />
+    </div>
+  );
+}
+
+const MANY = 5; // executions waited for, and things done by hand, before a number stands for the rest
+
+/** Why the execution is as it is: what failed it, what it waits for, who did what. */
+function Circumstances({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const waits = detail.state === "notstarted" ? detail.after : [];
+  const done = doneByHand(detail.actions);
+  const why = detail.tasks.find(({ waiting }) => waiting !== null)?.waiting;
+  return (
+    <>
+      {detail.reason && <p class="why">It {detail.reason}.</p>}
+      <FirstFailure view={view} detail={detail} />
+      {waits.length > 0 && (
+        <p class="waits">
+          Waits for the end of{" "}
+          {waits.slice(0, MANY).map((id) => (
+            <a class="id" key={id} href={executionHref(id)}>
+              <code>{id}</code>
+            </a>
+          ))}
+          {waits.length > MANY && ` and ${waits.length - MANY} more`}
+          {why && `: ${why}`}
+        </p>
+      )}
+      {done.length > 0 && (
+        <ul class="actions" aria-label="Done by hand">
+          {done.length > MANY && <li>{done.length - MANY} more before</li>}
+          {done.slice(-MANY).map((one) => (
+            <li key={`${one.at} ${one.action} ${one.task}`}>
+              <Time at={one.at} /> {one.task === null ? "execution" : <Name text={one.task} />} {said(one)}
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}
+
+/** The first task that failed and why, in a line that leads to its log. */
+function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const failed = failedIn(detail.tasks);
+  const first = failed[0];
+  if (!first || detail.state !== "failed") return null;
+  const message = failureOf(first.error ?? "").message.split("\n", 1)[0]!;
+  const show = () => {
+    view.pick(first.name);
+    // Once it is drawn.
+    requestAnimationFrame(openLog);
+  };
+  return (
+    <p class="why first">
+      <button type="button" class="plain" title="To its log" onClick={show}>
+        <Name text={first.name} /> failed{message && ": "}
+        <Name text={message} />
+      </button>
+      {failed.length > 1 && <span class="quiet"> and {failed.length - 1} more failed</span>}
+    </p>
+  );
+}
+
+/** The graph and the chart, which follow one choice. */
+function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const cell = (name: string) => view.cell.value?.task(name);
+  useKeys("Tasks", [
+    { key: "j", does: "The next task", act: () => view.step(1) },
+    { key: "k", does: "The task before", act: () => view.step(-1) },
+  ]);
+  return (
+    <div class="pictures">
+      <section class="card" aria-label="Graph">
+        <Graph
+          tasks={view.tasks.value}
+          dag={view.dag.value}
+          cell={cell}
+          selected={view.selected.value}
+          onPick={(name) => view.pick(name)}
+        />
+      </section>
+      <section class="card" aria-label="Chart of times">
+        <Gantt
+          tasks={detail.tasks}
+          bars={view.bars.value}
+          axis={view.axis.value}
+          cell={cell}
+          selected={view.selected.value}
+          onPick={(name) => view.pick(name)}
+          onOpen={openLog}
+        />
+      </section>
+    </div>
+  );
+}
+
+function openLog(): void {
+  const log = document.querySelector<HTMLElement>(".log");
+  log?.focus({ preventScroll: true });
+  log?.scrollIntoView({ block: "nearest" });
+}
+
+function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const name = view.selected.value;
+  const task = detail.tasks.find((one) => one.name === name);
+  if (!task) return <p class="empty quiet">Choose a task, in the graph, in the chart, or with j and k, to see its attempts, its log and its result.</p>;
+  return (
+    <TaskPart
+      detail={detail}
+      task={task}
+      described={view.described.value?.task_details.find((one) => one.name === name)}
+    />
+  );
+}

@@ -1,0 +1,194 @@
+/**
+ * What the page of one execution knows of it.
+ *
+ * Rule: states follow the stream; attempts, errors and results, which it leaves out, are asked
+ * for when the execution has changed, and never more often than the pause allows.
+ */
+
+import { computed, signal } from "@preact/signals";
+import { second } from "../../app/clock";
+import { choose, chosen } from "../../app/router";
+import { ExecutionCell, JobCell, type Execution } from "../../model/board";
+import { axisOf, barsOf, type Bar } from "../../model/gantt";
+import { isFinished } from "../../model/states";
+import { instant } from "../../model/time";
+import * as api from "../../wire/api";
+import { listen } from "../../wire/live";
+
+const PAUSE = 300; // milliseconds between two requests for the execution in full
+const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
+const BESIDE = 100; // executions of the job among which the one before and the one after are
+
+export class ExecutionView {
+  /** All that was said last; null until then. */
+  readonly detail = signal<api.ExecutionDetail | null>(null);
+  /** The states of its tasks, which are ahead of `detail`. */
+  readonly cell = signal<ExecutionCell | null>(null);
+  /** The newest executions of its job; null until the job is known. */
+  readonly job = signal<JobCell | null>(null);
+  /** How the job is now; null if it is gone, or not known yet. */
+  readonly described = signal<api.JobDescription | null>(null);
+  readonly missing = signal(false);
+  readonly failure = signal("");
+
+  /** The names of its tasks and who waits for whom: the same value until they change. */
+  readonly tasks = settled(() => this.detail.value?.tasks.map(({ name }) => name) ?? []);
+  readonly dag = settled(() => this.detail.value?.dag ?? {});
+
+  /** What each task did when. */
+  readonly bars = computed(() => {
+    const detail = this.detail.value;
+    if (!detail) return new Map<string, Bar[]>();
+    const rounds = detail.actions.filter(({ action }) => action === "retry").map(({ at }) => Date.parse(at));
+    return barsOf(detail.tasks, this.dag.value, Date.parse(detail.submitted), rounds);
+  });
+
+  /** The axis of time that they stand on: the same value until it has to be longer. */
+  readonly axis = settled(() => {
+    const detail = this.detail.value;
+    const begun = detail ? Date.parse(detail.submitted) : 0;
+    const goesOn = detail !== null && !isFinished(detail.state);
+    const end = detail?.finished ? Date.parse(detail.finished) : begun;
+    return axisOf(this.bars.value.values(), begun, end, goesOn ? Math.max(begun, second.value) : null);
+  });
+
+  /** The task that the address names, or else the one that a reader would look at first. */
+  readonly selected = computed(() => {
+    const named = chosen("task");
+    return named !== null && this.tasks.value.includes(named) ? named : this.proposed.value;
+  });
+
+  private readonly proposed = signal<string | null>(null);
+  private stop: (() => void) | null = null;
+  private asked = "";
+  private asking = false;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(readonly id: string) {}
+
+  /** Keeps up with the server until the function it returns is called. */
+  start(): () => void {
+    document.title = "Execution · goflow";
+    let left = false;
+    void this.begin().then(() => {
+      if (left) this.stop?.();
+    });
+    const timer = setInterval(() => this.refresh(), REFRESH);
+    return () => {
+      left = true;
+      this.stop?.();
+      clearInterval(timer);
+      clearTimeout(this.timer);
+    };
+  }
+
+  pick(task: string): void {
+    if (task !== this.selected.peek()) choose({ task, attempt: null, line: null });
+  }
+
+  /** Chooses the task `by` rows further on, or the first. */
+  step(by: number): void {
+    const tasks = this.tasks.peek();
+    const at = tasks.indexOf(this.selected.peek() ?? "");
+    const next = tasks[at < 0 ? 0 : Math.max(0, Math.min(tasks.length - 1, at + by))];
+    if (next !== undefined) this.pick(next);
+  }
+
+  /** The execution of the job that was submitted `by` before or after; null if none is known. */
+  beside(by: 1 | -1): string | null {
+    const all = this.job.value?.executions.value ?? [];
+    const at = all.findIndex(({ id }) => id === this.id);
+    return at < 0 ? null : (all[at - by]?.id ?? null);
+  }
+
+  private async begin(): Promise<void> {
+    await this.load();
+    const job = this.detail.peek()?.job;
+    if (job === undefined) return;
+    document.title = `${job} · goflow`;
+    const cell = (this.job.value = new JobCell(job));
+    this.stop = listen(
+      api.address(`stream?jobname=${encodeURIComponent(job)}`),
+      (execution) => this.hear(execution),
+      () => {
+        void this.load();
+        api.getExecutions(job, BESIDE).then(
+          (executions) => cell.apply(executions),
+          (error: Error) => (this.failure.value = error.message),
+        );
+      },
+    );
+    api.getJob(job).then(
+      (described) => (this.described.value = described),
+      () => {}, // The job may be gone while its executions are kept.
+    );
+  }
+
+  private hear(execution: Execution): void {
+    this.job.peek()?.apply([execution]);
+    if (execution.id !== this.id) return;
+    this.cell.peek()?.apply(execution);
+    void this.load();
+  }
+
+  private async load(): Promise<void> {
+    const wanted = this.cell.peek()?.modified.peek() ?? "nothing yet";
+    if (this.asking) return;
+    this.asking = true;
+    try {
+      const detail = await api.getExecution(this.id);
+      const cell = this.cell.peek();
+      if (cell) cell.apply(detail);
+      else this.cell.value = new ExecutionCell(detail);
+      this.propose(detail);
+      this.detail.value = detail;
+      this.asked = detail.modifiedTimestamp;
+      this.failure.value = "";
+    } catch (error) {
+      if (error instanceof api.RequestFailed && error.status === 404) this.missing.value = true;
+      else this.failure.value = (error as Error).message;
+      this.asked = wanted;
+    }
+    this.timer = setTimeout(() => {
+      this.asking = false;
+      // What failed is asked for again when the stream is back.
+      const cell = this.cell.peek();
+      if (cell && cell.modified.peek() !== this.asked) void this.load();
+    }, PAUSE);
+  }
+
+  /** The first that failed, and until one has, the first seen running; the only one there is. */
+  private propose({ tasks }: api.ExecutionDetail): void {
+    const held = tasks.find(({ name }) => name === this.proposed.peek());
+    if (held?.state === "failed") return;
+    const failed = failedIn(tasks)[0];
+    const running = tasks.find(({ state }) => state === "running");
+    const next = failed ?? held ?? running ?? (tasks.length === 1 ? tasks[0] : undefined);
+    this.proposed.value = next?.name ?? null;
+  }
+
+  /** Why a task waits changes with what others do, of which this execution says nothing. */
+  private refresh(): void {
+    const detail = this.detail.peek();
+    if (document.hidden || !detail || isFinished(detail.state)) return;
+    if (detail.tasks.some(({ state }) => state === "notstarted")) void this.load();
+  }
+}
+
+/** Those that failed, the first to do so first. */
+export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
+  const when = ({ finished }: api.TaskDetail) => instant(finished ?? "");
+  return tasks.filter(({ state }) => state === "failed").sort((a, b) => (when(a) < when(b) ? -1 : 1));
+}
+
+/** What `made` gives, as the same value until it differs in its JSON. */
+function settled<Value>(made: () => Value) {
+  let held: Value | undefined;
+  let text = "";
+  return computed(() => {
+    const value = made();
+    const now = JSON.stringify(value);
+    if (held === undefined || now !== text) [held, text] = [value, now];
+    return held;
+  });
+}

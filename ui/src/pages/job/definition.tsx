@@ -1,0 +1,156 @@
+/** What the job is: its rules, its tasks, and the text that makes it. */
+
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { fieldsOf } from "../../model/parameters";
+import { span } from "../../model/time";
+import { Name, Tags } from "../../pieces/name";
+import { Schedule } from "../../pieces/schedule";
+import * as api from "../../wire/api";
+
+const RULES: Record<string, string> = {
+  allow: "they run side by side",
+  skip: "the due time is skipped",
+  queue: "the next one waits for its turn",
+  replace: "the running one is cancelled and replaced",
+  latest: "the latest one, if it is not too old",
+  none: "none",
+  all: "all of them, oldest first",
+};
+
+export function Definition({ described }: { described: api.JobDescription }) {
+  return (
+    <section class="card definition" aria-label="Definition">
+      <dl>
+        <Fact name="Schedule">
+          <Schedule schedule={described.schedule} timezone={described.timezone} />
+        </Fact>
+        <Fact name="Time zone">{described.timezone}</Fact>
+        <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
+        <Fact name="When the one before still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
+        <Fact name="Due times missed while down">{RULES[described.catchup] ?? described.catchup}</Fact>
+        <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
+      </dl>
+      <h2 class="minor">Parameters</h2>
+      <Parameters described={described} />
+      <h2 class="minor">Tasks</h2>
+      <div class="scroll" tabIndex={0} role="group" aria-label="Tasks">
+        <table>
+          <thead>
+            <tr>
+              <th>Task</th>
+              <th>Operator</th>
+              <th>Runs after</th>
+              <th>If those are</th>
+              <th>Retries</th>
+              <th>Timeout</th>
+              <th>Pool</th>
+              <th>Priority</th>
+            </tr>
+          </thead>
+          <tbody>
+            {described.task_details.map((task) => (
+              <tr key={task.name}>
+                <td>
+                  <Name text={task.name} />
+                </td>
+                <td>
+                  <code>{task.operator}</code>
+                </td>
+                <td>
+                  <bdi>{task.after.join(", ") || "–"}</bdi>
+                </td>
+                <td>{inWords(task.trigger_rule)}</td>
+                <td>{task.retries}</td>
+                <td>{task.timeout === null ? "–" : span(task.timeout * 1000)}</td>
+                <td>{task.pool ?? "–"}</td>
+                <td>{task.priority}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {described.file && <SourceText job={described.job} />}
+    </section>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+/** A name of the API's in words: "allSuccessful" is "all successful". */
+const inWords = (name: string) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+function Parameters({ described: { params, params_schema } }: { described: api.JobDescription }) {
+  const fields = fieldsOf(params_schema, params);
+  if (fields[0]?.kind === "whole") return <p class="none">Any names and values.</p>;
+  if (!fields.length) return <p class="none">None.</p>;
+  return (
+    <div class="scroll" tabIndex={0} role="group" aria-label="Parameters">
+      <table>
+        <thead>
+          <tr>
+            <th>Parameter</th>
+            <th>Is</th>
+            <th>Unless given</th>
+            <th>About</th>
+          </tr>
+        </thead>
+        <tbody>
+          {fields.map(({ name, rule, required, description }) => (
+            <tr key={name}>
+              <td>
+                <Name text={name} />
+              </td>
+              <td>{rule || "anything"}</td>
+              <td>{required ? "it must be given" : <code>{JSON.stringify(params?.[name]) ?? "–"}</code>}</td>
+              <td>{description || "–"}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function SourceText({ job }: { job: string }) {
+  const [source, setSource] = useState<api.Source | null>(null);
+  const [failure, fail] = useState("");
+  useEffect(() => {
+    let left = false;
+    api.getSource(job).then(
+      (found) => !left && setSource(found),
+      (error: Error) => !left && fail(error.message),
+    );
+    return () => void (left = true);
+  }, [job]);
+  if (failure) return <p class="failure">The source could not be read: {failure}.</p>;
+  if (!source?.text) return null;
+  return (
+    <>
+      <h2 class="minor">
+        Source{" "}
+        {source.file !== null && (
+          <code>
+            {source.file}
+            {source.line !== null && `:${source.line}`}
+          </code>
+        )}
+      </h2>
+      <pre class="source" tabIndex={0} role="group" aria-label="Source">
+        {source.text.split("\n").map((line, index) => (
+          <code key={index} data-line={(source.line ?? 1) + index}>
+            {line || " "}
+          </code>
+        ))}
+      </pre>
+      {source.truncated && <p class="quiet none">The rest is left out.</p>}
+    </>
+  );
+}

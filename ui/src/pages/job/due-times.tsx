@@ -1,0 +1,110 @@
+/** The due times of a job's schedule: the next ones, and what became of those that have passed. */
+
+import { useState } from "preact/hooks";
+import { attempt } from "../../app/notices";
+import { executionHref } from "../../app/route";
+import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick, type Upcoming } from "../../model/ticks";
+import { Countdown, Time } from "../../pieces/time";
+import * as api from "../../wire/api";
+import { TICKS, type JobView } from "./job-view";
+
+export function DueTimes({ view }: { view: JobView }) {
+  const due = view.due.value;
+  if (!due) return null;
+  if (!due.ticks.length && !due.next.upcoming.length)
+    return <p class="empty">This job has no schedule, so no time is due.</p>;
+  return (
+    <div class="lists due-times">
+      <Coming active={view.cell.active.value} next={due.next} />
+      <Ledger key={view.name} view={view} newest={due.ticks} />
+    </div>
+  );
+}
+
+function Coming({ active, next }: { active: boolean; next: Upcoming }) {
+  const reasons = new Map(next.clock_changes.map(({ due, reason }) => [due, reason]));
+  return (
+    <section class="card" aria-label="Next due times">
+      <h2>Next</h2>
+      {!active && <p class="quiet none">The schedule is off. If it were on, it would be due:</p>}
+      <ol class="list coming">
+        {next.upcoming.map((time) => (
+          <li key={time}>
+            <Time at={time} />
+            <span class="quiet">{active && <Countdown to={time} />}</span>
+            {reasons.has(time) && <span class="change">{reasons.get(time)}</span>}
+          </li>
+        ))}
+      </ol>
+      {next.upcoming.length === 0 && <p class="quiet none">There is none.</p>}
+    </section>
+  );
+}
+
+/** What became of each due time, newest first; older ones are added when asked for. */
+function Ledger({ view, newest }: { view: JobView; newest: Tick[] }) {
+  const [older, setOlder] = useState<Tick[]>([]);
+  const [all, setAll] = useState(false);
+  const oldest = older.at(-1) ?? newest.at(-1);
+  // What has come since the older ones were asked for may have pushed some of them down.
+  const known = new Set(newest.map(({ due, count }) => `${due} ${count}`));
+  const ticks = [...newest, ...older.filter(({ due, count }) => !known.has(`${due} ${count}`))];
+  const more = async () => {
+    const found = await attempt(
+      api.getTicks(view.name, TICKS, oldest!.due),
+      (found) => (found.length ? `${found.length} older entries.` : "There are none older."),
+      "The ledger was not read",
+    );
+    if (!found) return;
+    setOlder([...ticks.slice(newest.length), ...found]);
+    setAll(found.length < TICKS);
+  };
+  return (
+    <section class="card ledger" aria-label="Due times">
+      <div class="bar">
+        <h2>What became of them</h2>
+        <span class="quiet">{tallyOf(ticks)}</span>
+      </div>
+      {ticks.length === 0 && <p class="quiet none">None has passed yet.</p>}
+      <ol class="list">
+        {inRuns(ticks).map((tick) => (
+          <Row key={`${tick.due} ${tick.count}`} tick={tick} />
+        ))}
+      </ol>
+      {newest.length >= TICKS && !all && (
+        <button type="button" class="act" onClick={() => void more()}>
+          Show older
+        </button>
+      )}
+    </section>
+  );
+}
+
+function Row({ tick }: { tick: Tick }) {
+  const { execution } = tick;
+  return (
+    <li class="tick" data-outcome={tick.outcome}>
+      <span class="state">
+        <span class={`mark ${tick.outcome}`}>
+          <svg class="sign" viewBox="0 0 12 12" aria-hidden="true">
+            <path d={OUTCOME_SIGN[tick.outcome]} />
+          </svg>
+        </span>
+        {outcomeOf(tick)}
+      </span>
+      <span class="at">
+        <Time at={tick.due} />
+        {tick.until && (
+          <>
+            {" "}
+            <span class="quiet">until</span> <Time at={tick.until} />
+          </>
+        )}
+      </span>
+      <span class="quiet because">
+        {tick.reason}
+        {execution && <a href={executionHref(execution)}>Show execution</a>}
+      </span>
+    </li>
+  );
+}

@@ -1,0 +1,155 @@
+/** Tasks down, executions across, the newest at the right: what became of each task each time. */
+
+import { useComputed, useSignal, type Signal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { now } from "../../app/clock";
+import { executionHref } from "../../app/route";
+import { recordOf, tookOf } from "../../model/bars";
+import type { ExecutionCell } from "../../model/board";
+import { headsOf } from "../../model/columns";
+import { LABEL } from "../../model/states";
+import { local, span } from "../../model/time";
+import { Bars } from "../../pieces/bars";
+import { last, LastSelector } from "../../pieces/last";
+import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
+import { Sign, Tally } from "../../pieces/state";
+import { useZone } from "../../pieces/time";
+import { useWindow } from "../../pieces/window";
+import type { JobView } from "./job-view";
+
+const ROW = 24; // pixels, as in the style sheet
+const COLUMN = 19;
+
+/** The cell under the pointer or with the focus: what it tells, and how far from the left it is. */
+interface Pointed {
+  about: string;
+  left: number;
+}
+
+export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
+  const executions = view.cell.executions.value.slice(0, last());
+  const box = useRef<HTMLDivElement>(null);
+  const field = useRef<HTMLDivElement>(null);
+  const [from, to] = useWindow(box, tasks.length, ROW);
+  const newest = executions[0]?.id;
+  // Where not all fit, the newest are seen first.
+  useLayoutEffect(() => {
+    field.current!.scrollLeft = field.current!.scrollWidth;
+  }, [newest]);
+  useEffect(() => view.wantHistory(last()), [view, last()]);
+  const longest = useComputed(
+    () =>
+      recordOf(
+        view.cell.executions.value.slice(0, last()).map(({ state, times }) => ({ state: state.value, ...times.value })),
+      ).longest,
+  ).value;
+  const zone = useZone();
+  const { onFocusIn, onKeyDown } = useRoving(field, "[data-cells]", "a");
+  const pointed = useSignal<Pointed | null>(null);
+  const point = ({ target }: Event) => {
+    const cell = (target as Element).closest?.("a");
+    const about = cell?.getAttribute("aria-label");
+    pointed.value = cell && about ? { about, left: cell.offsetLeft } : null;
+  };
+  const oldestFirst = [...executions].reverse();
+  return (
+    <section class="card" aria-label="Executions">
+      <div class="bar">
+        <Told pointed={pointed} />
+        <LastSelector onChange={() => {}} />
+      </div>
+      {executions.length === 0 && <p class="quiet none">It has not run yet.</p>}
+      <div
+        class="grid"
+        ref={field}
+        onKeyDown={onKeyDown}
+        onFocusIn={(event) => {
+          onFocusIn(event);
+          point(event);
+        }}
+        onMouseOver={point}
+        onMouseLeave={() => (pointed.value = null)}
+      >
+        <Column pointed={pointed} />
+        <div class="line days" aria-hidden="true">
+          <span class="label" />
+          <span class="texts">
+            {headsOf(oldestFirst.map(({ submitted }) => submitted), zone).map(({ column, text }) => (
+              <span key={column} style={{ left: `${column * COLUMN}px` }}>
+                {text}
+              </span>
+            ))}
+          </span>
+        </div>
+        <div class="line heads" data-cells>
+          <span class="label quiet">{longest > 0 && <>longest {span(longest)}</>}</span>
+          <Tally cells={executions.map((execution) => execution.state)} />
+          <Bars executions={executions} longest={longest} />
+        </div>
+        <div ref={box} class="lines" style={{ height: `${tasks.length * ROW}px` }}>
+          {tasks.slice(from, to).map((name, index) => (
+            <Line key={name} task={name} executions={executions} top={(from + index) * ROW} />
+          ))}
+        </div>
+      </div>
+    </section>
+  );
+}
+
+function Line({ task, executions, top }: { task: string; executions: ExecutionCell[]; top: number }) {
+  return (
+    <div class="line" data-row={task} data-cells style={{ top: `${top}px` }}>
+      <span class="label" title={task}>
+        <Name text={task} />
+      </span>
+      <Tally cells={executions.map((execution) => execution.task(task))} />
+      {[...executions].reverse().map((execution) => (
+        <Cell key={execution.id} execution={execution} task={task} />
+      ))}
+    </div>
+  );
+}
+
+/** What the cell in question tells, at one place and without waiting for the pointer to rest. */
+function Told({ pointed }: { pointed: Signal<Pointed | null> }) {
+  return (
+    <span class="quiet told" aria-hidden="true">
+      {pointed.value?.about ?? "A column is an execution, the newest at the right."}
+    </span>
+  );
+}
+
+function Column({ pointed }: { pointed: Signal<Pointed | null> }) {
+  return pointed.value && <span class="column" style={{ left: `${pointed.value.left}px` }} />;
+}
+
+function Cell({ execution, task }: { execution: ExecutionCell; task: string }) {
+  const zone = useZone();
+  const state = execution.task(task).value;
+  const told = execution.brief(task);
+  const attempts = typeof told?.attempts === "number" ? told.attempts : (told?.attempts?.length ?? 0);
+  const took = told ? tookOf({ state, started: told.started ?? null, finished: told.finished ?? null }, now()) : null;
+  const about = [
+    `${task}, ${local(execution.submitted, new Date(now()), zone)}: ${LABEL[state]}`,
+    ...(took !== null && told?.finished ? [`took ${span(took)}`] : []),
+    ...(attempts > 1 ? [`${attempts} attempts`] : []),
+  ].join(", ");
+  return (
+    <a
+      class={`cell ${state}`}
+      data-state={state}
+      href={executionHref(execution.id, { task })}
+      title={about}
+      aria-label={about}
+      tabIndex={-1}
+    >
+      <span class={`mark ${state}`}>{attempts > 1 ? <Attempts count={attempts} /> : <Sign state={state} />}</span>
+    </a>
+  );
+}
+
+/** How many attempts it took, in place of the sign; the colour and the label say the state. */
+function Attempts({ count }: { count: number }) {
+  return <span class="attempts-of">{count > 9 ? "+" : count}</span>;
+}

@@ -1,0 +1,143 @@
+/** One job: what became of it so far, what it looks like, when it is due, and what it is. */
+
+import { useComputed } from "@preact/signals";
+import { useEffect, useMemo } from "preact/hooks";
+import { useKeys } from "../../app/keys";
+import { executionHref } from "../../app/route";
+import { choose, go } from "../../app/router";
+import { Graph } from "../../pieces/graph";
+import { Name, Tags } from "../../pieces/name";
+import { openExecution, run, RunButton } from "../../pieces/run";
+import { Schedule } from "../../pieces/schedule";
+import { StateLabel } from "../../pieces/state";
+import { Switch, turn } from "../../pieces/switch";
+import { Tabs, type Tab } from "../../pieces/tabs";
+import { Countdown, JobZone, Time } from "../../pieces/time";
+import type { JobDescription } from "../../wire/api";
+import { Backfill } from "./backfill";
+import { Calendar } from "./calendar";
+import { Definition } from "./definition";
+import { DueTimes } from "./due-times";
+import { Grid } from "./grid";
+import { JobView } from "./job-view";
+import { Timeline } from "./timeline";
+import "./job-page.css";
+
+export function JobPage({ name }: { name: string }) {
+  const view = useMemo(() => new JobView(name), [name]);
+  useEffect(() => view.start(), [view]);
+  const described = view.description.value;
+  if (view.missing.value)
+    return (
+      <p class="empty">
+        There is no job named {"“"}
+        <Name text={view.name} />
+        {"”"}. <a href="./">All jobs</a>
+      </p>
+    );
+  return (
+    <JobZone.Provider value={described?.timezone}>
+      <header class="top">
+        <h1>
+          <Name text={view.name} />
+        </h1>
+        {described && <Facts view={view} described={described} />}
+      </header>
+      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
+      {described && <Views view={view} described={described} />}
+    </JobZone.Provider>
+  );
+}
+
+function Views({ view, described }: { view: JobView; described: JobDescription }) {
+  const tabs: Tab[] = [
+    { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={described.tasks} /> },
+    { key: "graph", label: "Graph", view: () => <NewestGraph view={view} described={described} /> },
+    { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={described.tasks} /> },
+    { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
+    { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
+    { key: "definition", label: "Definition", view: () => <Definition described={described} /> },
+  ];
+  useKeys("Job", [
+    { key: "r", does: "Run", act: () => void run(view.name, undefined, openExecution) },
+    { key: "R", does: "Run with parameters", act: () => void run(view.name, {}, openExecution) },
+    ...(described.schedule ? [{ key: "b", does: "Backfill", act: () => (view.backfills.value = true) }] : []),
+    { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
+    ...tabs.map(({ key, label }, index) => ({
+      key: String(index + 1),
+      does: label,
+      act: () => choose({ view: index === 0 ? null : key }, true),
+    })),
+  ]);
+  return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
+}
+
+function Facts({ view, described }: { view: JobView; described: JobDescription }) {
+  const { active, next } = view.cell;
+  const due = useComputed(() => (active.value ? next.value : null)).value;
+  return (
+    <>
+      {described.description && <p class="quiet description">{described.description}</p>}
+      <div class="facts">
+        <Schedule schedule={described.schedule} timezone={described.timezone}>
+          {due && (
+            <span class="next">
+              <Countdown to={due} />
+            </span>
+          )}
+        </Schedule>
+        {described.tags.length > 0 && (
+          <span>
+            <Tags tags={described.tags} />
+          </span>
+        )}
+        <span class="acts">
+          <Switch job={view.cell} />
+          {described.schedule && (
+            <button type="button" class="act" onClick={() => (view.backfills.value = true)}>
+              Backfill
+            </button>
+          )}
+          {described.params === null && !described.params_schema && (
+            <button type="button" class="act" onClick={() => void run(view.name, {}, openExecution)}>
+              Run with…
+            </button>
+          )}
+          <RunButton job={view.name} onDone={openExecution} />
+        </span>
+      </div>
+      {view.backfills.value && <Backfill job={view.name} onClose={() => (view.backfills.value = false)} />}
+    </>
+  );
+}
+
+/** The newest execution in the job's graph of today. */
+function NewestGraph({ view, described }: { view: JobView; described: JobDescription }) {
+  const newest = view.cell.newest.value;
+  return (
+    <section class="card" aria-label="Graph">
+      {newest && (
+        <div class="bar">
+          <a href={executionHref(newest.id)}>
+            <StateLabel state={newest.state.value} />
+          </a>
+          <span class="quiet">
+            the newest execution, submitted <Time at={newest.submitted} />
+          </span>
+        </div>
+      )}
+      <Graph
+        tasks={described.tasks}
+        dag={described.dag}
+        cell={(name) => newest?.task(name)}
+        selected={null}
+        onPick={(task) => newest && go(executionHref(newest.id, { task }))}
+      />
+    </section>
+  );
+}
+
+/** The days change when an execution ends, at the most once a while. */
+function WithCalendar({ view }: { view: JobView }) {
+  return <Calendar job={view.name} changed={view.ended.value} />;
+}

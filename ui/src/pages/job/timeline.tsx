@@ -1,0 +1,156 @@
+/** How long the last executions took, the middle of it, and what fell out of it. */
+
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { now } from "../../app/clock";
+import { executionHref } from "../../app/route";
+import { tookOf, type Run } from "../../model/bars";
+import type { ExecutionCell } from "../../model/board";
+import { headsOf } from "../../model/columns";
+import { durationsOf, slowest, ticksOf } from "../../model/durations";
+import { isFinished, LABEL, SIGN } from "../../model/states";
+import { local, span } from "../../model/time";
+import { last, LastSelector } from "../../pieces/last";
+import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
+import { useZone } from "../../pieces/time";
+import { useWidth } from "../../pieces/width";
+import type { JobView } from "./job-view";
+
+const HEIGHT = 220;
+const LEFT = 64;
+const WIDEST = 44; // pixels from one bar to the next
+const NARROWEST = 11;
+const TOP = 14;
+const BELOW = 32; // for the sign, and when it was
+const MANY = 20; // tasks listed
+
+export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
+  useEffect(() => view.wantHistory(last()), [view, last()]);
+  const executions = view.cell.executions.value.slice(0, last()).reverse();
+  const ended = executions
+    .map((cell) => ({ cell, run: { state: cell.state.value, ...cell.times.value } }))
+    .filter(({ run }) => isFinished(run.state) && run.finished !== null && run.started !== null)
+    .map(({ cell, run }) => ({ cell, state: run.state, took: tookOf(run, 0)! }));
+  const good = durationsOf(ended.filter(({ state }) => state === "successful").map(({ took }) => took));
+  return (
+    <section class="card" aria-label="Durations">
+      <div class="bar">
+        {good && (
+          <span class="figures">
+            <Figure label="median" value={good.median} />
+            <Figure label="9 in 10 within" value={good.high} />
+            <Figure label="longest" value={good.longest} />
+          </span>
+        )}
+        <LastSelector onChange={() => {}} />
+      </div>
+      {ended.length === 0 ? <p class="quiet none">Nothing has ended yet.</p> : <Chart ended={ended} good={good} />}
+      <Slowest tasks={tasks} executions={executions} />
+    </section>
+  );
+}
+
+function Figure({ label, value }: { label: string; value: number }) {
+  return (
+    <span>
+      <span class="quiet">{label} </span>
+      <b>{span(value)}</b>
+    </span>
+  );
+}
+
+function Chart(props: {
+  ended: { cell: ExecutionCell; state: Run["state"]; took: number }[];
+  good: ReturnType<typeof durationsOf>;
+}) {
+  const { ended, good } = props;
+  const zone = useZone();
+  const most = Math.max(...ended.map(({ took }) => took), 1);
+  const y = (took: number) => TOP + (HEIGHT - TOP) * (1 - took / most);
+  const field = useRef<HTMLDivElement>(null);
+  const room = useWidth(field, 0);
+  const roving = useRoving(field, "svg", "a");
+  const step = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((room - LEFT - 8) / ended.length)));
+  const width = Math.max(room, LEFT + ended.length * step + 8);
+  const apart = Math.ceil(19 / step);
+  // Where not all fit, the newest are seen first.
+  useLayoutEffect(() => {
+    field.current!.scrollLeft = field.current!.scrollWidth;
+  }, [width, ended.length]);
+  return (
+    <div class="chart" ref={field} {...roving}>
+      <svg width={width} height={HEIGHT + BELOW} role="group" aria-label={`Durations of ${ended.length} executions`}>
+        {ticksOf(most, 4).map((tick) => (
+          <g key={tick} class="scale">
+            <line x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
+            <text x={LEFT - 8} y={y(tick) + 4}>
+              {span(tick)}
+            </text>
+          </g>
+        ))}
+        {ended.map(({ cell, state, took }, index) => {
+          const odd = good !== null && state === "successful" && took > good.fence;
+          const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}, took ${span(took)}${odd ? ", unusually long" : ""}`;
+          const x = LEFT + index * step;
+          return (
+            <a key={cell.id} href={executionHref(cell.id)} aria-label={about} tabindex={-1} class={`took-of ${state}${odd ? " odd" : ""}`}>
+              <title>{about}</title>
+              <rect class="reach" x={x} y={0} width={step} height={HEIGHT} />
+              <rect class="took" x={x + 1.5} y={y(took)} width={step - 3} height={Math.max(2, HEIGHT - y(took))} rx="1.5" />
+              {odd && <path class="flag" d={`M${x + step / 2} ${y(took) - 12}l4 7h-8z`} />}
+              {state !== "successful" && <path class="sign" transform={`translate(${x + step / 2 - 6} ${HEIGHT + 2})`} d={SIGN[state]} />}
+            </a>
+          );
+        })}
+        {headsOf(ended.map(({ cell }) => cell.submitted), zone, undefined, apart).map(({ column, text }) => (
+          <text key={column} class="when" x={LEFT + column * step + 2} y={HEIGHT + 28}>
+            {text}
+          </text>
+        ))}
+        {good && (
+          <g class="median">
+            <line x1={LEFT} x2={width} y1={y(good.median)} y2={y(good.median)} />
+            <text x={width} y={y(good.median) - 5}>
+              median
+            </text>
+          </g>
+        )}
+      </svg>
+    </div>
+  );
+}
+
+/** Where the time goes: the tasks by how long they typically take. */
+function Slowest({ tasks, executions }: { tasks: string[]; executions: ExecutionCell[] }) {
+  const found = slowest(
+    tasks.map((name) => ({
+      name,
+      runs: executions.flatMap((execution) => {
+        const state = execution.task(name).value;
+        const told = execution.brief(name);
+        return state === "successful" && told?.started
+          ? [{ state, started: told.started, finished: told.finished ?? null }]
+          : [];
+      }),
+    })),
+  );
+  if (!found.length) return null;
+  const most = found[0]!.typical || 1;
+  return (
+    <>
+      <h2 class="minor">Typical duration of tasks</h2>
+      <ol class="slowest">
+        {found.slice(0, MANY).map(({ name, typical }) => (
+          <li key={name}>
+            <Name text={name} />
+            <span class="length">
+              <span style={{ width: `${Math.max(0.5, (100 * typical) / most)}%` }} />
+            </span>
+            <span class="took">{span(typical)}</span>
+          </li>
+        ))}
+      </ol>
+      {found.length > MANY && <p class="quiet none">and {found.length - MANY} that take less</p>}
+    </>
+  );
+}

@@ -1,0 +1,326 @@
+/** All jobs, a row each. Rows are drawn once; what changes later are bars, times, switches. */
+
+import { signal, useComputed } from "@preact/signals";
+import type { RefObject } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { now } from "../../app/clock";
+import { useKeys } from "../../app/keys";
+import { jobHref } from "../../app/route";
+import { choose, chosen } from "../../app/router";
+import { percent, recordOf } from "../../model/bars";
+import type { JobCell, JobRow } from "../../model/board";
+import { choiceOf, SORTS, sortOf, SWITCHES, type Choice, type Sort } from "../../model/listing";
+import { newest } from "../../model/news";
+import { LABEL, STATES } from "../../model/states";
+import { span } from "../../model/time";
+import { Bars } from "../../pieces/bars";
+import { last, LastSelector } from "../../pieces/last";
+import { Name } from "../../pieces/name";
+import { useRoving } from "../../pieces/roving";
+import { run, RunButton } from "../../pieces/run";
+import { Schedule } from "../../pieces/schedule";
+import { Sign, Tally } from "../../pieces/state";
+import { Switch, turn } from "../../pieces/switch";
+import { Countdown, JobZone, Time } from "../../pieces/time";
+import { useWindow } from "../../pieces/window";
+import { board, failure, found, notices, numbers, start, tags, trouble, wantHistory } from "./jobs-view";
+import "./jobs-page.css";
+
+const SORT_LABEL: Record<Sort, string> = {
+  registered: "as registered",
+  name: "by name",
+  next: "next to run first",
+  newest: "last run first",
+};
+
+/** The job the keys are about; its link is focused if it was a key that led there. */
+const current = signal<string | null>(null);
+let byKey = false;
+
+export function JobsPage() {
+  useEffect(start, []);
+  const search = useRef<HTMLInputElement>(null);
+  const list = useRef<HTMLDivElement>(null);
+  const move = (by: number) => {
+    const rows = found.peek();
+    const at = rows.findIndex(({ job }) => job === current.peek());
+    const to = at < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, at + by));
+    byKey = true;
+    current.value = rows[to]?.job ?? null;
+    list.current?.dispatchEvent(new CustomEvent("reveal", { detail: to }));
+  };
+  const onCurrent = (act: (job: string) => void) => () => current.peek() !== null && act(current.peek()!);
+  useKeys("Jobs", [
+    { key: "/", does: "Find", act: () => search.current?.focus() },
+    { key: "j", does: "Next job", act: () => move(1) },
+    { key: "k", does: "Job before", act: () => move(-1) },
+    { key: "r", does: "Run the job", act: onCurrent((job) => void run(job)) },
+    { key: "s", does: "Switch its schedule", act: onCurrent((job) => void turn(board.job(job), !board.job(job).active.peek())) },
+  ]);
+  const rows = board.rows.value;
+  return (
+    <>
+      <header class="top finds">
+        <h1>Jobs</h1>
+        <input
+          ref={search}
+          type="search"
+          class="search"
+          placeholder="Find a job  ( / )"
+          aria-label="Find a job"
+          value={chosen("find") ?? ""}
+          onInput={(event) => choose({ find: event.currentTarget.value || null })}
+          onKeyDown={(event) => event.key === "Escape" && event.currentTarget.blur()}
+        />
+        <Tag />
+        <Order />
+        <LastSelector onChange={() => {}} />
+      </header>
+      {rows && rows.length > 0 && <Choices all={rows.length} />}
+      {failure.value && <p class="failure">The jobs could not be loaded: {failure.value}.</p>}
+      {trouble.value && <p class="failure">The server is not well: {trouble.value}.</p>}
+      <News />
+      {rows?.length === 0 && <p class="empty">No jobs yet. Add one to your main.py and restart the server.</p>}
+      {rows && rows.length > 0 && (found.value.length ? <List box={list} rows={found.value} /> : <NoneFound />)}
+    </>
+  );
+}
+
+function NoneFound() {
+  return (
+    <p class="empty">
+      No job fits.{" "}
+      <button type="button" class="plain link" onClick={() => choose({ find: null, only: null, tag: null })}>
+        Show all
+      </button>
+    </p>
+  );
+}
+
+/** The jobs of each state, and those on and off: what the newest executions came to. */
+function Choices({ all }: { all: number }) {
+  const wanted = choiceOf(chosen("only"));
+  const pick = (choice: Choice | null) => choose({ only: choice === wanted ? null : choice });
+  return (
+    <div class="choices" role="group" aria-label="Only jobs that are">
+      <button type="button" class="pick" aria-pressed={wanted === null} onClick={() => pick(null)}>
+        All <b>{all}</b>
+      </button>
+      {STATES.map((state) => {
+        const count = numbers.value.get(state) ?? 0;
+        if (!count && wanted !== state) return null;
+        return (
+          <button type="button" class="pick" key={state} aria-pressed={wanted === state} onClick={() => pick(state)}>
+            <span class={`mark ${state}`}>
+              <Sign state={state} />
+            </span>
+            {LABEL[state]} <b>{count}</b>
+          </button>
+        );
+      })}
+      {SWITCHES.map((side) => (
+        <button type="button" class="pick" key={side} aria-pressed={wanted === side} onClick={() => pick(side)}>
+          {side} <b>{numbers.value.get(side) ?? 0}</b>
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function Tag() {
+  const wanted = chosen("tag");
+  if (!tags.value.length && wanted === null) return null;
+  const offered = wanted === null || tags.value.includes(wanted) ? tags.value : [wanted, ...tags.value];
+  return (
+    <select aria-label="Tag" value={wanted ?? ""} onChange={(event) => choose({ tag: event.currentTarget.value || null })}>
+      <option value="">any tag</option>
+      {offered.map((tag) => (
+        <option key={tag} value={tag}>
+          {tag}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function Order() {
+  return (
+    <select
+      aria-label="Order"
+      value={sortOf(chosen("sort"))}
+      onChange={({ currentTarget: { value } }) => choose({ sort: value === SORTS[0] ? null : value })}
+    >
+      {SORTS.map((sort) => (
+        <option key={sort} value={sort}>
+          {SORT_LABEL[sort]}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+/** What happened to the server lately, in one line. */
+function News() {
+  const said = newest(notices.value, now());
+  if (!said) return null;
+  return (
+    <p class="news">
+      <Time at={said.notice.at} /> {said.notice.text}
+      {said.others > 0 && ` (and ${said.others} more within a day)`}
+    </p>
+  );
+}
+
+const ROW = 64; // pixels, as in the style sheet
+const NARROW_ROW = 132;
+
+function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobRow[] }) {
+  const height = wide.value ? ROW : NARROW_ROW;
+  const [from, to] = useWindow(box, rows.length, height);
+  const bars = useRoving(box, ".history", "a");
+  useEffect(() => {
+    const reveal = (event: Event) => {
+      const top = box.current!.getBoundingClientRect().top + (event as CustomEvent<number>).detail * height;
+      if (top < 120 || top > innerHeight - 2 * height) scrollBy({ top: top - innerHeight / 2 });
+    };
+    box.current?.addEventListener("reveal", reveal);
+    return () => box.current?.removeEventListener("reveal", reveal);
+  }, [height]);
+  return (
+    <div class="jobs" role="table" aria-label="Jobs" aria-rowcount={rows.length + 1}>
+      <div class="row head" role="row" aria-rowindex={1}>
+        <span role="columnheader">On</span>
+        <span role="columnheader">Job</span>
+        <span role="columnheader">Schedule</span>
+        <span role="columnheader" class="to-end">
+          Executions <span class="quiet">newest right</span>
+        </span>
+        <span role="columnheader" class="to-end">
+          Record <span class="quiet unseen">part that was successful, and typical duration</span>
+        </span>
+        <span role="columnheader">
+          <span class="unseen">Run</span>
+        </span>
+      </div>
+      <div ref={box} role="rowgroup" class="all" style={{ height: `${rows.length * height}px` }} {...bars}>
+        {rows.slice(from, to).map((row, index) => (
+          <Row key={row.job} row={row} place={from + index} top={(from + index) * height} />
+        ))}
+      </div>
+    </div>
+  );
+}
+
+/** Whether the page is wide enough for a row to be one line. */
+const wide = signal(true);
+const width = matchMedia("(min-width: 60.01rem)");
+wide.value = width.matches;
+width.addEventListener("change", () => (wide.value = width.matches));
+
+function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
+  const job = board.job(row.job);
+  const isCurrent = useComputed(() => current.value === row.job).value;
+  const link = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    if (isCurrent && byKey) link.current?.focus({ preventScroll: true });
+    if (isCurrent) byKey = false;
+  }, [isCurrent]);
+  const shown = last();
+  useEffect(() => wantHistory(row.job), [row.job, shown]);
+  return (
+    <JobZone.Provider value={row.timezone}>
+      <div
+        class={`row${isCurrent ? " current" : ""}`}
+        role="row"
+        aria-rowindex={place + 2}
+        data-job={row.job}
+        style={{ top: `${top}px` }}
+        onFocusIn={() => (current.value = row.job)}
+      >
+        <span role="cell" class="on">
+          <Switch job={job} />
+        </span>
+        <span role="cell" class="what">
+          <a ref={link} class="title" href={jobHref(row.job)} title={row.job}>
+            <Name text={row.job} />
+          </a>
+          <span class="about">
+            {row.tags.map((tag) => (
+              <button
+                type="button"
+                class="tag"
+                key={tag}
+                title={`Only jobs tagged ${tag}`}
+                onClick={() => choose({ tag: chosen("tag") === tag ? null : tag })}
+              >
+                <bdi>{tag}</bdi>
+              </button>
+            ))}
+            <span class="quiet" title={row.description}>
+              {row.description}
+            </span>
+          </span>
+        </span>
+        <span role="cell" class="when">
+          <Schedule schedule={row.schedule} timezone={row.timezone}>
+            <Next job={job} />
+          </Schedule>
+        </span>
+        <span role="cell" class="history">
+          <History job={job} />
+        </span>
+        <span role="cell" class="record">
+          <TrackRecord job={job} />
+        </span>
+        <span role="cell" class="run">
+          <RunButton job={row.job} />
+        </span>
+      </div>
+    </JobZone.Provider>
+  );
+}
+
+function Next({ job }: { job: JobCell }) {
+  const next = useComputed(() => (job.active.value ? job.next.value : null)).value;
+  if (next === null) return null;
+  return (
+    <span class="next">
+      <Countdown to={next} />
+    </span>
+  );
+}
+
+/** What the executions shown say together. */
+function useRecord(job: JobCell) {
+  return useComputed(() => {
+    const runs = job.executions.value.slice(0, last());
+    return recordOf(runs.map(({ state, times }) => ({ state: state.value, ...times.value })));
+  });
+}
+
+function History({ job }: { job: JobCell }) {
+  const executions = job.executions.value.slice(0, last());
+  const record = useRecord(job);
+  const longest = useComputed(() => record.value.longest).value;
+  if (!executions.length) return <span class="quiet">none yet</span>;
+  return (
+    <>
+      <Tally cells={executions.map((execution) => execution.state)} />
+      <Bars executions={executions} longest={longest} />
+    </>
+  );
+}
+
+function TrackRecord({ job }: { job: JobCell }) {
+  const { rate, typical } = useRecord(job).value;
+  return (
+    <>
+      {rate !== null && <span title={`Successful of the last ${last()} that ended`}>{percent(rate)}</span>}
+      {typical !== null && (
+        <span class="quiet" title="Typical duration: the median of the successful ones">
+          {span(typical)}
+        </span>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,113 @@
+/**
+ * What the page knows of what goes on.
+ *
+ * Rule: executions follow the stream; what it leaves out, why something waits and what comes
+ * next, is asked for when something has changed and now and then, never more often than the
+ * pause allows. What ended long ago is forgotten.
+ */
+
+import { signal } from "@preact/signals";
+import { now } from "../../app/clock";
+import type { Execution } from "../../model/board";
+import { isFinished } from "../../model/states";
+import { instant } from "../../model/time";
+import * as api from "../../wire/api";
+import { listen } from "../../wire/live";
+
+const PAUSE = 1000; // milliseconds between two requests
+const REFRESH = 10_000; // milliseconds after which it is asked for in any case
+const SHOWN = 100; // milliseconds in which what comes is gathered before it is drawn
+const MOST = 1000; // executions held
+const BEFORE = 400; // executions asked for that came before the page
+/** Due times of one job that are asked for. */
+export const EACH = 30;
+
+export class NowView {
+  readonly now = signal<api.Now | null>(null);
+  /** Changes when `executions` has. */
+  readonly changed = signal(0);
+  readonly failure = signal("");
+  /** What ended before this time, in milliseconds since 1970, is not known. */
+  since = 0;
+  /** What was heard of longest ago stands first. */
+  readonly executions = new Map<string, Execution>();
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private showing: ReturnType<typeof setTimeout> | undefined;
+  private asked = 0;
+
+  /** `ahead`: seconds. */
+  constructor(private readonly ahead: () => number) {}
+
+  /** Keeps up with the server until the function it returns is called. */
+  start(): () => void {
+    document.title = "Now · goflow";
+    const stop = listen(
+      api.address("stream"),
+      (execution) => this.hear(execution),
+      () => {
+        void this.load();
+        void this.loadBefore();
+      },
+    );
+    const timer = setInterval(() => !document.hidden && now() - this.asked > REFRESH && this.loadSoon(), 1000);
+    return () => {
+      stop();
+      clearInterval(timer);
+      clearTimeout(this.timer);
+      clearTimeout(this.showing);
+    };
+  }
+
+  async load(): Promise<void> {
+    this.asked = now();
+    try {
+      const found = await api.getNow(this.ahead(), EACH);
+      this.now.value = found;
+      this.failure.value = "";
+      for (const execution of found.executions) if (!this.executions.has(execution.id)) this.take(asExecution(execution));
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+    }
+  }
+
+  private async loadBefore(): Promise<void> {
+    try {
+      const found = await api.getNewest(BEFORE);
+      this.since = found.length < BEFORE ? 0 : Date.parse(found.at(-1)!.submitted);
+      for (const execution of found.reverse()) this.take(execution);
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+    }
+  }
+
+  private hear(execution: Execution): void {
+    this.take(execution);
+    this.loadSoon();
+  }
+
+  private loadSoon(): void {
+    this.timer ??= setTimeout(() => {
+      void this.load().finally(() => (this.timer = undefined));
+    }, PAUSE);
+  }
+
+  private take(execution: Execution): void {
+    const { executions } = this;
+    const held = executions.get(execution.id);
+    if (held && instant(execution.modifiedTimestamp) < instant(held.modifiedTimestamp)) return;
+    executions.delete(execution.id);
+    executions.set(execution.id, execution);
+    for (const [id, { state }] of executions) {
+      if (executions.size <= MOST) break;
+      if (isFinished(state)) executions.delete(id);
+    }
+    this.showing ??= setTimeout(() => {
+      this.showing = undefined;
+      this.changed.value++;
+    }, SHOWN);
+  }
+}
+
+function asExecution({ id, job, state, submitted, started, scheduled_at, cause }: api.UnfinishedExecution): Execution {
+  return { id, job, state, submitted, started, scheduled_at, cause, finished: null, modifiedTimestamp: "" };
+}

@@ -1,0 +1,53 @@
+/** A job's last executions, oldest first: height says how long, colour and sign what became of it. */
+
+import { useComputed } from "@preact/signals";
+import { now, second } from "../app/clock";
+import { executionHref } from "../app/route";
+import { heightOf, tookOf } from "../model/bars";
+import type { ExecutionCell } from "../model/board";
+import { LABEL, SIGN } from "../model/states";
+import { local, span } from "../model/time";
+import { useZone } from "./time";
+import "./bars.css";
+
+/**
+ * `executions` newest first; `longest` is how long a bar of full height took, in milliseconds.
+ * The Tab key passes bars by: see pieces/roving.
+ */
+export function Bars({ executions, longest }: { executions: ExecutionCell[]; longest: number }) {
+  return (
+    <span class="bars">
+      {[...executions].reverse().map((cell) => (
+        <Bar key={cell.id} cell={cell} longest={longest} />
+      ))}
+    </span>
+  );
+}
+
+function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
+  const zone = useZone();
+  const state = cell.state.value;
+  // Only what runs follows the clock.
+  const took = useComputed(() => {
+    const run = { state: cell.state.value, ...cell.times.value };
+    return tookOf(run, run.started !== null && run.finished === null ? second.value : 0);
+  }).value;
+  const duration = took === null ? "" : `, ${state === "running" ? "for" : "took"} ${span(took)}`;
+  const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}${duration}`;
+  return (
+    <a class={`bar-of ${state}`} data-state={state} href={executionHref(cell.id)} title={about} aria-label={about} tabIndex={-1}>
+      <svg viewBox="0 0 9 34" aria-hidden="true">
+        <Height of={heightOf(took, longest)} />
+        {state !== "successful" && <path class="sign" transform="translate(0 25) scale(0.75)" d={SIGN[state]} />}
+      </svg>
+    </a>
+  );
+}
+
+const FIELD = 24; // pixels that the highest bar has
+const LEAST = 3;
+
+function Height({ of }: { of: number }) {
+  const height = LEAST + (FIELD - LEAST) * of;
+  return <rect x="1" width="7" y={FIELD - height} height={height} rx="1.5" />;
+}

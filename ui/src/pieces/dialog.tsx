@@ -1,0 +1,82 @@
+/** A window over the page, and the question before what hurts. */
+
+import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef } from "preact/hooks";
+
+/** A window with a title; Escape, the cross and a press beside it close it. */
+export function Dialog(props: { title: ComponentChildren; wide?: boolean; onClose: () => void; children: ComponentChildren }) {
+  const box = useRef<HTMLDialogElement>(null);
+  const title = useId();
+  useEffect(() => {
+    const before = document.activeElement;
+    box.current!.showModal();
+    return () => before instanceof HTMLElement && before.focus();
+  }, []);
+  return (
+    <dialog
+      ref={box}
+      class={`dialog${props.wide ? " wide" : ""}`}
+      aria-labelledby={title}
+      onClose={props.onClose}
+      onClick={(event) => event.target === box.current && props.onClose()}
+    >
+      <div class="sheet">
+        <header class="bar">
+          <h2 id={title}>{props.title}</h2>
+          <button type="button" class="icon" aria-label="Close" onClick={props.onClose}>
+            <svg viewBox="0 0 12 12" aria-hidden="true">
+              <path d="M3 3l6 6M9 3l-6 6" />
+            </svg>
+          </button>
+        </header>
+        {props.children}
+      </div>
+    </dialog>
+  );
+}
+
+interface Question {
+  title: string;
+  text: string;
+  /** The word on the button that does it. */
+  action: string;
+  answer: (yes: boolean) => void;
+}
+
+const question = signal<Question | null>(null);
+
+/** Asks before something that cannot be undone; true if the reader wants it. */
+export function confirmed(title: string, text: string, action: string): Promise<boolean> {
+  question.peek()?.answer(false);
+  return new Promise((resolve) => {
+    question.value = {
+      title,
+      text,
+      action,
+      answer: (yes) => {
+        question.value = null;
+        resolve(yes);
+      },
+    };
+  });
+}
+
+/** The question, while there is one. */
+export function Confirmation() {
+  const asked = question.value;
+  if (!asked) return null;
+  return (
+    <Dialog title={asked.title} onClose={() => asked.answer(false)}>
+      <p>{asked.text}</p>
+      <div class="answers">
+        <button type="button" class="act" onClick={() => asked.answer(false)}>
+          Leave as it is
+        </button>
+        <button type="button" class="act grave" autoFocus onClick={() => asked.answer(true)}>
+          {asked.action}
+        </button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,13 @@
+/** What a limit on running tasks is called. */
+
+import type { Pool } from "../wire/api";
+import { Name } from "./name";
+
+export function PoolName({ pool: { kind, name } }: { pool: Pick<Pool, "kind" | "name"> }) {
+  if (kind === "all") return <span class="quiet">all tasks</span>;
+  return (
+    <span class="quiet">
+      {kind === "job" ? "job" : "pool"} <Name text={name} />
+    </span>
+  );
+}

@@ -1,0 +1,56 @@
+/**
+ * A field of many links as one stop of the Tab key; the arrows move within it.
+ *
+ * Rule: which link is the stop is known to the document alone, so that moving draws nothing
+ * anew. Links must have a `tabIndex` of -1, and stand in the document in the order seen.
+ */
+
+import type { RefObject } from "preact";
+import { useEffect } from "preact/hooks";
+
+const STEPS: Record<string, [number, number]> = {
+  ArrowUp: [-1, 0],
+  ArrowDown: [1, 0],
+  ArrowLeft: [0, -1],
+  ArrowRight: [0, 1],
+  Home: [0, -Infinity],
+  End: [0, Infinity],
+};
+
+type Link = HTMLElement | SVGElement;
+
+/**
+ * Gives the handlers for the field. `lines` and, in each of them, `links` are selectors. At
+ * first the last link of the first line is the stop: the newest.
+ */
+export function useRoving(field: RefObject<Link | null>, lines: string, links: string) {
+  const inLines = () =>
+    [...field.current!.querySelectorAll(lines)].map((line) => [...line.querySelectorAll<Link>(links)]);
+  const stopAt = (link: Link) => {
+    for (const other of field.current!.querySelectorAll<Link>(`${links}[tabindex="0"]`))
+      if (other !== link) other.setAttribute("tabindex", "-1");
+    link.setAttribute("tabindex", "0");
+  };
+  useEffect(() => {
+    if (!field.current || field.current.querySelector(`${links}[tabindex="0"]`)) return;
+    const first = inLines().find((line) => line.length);
+    if (first) stopAt(first.at(-1)!);
+  });
+  return {
+    onFocusIn: ({ target }: FocusEvent) => {
+      const link = (target as Element).closest<Link>(links);
+      if (link) stopAt(link);
+    },
+    onKeyDown: (event: KeyboardEvent) => {
+      const step = STEPS[event.key];
+      if (!step || event.metaKey || event.ctrlKey || event.altKey) return;
+      const all = inLines();
+      const row = all.findIndex((line) => line.includes(event.target as Link));
+      if (row < 0) return;
+      event.preventDefault();
+      const line = all[Math.max(0, Math.min(all.length - 1, row + step[0]))]!;
+      const column = all[row]!.indexOf(event.target as Link) + step[1];
+      line[Math.max(0, Math.min(line.length - 1, column))]?.focus();
+    },
+  };
+}

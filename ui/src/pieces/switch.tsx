@@ -1,0 +1,34 @@
+/** The switch of a job's schedule. */
+
+import type { JobCell } from "../model/board";
+import { attempt, quoted } from "../app/notices";
+import * as api from "../wire/api";
+
+/** Whether the schedule is on; a job without one can be switched too. */
+export function Switch({ job }: { job: JobCell }) {
+  const active = job.active.value;
+  return (
+    <button
+      type="button"
+      class="switch"
+      role="switch"
+      aria-checked={active}
+      aria-label={`Schedule of ${job.name}`}
+      title={active ? "On: runs on schedule" : "Off: runs only by hand"}
+      onClick={() => void turn(job, !active)}
+    >
+      <span class="knob" />
+    </button>
+  );
+}
+
+/** Switches a schedule, says so, and offers the way back. */
+export async function turn(job: JobCell, active: boolean): Promise<void> {
+  const said = await attempt(
+    api.setActive(job.name, active),
+    (answer) => `${quoted(job.name)} is ${answer.active ? "on" : "off"}.`,
+    `${quoted(job.name)} was not switched`,
+    () => void turn(job, !active),
+  );
+  if (said) job.active.value = said.active;
+}
