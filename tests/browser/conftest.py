@@ -141,6 +141,7 @@ class Watch:
         self.wrong: list[str] = []
         self.asked: list[str] = []
         self.server_may_be_away = False
+        self.server_may_refuse = False
 
     def over(self, context: BrowserContext) -> None:
         context.on("console", lambda message: self._said(message.type, message.text))
@@ -149,7 +150,8 @@ class Watch:
 
     def _said(self, kind: str, text: str) -> None:
         away = "net::ERR_" in text and self.server_may_be_away
-        if kind in ("error", "warning") and not away:
+        refused = "status of 400" in text and self.server_may_refuse
+        if kind in ("error", "warning") and not away and not refused:
             self.wrong.append(text)
 
     def check(self, origin: str) -> None:

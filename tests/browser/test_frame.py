@@ -77,6 +77,32 @@ def test_pages_open_without_loading_anew_and_the_back_button_leads_back(
     expect(page.locator("body[data-kept]")).to_have_count(1)
 
 
+def test_a_page_that_is_opened_has_the_focus_and_its_title_is_said(
+    page: Page, server: Server
+) -> None:
+    page.goto(server.job("mixed"))
+    expect(page.get_by_role("heading", name="mixed")).to_be_visible()
+    page.get_by_role("link", name="System").press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    expect(page).to_have_title("System · goflow")
+    expect(page.locator("[data-title]")).to_have_text("System · goflow")
+    page.go_back()
+    expect(page.locator("[data-title]")).to_have_text("mixed · goflow")
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_the_way_past_the_frame_leads_into_the_page_that_is_shown(
+    page: Page, server: Server
+) -> None:
+    page.goto(server.job("mixed"))
+    expect(page.get_by_role("heading", name="mixed")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    expect(page).to_have_url(server.job("mixed"))
+
+
 def test_the_keys_of_the_page_are_listed(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     page.keyboard.press("?")

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, Watch
 from tests.browser.jobs import STRANGE
 
 
@@ -151,8 +151,12 @@ def test_a_job_without_a_schedule_has_no_due_times(page: Page, server: Server) -
     expect(page.get_by_role("button", name="Backfill")).to_have_count(0)
 
 
-def test_a_backfill_first_tells_which_due_times_have_not_run(page: Page, timed: Server) -> None:
+def test_a_backfill_first_tells_which_due_times_have_not_run(
+    page: Page, timed: Server, watch: Watch
+) -> None:
+    watch.server_may_refuse = True
     page.goto(timed.job("nightly"))
+    expect(page.get_by_role("tab", name="Graph")).to_be_visible()
     page.keyboard.press("b")
     form = page.get_by_role("dialog")
     form.get_by_label("From").fill("2026-01-01T00:00")
@@ -184,8 +188,12 @@ def test_the_definition_says_the_rules_the_parameters_and_the_tasks(
     expect(facts).to_contain_text("all successful")
 
 
-def test_a_form_follows_the_schema_of_the_parameters(page: Page, timed: Server) -> None:
+def test_a_form_follows_the_schema_of_the_parameters(
+    page: Page, timed: Server, watch: Watch
+) -> None:
+    watch.server_may_refuse = True
     page.goto(timed.job("typed"))
+    expect(page.get_by_role("tab", name="Graph")).to_be_visible()
     page.keyboard.press("r")
     form = page.get_by_role("dialog")
     form.get_by_role("button", name="Run").click()
@@ -234,6 +242,7 @@ def test_a_name_of_any_kind_is_found_by_its_address_and_stays_text(
     expect(page.locator("h1")).to_have_text(STRANGE)
     expect(page).to_have_title(f"{STRANGE} · goflow")
     page.get_by_role("button", name="Run a/b").click()
+    expect(page).to_have_url(re.compile("/ui/executions/"))
     page.go_back()
     expect(page.locator("[data-row] .cell")).to_have_attribute("data-state", "successful")
     for view in ("Graph", "Durations", "Calendar", "Definition"):

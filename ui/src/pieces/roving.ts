@@ -6,7 +6,7 @@
  */
 
 import type { RefObject } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 
 const STEPS: Record<string, [number, number]> = {
   ArrowUp: [-1, 0],
@@ -20,8 +20,8 @@ const STEPS: Record<string, [number, number]> = {
 type Link = HTMLElement | SVGElement;
 
 /**
- * Gives the handlers for the field. `lines` and, in each of them, `links` are selectors. At
- * first the last link of the first line is the stop: the newest.
+ * Gives the handlers for the field. `lines` and, in each of them, `links` are selectors. Until
+ * the reader comes, the last link of the first line is the stop: the newest.
  */
 export function useRoving(field: RefObject<Link | null>, lines: string, links: string) {
   const inLines = () =>
@@ -31,15 +31,18 @@ export function useRoving(field: RefObject<Link | null>, lines: string, links: s
       if (other !== link) other.setAttribute("tabindex", "-1");
     link.setAttribute("tabindex", "0");
   };
+  const visited = useRef(false);
   useEffect(() => {
-    if (!field.current || field.current.querySelector(`${links}[tabindex="0"]`)) return;
+    if (!field.current || (visited.current && field.current.querySelector(`${links}[tabindex="0"]`))) return;
     const first = inLines().find((line) => line.length);
     if (first) stopAt(first.at(-1)!);
   });
   return {
     onFocusIn: ({ target }: FocusEvent) => {
       const link = (target as Element).closest<Link>(links);
-      if (link) stopAt(link);
+      if (!link) return;
+      visited.current = true;
+      stopAt(link);
     },
     onKeyDown: (event: KeyboardEvent) => {
       const step = STEPS[event.key];
