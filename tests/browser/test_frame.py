@@ -105,6 +105,7 @@ def test_the_way_past_the_frame_leads_into_the_page_that_is_shown(
 
 def test_the_keys_of_the_page_are_listed(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
+    expect(row(page, "mixed")).to_be_visible()
     page.keyboard.press("?")
     keys = page.get_by_role("dialog", name="Keys")
     expect(keys).to_contain_text("Next job")
