@@ -6,8 +6,8 @@ import itertools
 import logging
 import os
 import re
-import signal
 import resource
+import signal
 import stat
 import subprocess
 import sys
