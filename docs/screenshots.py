@@ -52,7 +52,9 @@ def demo(folder: Path) -> Iterator[str]:
     with (folder / "output").open("w+") as output:
         command = [sys.executable, "-m", "goflow", "demo", "--port", "0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=folder, stdout=output, env=environment)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=output, env=environment
+        )
         try:
             deadline = time.monotonic() + PATIENCE
             while not (found := re.search(r"http://\S+", (folder / "output").read_text())):
