@@ -11,6 +11,7 @@ export function Dialog(props: { title: ComponentChildren; wide?: boolean; onClos
   useEffect(() => {
     const before = document.activeElement;
     box.current!.showModal();
+    box.current!.querySelector<HTMLElement>("form :is(input, select, textarea)")?.focus();
     return () => before instanceof HTMLElement && before.focus();
   }, []);
   return (

@@ -130,7 +130,7 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
         <span class="label" />
         <span class="hours-of" ref={field}>
           {hoursOf(axis, Math.max(3, room / 110))
-            .filter((hour) => Math.abs(placeOf(hour, axis) - placeOf(time, axis)) * room > 40)
+            .filter((hour) => placeOf(hour, axis) * room > 20 && Math.abs(placeOf(hour, axis) - placeOf(time, axis)) * room > 40)
             .map((hour) => (
               <span key={hour} class="hour" style={{ left: percent(placeOf(hour, axis)) }}>
                 {shortHour(new Date(hour).toISOString(), zone)}
