@@ -38,7 +38,7 @@ class Nothing:
     async def run(self):
         pass
 
-gf = Goflow()
+gf = Goflow(keep_days=None)
 for n in range({jobs}):
     gf.add_job(Job(f"job-{{n}}", schedule="@hourly", tasks=[Task("t", Nothing())]))
 """

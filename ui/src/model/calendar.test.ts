@@ -27,6 +27,6 @@ describe("the calendar", () => {
   ] as const)("%j looks %s", (counts, look) => expect(lookOf(counts)).toBe(look));
 
   test("a day weighs as much as happened on it", () => {
-    expect([0, 1, 50, 100].map((count) => weightOf(day("x", { successful: count }), 100))).toEqual([0, 1, 2, 4]);
+    expect([0, 1, 25, 50, 100].map((count) => weightOf(day("x", { successful: count }), 100))).toEqual([0, 1, 2, 3, 4]);
   });
 });

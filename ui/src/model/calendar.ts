@@ -60,10 +60,13 @@ export function lookOf(counts: DayCounts | null): Look {
   return Object.keys(counts.states).length ? "good" : "none";
 }
 
-/** How much happened on a day, from 1 to 4, beside the day on which most did. */
+/**
+ * How much happened on a day, from 1 to 4, beside the day on which most did. The root keeps
+ * the others apart where much happened on one.
+ */
 export function weightOf(counts: DayCounts | null, most: number): number {
   const sum = countOf(counts);
-  return sum === 0 || most === 0 ? 0 : Math.max(1, Math.ceil((4 * sum) / most));
+  return sum === 0 || most === 0 ? 0 : Math.max(1, Math.ceil(4 * Math.sqrt(sum / most)));
 }
 
 export function countOf(counts: DayCounts | null): number {

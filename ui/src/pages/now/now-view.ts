@@ -16,7 +16,7 @@ import { listen } from "../../wire/live";
 
 const PAUSE = 1000; // milliseconds between two requests
 const REFRESH = 10_000; // milliseconds after which it is asked for in any case
-const SHOWN = 100; // milliseconds in which what comes is gathered before it is drawn
+const SHOWN = 200; // milliseconds in which what comes is gathered before it is drawn
 const MOST = 1000; // executions held
 const BEFORE = 400; // executions asked for that came before the page
 /** Due times of one job that are asked for. */
