@@ -438,6 +438,24 @@ def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs
     expect(page.locator(".found")).to_have_text("2 of 4")
 
 
+def test_letters_typed_into_the_search_stay_while_the_log_is_drawn_anew(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "ticker")
+    follow = page.get_by_role("button", name="Follow", exact=True)
+    page.wait_for_function("() => document.querySelector('.log').scrollTop > 400")
+    field = page.get_by_label("Search the log")
+    page.locator(".log").hover()
+    field.focus()
+    page.keyboard.type("tic")
+    page.mouse.wheel(0, -300)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    page.keyboard.type("k 7")
+    expect(page).to_have_url(re.compile(r"[?&]find=tick"))
+    expect(field).to_have_value("tick 7")
+    logs.open_gate()
+
+
 def test_the_first_error_is_a_key_away(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")

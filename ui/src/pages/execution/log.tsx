@@ -32,7 +32,15 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   const find = chosen("find") ?? "";
   const large = chosen("log") === "large";
   const field = useRef<HTMLInputElement>(null);
-  const typing = useRef<ReturnType<typeof setTimeout>>(undefined);
+  const typing = useRef<ReturnType<typeof setTimeout>>(undefined); // while a letter waits for its search
+  const typed = () => {
+    clearTimeout(typing.current);
+    typing.current = undefined;
+  };
+  // Not as its `value`: whatever is drawn anew while somebody types would take letters away.
+  useLayoutEffect(() => {
+    if (typing.current === undefined) field.current!.value = find;
+  }, [find]);
   useEffect(() => void view.search(find), [view, find]);
   const hits = view.hits.value;
   const at = lit.value && hits.lines.indexOf(lit.value[0]);
@@ -78,21 +86,23 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
             type="search"
             placeholder="Search the log ( / )"
             aria-label="Search the log"
-            value={find}
             maxLength={200}
             onInput={({ currentTarget }) => {
               clearTimeout(typing.current);
-              typing.current = setTimeout(() => choose({ find: currentTarget.value || null }), TYPED);
+              typing.current = setTimeout(() => {
+                typed();
+                choose({ find: currentTarget.value || null });
+              }, TYPED);
             }}
             onKeyDown={(event) => {
               if (event.key === "Enter") {
                 event.preventDefault();
-                clearTimeout(typing.current);
+                typed();
                 const text = event.currentTarget.value;
                 choose({ find: text || null });
                 void view.search(text).then(() => turnTo(event.shiftKey ? -1 : 1));
               } else if (event.key === "Escape") {
-                clearTimeout(typing.current);
+                typed();
                 choose({ find: null });
                 port.current!.focus();
               }
