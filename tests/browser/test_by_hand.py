@@ -1,6 +1,5 @@
 """What waits and why, and what is done by hand, in a real browser."""
 
-
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Server
