@@ -1,7 +1,7 @@
 /** Views of one thing, one at a time; which one stands in the address. */
 
 import type { ComponentChildren } from "preact";
-import { useId } from "preact/hooks";
+import { useId, useLayoutEffect } from "preact/hooks";
 import { choose, chosen } from "../app/router";
 
 export interface Tab {
@@ -25,6 +25,8 @@ export function Tabs({ label, choice, tabs }: { label: string; choice: string; t
     pick(next);
     document.getElementById(`${id}${next.key}`)?.focus();
   };
+  // Where not all fit, the one that is shown is seen.
+  useLayoutEffect(() => document.getElementById(`${id}${shown.key}`)?.scrollIntoView({ block: "nearest" }), [shown.key]);
   return (
     <>
       <div class="tabs" role="tablist" aria-label={label} onKeyDown={step}>
