@@ -23,13 +23,13 @@ from goflow.app import DASHBOARD
 MAIN = """\
 from goflow import Command, Goflow, Job, Task
 
-gf = Goflow()
+gf = Goflow(keep_days=None)
 for n in range({jobs}):
     gf.add_job(Job(f"job-{{n}}", schedule="@hourly", tasks=[Task("t", Command("true"))]))
 """
 
 
-def main(report: Report, jobs: int = 1000, each: int = 25, times: int = 100) -> None:
+def main(report: Report, jobs: int = 1000, each: int = 100, times: int = 100) -> None:
     """`each` is how many executions are kept of each job."""
     report.title(f"pages: ms with {jobs:,} jobs, {each} executions of each")
     with new_folder() as folder:
@@ -45,6 +45,8 @@ def main(report: Report, jobs: int = 1000, each: int = 25, times: int = 100) -> 
             "/api/jobs/job-1": at_most(20),
             "/api/overview?last=1": None,
             "/api/overview": None,
+            "/api/overview?last=100": at_most(200),
+            "/api/jobs/job-1/calendar": at_most(50),
             "/openapi.json": None,
         }
         with (

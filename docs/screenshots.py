@@ -53,7 +53,7 @@ def demo(folder: Path) -> Iterator[str]:
         command = [sys.executable, "-m", "goflow", "demo", "--port", "0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, env=environment
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=environment
         )
         try:
             deadline = time.monotonic() + PATIENCE

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from goflow.definition import Definition
 from goflow.engine.engine import Engine, Options
 from goflow.engine.retention import Keep
 from goflow.engine.runner import Limits
@@ -109,6 +110,8 @@ class Goflow:
         made = job if isinstance(job, Job) or not callable(job) else job()
         if not isinstance(made, Job):
             raise InvalidJob(f"add_job takes a Job or a function that returns one, not {made!r}")
+        if made is not job:
+            made.definition = Definition.of_function(job) or made.definition
         return self.engine.register(made)
 
     def use(self, middleware: Callable[..., Any], **options: Any) -> None:

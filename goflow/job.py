@@ -19,6 +19,7 @@ from goflow.core.graph import Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, ConstantDelay, RetryDelay
 from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
+from goflow.definition import Definition
 from goflow.errors import InvalidJob
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
@@ -273,6 +274,7 @@ class Job:
         timeout: float | None = None,
         max_running: int | None = None,
     ) -> None:
+        self.definition = Definition.of_caller(self)
         self.name = check_name("job", name)
         self.schedule = schedule
         self.timezone = timezone
@@ -414,6 +416,7 @@ class Job:
             path = " → ".join(repr(name) for name in reversed(cycle))
             raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a circle: {path}")
         self.pack()
+        self.definition.keep()
         self._sealed = True
 
     def pack(self) -> None:

@@ -8,7 +8,7 @@ def test_report_is_written() -> None:
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,17 +39,26 @@ class FakeClock:
     def elapsed(self) -> float:
         return self._elapsed.total_seconds()
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        # Counted from the call on: an `advance` before the first step wakes it, too.
         if self._jumps:
-            await asyncio.sleep(0)
-            self._now += timedelta(seconds=seconds)
-            self._elapsed += timedelta(seconds=seconds)
-        elif seconds > 0:
+            return self._jump(seconds)
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if seconds > 0:
             self._count += 1
-            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             until = self._elapsed + timedelta(seconds=seconds)
             heapq.heappush(self._sleepers, (until, self._count, woken))
-            await woken
+        else:
+            woken.set_result(None)
+        return self._woken(woken)
+
+    async def _jump(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self._now += timedelta(seconds=seconds)
+        self._elapsed += timedelta(seconds=seconds)
+
+    async def _woken(self, woken: "asyncio.Future[None]") -> None:
+        await woken
 
     def advance(self, **delta: float) -> None:
         """Let `timedelta(**delta)` pass, and wake whoever slept no longer."""

@@ -125,6 +125,9 @@ def test_it_works_mounted_whether_or_not_it_is_told_of_the_start(
         assert answer["success"] is True
         execution = client.get(f"/flow/api/executions/{answer['id']}").json()
         assert execution["job"] == "my-job"
+        if not told:  # nor is it told of the end; what it captures would stay captured
+            assert client.portal is not None
+            client.portal.call(gf.engine.stop)
 
 
 def test_middleware_wraps_the_application_the_first_outermost(

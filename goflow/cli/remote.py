@@ -207,6 +207,8 @@ def logs(id: str, task: str, attempt: int | None, follow: bool, url: str) -> Non
 
 
 def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
+    from goflow.core.states import State
+
     attempt, following = chosen, 0
     while True:
         # Looked at before the log is read: what has ended by now, adds nothing after.
@@ -217,7 +219,8 @@ def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
         ended = {one.attempt for one in found.attempts if one.finished is not None}
         over = found.state.finished
         if attempt is None and begun:
-            attempt = begun[-1]
+            # Sent round again and not begun yet: what there is, is of the round before.
+            attempt = begun[-1] + (found.state is State.NOTSTARTED)
         if attempt in begun:
             text, following = server.log(id, task, attempt, following)
             click.echo(text, nl=False)

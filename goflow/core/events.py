@@ -125,12 +125,13 @@ class Finished(Fact, frozen=True):
 class Retried(Fact, frozen=True):
     """A finished execution was sent round again with these tasks; the others keep their end.
 
-    With `params` it has those from now on.
+    With `params` it has those from now on. `asked` is the task that was asked for, if one was.
     """
 
     tasks: tuple[str, ...]
     by: str = ""
     params: dict[str, Any] | None = None
+    asked: str | None = None
 
 
 TaskFact = (

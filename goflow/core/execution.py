@@ -206,7 +206,7 @@ class Execution(Progress):
             chosen = self.plan.following(task) if following else {task}
             again = [name for name in self.tasks if name in chosen]
         if again:
-            self._decide(facts, Retried(now, tuple(again), by, params))
+            self._decide(facts, Retried(now, tuple(again), by, params, task))
         return facts
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:

@@ -27,7 +27,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State, TriggerRule
 
 # the state of a task after a fact that names it
@@ -228,9 +228,14 @@ class TaskDetail(msgspec.Struct):
     operator: str | None = None
 
     @classmethod
-    def replay(cls, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
-        """The task of that name, of the execution that these facts led to."""
-        task = cls(name)
+    def planned(cls, task: PlannedTask) -> "TaskDetail":
+        """A task before anything has happened."""
+        return cls(task.name, retries=task.retries, trigger_rule=task.rule)
+
+    @classmethod
+    def replay(cls, plan: Plan, name: str, facts: Iterable[AnyFact]) -> "TaskDetail":
+        """The task of that name, of the execution of `plan` that these facts led to."""
+        task = cls.planned(plan.tasks[plan.position[name]])
         for fact in facts:
             if (state := _TASK_STATE.get(type(fact))) is not None:
                 if fact.task == name:  # type: ignore[union-attr]
@@ -243,12 +248,13 @@ class TaskDetail(msgspec.Struct):
 
 
 class Action(msgspec.Struct):
-    """What somebody asked for, and who; `task` if it was about one."""
+    """What somebody asked for, and who; `task` if it was about one, `params` if it set them."""
 
     at: Time
     action: str
     by: str
     task: str | None = None
+    params: dict[str, Any] | None = None
 
 
 class Detail(msgspec.Struct, kw_only=True):
@@ -277,17 +283,15 @@ class Detail(msgspec.Struct, kw_only=True):
         first = next(remaining)
         assert isinstance(first, Submitted)
         summary = Summary.begin(plan, first)
-        tasks = [
-            TaskDetail(planned.name, retries=planned.retries, trigger_rule=planned.rule)
-            for planned in plan.tasks
-        ]
-        params, actions = first.params, [Action(first.at, "submit", first.by)]
+        tasks = [TaskDetail.planned(planned) for planned in plan.tasks]
+        params = first.params
+        actions = [Action(first.at, "submit", first.by, params=params)]
         for fact in remaining:
             summary.apply(plan, fact)
             if (action := _ACTION.get(type(fact))) is not None:
-                actions.append(
-                    Action(fact.at, action, getattr(fact, "by", ""), getattr(fact, "task", None))
-                )
+                task = getattr(fact, "asked" if isinstance(fact, Retried) else "task", None)
+                given = getattr(fact, "params", None)
+                actions.append(Action(fact.at, action, getattr(fact, "by", ""), task, given))
             if type(fact) in _TASK_STATE:
                 _note(tasks[plan.position[fact.task]], fact)  # type: ignore[union-attr]
             elif isinstance(fact, Retried):

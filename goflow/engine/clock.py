@@ -64,6 +64,6 @@ async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> No
         finally:
             sleeper.cancel()
             waiter.cancel()
-            # Not awaited one by one: who is cancelled meanwhile must hear of it.
+            # Not by awaiting each: whoever is cancelled just now would take it for theirs.
             await asyncio.wait({sleeper, waiter})
     event.clear()

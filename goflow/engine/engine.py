@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
+from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
@@ -110,15 +111,6 @@ class Submission(msgspec.Struct, frozen=True):
     created: bool
 
 
-class Backfilled(msgspec.Struct, frozen=True):
-    """What a backfill did for a due time: made `execution`, or found that it had run; in a
-    dry run `execution` is None for what would be made."""
-
-    due: datetime
-    execution: str | None
-    created: bool
-
-
 class Engine:
     """Jobs, and what runs of them. Use it between `start` and `stop`, on one event loop."""
 
@@ -141,7 +133,7 @@ class Engine:
         self._threads = threads or Threads()
         self._keeps_time = keeps_time  # False: schedules never fire
         self._schedules: dict[str, Schedule | None] = {}
-        self._switches: dict[str, bool] = {}
+        self._switches: dict[str, SetSwitch] = {}
         self._watches: dict[str, Watch] = {}
         self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
@@ -185,7 +177,12 @@ class Engine:
 
     def active(self, name: str) -> bool:
         """Whether a job's schedule is on."""
-        return self._switches.get(name, self.jobs[name].active)
+        switch = self._switches.get(name)
+        return self.jobs[name].active if switch is None else switch.active
+
+    def switched(self, name: str) -> SetSwitch | None:
+        """Who switched a job's schedule by hand last, and when; None if nobody did."""
+        return self._switches.get(name)
 
     def due(self, name: str) -> datetime | None:
         """When a job fires next, in UTC; None if it does not."""
@@ -519,14 +516,14 @@ class Engine:
         kept = await self.reader.read(self._store.submitted_with, job, key)
         return None if kept is None else _existing(kept, job, idempotency)
 
-    async def toggle(self, name: str, active: bool | None = None) -> bool:
+    async def toggle(self, name: str, active: bool | None = None, *, by: str = "") -> bool:
         """Switch a job's schedule to `active`, or over if None; the new state, durable."""
         self.job(name)
         self._check_running()
         # One at a time, so that each sees what the one before it made true.
         async with self._toggling:
             wanted = not self.active(name) if active is None else active
-            await self.journal.commit(SetSwitch(name, wanted, self.clock.now()))
+            await self.journal.commit(SetSwitch(name, wanted, self.clock.now(), by))
         return wanted
 
     async def cancel(self, id: str, *, by: str = "") -> bool:
@@ -653,13 +650,18 @@ class Engine:
 
         They are all created, durably, before this returns; each waits for the one `parallel`
         before it. With `dry_run` nothing is created. Raises `NotFound`, `InvalidRequest` for
-        a range that is none, in the future, or of more than `BACKFILL_LIMIT` due times, and
+        a range that is none, in the future, or of more than 1000 due times, and
         `Conflict` for a job without a schedule.
         """
-        job = self.job(name)
+        job, schedule = self.job(name), self.schedule(name)
         filled = job.fill_params(params)
-        dues = await self._dues(name, start, end)
-        fired = await self.reader.read(self._fired, name, start, end)
+        if schedule is None:
+            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        check_range(start, end, self.clock.now())
+        watch = self._watches.get(name)
+        anchor = start if watch is None else watch.anchor
+        dues = await self.reader.read(due_times, schedule, start, end, anchor)
+        fired = await self.reader.read(executions_of, self._store, name, start, end)
         result: list[Backfilled] = []
         created: deque[Runner] = deque(maxlen=parallel)
         for due in dues:
@@ -676,59 +678,6 @@ class Engine:
                     created.append(runner)
                     result.append(Backfilled(due, runner.execution.id, created=True))
         return result
-
-    async def _dues(self, name: str, start: datetime, end: datetime) -> list[datetime]:
-        schedule = self._schedules[name]
-        if schedule is None:
-            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
-        if start < EARLIEST:
-            raise InvalidRequest(
-                f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
-            )
-        if start >= end:
-            raise InvalidRequest(
-                f"the range is empty: {start.isoformat()} is not before {end.isoformat()}",
-                code="invalid-range",
-                field="to",
-            )
-        if end > self.clock.now():
-            raise InvalidRequest(
-                f"{end.isoformat()} is in the future; what is due then runs by itself",
-                code="invalid-range",
-                field="to",
-            )
-        watch = self._watches.get(name)
-        anchor = start if watch is None else watch.anchor
-
-        def find() -> list[datetime]:
-            found: list[datetime] = []
-            at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
-            while at is not None and at < end and len(found) <= BACKFILL_LIMIT:
-                found.append(at)
-                at = schedule.next(at, anchor=anchor)
-            return found
-
-        dues = await self.reader.read(find)
-        if len(dues) > BACKFILL_LIMIT:
-            raise InvalidRequest(
-                f"the range holds more than {BACKFILL_LIMIT} due times; take a smaller one",
-                code="invalid-range",
-                field="to",
-            )
-        return dues
-
-    def _fired(self, name: str, start: datetime, end: datetime) -> dict[datetime, str]:
-        """The executions of the due times that fired in a range."""
-        fired: dict[datetime, str] = {}
-        before = end
-        while ticks := self._store.ticks(name, before, LEDGER_PAGE):
-            for tick in ticks:
-                if tick.due >= start and tick.execution is not None:
-                    fired[tick.due] = tick.execution
-            before = ticks[-1].due
-            if before < start:
-                break
-        return fired
 
     def usage(self) -> list[Usage]:
         """How each limit on running tasks is used, the one on all of them first."""
@@ -835,7 +784,7 @@ class Engine:
         match change:
             case SetSwitch():
                 was_on = change.job in self.jobs and self.active(change.job)
-                self._switches[change.job] = change.active
+                self._switches[change.job] = change
                 if change.job in self.jobs and was_on is not change.active:
                     self._switch(change.job)
             case RecordTicks():
@@ -867,9 +816,6 @@ class Engine:
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
 READERS = 4  # questions put to the store at once
-BACKFILL_LIMIT = 1000  # due times in one backfill
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that a backfill begins
-LEDGER_PAGE = 500  # ticks read at once
 
 
 class NoRoom(Exception):

@@ -156,7 +156,7 @@ class Reader:
                 raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
             submitted = history.facts[0]
             assert isinstance(submitted, Submitted)
-            return submitted.job, TaskDetail.replay(task, history.facts)
+            return submitted.job, TaskDetail.replay(history.plan, task, history.facts)
 
         job, found = await self.read(fold)
         states = {one.attempt: one.state for one in found.attempts}

@@ -98,6 +98,7 @@ class Runner:
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._stopping = False
+        self._interrupted = False
         self._woken = asyncio.Event()
         # What has to be over before this begins, and whose it is.
         self._before: dict[asyncio.Future[None], str] = {}
@@ -121,9 +122,9 @@ class Runner:
         self.wake()
 
     def interrupt(self) -> None:
-        """End the running attempts."""
-        for name in list(self._attempts):
-            self._end(name)
+        """End the running attempts, and those whose start is being committed."""
+        self._interrupted = True
+        self._end_all()
 
     def order(self, order: Order) -> "asyncio.Future[bool]":
         """Have facts decided; done with whether there were any, once they are committed.
@@ -288,11 +289,13 @@ class Runner:
                 case TaskStarted():
                     self._begin(fact)
                 case CancelRequested():
-                    self.interrupt()
+                    self._end_all()
                 case TaskCancelRequested() if fact.task in self._attempts:
                     self._end(fact.task)
                 case MarkedSuccessful() | MarkedSkipped() | TaskCancelled():
                     self._withdraw(fact.task)
+        if self._interrupted:
+            self._end_all()
 
     async def _rest(self) -> None:
         due = None
@@ -388,6 +391,10 @@ class Runner:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._note(name, Cancelled() if running.cancelled() else running.result())
+
+    def _end_all(self) -> None:
+        for name in list(self._attempts):
+            self._end(name)
 
     def _end(self, name: str) -> None:
         """Tell an attempt to end, and give it up if it does not."""

@@ -118,11 +118,13 @@ class AppendLog(msgspec.Struct, frozen=True):
 
 
 class SetSwitch(msgspec.Struct, frozen=True):
-    """Remember that a job's schedule was switched on or off by hand. Outcome: None."""
+    """Remember that a job's schedule was switched on or off by hand, and who did.
+    Outcome: None."""
 
     job: str
     active: bool
     at: datetime
+    by: str = ""
 
 
 class RecordTicks(msgspec.Struct, frozen=True):
@@ -276,8 +278,8 @@ class Store(Protocol):
         """The highest version given so far, 0 at the beginning."""
         ...
 
-    def switches(self) -> dict[str, bool]:
-        """The on/off states set by hand, by job."""
+    def switches(self) -> dict[str, SetSwitch]:
+        """The last word on each job's schedule that was switched by hand."""
         ...
 
     def watches(self) -> dict[str, Watch]:

@@ -171,8 +171,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Purged executions whose facts and logs were too many to go at once.
         "CREATE TABLE remains (execution INTEGER PRIMARY KEY)",
     ),
-    ("ALTER TABLE ticks ADD COLUMN merged_into INTEGER",),
     (
+        "ALTER TABLE ticks ADD COLUMN merged_into INTEGER",
+        "ALTER TABLE switches ADD COLUMN who TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE executions ADD COLUMN started INTEGER",
         "ALTER TABLE executions ADD COLUMN ended INTEGER",
         # From the summaries of the newest ones, which are what a list of marks shows.
@@ -432,8 +433,8 @@ class SqlStore(ABC):
                         connection.execute(_ACCOUNT, (change.fact.job, due))
                 case SetSwitch():
                     connection.execute(
-                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?)",
-                        (change.job, change.active, _to_micros(change.at)),
+                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?)",
+                        (change.job, change.active, _to_micros(change.at), change.by),
                     )
                 case Touch():
                     connection.execute(
@@ -612,10 +613,13 @@ class SqlStore(ABC):
         with self._reading() as connection:
             return _last_version(connection)
 
-    def switches(self) -> dict[str, bool]:
+    def switches(self) -> dict[str, SetSwitch]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, active FROM switches")
-            return {job: bool(active) for job, active in rows.fetchall()}
+            rows = connection.execute("SELECT job, active, at, who FROM switches")
+            return {
+                job: SetSwitch(job, bool(active), _to_instant(at), who)
+                for job, active, at, who in rows.fetchall()
+            }
 
     def watches(self) -> dict[str, Watch]:
         with self._reading() as connection:

@@ -40,7 +40,9 @@ from goflow.web.wire import (
     JobView,
     Lines,
     Now,
+    SourceView,
     Submitted,
+    SwitchView,
     System,
     TaskView,
     Ticks,
@@ -86,6 +88,7 @@ class Api:
 
     async def job(self, call: Call) -> JobView:
         job = self._engine.job(call.path["name"])
+        switch = self._engine.switched(job.name)
         return JobView(
             job=job.name,
             tasks=[task.name for task in job.tasks],
@@ -98,11 +101,19 @@ class Api:
             params=job.params,
             params_schema=job.params_schema,
             next=self._engine.due(job.name),
+            switched=None if switch is None else SwitchView(switch.at, switch.by),
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
+            file=job.definition.file,
+            line=job.definition.line,
             task_details=[_view(task) for task in job.tasks],
         )
+
+    async def source(self, call: Call) -> SourceView:
+        job = self._engine.job(call.path["name"])
+        found = await self._engine.reader.read(job.definition.source)
+        return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 
     async def overview(self, call: Call) -> EncodedOverview:
         jobs = self._engine.jobs
@@ -131,7 +142,7 @@ class Api:
 
     async def toggle(self, call: Call) -> Toggled:
         name = call.path["name"]
-        active = await self._engine.toggle(name, given(call.body.active))
+        active = await self._engine.toggle(name, given(call.body.active), by=asker(call))
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:

@@ -204,9 +204,28 @@ class TaskView(Struct, kw_only=True):
     after: list[str]
 
 
+class SwitchView(Struct):
+    """Who switched a schedule by hand, and when."""
+
+    at: Time
+    by: str
+
+
+class SourceView(Struct, kw_only=True):
+    """The text of the code that made a job, from `line` of `file` on; "" if it is not known."""
+
+    job: str
+    file: str | None
+    line: int | None
+    text: str
+    truncated: bool
+
+
 class JobView(Struct, kw_only=True):
     """`next` is when it fires next. `params` are the defaults of those that have one, and
-    `params_schema` says what each may be; both are null where any are taken."""
+    `params_schema` says what each may be; both are null where any are taken. `file` and
+    `line` are where it was written, null if that is in no file. `switched` is who switched the
+    schedule by hand last, null if nobody did."""
 
     job: str
     tasks: list[str]
@@ -219,9 +238,12 @@ class JobView(Struct, kw_only=True):
     params: dict[str, Any] | None
     params_schema: dict[str, Any] | None
     next: Time | None
+    switched: SwitchView | None
     overlap: str
     catchup: str
     timeout: float | None
+    file: str | None
+    line: int | None
     task_details: list[TaskView]
 
 

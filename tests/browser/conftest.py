@@ -4,11 +4,13 @@ Rule: a page that logs an error, breaks the content security policy or asks any 
 server for anything fails its test, whatever the test was about.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +23,7 @@ from tests.browser import chromium
 DEADLINE = 60.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
+LOGS = Path(__file__).with_name("logs.py")
 THOUSAND = Path(__file__).with_name("thousand.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -69,6 +72,15 @@ class Server:
         """The address of a job's page."""
         return f"{self.url}ui/jobs/{quote(name, safe='')}"
 
+    def submit(self, job: str, **params: object) -> str:
+        """Submits a job as a script would; the id of the execution."""
+        address = f"{self.url}api/jobs/{quote(job, safe='')}/submit"
+        body = json.dumps({"params": params}).encode() if params else b""
+        headers = {"content-type": "application/json"} if params else {}
+        asked = urllib.request.Request(address, body, headers, method="POST")
+        with urllib.request.urlopen(asked) as answer:
+            return str(json.load(answer)["id"])
+
     def open_gate(self) -> None:
         (self.folder / "open").touch()
 
@@ -83,6 +95,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def timed(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve timed.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(TIMED)]))
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve logs.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(LOGS)]))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """What holds on every page: keys, settings, the connection, any path, any reader."""
 
-import json
 import re
-import urllib.request
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,13 +9,6 @@ from tests.browser.axe import violations
 from tests.browser.conftest import Server, Watch
 from tests.browser.jobs import STRANGE
 from tests.browser.test_jobs_page import bars, row, run
-
-
-def submit(server: Server, job: str) -> str:
-    """Submit from outside any page; gives the execution's id."""
-    address = f"{server.job(job).replace('/ui/', '/api/')}/submit"
-    with urllib.request.urlopen(urllib.request.Request(address, method="POST")) as answer:
-        return str(json.load(answer)["id"])
 
 
 def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(
@@ -47,8 +38,8 @@ def test_what_happened_while_the_connection_was_lost_is_there_once(
     expect(bars(page, STRANGE)).to_have_count(1)
     watch.server_may_be_away = True
     page.context.set_offline(True)
-    submit(server, STRANGE)
-    submit(server, "mixed")
+    server.submit(STRANGE)
+    server.submit("mixed")
     page.context.set_offline(False)
     expect(bars(page, STRANGE)).to_have_count(2)
     expect(bars(page, "mixed")).to_have_count(1)
@@ -114,6 +105,7 @@ def test_the_way_past_the_frame_leads_into_the_page_that_is_shown(
 
 def test_the_keys_of_the_page_are_listed(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
+    expect(row(page, "mixed")).to_be_visible()
     page.keyboard.press("?")
     keys = page.get_by_role("dialog", name="Keys")
     expect(keys).to_contain_text("Next job")
@@ -172,8 +164,8 @@ VIEWS = ["ui/", "ui/jobs/mixed", "ui/executions/ID", "ui/now", "ui/system"] + [
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_is_wider_than_a_phone(page: Page, server: Server, view: str) -> None:
-    id = submit(server, "mixed")
-    submit(server, STRANGE)
+    id = server.submit("mixed")
+    server.submit(STRANGE)
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(server.url + view.replace("ID", id))
     expect(page.locator("h1")).to_be_visible()
@@ -184,8 +176,8 @@ def test_nothing_is_wider_than_a_phone(page: Page, server: Server, view: str) ->
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_view_is_for_every_reader(page: Page, server: Server, theme: str) -> None:
     """As far as axe-core can tell."""
-    id = submit(server, "mixed")
-    submit(server, STRANGE)
+    id = server.submit("mixed")
+    server.submit(STRANGE)
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
     found = {}
     for view in VIEWS:

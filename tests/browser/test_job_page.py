@@ -64,6 +64,7 @@ def test_every_cell_is_reached_by_the_arrows_from_one_stop_of_the_tab_key(
     ids = [run(page, "mixed") for _ in range(2)]
     expect(cells(page, "always")).to_have_count(2)
     expect(page.locator(".grid a[tabindex='0']")).to_have_count(1)
+    expect(page.locator(".grid .bar-of").last).to_have_attribute("tabindex", "0")
     page.get_by_label("Last").focus()
     page.keyboard.press("Tab")
     expect(page.locator(".grid .bar-of").last).to_be_focused()

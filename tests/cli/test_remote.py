@@ -3,6 +3,7 @@
 import getpass
 import json
 import re
+import threading
 import urllib.request
 import uuid
 
@@ -34,6 +35,15 @@ def talk(context):
         raise ValueError("once more")
 
 gf.add_job(talking)
+
+gated = Job("gated")
+gated.add(Task("gate", Command.shell("while [ ! -e open ]; do sleep 0.02; done")))
+
+@gated.task(after=["gate"])
+def tell(context):
+    print(f"attempt {context.attempt}")
+
+gf.add_job(gated)
 """
 )
 
@@ -153,6 +163,24 @@ def test_retry_changes_a_parameter_and_keeps_the_others(remote):
     assert remote("retry", id, "--task", "fetch", "-p", "rows=8").exit_code == 0
     again = ended(remote, id)
     assert again["params"] == {"day": "monday", "rows": 8}
+
+
+def test_logs_follow_what_was_sent_round_again_and_not_what_it_did_before(remote, tmp_path):
+    (tmp_path / "open").touch()
+    id = json.loads(remote("submit", "gated", "--wait", "--json").stdout)["id"]
+    assert remote("logs", id, "tell", "--follow").stdout == "attempt 1\n"
+    (tmp_path / "open").unlink()
+    assert remote("retry", id, "--task", "gate").exit_code == 0
+    threading.Timer(1, (tmp_path / "open").touch).start()
+    assert remote("logs", id, "tell", "--follow").stdout == "attempt 2\n"
+
+
+def test_logs_of_a_task_end_with_the_task_though_others_go_on(remote, tmp_path):
+    id = submitted(remote, "gated")
+    eventually(lambda: remote("cancel", id, "--task", "tell").exit_code == 0)
+    assert remote("logs", id, "tell", "--follow").stdout == ""
+    (tmp_path / "open").touch()
+    assert ended(remote, id)["state"] == "cancelled"
 
 
 def test_retry_of_one_task_only_says_which_one(remote):

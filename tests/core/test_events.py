@@ -117,6 +117,10 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
         Retried(AT, ("t",), "ann", {"a": 1}),
         {"fact": "Retried", "tasks": ["t"], "by": "ann", "params": {"a": 1}},
     ),
+    (
+        Retried(AT, ("t", "u"), asked="t"),
+        {"fact": "Retried", "tasks": ["t", "u"], "asked": "t"},
+    ),
     (Retried(AT, ("t",), params={}), {"fact": "Retried", "tasks": ["t"], "params": {}}),
 ]
 

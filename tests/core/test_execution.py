@@ -471,7 +471,7 @@ def test_an_execution_goes_round_again_from_what_is_chosen(
     execution = ended()
     before = states(execution)
     decided = execution.retry(NOW, task, following=following, params={"x": 1}, by="ann")
-    assert decided == [Retried(NOW, again, "ann", {"x": 1})]
+    assert decided == [Retried(NOW, again, "ann", {"x": 1}, task)]
     assert states(execution) == before | dict.fromkeys(again, "notstarted")
     assert execution.params == {"x": 1}
     assert execution.started_at is None

@@ -358,7 +358,7 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
     kept = {name: task for name, task in dump(execution)["tasks"].items() if name not in again}
     decided = execution.retry(facts[-1].at, chosen, following=following, params=params, by="ann")
     in_order = tuple(task.name for task in plan.tasks if task.name in again)
-    assert decided == [Retried(facts[-1].at, in_order, "ann", params)]
+    assert decided == [Retried(facts[-1].at, in_order, "ann", params, chosen)]
     facts += decided
     assert execution.params == (params or {})
     assert all(execution.tasks[name].state is State.NOTSTARTED for name in again)
@@ -598,7 +598,7 @@ class AnyLife(RuleBasedStateMachine):
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
-            assert TaskDetail.replay(name, self.facts) == row
+            assert TaskDetail.replay(self.plan, name, self.facts) == row
             assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)

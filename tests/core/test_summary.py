@@ -228,15 +228,15 @@ def test_everything_that_somebody_asked_for_shows_with_who_and_when() -> None:
         MarkedSkipped(LATER, "b", "bob"),
         Finished(LATER, "failed"),
         MarkedSuccessful(LATEST, "a", "cid", "successful"),
-        Retried(LATEST, ("a",), "dan", {"x": 2}),
+        Retried(LATEST, ("a",), "dan", {"x": 2}, "a"),
         CancelRequested(LATEST, "eve"),
     )
     assert seen.actions == [
-        Action(NOW, "submit", ""),
+        Action(NOW, "submit", "", params={"x": 1}),
         Action(NOW, "cancel task", "ann", "a"),
         Action(LATER, "mark skipped", "bob", "b"),
         Action(LATEST, "mark successful", "cid", "a"),
-        Action(LATEST, "retry", "dan"),
+        Action(LATEST, "retry", "dan", "a", {"x": 2}),
         Action(LATEST, "cancel", "eve"),
     ]
     assert seen.params == {"x": 2}

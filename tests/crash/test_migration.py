@@ -24,6 +24,7 @@ from goflow.stores.base import (
     Idempotency,
     Purge,
     Record,
+    SetSwitch,
     Submit,
     Tick,
     TickOutcome,
@@ -90,7 +91,7 @@ def fill(store: sqlite3.Connection) -> None:
             store.execute("INSERT INTO summaries VALUES (?, ?)", (number, summary(number)))
         store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
-    store.execute("INSERT INTO switches VALUES ('job 1', 1, 0)")
+    store.execute("INSERT INTO switches VALUES ('job 1', 1, ?)", (micros(at(0)),))
 
 
 def fill_1(store: sqlite3.Connection) -> None:
@@ -141,7 +142,7 @@ def check_whole(path: Path) -> None:
     store.open()
     try:
         assert store.epoch == EPOCH
-        assert store.switches() == {"job 1": True}
+        assert store.switches() == {"job 1": SetSwitch("job 1", True, at(0))}
         assert store.watches() == {}
         rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]
         assert [row.id for row in rows] == [f"x{number}" for number in range(1, RUNS + 1)]

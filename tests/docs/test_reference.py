@@ -14,8 +14,8 @@ import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
 from goflow.core.states import Tally, verdict
-from goflow.engine import attempt, broadcast, reader, retention, tasklog
-from goflow.engine.engine import BACKFILL_LIMIT, Options
+from goflow.engine import attempt, backfill, broadcast, reader, retention, tasklog
+from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import http
@@ -110,7 +110,7 @@ def test_limits_are_those_of_the_code() -> None:
         "an `Idempotency-Key`": api.KEY_LIMIT,
         'executions of a job that wait, with `overlap="queue"`': job.max_queued,
         'due times caught up with, with `catchup="all"`': job.catchup.limit,
-        "due times in one backfill": BACKFILL_LIMIT,
+        "due times in one backfill": backfill.LIMIT,
         "days that executions and ticks are kept": options.keep.days,
         "days that the counts in calendars are kept": retention.ACTIVITY.days,
         "executions that are kept": options.keep.executions,

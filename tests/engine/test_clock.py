@@ -6,19 +6,34 @@ from datetime import timedelta
 import pytest
 
 from goflow.engine.clock import wait
-from goflow.testing import BEGINNING, FakeClock
+from goflow.testing import FakeClock
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("steps", range(8))
-async def test_who_is_cancelled_while_a_wait_ends_is_cancelled(steps: int) -> None:
-    event = asyncio.Event()
-    waiting = asyncio.create_task(wait(event, FakeClock(), BEGINNING + timedelta(minutes=1)))
-    await asyncio.sleep(0)
-    event.set()
-    for _ in range(steps):
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_cancellation_ends_who_waits_whenever_it_comes(turns: int) -> None:
+    """Also in the turns of the event loop in which the wait is ending by itself."""
+    clock, event = FakeClock(), asyncio.Event()
+
+    async def wait_for_ever() -> None:
+        while True:
+            await wait(event, clock, clock.now() + timedelta(days=1))
+
+    waiting = asyncio.create_task(wait_for_ever())
+    for _ in range(4):
         await asyncio.sleep(0)
-    expected = waiting.cancel()
-    await asyncio.wait({waiting})
-    assert waiting.cancelled() is expected
+    event.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    for _ in range(8):
+        await asyncio.sleep(0)
+    assert waiting.cancelled()
+
+
+async def test_a_fake_sleep_counts_from_its_call() -> None:
+    clock = FakeClock()
+    sleeping = asyncio.ensure_future(clock.sleep(10))
+    clock.advance(seconds=10)
+    await sleeping

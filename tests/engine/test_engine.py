@@ -3,6 +3,8 @@
 import asyncio
 import json
 import random
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from goflow import ConstantDelay, Job, Task
 from goflow.core.states import State
 from goflow.engine.engine import Engine, Options
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.stores.base import Change, Outcome, Record
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
 from goflow.testing import BEGINNING, FakeClock
@@ -338,6 +341,33 @@ async def test_an_execution_of_a_job_that_is_gone_fails_visibly(tmp_path: Path) 
         detail = await engine.reader.execution(id)
         assert [task.state for task in detail.tasks] == ["failed", "skipped"]
         assert "not registered" in (detail.tasks[0].error or "")
+
+
+class Slow(MemoryStore):
+    """The real store, which commits the start of an attempt only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if any(isinstance(change, Record) for change in batch):
+            self.asked.set()
+            assert self.may.wait(30)
+        return super().commit(batch)
+
+
+async def test_an_attempt_whose_start_is_being_committed_at_a_stop_holds_nobody_up() -> None:
+    store, hanging = Slow(), Scripted(["hang"])
+    async with running(job_of("j", Task("t", hanging)), store=store) as engine:
+        await engine.submit("j")
+        await until(store.asked.is_set)
+        stopping = asyncio.create_task(engine.stop())
+        await until(lambda: all(runner._interrupted for runner in engine._runners.values()))
+        store.may.set()
+        async with asyncio.timeout(10):
+            await stopping
+    assert hanging.runs in ([], [1])
 
 
 async def test_a_graceful_stop_lets_short_tasks_end() -> None:

@@ -51,7 +51,9 @@ class World:
         self.went_back = timedelta(0)
         self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, str, int], list[str]] = {}
+        self.logs_given_up = 0
         self.told: dict[str, bytes] = {}  # what a listener knows of executions
+        self.too_old: set[str] = set()  # those it was not told of when it came
         self.last_event: str | None = None
         self.options: dict[str, Any] = {}
 
@@ -145,8 +147,10 @@ class Process:
 
     def _went_wrong(self, loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        # A log that cannot be written while the process is to end is given up.
+        # A log that cannot be written while the process is to end is given up, since running
+        # again what has succeeded would be worse.
         given_up = isinstance(error, Unavailable) and self.engine._stopping
+        self.world.logs_given_up += given_up
         if not (self.dead or isinstance(error, Killed) or given_up):
             self.world.problems.append(f"asyncio: {context}")
 

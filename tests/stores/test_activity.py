@@ -91,7 +91,7 @@ class History:
     def _finish(self, place: int, state: State, took: timedelta | None) -> None:
         if (found := self._find(place, finished=False)) is not None:
             started = None if took is None else found["at"]
-            ended = found["at"] + (took or QUARTER)
+            ended = found["at"] + (QUARTER if took is None else took)
             found |= {"state": state, "took": took, "times": (started, ended)}
             facts = [Finished(ended, state)]
             self._batch.append(Record(found["id"], [*facts], state, ended, b"{}", started, ended))

@@ -955,8 +955,11 @@ def test_an_unfinished_backup_is_not_taken_for_one(store, tmp_path):
 
 def test_the_last_word_on_a_switch_stays(store, changes):
     at = changes.now()
-    store.commit([SetSwitch("a", True, at), SetSwitch("b", True, at), SetSwitch("a", False, at)])
-    assert store.switches() == {"a": False, "b": True}
+    first, other, last = (
+        SetSwitch("a", True, at, "ann"), SetSwitch("b", True, at), SetSwitch("a", False, at, "bob")
+    )  # fmt: skip
+    store.commit([first, other, last])
+    assert store.switches() == {"a": last, "b": other}
 
 
 def test_each_store_has_its_epoch(opened):

@@ -1,5 +1,7 @@
 """The routes of the contract answer as it says."""
 
+import inspect
+import os
 import re
 import threading
 import uuid
@@ -408,6 +410,28 @@ def test_params_of_a_class_are_kept_with_their_defaults(typed: Asker) -> None:
         "success": True,
     }
     assert typed.execution(execution["id"])["params"] == {"day": "2026-01-03", "rows": 3}
+
+
+def test_the_code_of_a_job_is_told_with_its_place(ask: Asker) -> None:
+    lines, first = inspect.getsourcelines(simple)
+    source = ask.client.get("/api/jobs/simple/source").json()
+    assert source == {
+        "job": "simple",
+        "file": os.path.relpath(__file__).replace("test_api", "conftest"),
+        "line": first,
+        "text": "".join(lines),
+        "truncated": False,
+    }
+    job = ask.client.get("/api/jobs/simple").json()
+    assert job["file"] == source["file"]
+    assert lines[job["line"] - first].strip() == "job = Job(name, **options)"
+
+
+@pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", "a%00b"])
+def test_no_file_is_read_that_a_request_names(client: TestClient, name: str) -> None:
+    answer = client.get(f"/api/jobs/{name}/source")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "not-found"
 
 
 def test_answers_are_not_cached(client: TestClient) -> None:

@@ -348,6 +348,21 @@ def test_who_asked_for_what_is_kept_with_it(ask: Asker) -> None:
     ]
 
 
+def test_who_asked_for_which_task_and_params_and_who_switched_a_schedule_is_kept(
+    ask: Asker,
+) -> None:
+    id = ask.run("failing")["id"]
+    ask.client.post(f"/api/executions/{id}/retry", json={"task": "bad", "params": {}})
+    ask.finished(id)
+    again = ask.execution(id)["actions"][1]
+    assert (again["action"], again["task"], again["params"]) == ("retry", "bad", {})
+    assert ask.client.get("/api/jobs/daily").json()["switched"] is None
+    ask.client.post("/api/jobs/daily/toggle", headers={"X-Goflow-User": "ada@desk"})
+    switched = ask.client.get("/api/jobs/daily").json()["switched"]
+    assert TIME.fullmatch(switched["at"])
+    assert switched["by"].startswith("ada@desk from ")
+
+
 @pytest.mark.parametrize("user", ["é", "x" * 101, "a\tb"])
 def test_who_asks_is_plain_ascii(client: TestClient, user: str) -> None:
     headers = [(b"x-goflow-user", user.encode("latin-1"))]

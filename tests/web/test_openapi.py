@@ -41,6 +41,7 @@ CONTRACT = {
     ("post", "/api/jobs/{name}/toggle"),
     ("get", "/api/jobs/{name}/ticks"),
     ("get", "/api/jobs/{name}/upcoming"),
+    ("get", "/api/jobs/{name}/source"),
     ("get", "/api/jobs/{name}/calendar"),
     ("post", "/api/jobs/{name}/backfill"),
     ("post", "/api/executions/{id}/tasks/{task}/cancel"),

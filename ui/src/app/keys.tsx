@@ -6,7 +6,7 @@
  */
 
 import { signal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { Dialog } from "../pieces/dialog";
 
 /** A key as the browser names it ("j", "Escape", "?"), or two pressed in turn ("g j"). */
@@ -22,7 +22,7 @@ let before = "";
 
 /** Lends keys to what is drawn, for as long as it is. `title` stands over them in the list. */
 export function useKeys(title: string, keys: Key[]): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const set = { title, keys };
     sets.value = [...sets.peek(), set];
     return () => (sets.value = sets.peek().filter((one) => one !== set));

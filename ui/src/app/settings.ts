@@ -12,6 +12,9 @@ export type Zone = (typeof ZONES)[number];
 export const theme = kept<Theme>("theme", THEMES);
 export const zone = kept<Zone>("zone", ZONES);
 
+/** Whether the lines of logs go on below where they are too long. */
+export const wrap = kept<"off" | "on">("wrap", ["off", "on"]);
+
 /** A signal with one of `values`, the first by default, kept under `key`. */
 function kept<Value extends string>(key: string, values: readonly Value[]): Signal<Value> {
   const place = `goflow.${key}`;

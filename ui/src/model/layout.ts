@@ -94,18 +94,26 @@ function byDagre(widths: number[], edges: [number, number][]): Placed {
   for (const [from, to] of edges) graph.setEdge(String(from), String(to), {});
   layout(graph);
   const size = graph.graph() as { width?: number; height?: number };
+  const corners = widths.map((width, index) => {
+    const { x, y } = graph.node(String(index)) as Point;
+    return { x: x - width / 2, y: y - HEIGHT / 2 };
+  });
   return {
     width: Math.ceil(size.width ?? 0),
     height: Math.ceil(size.height ?? 0),
-    corners: widths.map((width, index) => {
-      const { x, y } = graph.node(String(index)) as Point;
-      return { x: x - width / 2, y: y - HEIGHT / 2 };
+    corners,
+    lines: edges.map(([from, to]) => {
+      // From side to side, where dagre would go to the nearest point of the box.
+      const { points } = graph.edge(String(from), String(to)) as { points: Point[] };
+      return [leaving(corners[from]!, widths[from]!), ...points.slice(1, -1), arriving(corners[to]!)];
     }),
-    lines: edges.map(([from, to]) => (graph.edge(String(from), String(to)) as { points: Point[] }).points),
   };
 }
 
-/** Each task in the column after the last of those it waits for, in the order given. */
+const leaving = ({ x, y }: Point, width: number): Point => ({ x: x + width, y: y + HEIGHT / 2 });
+const arriving = ({ x, y }: Point): Point => ({ x, y: y + HEIGHT / 2 });
+
+/** Each task in the column after the last of those it waits for. */
 function inColumns(widths: number[], edges: [number, number][]): Placed {
   const downstream: number[][] = widths.map(() => []);
   const waiting = widths.map(() => 0);
@@ -124,20 +132,50 @@ function inColumns(widths: number[], edges: [number, number][]): Placed {
   widths.forEach((width, task) => (wide[column[task]!] = Math.max(wide[column[task]!] ?? 0, width)));
   const left = [MARGIN];
   wide.forEach((width, index) => left.push(left[index]! + width + BESIDE));
-  const filled = wide.map(() => 0);
-  const corners = widths.map((_, task) => {
-    const row = filled[column[task]!]!++;
-    return { x: left[column[task]!]!, y: MARGIN + row * (HEIGHT + BELOW) };
+  const columns = untangled(column, edges);
+  const most = Math.max(0, ...columns.map(({ length }) => length));
+  const corners: Point[] = [];
+  columns.forEach((tasks, index) => {
+    const top = MARGIN + ((most - tasks.length) * (HEIGHT + BELOW)) / 2;
+    tasks.forEach((task, row) => (corners[task] = { x: left[index]!, y: top + row * (HEIGHT + BELOW) }));
   });
   return {
     width: left[left.length - 1]! - BESIDE + MARGIN,
-    height: 2 * MARGIN + Math.max(0, ...filled) * (HEIGHT + BELOW) - BELOW,
+    height: 2 * MARGIN + most * (HEIGHT + BELOW) - BELOW,
     corners,
-    lines: edges.map(([from, to]) => [
-      { x: corners[from]!.x + widths[from]!, y: corners[from]!.y + HEIGHT / 2 },
-      { x: corners[to]!.x, y: corners[to]!.y + HEIGHT / 2 },
-    ]),
+    lines: edges.map(([from, to]) => [leaving(corners[from]!, widths[from]!), arriving(corners[to]!)]),
   };
+}
+
+const SWEEPS = 4; // there and back; more change little
+
+/** The tasks of each column, in an order in which few edges cross: near the middle of their neighbours'. */
+function untangled(column: number[], edges: [number, number][]): number[][] {
+  const columns: number[][] = [];
+  column.forEach((at, task) => (columns[at] ??= []).push(task));
+  const before: number[][] = column.map(() => []);
+  const after: number[][] = column.map(() => []);
+  for (const [from, to] of edges) {
+    after[from]!.push(to);
+    before[to]!.push(from);
+  }
+  const place: number[] = [];
+  const settle = (tasks: number[]) => tasks.forEach((task, row) => (place[task] = (row + 0.5) / tasks.length));
+  columns.forEach(settle);
+  for (let sweep = 0; sweep < SWEEPS; sweep++) {
+    const back = sweep % 2 === 1;
+    for (const tasks of back ? columns.toReversed() : columns) {
+      const wanted = new Map(
+        tasks.map((task) => {
+          const near = (back ? after : before)[task]!;
+          return [task, near.length ? near.reduce((sum, other) => sum + place[other]!, 0) / near.length : place[task]!];
+        }),
+      );
+      tasks.sort((a, b) => wanted.get(a)! - wanted.get(b)!);
+      settle(tasks);
+    }
+  }
+  return columns;
 }
 
 interface Point {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { countdown, dayOf, instant, local, span } from "./time";
+import { countdown, dayOf, elapsed, instant, local, moment, span } from "./time";
 
 describe("times", () => {
   test("order as the instants do, however many digits were written", () => {
@@ -19,6 +19,15 @@ describe("times", () => {
     [7_800_000, "2 h 10 min"],
     [360_000_000, "4 d 4 h"],
   ])("%d ms is %s", (milliseconds, words) => expect(span(milliseconds)).toBe(words));
+
+  test("what goes on is told in whole seconds", () => {
+    expect([-5, 0, 999, 59_999, 185_900].map(elapsed)).toEqual(["0 s", "0 s", "0 s", "59 s", "3 min 5 s"]);
+  });
+
+  test("a time at an axis is as exact as the axis", () => {
+    const time = Date.parse("2026-11-21T03:04:05Z");
+    expect([1000, 60_000, 86_400_000].map((step) => moment(time, step, "UTC", "en"))).toEqual(["03:04:05", "03:04", "Nov 21"]);
+  });
 
   test("the day is left out today, and the year this year", () => {
     const now = new Date(2026, 5, 15, 12);

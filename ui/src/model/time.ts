@@ -23,6 +23,12 @@ export function span(milliseconds: number): string {
   return s ? `${m} min ${s} s` : `${m} min`;
 }
 
+/** How long something has gone on, in whole seconds: "12 s", "3 min 5 s". */
+export function elapsed(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  return seconds < 60 ? `${seconds} s` : span(seconds * 1000);
+}
+
 /** How long until a time `milliseconds` ahead, to the second while it is near: "in 4 min 10 s". */
 export function countdown(milliseconds: number): string {
   const seconds = Math.ceil(milliseconds / 1000);
@@ -79,4 +85,15 @@ export function inFull(time: string, zone?: string, locale?: string): string {
   const date = new Date(time);
   if (Number.isNaN(date.getTime())) return time;
   return format(zone, locale, { dateStyle: "full", timeStyle: "long" }).format(date);
+}
+
+/** A time as it is written at an axis whose times lie `step` milliseconds apart. */
+export function moment(time: number, step: number, zone?: string, locale?: string): string {
+  const options: Intl.DateTimeFormatOptions =
+    step >= 86_400_000
+      ? { day: "numeric", month: "short" }
+      : step >= 60_000
+        ? { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }
+        : clock;
+  return format(zone, locale, options).format(time);
 }

@@ -1,13 +1,28 @@
-/** A job's tasks as a graph; each node shows the state in its cell. */
+/**
+ * A job's tasks as a graph that is zoomed and moved; each node shows the state in its cell.
+ *
+ * Rule: zooming and moving changes one attribute of the drawing, and a state its own node.
+ */
 
-import type { ReadonlySignal } from "@preact/signals";
-import { useMemo } from "preact/hooks";
-import { draw, type Node } from "../model/layout";
+import { useComputed, useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useKeys } from "../app/keys";
+import { draw, type Drawing, type Node } from "../model/layout";
 import { LABEL, SIGN, type State } from "../model/states";
+import { beside, bounded, fitted, opening, revealing, zoomed, type View } from "../model/viewport";
 import "./graph.css";
 
-const SMALLEST = 0.75; // of the natural size; a graph that needs less scrolls
+const STEP = 1.3; // how much larger or smaller one press makes it
+const FAR = 0.42; // the scale below which names are too small to read, and colours stand alone
+const DRAGS = 4; // pixels a pointer moves before it moves the graph
+const ARROWS: Record<string, [number, number]> = {
+  ArrowLeft: [-1, 0],
+  ArrowRight: [1, 0],
+  ArrowUp: [0, -1],
+  ArrowDown: [0, 1],
+};
 
+/** `selected` is brought into sight; `onPick` is told of the task that was pressed. */
 export function Graph(props: {
   tasks: string[];
   dag: Record<string, string[]>;
@@ -15,32 +30,202 @@ export function Graph(props: {
   selected: string | null;
   onPick: (task: string) => void;
 }) {
-  const { tasks, dag } = props;
+  const { tasks, dag, selected, onPick } = props;
   const drawing = useMemo(() => draw(tasks, dag, measure), [tasks, dag]);
+  const { box, transform, far, zoom, fit, reveal } = useView(drawing, selected);
+  const entry = drawing.nodes.find(({ name }) => name === selected)?.name ?? drawing.nodes[0]?.name;
+  useKeys("Graph", [
+    { key: "+", does: "Larger", act: () => zoom(STEP) },
+    { key: "-", does: "Smaller", act: () => zoom(1 / STEP) },
+    { key: "0", does: "The whole graph", act: fit },
+  ]);
+  const step = (event: KeyboardEvent, from: Node) => {
+    const arrow = ARROWS[event.key];
+    if (!arrow) return;
+    event.preventDefault();
+    const next = beside(drawing.nodes, from, ...arrow);
+    if (!next) return;
+    reveal(next);
+    const at = drawing.nodes.indexOf(next);
+    box.current!.querySelectorAll<SVGElement>(".node")[at]?.focus({ preventScroll: true });
+  };
   return (
-    <div class="graph">
+    <div
+      class="graph"
+      style={{ "--graph-height": `${drawing.height}px`, "--graph-ratio": `${drawing.width} / ${drawing.height}` }}
+    >
       <svg
-        viewBox={`0 0 ${drawing.width} ${drawing.height}`}
-        style={{ width: `${drawing.width}px`, minWidth: `${drawing.width * SMALLEST}px` }}
+        ref={box}
+        class={far}
         role="group"
         aria-label={`Graph of ${tasks.length} tasks`}
       >
-        <g class="edges">
-          {drawing.edges.map((edge) => (
-            <path key={`${edge.from}\0${edge.to}`} d={edge.path} />
+        <g transform={transform}>
+          <Edges drawing={drawing} />
+          <Edges drawing={drawing} of={selected} />
+          {drawing.nodes.map((node) => (
+            <TaskNode
+              key={node.name}
+              node={node}
+              cell={props.cell(node.name)}
+              selected={node.name === selected}
+              entry={node.name === entry}
+              onPick={onPick}
+              onStep={step}
+            />
           ))}
         </g>
-        {drawing.nodes.map((node) => (
-          <TaskNode
-            key={node.name}
-            node={node}
-            cell={props.cell(node.name)}
-            selected={node.name === props.selected}
-            onPick={props.onPick}
-          />
-        ))}
       </svg>
+      <div class="zoom">
+        <button type="button" class="icon" aria-label="Larger" title="Larger (+), or Ctrl and the wheel" onClick={() => zoom(STEP)}>
+          +
+        </button>
+        <button type="button" class="icon" aria-label="Smaller" title="Smaller (-), or Ctrl and the wheel" onClick={() => zoom(1 / STEP)}>
+          −
+        </button>
+        <button type="button" class="icon" aria-label="The whole graph" title="The whole graph (0)" onClick={fit}>
+          <svg viewBox="0 0 12 12" aria-hidden="true">
+            <path d="M1.5 4V1.5H4M8 1.5h2.5V4M10.5 8v2.5H8M4 10.5H1.5V8" />
+          </svg>
+        </button>
+      </div>
     </div>
+  );
+}
+
+/** What part of `drawing` is seen in `box`, and the ways to change it. */
+function useView(drawing: Drawing, selected: string | null) {
+  const box = useRef<SVGSVGElement>(null);
+  const view = useSignal<View>({ x: 0, y: 0, scale: 1 });
+  const touched = useRef(false);
+  const transform = useComputed(() => {
+    const { x, y, scale } = view.value;
+    return `translate(${x} ${y}) scale(${scale})`;
+  });
+  const far = useComputed(() => (view.value.scale < FAR ? "far" : ""));
+  const show = (next: View) => {
+    touched.current = true;
+    view.value = bounded(next, drawing, box.current!.getBoundingClientRect());
+  };
+  const zoom = (factor: number, x?: number, y?: number) => {
+    const { left, top, width, height } = box.current!.getBoundingClientRect();
+    show(zoomed(view.peek(), factor, x === undefined ? width / 2 : x - left, y === undefined ? height / 2 : y - top));
+  };
+  const fit = () => {
+    view.value = fitted(drawing, box.current!.getBoundingClientRect());
+    touched.current = false;
+  };
+
+  useEffect(() => {
+    const room = box.current!;
+    touched.current = false;
+    const watch = new ResizeObserver(() => {
+      // Told once more as the page is left.
+      if (!box.current) return;
+      const size = room.getBoundingClientRect();
+      view.value = touched.current ? bounded(view.peek(), drawing, size) : opening(drawing, size);
+      reveal(chosen.current);
+    });
+    watch.observe(room);
+    return () => watch.disconnect();
+  }, [drawing]);
+
+  const reveal = (node: Node | undefined) => {
+    if (!node) return;
+    const size = box.current!.getBoundingClientRect();
+    view.value = bounded(revealing(view.peek(), node, size), drawing, size);
+  };
+  const chosen = useRef<Node>(undefined);
+  chosen.current = drawing.nodes.find(({ name }) => name === selected);
+  useEffect(() => reveal(chosen.current), [drawing, selected]);
+
+  // What is seen whole has nowhere to go: then a finger on it moves the page.
+  useSignalEffect(() => {
+    const { scale } = view.value;
+    if (!box.current) return;
+    const { width, height } = box.current.getBoundingClientRect();
+    const whole = drawing.width * scale <= width + 1 && drawing.height * scale <= height + 1;
+    box.current.style.touchAction = whole ? "pan-x pan-y" : "none";
+  });
+
+  useEffect(() => {
+    const room = box.current!;
+    const ended = new AbortController();
+    const { signal } = ended;
+    const fingers = new Map<number, { x: number; y: number }>();
+    let dragged = false;
+
+    const spread = () => {
+      const [a, b] = [...fingers.values()];
+      return a && b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;
+    };
+    room.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.ctrlKey && !event.metaKey) return;
+        event.preventDefault();
+        zoom(Math.exp(-event.deltaY / (event.deltaMode ? 12 : 300)), event.clientX, event.clientY);
+      },
+      { signal, passive: false },
+    );
+    room.addEventListener(
+      "pointerdown",
+      (event) => {
+        if (event.button !== 0) return;
+        if (!fingers.size) dragged = false;
+        fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      },
+      { signal },
+    );
+    room.addEventListener(
+      "pointermove",
+      (event) => {
+        const from = fingers.get(event.pointerId);
+        if (!from) return;
+        const [dx, dy] = [event.clientX - from.x, event.clientY - from.y];
+        if (!dragged && Math.hypot(dx, dy) < DRAGS) return;
+        if (!dragged) room.setPointerCapture(event.pointerId);
+        dragged = true;
+        const before = spread();
+        fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+        if (fingers.size === 2) {
+          const [a, b] = [...fingers.values()];
+          zoom(spread() / (before || 1), (a!.x + b!.x) / 2, (a!.y + b!.y) / 2);
+        } else show({ ...view.peek(), x: view.peek().x + dx, y: view.peek().y + dy });
+      },
+      { signal },
+    );
+    const lift = (event: PointerEvent) => void fingers.delete(event.pointerId);
+    room.addEventListener("pointerup", lift, { signal });
+    room.addEventListener("pointercancel", lift, { signal });
+    // The press that ends a move is no choice of a task.
+    room.addEventListener(
+      "click",
+      (event) => {
+        if (dragged) event.stopPropagation();
+        dragged = false;
+      },
+      { signal, capture: true },
+    );
+    return () => ended.abort();
+  }, [drawing]);
+
+  return { box, transform, far, zoom, fit, reveal };
+}
+
+/** All edges, or those that begin or end at the task `of`. */
+function Edges({ drawing, of }: { drawing: Drawing; of?: string | null }) {
+  return useMemo(
+    () => (
+      <g class={of === undefined ? "edges" : "edges lit"}>
+        {drawing.edges
+          .filter(({ from, to }) => of === undefined || from === of || to === of)
+          .map((edge) => (
+            <path key={`${edge.from}\0${edge.to}`} d={edge.path} />
+          ))}
+      </g>
+    ),
+    [drawing, of],
   );
 }
 
@@ -48,7 +233,10 @@ function TaskNode(props: {
   node: Node;
   cell: ReadonlySignal<State> | undefined;
   selected: boolean;
+  /** Whether the Tab key stops here; arrows lead on. */
+  entry: boolean;
   onPick: (task: string) => void;
+  onStep: (event: KeyboardEvent, from: Node) => void;
 }) {
   const { node } = props;
   const state = props.cell?.value ?? "notstarted";
@@ -61,11 +249,12 @@ function TaskNode(props: {
       data-state={state}
       transform={`translate(${node.x} ${node.y})`}
       role="button"
-      tabindex={0}
+      tabindex={props.entry ? 0 : -1}
       aria-label={about}
+      aria-pressed={props.selected}
       onClick={pick}
       onKeyDown={(event) => {
-        if (event.key !== "Enter" && event.key !== " ") return;
+        if (event.key !== "Enter" && event.key !== " ") return props.onStep(event, node);
         event.preventDefault();
         pick();
       }}

@@ -10,11 +10,22 @@ import * as api from "../wire/api";
 import { Dialog } from "./dialog";
 import { Name } from "./name";
 
-/** What the open form is for: a job to be run, with what its fields begin with. */
-interface Form {
+/** What is done with the parameters that were written. */
+export interface Sending {
+  /** Stands before the job's name. */
+  title: string;
+  /** The word on the button that does it. */
+  action: string;
+  /** Stands before the reason if it could not be done. */
+  undone: string;
+  /** Does it, and tells what was done. */
+  send: (params: Record<string, unknown>) => Promise<string>;
+}
+
+/** What the open form is for: a job, with what its fields begin with. */
+interface Form extends Sending {
   described: api.JobDescription;
   given: Record<string, unknown>;
-  onDone: (id: string) => void;
 }
 
 const form = signal<Form | null>(null);
@@ -24,16 +35,33 @@ const form = signal<Form | null>(null);
  * begin with; with it the form is shown in any case.
  */
 export async function run(job: string, given?: Record<string, unknown>, onDone: (id: string) => void = () => {}) {
-  let described: api.JobDescription;
-  try {
-    described = await api.getJob(job);
-  } catch (error) {
-    announce(`${quoted(job)} was not submitted: ${(error as Error).message}`, { bad: true });
+  const described = await describedOf(job, `${quoted(job)} was not submitted`);
+  if (!described) return;
+  const takes = Object.keys(described.params_schema?.properties ?? described.params ?? {}).length > 0;
+  if (!takes && !given) {
+    await submit(job, undefined, onDone);
     return;
   }
-  const takes = Object.keys(described.params_schema?.properties ?? described.params ?? {}).length > 0;
-  if (takes || given) form.value = { described, given: given ?? {}, onDone };
-  else await submit(job, undefined, onDone);
+  const send = async (params: Record<string, unknown>) => {
+    onDone((await api.submit(job, params)).id);
+    return `${quoted(job)} was submitted.`;
+  };
+  form.value = { described, given: given ?? {}, title: "Run", action: "Run", undone: "Not submitted", send };
+}
+
+/** Asks for the parameters of a job, beginning with those `given`, and sends them. */
+export async function withParameters(job: string, given: Record<string, unknown>, sending: Sending): Promise<void> {
+  const described = await describedOf(job, sending.undone);
+  if (described) form.value = { described, given, ...sending };
+}
+
+async function describedOf(job: string, undone: string): Promise<api.JobDescription | undefined> {
+  try {
+    return await api.getJob(job);
+  } catch (error) {
+    announce(`${undone}: ${(error as Error).message}`, { bad: true });
+    return undefined;
+  }
 }
 
 /** `href` of where the reader can see it run is offered by `onDone`, not forced on them. */
@@ -68,7 +96,7 @@ export function RunForm() {
 }
 
 function Open({ asked }: { asked: Form }) {
-  const { described, given, onDone } = asked;
+  const { described, given, title, action, undone } = asked;
   const [failure, fail] = useState("");
   const [written, write] = useState<ReadonlyMap<string, string>>(new Map());
   const fields = useMemo(() => fieldsOf(described.params_schema, described.params, given), [asked]);
@@ -83,10 +111,8 @@ function Open({ asked }: { asked: Form }) {
       return;
     }
     try {
-      const { id } = await api.submit(described.job, params);
+      announce(await asked.send(params));
       close();
-      announce(`${quoted(described.job)} was submitted.`);
-      onDone(id);
     } catch (error) {
       fail((error as Error).message);
     }
@@ -95,16 +121,17 @@ function Open({ asked }: { asked: Form }) {
     <Dialog
       title={
         <>
-          Run <Name text={described.job} />
+          {title} <Name text={described.job} />
         </>
       }
       onClose={close}
     >
       <form onSubmit={(event) => void send(event)}>
+        {fields.length === 0 && <p class="quiet">It takes no parameters.</p>}
         <Fields fields={fields} written={written} onWrite={(id, text) => write(new Map(written).set(id, text))} />
         {failure && (
           <p class="failure" role="alert">
-            Not submitted: {failure}
+            {undone}: {failure}
           </p>
         )}
         <div class="answers">
@@ -112,7 +139,7 @@ function Open({ asked }: { asked: Form }) {
             Close
           </button>
           <button type="submit" class="act main">
-            Run
+            {action}
           </button>
         </div>
       </form>

@@ -22,7 +22,8 @@ export function useWindow(box: RefObject<HTMLElement | null>, count: number, hei
   useLayoutEffect(look, [count, height]);
   useEffect(() => {
     const stopped = new AbortController();
-    const options = { passive: true, signal: stopped.signal };
+    // Captured: what holds the rows may scroll by itself, and such an event does not rise.
+    const options = { passive: true, capture: true, signal: stopped.signal };
     addEventListener("scroll", look, options);
     addEventListener("resize", look, options);
     return () => stopped.abort();

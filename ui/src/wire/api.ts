@@ -66,6 +66,8 @@ export interface Attempt {
   started: string;
   finished: string | null;
   error: string | null;
+  /** When the next attempt is due, if one is. */
+  retry_at: string | null;
 }
 
 export interface TaskDetail {
@@ -83,6 +85,7 @@ export interface TaskDetail {
 export interface ExecutionDetail extends Execution {
   tasks: TaskDetail[];
   dag?: Record<string, string[]>;
+  params: Record<string, unknown>;
   /** Why it failed, where that is not because of a task. */
   reason: string | null;
   /** The executions whose end it waits for before it begins. */
@@ -93,12 +96,13 @@ export interface ExecutionDetail extends Execution {
 /** One attempt's lines from number `first` on, of the `end` there are so far. */
 export interface LogWindow {
   attempt: number;
+  state: State;
   first: number;
   end: number;
   lines: string[];
-  /** Half-open ranges of lines that were left out of the log. */
+  /** Half-open ranges of lines that were left out of the log, before and between these. */
   gaps: [number, number][];
-  /** The number to go on from. */
+  /** The number of the line to go on from. */
   next: number;
   more: boolean;
 }
@@ -244,10 +248,10 @@ export const getLines = (id: string, task: string, attempt: number, after: numbe
   json<LogWindow>("GET", `${attemptPath(id, task, "lines")}?attempt=${attempt}&after=${after}&limit=${limit}`);
 
 /** The numbers of the lines that hold `text` (null: that tell of trouble), from line `after` on. */
-export const findLines = (id: string, task: string, attempt: number, text: string | null, after: number) =>
+export const findLines = (id: string, task: string, attempt: number, text: string | null, after: number, limit = 1000) =>
   json<{ lines: number[]; more: boolean; next: number }>(
     "GET",
-    `${attemptPath(id, task, "find")}?attempt=${attempt}&after=${after}&${
+    `${attemptPath(id, task, "find")}?attempt=${attempt}&after=${after}&limit=${limit}&${
       text === null ? "errors=true" : `text=${part(text)}`
     }`,
   );

@@ -1,18 +1,26 @@
-/** One execution: how it stands, its graph, and each task with its attempts, result and log. */
+/**
+ * One execution: how it stands and why; its graph and when each task ran, side by side; and the
+ * task that is chosen, with its log.
+ */
 
 import { useEffect, useMemo } from "preact/hooks";
-import { attempt, quoted } from "../../app/notices";
+import { useKeys } from "../../app/keys";
 import { executionHref, jobHref } from "../../app/route";
-import { doneByHand, handles, said, type Handle } from "../../model/hands";
+import { go } from "../../app/router";
+import { failureOf } from "../../model/failure";
+import { doneByHand, said } from "../../model/hands";
+import { asText } from "../../model/parameters";
 import { isFinished } from "../../model/states";
-import { span } from "../../model/time";
+import { Copy } from "../../pieces/copy";
 import { Graph } from "../../pieces/graph";
 import { Name } from "../../pieces/name";
-import { Sign, StateLabel } from "../../pieces/state";
+import { StateLabel } from "../../pieces/state";
 import { JobZone, Time } from "../../pieces/time";
 import * as api from "../../wire/api";
-import { ExecutionView } from "./execution-view";
-import { Log } from "./log";
+import { cancelExecution, clone, retryFailed, retryWith } from "./acts";
+import { ExecutionView, failedIn } from "./execution-view";
+import { Gantt } from "./gantt";
+import { Lasted, TaskPart } from "./task-part";
 import "./execution-page.css";
 
 export function ExecutionPage({ id }: { id: string }) {
@@ -26,90 +34,157 @@ export function ExecutionPage({ id }: { id: string }) {
       </p>
     );
   return (
-    <JobZone.Provider value={view.timezone.value}>
+    <JobZone.Provider value={view.described.value?.timezone}>
       {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
       {detail && (
         <>
-          <ExecutionBar detail={detail} />
-          <Circumstances detail={detail} />
-          <Graph
-            tasks={view.tasks.value}
-            dag={view.dag.value}
-            cell={(name) => view.cell.value?.task(name)}
-            selected={view.task()}
-            onPick={(name) => view.pick(name === view.task() ? null : name)}
-          />
+          <Head view={view} detail={detail} />
           <Tasks view={view} detail={detail} />
+          <Chosen view={view} detail={detail} />
         </>
       )}
     </JobZone.Provider>
   );
 }
 
-function ExecutionBar({ detail }: { detail: api.ExecutionDetail }) {
-  const { id, state, started, finished } = detail;
-  const asked = (what: string) => (answer: { success: boolean }) =>
-    answer.success ? `The execution ${what}.` : "Nothing to do: the execution had changed meanwhile.";
+function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const { id, job, state, started, finished, scheduled_at, submitted } = detail;
+  const [before, after] = [view.beside(-1), view.beside(1)];
+  const over = isFinished(state);
+  const again = state === "failed" || state === "cancelled";
+  const takes = Object.keys(detail.params).length > 0;
+  useKeys("This execution", [
+    ...(over ? [] : [{ key: "c", does: "Cancel it", act: () => void cancelExecution(detail) }]),
+    ...(again ? [{ key: "r", does: "Retry what did not succeed", act: () => void retryFailed(detail) }] : []),
+    ...(again && takes ? [{ key: "R", does: "Retry with other parameters", act: () => void retryWith(detail) }] : []),
+    { key: "x", does: "Clone it: run the job with these parameters, or others", act: () => void clone(detail) },
+    ...(before ? [{ key: "[", does: "The execution before", act: () => go(executionHref(before)) }] : []),
+    ...(after ? [{ key: "]", does: "The execution after", act: () => go(executionHref(after)) }] : []),
+  ]);
+  const asker = detail.actions.find(({ action }) => action === "submit")?.by;
   return (
     <header class="top">
       <h1>
-        <a href={jobHref(detail.job)}>
-          <Name text={detail.job} />
+        <a href={jobHref(job)}>
+          <Name text={job} />
         </a>
       </h1>
+      <StateLabel state={state} />
+      <span class="acts">
+        <nav class="beside" aria-label="Executions of the job">
+          <Beside to={before} label="The execution before" title="The execution before ( [ )" path="M7.5 2.5L4 6l3.5 3.5" />
+          <Beside to={after} label="The execution after" title="The execution after ( ] )" path="M4.5 2.5L8 6 4.5 9.5" />
+        </nav>
+        {!over && (
+          <button type="button" class="act" title="Cancel (c)" onClick={() => void cancelExecution(detail)}>
+            Cancel
+          </button>
+        )}
+        {again && (
+          <button type="button" class="act main" title="Run again what did not succeed (r)" onClick={() => void retryFailed(detail)}>
+            Retry
+          </button>
+        )}
+        {again && takes && (
+          <button type="button" class="act" title="Retry with other parameters (R)" onClick={() => void retryWith(detail)}>
+            Retry with…
+          </button>
+        )}
+        <button type="button" class="act" title="Run the job with these parameters, or others (x)" onClick={() => void clone(detail)}>
+          Clone…
+        </button>
+      </span>
       <div class="facts">
-        <StateLabel state={state} />
-        <span>
-          <span class="quiet">submitted </span>
-          <Time at={detail.submitted} />
+        <span class="fact">
+          <span class="quiet">{over ? "took " : started ? "runs for " : "waits for "}</span>
+          <span class="count">
+            {started ? <Lasted from={started} to={finished ?? null} /> : <Lasted from={submitted} to={finished ?? null} />}
+          </span>
         </span>
-        {detail.cause && (
-          <span>
-            <span class="quiet">by </span>
-            {detail.cause}
+        {scheduled_at && (
+          <span class="fact">
+            <span class="quiet">due </span>
+            <Time at={scheduled_at} />
           </span>
         )}
-        {started && finished && (
-          <span>
-            <span class="quiet">took </span>
-            {span(Date.parse(finished) - Date.parse(started))}
+        <span class="fact">
+          <span class="quiet">submitted </span>
+          <Time at={submitted} />
+        </span>
+        {started && (
+          <span class="fact">
+            <span class="quiet">started </span>
+            <Time at={started} />
           </span>
         )}
-        <code class="quiet id">{id}</code>
-        <span class="acts">
-          {!isFinished(state) && (
-            <button
-              type="button"
-              class="act"
-              onClick={() => void attempt(api.cancel(id), asked("is being cancelled"), "Not cancelled")}
-            >
-              Cancel
-            </button>
-          )}
-          {(state === "failed" || state === "cancelled") && (
-            <button
-              type="button"
-              class="act"
-              onClick={() => void attempt(api.retry(id), asked("runs again where it had not succeeded"), "Not retried")}
-            >
-              Retry
-            </button>
-          )}
+        <span class="fact">
+          <span class="quiet">by </span>
+          {detail.cause}
+          {asker && <span class="quiet"> from {asker}</span>}
+        </span>
+        <span class="fact">
+          <code class="quiet id">{id}</code>
+          <Copy text={id} what="the id" />
         </span>
       </div>
+      {takes && <Parameters params={detail.params} />}
+      <Circumstances view={view} detail={detail} />
     </header>
+  );
+}
+
+function Beside({ to, label, title, path }: { to: string | null; label: string; title: string; path: string }) {
+  const arrow = (
+    <svg viewBox="0 0 12 12" aria-hidden="true">
+      <path d={path} />
+    </svg>
+  );
+  if (to === null)
+    return (
+      <span class="icon off" aria-hidden="true">
+        {arrow}
+      </span>
+    );
+  return (
+    <a class="icon" href={executionHref(to)} aria-label={label} title={title}>
+      {arrow}
+    </a>
+  );
+}
+
+function Parameters({ params }: { params: Record<string, unknown> }) {
+  return (
+    <div class="params" role="group" aria-label="Parameters">
+      <dl>
+        {Object.entries(params).map(([name, value]) => (
+          <div key={name}>
+            <dt>
+              <Name text={name} />
+            </dt>
+            <dd>
+              <code>
+                <Name text={asText(value)} />
+              </code>
+            </dd>
+          </div>
+        ))}
+      </dl>
+      <Copy text={JSON.stringify(params, null, 2)} what="the parameters" />
+    </div>
   );
 }
 
 const MANY = 5; // executions waited for, and things done by hand, before a number stands for the rest
 
 /** Why the execution is as it is: what failed it, what it waits for, who did what. */
-function Circumstances({ detail }: { detail: api.ExecutionDetail }) {
+function Circumstances({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const waits = detail.state === "notstarted" ? detail.after : [];
   const done = doneByHand(detail.actions);
+  const why = detail.tasks.find(({ waiting }) => waiting !== null)?.waiting;
   return (
     <>
       {detail.reason && <p class="why">It {detail.reason}.</p>}
+      <FirstFailure view={view} detail={detail} />
       {waits.length > 0 && (
         <p class="waits">
           Waits for the end of{" "}
@@ -119,6 +194,7 @@ function Circumstances({ detail }: { detail: api.ExecutionDetail }) {
             </a>
           ))}
           {waits.length > MANY && ` and ${waits.length - MANY} more`}
+          {why && `: ${why}`}
         </p>
       )}
       {done.length > 0 && (
@@ -135,131 +211,76 @@ function Circumstances({ detail }: { detail: api.ExecutionDetail }) {
   );
 }
 
-function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
-  const open = view.task();
-  return (
-    <div class="tasks">
-      {detail.tasks.map((row) => (
-        <div class={`task${row.name === open ? " open" : ""}`} key={row.name} data-detail={row.name}>
-          <button
-            type="button"
-            class="summary"
-            aria-expanded={row.name === open}
-            onClick={() => view.pick(row.name === open ? null : row.name)}
-          >
-            <span class={`mark ${row.state}`}>
-              <Sign state={row.state} />
-            </span>
-            <Name text={row.name} />
-            <span class="quiet took">{took(row)}</span>
-            {row.error && <span class="brief">{row.error.trim().split("\n").at(-1)}</span>}
-            {row.waiting && row.name !== open && <span class="brief waits">waits: {row.waiting}</span>}
-          </button>
-          {row.name === open && <TaskInFull detail={detail} row={row} />}
-        </div>
-      ))}
-    </div>
-  );
-}
-
-/** How long a task took, and in how many attempts if in more than one. */
-function took(row: api.TaskDetail): string {
-  const parts: string[] = [];
-  if (row.started && row.finished) parts.push(span(Date.parse(row.finished) - Date.parse(row.started)));
-  if (row.attempts.length > 1) parts.push(`${row.attempts.length} attempts`);
-  return parts.join(", ");
-}
-
-/** What may be done with a task by hand. */
-function Handles({ detail, row }: { detail: api.ExecutionDetail; row: api.TaskDetail }) {
-  const { id } = detail;
-  const task = quoted(row.name);
-  const act: Record<Handle, [label: string, action: () => void]> = {
-    cancel: [
-      "Cancel task",
-      () =>
-        void attempt(
-          api.cancelTask(id, row.name),
-          ({ success }) => (success ? `${task} is being cancelled.` : `Nothing to do: ${task} had ended or was ending.`),
-          `${task} was not cancelled`,
-        ),
-    ],
-    retry: [
-      "Retry from here",
-      () =>
-        void attempt(api.retry(id, { task: row.name }), () => `${task} and all that follows run again.`, `${task} was not retried`),
-    ],
-    "retry alone": [
-      "Retry only this",
-      () => void attempt(api.retry(id, { task: row.name, following: false }), () => `${task} alone runs again.`, `${task} was not retried`),
-    ],
-    "mark successful": [
-      "Mark successful",
-      () => void attempt(api.mark(id, row.name, "successful"), () => `${task} counts as successful.`, `${task} was not marked`),
-    ],
-    "mark skipped": [
-      "Mark skipped",
-      () => void attempt(api.mark(id, row.name, "skipped"), () => `${task} counts as skipped.`, `${task} was not marked`),
-    ],
+/** The first task that failed and why, in a line that leads to its log. */
+function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const failed = failedIn(detail.tasks);
+  const first = failed[0];
+  if (!first || detail.state !== "failed") return null;
+  const message = failureOf(first.error ?? "").message.split("\n", 1)[0]!;
+  const show = () => {
+    view.pick(first.name);
+    // Once it is drawn.
+    requestAnimationFrame(openLog);
   };
-  const may = handles(detail.state, row.state, (detail.dag?.[row.name] ?? []).length > 0);
-  if (!may.length) return null;
   return (
-    <div class="handles">
-      {may.map((handle) => {
-        const [label, action] = act[handle];
-        return (
-          <button type="button" class="act" key={handle} onClick={action}>
-            {label}
-          </button>
-        );
-      })}
+    <p class="why first">
+      <button type="button" class="plain" title="To its log" onClick={show}>
+        <Name text={first.name} /> failed{message && ": "}
+        <Name text={message} />
+      </button>
+      {failed.length > 1 && <span class="quiet"> and {failed.length - 1} more failed</span>}
+    </p>
+  );
+}
+
+/** The graph and the chart, which follow one choice. */
+function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const cell = (name: string) => view.cell.value?.task(name);
+  useKeys("Tasks", [
+    { key: "j", does: "The next task", act: () => view.step(1) },
+    { key: "k", does: "The task before", act: () => view.step(-1) },
+  ]);
+  return (
+    <div class="pictures">
+      <section class="card" aria-label="Graph">
+        <Graph
+          tasks={view.tasks.value}
+          dag={view.dag.value}
+          cell={cell}
+          selected={view.selected.value}
+          onPick={(name) => view.pick(name)}
+        />
+      </section>
+      <section class="card" aria-label="Chart of times">
+        <Gantt
+          tasks={detail.tasks}
+          bars={view.bars.value}
+          axis={view.axis.value}
+          cell={cell}
+          selected={view.selected.value}
+          onPick={(name) => view.pick(name)}
+          onOpen={openLog}
+        />
+      </section>
     </div>
   );
 }
 
-function TaskInFull({ detail, row }: { detail: api.ExecutionDetail; row: api.TaskDetail }) {
-  const { id } = detail;
+function openLog(): void {
+  const log = document.querySelector<HTMLElement>(".log");
+  log?.focus({ preventScroll: true });
+  log?.scrollIntoView({ block: "nearest" });
+}
+
+function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  const name = view.selected.value;
+  const task = detail.tasks.find((one) => one.name === name);
+  if (!task) return <p class="empty quiet">Choose a task, in the graph, in the chart, or with j and k, to see its attempts, its log and its result.</p>;
   return (
-    <div class="full">
-      <Handles detail={detail} row={row} />
-      {row.waiting && <p class="waits">Waits: {row.waiting}.</p>}
-      {row.attempts.length === 0 && <p class="quiet">No attempt was made.</p>}
-      {row.attempts.length > 0 && (
-        <ol class="attempts" aria-label="Attempts">
-          {row.attempts.map((one) => (
-            <li key={one.attempt}>
-              <span class="quiet">Attempt {one.attempt}</span>
-              <StateLabel state={one.state} />
-              <span>
-                <span class="quiet">started </span>
-                <Time at={one.started} />
-              </span>
-              {one.finished && (
-                <span>
-                  <span class="quiet">took </span>
-                  {span(Date.parse(one.finished) - Date.parse(one.started))}
-                </span>
-              )}
-            </li>
-          ))}
-        </ol>
-      )}
-      {row.error && (
-        <>
-          <h3>Error</h3>
-          <pre class="error">{row.error}</pre>
-        </>
-      )}
-      {row.result !== null && row.result !== undefined && (
-        <>
-          <h3>Result</h3>
-          <pre>{typeof row.result === "string" ? row.result : JSON.stringify(row.result, null, 2)}</pre>
-        </>
-      )}
-      {row.attempts.length > 0 && (
-        <Log key={`${id} ${row.name}`} id={id} task={row.name} attempts={row.attempts} about={quoted(row.name)} />
-      )}
-    </div>
+    <TaskPart
+      detail={detail}
+      task={task}
+      described={view.described.value?.task_details.find((one) => one.name === name)}
+    />
   );
 }

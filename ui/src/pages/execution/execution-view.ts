@@ -6,22 +6,28 @@
  */
 
 import { computed, signal } from "@preact/signals";
+import { second } from "../../app/clock";
 import { choose, chosen } from "../../app/router";
-import { ExecutionCell, type Execution } from "../../model/board";
+import { ExecutionCell, JobCell, type Execution } from "../../model/board";
+import { axisOf, barsOf, type Bar } from "../../model/gantt";
 import { isFinished } from "../../model/states";
+import { instant } from "../../model/time";
 import * as api from "../../wire/api";
 import { listen } from "../../wire/live";
 
 const PAUSE = 300; // milliseconds between two requests for the execution in full
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
+const BESIDE = 100; // executions of the job among which the one before and the one after are
 
 export class ExecutionView {
   /** All that was said last; null until then. */
   readonly detail = signal<api.ExecutionDetail | null>(null);
   /** The states of its tasks, which are ahead of `detail`. */
   readonly cell = signal<ExecutionCell | null>(null);
-  /** The time zone of the job, once that is known. */
-  readonly timezone = signal<string | undefined>(undefined);
+  /** The newest executions of its job; null until the job is known. */
+  readonly job = signal<JobCell | null>(null);
+  /** How the job is now; null if it is gone, or not known yet. */
+  readonly described = signal<api.JobDescription | null>(null);
   readonly missing = signal(false);
   readonly failure = signal("");
 
@@ -29,6 +35,30 @@ export class ExecutionView {
   readonly tasks = settled(() => this.detail.value?.tasks.map(({ name }) => name) ?? []);
   readonly dag = settled(() => this.detail.value?.dag ?? {});
 
+  /** What each task did when. */
+  readonly bars = computed(() => {
+    const detail = this.detail.value;
+    if (!detail) return new Map<string, Bar[]>();
+    const rounds = detail.actions.filter(({ action }) => action === "retry").map(({ at }) => Date.parse(at));
+    return barsOf(detail.tasks, this.dag.value, Date.parse(detail.submitted), rounds);
+  });
+
+  /** The axis of time that they stand on: the same value until it has to be longer. */
+  readonly axis = settled(() => {
+    const detail = this.detail.value;
+    const begun = detail ? Date.parse(detail.submitted) : 0;
+    const goesOn = detail !== null && !isFinished(detail.state);
+    const end = detail?.finished ? Date.parse(detail.finished) : begun;
+    return axisOf(this.bars.value.values(), begun, end, goesOn ? Math.max(begun, second.value) : null);
+  });
+
+  /** The task that the address names, or else the one that a reader would look at first. */
+  readonly selected = computed(() => {
+    const named = chosen("task");
+    return named !== null && this.tasks.value.includes(named) ? named : this.proposed.value;
+  });
+
+  private readonly proposed = signal<string | null>(null);
   private stop: (() => void) | null = null;
   private asked = "";
   private asking = false;
@@ -52,13 +82,23 @@ export class ExecutionView {
     };
   }
 
-  /** The task the reader chose. */
-  task(): string | null {
-    return chosen("task");
+  pick(task: string): void {
+    if (task !== this.selected.peek()) choose({ task, attempt: null, line: null });
   }
 
-  pick(task: string | null): void {
-    choose({ task, attempt: null, line: null });
+  /** Chooses the task `by` rows further on, or the first. */
+  step(by: number): void {
+    const tasks = this.tasks.peek();
+    const at = tasks.indexOf(this.selected.peek() ?? "");
+    const next = tasks[at < 0 ? 0 : Math.max(0, Math.min(tasks.length - 1, at + by))];
+    if (next !== undefined) this.pick(next);
+  }
+
+  /** The execution of the job that was submitted `by` before or after; null if none is known. */
+  beside(by: 1 | -1): string | null {
+    const all = this.job.value?.executions.value ?? [];
+    const at = all.findIndex(({ id }) => id === this.id);
+    return at < 0 ? null : (all[at - by]?.id ?? null);
   }
 
   private async begin(): Promise<void> {
@@ -66,18 +106,26 @@ export class ExecutionView {
     const job = this.detail.peek()?.job;
     if (job === undefined) return;
     document.title = `${job} · goflow`;
+    const cell = (this.job.value = new JobCell(job));
     this.stop = listen(
       api.address(`stream?jobname=${encodeURIComponent(job)}`),
       (execution) => this.hear(execution),
-      () => void this.load(),
+      () => {
+        void this.load();
+        api.getExecutions(job, BESIDE).then(
+          (executions) => cell.apply(executions),
+          (error: Error) => (this.failure.value = error.message),
+        );
+      },
     );
     api.getJob(job).then(
-      ({ timezone }) => (this.timezone.value = timezone),
+      (described) => (this.described.value = described),
       () => {}, // The job may be gone while its executions are kept.
     );
   }
 
   private hear(execution: Execution): void {
+    this.job.peek()?.apply([execution]);
     if (execution.id !== this.id) return;
     this.cell.peek()?.apply(execution);
     void this.load();
@@ -92,6 +140,7 @@ export class ExecutionView {
       const cell = this.cell.peek();
       if (cell) cell.apply(detail);
       else this.cell.value = new ExecutionCell(detail);
+      this.propose(detail);
       this.detail.value = detail;
       this.asked = detail.modifiedTimestamp;
       this.failure.value = "";
@@ -108,12 +157,28 @@ export class ExecutionView {
     }, PAUSE);
   }
 
+  /** The first that failed, and until one has, the first seen running; the only one there is. */
+  private propose({ tasks }: api.ExecutionDetail): void {
+    const held = tasks.find(({ name }) => name === this.proposed.peek());
+    if (held?.state === "failed") return;
+    const failed = failedIn(tasks)[0];
+    const running = tasks.find(({ state }) => state === "running");
+    const next = failed ?? held ?? running ?? (tasks.length === 1 ? tasks[0] : undefined);
+    this.proposed.value = next?.name ?? null;
+  }
+
   /** Why a task waits changes with what others do, of which this execution says nothing. */
   private refresh(): void {
     const detail = this.detail.peek();
     if (document.hidden || !detail || isFinished(detail.state)) return;
     if (detail.tasks.some(({ state }) => state === "notstarted")) void this.load();
   }
+}
+
+/** Those that failed, the first to do so first. */
+export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
+  const when = ({ finished }: api.TaskDetail) => instant(finished ?? "");
+  return tasks.filter(({ state }) => state === "failed").sort((a, b) => (when(a) < when(b) ? -1 : 1));
 }
 
 /** What `made` gives, as the same value until it differs in its JSON. */

@@ -1,69 +1,438 @@
-/** What an attempt wrote, as text, asked for again while the attempt runs. */
+/**
+ * The log of an attempt: any number of lines, of which those in sight are drawn.
+ *
+ * Rule: the reader is moved only by the reader, or while following; what a line says is text.
+ */
 
-import { useEffect, useState } from "preact/hooks";
-import * as api from "../../wire/api";
-import { isFinished } from "../../model/states";
+import { useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
+import { useKeys } from "../../app/keys";
+import { announce, quoted } from "../../app/notices";
+import { executionHref } from "../../app/route";
+import { choose, chosen } from "../../app/router";
+import { wrap } from "../../app/settings";
+import { colours, type Piece } from "../../model/ansi";
+import { linesNamed, marked, named, patternOf } from "../../model/log";
+import { Reel, type Window } from "../../model/reel";
+import { Name } from "../../pieces/name";
+import { logAddress } from "../../wire/api";
+import { LogView } from "./log-view";
 
-const AGAIN = 1000; // milliseconds
+const LEAST = 14 * 16; // pixels: the height of the log where little of the screen is left for it
+const OVER = 400; // pixels drawn beyond what is seen
+const IDLE = 200; // milliseconds after which the bar is put where it belongs
+const TYPED = 250; // milliseconds after the last letter until the search begins
 
-export function Log(props: { id: string; task: string; attempts: api.Attempt[]; about: string }) {
-  const { id, task, attempts } = props;
-  const [chosen, choose] = useState<number | null>(null);
-  const shown = attempts.find(({ attempt }) => attempt === chosen) ?? attempts[attempts.length - 1]!;
-  const [text, setText] = useState<string | null>(null);
-  const [failure, setFailure] = useState("");
-  const running = !isFinished(shown.state);
+export function Log(props: { id: string; task: string; attempt: number; failed: boolean }) {
+  const { id, task, attempt } = props;
+  const view = useMemo(() => new LogView(id, task, attempt), [id, task, attempt]);
+  useEffect(() => view.start(), [view]);
+  const { port, spacer, block, shown, follow, lit, go, end, drawn } = useReader(view, props.failed);
 
-  useEffect(() => {
-    let left = false;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const read = async () => {
-      try {
-        const { lines } = await api.getLines(id, task, shown.attempt, 0, 10_000);
-        const written = lines.join("\n");
-        if (left) return;
-        setText(written);
-        setFailure("");
-      } catch (error) {
-        if (left) return;
-        setFailure((error as Error).message);
-      }
-      if (running) timer = setTimeout(() => void read(), AGAIN);
-    };
-    void read();
-    return () => {
-      left = true;
-      clearTimeout(timer);
-    };
-  }, [id, task, shown.attempt, running]);
+  const find = chosen("find") ?? "";
+  const large = chosen("log") === "large";
+  const field = useRef<HTMLInputElement>(null);
+  const typing = useRef<ReturnType<typeof setTimeout>>(undefined); // while a letter waits for its search
+  const typed = () => {
+    clearTimeout(typing.current);
+    typing.current = undefined;
+  };
+  // Not as its `value`: whatever is drawn anew while somebody types would take letters away.
+  useLayoutEffect(() => {
+    if (typing.current === undefined) field.current!.value = find;
+  }, [find]);
+  useEffect(() => void view.search(find), [view, find]);
+  const hits = view.hits.value;
+  const at = lit.value && hits.lines.indexOf(lit.value[0]);
+
+  const turnTo = (step: 1 | -1) => {
+    const { lines } = view.hits.peek();
+    if (!lines.length) return;
+    const from = lit.peek()?.[0] ?? (step > 0 ? -1 : Infinity);
+    const next =
+      step > 0 ? (lines.find((line) => line > from) ?? lines[0]!) : (lines.findLast((line) => line < from) ?? lines.at(-1)!);
+    go(next);
+  };
+  const toTrouble = async () => {
+    const line = await view.trouble().catch((error: Error) => announce(`Not searched: ${error.message}`, { bad: true }));
+    if (line === null) announce(`No line of this log tells of an error.`);
+    else if (line !== undefined) go(line);
+  };
+  const toEnd = () => (follow.peek() && view.running.peek() ? (follow.value = false) : end());
+  const openField = () => {
+    field.current!.focus();
+    field.current!.select();
+  };
+  useKeys("Log", [
+    { key: "l", does: "To the log", act: () => port.current!.focus() },
+    { key: "/", does: "Search the log", act: openField },
+    { key: "n", does: "The next line found", act: () => turnTo(1) },
+    { key: "N", does: "The line found before", act: () => turnTo(-1) },
+    { key: "e", does: "The first error", act: () => void toTrouble() },
+    { key: "f", does: "Follow what is written, or to the end", act: toEnd },
+    { key: "w", does: "Wrap long lines, or not", act: turnWrap },
+    { key: "z", does: "The log alone, or with all the rest", act: turnLarge },
+    ...(large ? [{ key: "Escape", does: "All the rest again", act: turnLarge }] : []),
+  ]);
 
   return (
-    <>
-      <div class="bar">
-        <h3>Log</h3>
-        {attempts.length > 1 && (
-          <label class="choice">
-            of attempt{" "}
-            <select
-              value={shown.attempt}
-              onChange={(event) => {
-                setText(null);
-                choose(Number(event.currentTarget.value));
-              }}
-            >
-              {attempts.map(({ attempt }) => (
-                <option key={attempt} value={attempt}>
-                  {attempt}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
+    <section class={`log-part${large ? " large" : ""}`} aria-label={`Log of ${quoted(task)}, attempt ${attempt}`}>
+      <div class="bar tools">
+        <h3>{large ? <Name text={task} /> : "Log"}</h3>
+        <span class="finder" role="search">
+          <input
+            ref={field}
+            class="search"
+            type="search"
+            placeholder="Search the log ( / )"
+            aria-label="Search the log"
+            maxLength={200}
+            onInput={({ currentTarget }) => {
+              clearTimeout(typing.current);
+              typing.current = setTimeout(() => {
+                typed();
+                choose({ find: currentTarget.value || null });
+              }, TYPED);
+            }}
+            onKeyDown={(event) => {
+              if (event.key === "Enter") {
+                event.preventDefault();
+                typed();
+                const text = event.currentTarget.value;
+                choose({ find: text || null });
+                void view.search(text).then(() => turnTo(event.shiftKey ? -1 : 1));
+              } else if (event.key === "Escape") {
+                typed();
+                choose({ find: null });
+                port.current!.focus();
+              }
+            }}
+          />
+          {hits.text && (
+            <>
+              <span class="count found" role="status">
+                {at !== null && at >= 0 ? `${at + 1} of ${view.counted}` : `${view.counted} found`}
+              </span>
+              <button type="button" class="icon" aria-label="The line found before" title="The line found before (N)" onClick={() => turnTo(-1)}>
+                <Arrow to="M2.5 7.5L6 4l3.5 3.5" />
+              </button>
+              <button type="button" class="icon" aria-label="The next line found" title="The next line found (n)" onClick={() => turnTo(1)}>
+                <Arrow to="M2.5 4.5L6 8l3.5-3.5" />
+              </button>
+            </>
+          )}
+        </span>
+        <span class="acts">
+          <button type="button" class="act small" title="The first line that tells of an error (e)" onClick={() => void toTrouble()}>
+            First error
+          </button>
+          {view.running.value ? (
+            <button type="button" class="act small" aria-pressed={follow.value} title="Follow what is written (f)" onClick={toEnd}>
+              Follow
+            </button>
+          ) : (
+            <button type="button" class="act small" title="To the end (f)" onClick={toEnd}>
+              End
+            </button>
+          )}
+          <button type="button" class="act small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
+            Wrap
+          </button>
+          <button type="button" class="act small" aria-pressed={large} title="The log alone (z)" onClick={turnLarge}>
+            Large
+          </button>
+          <a class="act small" href={logAddress(id, task, attempt)} download>
+            Download
+          </a>
+        </span>
       </div>
-      {failure && <p class="failure">The log could not be read: {failure}.</p>}
-      <pre class="log" aria-label={`Log of ${props.about}`} tabIndex={0}>
-        {text === null ? "…" : text || "Nothing was written."}
-      </pre>
-    </>
+      {view.failure.value && <p class="failure">The log could not be read: {view.failure.value}. Trying again.</p>}
+      <div
+        ref={port}
+        class={`log${wrap.value === "on" ? " wraps" : ""}${view.running.value ? " live" : ""}`}
+        role="region"
+        aria-label={`Lines of the log of ${quoted(task)}`}
+        tabIndex={0}
+      >
+        {view.version.value === 0 && <p class="quiet nothing">…</p>}
+        {view.version.value > 0 && view.text.end === 0 && (
+          <p class="quiet nothing">{view.running.value ? "Nothing has been written yet." : "Nothing was written."}</p>
+        )}
+        <div ref={spacer} class="spacer">
+          <div ref={block} class="lines">
+            <Lines view={view} window={shown} lit={lit.value} found={hits.text} go={go} onDrawn={drawn} />
+          </div>
+        </div>
+      </div>
+    </section>
   );
 }
+
+const turnLarge = () => choose({ log: chosen("log") === "large" ? null : "large" }, true);
+const turnWrap = () => (wrap.value = wrap.peek() === "on" ? "off" : "on");
+
+function Arrow({ to }: { to: string }) {
+  return (
+    <svg viewBox="0 0 12 12" aria-hidden="true">
+      <path d={to} />
+    </svg>
+  );
+}
+
+/** Where the reader is in the log, and how that changes. */
+function useReader(view: LogView, failed: boolean) {
+  const port = useRef<HTMLDivElement>(null);
+  const spacer = useRef<HTMLDivElement>(null);
+  const block = useRef<HTMLDivElement>(null);
+  const reel = useMemo(() => new Reel(), [view]);
+  const shown = useSignal<Window>({ first: 0, end: 0, offset: 0 });
+  const follow = useSignal(false);
+  /** The lines that stand out: those of the address, or where the log was opened. */
+  const lit = useSignal<[number, number] | null>(null);
+  const own = useRef({
+    opened: false,
+    /** The line at the upper edge. */
+    anchor: 0,
+    /** The line that was gone to, until the reader moves on. */
+    aim: null as number | null,
+    widest: 0,
+    idle: undefined as ReturnType<typeof setTimeout> | undefined,
+  });
+
+  const refresh = () => {
+    const window = reel.window(OVER);
+    const held = shown.peek();
+    if (window.first !== held.first || window.end !== held.end || window.offset !== held.offset) shown.value = window;
+    const at = view.text.at(reel.top);
+    own.current.anchor = at.gap ? at.gap[0] : at.line;
+    view.need(window.first, window.end);
+  };
+  /** Has the browser show where the reel is. */
+  const settle = () => {
+    const box = port.current;
+    if (!box) return;
+    spacer.current!.style.height = `${reel.length}px`;
+    if (Math.abs(box.scrollTop - reel.position) >= 1) box.scrollTop = reel.position;
+    reel.placed(box.scrollTop);
+    refresh();
+  };
+  const show = (line: number) => {
+    own.current.aim = line;
+    reel.go(view.text.row(line));
+    settle();
+  };
+  const go = (line: number, to = line) => {
+    follow.value = false;
+    const name = named(line, to);
+    if (chosen("line") === name) show(line);
+    else choose({ line: name });
+  };
+  const end = () => {
+    follow.value = true;
+    own.current.aim = null;
+    reel.goToEnd();
+    settle();
+  };
+
+  // What came changes how many rows there are; the reader stays at the same line.
+  useSignalEffect(() => {
+    if (!view.version.value) return;
+    reel.top = view.text.row(own.current.anchor);
+    reel.resize(view.text.rows);
+    if (follow.peek()) reel.goToEnd();
+    settle();
+    if (!own.current.opened) {
+      own.current.opened = true;
+      void open();
+    }
+  });
+  const open = async () => {
+    if (linesNamed(chosen("line"))) return show(linesNamed(chosen("line"))![0]);
+    if (view.running.peek()) return end();
+    if (!failed) return;
+    const line = await view.trouble().catch(() => null);
+    if (linesNamed(chosen("line"))) return;
+    if (line === null) return end();
+    lit.value = [line, line];
+    show(line);
+  };
+
+  const line = chosen("line");
+  useEffect(() => {
+    const wanted = linesNamed(line);
+    lit.value = wanted;
+    if (!wanted) return;
+    follow.value = false;
+    const row = view.text.row(wanted[0]);
+    const { first, end } = shown.peek();
+    const box = port.current!.getBoundingClientRect();
+    const place = row >= first && row < end ? block.current!.children[row - first]?.getBoundingClientRect() : undefined;
+    // A line that is seen already stays where it is.
+    if (own.current.opened && !(place && place.top >= box.top && place.bottom <= box.bottom)) show(wanted[0]);
+  }, [view, line]);
+
+  useEffect(() => {
+    const box = port.current!;
+    own.current.opened = false;
+    const scrolled = () => {
+      if (Math.abs(box.scrollTop - reel.native) < 1) return;
+      own.current.aim = null;
+      reel.scrolled(box.scrollTop);
+      follow.value = reel.atEnd;
+      clearTimeout(own.current.idle);
+      if (reel.exact) return refresh();
+      if (reel.strays) settle();
+      else refresh();
+      own.current.idle = setTimeout(settle, IDLE);
+    };
+    box.addEventListener("scroll", scrolled, { passive: true });
+    const fill = () => {
+      const left = innerHeight - (box.getBoundingClientRect().top + scrollY) - 24;
+      box.style.setProperty("--most", `${Math.max(LEAST, left)}px`);
+    };
+    fill();
+    addEventListener("resize", fill);
+    const watch = new ResizeObserver(() => {
+      reel.room = box.clientHeight;
+      reel.resize(view.text.rows);
+      if (own.current.aim !== null) return show(own.current.aim);
+      if (follow.peek()) reel.goToEnd();
+      settle();
+    });
+    watch.observe(box);
+    return () => {
+      box.removeEventListener("scroll", scrolled);
+      removeEventListener("resize", fill);
+      watch.disconnect();
+      clearTimeout(own.current.idle);
+    };
+  }, [view]);
+
+  useSignalEffect(() => {
+    reel.wrap(wrap.value === "on");
+    own.current.widest = 0;
+    if (block.current) block.current.style.minWidth = "";
+    if (follow.peek()) reel.goToEnd();
+    settle();
+  });
+
+  // Rows that are wrapped are as high as they turn out to be.
+  const drawn = () => {
+    const window = shown.peek();
+    const lines = block.current!;
+    if (wrap.peek() === "on") {
+      [...lines.children].forEach((row, index) => reel.measure(window.first + index, row.getBoundingClientRect().height));
+      if (follow.peek()) reel.goToEnd();
+      const now = reel.window(OVER);
+      let top = now.offset;
+      for (let row = window.first; row < now.first; row++) top -= reel.height(row);
+      for (let row = now.first; row < window.first; row++) top += reel.height(row);
+      lines.style.top = `${top}px`;
+      const below = [...lines.children].at(-1);
+      if (below && below.getBoundingClientRect().bottom < port.current!.getBoundingClientRect().bottom) refresh();
+      spacer.current!.style.height = `${reel.length}px`;
+    } else {
+      lines.style.top = `${window.offset}px`;
+      own.current.widest = Math.max(own.current.widest, lines.scrollWidth);
+      lines.style.minWidth = `max(100%, ${own.current.widest}px)`;
+    }
+  };
+
+  return { port, spacer, block, shown, follow, lit, go, end, drawn };
+}
+
+function Lines(props: {
+  view: LogView;
+  window: ReadonlySignal<Window>;
+  lit: [number, number] | null;
+  found: string;
+  go: (line: number, to?: number) => void;
+  onDrawn: () => void;
+}) {
+  const { view, lit, go } = props;
+  const window = props.window.value;
+  void view.version.value;
+  useLayoutEffect(props.onDrawn);
+  const pattern = useMemo(() => patternOf(props.found), [props.found]);
+  const rows = [];
+  for (let row = window.first; row < Math.min(window.end, view.text.rows); row++) {
+    const at = view.text.at(row);
+    if (at.gap) rows.push(<Gap key={`gap ${at.gap[0]}`} from={at.gap[0]} to={at.gap[1]} />);
+    else {
+      const { line } = at;
+      rows.push(
+        <Line
+          key={line}
+          view={view}
+          line={line}
+          pieces={view.text.pieces(line)}
+          lit={lit !== null && line >= lit[0] && line <= lit[1]}
+          pattern={pattern}
+          onPick={(extend) => (extend && lit ? go(lit[0], line) : go(line))}
+        />,
+      );
+    }
+  }
+  return <>{rows}</>;
+}
+
+function Gap({ from, to }: { from: number; to: number }) {
+  return (
+    <div class="gap">
+      {to - from === 1 ? "One line was" : `${(to - from).toLocaleString("en")} lines were`} left out of this log here
+    </div>
+  );
+}
+
+function Line(props: {
+  view: LogView;
+  line: number;
+  pieces: Piece[] | undefined;
+  lit: boolean;
+  pattern: RegExp | null;
+  onPick: (extend: boolean) => void;
+}) {
+  const { view, line, pieces, lit, pattern } = props;
+  const onPick = useRef(props.onPick);
+  onPick.current = props.onPick;
+  return useMemo(
+    () => (
+      <div class={`log-line${lit ? " lit" : ""}`} data-line={line + 1}>
+        <a
+          class="number"
+          href={executionHref(view.id, { task: view.task, attempt: String(view.attempt), line: named(line) })}
+          tabIndex={-1}
+          aria-label={`Line ${line + 1}`}
+          onClick={(event) => {
+            if (event.metaKey || event.ctrlKey || event.altKey) return;
+            event.preventDefault();
+            onPick.current(event.shiftKey);
+          }}
+        >
+          {line + 1}
+        </a>
+        <span class="text">{pieces && marked(pieces, pattern).map((piece, index) => <Part key={index} {...piece} />)}</span>
+      </div>
+    ),
+    [view, line, pieces, lit, pattern],
+  );
+}
+
+/** Text with its colours and weights. */
+function Part({ text, style, hit }: Piece & { hit: boolean }) {
+  const { bold, dim, italic, underline, strike } = style;
+  const name = Object.entries({ bold, dim, italic, underline, strike })
+    .filter(([, on]) => on)
+    .map(([key]) => key)
+    .join(" ");
+  const its = colours(style);
+  if (hit)
+    return <mark class={name}>{text}</mark>;
+  if (!name && !Object.keys(its).length) return <>{text}</>;
+  return (
+    <span class={name} style={its}>
+      {text}
+    </span>
+  );
+}
+

@@ -1,0 +1,87 @@
+"""Jobs that write much, or strangely, or are many. A file named `open` ends every wait."""
+
+import time
+from pathlib import Path
+
+from goflow import Command, Context, Goflow, Job, Task
+
+COLOURS = (
+    "\x1b[1;31mred\x1b[0m \x1b[38;5;21mblue\x1b[0m \x1b[48;2;1;2;3;7mturned\x1b[0m",
+    "10%\r100%",
+    "\x1b]0;title\x07\x1b[2J<b>bold</b> & <script>document.title = 3</script>",
+    "\u202egnp.exe \u2066isolated",
+)
+
+gf = Goflow(max_log=4_000_000)
+
+strange = Job("strange")
+
+
+@strange.task()
+def writes(context: Context) -> dict[str, object]:
+    for line in COLOURS:
+        context.log(line)
+    return {"<b>": ["\u202e"] * 200}
+
+
+gf.add_job(strange)
+
+long = Job("long")
+
+
+@long.task()
+def hundred_thousand() -> None:
+    for number in range(1, 100_001):
+        needle = " needle" * (number % 25_000 == 0)
+        print(f"line {number}{needle}" + " Error: here" * (number == 77_000))
+
+
+@long.task()
+def wide() -> None:
+    for number in range(1, 301):
+        print(f"wide {number}", "x" * 40 * (number % 20))
+
+
+@long.task()
+def cut() -> None:
+    for number in range(1, 150_001):
+        print(f"cut {number}", "." * 50)
+
+
+gf.add_job(long)
+
+ticker = Job("ticker")
+
+
+@ticker.task()
+def ticks() -> None:
+    number = 0
+    while not Path("open").exists():
+        number += 1
+        print(f"tick {number}")
+        time.sleep(0.02)
+    print("the last tick")
+
+
+gf.add_job(ticker)
+
+picky = Job("picky", params={"limit": 10, "country": "de"})
+
+
+@picky.task(retries=1)
+def checks(context: Context, limit: int, country: str) -> str:
+    for number in range(200):
+        print(f"row {number}")
+    print("now it gets serious")
+    if limit < 20:
+        raise ValueError(f"the limit {limit} is too low\n<i>not</i> markup")
+    return f"{limit} of {country}"
+
+
+gf.add_job(picky)
+
+many = Job("many")
+for number in range(1200):
+    after = [f"part-{number - 100}"] if number >= 100 else []
+    many.add(Task(f"part-{number}", Command("true"), after=after))
+gf.add_job(many)

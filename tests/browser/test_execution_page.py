@@ -1,0 +1,534 @@
+"""The page of one execution, in a real browser."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Server
+from tests.browser.jobs import STRANGE
+
+MIXED = {"works": "successful", "breaks": "failed", "never": "skipped", "always": "successful"}
+
+
+def show(page: Page, server: Server, job: str, query: str = "", **params: Any) -> str:
+    """Submits a job and opens the page of the execution."""
+    id = server.submit(job, **params)
+    page.goto(f"{server.url}ui/executions/{id}{query}")
+    return id
+
+
+def node(page: Page, task: str) -> Locator:
+    return page.locator(f'.node[data-task="{task}"]')
+
+
+def row(page: Page, task: str) -> Locator:
+    return page.locator(f'.gantt-row[data-row="{task}"]')
+
+
+def detail(page: Page, task: str) -> Locator:
+    return page.locator(f'[data-detail="{task}"]')
+
+
+def line(page: Page, number: int) -> Locator:
+    return page.locator(f'.log-line[data-line="{number}"]')
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def confirm(page: Page, name: str) -> None:
+    page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
+
+
+def ended(page: Page, state: str) -> None:
+    expect(page.locator(".top .state").first).to_have_attribute("data-state", state)
+
+
+def scrolled(page: Page) -> float:
+    return float(page.locator(".log").evaluate("e => e.scrollTop"))
+
+
+def at_end(page: Page) -> bool:
+    ends = "e => e.scrollTop + e.clientHeight > e.scrollHeight - 4"
+    return bool(page.locator(".log").evaluate(ends))
+
+
+# -- how it stands --------------------------------------------------------------------
+
+
+def test_graph_and_chart_show_each_task_in_the_colour_of_its_state(
+    page: Page, server: Server
+) -> None:
+    show(page, server, "mixed")
+    expect(page.locator(".node")).to_have_count(4)
+    expect(page.locator(".edges:not(.lit) path")).to_have_count(3)
+    for task, state in MIXED.items():
+        expect(node(page, task)).to_have_attribute("data-state", state)
+        expect(row(page, task)).to_have_attribute("data-state", state)
+    colours = {
+        state: node(page, task).locator(".badge").evaluate("e => getComputedStyle(e).fill")
+        for task, state in MIXED.items()
+    }
+    assert len(set(colours.values())) == 3
+    signs = {
+        state: node(page, task).locator(".sign").get_attribute("d") for task, state in MIXED.items()
+    }
+    assert len(set(signs.values())) == 3
+    expect(row(page, "breaks").locator('[data-kind="attempt"]')).to_have_count(2)
+    expect(row(page, "never").locator('[data-kind="end"]')).to_have_count(1)
+
+
+def test_graph_and_chart_follow_one_choice_that_stands_in_the_address(
+    page: Page, server: Server
+) -> None:
+    show(page, server, "mixed")
+    ended(page, "failed")
+    node(page, "works").click()
+    expect(page).to_have_url(re.compile(r"[?&]task=works"))
+    expect(row(page, "works")).to_have_attribute("aria-selected", "true")
+    row(page, "always").click()
+    expect(node(page, "always")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("k")
+    expect(detail(page, "never")).to_be_visible()
+    page.keyboard.press("ArrowUp")
+    expect(detail(page, "breaks")).to_be_visible()
+    page.reload()
+    expect(detail(page, "breaks")).to_be_visible()
+    expect(row(page, "breaks")).to_have_attribute("aria-selected", "true")
+    node(page, "breaks").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(detail(page, "never")).to_be_visible()
+
+
+def test_a_running_task_is_followed_live_with_its_log(page: Page, server: Server) -> None:
+    show(page, server, "gate")
+    expect(node(page, "before")).to_have_attribute("data-state", "successful")
+    expect(node(page, "wait")).to_have_attribute("data-state", "running")
+    expect(node(page, "after")).to_have_attribute("data-state", "notstarted")
+    node(page, "wait").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".log")).to_contain_text("the gate is closed")
+    bar = row(page, "wait").locator(".open")
+    width = bar.evaluate("e => e.getBoundingClientRect().width")
+    grown = "([bar, before]) => bar.getBoundingClientRect().width > before"
+    page.wait_for_function(grown, arg=[bar.element_handle(), width])
+    server.open_gate()
+    expect(page.locator(".log")).to_contain_text("the gate is open")
+    expect(node(page, "after")).to_have_attribute("data-state", "successful")
+    expect(detail(page, "wait").locator(".attempt")).to_have_attribute("data-state", "successful")
+    ended(page, "successful")
+    expect(row(page, "wait").locator(".open")).to_have_count(0)
+
+
+def test_a_failure_is_shown_at_once_with_its_error_and_its_log_near_it(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "picky")
+    ended(page, "failed")
+    page.reload()
+    task = detail(page, "checks")
+    expect(task.locator(".attempt")).to_have_count(2)
+    expect(task.locator("pre.error")).to_have_text(
+        "ValueError: the limit 10 is too low\n<i>not</i> markup"
+    )
+    expect(task.get_by_text("Traceback", exact=True)).to_be_visible()
+    expect(line(page, 202)).to_be_in_viewport()
+    expect(line(page, 202)).to_contain_text("ValueError: the limit 10")
+    expect(line(page, 202)).to_have_class(re.compile("lit"))
+    task.locator(".attempt").first.click()
+    expect(page).to_have_url(re.compile(r"[?&]attempt=1"))
+    page.reload()
+    expect(task.locator(".attempt").first).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_parameters_the_cause_and_the_asker_are_told(page: Page, logs: Server) -> None:
+    id = show(page, logs, "picky", limit=41)
+    ended(page, "successful")
+    expect(page.locator(".params")).to_contain_text("limit41")
+    expect(page.locator(".facts")).to_contain_text("by api from 127.0.0.1")
+    expect(page.locator(".facts")).to_contain_text(id)
+    expect(detail(page, "checks").locator(".result-part pre")).to_have_text("41 of de")
+
+
+def test_the_executions_before_and_after_are_a_key_away(page: Page, server: Server) -> None:
+    first, second, third = (server.submit("mixed") for _ in range(3))
+    page.goto(f"{server.url}ui/executions/{second}")
+    expect(page.get_by_role("link", name="The execution before")).to_be_visible()
+    page.keyboard.press("[")
+    expect(page).to_have_url(re.compile(first))
+    expect(page.get_by_role("link", name="The execution after")).to_be_visible()
+    page.keyboard.press("]")
+    expect(page).to_have_url(re.compile(second))
+    page.get_by_role("link", name="The execution after").click()
+    expect(page).to_have_url(re.compile(third))
+    page.go_back()
+    expect(page).to_have_url(re.compile(second))
+
+
+def test_a_task_says_what_it_waits_for_and_is_cancelled_alone(page: Page, timed: Server) -> None:
+    show(page, timed, "pooled", "?task=second")
+    expect(node(page, "first")).to_have_attribute("data-state", "running")
+    expect(detail(page, "second")).to_contain_text("pool 'db': 1 of 1 in use")
+    expect(row(page, "second").locator('[data-kind="room"].open')).to_have_count(1)
+    node(page, "first").click()
+    press(page, "Cancel task")
+    confirm(page, "Cancel the task")
+    expect(page.locator(".notice")).to_contain_text("is being cancelled")
+    expect(node(page, "first")).to_have_attribute("data-state", "cancelled")
+    expect(node(page, "second")).to_have_attribute("data-state", "running")
+    node(page, "second").click()
+    expect(detail(page, "second")).not_to_contain_text("in use")
+    expect(page.locator(".actions li")).to_contain_text("first cancelled by 127.0.0.1")
+    timed.open_gate()
+    expect(node(page, "second")).to_have_attribute("data-state", "successful")
+
+
+def test_an_execution_in_the_queue_leads_to_the_one_it_waits_for(page: Page, timed: Server) -> None:
+    first = timed.submit("queue")
+    show(page, timed, "queue")
+    expect(node(page, "wait")).to_have_attribute("data-state", "notstarted")
+    expect(page.locator(".top p.waits")).to_contain_text(
+        "earlier executions of the job have not ended"
+    )
+    page.locator(".top p.waits a").click()
+    expect(page).to_have_url(re.compile(first))
+    expect(node(page, "wait")).to_have_attribute("data-state", "running")
+    expect(page.locator("p.waits")).to_have_count(0)
+
+
+def test_an_execution_that_ran_out_of_time_says_so(page: Page, timed: Server) -> None:
+    show(page, timed, "hasty")
+    expect(page.locator(".why")).to_have_text("It timed out after 0.2 s.")
+    expect(page.locator(".actions")).to_have_count(0)
+
+
+def test_a_thousand_tasks_are_drawn_as_they_come_into_sight(page: Page, logs: Server) -> None:
+    show(page, logs, "many")
+    expect(page.locator(".node")).to_have_count(1200)
+    expect(page.locator(".gantt-row").first).to_be_visible()
+    assert page.locator(".gantt-row").count() < 60
+    page.locator(".gantt").focus()
+    page.keyboard.press("End")
+    expect(row(page, "part-1199")).to_be_in_viewport()
+    expect(node(page, "part-1199")).to_be_in_viewport()
+    assert page.locator(".gantt-row").count() < 60
+    ended(page, "successful")
+
+
+def test_the_graph_is_zoomed_moved_and_fitted(page: Page, server: Server) -> None:
+    show(page, server, "mixed")
+    ended(page, "failed")
+    drawing = page.locator(".graph > svg > g")
+    fitted = drawing.get_attribute("transform")
+    page.keyboard.press("+")
+    expect(drawing).not_to_have_attribute("transform", str(fitted))
+    page.keyboard.press("0")
+    expect(drawing).to_have_attribute("transform", str(fitted))
+    box = page.locator(".graph > svg").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -400)
+    page.keyboard.up("Control")
+    expect(drawing).not_to_have_attribute("transform", str(fitted))
+    zoomed, chosen = drawing.get_attribute("transform"), page.url
+    page.mouse.down()
+    page.mouse.move(box["x"] - 40, box["y"] + 40, steps=4)
+    page.mouse.up()
+    expect(drawing).not_to_have_attribute("transform", str(zoomed))
+    assert page.url == chosen
+    page.get_by_role("button", name="The whole graph").click()
+    expect(drawing).to_have_attribute("transform", str(fitted))
+
+
+# -- what is done by hand -------------------------------------------------------------
+
+
+def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) -> None:
+    show(page, server, "gate")
+    expect(node(page, "wait")).to_have_attribute("data-state", "running")
+    page.keyboard.press("c")
+    confirm(page, "Leave as it is")
+    ended(page, "running")
+    press(page, "Cancel")
+    confirm(page, "Cancel the execution")
+    expect(page.locator(".notice")).to_contain_text("is being cancelled")
+    expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
+    server.open_gate()
+    press(page, "Retry")
+    expect(page.locator(".notice")).to_contain_text("runs again")
+    expect(node(page, "after")).to_have_attribute("data-state", "successful")
+    ended(page, "successful")
+
+
+def test_a_task_is_marked_by_hand_and_another_retried_from_there(page: Page, timed: Server) -> None:
+    show(page, timed, "broken")
+    expect(node(page, "ends")).to_have_attribute("data-state", "skipped")
+    node(page, "breaks").click()
+    press(page, "Mark successful")
+    confirm(page, "Mark successful")
+    expect(page.locator(".notice")).to_contain_text("counts as successful")
+    expect(node(page, "breaks")).to_have_attribute("data-state", "successful")
+    expect(node(page, "ends")).to_have_attribute("data-state", "skipped")
+    timed.open_gate()
+    node(page, "follows").click()
+    press(page, "Retry from here")
+    expect(page.locator(".notice")).to_contain_text("all that follows run again")
+    expect(node(page, "ends")).to_have_attribute("data-state", "successful")
+    ended(page, "successful")
+    expect(page.locator(".actions li")).to_contain_text(
+        ["breaks marked successful by 127.0.0.1", "execution retried by 127.0.0.1"]
+    )
+    page.reload()
+    expect(page.locator(".actions li")).to_have_count(2)
+
+
+def test_an_execution_is_retried_with_other_parameters(page: Page, logs: Server) -> None:
+    id = show(page, logs, "picky", country="fr")
+    ended(page, "failed")
+    press(page, "Retry with…")
+    page.get_by_label("limit").fill("ten")
+    confirm(page, "Retry")
+    expect(page.get_by_role("alert")).to_contain_text("parameter limit must be a number")
+    page.get_by_label("limit").fill("41")
+    confirm(page, "Retry")
+    expect(page.locator(".notice")).to_contain_text("with these parameters")
+    ended(page, "successful")
+    expect(page.locator(".result-part pre")).to_have_text("41 of fr")
+    assert id in page.url
+
+
+def test_an_execution_is_cloned_with_other_parameters(page: Page, logs: Server) -> None:
+    id = show(page, logs, "picky", country="fr")
+    ended(page, "failed")
+    page.keyboard.press("x")
+    expect(page.get_by_label("country")).to_have_value("fr")
+    page.get_by_label("limit").fill("20")
+    confirm(page, "Run")
+    expect(page.locator(".notice")).to_contain_text("was submitted")
+    expect(page).not_to_have_url(re.compile(id))
+    ended(page, "successful")
+    expect(page.locator(".result-part pre")).to_have_text("20 of fr")
+
+
+def test_the_keys_are_listed(page: Page, server: Server) -> None:
+    show(page, server, "mixed")
+    ended(page, "failed")
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog")
+    for does in ("Retry what did not succeed", "The next task", "Search the log", "Larger"):
+        expect(keys).to_contain_text(does)
+
+
+# -- its logs -------------------------------------------------------------------------
+
+
+def test_what_is_written_has_its_colours_and_stays_text(page: Page, logs: Server) -> None:
+    show(page, logs, "strange")
+    expect(line(page, 1)).to_contain_text("red blue turned")
+    red, blue = (
+        line(page, 1).get_by_text(text, exact=True).evaluate("e => getComputedStyle(e).color")
+        for text in ("red", "blue")
+    )
+    assert red != blue
+    expect(line(page, 2).locator(".text")).to_have_text("100%")
+    expect(line(page, 3).locator(".text")).to_have_text(
+        "<b>bold</b> & <script>document.title = 3</script>"
+    )
+    expect(page.locator(".log b, .log script, pre b")).to_have_count(0)
+    expect(page).to_have_title("strange · goflow")
+    ended(page, "successful")
+    result = page.locator(".result-part pre")
+    expect(result).to_contain_text('"<b>": [')
+    cut = len(result.inner_text())
+    page.get_by_role("button", name=re.compile("Show all")).click()
+    assert len(result.inner_text()) > cut
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_name_of_any_kind_stays_text(page: Page, server: Server, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    show(page, server, STRANGE)
+    expect(page.locator("h1")).to_have_text(STRANGE)
+    ended(page, "successful")
+    page.locator(".node").click()
+    expect(page.locator(".log")).to_contain_text("onerror=")
+    page.reload()
+    expect(page.locator(".task-part h2")).to_have_text(STRANGE)
+    expect(page.locator('img:not([src="./favicon.svg"])')).to_have_count(0)
+    expect(page).to_have_title(f"{STRANGE} · goflow")
+
+
+def test_a_log_is_followed_until_the_reader_scrolls_up(page: Page, logs: Server) -> None:
+    show(page, logs, "ticker")
+    follow = page.get_by_role("button", name="Follow", exact=True)
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function("() => document.querySelector('.log').scrollTop > 400")
+    page.locator(".log").hover()
+    page.mouse.wheel(0, -300)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    held = page.locator(".log-line").first.get_attribute("data-line")
+    before = scrolled(page)
+    height = page.locator(".log").evaluate("e => e.scrollHeight")
+    grown = "height => document.querySelector('.log').scrollHeight > height + 200"
+    page.wait_for_function(grown, arg=height)
+    assert page.locator(".log-line").first.get_attribute("data-line") == held
+    assert scrolled(page) == before
+    page.keyboard.press("f")
+    expect(follow).to_have_attribute("aria-pressed", "true")
+    assert at_end(page)
+    logs.open_gate()
+    expect(page.locator(".log")).to_contain_text("the last tick")
+    expect(page.locator(".log-line").last).to_contain_text("the last tick")
+    assert at_end(page)
+
+
+def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
+    page: Page, logs: Server
+) -> None:
+    fetched: list[int] = []
+    page.on(
+        "response", lambda r: fetched.append(len(r.json()["lines"])) if "/lines?" in r.url else None
+    )
+    show(page, logs, "long", "?task=hundred_thousand")
+    expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    page.reload()
+    expect(line(page, 1)).to_be_in_viewport()
+    for share, number in ((1, 100_000), (0.5, 50_000), (0, 1)):
+        scroll = "(e, share) => { e.scrollTop = share * e.scrollHeight }"
+        page.locator(".log").evaluate(scroll, share)
+        expect(line(page, number)).to_contain_text(f"line {number}")
+        assert page.locator(".log-line").count() < 150
+    fetched.clear()
+    page.locator(".log").hover()
+    for _ in range(30):
+        page.mouse.wheel(0, 1000)
+    expect(line(page, 1)).to_have_count(0)
+    assert sum(fetched) < 10_000
+
+
+def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs: Server) -> None:
+    show(page, logs, "long", "?task=hundred_thousand")
+    expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    expect(page.locator(".log-line").last).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("NEEDLE")
+    expect(page.locator(".found")).to_have_text("4 found")
+    expect(page).to_have_url(re.compile(r"[?&]find=NEEDLE"))
+    page.keyboard.press("Enter")
+    expect(page.locator(".found")).to_have_text("1 of 4")
+    expect(line(page, 25_000).locator("mark")).to_have_text("needle")
+    expect(line(page, 25_000)).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(page.locator(".found")).to_have_count(0)
+    page.keyboard.press("/")
+    page.keyboard.type("needle")
+    page.keyboard.press("Enter")
+    expect(page.locator(".found")).to_have_text("2 of 4")
+    page.locator(".log").focus()
+    page.keyboard.press("n")
+    expect(line(page, 75_000)).to_be_in_viewport()
+    page.keyboard.press("N")
+    expect(line(page, 50_000)).to_be_in_viewport()
+    page.reload()
+    expect(page.locator(".found")).to_have_text("2 of 4")
+
+
+def test_letters_typed_into_the_search_stay_while_the_log_is_drawn_anew(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "ticker")
+    follow = page.get_by_role("button", name="Follow", exact=True)
+    page.wait_for_function("() => document.querySelector('.log').scrollTop > 400")
+    field = page.get_by_label("Search the log")
+    page.locator(".log").hover()
+    field.focus()
+    page.keyboard.type("tic")
+    page.mouse.wheel(0, -300)
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    page.keyboard.type("k 7")
+    expect(page).to_have_url(re.compile(r"[?&]find=tick"))
+    expect(field).to_have_value("tick 7")
+    logs.open_gate()
+
+
+def test_the_first_error_is_a_key_away(page: Page, logs: Server) -> None:
+    show(page, logs, "long", "?task=hundred_thousand")
+    expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    page.keyboard.press("e")
+    expect(line(page, 77_000)).to_be_in_viewport()
+    expect(line(page, 77_000)).to_contain_text("Error: here")
+    row(page, "wide").click()
+    expect(page.locator(".log")).to_contain_text("wide 1")
+    page.keyboard.press("e")
+    expect(page.locator(".notice")).to_contain_text("No line of this log tells of an error")
+
+
+def test_a_line_has_an_address_and_is_found_by_it(page: Page, logs: Server) -> None:
+    show(page, logs, "long", "?task=hundred_thousand")
+    expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    page.locator(".log").evaluate("e => { e.scrollTop = 20 * 41_000 }")
+    line(page, 41_010).locator(".number").click()
+    expect(page).to_have_url(re.compile(r"[?&]line=41010$"))
+    line(page, 41_012).locator(".number").click(modifiers=["Shift"])
+    expect(page).to_have_url(re.compile(r"[?&]line=41010-41012$"))
+    expect(page.locator(".log-line.lit")).to_have_count(3)
+    page.reload()
+    expect(line(page, 41_010)).to_be_in_viewport()
+    expect(page.locator(".log-line.lit")).to_have_count(3)
+
+
+def test_long_lines_are_wrapped_and_all_can_be_reached(page: Page, logs: Server) -> None:
+    show(page, logs, "long", "?task=wide")
+    expect(row(page, "wide")).to_have_attribute("data-state", "successful")
+    expect(line(page, 1)).to_be_visible()
+    page.keyboard.press("w")
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+    log = page.locator(".log")
+    assert log.evaluate("e => e.scrollWidth <= e.clientWidth")
+    log.hover()
+    for _ in range(40):
+        page.mouse.wheel(0, 900)
+    expect(line(page, 300)).to_be_in_viewport()
+    for _ in range(40):
+        page.mouse.wheel(0, -900)
+    expect(line(page, 1)).to_be_in_viewport()
+    page.reload()
+    expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
+
+
+def test_lines_that_were_left_out_are_told_and_the_rest_keep_their_numbers(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "long", "?task=cut")
+    expect(row(page, "cut")).to_have_attribute("data-state", "successful")
+    page.reload()
+    expect(line(page, 1)).to_be_visible()
+    page.locator(".log").focus()
+    page.keyboard.press("f")
+    expect(line(page, 150_000)).to_contain_text("cut 150000 ....")
+    first = int(page.locator(".log-line").first.get_attribute("data-line") or 0)
+    assert first > 100_000
+    page.locator(".log").evaluate("e => { e.scrollTop = 0.4 * e.scrollHeight }")
+    gap = page.locator(".log .gap")
+    expect(gap).to_contain_text(re.compile(r"\d\d,\d\d\d lines were left out of this log here"))
+    before = int(gap.locator("xpath=preceding-sibling::*[1]").get_attribute("data-line") or 0)
+    after = int(gap.locator("xpath=following-sibling::*[1]").get_attribute("data-line") or 0)
+    left_out = f"{after - before - 1:,}"
+    expect(gap).to_contain_text(left_out)
+    expect(line(page, before)).to_contain_text(f"cut {before} ...")
+    expect(line(page, after)).to_contain_text(f"cut {after} ...")
+
+
+def test_a_log_is_kept_as_a_file(page: Page, logs: Server) -> None:
+    show(page, logs, "strange")
+    ended(page, "successful")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    kept = download.value.path().read_text()
+    assert "\x1b[1;31mred" in kept
+    assert download.value.suggested_filename.endswith(".log")

@@ -1,0 +1,196 @@
+/**
+ * As much of an attempt's log as is held: lines by their numbers, and which were left out. Pure.
+ *
+ * Rule: however long a log is, only so much of it is held; what was dropped is asked for again.
+ * Lines are counted from 0 here and from 1 where people read.
+ */
+
+import { PLAIN, written, type Piece, type Style } from "./ansi";
+
+/** Lines that are asked for, held and dropped together. */
+export const BLOCK = 500;
+const MOST_BLOCKS = 80;
+const MOST_CHARACTERS = 12_000_000;
+
+/** Lines from number `first` on of the `end` there are so far, as the server answers. */
+export interface Lines {
+  first: number;
+  end: number;
+  lines: string[];
+  gaps: [number, number][];
+}
+
+interface Block {
+  lines: (string | undefined)[];
+  pieces: (Piece[] | undefined)[];
+  /** The styles in which its lines end. */
+  styles: (Style | undefined)[];
+  characters: number;
+}
+
+/** A row as it is shown: a line, or a stretch of lines that were left out. */
+export type Row = { line: number; gap?: undefined } | { gap: [number, number] };
+
+export class LogText {
+  /** The number that the next line will have. */
+  end = 0;
+  private gaps: [number, number][] = [];
+  private readonly blocks = new Map<number, Block>();
+  private characters = 0;
+
+  /** Takes note of lines that came. */
+  take({ first, end, lines, gaps }: Lines): void {
+    this.end = Math.max(this.end, end);
+    for (const gap of gaps) this.leaveOut(gap);
+    let number = first;
+    for (const line of lines) {
+      const gap = gaps.find(([from]) => from === number);
+      if (gap) number = gap[1];
+      this.put(number++, line);
+    }
+    this.dropOldest();
+  }
+
+  /** How many rows there are: a stretch that was left out is one. */
+  get rows(): number {
+    return this.gaps.reduce((count, [from, to]) => count - (to - from) + 1, this.end);
+  }
+
+  /** What row number `row` shows. */
+  at(row: number): Row {
+    let line = row;
+    for (const gap of this.gaps) {
+      const [from, to] = gap;
+      if (line < from) break;
+      if (line === from) return { gap };
+      line += to - from - 1;
+    }
+    return { line };
+  }
+
+  /** The number of the row that shows a line. */
+  row(line: number): number {
+    let row = line;
+    for (const [from, to] of this.gaps) {
+      if (line < from) break;
+      row -= line < to ? line - from : to - from - 1;
+    }
+    return row;
+  }
+
+  line(number: number): string | undefined {
+    return this.blocks.get(Math.floor(number / BLOCK))?.lines[number % BLOCK];
+  }
+
+  /** A line as it is shown; undefined if it is not held. A colour lasts to the end of its block. */
+  pieces(number: number): Piece[] | undefined {
+    const block = this.blocks.get(Math.floor(number / BLOCK));
+    const at = number % BLOCK;
+    if (block?.lines[at] === undefined) return undefined;
+    let from = at;
+    while (from > 0 && block.pieces[from] === undefined && block.lines[from - 1] !== undefined) from--;
+    for (; from <= at; from++) {
+      if (block.pieces[from] !== undefined) continue;
+      const { pieces, style } = written(block.lines[from]!, block.styles[from - 1] ?? PLAIN);
+      block.pieces[from] = pieces;
+      block.styles[from] = style;
+    }
+    return block.pieces[at];
+  }
+
+  /** What to ask for so that rows [first, end) can be shown; null if all are held. */
+  lacks(first: number, end: number): { after: number; limit: number } | null {
+    for (let row = Math.max(0, first); row < Math.min(end, this.rows); row++) {
+      const { line } = this.at(row) as { line?: number };
+      if (line === undefined) continue;
+      const number = Math.floor(line / BLOCK);
+      const block = this.blocks.get(number);
+      if (block?.lines[line % BLOCK] === undefined) {
+        const after = block ? line : number * BLOCK;
+        return { after, limit: (number + 1) * BLOCK - after };
+      }
+      this.touch(number, block);
+    }
+    return null;
+  }
+
+  private put(number: number, line: string): void {
+    const at = Math.floor(number / BLOCK);
+    let block = this.blocks.get(at);
+    if (!block) this.blocks.set(at, (block = { lines: [], pieces: [], styles: [], characters: 0 }));
+    if (block.lines[number % BLOCK] !== undefined) return;
+    block.lines[number % BLOCK] = line;
+    block.characters += line.length;
+    this.characters += line.length;
+  }
+
+  private leaveOut(gap: [number, number]): void {
+    const all = [...this.gaps, gap].sort((a, b) => a[0] - b[0]);
+    this.gaps = [];
+    for (const [from, to] of all) {
+      const last = this.gaps[this.gaps.length - 1];
+      if (last && from <= last[1]) last[1] = Math.max(last[1], to);
+      else if (from < to) this.gaps.push([from, to]);
+    }
+  }
+
+  /** The blocks used last stand last. */
+  private touch(number: number, block: Block): void {
+    if ([...this.blocks.keys()].at(-1) === number) return;
+    this.blocks.delete(number);
+    this.blocks.set(number, block);
+  }
+
+  private dropOldest(): void {
+    for (const [number, block] of this.blocks) {
+      const few = this.blocks.size <= MOST_BLOCKS && this.characters <= MOST_CHARACTERS;
+      if (few || this.blocks.size <= 2) return;
+      this.blocks.delete(number);
+      this.characters -= block.characters;
+    }
+  }
+}
+
+/** What finds `text` in upper or lower case, wherever it stands; null for an empty text. */
+export function patternOf(text: string): RegExp | null {
+  return text ? new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu") : null;
+}
+
+/** A piece of a line, and whether it is part of what was searched for. */
+export interface Marked extends Piece {
+  hit: boolean;
+}
+
+/** `pieces` cut where `pattern` begins and ends. */
+export function marked(pieces: Piece[], pattern: RegExp | null): Marked[] {
+  if (!pattern) return pieces.map((piece) => ({ ...piece, hit: false }));
+  const text = pieces.map((piece) => piece.text).join("");
+  const edges: [number, number][] = [...text.matchAll(pattern)].map(({ index, 0: { length } }) => [index, index + length]);
+  const made: Marked[] = [];
+  let from = 0;
+  for (const { text: own, style } of pieces) {
+    const to = from + own.length;
+    let at = from;
+    for (const [begin, end] of edges) {
+      if (end <= from || begin >= to) continue;
+      if (begin > at) made.push({ text: text.slice(at, begin), style, hit: false });
+      made.push({ text: text.slice(Math.max(begin, at), Math.min(end, to)), style, hit: true });
+      at = Math.min(end, to);
+    }
+    if (at < to) made.push({ text: text.slice(at, to), style, hit: false });
+    from = to;
+  }
+  return made;
+}
+
+/** The lines that an address names, counted from 0, both included: "12", "12-20"; null if none. */
+export function linesNamed(text: string | null): [number, number] | null {
+  const [, from, to] = /^([1-9]\d{0,14})(?:-([1-9]\d{0,14}))?$/.exec(text ?? "") ?? [];
+  if (from === undefined) return null;
+  const [a, b] = [Number(from) - 1, Number(to ?? from) - 1];
+  return [Math.min(a, b), Math.max(a, b)];
+}
+
+/** As an address names them. */
+export const named = (from: number, to: number = from): string =>
+  from === to ? String(from + 1) : `${Math.min(from, to) + 1}-${Math.max(from, to) + 1}`;

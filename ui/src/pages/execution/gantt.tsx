@@ -1,0 +1,245 @@
+/**
+ * When each task did what, on one axis of time: a row a task, in the order of the plan.
+ *
+ * Rule: only rows in sight are drawn, and while the clock goes on only what has not ended.
+ */
+
+import { useSignal, type ReadonlySignal } from "@preact/signals";
+import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
+import { second } from "../../app/clock";
+import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
+import { LABEL, type State } from "../../model/states";
+import { elapsed, moment, span } from "../../model/time";
+import { Name } from "../../pieces/name";
+import { Sign } from "../../pieces/state";
+import { useZone } from "../../pieces/time";
+import { useWindow } from "../../pieces/window";
+import type { TaskDetail } from "../../wire/api";
+
+const ROW = 26; // pixels, as in execution-page.css
+const APART = 84; // pixels between two times at the axis, at least
+
+export function Gantt(props: {
+  tasks: TaskDetail[];
+  bars: Map<string, Bar[]>;
+  axis: Axis;
+  cell: (task: string) => ReadonlySignal<State> | undefined;
+  selected: string | null;
+  onPick: (task: string) => void;
+  /** The reader wants to read what the task wrote. */
+  onOpen: () => void;
+}) {
+  const { tasks, bars, axis, selected, onPick } = props;
+  const id = useId();
+  const box = useRef<HTMLDivElement>(null);
+  const rows = useRef<HTMLDivElement>(null);
+  const width = useSignal(400);
+  const told = useSignal<string | null>(null);
+  const chosen = tasks.findIndex(({ name }) => name === selected);
+  const [first, end] = useWindow(rows, tasks.length, ROW);
+  const { ticks, step } = ticksOf(axis, width.value, APART);
+
+  useEffect(() => {
+    const track = box.current!.querySelector(".gantt-axis .track")!;
+    const watch = new ResizeObserver(() => (width.value = track.clientWidth));
+    watch.observe(track);
+    return () => watch.disconnect();
+  }, []);
+
+  // What is chosen comes into sight.
+  useLayoutEffect(() => {
+    const scroller = box.current!;
+    if (chosen < 0) return;
+    const top = chosen * ROW;
+    const room = scroller.clientHeight - ROW;
+    if (top < scroller.scrollTop) scroller.scrollTop = top - ROW;
+    else if (top + ROW > scroller.scrollTop + room) scroller.scrollTop = top + 2 * ROW - room;
+  }, [chosen]);
+
+  const turn = (event: KeyboardEvent) => {
+    const to = { ArrowDown: chosen + 1, ArrowUp: Math.max(0, chosen - 1), Home: 0, End: tasks.length - 1 }[event.key];
+    if (event.key === "Enter") props.onOpen();
+    else if (to === undefined) return;
+    else if (tasks[to]) onPick(tasks[to].name);
+    event.preventDefault();
+  };
+  const spoken = tasks.find(({ name }) => name === (told.value ?? selected));
+  return (
+    <div class="gantt-part">
+      <div
+        ref={box}
+        class="gantt"
+        role="listbox"
+        tabIndex={0}
+        aria-label="Tasks and when they ran"
+        aria-activedescendant={chosen >= 0 ? `${id}${chosen}` : undefined}
+        onKeyDown={turn}
+        onPointerLeave={() => (told.value = null)}
+      >
+        <div class="gantt-axis" aria-hidden="true">
+          <span class="track">
+            <Ticks ticks={ticks} step={step} from={axis.stretches[0]!.from} />
+          </span>
+        </div>
+        <div ref={rows} class="gantt-rows" style={{ height: `${tasks.length * ROW}px` }} role="presentation">
+          <span class="track grid-lines" aria-hidden="true">
+            {ticks.map(({ time, at }) => (
+              <i key={time} style={{ left: percent(at) }} />
+            ))}
+            {axis.stretches.slice(1).map(({ from, left }) => (
+              <b key={from} style={{ left: percent(left - 0.025), width: percent(0.025) }} title="A pause that is cut out" />
+            ))}
+          </span>
+          {tasks.slice(first, end).map((task, index) => (
+            <Row
+              key={task.name}
+              id={`${id}${first + index}`}
+              index={first + index}
+              of={tasks.length}
+              task={task}
+              bars={bars.get(task.name) ?? []}
+              axis={axis}
+              cell={props.cell(task.name)}
+              selected={task.name === selected}
+              onPick={() => onPick(task.name)}
+              onOpen={props.onOpen}
+              onTell={() => (told.value = task.name)}
+            />
+          ))}
+        </div>
+      </div>
+      <p class="told quiet">
+        {spoken ? (
+          <>
+            <Name text={spoken.name} />
+            {tell(bars.get(spoken.name) ?? [], spoken)}
+          </>
+        ) : (
+          "Point at a task, or choose one with j and k."
+        )}
+      </p>
+    </div>
+  );
+}
+
+const percent = (share: number) => `${share * 100}%`;
+
+function Ticks({ ticks, step, from }: { ticks: Tick[]; step: number; from: number }) {
+  const shown = useZone();
+  return (
+    <>
+      {ticks.map(({ time, at }) => (
+        <span key={time} style={{ left: percent(at) }}>
+          {step < 1000 ? `+${span(time - from)}` : moment(time, step, shown)}
+        </span>
+      ))}
+    </>
+  );
+}
+
+function Row(props: {
+  id: string;
+  index: number;
+  of: number;
+  task: TaskDetail;
+  bars: Bar[];
+  axis: Axis;
+  cell: ReadonlySignal<State> | undefined;
+  selected: boolean;
+  onPick: () => void;
+  onOpen: () => void;
+  onTell: () => void;
+}) {
+  const { task, bars, axis } = props;
+  const state = props.cell?.value ?? task.state;
+  return (
+    <div
+      id={props.id}
+      class="gantt-row"
+      role="option"
+      aria-selected={props.selected}
+      aria-posinset={props.index + 1}
+      aria-setsize={props.of}
+      data-row={task.name}
+      data-state={state}
+      style={{ top: `${props.index * ROW}px` }}
+      onClick={props.onPick}
+      onDblClick={props.onOpen}
+      onPointerEnter={props.onTell}
+    >
+      <span class="label">
+        <span class={`mark ${state}`}>
+          <Sign state={state} />
+        </span>
+        <Name text={task.name} />
+        <span class="unseen">
+          : {LABEL[state]}
+          {task.attempts.length > 1 && `, ${task.attempts.length} attempts`},
+        </span>
+      </span>
+      <span class="track" aria-hidden="true">
+        {bars.map((bar) =>
+          bar.to === null ? (
+            <Growing key={`${bar.kind} ${bar.attempt}`} bar={bar} axis={axis} />
+          ) : (
+            <Stretch key={`${bar.kind} ${bar.attempt}`} bar={bar} axis={axis} to={bar.to} />
+          ),
+        )}
+      </span>
+      <span class="took quiet">
+        <Took bars={bars} />
+      </span>
+    </div>
+  );
+}
+
+/** A bar that goes on; only this is drawn again as time passes. */
+function Growing({ bar, axis }: { bar: Bar; axis: Axis }) {
+  return <Stretch bar={bar} axis={axis} to={Math.max(bar.from, second.value)} />;
+}
+
+function Stretch({ bar, axis, to }: { bar: Bar; axis: Axis; to: number }) {
+  const left = place(axis, bar.from);
+  return (
+    <span
+      class={`bar-of ${bar.state}${bar.to === null ? " open" : ""}`}
+      data-kind={bar.kind}
+      title={`${said(bar)}${bar.kind === "end" ? "" : `: ${span(to - bar.from)}`}`}
+      style={{ left: percent(left), width: percent(place(axis, to) - left) }}
+    />
+  );
+}
+
+/** How long the attempts took together. */
+function Took({ bars }: { bars: Bar[] }) {
+  const attempts = bars.filter(({ kind }) => kind === "attempt");
+  if (!attempts.length) return null;
+  const open = attempts.some(({ to }) => to === null);
+  const now = open ? second.value : 0;
+  const sum = attempts.reduce((all, { from, to }) => all + Math.max(0, (to ?? now) - from), 0);
+  return <>{open ? elapsed(sum) : span(sum)}</>;
+}
+
+function said({ kind, state, attempt }: Bar): string {
+  switch (kind) {
+    case "attempt":
+      return `attempt ${attempt} ${state === "running" ? "runs" : LABEL[state]}`;
+    case "retry":
+      return "waits to be tried again";
+    case "room":
+      return "waits for its turn";
+    case "end":
+      return LABEL[state];
+  }
+}
+
+/** All that a task's bars show, in words. */
+function tell(bars: Bar[], task: TaskDetail): string {
+  if (!bars.length) return `: ${LABEL[task.state]}`;
+  const parts = bars.map((bar) => {
+    if (bar.kind === "end") return LABEL[bar.state];
+    const time = bar.to === null ? "" : ` ${span(bar.to - bar.from)}`;
+    return bar.kind === "attempt" ? `${said(bar)}${time && ` after${time}`}` : `${said(bar).replace("waits", bar.to === null ? "waits" : "waited")}${time}`;
+  });
+  return `: ${parts.join("; ")}`;
+}

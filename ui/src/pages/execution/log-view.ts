@@ -1,0 +1,166 @@
+/**
+ * What is known of the log of one attempt: the lines in sight, its end, what was found in it.
+ *
+ * Rule: only lines that somebody looks at are asked for, one request at a time; while the
+ * attempt runs, what is new is asked for every `AGAIN`.
+ */
+
+import { computed, signal } from "@preact/signals";
+import { LogText } from "../../model/log";
+import * as api from "../../wire/api";
+
+const AGAIN = 700; // milliseconds between two looks at what a running attempt has written
+const LOST = 2000; // milliseconds until what failed is asked for again
+const NEW = 1000; // lines asked for at a look
+const FOUND = 10_000; // lines that are counted; more are just more
+
+interface Hits {
+  text: string;
+  lines: number[];
+  /** Whether all of the log that there is was searched. */
+  whole: boolean;
+}
+
+const NOTHING: Hits = { text: "", lines: [], whole: true };
+
+export class LogView {
+  readonly text = new LogText();
+  /** Changes when `text` does; 0 until something is known. */
+  readonly version = signal(0);
+  readonly running = signal(false);
+  readonly failure = signal("");
+  readonly hits = signal<Hits>(NOTHING);
+  /** "of 12", "of more than 10000", "of 3 so far". */
+  readonly counted = computed(() => {
+    const { lines, whole } = this.hits.value;
+    if (lines.length >= FOUND) return `more than ${FOUND.toLocaleString("en")}`;
+    return `${lines.length.toLocaleString("en")}${whole ? "" : " so far"}`;
+  });
+
+  private wanted: [number, number] = [0, 0];
+  private asking = false;
+  private searching: Promise<void> | null = null;
+  private searched = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private left = false;
+
+  constructor(
+    readonly id: string,
+    readonly task: string,
+    readonly attempt: number,
+  ) {}
+
+  /** Keeps up with the attempt until the function it returns is called. */
+  start(): () => void {
+    this.left = false;
+    void this.look();
+    return () => {
+      this.left = true;
+      clearTimeout(this.timer);
+    };
+  }
+
+  /** Rows [first, end) are in sight, or nearly. */
+  need(first: number, end: number): void {
+    this.wanted = [first, end];
+    void this.fill();
+  }
+
+  /** Searches for `text`, from the beginning, and is done at the end; an empty text is no search. */
+  search(text: string): Promise<void> {
+    if (text !== this.hits.peek().text) {
+      this.hits.value = { text, lines: [], whole: text === "" };
+      this.searched = 0;
+    }
+    return this.goOnSearching();
+  }
+
+  /** The number of the first line that tells of trouble; null if none does. */
+  async trouble(): Promise<number | null> {
+    let after = 0;
+    for (;;) {
+      const found = await api.findLines(this.id, this.task, this.attempt, null, after, 1);
+      if (found.lines.length || !found.more) return found.lines[0] ?? null;
+      after = found.next;
+    }
+  }
+
+  private async look(): Promise<void> {
+    if (!document.hidden)
+      try {
+        const window = await this.lines(this.text.end, NEW);
+        if (this.left) return;
+        const came = window.end > this.text.end || this.version.peek() === 0;
+        this.text.take(window);
+        this.running.value = window.state === "running";
+        this.failure.value = "";
+        if (came) {
+          this.version.value++;
+          if (this.hits.peek().text) void this.goOnSearching();
+        }
+      } catch (error) {
+        if (this.left) return;
+        this.failure.value = (error as Error).message;
+        this.timer = setTimeout(() => void this.look(), LOST);
+        return;
+      }
+    if (this.running.peek()) this.timer = setTimeout(() => void this.look(), AGAIN);
+  }
+
+  private async fill(): Promise<void> {
+    if (this.asking) return;
+    this.asking = true;
+    try {
+      for (let lacks; !this.left && (lacks = this.text.lacks(...this.wanted)); ) {
+        const window = await this.lines(lacks.after, lacks.limit);
+        this.text.take(window);
+        if (window.first > lacks.after) await this.findEdge(lacks.after);
+        this.failure.value = "";
+        this.version.value++;
+      }
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+      setTimeout(() => this.left || void this.fill(), LOST);
+    } finally {
+      this.asking = false;
+    }
+  }
+
+  /** Line `inside` was left out: looks for the first one of those. An answer tells of none before it. */
+  private async findEdge(inside: number): Promise<void> {
+    let kept = -1;
+    let out = inside;
+    while (out - kept > 1 && !this.left) {
+      const middle = Math.floor((kept + out) / 2);
+      const window = await this.lines(middle, 1);
+      this.text.take(window);
+      if (window.first >= out) out = middle;
+      else kept = window.first;
+    }
+  }
+
+  private lines(after: number, limit: number): Promise<api.LogWindow> {
+    return api.getLines(this.id, this.task, this.attempt, after, limit);
+  }
+
+  private goOnSearching(): Promise<void> {
+    return (this.searching ??= this.searchOn().finally(() => (this.searching = null)));
+  }
+
+  private async searchOn(): Promise<void> {
+    try {
+      for (;;) {
+        const { text, lines } = this.hits.peek();
+        if (this.left || !text || lines.length >= FOUND) return;
+        const found = await api.findLines(this.id, this.task, this.attempt, text, this.searched);
+        // Another text may have been asked for meanwhile.
+        if (this.hits.peek().text !== text) continue;
+        this.searched = found.next;
+        this.hits.value = { text, lines: [...lines, ...found.lines], whole: !found.more };
+        if (!found.more) return;
+      }
+    } catch (error) {
+      this.failure.value = (error as Error).message;
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/** A button that puts a text where it can be pasted from. */
+
+import { announce } from "../app/notices";
+
+export function Copy({ text, what }: { text: string; what: string }) {
+  return (
+    <button type="button" class="icon copy" aria-label={`Copy ${what}`} title={`Copy ${what}`} onClick={() => void copy(text, what)}>
+      <svg viewBox="0 0 12 12" aria-hidden="true">
+        <path d="M4.2 4.2h6.3v6.3H4.2zM7.8 4.2V1.5H1.5v6.3h2.7" />
+      </svg>
+    </button>
+  );
+}
+
+async function copy(text: string, what: string): Promise<void> {
+  try {
+    // Only there where the page came by https, or from this machine.
+    if (!("clipboard" in navigator)) throw new Error("this browser allows it on secure pages only");
+    await navigator.clipboard.writeText(text);
+    announce(`Copied ${what}.`);
+  } catch (error) {
+    announce(`${what} was not copied: ${(error as Error).message}`, { bad: true });
+  }
+}
