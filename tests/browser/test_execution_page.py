@@ -281,7 +281,7 @@ def test_a_task_is_marked_by_hand_and_another_retried_from_there(page: Page, tim
     expect(node(page, "ends")).to_have_attribute("data-state", "successful")
     ended(page, "successful")
     expect(page.locator(".actions li")).to_contain_text(
-        ["breaks marked successful by 127.0.0.1", "execution retried by 127.0.0.1"]
+        ["breaks marked successful by 127.0.0.1", "follows retried by 127.0.0.1"]
     )
     page.reload()
     expect(page.locator(".actions li")).to_have_count(2)
@@ -367,7 +367,7 @@ def test_a_log_is_followed_until_the_reader_scrolls_up(page: Page, logs: Server)
     show(page, logs, "ticker")
     follow = page.get_by_role("button", name="Follow", exact=True)
     expect(follow).to_have_attribute("aria-pressed", "true")
-    page.wait_for_function("() => document.querySelector('.log').scrollTop > 400")
+    page.wait_for_function("() => document.querySelector('.log')?.scrollTop > 400")
     page.locator(".log").hover()
     page.mouse.wheel(0, -300)
     expect(follow).to_have_attribute("aria-pressed", "false")
@@ -443,7 +443,7 @@ def test_letters_typed_into_the_search_stay_while_the_log_is_drawn_anew(
 ) -> None:
     show(page, logs, "ticker")
     follow = page.get_by_role("button", name="Follow", exact=True)
-    page.wait_for_function("() => document.querySelector('.log').scrollTop > 400")
+    page.wait_for_function("() => document.querySelector('.log')?.scrollTop > 400")
     field = page.get_by_label("Search the log")
     page.locator(".log").hover()
     field.focus()

@@ -912,7 +912,7 @@ def test_a_backup_is_consistent_while_others_write(store, changes, tmp_path):
     written = []
 
     def write():
-        while not done.is_set():
+        while not done.is_set() and len(written) < 400:  # pages have a limit
             pair = f"x{len(written) + 1}", f"y{len(written) + 1}"
             store.commit([changes.submit(execution) for execution in pair])
             written.append(pair)
