@@ -183,6 +183,7 @@ def test_the_definition_says_the_rules_the_parameters_and_the_tasks(
     facts = page.get_by_role("region", name="Definition")
     expect(facts).to_contain_text("a whole number, 1 to 1000")
     expect(facts).to_contain_text("the day it is of")
+    expect(facts.get_by_role("group", name="Source")).to_contain_text('Job("typed", params=Export)')
     page.goto(f"{timed.job('nightly')}?view=definition")
     expect(facts).to_contain_text("At 02:30")
     expect(facts).to_contain_text("Europe/Berlin")

@@ -144,7 +144,7 @@ function SourceText({ job }: { job: string }) {
         )}
       </h2>
       <pre class="source" tabIndex={0} role="group" aria-label="Source">
-        {source.text.split("\n").map((line, index) => (
+        {source.text.trimEnd().split("\n").map((line, index) => (
           <code key={index} data-line={(source.line ?? 1) + index}>
             {line || " "}
           </code>
