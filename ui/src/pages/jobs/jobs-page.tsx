@@ -222,8 +222,10 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
   const isCurrent = useComputed(() => current.value === row.job).value;
   const link = useRef<HTMLAnchorElement>(null);
   useEffect(() => {
-    if (isCurrent && byKey) link.current?.focus({ preventScroll: true });
-    if (isCurrent) byKey = false;
+    // Another key may have been pressed since this was drawn.
+    if (!isCurrent || current.peek() !== row.job) return;
+    if (byKey) link.current?.focus({ preventScroll: true });
+    byKey = false;
   }, [isCurrent]);
   const shown = last();
   useEffect(() => wantHistory(row.job), [row.job, shown]);
