@@ -80,6 +80,16 @@ def checks(context: Context, limit: int, country: str) -> str:
 
 gf.add_job(picky)
 
+digits = Job("digits", params={"id": 1, "share": 1.0, "others": []})
+
+
+@digits.task()
+def gives(id: int, share: float, others: list[float]) -> dict[str, object]:
+    return {"next": id + 1, "share": share, "others": others}
+
+
+gf.add_job(digits)
+
 many = Job("many")
 for number in range(1200):
     after = [f"part-{number - 100}"] if number >= 100 else []

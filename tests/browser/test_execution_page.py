@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, Watch
 from tests.browser.jobs import STRANGE
 
 MIXED = {"works": "successful", "breaks": "failed", "never": "skipped", "always": "successful"}
@@ -313,6 +313,42 @@ def test_an_execution_is_cloned_with_other_parameters(page: Page, logs: Server) 
     expect(page).not_to_have_url(re.compile(id))
     ended(page, "successful")
     expect(page.locator(".result-part pre")).to_have_text("20 of fr")
+
+
+def test_numbers_keep_their_digits_from_the_form_to_the_result_and_the_clone(
+    page: Page, logs: Server, watch: Watch
+) -> None:
+    watch.server_may_refuse = True
+    page.goto(logs.job("digits"))
+    press(page, "Run digits")
+    expect(page.get_by_label("share")).to_have_value("1.0")
+    page.get_by_label("id").fill("9007199254740993")
+    page.get_by_label("others").fill("[123456789012345678901234567890, 2.0, 1e400]")
+    confirm(page, "Run")
+    expect(page.get_by_role("alert")).to_contain_text("1e400")
+    page.get_by_label("others").fill("[123456789012345678901234567890, 2.0]")
+    confirm(page, "Run")
+    ended(page, "successful")
+    params = page.locator(".params")
+    expect(params).to_contain_text("id9007199254740993")
+    expect(params).to_contain_text("share1.0")
+    expect(params).to_contain_text("others[123456789012345678901234567890,2.0]")
+    result = page.locator(".result-part pre")
+    for told in (
+        '"next": 9007199254740994',
+        '"share": 1.0',
+        "123456789012345678901234567890,",
+        "2.0",
+    ):
+        expect(result).to_contain_text(told)
+    press(page, "Clone…")
+    expect(page.get_by_role("dialog").get_by_label("id")).to_have_value("9007199254740993")
+    before = page.url
+    confirm(page, "Run")
+    expect(page).not_to_have_url(before)
+    ended(page, "successful")
+    expect(result).to_contain_text('"next": 9007199254740994')
+    expect(params).to_contain_text("others[123456789012345678901234567890,2.0]")
 
 
 def test_the_keys_are_listed(page: Page, server: Server) -> None:

@@ -1,5 +1,7 @@
 /** What a task leaves behind, as people read it: an error by its message first, a result in full or cut. Pure. */
 
+import { write } from "./json";
+
 export interface Failure {
   message: string;
   /** Where it came from; empty if that was not said. */
@@ -18,7 +20,7 @@ const MOST = 4000; // characters
 
 /** A result as text: text as it is, all else as JSON on lines of its own. */
 export function resultText(result: unknown): string {
-  return typeof result === "string" ? result : JSON.stringify(result, null, 2);
+  return typeof result === "string" ? result : write(result, 2);
 }
 
 /** The beginning of a text that is too long to be shown at once; the same text if it is not. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { read, write } from "./json";
 import { fieldsOf, valuesOf, type Schema } from "./parameters";
 
 const written = (texts: Record<string, string>) => new Map(Object.entries(texts));
@@ -86,6 +87,51 @@ describe("parameters", () => {
     const empty = fieldsOf(EXPORT, STANDARDS);
     expect(valuesOf(empty, written({ day: "2026-01-01" }))).toEqual({ day: "2026-01-01" });
     expect(() => valuesOf(empty, written({ day: "2026-01-01", "window\nend": "2026-01-03" }))).toThrow("parameter start is needed");
+  });
+
+  test("numbers are sent with the digits that were written, in a field as in JSON", () => {
+    const schema: Schema = {
+      type: "object",
+      properties: {
+        id: { type: "integer", default: 1, minimum: read("-9223372036854775808") as number, maximum: read("9223372036854775807") as number },
+        share: { type: "number", default: read("1.0") },
+        ids: { type: "array", default: [] },
+        pick: { enum: [read("9007199254740993"), 2] },
+        part: { type: "object", properties: { n: { type: "integer" } } },
+      },
+    };
+    const texts = {
+      id: "9007199254740993",
+      share: "0.10",
+      ids: "[123456789012345678901234567890, 2.0, -0, 1e400]",
+      pick: "9007199254740993",
+      "part\nn": "18446744073709551617",
+    };
+    const fields = fieldsOf(schema, read('{"id":1,"share":1.0,"ids":[]}') as Record<string, unknown>);
+    expect(fields.map(({ rule }) => rule).slice(0, 4)).toEqual([
+      "a whole number, -9223372036854775808 to 9223372036854775807",
+      "a number",
+      "a list",
+      "one of 9007199254740993, 2",
+    ]);
+    expect(fields[1]!.text).toBe("1.0");
+    expect(write(valuesOf(fields, written(texts)))).toBe(
+      '{"id":9007199254740993,"share":0.10,"ids":[123456789012345678901234567890,2.0,-0,1e400],"pick":9007199254740993,"part":{"n":18446744073709551617}}',
+    );
+    expect(valuesOf(fields, written({ share: "1.0" }))).toEqual({});
+  });
+
+  test("what an execution was given is sent again digit by digit, with a schema and without", () => {
+    const given = '{"id":9007199254740993,"deep":{"list":[1.0,1e400]}}';
+    const values = read(given) as Record<string, unknown>;
+    expect(write(valuesOf(fieldsOf(null, null, values), written({})))).toBe(given);
+    expect(write(valuesOf(fieldsOf(null, { id: 1, deep: {} }, values), written({})))).toBe(given);
+    expect(fieldsOf(null, { id: 1 }, values)[0]).toMatchObject({ kind: "number", text: "9007199254740993" });
+  });
+
+  test("a name that stands twice is refused, not dropped", () => {
+    expect(() => valuesOf(fieldsOf(null, null, {}), written({ "": '{"a":1,"a":2}' }))).toThrow("the parameters must be JSON: Duplicate key 'a'");
+    expect(() => valuesOf(fieldsOf(null, { o: {} }), written({ o: '{"a":1,"a":2}' }))).toThrow("parameter o must be JSON: Duplicate key 'a'");
   });
 
   test("a job that takes anything takes a JSON object", () => {

@@ -5,6 +5,8 @@
  * group is one value: if anything in it was changed, all of it is sent.
  */
 
+import { isDigits, read, write, type Digits } from "./json";
+
 /** As much of JSON Schema as a form shows; the server checks the rest. */
 export interface Schema {
   type?: string | string[];
@@ -13,8 +15,8 @@ export interface Schema {
   enum?: unknown[];
   const?: unknown;
   format?: string;
-  minimum?: number;
-  maximum?: number;
+  minimum?: number | Digits;
+  maximum?: number | Digits;
   pattern?: string;
   minLength?: number;
   maxLength?: number;
@@ -53,7 +55,7 @@ export interface Field {
 /** A value as it stands in a field of a kind: text as it is, all else as JSON. */
 export function asText(value: unknown, kind: Kind = typeof value === "string" ? "text" : "json"): string {
   if (value === null && (kind === "text" || kind === "date" || kind === "number")) return "";
-  return typeof value === "string" && kind !== "json" && kind !== "choice" ? value : JSON.stringify(value);
+  return typeof value === "string" && kind !== "json" && kind !== "choice" ? value : write(value);
 }
 
 type Values = Record<string, unknown>;
@@ -77,7 +79,7 @@ function wholeOf(given: Values): Field {
     required: false,
     nullable: false,
     choices: [],
-    text: JSON.stringify(given, null, 2),
+    text: write(given, 2),
     standard: null,
     fields: [],
   };
@@ -106,7 +108,7 @@ function inside(schema: Schema, root: Schema, defaults: Values, given: Values, w
       rule: ruleOf(one, root),
       required: whole.required?.includes(name) ?? false,
       nullable,
-      choices: [...choices, ...(nullable ? [null] : [])].map((value) => JSON.stringify(value)),
+      choices: [...choices, ...(nullable ? [null] : [])].map((value) => write(value)),
       text: begins === undefined ? (kind === "switch" ? "false" : "") : asText(begins, kind),
       standard,
       // No name of a parameter holds a line break, so ids cannot meet.
@@ -116,7 +118,7 @@ function inside(schema: Schema, root: Schema, defaults: Values, given: Values, w
 }
 
 const isObject = (value: unknown): value is Values =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+  typeof value === "object" && value !== null && !Array.isArray(value) && !isDigits(value);
 
 function resolved(schema: Schema, root: Schema): Schema {
   const found = schema.$ref ? root.$defs?.[schema.$ref.replace(/^#\/\$defs\//, "")] : undefined;
@@ -136,7 +138,7 @@ function plain(schema: Schema, root: Schema): { schema: Schema; nullable: boolea
 function kindOf(schema: Schema, begins: unknown, nullable: boolean): Kind {
   if (schema.enum) return "choice";
   if (schema.anyOf && schema.type === undefined) return "json";
-  switch (schema.type ?? typeof begins) {
+  switch (schema.type ?? (isDigits(begins) ? "number" : typeof begins)) {
     case "string":
       return schema.format === "date" ? "date" : "text";
     case "integer":
@@ -170,7 +172,7 @@ export function ruleOf(schema: Schema, root: Schema): string {
 }
 
 function typeOf(schema: Schema, root: Schema): string {
-  if (schema.enum) return `one of ${schema.enum.map((value) => (typeof value === "string" ? value : JSON.stringify(value))).join(", ")}`;
+  if (schema.enum) return `one of ${schema.enum.map((value) => (typeof value === "string" ? value : write(value))).join(", ")}`;
   if (schema.format && FORMATS[schema.format]) return FORMATS[schema.format]!;
   const type = typeof schema.type === "string" ? TYPES[schema.type] : undefined;
   if (schema.type === "array" && schema.items) return `a list, each ${ruleOf(schema.items, root)}`;
@@ -211,7 +213,7 @@ export function valuesOf(fields: Field[], written: ReadonlyMap<string, string>):
 function wholeWritten(text: string): Values {
   let value: unknown;
   try {
-    value = JSON.parse(text.trim() || "{}");
+    value = read(text.trim() || "{}");
   } catch (error) {
     throw new Error(`the parameters must be JSON: ${(error as Error).message}`);
   }
@@ -233,9 +235,10 @@ function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: s
   }
   if (kind === "text" || kind === "date") return text;
   try {
-    return JSON.parse(text);
-  } catch {
-    throw new Error(`parameter ${name} must be ${kind === "number" ? "a number" : "JSON"}, not ${text || "empty"}`);
+    return read(text);
+  } catch (error) {
+    if (kind === "number" || !text) throw new Error(`parameter ${name} must be ${kind === "number" ? "a number" : "JSON"}, not ${text || "empty"}`);
+    throw new Error(`parameter ${name} must be JSON: ${(error as Error).message}`);
   }
 }
 

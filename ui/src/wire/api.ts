@@ -1,6 +1,7 @@
 /** The server's HTTP API. Every address is relative to the dashboard's, so any mount works. */
 
 import type { Execution, JobRow } from "../model/board";
+import { readAnswer, write } from "../model/json";
 import type { Action } from "../model/hands";
 import type { Notice } from "../model/news";
 import type { Schema } from "../model/parameters";
@@ -203,7 +204,7 @@ export const getOverview = (last: number, jobs: string[] = []) =>
 export const getNotices = () =>
   json<{ notices: Notice[] }>("GET", "api/health").then(({ notices }) => notices);
 
-export const getJob = (name: string) => json<JobDescription>("GET", `api/jobs/${part(name)}`);
+export const getJob = (name: string) => exact<JobDescription>(`api/jobs/${part(name)}`);
 
 /** What became of due times, newest first; those before `before`, if it is given. */
 export const getTicks = (job: string, limit: number, before?: string) =>
@@ -238,7 +239,7 @@ export const getExecutions = (job: string, limit: number) =>
     ({ executions }) => executions,
   );
 
-export const getExecution = (id: string) => json<ExecutionDetail>("GET", `api/executions/${part(id)}`);
+export const getExecution = (id: string) => exact<ExecutionDetail>(`api/executions/${part(id)}`);
 
 const attemptPath = (id: string, task: string, what: string) =>
   `api/executions/${part(id)}/tasks/${part(task)}/${what}`;
@@ -294,10 +295,17 @@ async function json<Answer>(method: string, path: string, body?: unknown): Promi
   return (await request(method, path, body)).json() as Promise<Answer>;
 }
 
+/** Below these keys stand values that users wrote, whose numbers keep their digits. */
+const USERS = new Set(["params", "params_schema", "result"]);
+
+async function exact<Answer>(path: string): Promise<Answer> {
+  return readAnswer(await (await request("GET", path)).text(), USERS) as Answer;
+}
+
 async function request(method: string, path: string, body?: unknown): Promise<Response> {
   const options: RequestInit = { method, cache: "no-store" };
   if (body !== undefined) {
-    options.body = JSON.stringify(body);
+    options.body = write(body);
     options.headers = { "content-type": "application/json" };
   }
   let answer: Response;

@@ -9,6 +9,7 @@ import { executionHref, jobHref } from "../../app/route";
 import { go } from "../../app/router";
 import { failureOf } from "../../model/failure";
 import { doneByHand, said } from "../../model/hands";
+import { write } from "../../model/json";
 import { asText } from "../../model/parameters";
 import { isFinished } from "../../model/states";
 import { Copy } from "../../pieces/copy";
@@ -169,7 +170,7 @@ function Parameters({ params }: { params: Record<string, unknown> }) {
           </div>
         ))}
       </dl>
-      <Copy text={JSON.stringify(params, null, 2)} what="the parameters" />
+      <Copy text={write(params, 2)} what="the parameters" />
     </div>
   );
 }

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { write } from "../../model/json";
 import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
 import { Name, Tags } from "../../pieces/name";
@@ -109,7 +110,7 @@ function Parameters({ described: { params, params_schema } }: { described: api.J
                 <Name text={name} />
               </td>
               <td>{rule || "anything"}</td>
-              <td>{required ? "it must be given" : <code>{JSON.stringify(params?.[name]) ?? "–"}</code>}</td>
+              <td>{required ? "it must be given" : <code>{params?.[name] === undefined ? "–" : write(params[name])}</code>}</td>
               <td>{description || "–"}</td>
             </tr>
           ))}
