@@ -308,14 +308,12 @@ class Runner:
         """Let a task that was cancelled or marked wait for a slot no longer."""
         request = self._requests.get(name)
         if request is not None and not request.granted:
-            self._tools.slots.withdraw(self._requests.pop(name))
+            self._tools.slots.release(self._requests.pop(name))
 
     def _leave(self) -> None:
-        for request in self._requests.values():
-            if not request.granted:
-                self._tools.slots.withdraw(request)
-        for request in self._granted:
-            self._tools.slots.release(request)
+        for name in list(self._requests):
+            if name not in self._attempts:
+                self._release(name)
         for _, answer in self._orders:
             _answer(answer, False)
 

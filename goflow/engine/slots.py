@@ -3,6 +3,9 @@
 Whoever waits goes in order of priority, then age; a point of priority is worth a minute of
 waiting, so nobody starves. Waiting requests that need the same resources stand in one lane;
 only the head of each lane is ever looked at, so a full pool costs the others nothing.
+
+The rule that must not be broken: a lane with requests is in one place only, either among the
+heads that may come next or aside at the one full limit that it waits for.
 """
 
 import enum
@@ -12,6 +15,8 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 AGING = 60.0  # seconds of waiting that outweigh one point of priority
+
+Order = tuple[float, int]
 
 
 class Kind(enum.StrEnum):
@@ -42,25 +47,23 @@ class Waiter(Protocol):
 
 
 class Request:
-    """One task's wish to run. `lane` names the resources it needs besides that of all tasks."""
+    """One task's wish to run: it waits, then has a slot, and in the end is done."""
 
-    __slots__ = ("granted", "lane", "order", "task", "waiter", "withdrawn")
+    __slots__ = ("done", "granted", "lane", "order", "task", "waiter")
 
-    def __init__(
-        self, waiter: Waiter, task: str, lane: tuple[str, ...], order: tuple[float, int]
-    ) -> None:
+    def __init__(self, waiter: Waiter, task: str, lane: "Lane", order: Order) -> None:
         self.waiter = waiter
         self.task = task
         self.lane = lane
         self.order = order
         self.granted = False
-        self.withdrawn = False
+        self.done = False
 
 
 class Resource:
     """So many may use it at once."""
 
-    __slots__ = ("blocked", "kind", "name", "size", "taken", "waiting")
+    __slots__ = ("aside", "kind", "name", "size", "taken", "waiting")
 
     def __init__(self, kind: Kind, name: str, size: int) -> None:
         self.kind = kind
@@ -68,7 +71,7 @@ class Resource:
         self.size = size
         self.taken = 0
         self.waiting = 0  # requests, for it or for something else in their lane
-        self.blocked: set[tuple[str, ...]] = set()  # lanes that wait for it alone
+        self.aside: set[Lane] = set()  # lanes that wait for it alone
 
     @property
     def full(self) -> bool:
@@ -79,6 +82,47 @@ class Resource:
         return Usage(self.kind, self.name, self.taken, self.size, self.waiting)
 
 
+class Lane:
+    """The waiting requests that need the same resources, besides that of all tasks."""
+
+    __slots__ = ("key", "obstacle", "resources", "shown", "waiting", "withdrawn")
+
+    def __init__(self, key: tuple[str, ...], resources: tuple[Resource, ...]) -> None:
+        self.key = key
+        self.resources = resources
+        self.waiting: list[tuple[Order, Request]] = []
+        self.withdrawn = 0  # of those in `waiting`, which are taken out later
+        self.shown: Order | None = None  # where it stands among the heads, if it does
+        self.obstacle: Resource | None = None  # where it stands aside, if it does
+
+    @property
+    def full(self) -> Resource | None:
+        """The first of its resources that has no room; None if all have."""
+        return next((resource for resource in self.resources if resource.full), None)
+
+    def push(self, request: Request) -> None:
+        heapq.heappush(self.waiting, (request.order, request))
+
+    def pop(self) -> Request:
+        return heapq.heappop(self.waiting)[1]
+
+    def withdraw(self) -> None:
+        """One more is withdrawn. Those are taken out when they are half of all, so that each
+        costs little and what is withdrawn is not kept for long."""
+        self.withdrawn += 1
+        if 2 * self.withdrawn > len(self.waiting):
+            self.waiting = [entry for entry in self.waiting if not entry[1].done]
+            heapq.heapify(self.waiting)
+            self.withdrawn = 0
+
+    def head(self) -> Order | None:
+        """The order of the request whose turn it is; None if there is none."""
+        while self.waiting and self.waiting[0][1].done:
+            heapq.heappop(self.waiting)
+            self.withdrawn -= 1
+        return self.waiting[0][0] if self.waiting else None
+
+
 class Slots:
     """`size` attempts in all; `pools` maps names to sizes."""
 
@@ -87,9 +131,9 @@ class Slots:
         self._resources: dict[str, Resource] = {}
         for pool, its_size in (pools or {}).items():
             self.limit(Kind.POOL, pool, its_size)
-        self._lanes: dict[tuple[str, ...], list[tuple[tuple[float, int], Request]]] = {}
-        # Heads of lanes, by order; one that is out of date is found out when it comes up.
-        self._heads: list[tuple[tuple[float, int], tuple[str, ...]]] = []
+        self._lanes: dict[tuple[str, ...], Lane] = {}  # those that have requests
+        # Heads of lanes, by order; one that its lane has left is dropped when it comes up.
+        self._heads: list[tuple[Order, Lane]] = []
         self._count = 0
 
     @property
@@ -112,79 +156,100 @@ class Slots:
     def request(
         self, waiter: Waiter, task: str, lane: tuple[str, ...], priority: float, now: datetime
     ) -> Request:
-        """Wait in line; `grant` hands out what is free."""
+        """Wait in line; `grant` hands out what is free. `lane` has the titles of the limits
+        that count the task, besides that on all tasks."""
+        found = self._lanes.get(lane)
+        if found is None:
+            found = Lane(lane, tuple(self._resources[name] for name in lane))
+            self._lanes[lane] = found
         self._count += 1
         order = (now.timestamp() - priority * AGING, self._count)
-        request = Request(waiter, task, lane, order)
-        self._count_waiting(lane, 1)
-        waiting = self._lanes.setdefault(lane, [])
-        heapq.heappush(waiting, (order, request))
-        if waiting[0][1] is request:
-            heapq.heappush(self._heads, (order, lane))
+        request = Request(waiter, task, found, order)
+        self._count_waiting(found, 1)
+        found.push(request)
+        self._show(found)
         return request
 
     def grant(self) -> None:
         """Give free slots to those whose turn it is."""
         while self._heads and not self._all.full:
             order, lane = heapq.heappop(self._heads)
-            waiting = self._lanes.get(lane)
-            if not waiting or waiting[0][0] != order:
+            if lane.shown != order:
                 continue
-            if (full := self._full_of(lane)) is not None:
-                full.blocked.add(lane)
+            lane.shown = None
+            if lane.head() != order:  # it was withdrawn
+                self._show(lane)
                 continue
-            request = heapq.heappop(waiting)[1]
-            self._show_head(lane)
-            if not request.withdrawn:
-                request.granted = True
-                self._count_waiting(lane, -1)
-                self._take(request)
-                request.waiter.granted(request)
+            if (full := lane.full) is not None:
+                lane.obstacle = full
+                full.aside.add(lane)
+                continue
+            request = lane.pop()
+            self._show(lane)
+            self._count_waiting(lane, -1)
+            self._take(lane)
+            request.granted = True
+            request.waiter.granted(request)
 
     def release(self, request: Request) -> None:
-        """Give a granted slot back."""
+        """Give a slot back, or wait for one no longer; a second time it does nothing."""
+        if request.done:
+            return
+        request.done = True
+        lane = request.lane
+        if not request.granted:
+            self._count_waiting(lane, -1)
+            lane.withdraw()
+            if not lane.waiting:
+                self._forget(lane)
+            return
         self._all.taken -= 1
-        for name in request.lane:
-            resource = self._resources[name]
+        for resource in lane.resources:
             resource.taken -= 1
-            blocked, resource.blocked = resource.blocked, set()
-            for lane in blocked:
-                self._show_head(lane)
+            aside, resource.aside = resource.aside, set()
+            for one in aside:
+                one.obstacle = None
+                self._show(one)
         self.grant()
-
-    def withdraw(self, request: Request) -> None:
-        """Wait no longer; for requests that have not been granted."""
-        request.withdrawn = True
-        self._count_waiting(request.lane, -1)
 
     def obstacle(self, request: Request) -> str:
         """Why a request has to wait, for people."""
-        resource = self._full_of(request.lane) or self._all
+        resource = request.lane.full or self._all
         name = title(resource.kind, resource.name)
         return f"{name}: {resource.taken} of {resource.size} in use"
 
-    def _count_waiting(self, lane: tuple[str, ...], change: int) -> None:
+    def _count_waiting(self, lane: Lane, change: int) -> None:
         self._all.waiting += change
-        for name in lane:
-            self._resources[name].waiting += change
+        for resource in lane.resources:
+            resource.waiting += change
 
-    def _take(self, request: Request) -> None:
+    def _take(self, lane: Lane) -> None:
         self._all.taken += 1
-        for name in request.lane:
-            self._resources[name].taken += 1
+        for resource in lane.resources:
+            resource.taken += 1
 
-    def _full_of(self, lane: tuple[str, ...]) -> Resource | None:
-        resources = (self._resources[name] for name in lane)
-        return next((resource for resource in resources if resource.full), None)
+    def _show(self, lane: Lane) -> None:
+        """Let a lane's head be among those that may come next, unless the lane stands aside."""
+        if lane.obstacle is not None:
+            return
+        order = lane.head()
+        if order is None:
+            self._forget(lane)
+        elif order != lane.shown:
+            lane.shown = order
+            heapq.heappush(self._heads, (order, lane))
+            if len(self._heads) > 2 * len(self._lanes) + 16:  # most are out of date
+                self._heads = [entry for entry in self._heads if entry[1].shown == entry[0]]
+                heapq.heapify(self._heads)
 
-    def _show_head(self, lane: tuple[str, ...]) -> None:
-        waiting = self._lanes[lane]
-        while waiting and waiting[0][1].withdrawn:
-            heapq.heappop(waiting)
-        if waiting:
-            heapq.heappush(self._heads, (waiting[0][0], lane))
-        else:
-            del self._lanes[lane]
+    def _forget(self, lane: Lane) -> None:
+        """A lane without requests is no more; the next request of its kind makes another."""
+        lane.shown = None
+        if lane.obstacle is not None:
+            lane.obstacle.aside.discard(lane)
+            lane.obstacle = None
+        if self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
 
 
 def title(kind: Kind, name: str) -> str:
