@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine.capture import current_log
+from goflow.engine.carrying import carry_into_pools
+from goflow.engine.current import current_log
 from goflow.engine.isolated import Isolated
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import TaskFailed
@@ -60,6 +61,7 @@ async def attempt(
     attempt has left running is ended by `end_leftovers`.
     """
     expired = False
+    carry_into_pools()
     token = current_log.set(context.log)
     try:
         if timeout is None:

@@ -25,9 +25,10 @@ import msgspec
 
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.engine.attempt import failed, run_sync, succeeded
-from goflow.engine.capture import captured, current_log
+from goflow.engine.capture import captured
+from goflow.engine.current import current_log
 from goflow.engine.isolated import CONTEXT, LENGTH, Answer, Request
-from goflow.engine.tasklog import Lines, encodable
+from goflow.engine.tasklog import Lines, Nowhere, encodable
 from goflow.loading import loading
 from goflow.operators import parcel
 from goflow.operators.base import Context
@@ -52,7 +53,7 @@ def main(fd: int) -> None:
     current_log.set(log)
     try:
         # What handlers print to this process's streams would be in the log twice.
-        with captured(handlers_print_to=OutputLog(os.open(os.devnull, os.O_WRONLY))):
+        with captured(handlers_print_to=Nowhere()):
             outcome = _run(packed, context, request.max_result)
     except BaseException as error:
         outcome = failed(error)

@@ -73,6 +73,19 @@ class Lines:
         self.line(f"ERROR {_formatted(message, args)}\n{trace}")
 
 
+class Nowhere(Lines):
+    """A log that keeps nothing."""
+
+    def line(self, text: str) -> None:
+        return
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+    async def drain(self) -> None:
+        return
+
+
 class TaskLog(Lines):
     """Implements `goflow.operators.base.Log`; made and closed on the event loop `loop`.
 
@@ -83,6 +96,7 @@ class TaskLog(Lines):
     """
 
     __slots__ = (
+        "__weakref__",
         "_append",
         "_busy",
         "_closed",

@@ -3,15 +3,18 @@ import contextlib
 import contextvars
 import io
 import logging
+import logging.config
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from goflow.engine.capture import captured, current_log
+from goflow.engine.capture import captured
+from goflow.engine.current import current_log
 from tests.operators.memory_log import MemoryLog
 
 ROOT = Path(__file__).parents[2]
@@ -261,3 +264,198 @@ def test_a_record_of_a_thread_started_with_the_context_lands() -> None:
         thread.start()
         thread.join()
     assert log.lines == ["WARNING root: from there"]
+
+
+# -- a task has its streams for itself -----------------------------------------------
+
+
+def side_by_side(*steps: Callable[[threading.Barrier], None]) -> list[MemoryLog]:
+    """Run each in a task of its own, all at the same time; they meet at the barrier."""
+    barrier = threading.Barrier(len(steps), timeout=60)
+    logs: list[MemoryLog] = []
+    failures: list[BaseException] = []
+
+    def one(step: Callable[[threading.Barrier], None]) -> None:
+        with task() as log:
+            logs.append(log)
+            try:
+                step(barrier)
+            except BaseException as failure:
+                failures.append(failure)
+                barrier.abort()
+
+    with captured():
+        threads = [threading.Thread(target=one, args=(step,)) for step in steps]
+        for number, thread in enumerate(threads):
+            thread.start()
+            while len(logs) == number:
+                time.sleep(0.001)
+        for thread in threads:
+            thread.join(60)
+    assert not failures, failures
+    return logs
+
+
+def test_redirections_that_overlap_reach_only_those_who_made_them() -> None:
+    mine: list[io.StringIO] = [io.StringIO(), io.StringIO()]
+
+    def first(meet: threading.Barrier) -> None:
+        with contextlib.redirect_stdout(mine[0]):
+            meet.wait()
+            print("one")
+            meet.wait()
+        print("one again")
+        meet.wait()
+
+    def second(meet: threading.Barrier) -> None:
+        meet.wait()
+        with contextlib.redirect_stdout(mine[1]):
+            meet.wait()
+            meet.wait()
+            print("two")
+        print("two again")
+
+    def third(meet: threading.Barrier) -> None:
+        for _ in range(3):
+            print("three")
+            meet.wait()
+
+    before = sys.stdout
+    logs = side_by_side(first, second, third)
+    assert [one.getvalue() for one in mine] == ["one\n", "two\n"]
+    assert [log.text for log in logs] == ["one again\n", "two again\n", "three\n" * 3]
+    assert sys.stdout is before
+
+
+def put_none() -> None:
+    sys.stdout = None  # type: ignore[assignment]
+
+
+def put_closed() -> None:
+    sys.stdout = io.StringIO()
+    sys.stdout.close()
+
+
+def leave_with() -> None:
+    with sys.stdout as stream:
+        stream.write("")
+
+
+def configure_over() -> None:
+    logging.basicConfig(force=True, level=logging.CRITICAL)
+    logging.config.dictConfig({"version": 1, "root": {"level": "CRITICAL"}})
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        put_none,
+        put_closed,
+        leave_with,
+        configure_over,
+        lambda: sys.stdout.close(),
+        lambda: sys.stderr.close(),
+        lambda: sys.__stdout__.close(),  # type: ignore[union-attr]
+        lambda: sys.stdout.detach(),
+        lambda: sys.stdout.reconfigure(encoding="ascii", errors="strict"),  # type: ignore[union-attr]
+        lambda: setattr(sys, "stdout", sys.__stderr__),
+        lambda: delattr(sys, "stdout"),
+        lambda: logging.disable(),
+        lambda: setattr(logging.getLogger(), "disabled", True),
+        lambda: logging.getLogger().setLevel(logging.CRITICAL + 1),
+        lambda: logging.getLogger().handlers.clear(),
+    ],
+)
+def test_whatever_a_task_does_to_its_output_others_go_on(
+    harm: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    own = logging.StreamHandler(sys.stderr)
+    root.addHandler(own)
+    handlers, level = list(root.handlers), root.level
+    try:
+        with captured():
+            with task():
+                harm()
+            with task() as log:
+                print("printed é")
+                print("printed too", file=sys.stderr)
+                logging.getLogger("some").info("logged")
+                logging.warning("logged %s", "too")
+            print("outside")
+            root.warning("outside too")
+    finally:
+        root.removeHandler(own)
+    assert log.lines == [
+        "printed é",
+        "printed too",
+        "INFO some: logged",
+        "WARNING root: logged too",
+    ]
+    out, err = capsys.readouterr()
+    assert out == "outside\n"
+    assert err.endswith("outside too\n")
+    assert (list(root.handlers), root.level) == ([h for h in handlers if h is not own], level)
+    assert logging.root.manager.disable == 0
+
+
+def test_what_a_task_switches_in_logging_holds_for_it() -> None:
+    with captured(), task() as log:
+        logging.disable(logging.INFO)
+        logging.info("no")
+        logging.warning("yes")
+        logging.disable(logging.NOTSET)
+        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger("a").warning("no")
+        logging.getLogger("a").error("yes")
+        assert logging.getLogger().getEffectiveLevel() == logging.ERROR
+        handler = logging.StreamHandler(mine := io.StringIO())
+        logging.getLogger().addHandler(handler)
+        logging.getLogger("a").error("its handler has it, too")
+    assert log.lines == ["WARNING root: yes", "ERROR a: yes", "ERROR a: its handler has it, too"]
+    assert mine.getvalue() == "its handler has it, too\n"
+    assert handler not in logging.getLogger().handlers
+
+
+def test_a_stream_that_passes_on_to_the_one_before_it_works_in_a_task() -> None:
+    class Tee:
+        def __init__(self) -> None:
+            self.before = sys.stdout
+            self.text = ""
+
+        def write(self, text: str) -> int:
+            self.text += text
+            return self.before.write(text)
+
+        def flush(self) -> None:
+            self.before.flush()
+
+    with captured(), task() as log:
+        sys.stdout = tee = Tee()  # type: ignore[assignment]
+        print("both")
+        sys.stdout = sys.__stdout__
+        print("the log alone")
+    assert (tee.text, log.text) == ("both\n", "both\nthe log alone\n")
+
+
+def test_bytes_land_in_the_log_as_text() -> None:
+    with captured(), task() as log:
+        sys.stdout.buffer.write("caf\u00e9 \u20ac".encode()[:-1])
+        sys.stdout.buffer.write(b"\xac\n\xff\n")
+        sys.stdout.flush()
+    assert log.text == "caf\u00e9 \u20ac\n\ufffd\n"
+
+
+def test_a_stream_put_there_outside_tasks_counts_for_those_outside() -> None:
+    mine = io.StringIO()
+    with captured():
+        with contextlib.redirect_stdout(mine):
+            print("outside")
+            with task() as log:
+                print("inside")
+            with contextlib.redirect_stdout(io.StringIO()):
+                print("deeper")
+            print("outside again")
+        with task():
+            pass
+    assert (mine.getvalue(), log.text) == ("outside\noutside again\n", "inside\n")

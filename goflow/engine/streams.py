@@ -1,0 +1,193 @@
+"""sys.stdout and sys.stderr: every task has its own, and nothing it does to them reaches others.
+
+The rule that must not be broken: outside tasks nothing changes. Streams are the original ones,
+and one that is put in their place is what everybody outside sees, then and afterwards.
+
+`print` and the interpreter itself look streams up in the module's dictionary, where one object
+stays for as long as tasks are captured. Everyone else asks the module for an attribute, and
+sets that, as `contextlib.redirect_stdout` does; there a property stands, which knows who asks.
+"""
+
+import codecs
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from goflow.engine.current import UNSET, Own, current_log
+from goflow.operators.base import Log
+
+STREAMS = ("stdout", "stderr")
+
+
+def route() -> Callable[[], None]:
+    """Send what tasks print to their logs; returns what undoes that."""
+    plain = type(sys)
+    routes = {name: Route(name) for name in STREAMS}
+    properties: dict[str, Any] = {}
+    for name, one in routes.items():
+        properties[name] = property(one.get, one.put, one.delete)
+        properties[f"__{name}__"] = property(one.get_raw, one.put_raw)
+        sys.__dict__[name] = one.front
+    routed = type("RoutedModule", (plain,), properties)
+    sys.__class__ = routed
+
+    def undo() -> None:
+        if type(sys) is routed:
+            sys.__class__ = plain
+        for name, one in routes.items():
+            if sys.__dict__[name] is one.front:
+                sys.__dict__[name] = one.outside()
+
+    return undo
+
+
+class Route:
+    """One of the streams: `front` is what `print` finds, `base` what code finds that asks."""
+
+    def __init__(self, name: str) -> None:
+        self._raw = f"__{name}__"
+        self._put: Own[Any] = Own()
+        self.base = RoutedStream(sys.__dict__[name])
+        self.front = Front(self.find)
+        # To put one of these there takes a redirection back.
+        self._known = [self.base, self.front, self.base.original, sys.__dict__[self._raw]]
+
+    def find(self) -> Any:
+        """The stream of whoever asks."""
+        put = self._put.get()
+        return self.base if put is UNSET else put
+
+    def get(self, module: Any) -> Any:
+        return self.find()
+
+    def put(self, module: Any, stream: Any) -> None:
+        self._put.set(UNSET if any(stream is one for one in self._known) else stream)
+
+    def delete(self, module: Any) -> None:
+        self._put.set(None)
+
+    def get_raw(self, module: Any) -> Any:
+        """The stream as it was at first, which for tasks is their log."""
+        return sys.__dict__[self._raw] if current_log.get() is None else self.base
+
+    def put_raw(self, module: Any, stream: Any) -> None:
+        sys.__dict__[self._raw] = stream
+
+    def outside(self) -> Any:
+        """The stream that code outside tasks is left with."""
+        put = self._put.get()
+        return self.base.original if put is UNSET else put
+
+
+class Front:
+    """Passes everything on to the stream of whoever uses it."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    def write(self, text: str) -> int:
+        stream = self._find()
+        return len(text) if stream is None else stream.write(text)
+
+    def flush(self) -> None:
+        if (stream := self._find()) is not None:
+            stream.flush()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._find())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._find(), name)
+
+
+class RoutedStream:
+    """A task's text goes to its log, the rest, and every other attribute, to the original
+    stream (None where there is none).
+
+    A task can neither close nor change what all share: to it that has happened, and no more.
+    """
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+        self._bytes: Own[BytesToLog] = Own()
+
+    def write(self, text: str) -> int:
+        log = current_log.get()
+        if log is not None:
+            if not isinstance(text, str):
+                raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+            return log.write(text)
+        return len(text) if self.original is None else self.original.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        if self.original is not None and current_log.get() is None:
+            self.original.flush()
+
+    def isatty(self) -> bool:
+        """Never inside a task: its log shows no colours and no progress bars."""
+        return self.original is not None and current_log.get() is None and self.original.isatty()
+
+    def fileno(self) -> int:
+        if self.original is None:
+            raise io.UnsupportedOperation("fileno")
+        number: int = self.original.fileno()
+        return number
+
+    @property
+    def buffer(self) -> Any:
+        """For bytes; a task's are UTF-8, and what is not is replaced."""
+        log = current_log.get()
+        if log is None:
+            return self.original.buffer
+        stream = self._bytes.get()
+        if stream is UNSET:
+            stream = BytesToLog(log)
+            self._bytes.set(stream)
+        return stream
+
+    def detach(self) -> Any:
+        return self.original.detach() if current_log.get() is None else self.buffer
+
+    def close(self) -> None:
+        if self.original is not None and current_log.get() is None:
+            self.original.close()
+
+    def reconfigure(self, **options: Any) -> None:
+        if self.original is not None and current_log.get() is None:
+            self.original.reconfigure(**options)
+
+    def __enter__(self) -> "RoutedStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.original)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.original, name)
+
+
+class BytesToLog(io.RawIOBase):
+    """Bytes that become text in a task's log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        self._log.write(self._decode(data))
+        return len(data)
+
+    def close(self) -> None:
+        """Nothing is closed: the task's log goes on."""
