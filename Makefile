@@ -12,7 +12,7 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pytest lint ui browser screenshots wheel clean
+.PHONY: help demo test bench pytest lint ui browser proxies screenshots wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -46,7 +46,7 @@ $(DEV_READY): $(BIN)/python pyproject.toml hatch_build.py $(UI)
 demo: $(USER_READY)
 	$(BIN)/goflow demo
 
-test: lint ui browser pytest
+test: lint ui browser proxies pytest
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .
@@ -59,6 +59,9 @@ ui: $(DEV_READY)
 
 browser: $(DEV_READY)
 	$(BIN)/python tests/browser/chromium.py
+
+proxies: $(DEV_READY)
+	$(BIN)/python tests/proxies/install.py
 
 pytest: $(DEV_READY)
 	$(BIN)/python -m pytest $(TESTS)

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Goflow:
     - `show_examples`: register the two example jobs of Go's goflow.
     - `with_seconds`: cron may have six fields, the first one seconds.
     - `allowed_hosts`: Host names served besides localhost and IP addresses.
+    - `trusted_proxies`: IP addresses and networks of proxies, whose X-Forwarded-For, -Proto
+      and -Host count; of anybody else they are ignored.
     - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
       at once (10,000); further submits are refused until some have finished.
     - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
@@ -57,6 +59,7 @@ class Goflow:
         with_seconds: bool = False,
         *,
         allowed_hosts: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
         max_running: int = 128,
         max_unfinished: int = 10_000,
         pools: Mapping[str, int] | None = None,
@@ -86,6 +89,7 @@ class Goflow:
         if self._ui is not None and self._ui != DASHBOARD and not self._ui.is_dir():
             raise ValueError(f"ui_path {str(self._ui)!r} is not a folder")
         self._allowed_hosts = tuple(allowed_hosts)
+        self._trusted_proxies = _check_proxies(trusted_proxies)
         self._max_body = _check_size("max_body", max_body)
         self._middleware: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._web: Any = None
@@ -125,19 +129,23 @@ class Goflow:
         *,
         store: Store | str | os.PathLike[str] | None = None,
         allowed_hosts: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
     ) -> None:
-        """Before the start: another store, and Host names served besides the ones known.
+        """Before the start: another store, and hosts and proxies besides the ones known.
 
         For options given where the program is deployed, as `goflow serve` takes them.
         """
         if self._running:
-            raise RuntimeError("the store and the hosts must be chosen before the start")
+            raise RuntimeError(
+                "the store, the hosts and the proxies must be chosen before the start"
+            )
         if store is not None:
             engine = Engine(find_store(store), self.engine.options)
             for job in self.jobs:
                 engine.register(job)
             self.engine = engine
         self._allowed_hosts += tuple(allowed_hosts)
+        self._trusted_proxies += _check_proxies(trusted_proxies)
 
     # -- as an ASGI application ----------------------------------------------------
 
@@ -204,6 +212,7 @@ class Goflow:
         await self.engine.stop()
 
     def _build(self, vitals: Vitals) -> Any:
+        from goflow.web.forwarded import Forwarded, parse_trusted
         from goflow.web.routes import build
 
         app: Any = build(
@@ -216,7 +225,7 @@ class Goflow:
         )
         for middleware, options in reversed(self._middleware):
             app = middleware(app, **options)
-        return app
+        return Forwarded(app, parse_trusted(self._trusted_proxies))
 
     # -- as a program --------------------------------------------------------------
 
@@ -250,10 +259,13 @@ class Goflow:
         `address` is "host:port" or ":port"; without a host it is 127.0.0.1, which only
         this machine reaches. What is not given is as the program's own `run` had it, if that
         was loaded by `goflow serve`, else 127.0.0.1:8181. Raises `ValueError` for an address
-        that is none, `StoreError` and `CannotListen`.
+        that is none, `StoreError` and `CannotListen`. `root_path` is the prefix under which a
+        proxy serves this one, whether the proxy takes it off or not.
         """
+        from goflow.web.prefix import parse_prefix
         from goflow.web.server import listen
 
+        prefix = parse_prefix(root_path)
         if address is None:
             own_host, own_port = self._address
             where = own_host if host is None else host, own_port if port is None else port
@@ -262,11 +274,11 @@ class Goflow:
             where = _parse_address(address, host, port)
         listening = listen(*where)
         try:
-            asyncio.run(self._serve(listening, root_path))
+            asyncio.run(self._serve(listening, prefix))
         finally:
             listening.close()
 
-    async def _serve(self, listening: Any, root_path: str) -> None:
+    async def _serve(self, listening: Any, prefix: str) -> None:
         from goflow.engine.signals import ended_by_signals
         from goflow.web.server import serve
 
@@ -278,7 +290,7 @@ class Goflow:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 print(f"goflow serves http://{shown}:{port}", file=sys.stderr, flush=True)
-                await serve(self, listening, root_path=root_path, closing=self._closing)
+                await serve(self, listening, root_path=prefix, closing=self._closing)
             finally:
                 await self._stop()
 
@@ -299,6 +311,17 @@ def find_store(store: object) -> Store:
     if isinstance(store, type) or missing:
         raise ValueError(f"store must be a path, a URL or a store such as MemoryStore(): {store!r}")
     return store  # type: ignore[return-value]
+
+
+def _check_proxies(proxies: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(proxies, str) or not isinstance(proxies, Iterable):
+        raise ValueError(f"trusted_proxies must be a list of addresses, not {proxies!r}")
+    checked = tuple(proxies)
+    if checked:
+        from goflow.web.forwarded import parse_trusted
+
+        parse_trusted(checked)
+    return checked
 
 
 def _check_size(name: str, value: object) -> int:

@@ -27,6 +27,15 @@ port_option: Callable[[Any], Any] = click.option(
 )
 
 
+def _check_prefix(context: click.Context, option: click.Parameter, value: str) -> str:
+    from goflow.web.prefix import parse_prefix
+
+    try:
+        return parse_prefix(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @host_option
 @port_option
@@ -45,13 +54,26 @@ def demo(host: str | None, port: int | None, store: str | None) -> None:
 @host_option
 @port_option
 @store_option
-@click.option("--root-path", default="", metavar="PATH", help="Prefix a proxy strips, if any.")
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    callback=_check_prefix,
+    help="Prefix under which a proxy serves it, such as /goflow.",
+)
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
     help="Host name to serve besides localhost and IP addresses; may be repeated.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Address or network of a proxy whose X-Forwarded-* headers count; may be repeated.",
 )
 def serve(
     file: str,
@@ -60,6 +82,7 @@ def serve(
     store: str | None,
     root_path: str,
     allowed_hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
 ) -> None:
     """Serve the jobs of FILE, with API and dashboard.
 
@@ -69,12 +92,17 @@ def serve(
     from goflow.cli.program import load
 
     gf = load(file)
-    _configure(gf, store, allowed_hosts)
+    _configure(gf, store, allowed_hosts, trusted_proxies)
     gf.serve(host=host, port=port, root_path=root_path)
 
 
-def _configure(gf: "Goflow", store: str | None, allowed_hosts: Sequence[str] = ()) -> None:
+def _configure(
+    gf: "Goflow",
+    store: str | None,
+    allowed_hosts: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
+) -> None:
     try:
-        gf.configure(store=store, allowed_hosts=allowed_hosts)
+        gf.configure(store=store, allowed_hosts=allowed_hosts, trusted_proxies=trusted_proxies)
     except ValueError as error:
         raise Unusable(str(error)) from None

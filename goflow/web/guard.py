@@ -76,13 +76,18 @@ class Guard:
         host = parse_place(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
         if host is None:
             return failure(400, "invalid-host", "a request needs one valid Host header", "Host")
-        if not self._serves(host):
-            return failure(
-                421,
-                "forbidden-host",
-                f"host {host.name!r} is not served here; add it to allowed_hosts if it should be",
-                "Host",
-            )
+        # A browser whose own address is trusted as a proxy's may claim any X-Forwarded-Host, so
+        # the Host that it sent itself counts too.
+        proxied = scope.get("proxied_host")
+        for asked in (host, proxied and parse_place(proxied.decode("latin-1"))):
+            if asked is not None and not self._serves(asked):
+                return failure(
+                    421,
+                    "forbidden-host",
+                    f"host {asked.name!r} is not served here; add it to allowed_hosts if it "
+                    "should be",
+                    "Host",
+                )
         if scope["method"] in SAFE_METHODS or self._is_own_page(host, origins, sites):
             return None
         return failure(

@@ -344,11 +344,12 @@ class _Routes:
             redirect_slashes=False,
             default=_unknown,
         )
+        self._own = frozenset(path.split("/")[1] for path in by_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             send = _without_body(send)
-        root, path = scope.get("root_path", ""), route_path(scope)
+        root, path = scope.get("root_path", ""), route_path(scope, self._own)
         if not path:
             last = quote(root.rpartition("/")[2])
             await RedirectResponse(f"./{last}/")(scope, receive, send)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import uvicorn
 
 from goflow.errors import GoflowError
+from goflow.web.prefix import Prefixed
 
 GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
 
@@ -50,15 +51,14 @@ async def serve(
     root_path: str,
     closing: asyncio.Event,
 ) -> None:
-    """Serve until `closing` is set."""
+    """Serve until `closing` is set. `root_path` is a prefix as `parse_prefix` gives it."""
     config = uvicorn.Config(
-        app,
+        Prefixed(app, root_path),
         lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
-        root_path=root_path,
+        proxy_headers=False,  # goflow.web.forwarded reads them
         timeout_graceful_shutdown=GRACE,
     )
     server = _Server(config)

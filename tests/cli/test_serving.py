@@ -113,3 +113,22 @@ def test_wrong_usage_exits_with_2(goflow, main_py, arguments, named):
     last = result.stderr.splitlines()[-1]
     assert last.startswith("Error: ")
     assert named in last
+
+
+@pytest.mark.parametrize("prefix", ["/größe", "gr%C3%B6%C3%9Fe/"])
+def test_a_prefix_of_any_letters_is_served_taken_off_or_not(spawn, main_py, prefix):
+    url = spawn("serve", main_py(JOBS), "--port", "0", "--root-path", prefix).address()
+    for path in ("", "/gr%C3%B6%C3%9Fe", "/gr%c3%b6%c3%9fe"):
+        assert get(f"{url}{path}/api/jobs") == {"jobs": ["etl", "broken"]}
+        assert get(f"{url}{path}/openapi.json")["servers"] == [{"url": "/gr%C3%B6%C3%9Fe"}]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--root-path", "http://a/b"), ("--root-path", "/a?b"), ("--trusted-proxy", "localhost")],
+)
+def test_an_option_for_proxies_that_cannot_be_honoured_is_told(goflow, main_py, option, value):
+    ended = goflow("serve", main_py(JOBS), "--port", "0", option, value)
+    assert ended.exit_code == 2
+    assert repr(value) in ended.output
+    assert "Traceback" not in ended.output

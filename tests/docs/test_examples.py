@@ -11,7 +11,16 @@ from goflow.loading import loading
 from tests.docs.pages import ROOT, blocks, pages, steps, terminal
 
 RUN = {"python", "console"}
-SHOWN = {"text", "json", "ini", "nginx", "dockerfile", "yaml"}  # nothing to run
+SHOWN = {
+    "text",
+    "json",
+    "ini",
+    "nginx",
+    "apache",
+    "caddyfile",
+    "dockerfile",
+    "yaml",
+}  # nothing to run
 
 
 def _name(page: Path) -> str:

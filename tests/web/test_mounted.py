@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -11,10 +12,11 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from goflow import Goflow, MemoryStore
+from goflow.web.prefix import Prefixed, parse_prefix
 from tests.web.conftest import Asker, segment, simple
 
 
-@pytest.fixture(params=["fastapi", "starlette", "root_path", "stripped"])
+@pytest.fixture(params=["fastapi", "starlette", "root_path", "stripped", "served", "unstripped"])
 def mounted(request: pytest.FixtureRequest, ui: Path) -> Iterator[TestClient]:
     """A client whose base is goflow's prefix, in the ways it can come about."""
     gf = Goflow(MemoryStore(), ui_path=ui)
@@ -34,6 +36,10 @@ def mounted(request: pytest.FixtureRequest, ui: Path) -> Iterator[TestClient]:
                 await gf(scope, receive, send)
         case "stripped":  # a proxy took the prefix off
             app, base, root = gf, "http://localhost", "/my flow"
+        case "served":  # with --root-path, and the prefix taken off
+            app, base = Prefixed(gf, "/my flow"), "http://localhost"
+        case "unstripped":  # with --root-path, and the prefix left on
+            app = Prefixed(gf, "/my flow")
     with TestClient(app, base_url=base, root_path=root, follow_redirects=False) as client:
         yield client
 
@@ -64,6 +70,32 @@ def test_the_dashboard_finds_itself_under_a_prefix(mounted: TestClient) -> None:
 
 def test_the_openapi_document_names_the_prefix(mounted: TestClient) -> None:
     assert mounted.get("/openapi.json").json()["servers"] == [{"url": "/my%20flow"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        *(("", ""), ("/", ""), ("/goflow", "/goflow"), ("goflow/", "/goflow"), ("/a/b/", "/a/b")),
+        *(("/my flow", "/my flow"), ("/my%20flow", "/my flow"), ("/größe", "/größe")),
+        *(("/gr%C3%B6%C3%9Fe", "/größe"), ("/100%25", "/100%")),
+    ],
+)
+def test_a_prefix_is_a_path_encoded_or_not(text: str, prefix: str) -> None:
+    assert parse_prefix(text) == prefix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("http://a/goflow", "/a?b", "/a#b", "/a//b", "/../a", "/a/.", "/a\n", "/a%0Ab", "/%ff"),
+        *("/a\\b", "/%2e%2e/a", "/\ud800", None, 3, b"/goflow"),
+    ],
+)
+def test_what_cannot_be_a_prefix_is_refused_by_name(text: Any) -> None:
+    with pytest.raises(ValueError, match="root_path"):
+        parse_prefix(text)
+    with pytest.raises(ValueError, match="root_path"):
+        Goflow(MemoryStore(), ui_path=None).serve(":0", root_path=text)
 
 
 def test_without_the_lifespan_the_first_request_starts_the_engine(ui: Path) -> None:

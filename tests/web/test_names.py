@@ -7,6 +7,7 @@ from goflow import Goflow, Job, MemoryStore, Task
 from goflow.web.path import decode, route_path
 from tests.web.conftest import Asker, Say, segment
 
+OWN = {"", "api", "ui", "stream", "openapi.json"}
 NAMES = [
     "a/b",
     "/",
@@ -60,10 +61,21 @@ def test_a_job_and_a_task_of_any_name_are_reached(name: str) -> None:
         (b"/flower/api", "/flow", "/flower/api"),
         (b"/api/jobs", "/stripped", "/api/jobs"),
         (b"/api?x=/flow", "", "/api"),
+        # a server puts the root in front of a path that has it already
+        (b"/flow/flow/api", "/flow", "/api"),
+        (b"/flow/flow", "/flow", ""),
+        (b"/flow/flow/flow/api", "/flow", "/flow/api"),
+        (b"/flow/flower/api", "/flow", "/flower/api"),
+        (b"/my%20flow/my%20flow/api", "/my flow", "/api"),
+        (b"/fl%C3%B6w/fl%c3%b6w/api", "/flöw", "/api"),
+        (b"/a/b/a/b/api", "/a/b", "/api"),
+        # unless a path of ours might begin like it
+        (b"/api/api/jobs", "/api", "/api/jobs"),
+        (b"/ui/x/ui/x/y", "/ui/x", "/ui/x/y"),
     ],
 )
 def test_the_path_below_the_mount_stays_encoded(raw: bytes, root: str, path: str) -> None:
-    assert route_path({"raw_path": raw, "path": "unused", "root_path": root}) == path
+    assert route_path({"raw_path": raw, "path": "unused", "root_path": root}, OWN) == path
 
 
 def test_a_server_that_keeps_no_raw_path_is_served_as_well_as_can_be() -> None:

@@ -1,0 +1,50 @@
+"""The prefix under which a proxy serves goflow, such as /goflow."""
+
+import re
+from urllib.parse import quote, unquote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f?#\\]")
+
+
+class Prefixed:
+    """Puts `prefix` before each path, as servers do with ASGI's `root_path`.
+
+    A path that has it already, since the proxy did not take it off, has it twice then;
+    `route_path` knows. uvicorn's own `root_path` fails for anything but ASCII.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._encoded = quote(prefix).encode("ascii")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._prefix and scope["type"] == "http":
+            scope = {
+                **scope,
+                "root_path": self._prefix,
+                "path": self._prefix + scope["path"],
+                "raw_path": self._encoded + scope["raw_path"],
+            }
+        await self._app(scope, receive, send)
+
+
+def parse_prefix(text: object) -> str:
+    """The prefix without percent-encoding and without a slash at its end; empty for none.
+
+    Raises `ValueError`.
+    """
+    if not isinstance(text, str) or "://" in text or _FORBIDDEN.search(text):
+        raise ValueError(f"root_path must be a path such as /goflow, not {text!r}")
+    try:
+        prefix = unquote(text, errors="strict").strip("/")
+        quote(prefix)
+    except UnicodeError:
+        raise ValueError(f"root_path must be a path in UTF-8, not {text!r}") from None
+    if not prefix:
+        return ""
+    if _FORBIDDEN.search(prefix) or {"", ".", ".."} & set(prefix.split("/")):
+        raise ValueError(f"root_path must be a path such as /goflow, not {text!r}")
+    return f"/{prefix}"

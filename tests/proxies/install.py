@@ -1,0 +1,40 @@
+"""Finds the proxies that goflow is tested behind; as a program, installs those that are missing.
+
+Rule: a machine without them is made to have them, or the run fails. These tests are never
+skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+# the program, and Debian's package that has it
+PROGRAMS = {"nginx": "nginx-light", "apache2": "apache2", "caddy": "caddy", "openssl": "openssl"}
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+
+def find(program: str) -> str | None:
+    """Where a program is, or None."""
+    return shutil.which(program, path=PATH)
+
+
+def install(programs: list[str]) -> None:
+    """Installs Debian's packages of these programs. Raises CalledProcessError."""
+    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    # The packages would start their servers; at run level 1 Debian does not.
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    packages = [PROGRAMS[program] for program in programs]
+    subprocess.run([*apt, "update"], env=quiet, check=False)
+    subprocess.run(
+        [*apt, "install", "-y", "--no-install-recommends", *packages], env=quiet, check=True
+    )
+
+
+if __name__ == "__main__":
+    if missing := [program for program in PROGRAMS if find(program) is None]:
+        if shutil.which("apt-get") is None or os.geteuid() != 0:
+            raise SystemExit(f"install {', '.join(missing)}: goflow is tested behind them")
+        install(missing)
+    print(f"proxies: {', '.join(str(find(program)) for program in PROGRAMS)}")
