@@ -24,6 +24,7 @@ DEADLINE = 60.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
 LOGS = Path(__file__).with_name("logs.py")
+SCHEDULES = Path(__file__).with_name("schedules.py")
 THOUSAND = Path(__file__).with_name("thousand.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -107,6 +108,12 @@ def logs(tmp_path: Path) -> Iterator[Server]:
 def thousand(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve thousand.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(THOUSAND)]))
+
+
+@pytest.fixture
+def schedules(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve schedules.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(SCHEDULES)]))
 
 
 @pytest.fixture

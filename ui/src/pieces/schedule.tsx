@@ -1,28 +1,21 @@
 /** When a job runs: in words, as it was written, and in which zone. */
 
-import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-
-/** Puts a schedule in words; null until what knows the words is there. */
-const words = signal<((schedule: string) => string) | null>(null);
-
-void import("../model/words").then(
-  ({ inWords }) => (words.value = inWords),
-  () => {}, // The expression says the same.
-);
+import { zoneNamed } from "../model/cron";
+import { inWords } from "../model/words";
 
 /** `children` stand before the expression. */
 export function Schedule(props: { schedule: string | null; timezone: string; children?: ComponentChildren }) {
   const { schedule, timezone } = props;
   if (!schedule) return <span class="quiet">by hand only</span>;
-  const said = words.value?.(schedule) ?? "";
+  const said = inWords(schedule);
   return (
     <span class="schedule">
       {said && <span title={said}>{said}</span>}
       <span class="quiet">
         {props.children}
         <code title={schedule}>{schedule}</code>
-        {timezone && timezone !== "UTC" && ` ${timezone}`}
+        {timezone && timezone !== "UTC" && zoneNamed(schedule) === null && ` ${timezone}`}
       </span>
     </span>
   );
