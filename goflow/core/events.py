@@ -76,11 +76,13 @@ class TaskSkipped(Fact, frozen=True):
 class CancelRequested(Fact, frozen=True):
     """Somebody asked for the execution to stop; nothing starts after this.
 
-    `timeout` is set, to the execution's, when it was time that asked: then it has failed.
+    `timeout` is set, to the execution's, when it was time that asked: then it has failed. So
+    it has with a `defect`, which says what went wrong in goflow itself.
     """
 
     by: str = ""
     timeout: float | None = None
+    defect: str = ""
 
 
 class TaskCancelRequested(Fact, frozen=True):

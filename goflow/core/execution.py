@@ -156,6 +156,19 @@ class Execution(Progress):
             facts.append(self.settle(name, outcome, now))
         return facts
 
+    def abort(self, now: datetime, defect: str) -> list[AnyFact]:
+        """End it here and now, as failed, because goflow itself went wrong; empty if it has
+        finished."""
+        facts: list[AnyFact] = []
+        if self.finished:
+            return facts
+        if not self.cancelling:
+            self._decide(facts, CancelRequested(now, defect=defect))
+        for name in self.running:
+            told = f"how this attempt ended was not recorded, by a defect in goflow: {defect}"
+            facts.append(self.settle(name, Failed(told, final=True), now))
+        return facts + self.advance(now)
+
     # -- what somebody asks for ----------------------------------------------------
 
     def cancel(self, now: datetime, by: str = "") -> list[AnyFact]:

@@ -117,8 +117,7 @@ class Progress:
         self.finished_at: datetime | None = None
         self.state = State.NOTSTARTED
         self.cancelling = False
-        self.timed_out = False
-        self.reason: str | None = None
+        self.reason: str | None = None  # why it fails though no task of it may have
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._running: dict[str, None] = {}
@@ -212,7 +211,6 @@ class Progress:
         if self.cancelling:
             _refuse(fact, "a second time")
         self.cancelling = True
-        self.timed_out = fact.timeout is not None
         self.reason = reason_of(fact)
 
     def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
@@ -264,7 +262,7 @@ class Progress:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
-        self.cancelling = self.timed_out = False
+        self.cancelling = False
         self.started_at = self.finished_at = self.reason = None
         if fact.params is not None:
             self.params = fact.params
@@ -387,7 +385,7 @@ class Progress:
 
     def _final_state(self, without: State | None = None) -> State:
         """How the execution ends as its tasks did; one that ended `without` does not count."""
-        if self.timed_out or self._count[State.FAILED] > (without is State.FAILED):
+        if self.reason is not None or self._count[State.FAILED] > (without is State.FAILED):
             return State.FAILED
         if self.cancelling or self._count[State.CANCELLED] > (without is State.CANCELLED):
             return State.CANCELLED

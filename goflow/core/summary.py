@@ -196,7 +196,9 @@ class Standing:
 
 def reason_of(fact: CancelRequested) -> str | None:
     """Why an execution fails by this fact alone, if it does."""
-    return None if fact.timeout is None else f"timed out after {fact.timeout:g} s"
+    if fact.timeout is not None:
+        return f"timed out after {fact.timeout:g} s"
+    return f"a defect in goflow: {fact.defect}" if fact.defect else None
 
 
 class AttemptDetail(msgspec.Struct):

@@ -27,6 +27,7 @@ from goflow.engine.tasklog import TaskLog
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
+from goflow.shown import kind, reason, text_of
 
 ERROR_LIMIT = 16 * 1024  # characters
 NESTING_LIMIT = 200  # a result that is deeper might not be readable again
@@ -81,7 +82,12 @@ async def attempt(
     elif expired:
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
-        await _insist(lambda: leftovers.end_of(context.cookie, context.log.warning, end_leftovers))
+        try:
+            await _insist(
+                lambda: leftovers.end_of(context.cookie, context.log.warning, end_leftovers)
+            )
+        except Exception as failure:  # that it could not be ended does not change the outcome
+            context.log.warning("what it left running could not be ended: %s", reason(failure))
     log = context.log
     if isinstance(log, TaskLog):
         error = outcome.error if isinstance(outcome, Failed) else None
@@ -234,18 +240,18 @@ def _unkept(value: object, reason: str) -> Failed:
 
 def failed(error: BaseException) -> Failed:
     if isinstance(error, TaskFailed):
-        return Failed(_bounded(_text_of(error) or type(error).__name__))
-    text = _text_of(error)
-    headline = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    trace = traceback.TracebackException(type(error), error, _outside(error.__traceback__))
-    return Failed(_bounded(f"{headline}\n\n{''.join(trace.format())}".rstrip("\n")))
+        return Failed(_bounded(text_of(error) or kind(error)))
+    text = text_of(error)
+    headline = f"{kind(error)}: {text}" if text else kind(error)
+    return Failed(_bounded(f"{headline}\n\n{_trace_of(error)}".rstrip("\n")))
 
 
-def _text_of(error: BaseException) -> str:
+def _trace_of(error: BaseException) -> str:
     try:
-        return str(error)
-    except BaseException as failure:
-        return f"<its text could not be made: {type(failure).__name__}>"
+        outside = _outside(error.__traceback__)
+        return "".join(traceback.TracebackException(type(error), error, outside).format())
+    except BaseException as failure:  # of its notes, its group, or what it names: anything
+        return f"<its traceback could not be made: {reason(failure)}>"
 
 
 def _outside(trace: TracebackType | None) -> TracebackType | None:

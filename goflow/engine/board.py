@@ -87,9 +87,9 @@ class Board:
                 self._entries[change.fact.id] = entry
             case Record(), int():
                 entry = self._entries[change.execution]
-                entry.apply(change.facts, outcome)
-                if entry.summary.state.finished:
+                if change.state.finished:  # first, so that nothing is left here whatever follows
                     del self._entries[change.execution]
+                entry.apply(change.facts, outcome)
             case _:
                 return
         self.version = entry.version

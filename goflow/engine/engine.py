@@ -46,6 +46,7 @@ from goflow.engine.threads import Threads
 from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
 from goflow.job import Job, check_name
 from goflow.operators import cookie
+from goflow.shown import reason
 from goflow.stores.base import (
     Activity,
     Change,
@@ -202,7 +203,9 @@ class Engine:
         self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
-        self.journal = Journal(self._store, self.clock, self._committed, self._threads)
+        self.journal = Journal(
+            self._store, self.clock, self._committed, self._threads, self.tell_defect
+        )
         self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
@@ -210,6 +213,8 @@ class Engine:
         self._executor = self._threads.operators(self.options.max_running)
         self._tools = Tools(
             journal=self.journal,
+            history=lambda id: self.reader.read(self._store.history, id),
+            on_defect=self.tell_defect,
             clock=self.clock,
             slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,
@@ -307,8 +312,14 @@ class Engine:
             if isinstance(error, Unavailable) and self._stopping:
                 logger.warning("stopped before everything was written: %s", error)
                 return
-            self.defect = f"{task.get_name()}: {type(error).__name__}: {error}"
-            logger.critical("defect in %s", task.get_name(), exc_info=error)
+            self.tell_defect(task.get_name(), error)
+
+    def tell_defect(self, what: str, error: BaseException) -> None:
+        """Something went wrong in goflow itself, in `what`; the rest goes on."""
+        self.defect = f"{what}: {reason(error)}"
+        self.notices.append(Notice(self.clock.now(), f"a defect in {self.defect}"))
+        with suppress(Exception):  # a handler of the user's must not make it worse
+            logger.critical("defect in %s", what, exc_info=error)
 
     def notice(self, text: str) -> None:
         """Tell people of something that is no error but that they should see."""
@@ -531,6 +542,7 @@ class Engine:
         self._check_running()
         if (runner := self._runners.get(id)) is not None:
             return await runner.order(lambda execution, now: execution.cancel(now, by))
+        self._check_driven(id)
         if await self.reader.read(self._store.find, id) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return False
@@ -541,6 +553,7 @@ class Engine:
         if (runner := self._runners.get(id)) is not None:
             _check_task(runner.execution, task)
             return await runner.order(lambda execution, now: execution.cancel_task(task, now, by))
+        self._check_driven(id)
         _check_task(await self._replayed(id), task)
         return False
 
@@ -617,6 +630,7 @@ class Engine:
         """A finished execution, to be changed by nobody else meanwhile."""
         if id in self._runners or id in self._reopening:
             raise Conflict(f"execution {id!r} is unfinished; cancel it or wait for its end")
+        self._check_driven(id)
         self._reopening.add(id)
         try:
             history = await self.reader.read(self._store.history, id)
@@ -760,6 +774,15 @@ class Engine:
     def _check_running(self) -> None:
         if not self._started or self._stopping:
             raise Stopping("the server is stopping")
+
+    def _check_driven(self, id: str) -> None:
+        """Refuse what is asked of an execution that a defect has stopped in the middle."""
+        on_its_way = id in self._runners or id in self._reopening
+        if not on_its_way and self.board.get(id) is not None:
+            raise Unavailable(
+                f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
+                f"written; it goes on when the server is started again"
+            )
 
     def _drive(self, runner: Runner) -> "asyncio.Future[Outcome]":
         """Let a runner run. Done once its opening is committed, whoever still waits for that."""

@@ -2,6 +2,9 @@
 
 What was committed is told to `on_commit` on the event loop, in the order of the commits,
 before anybody who awaits a change goes on.
+
+The rule that must not be broken: whoever awaits a change is answered, whatever the store or
+`on_commit` raise.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from goflow.engine.clock import Clock
 from goflow.engine.peak import Peak
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
+from goflow.shown import reason
 from goflow.stores.base import Change, Outcome, Store, Touch
 
 BATCH_LIMIT = 1000  # changes in one transaction
@@ -19,10 +23,15 @@ PROBE = 1.0  # seconds between two looks at whether the store can be written aga
 PATIENCE = 0.25  # seconds between two tries of a change that must be written
 
 Entry = tuple[Change, "asyncio.Future[Outcome]"]
+OnDefect = Callable[[str, Exception], None]
 
 
 class Journal:
-    """`await commit(change)` returns the outcome once the change is durable."""
+    """`await commit(change)` returns the outcome once the change is durable.
+
+    `on_defect(what, error)` hears of an `on_commit` that raises; the change is durable all the
+    same, and those in its batch are told as if nothing had happened.
+    """
 
     def __init__(
         self,
@@ -30,10 +39,12 @@ class Journal:
         clock: Clock,
         on_commit: Callable[[Change, Outcome], None],
         threads: Threads,
+        on_defect: OnDefect | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._on_commit = on_commit
+        self._on_defect = on_defect or self._tell_the_loop
         self._threads = threads
         self._writer: Writer[Entry] | None = None
         self._hurried = False
@@ -79,11 +90,15 @@ class Journal:
 
     async def _heal(self) -> None:
         """Try until the store can be written again, though nobody may ask for anything."""
-        while self.trouble is not None:
-            await self._clock.sleep(PROBE)
-            with contextlib.suppress(StoreUnavailable):
-                await self.commit(Touch(self._clock.now()))
-        self._healing = None
+        try:
+            while self.trouble is not None:
+                await self._clock.sleep(PROBE)
+                with contextlib.suppress(StoreUnavailable):
+                    await self.commit(Touch(self._clock.now()))
+        except Stopping:
+            return
+        finally:
+            self._healing = None
 
     def _commit(self, batch: list[Entry]) -> None:
         begun = self._clock.elapsed()
@@ -91,15 +106,19 @@ class Journal:
             outcomes = self._store.commit([change for change, _ in batch])
         except StoreUnavailable as error:
             self._tell(self._refused, batch, error)
-        except Exception as error:
+        except BaseException as error:  # a store may be the user's own, and raise anything
             # A change that cannot be written is a defect; it must not take others with it.
             if len(batch) == 1:
-                self._tell(self._refused, batch, error)
+                self._tell(self._refused, batch, _awaitable(error))
             else:
                 for entry in batch:
                     self._commit([entry])
         else:
-            self._tell(self._committed, batch, outcomes, self._clock.elapsed() - begun)
+            if len(outcomes) == len(batch):
+                self._tell(self._committed, batch, outcomes, self._clock.elapsed() - begun)
+            else:  # what was committed is not known, so nothing may be tried again
+                counts = f"{len(batch)} changes with {len(outcomes)} outcomes"
+                self._tell(self._refused, batch, RuntimeError(f"the store answered {counts}"))
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:
         self._loop.call_soon_threadsafe(callback, *args)
@@ -108,7 +127,10 @@ class Journal:
         self.trouble = None
         self.commits.note(seconds)
         for (change, _), outcome in zip(batch, outcomes, strict=True):
-            self._on_commit(change, outcome)
+            try:
+                self._on_commit(change, outcome)
+            except Exception as error:  # a defect, contained: the others are told, all answered
+                self._on_defect(f"what follows from a {type(change).__name__}", error)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
@@ -121,3 +143,14 @@ class Journal:
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
+
+    def _tell_the_loop(self, what: str, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": what, "exception": error})
+
+
+def _awaitable(error: BaseException) -> Exception:
+    """The error as a future can carry it. A SystemExit would end the loop of who awaits it, and
+    a StopIteration cannot be awaited."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(f"the store raised {reason(error)}")

@@ -2,11 +2,14 @@
 
 The rule that must not be broken: a fact is committed before anything is done because of
 it. The runner alone changes its `Execution`; others send it an order and wake it.
+
+A defect of ours in here ends this execution and no other: what runs is ended, the execution
+fails by what is committed of it, and whoever waits for the runner is answered.
 """
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any
@@ -25,18 +28,19 @@ from goflow.core.events import (
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
-from goflow.engine.attempt import attempt
+from goflow.engine.attempt import attempt, failed
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
-from goflow.engine.journal import Journal
+from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import TaskLog
-from goflow.errors import NotFound, Unavailable
+from goflow.errors import NotFound, StoreUnavailable, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
 from goflow.operators.leftovers import End
-from goflow.stores.base import AppendLog, Change, Existing, Record
+from goflow.shown import reason
+from goflow.stores.base import AppendLog, Change, Existing, History, Record
 from goflow.stores.base import Outcome as Written
 
 # How long a cancelled attempt may take to clean up before it is given up: longer than a
@@ -57,9 +61,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What runners are handed."""
+    """What runners are handed. `history` reads what is committed of an execution; `on_defect`
+    hears of what went wrong in goflow itself, and where."""
 
     journal: Journal
+    history: Callable[[str], Awaitable[History | None]]
+    on_defect: Callable[[str, BaseException], None]
     clock: Clock
     slots: Slots
     executor: Executor
@@ -97,6 +104,8 @@ class Runner:
         self._ended: list[tuple[str, Outcome]] = []
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
+        self._answers: list[tuple[asyncio.Future[bool], bool]] = []  # once facts are committed
+        self._defect: str | None = None
         self._stopping = False
         self._interrupted = False
         self._woken = asyncio.Event()
@@ -172,25 +181,42 @@ class Runner:
     # -- the life of an execution --------------------------------------------------
 
     async def run(self) -> bool:
-        """Drive the execution to its end, or until stopped; False if it was not opened."""
+        """Drive the execution to its end, or until stopped; False if it was not opened, or
+        could not be driven to its end."""
         try:
-            if not await self._open():
-                return False
-            while not self.execution.finished:
-                facts, answers = self._decide()
-                if facts:
-                    await self._record(facts)
-                    self._launch(facts)
-                for answer, done in answers:
-                    _answer(answer, done)
-                if not facts:
-                    if self._stopping and not self._attempts:
-                        break
-                    await self._rest()
+            return await self._live()
+        except Unavailable:  # not written, since the process is to end
+            raise
+        except Exception as error:
+            self._defect = reason(error)
+            self._tools.on_defect(self._title, error)
+            if not self.opened.done():
+                self.opened.set_exception(error)
+            await self._fail(self._defect)
+            return False
         finally:
             _answer(self.over, None)
             self._leave()
+
+    async def _live(self) -> bool:
+        if not await self._open():
+            return False
+        while not self.execution.finished:
+            facts = self._decide()
+            if facts:
+                await self._record(self.execution, facts)
+                self._launch(facts)
+            while self._answers:
+                _answer(*self._answers.pop(0))
+            if not facts:
+                if self._stopping and not self._attempts:
+                    break
+                await self._rest()
         return True
+
+    @property
+    def _title(self) -> str:
+        return f"execution {self.execution.id} of job {self.execution.job!r}"
 
     async def _open(self) -> bool:
         if self._opening is None:
@@ -205,7 +231,7 @@ class Runner:
         _answer(self.opened, written)
         return not isinstance(written, Existing)
 
-    def _decide(self) -> "tuple[list[AnyFact], list[tuple[asyncio.Future[bool], bool]]]":
+    def _decide(self) -> list[AnyFact]:
         """What follows from what came in; the facts are applied, and must be committed."""
         execution = self.execution
         now = self._tools.clock.now()
@@ -214,15 +240,20 @@ class Runner:
         for name, outcome in ended:
             facts.append(self._settle(name, outcome, now))
         orders, self._orders = self._orders, []
-        answers = []
         for order, answer in orders:
-            decided = order(execution, now)
-            facts += decided
-            answers.append((answer, bool(decided)))
+            try:
+                decided = order(execution, now)
+            except Exception as error:  # it decided nothing, and the execution is as it was
+                if not answer.done():
+                    answer.set_exception(error)
+                self._tools.on_defect(f"an order to {self._title}", error)
+            else:
+                facts += decided
+                self._answers.append((answer, bool(decided)))
         facts += execution.advance(now)
         if not (self._stopping or self._before or execution.finished):
             facts += execution.advance(now, self._started(now))
-        return facts, answers
+        return facts
 
     def _started(self, now: datetime) -> list[str]:
         """Ask for slots for what has become ready; the tasks that have got theirs."""
@@ -272,15 +303,14 @@ class Runner:
             seconds = float(task.retry_delay.delay(number))
             if not 0 <= seconds <= CENTURY:
                 raise ValueError(f"{seconds!r} is not from 0 to {CENTURY:g} seconds")
-        except Exception as error:
-            # ascii, since the text may be one that UTF-8 cannot hold
-            reason = f"{type(error).__name__}: {error}".encode("ascii", "backslashreplace").decode()
-            told = f"not tried again: retry_delay.delay({number}) gave no delay: {reason}"
+        except BaseException as error:  # a SystemExit would end the event loop
+            why = reason(error)
+            told = f"not tried again: retry_delay.delay({number}) gave no delay: {why}"
             return 0.0, Failed(f"{failed.error}\n\n{told}", final=True)
         return seconds, failed
 
-    async def _record(self, facts: Sequence[AnyFact]) -> None:
-        await self._tools.journal.insist(record_of(self.execution, facts))
+    async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
+        await self._tools.journal.insist(record_of(execution, facts))
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
         """Begin the attempts whose start is now committed, end those whose end was asked for."""
@@ -308,14 +338,48 @@ class Runner:
         """Let a task that was cancelled or marked wait for a slot no longer."""
         request = self._requests.get(name)
         if request is not None and not request.granted:
-            self._tools.slots.release(self._requests.pop(name))
+            self._release(name)
 
     def _leave(self) -> None:
         for name in list(self._requests):
             if name not in self._attempts:
                 self._release(name)
-        for _, answer in self._orders:
+        waiting = [answer for _, answer in self._orders] + [answer for answer, _ in self._answers]
+        for answer in waiting:
+            if self._defect is not None and not answer.done():
+                told = f"{self._title} was ended by a defect in goflow: {self._defect}"
+                answer.set_exception(Unavailable(told))
             _answer(answer, False)
+
+    # -- after a defect --------------------------------------------------------------
+
+    async def _fail(self, defect: str) -> None:
+        """End what runs, and let the execution fail. What it was about to do is not trusted any
+        more: it is replayed from what is committed."""
+        self._end_all()
+        while self._attempts:
+            await self._woken.wait()
+            self._woken.clear()
+        try:
+            if (history := await self._history()) is None:  # not opened, or purged
+                return
+            execution = Execution.replay(history.plan, history.facts)
+            if facts := execution.abort(self._tools.clock.now(), defect):
+                await self._record(execution, facts)
+            self.execution = execution
+        except Unavailable:
+            raise
+        except Exception as error:  # it is left to the next start
+            self._tools.on_defect(f"the end of {self._title}", error)
+
+    async def _history(self) -> History | None:
+        while True:
+            try:
+                return await self._tools.history(self.execution.id)
+            except StoreUnavailable:
+                if self._interrupted:
+                    raise
+                await self._tools.clock.sleep(PATIENCE)
 
     def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
         self._before.pop(over, None)
@@ -388,7 +452,15 @@ class Runner:
     def _done(self, name: str, running: "asyncio.Task[Outcome]") -> None:
         if self._attempts.get(name) is running:
             del self._attempts[name]
-            self._note(name, Cancelled() if running.cancelled() else running.result())
+            outcome: Outcome
+            if running.cancelled():
+                outcome = Cancelled()
+            elif (error := running.exception()) is not None:
+                self._tools.on_defect(f"an attempt of task {name!r}, {self._title}", error)
+                outcome = failed(error)
+            else:
+                outcome = running.result()
+            self._note(name, outcome)
 
     def _end_all(self) -> None:
         for name in list(self._attempts):
@@ -412,14 +484,14 @@ class Runner:
         # What was abandoned keeps its slot for as long as it really runs.
         if (abandoned := self._abandoned.pop(name, None)) is None:
             self._release(name)
-        else:
-            request = self._requests.pop(name)
+        elif (request := self._requests.pop(name, None)) is not None:
             abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
         self._ended.append((name, outcome))
         self.wake()
 
     def _release(self, name: str) -> None:
-        self._tools.slots.release(self._requests.pop(name))
+        if (request := self._requests.pop(name, None)) is not None:
+            self._tools.slots.release(request)
 
 
 def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:

@@ -187,7 +187,7 @@ class Model:
             case TaskCancelRequested():
                 self.doomed.add(fact.task)
             case CancelRequested():
-                self.cancelled, self.timed_out = True, fact.timeout is not None
+                self.cancelled, self.timed_out = True, fact.timeout is not None or fact.defect != ""
             case Finished():
                 self.state = State(fact.state)
             case Retried():

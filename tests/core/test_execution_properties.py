@@ -230,6 +230,33 @@ def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_t
     assert_ended_by_the_rules(execution, facts)
 
 
+@given(plans(), st.data(), st.booleans())
+def test_an_aborted_execution_has_ended_whatever_it_was_at(
+    plan: Plan, data: st.DataObject, cancelled: bool
+) -> None:
+    execution, facts = newly(plan)
+    play(
+        execution,
+        facts,
+        data.draw(scripts(plan)),
+        data.draw(choices),
+        steps=data.draw(st.integers(0, 20)),
+    )
+    assume(not execution.finished)
+    if cancelled:
+        facts += execution.cancel(facts[-1].at)
+    ran = execution.running
+    facts += execution.abort(facts[-1].at, "KeyError: 'x'")
+    assert execution.finished
+    failed = not cancelled or State.FAILED in states(execution).values()
+    assert execution.state is (State.FAILED if failed else State.CANCELLED)
+    assert {states(execution)[name] for name in ran} <= {State.FAILED}
+    assert execution.abort(facts[-1].at, "again") == []
+    assert look(execution, NOW) == look(Execution.replay(plan, facts), NOW)
+    reason = execution.summary().reason
+    assert reason == (None if cancelled else "a defect in goflow: KeyError: 'x'")
+
+
 @given(played(), st.data())
 def test_a_retry_runs_again_exactly_what_did_not_succeed(
     history: Played, data: st.DataObject

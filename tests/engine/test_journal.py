@@ -1,0 +1,143 @@
+"""The one writer: everybody who awaits a change is answered, whatever goes wrong on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from goflow.engine.journal import Journal
+from goflow.engine.threads import Threads
+from goflow.errors import Stopping, StoreUnavailable
+from goflow.stores.base import Change, Outcome, SetSwitch
+from goflow.stores.memory import MemoryStore
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import until
+
+pytestmark = pytest.mark.anyio
+
+
+class Odd(MemoryStore):
+    """A real store that raises what a test says when a change of job "odd" comes."""
+
+    raises: BaseException | None = None
+    swallows = False
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        odd = any(isinstance(one, SetSwitch) and one.job == "odd" for one in batch)
+        if odd and self.raises is not None:
+            raise self.raises
+        outcomes = super().commit(batch)
+        return outcomes[:-1] if odd and self.swallows else outcomes
+
+
+def switch(job: str) -> SetSwitch:
+    return SetSwitch(job, True, BEGINNING)
+
+
+class Kept:
+    """A started journal, and what it told."""
+
+    def __init__(self, store: Odd, clock: FakeClock) -> None:
+        self.store = store
+        self.told: list[str] = []
+        self.defects: list[tuple[str, str]] = []
+        self.journal = Journal(store, clock, self._tell, Threads(), self._defect)
+
+    def _tell(self, change: Change, outcome: Outcome) -> None:
+        assert isinstance(change, SetSwitch)
+        self.told.append(change.job)
+        if change.job == "bad":
+            raise KeyError("bad")
+
+    def _defect(self, what: str, error: Exception) -> None:
+        self.defects.append((what, repr(error)))
+
+
+@asynccontextmanager
+async def kept(clock: FakeClock | None = None) -> AsyncIterator[Kept]:
+    store = Odd()
+    store.open()
+    found = Kept(store, clock or FakeClock())
+    found.journal.start()
+    try:
+        yield found
+    finally:
+        await found.journal.stop()
+        store.close()
+
+
+async def all_of(*waiting: "asyncio.Future[Any]") -> list[Any]:
+    async with asyncio.timeout(60):
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_all_of_a_batch_are_told_and_answered_though_what_follows_from_one_raises() -> None:
+    async with kept() as one:
+        names = ["a", "bad", "c", "bad", "e"]
+        assert await all_of(*(one.journal.commit(switch(name)) for name in names)) == [None] * 5
+        assert one.told == names
+        assert one.defects == [("what follows from a SetSwitch", "KeyError('bad')")] * 2
+        assert await one.journal.commit(switch("later")) is None
+
+
+async def test_without_anybody_to_tell_a_defect_goes_to_the_loop() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    store = MemoryStore()
+    store.open()
+
+    def raising(change: Change, outcome: Outcome) -> None:
+        raise ValueError("no")
+
+    journal = Journal(store, FakeClock(), raising, Threads())
+    journal.start()
+    assert await all_of(journal.commit(switch("a"))) == [None]
+    await journal.stop()
+    assert [type(context["exception"]) for context in told] == [ValueError]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), SystemExit(3), KeyboardInterrupt(), StopIteration(), MemoryError()],
+    ids=repr,
+)
+async def test_a_store_that_raises_refuses_that_change_and_no_other(error: BaseException) -> None:
+    async with kept() as one:
+        one.store.raises = error
+        names = ["a", "odd", "c"]
+        first, odd, last = await all_of(*(one.journal.commit(switch(name)) for name in names))
+        assert (first, last) == (None, None)
+        assert isinstance(odd, Exception)
+        assert type(error).__name__ in repr(odd)
+        assert one.store.switches().keys() == {"a", "c"}
+        assert await one.journal.commit(switch("later")) is None
+
+
+async def test_a_store_that_answers_too_little_leaves_nobody_waiting() -> None:
+    async with kept() as one:
+        one.store.swallows = True
+        (odd,) = await all_of(one.journal.commit(switch("odd")))
+        assert "answered 1 changes with 0 outcomes" in str(odd)
+        assert await one.journal.commit(switch("later")) is None
+
+
+async def test_trouble_heals_more_than_once() -> None:
+    clock = FakeClock()
+    async with kept(clock) as one:
+        for _ in range(3):
+            one.store.raises = StoreUnavailable("full")
+            (odd,) = await all_of(one.journal.commit(switch("odd")))
+            assert odd is one.store.raises is one.journal.trouble
+            one.store.raises = None
+            await until(lambda: one.journal.trouble is None or clock.advance(seconds=1))
+
+
+async def test_what_is_queued_at_a_stop_is_written_and_what_comes_later_refused() -> None:
+    async with kept() as one:
+        queued = [one.journal.commit(switch(str(number))) for number in range(50)]
+        await one.journal.stop()
+        assert await all_of(*queued) == [None] * 50
+        (late,) = await all_of(one.journal.commit(switch("late")))
+        assert isinstance(late, Stopping)

@@ -1,0 +1,208 @@
+"""A defect of ours in one execution ends that one, visibly, and no other."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from goflow import Task
+from goflow.core.events import TaskStarted
+from goflow.core.execution import Execution
+from goflow.core.states import State
+from goflow.engine import runner as runner_module
+from goflow.engine.engine import Engine
+from goflow.engine.runner import Runner
+from goflow.errors import Unavailable
+from goflow.stores.base import Change, Outcome, Record
+from goflow.stores.memory import MemoryStore
+from goflow.testing import FakeClock
+from tests.engine.scripted import Blocking, Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Picky(MemoryStore):
+    """A real store that cannot write certain facts about a task called "odd"."""
+
+    refuses: tuple[type, ...] = (TaskStarted,)
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        for one in batch:
+            if isinstance(one, Record):
+                odd = [fact for fact in one.facts if getattr(fact, "task", "") == "odd"]
+                if any(isinstance(fact, self.refuses) for fact in odd):
+                    raise TypeError("it cannot be encoded")
+        return super().commit(batch)
+
+
+async def ended(engine: Engine, id: str) -> dict[str, str]:
+    async with asyncio.timeout(60):
+        await engine.finished(id)
+        await until(lambda: engine.runner(id) is None)
+    return await states(engine, id)
+
+
+async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_slots_back() -> None:
+    hanging = Scripted(["hang"])
+    bad = job_of("bad", Task("a", hanging), Task("odd", Scripted()), max_running=2)
+    good = job_of("good", Task("t", Scripted(), pool="p"))
+    async with running(bad, good, store=Picky(), max_running=2, pools={"p": 1}) as engine:
+        id = (await engine.submit("bad")).id
+        found = await ended(engine, id)
+        assert found == {"a": "cancelled", "odd": "cancelled", "": "failed"}
+        detail = await engine.reader.execution(id)
+        assert detail.reason == "a defect in goflow: TypeError: it cannot be encoded"
+        assert engine._tools.slots.taken == 0
+        assert len(engine.board) == 0
+        assert engine.defect is not None
+        assert id in engine.defect
+        assert "TypeError: it cannot be encoded" in engine.defect
+        assert any(id in notice.text for notice in engine.notices)
+        other = (await engine.submit("good")).id
+        assert (await ended(engine, other))[""] == "successful"
+
+
+async def test_what_runs_when_a_defect_comes_is_ended_and_told_so() -> None:
+    hanging = Scripted(["hang"])
+    job = job_of(
+        "j", Task("a", hanging), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
+    )
+    async with running(job, store=Picky()) as engine:
+        id = (await engine.submit("j")).id
+        found = await ended(engine, id)
+        assert found == {"a": "failed", "b": "failed", "odd": "cancelled", "": "failed"}
+        assert hanging.ended == ["cancelled"]
+        (task,) = [t for t in (await engine.reader.execution(id)).tasks if t.name == "a"]
+        assert "was not recorded, by a defect in goflow: TypeError" in str(task.error)
+        assert engine._tools.slots.taken == 0
+
+
+async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None:
+    hanging = Scripted(["hang"])
+    job = job_of("j", Task("odd", hanging))
+    store = Picky()
+    async with running(job, store=store) as engine:
+        store.refuses = ()
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        store.refuses = (object,)
+        answers = await asyncio.gather(
+            asyncio.wait_for(engine.cancel_task(id, "odd"), 60),
+            asyncio.wait_for(engine.cancel(id), 60),
+            return_exceptions=True,
+        )
+        assert [type(answer) for answer in answers] == [Unavailable] * 2
+        assert "defect" in str(answers[0])
+        # even its end cannot be written; it is left to the next start, and nobody waits for it
+        assert await ended(engine, id) == {"odd": "running", "": "running"}
+        for asked in (engine.cancel(id), engine.cancel_task(id, "odd"), engine.retry(id)):
+            with pytest.raises(Unavailable, match="stopped by a defect"):
+                await asked
+        assert engine._tools.slots.taken == 0
+
+
+async def test_an_order_that_raises_is_answered_and_the_execution_goes_on() -> None:
+    hanging = Scripted(["hang"])
+    async with running(job_of("j", Task("t", hanging))) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        runner = engine.runner(id)
+        assert runner is not None
+
+        def order(execution: Execution, now: Any) -> Any:
+            raise LookupError("nothing")
+
+        with pytest.raises(LookupError):
+            await asyncio.wait_for(runner.order(order), 60)
+        hanging.release.set()
+        assert (await ended(engine, id))[""] == "successful"
+        assert "LookupError: nothing" in str(engine.defect)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), MemoryError()], ids=repr)
+async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = runner_module.attempt
+    begun: list[str] = []
+
+    async def raising(*given: Any, **options: Any) -> Any:
+        begun.append(given[2].task)
+        if begun == ["t"]:
+            raise error
+        return await attempt(*given, **options)
+
+    monkeypatch.setattr(runner_module, "attempt", raising)
+    async with running(job_of("j", Task("t", Scripted(), retries=1))) as engine:
+        id = (await engine.submit("j")).id
+        assert (await ended(engine, id)) == {"t": "successful", "": "successful"}
+        (task,) = (await engine.reader.execution(id)).tasks
+        assert [one.state for one in task.attempts] == [State.FAILED, State.SUCCESSFUL]
+        assert type(error).__name__ in str(task.attempts[0].error)
+        assert engine._tools.slots.taken == 0
+
+
+async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> None:
+    hanging = Scripted(["hang"])
+    job = job_of("j", Task("a", hanging), Task("odd", Scripted(), after=["a"]), overlap="queue")
+    store = Picky()
+    async with running(job, store=store) as engine:
+        first = (await engine.submit("j")).id
+        second = (await engine.submit("j")).id
+        await until(lambda: hanging.runs)
+        hanging.release.set()
+        assert (await ended(engine, first))[""] == "failed"
+        store.refuses = ()
+        assert (await ended(engine, second))[""] == "successful"
+
+
+async def test_a_thread_that_outlives_a_defect_keeps_its_slot_until_it_ends() -> None:
+    blocking = Blocking()
+    job = job_of(
+        "j", Task("a", blocking), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
+    )
+    async with running(job, store=Picky()) as engine:
+        id = (await engine.submit("j")).id
+        assert (await ended(engine, id))[""] == "failed"
+        assert engine._tools.slots.taken == 1
+        blocking.release.set()
+        await until(lambda: engine._tools.slots.taken == 0)
+
+
+async def test_an_execution_that_cannot_be_created_answers_who_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def raising(self: Runner) -> bool:
+        raise KeyError("x")
+
+    good = job_of("good", Task("t", Scripted()))
+    async with running(good) as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(Runner, "_open", raising)
+            with pytest.raises(KeyError):
+                await asyncio.wait_for(engine.submit("good"), 60)
+        id = (await engine.submit("good")).id
+        assert (await ended(engine, id))[""] == "successful"
+
+
+async def test_the_board_shows_nothing_for_ever_that_has_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from goflow.engine.board import Entry
+
+    apply = Entry.apply
+
+    def raising(self: Entry, facts: Any, version: int) -> None:
+        if self.summary.job == "bad":
+            raise KeyError("x")
+        apply(self, facts, version)
+
+    monkeypatch.setattr(Entry, "apply", raising)
+    jobs = [job_of(name, Task("t", Scripted())) for name in ("bad", "good")]
+    async with running(*jobs, clock=FakeClock()) as engine:
+        ids = [(await engine.submit(job.name)).id for job in jobs]
+        for id in ids:
+            assert (await ended(engine, id))[""] == "successful"
+        assert len(engine.board) == 0
+        assert "KeyError: 'x'" in str(engine.defect)
