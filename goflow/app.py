@@ -23,6 +23,7 @@ from goflow.job import Job
 from goflow.loading import is_loading
 from goflow.stores.base import Store
 from goflow.stores.sqlite import SqliteStore
+from goflow.web.target import origin_form
 
 DASHBOARD = Path(__file__).parent / "web" / "static"
 ADDRESS = "127.0.0.1:8181"
@@ -166,7 +167,7 @@ class Goflow:
                     "goflow was started on another event loop, and what runs is there; "
                     "serve it on one loop (with a TestClient: `with TestClient(app) as client`)"
                 )
-            await self._web(scope, receive, send)
+            await self._web(origin_form(scope), receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})

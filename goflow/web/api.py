@@ -1,7 +1,9 @@
 """The API: each answer is read from the engine, which speaks of committed facts only."""
 
+import ipaddress
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import date
 
 import tzdata  # type: ignore[import-untyped]
@@ -54,6 +56,7 @@ from goflow.web.wire import (
 )
 
 KEY_LIMIT = 255  # characters of an Idempotency-Key
+_BETWEEN_WORDS = re.compile(r"[^\w.:%@-]+", re.ASCII)
 
 
 class Api:
@@ -297,8 +300,25 @@ def asker(call: Call) -> str:
             code="invalid-user",
             field="X-Goflow-User",
         )
+    if any(_is_address(word) for word in _BETWEEN_WORDS.split(user)):
+        # An address is what the server saw. Nobody may claim one.
+        raise InvalidRequest(
+            f"X-Goflow-User is a name and must not hold an IP address: {user!r}",
+            code="invalid-user",
+            field="X-Goflow-User",
+        )
+    user = user.strip()
     address = "" if call.request.client is None else call.request.client.host
     return f"{user} from {address}" if user and address else user or address
+
+
+def _is_address(word: str) -> bool:
+    """Whether a word is an IP address, with or without a port."""
+    for text in (word, word.rpartition(":")[0]):
+        with suppress(ValueError):
+            ipaddress.ip_address(text)
+            return True
+    return False
 
 
 def goflow_version() -> str:

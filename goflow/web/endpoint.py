@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -81,13 +81,18 @@ class Resource:
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(Request(scope, receive))
+        try:
+            response = await self._respond(Request(scope, receive))
+        except ClientDisconnect:
+            return  # it left before the request was whole: nobody waits for an answer
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
+        allowed = ", ".join(sorted(self._endpoints))
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": f"{allowed}, OPTIONS"})
         endpoint = self._endpoints.get(request.method)
         if endpoint is None:
-            allowed = ", ".join(sorted(self._endpoints))
             return failure(
                 405,
                 "method-not-allowed",

@@ -93,7 +93,8 @@ def build(
     api = api_routes(Api(engine, vitals), Stream(engine, shutdown or asyncio.Event()))
     document = OpenApi(api, goflow_version())
     table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
-    return Guard(ServerErrorMiddleware(_Routes(table, body_limit), _defect), allowed_hosts)
+    routes = _Routes(table, body_limit)
+    return Guard(ServerErrorMiddleware(routes, _defect), allowed_hosts, routes.own)
 
 
 def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
@@ -344,12 +345,12 @@ class _Routes:
             redirect_slashes=False,
             default=_unknown,
         )
-        self._own = frozenset(path.split("/")[1] for path in by_path)
+        self.own = frozenset(path.split("/")[1] for path in by_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             send = _without_body(send)
-        root, path = scope.get("root_path", ""), route_path(scope, self._own)
+        root, path = scope.get("root_path", ""), route_path(scope, self.own)
         if not path:
             last = quote(root.rpartition("/")[2])
             await RedirectResponse(f"./{last}/")(scope, receive, send)

@@ -370,6 +370,24 @@ def test_who_asks_is_plain_ascii(client: TestClient, user: str) -> None:
     assert client.get("/api/executions").json()["executions"] == []
 
 
+@pytest.mark.parametrize(
+    "user",
+    [
+        *("10.0.0.5", "ada from 10.0.0.5", "::1", "[::1]:80", "10.0.0.5:80", "ada (10.0.0.5)"),
+        *("ada, 2001:db8::1", "fe80::1%eth0", " 127.0.0.1 ", "from 10.0.0.5"),
+    ],
+)
+def test_nobody_may_ask_in_the_name_of_an_address(ask: Asker, user: str) -> None:
+    answer = ask.client.post("/api/jobs/simple/submit", headers={"X-Goflow-User": user})
+    assert refused(answer, 400, "X-Goflow-User")["error"]["code"] == "invalid-user"
+    assert ask.client.get("/api/executions").json()["executions"] == []
+
+
+@pytest.mark.parametrize("user", ["ada@10.0.0.5", "bot 1.2.3", "12345", "a:b", "CI / main", "  "])
+def test_a_name_that_is_no_address_is_taken(ask: Asker, user: str) -> None:
+    ask.run("failing", headers={"X-Goflow-User": user})
+
+
 @pytest.fixture
 def crowded() -> Iterator[Asker]:
     """A server with one slot, which is taken."""
