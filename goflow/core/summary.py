@@ -64,7 +64,7 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 # gc=False: there are many at once, and none can be part of a cycle.
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """An execution as one mark in a row of them, spelled as `Summary` spells it."""
+    """An execution as one mark in a row of them, spelled as `Listed` spells it."""
 
     id: str
     state: State
@@ -72,6 +72,7 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
     modifiedTimestamp: Time
     started: Time | None
     finished: Time | None
+    version: int
 
 
 class TaskSummary(msgspec.Struct):
@@ -151,6 +152,22 @@ class Summary(msgspec.Struct, kw_only=True):
             self.started = self.finished = self.reason = None
             if fact.params is not None:
                 self.params = shown_params(fact.params)
+
+
+class Listed(Summary, kw_only=True):
+    """A `Summary` and its version: of two that tell of the same execution, the one with the
+    higher version is newer. Times do not tell, since clocks are set back."""
+
+    version: int
+
+
+def listed(summary: bytes, version: int) -> bytes:
+    """An encoded `Summary` as an encoded `Listed`.
+
+    The version is not encoded with the rest, because a summary is frozen before the commit
+    that gives it its version.
+    """
+    return b'%b,"version":%d}' % (summary[:-1], version)
 
 
 def shown_params(params: dict[str, Any]) -> msgspec.Raw:
@@ -260,7 +277,7 @@ class Action(msgspec.Struct):
 
 
 class Detail(msgspec.Struct, kw_only=True):
-    """An execution with all that is kept of it, but the logs."""
+    """An execution with all that is kept of it, but the logs. `version` is that of `Listed`."""
 
     id: str
     job: str
@@ -277,6 +294,7 @@ class Detail(msgspec.Struct, kw_only=True):
     actions: list[Action]
     tasks: list[TaskDetail]
     dag: dict[str, list[str]]
+    version: int = 0
 
     @classmethod
     def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Detail":

@@ -11,7 +11,7 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.graph import Plan
-from goflow.core.summary import Standing, Summary
+from goflow.core.summary import Standing, Summary, listed
 from goflow.stores.base import Change, Created, Outcome, Record, Submit
 
 _encoder = msgspec.json.Encoder()
@@ -33,9 +33,9 @@ class Entry:
         self._encoded_version = -1
 
     def encoded(self) -> bytes:
-        """The summary as JSON."""
+        """The summary as JSON, with the version."""
         if self._encoded_version != self.version:
-            self._encoded = _encoder.encode(self.summary)
+            self._encoded = listed(_encoder.encode(self.summary), self.version)
             self._encoded_version = self.version
         return self._encoded
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
+from goflow.core.summary import listed
 from goflow.engine.board import Board, Entry
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Row, Store
@@ -174,8 +175,8 @@ class Broadcast:
         rows: list[Row] = await self._read(
             self._store.page, job=job, state=None, before=None, limit=SNAPSHOT
         )
-        newest = {row.id: (row.version, row.summary) for row in rows if row.summary is not None}
-        found = [(version, data) for version, data in newest.values() if data is not None]
+        newest = {row.id: _versioned(row, row.summary) for row in rows if row.summary is not None}
+        found = [*newest.values()]
         # Unfinished ones are on the board, however long ago they were submitted.
         found += [
             (entry.version, entry.encoded())
@@ -199,7 +200,7 @@ class Broadcast:
         while True:
             rows: list[Row] = await self._read(self._store.finished_since, since, upto, PAGE, job)
             last = rows[-1].version if len(rows) == PAGE else upto
-            found = [(row.version, row.summary) for row in rows if row.summary is not None]
+            found = [_versioned(row, row.summary) for row in rows if row.summary is not None]
             while place < len(unfinished) and unfinished[place][0] <= last:
                 version, entry = unfinished[place]
                 if entry.version == version:  # else a newer one is in the mailbox
@@ -210,3 +211,7 @@ class Broadcast:
             since = last
             if since == upto:
                 return
+
+
+def _versioned(row: Row, summary: bytes) -> tuple[int, bytes]:
+    return row.version, listed(summary, row.version)

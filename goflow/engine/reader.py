@@ -11,7 +11,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from goflow.core.events import Submitted
 from goflow.core.states import State
-from goflow.core.summary import Detail, TaskDetail
+from goflow.core.summary import Detail, TaskDetail, listed
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
 from goflow.engine.search import Search
@@ -120,7 +120,7 @@ class Reader:
         """The execution as listed. One that finished between two looks is looked up again."""
         while True:
             if row.summary is not None:
-                return row.summary
+                return listed(row.summary, row.version)
             if (entry := self._board.get(row.id)) is not None:
                 return entry.encoded()
             found = await self.read(self._store.find, row.id)
@@ -132,8 +132,11 @@ class Reader:
         """One execution with every attempt. Raises `NotFound`."""
 
         def fold() -> Detail | None:
-            history = self._store.history(id)
-            return None if history is None else Detail.replay(history.plan, history.facts)
+            if (history := self._store.history(id)) is None:
+                return None
+            detail = Detail.replay(history.plan, history.facts)
+            detail.version = history.version
+            return detail
 
         if (detail := await self.read(fold)) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")

@@ -287,7 +287,7 @@ _FORGET_SOME = (
 _FORGET_PLAN = """DELETE FROM plans WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM tallies WHERE plan = ?1)"""
 
-_RECENT = """SELECT id, state, submitted, modified, started, ended FROM executions
+_RECENT = """SELECT id, state, submitted, modified, started, ended, version FROM executions
     WHERE job = ? ORDER BY number DESC LIMIT ?"""
 _WHOLE = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.modified, s.body
     FROM executions e LEFT JOIN summaries s ON s.execution = e.number AND e.finished = 1"""
@@ -717,8 +717,8 @@ class SqlStore(ABC):
             rows = connection.execute(_RECENT, (job, last)).fetchall()
         return [
             Mark(execution, _STATES[state], _to_instant(submitted), _to_instant(modified),
-                 _instant_or_none(started), _instant_or_none(ended))
-            for execution, state, submitted, modified, started, ended in rows
+                 _instant_or_none(started), _instant_or_none(ended), version)
+            for execution, state, submitted, modified, started, ended, version in rows
         ]  # fmt: skip
 
     def _rows(self, statement: str, values: Sequence[str | int]) -> list[Row]:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Mark, Summary, Time
+from goflow.core.summary import Listed, Mark, Time
 from goflow.engine.engine import Notice
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.engine.slots import Kind
@@ -327,7 +327,7 @@ class Backfill(Struct):
 class Executions(Struct):
     """`next` is the cursor of the following page, null on the last one."""
 
-    executions: list[Summary]
+    executions: list[Listed]
     next: str | None
 
 

@@ -379,7 +379,7 @@ def test_recent_gives_each_job_its_newest(opened, changes, executions, last):
         newest = [row for row in reversed(rows) if row.job == job][:last]
         assert recent[job] == [
             Mark(row.id, row.state, row.submitted, row.modified, None,
-                 row.modified if row.state in FINISHED else None)
+                 row.modified if row.state in FINISHED else None, row.version)
             for row in newest
         ]  # fmt: skip
 

@@ -302,7 +302,7 @@ def test_the_overviews_marks_are_the_executions_as_they_are_now(ask: Asker) -> N
         [mark] = marks(execution["job"])
         assert mark == {key: execution[key] for key in mark}
         assert mark.keys() == {"id", "state", "submitted", "modifiedTimestamp", "started",
-                               "finished"}  # fmt: skip
+                               "finished", "version"}  # fmt: skip
     assert ask.client.post(f"/api/executions/{running}/cancel").json()["success"]
     assert ask.finished(running)["state"] == "cancelled"
     assert [mark["state"] for mark in marks("hanging")] == ["cancelled"]

@@ -3,13 +3,13 @@ import { describe, expect, test } from "vitest";
 import { Board, JobCell, type Execution, type JobRow } from "./board";
 import type { State } from "./states";
 
-function execution(id: string, second: number, state: State, tasks: Record<string, State> = {}): Execution {
-  const time = `2026-01-01T00:00:${String(second).padStart(2, "0")}Z`;
+function execution(id: string, version: number, state: State, tasks: Record<string, State> = {}): Execution {
   return {
     id,
     job: "job",
     submitted: "2026-01-01T00:00:00Z",
-    modifiedTimestamp: time,
+    modifiedTimestamp: "2026-01-01T00:00:00Z",
+    version,
     state,
     tasks: Object.entries(tasks).map(([name, state]) => ({ name, state })),
   };
@@ -41,11 +41,34 @@ describe("one execution", () => {
     expect(job.execution("a")!.task("one").value).toBe("successful");
   });
 
-  test("of two messages of the same instant the one that came later counts", () => {
+  test("a state is not overtaken by an older one, whatever the clock said, in whatever order they come", () => {
+    // It runs, ends in the same instant, and is sent round again after the clock was set back.
+    const told: [number, State, string][] = [
+      [1, "notstarted", "2026-01-01T00:00:10Z"],
+      [2, "running", "2026-01-01T00:00:10.5Z"],
+      [3, "successful", "2026-01-01T00:00:10.5Z"],
+      [4, "notstarted", "2026-01-01T00:00:03Z"],
+      [5, "failed", "2026-01-01T00:00:03Z"],
+    ];
+    const messages = told.map(([version, state, modifiedTimestamp]) => ({ ...execution("a", version, state), modifiedTimestamp }));
+    const orders = <T>(of: T[]): T[][] => (of.length ? of.flatMap((one) => orders(of.filter((other) => other !== one)).map((rest) => [one, ...rest])) : [[]]);
+    for (const order of orders(messages)) {
+      const job = new JobCell("job");
+      order.forEach((message, index) => {
+        job.apply([message]);
+        const newest = order.slice(0, index + 1).reduce((a, b) => (a.version > b.version ? a : b));
+        expect(job.execution("a")!.state.value).toBe(newest.state);
+      });
+    }
+  });
+
+  test("what comes again of the same version may tell more", () => {
     const job = new JobCell("job");
-    job.apply([execution("a", 1, "running")]);
-    job.apply([execution("a", 1, "failed")]);
-    expect(job.execution("a")!.state.value).toBe("failed");
+    const { tasks: _, ...mark } = execution("a", 1, "running");
+    job.apply([mark]);
+    job.apply([{ ...execution("a", 1, "running", { one: "running" }), cause: "api" }]);
+    expect(job.execution("a")!.task("one").value).toBe("running");
+    expect(job.execution("a")!.cause.value).toBe("api");
   });
 
   test("a message in brief leaves the tasks as they were", () => {

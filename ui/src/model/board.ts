@@ -2,8 +2,9 @@
  * What is known of jobs and executions: a fold of what the server says into signals.
  *
  * Rule: a message changes only the cells whose value it changes, so that only what shows
- * those cells is drawn again. The same message may come any number of times, in any order
- * with those about other executions; one older than what is held is ignored.
+ * those cells is drawn again. The same message may come any number of times, by the stream or as
+ * an answer; one older than what is held is ignored. Versions tell which is older, never times: a
+ * clock is set back, and two changes may share an instant.
  */
 
 import { batch, computed, signal, type Signal } from "@preact/signals";
@@ -20,6 +21,8 @@ export interface Execution {
   job: string;
   submitted: string;
   modifiedTimestamp: string;
+  /** Grows with every change of any execution. */
+  version: number;
   state: State;
   tasks?: TaskInBrief[];
   started?: string | null;
@@ -44,7 +47,7 @@ export class ExecutionCell {
   readonly order: string;
   readonly state: Signal<State>;
   /** Changes with every change of the execution. */
-  readonly modified: Signal<string>;
+  readonly version: Signal<number>;
   readonly times = signal<{ started: string | null; finished: string | null }>({ started: null, finished: null });
   /** Why it was submitted: an empty text until the server has said. */
   readonly cause = signal("");
@@ -56,7 +59,7 @@ export class ExecutionCell {
     this.submitted = execution.submitted;
     this.order = `${instant(execution.submitted)} ${execution.id}`;
     this.state = signal(execution.state);
-    this.modified = signal(execution.modifiedTimestamp);
+    this.version = signal(execution.version);
     this.apply(execution);
   }
 
@@ -74,10 +77,10 @@ export class ExecutionCell {
 
   /** Takes note of a message, unless it is older than what is held. */
   apply(execution: Execution): void {
-    if (instant(execution.modifiedTimestamp) < instant(this.modified.peek())) return;
+    if (execution.version < this.version.peek()) return;
     batch(() => {
       this.state.value = execution.state;
-      this.modified.value = execution.modifiedTimestamp;
+      this.version.value = execution.version;
       if (execution.cause !== undefined) this.cause.value = execution.cause;
       const { started = null, finished = null } = execution;
       const held = this.times.peek();

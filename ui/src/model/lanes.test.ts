@@ -14,6 +14,7 @@ const one = (job: string, state: State, started: number | null, finished: number
   state,
   submitted: at(submitted),
   modifiedTimestamp: at(0),
+  version: 1,
   started: started === null ? null : at(started),
   finished: finished === null ? null : at(finished),
 });

@@ -13,6 +13,7 @@ const one = (id: number, state: State, took: number | null) => ({
   state,
   submitted: `2026-11-21T12:00:0${id}Z`,
   modifiedTimestamp: `2026-11-21T12:00:0${id}Z`,
+  version: id,
   started: `2026-11-21T12:00:0${id}Z`,
   finished: took === null ? null : new Date(Date.parse(`2026-11-21T12:00:0${id}Z`) + took).toISOString(),
 });
@@ -35,7 +36,7 @@ test("a change turns the one bar it is about, in place", async () => {
   job.apply([one(1, "successful", 1000), one(2, "running", null)]);
   render(<Bars executions={job.executions.value} longest={4000} />);
   const before = screen.getAllByRole("link");
-  job.apply([{ ...one(2, "successful", 500), modifiedTimestamp: "2026-11-21T12:00:09Z" }]);
+  job.apply([{ ...one(2, "successful", 500), version: 9 }]);
   await expect.poll(() => before[1]!.getAttribute("data-state")).toBe("successful");
   expect(screen.getAllByRole("link")).toEqual(before);
 });

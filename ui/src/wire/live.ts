@@ -3,7 +3,7 @@
  *
  * Rule: after every connection the page asks for the whole again (`onConnect`), so that
  * nothing that happened in between is missed. What comes within one frame is taken together,
- * of each execution only the last. A hidden page holds no connection: browsers
+ * of each execution only the newest. A hidden page holds no connection: browsers
  * allow only a few per server, and a reader may keep many tabs.
  */
 
@@ -35,7 +35,7 @@ export function listen(address: string, onExecution: (e: Execution) => void, onC
   const hear = (message: MessageEvent<string>) => {
     if (!heard.size) requestAnimationFrame(take);
     const execution = JSON.parse(message.data) as Execution;
-    heard.set(execution.id, execution);
+    if ((heard.get(execution.id)?.version ?? 0) <= execution.version) heard.set(execution.id, execution);
   };
   const close = () => {
     clearTimeout(timer);

@@ -60,7 +60,7 @@ export class ExecutionView {
 
   private readonly proposed = signal<string | null>(null);
   private stop: (() => void) | null = null;
-  private asked = "";
+  private asked = 0;
   private asking = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -132,7 +132,7 @@ export class ExecutionView {
   }
 
   private async load(): Promise<void> {
-    const wanted = this.cell.peek()?.modified.peek() ?? "nothing yet";
+    const wanted = this.cell.peek()?.version.peek() ?? 0;
     if (this.asking) return;
     this.asking = true;
     try {
@@ -142,7 +142,7 @@ export class ExecutionView {
       else this.cell.value = new ExecutionCell(detail);
       this.propose(detail);
       this.detail.value = detail;
-      this.asked = detail.modifiedTimestamp;
+      this.asked = detail.version;
       this.failure.value = "";
     } catch (error) {
       if (error instanceof api.RequestFailed && error.status === 404) this.missing.value = true;
@@ -153,7 +153,7 @@ export class ExecutionView {
       this.asking = false;
       // What failed is asked for again when the stream is back.
       const cell = this.cell.peek();
-      if (cell && cell.modified.peek() !== this.asked) void this.load();
+      if (cell && cell.version.peek() !== this.asked) void this.load();
     }, PAUSE);
   }
 

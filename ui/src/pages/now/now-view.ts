@@ -10,7 +10,6 @@ import { signal } from "@preact/signals";
 import { now } from "../../app/clock";
 import type { Execution } from "../../model/board";
 import { isFinished } from "../../model/states";
-import { instant } from "../../model/time";
 import * as api from "../../wire/api";
 import { listen } from "../../wire/live";
 
@@ -94,7 +93,7 @@ export class NowView {
   private take(execution: Execution): void {
     const { executions } = this;
     const held = executions.get(execution.id);
-    if (held && instant(execution.modifiedTimestamp) < instant(held.modifiedTimestamp)) return;
+    if (held && execution.version < held.version) return;
     executions.delete(execution.id);
     executions.set(execution.id, execution);
     for (const [id, { state }] of executions) {
@@ -109,5 +108,5 @@ export class NowView {
 }
 
 function asExecution({ id, job, state, submitted, started, scheduled_at, cause }: api.UnfinishedExecution): Execution {
-  return { id, job, state, submitted, started, scheduled_at, cause, finished: null, modifiedTimestamp: "" };
+  return { id, job, state, submitted, started, scheduled_at, cause, finished: null, modifiedTimestamp: "", version: 0 };
 }
