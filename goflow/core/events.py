@@ -51,20 +51,26 @@ class TaskSucceeded(Fact, frozen=True):
 
 
 class AttemptFailed(Fact, frozen=True):
-    """The attempt failed, and another one is due at `retry_at`."""
+    """The attempt failed, and another one is due at `retry_at`.
+
+    With `interrupted` it was not the attempt that failed but the server that went away: that
+    takes none of the task's retries.
+    """
 
     task: str
     attempt: int
     error: str
     retry_at: datetime
+    interrupted: bool = False
 
 
 class TaskFailed(Fact, frozen=True):
-    """The attempt failed, and it was the last one."""
+    """The attempt failed, or was `interrupted`, and it was the last one."""
 
     task: str
     attempt: int
     error: str
+    interrupted: bool = False
 
 
 class TaskSkipped(Fact, frozen=True):

@@ -28,7 +28,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.progress import TRANSITIONS, Progress
+from goflow.core.progress import TRANSITIONS, Progress, without_skew
 from goflow.core.states import State
 
 _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
@@ -37,6 +37,9 @@ _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
 }
 
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
+# How often in a row a task is interrupted and tried again all the same. It is bounded since a
+# task may be what ends the server; and generous, since that is rarely so.
+INTERRUPTIONS = 100
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -56,7 +59,13 @@ class Cancelled(msgspec.Struct, frozen=True):
     """How an attempt ended: stopped because it, or its execution, was cancelled."""
 
 
-Outcome = Succeeded | Failed | Cancelled
+class Interrupted(msgspec.Struct, frozen=True):
+    """How an attempt ended: with the server it ran in. That is no failure of its own."""
+
+    error: str = INTERRUPTED
+
+
+Outcome = Succeeded | Failed | Cancelled | Interrupted
 
 
 class Execution(Progress):
@@ -69,29 +78,34 @@ class Execution(Progress):
         the order in which that came about. After a replay all are told of again."""
         if self.cancelling or self.finished:
             return []
-        while (due := self.next_retry()) is not None and due <= now:
+        while (due := self._next_due()) is not None and due <= without_skew(now, self.skew):
             self._make_ready(heapq.heappop(self._retries)[1])
         ready, self._untold = self._untold, {}
         return list(ready)
 
     def next_retry(self) -> datetime | None:
-        """When the next retry is due that nobody was told of, or None."""
+        """When the next retry is due that nobody was told of, by the clock as it is set now;
+        or None."""
+        due = self._next_due()
+        return None if due is None else without_skew(due, -self.skew)
+
+    def _next_due(self) -> datetime | None:
         while self._retries:
-            retry_at, name = self._retries[0]
+            due, name = self._retries[0]
             task = self.tasks[name]
-            waits = task.state is State.UPFORRETRY and task.retry_at == retry_at
-            if waits and not self.is_cancelling(name):
-                return retry_at
+            if task.state is State.UPFORRETRY and task.due == due and not self.is_cancelling(name):
+                return due
             heapq.heappop(self._retries)
         return None
 
     def deadline(self) -> datetime | None:
-        """When the execution's time is over, if it has begun, has a limit, and goes on."""
+        """When the execution's time is over, by the clock as it is set now; if it has begun,
+        has a limit, and goes on."""
         ending = self.cancelling or not self._unfinished
-        if self.timeout is None or self.started_at is None or ending:
+        if self.timeout is None or self._began is None or ending:
             return None
         try:
-            return self.started_at + timedelta(seconds=self.timeout)
+            return self._began + timedelta(seconds=self.timeout) + self.skew
         except OverflowError:
             return None
 
@@ -129,6 +143,12 @@ class Execution(Progress):
             and self.tasks[name].retries_left > 0
         )
 
+    def goes_on(self, name: str) -> bool:
+        """Whether a task is tried again when its running attempt is interrupted. None of its
+        retries is taken by that, but one without any must not be repeated."""
+        task = self.tasks[name]
+        return task.planned.retries > 0 and task.interruptions < INTERRUPTIONS
+
     def settle(self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
         """How the running attempt of a task ended; `delay` is in seconds, before a retry."""
         attempt = self.tasks[name].attempt
@@ -138,6 +158,14 @@ class Execution(Progress):
                 fact = TaskSucceeded(now, name, attempt, outcome.result)
             case Cancelled():
                 fact = TaskCancelled(now, name, attempt)
+            case Interrupted() if self.is_cancelling(name):
+                fact = TaskCancelled(now, name, attempt)
+            case Interrupted(error) if self.goes_on(name):
+                fact = AttemptFailed(now, name, attempt, error, now, interrupted=True)
+            case Interrupted(error):
+                if times := self.tasks[name].interruptions:
+                    error += f"; that was so {times + 1} times in a row, so it is not tried again"
+                fact = TaskFailed(now, name, attempt, error, interrupted=True)
             case Failed() if self.will_retry(name, outcome):
                 fact = AttemptFailed(
                     now, name, attempt, outcome.error, now + timedelta(seconds=delay)
@@ -148,13 +176,9 @@ class Execution(Progress):
         return fact
 
     def interrupt(self, now: datetime) -> list[AnyFact]:
-        """After a restart: what was running is not any more. It is tried again at once if
-        it has retries left, and fails visibly if not."""
-        facts = []
-        for name in self.running:
-            outcome = Cancelled() if self.is_cancelling(name) else Failed(INTERRUPTED)
-            facts.append(self.settle(name, outcome, now))
-        return facts
+        """After a restart: what was running is not any more. It is tried again at once if it
+        may be, and fails visibly if not."""
+        return [self.settle(name, Interrupted(), now) for name in self.running]
 
     def abort(self, now: datetime, defect: str) -> list[AnyFact]:
         """End it here and now, as failed, because goflow itself went wrong; empty if it has

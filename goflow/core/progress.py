@@ -8,8 +8,8 @@ Rules
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Never, Self
 
 import msgspec
@@ -77,7 +77,9 @@ class TaskRun:
 
     __slots__ = (
         "attempt",
+        "due",
         "finished_at",
+        "interruptions",
         "planned",
         "result",
         "retries_left",
@@ -92,7 +94,9 @@ class TaskRun:
         self.state = State.NOTSTARTED
         self.attempt = 0
         self.retries_left = planned.retries
+        self.interruptions = 0  # since an attempt last came to an end of its own
         self.retry_at: datetime | None = None
+        self.due: datetime | None = None  # the same, had the clock not been set; see `skew`
         self.tally = Tally(len(planned.after))
         self.result: msgspec.Raw | None = None
         self.started_at: datetime | None = None  # the last attempt
@@ -118,6 +122,10 @@ class Progress:
         self.state = State.NOTSTARTED
         self.cancelling = False
         self.reason: str | None = None  # why it fails though no task of it may have
+        # How far the clock was set since this process took the execution up. Delays and time
+        # limits are counted without it; for a replay there is nobody left who would know.
+        self.skew = timedelta(0)
+        self._began: datetime | None = None  # `started_at`, less the skew
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._running: dict[str, None] = {}
@@ -127,9 +135,25 @@ class Progress:
         # ordered: finding the first key of a dict that was emptied from the front is a scan
         self._forsaken: OrderedDict[str, None] = OrderedDict()  # doomed ones without an attempt
         self._unmeetable: OrderedDict[str, None] = OrderedDict()
-        self._retries: list[tuple[datetime, str]] = []  # a heap; what no longer holds is in it too
+        # A heap of `due`; what no longer holds is in it too.
+        self._retries: list[tuple[datetime, str]] = []
         for planned in plan.tasks:
             self._judge(planned.name)
+
+    @classmethod
+    def salvage(cls, plan: Plan, facts: Sequence[AnyFact]) -> tuple[Self, str | None]:
+        """`replay` for facts that may be damaged: those that cannot have happened are left
+        out. Also says which was the first of these, or None. The first one of all must be
+        `Submitted`."""
+        opening = facts[0]
+        assert isinstance(opening, Submitted)
+        execution, damage = cls(plan, opening), None
+        for place, fact in enumerate(facts[1:], 2):
+            try:
+                execution.apply(fact)
+            except IllegalTransition as error:
+                damage = damage or f"fact {place} of {len(facts)} cannot be so: {error}"
+        return execution, damage
 
     @classmethod
     def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> Self:
@@ -168,11 +192,13 @@ class Progress:
         self._move(task, fact)
         task.attempt = fact.attempt
         task.started_at = fact.at
-        task.finished_at = task.retry_at = None
+        task.finished_at = task.retry_at = task.due = None
         self._withdraw(fact.task)
         self._running[fact.task] = None
         self.state = State.RUNNING
-        self.started_at = self.started_at or fact.at
+        if self.started_at is None:
+            self.started_at = fact.at
+            self._began = without_skew(fact.at, self.skew)
 
     def _succeeded(self, fact: TaskSucceeded) -> None:
         task = self._subject_running(fact)
@@ -181,15 +207,23 @@ class Progress:
 
     def _attempt_failed(self, fact: AttemptFailed) -> None:
         task = self._subject_running(fact)
-        if not task.retries_left:
+        if fact.interrupted:
+            if not task.planned.retries:
+                _refuse(fact, "of a task that is not to be tried again")
+        elif not task.retries_left:
             _refuse(fact, "with no retries left")
         self._move(task, fact)
-        task.retries_left -= 1
+        if fact.interrupted:
+            task.interruptions += 1
+        else:
+            task.interruptions = 0
+            task.retries_left -= 1
         task.retry_at = fact.retry_at
+        task.due = without_skew(fact.retry_at, self.skew)
         del self._running[fact.task]
         if fact.task in self._doomed:
             self._forsaken[fact.task] = None
-        heapq.heappush(self._retries, (fact.retry_at, fact.task))
+        heapq.heappush(self._retries, (task.due, fact.task))
 
     def _task_failed(self, fact: TaskFailed) -> None:
         self._end(self._subject_running(fact), fact)
@@ -256,14 +290,15 @@ class Progress:
             task = self.tasks[name]
             self._move(task, fact)
             task.retries_left = task.planned.retries
-            task.started_at = task.finished_at = task.retry_at = task.result = None
+            task.interruptions = 0
+            task.started_at = task.finished_at = task.retry_at = task.due = task.result = None
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
             self._count_again(name)
         self._retries.clear()
         self.state = State.NOTSTARTED
         self.cancelling = False
-        self.started_at = self.finished_at = self.reason = None
+        self.started_at = self.finished_at = self.reason = self._began = None
         if fact.params is not None:
             self.params = fact.params
 
@@ -419,6 +454,14 @@ class Progress:
                 for name, task in self.tasks.items()
             ],
         )
+
+
+def without_skew(at: datetime, skew: timedelta) -> datetime:
+    """The instant less the skew, as near as a datetime comes to it."""
+    try:
+        return at - skew
+    except OverflowError:
+        return datetime.max.replace(tzinfo=at.tzinfo)  # a retry in a century, or never
 
 
 def _refuse(fact: AnyFact, reason: str) -> Never:

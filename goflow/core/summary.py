@@ -219,7 +219,8 @@ def reason_of(fact: CancelRequested) -> str | None:
 
 
 class AttemptDetail(msgspec.Struct):
-    """One attempt of a task. `error` holds the traceback too, for Python operators."""
+    """One attempt of a task. `error` holds the traceback too, for Python operators. One that
+    was `interrupted` by the end of the server is a failed one that took no retry."""
 
     attempt: int
     state: State
@@ -227,12 +228,14 @@ class AttemptDetail(msgspec.Struct):
     finished: Time | None = None
     error: str | None = None
     retry_at: Time | None = None
+    interrupted: bool = False
 
 
 class TaskDetail(msgspec.Struct):
     """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
     empty once it was sent round again. `retries` and `trigger_rule` are those it was submitted
-    with, `operator` is that of the job as it is now, null if it has no such task any more."""
+    with, `operator` is that of the job as it is now, null if it has no such task any more.
+    `interruptions` counts the attempts that the end of the server interrupted, of all rounds."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -245,6 +248,7 @@ class TaskDetail(msgspec.Struct):
     retries: int = 0
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     operator: str | None = None
+    interruptions: int = 0
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
@@ -366,5 +370,9 @@ def _note(task: TaskDetail, fact: AnyFact) -> None:
         case AttemptFailed():
             last.state, last.error, last.retry_at = State.FAILED, fact.error, fact.retry_at
             task.error = fact.error
+            last.interrupted = fact.interrupted
+            task.interruptions += fact.interrupted
         case TaskFailed():
             last.error = task.error = fact.error
+            last.interrupted = fact.interrupted
+            task.interruptions += fact.interrupted

@@ -24,7 +24,7 @@ from goflow.core.events import (
     TaskFailed,
     TaskStarted,
 )
-from goflow.core.execution import INTERRUPTED, Execution, Failed, Outcome, Succeeded
+from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import TaskRun
 from goflow.core.states import FINISHED, State, TriggerRule
@@ -51,15 +51,15 @@ def go_on(execution: Execution, now: datetime) -> list[AnyFact]:
 
 
 @st.composite
-def plans(draw: st.DrawFn, most: int = 7, spare: int = 0) -> Plan:
-    """Any graph of up to `most` tasks, in any order, each with `spare` retries or more."""
+def plans(draw: st.DrawFn, most: int = 7, retries: int = 0) -> Plan:
+    """Any graph of up to `most` tasks, in any order, each with `retries` or more."""
     names = [f"t{number}" for number in range(draw(st.integers(1, most)))]
     tasks = [
         PlannedTask(
             name,
             tuple(draw(st.lists(st.sampled_from(names[:place]), unique=True))) if place else (),
             draw(st.sampled_from(TriggerRule)),
-            draw(st.integers(spare, spare + 2)),
+            draw(st.integers(retries, retries + 2)),
         )
         for place, name in enumerate(names)
     ]
@@ -82,12 +82,12 @@ class Ending(NamedTuple):
 Script = Mapping[str, Ending]
 
 
-def scripts(plan: Plan, spare: int = 0) -> st.SearchStrategy[dict[str, Ending]]:
-    """Endings for every task that need at most its retries but `spare`."""
+def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
+    """Endings for every task that need at most its retries."""
     return st.fixed_dictionaries(
         {
             task.name: st.one_of(
-                st.integers(0, task.retries - spare).map(Ending),
+                st.integers(0, task.retries).map(Ending),
                 st.builds(Ending, st.none(), st.booleans()),
             )
             for task in plan.tasks
@@ -134,7 +134,7 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
     assert execution.state == end_of(
         ends.values(),
         cancelled=bool(requests),
-        timed_out=any(request.timeout is not None for request in requests),
+        fails=any(request.timeout is not None or request.defect for request in requests),
     )
     if any(isinstance(fact, MarkedSuccessful | MarkedSkipped) for fact in happened):
         return
@@ -156,12 +156,15 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
 
 
 def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None:
-    """In no round does a task have more attempts than its retries and one."""
+    """In no round does a task have more attempts that ended of their own than its retries and
+    one; what interrupted it is not its own."""
     most = {task.name: task.retries + 1 for task in plan.tasks}
     attempts: Counter[str] = Counter()
     for fact in facts:
         if isinstance(fact, Retried):
             attempts.clear()
+        elif isinstance(fact, AttemptFailed) and fact.interrupted:
+            attempts[fact.task] -= 1
         elif isinstance(fact, TaskStarted):
             attempts[fact.task] += 1
             assert attempts[fact.task] <= most[fact.task]
@@ -186,9 +189,7 @@ choices = st.lists(st.integers(0, 11), min_size=1, max_size=12).map(Choices)
 def failures_so_far(facts: Sequence[AnyFact], name: str) -> int:
     """How often the task's own attempts failed in this round; interruptions are not its own."""
     return sum(
-        isinstance(fact, AttemptFailed | TaskFailed)
-        and fact.task == name
-        and fact.error != INTERRUPTED
+        isinstance(fact, AttemptFailed | TaskFailed) and fact.task == name and not fact.interrupted
         for fact in last_round(facts)
     )
 

@@ -68,10 +68,10 @@ def foreseen(rule: TriggerRule, ends: tuple[State, ...], missing: int) -> set[bo
     return {runs(rule, ends + rest) for rest in rests}
 
 
-def end_of(ends: Iterable[State], *, cancelled: bool = False, timed_out: bool = False) -> State:
+def end_of(ends: Iterable[State], *, cancelled: bool = False, fails: bool = False) -> State:
     """How an execution ends whose tasks ended so."""
     ends = set(ends)
-    if timed_out or F in ends:
+    if fails or F in ends:
         return F
     return C if cancelled or C in ends else S
 
@@ -89,7 +89,7 @@ class Model:
         self.begun: datetime | None = None
         self.doomed: set[str] = set()
         self.cancelled = False
-        self.timed_out = False
+        self.fails = False
 
     @classmethod
     def of(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Model":
@@ -151,7 +151,11 @@ class Model:
                 due = state is State.UPFORRETRY and not self.stops(fact.task)
                 counted = fact.attempt == self.attempts[fact.task] + 1
                 return counted and (due or self.can_start(fact.task))
-            case AttemptFailed() if self.spent[fact.task] == self.plan[fact.task].retries:
+            case AttemptFailed(interrupted=True) if not self.plan[fact.task].retries:
+                return False
+            case AttemptFailed(interrupted=False) if (
+                self.spent[fact.task] == self.plan[fact.task].retries
+            ):
                 return False
             case TaskSucceeded() | TaskFailed() | AttemptFailed():
                 return state is State.RUNNING and fact.attempt == self.attempts[fact.task]
@@ -164,7 +168,7 @@ class Model:
         raise AssertionError(f"the model does not know {fact!r}")
 
     def end(self, states: dict[str, State]) -> State:
-        return end_of(states.values(), cancelled=self.cancelled, timed_out=self.timed_out)
+        return end_of(states.values(), cancelled=self.cancelled, fails=self.fails)
 
     def take(self, fact: AnyFact) -> None:
         """Take note of what happened, which must be allowed."""
@@ -175,7 +179,7 @@ class Model:
                 self.begun = self.begun or fact.at
             case AttemptFailed():
                 self.states[fact.task] = State.UPFORRETRY
-                self.spent[fact.task] += 1
+                self.spent[fact.task] += not fact.interrupted
             case TaskSucceeded() | MarkedSuccessful():
                 self.states[fact.task] = S
             case TaskFailed():
@@ -187,14 +191,15 @@ class Model:
             case TaskCancelRequested():
                 self.doomed.add(fact.task)
             case CancelRequested():
-                self.cancelled, self.timed_out = True, fact.timeout is not None or fact.defect != ""
+                self.cancelled = True
+                self.fails = fact.timeout is not None or fact.defect != ""
             case Finished():
                 self.state = State(fact.state)
             case Retried():
                 for name in fact.tasks:
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
                 self.state, self.begun = State.NOTSTARTED, None
-                self.cancelled = self.timed_out = False
+                self.cancelled = self.fails = False
                 self.params = self.params if fact.params is None else fact.params
         if isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
             self.state = State(fact.finished)

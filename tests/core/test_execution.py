@@ -25,9 +25,11 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    decode_facts,
 )
 from goflow.core.execution import (
     INTERRUPTED,
+    INTERRUPTIONS,
     Cancelled,
     Execution,
     Failed,
@@ -183,10 +185,105 @@ def test_interrupted_attempts_are_tried_again_at_once_or_fail_visibly() -> None:
     go_on(execution, NOW)
     later = NOW + SECOND
     assert execution.interrupt(later) == [
-        AttemptFailed(later, "a", 1, INTERRUPTED, later),
-        TaskFailed(later, "b", 1, INTERRUPTED),
+        AttemptFailed(later, "a", 1, INTERRUPTED, later, interrupted=True),
+        TaskFailed(later, "b", 1, INTERRUPTED, interrupted=True),
     ]
     assert go_on(execution, later) == [TaskStarted(later, "a", 2)]
+
+
+def test_interruptions_take_no_retries_and_retries_no_interruptions() -> None:
+    execution = begin(PlannedTask("a", retries=2))
+    for failures in range(3):
+        for _ in range(20):
+            go_on(execution, NOW)
+            execution.interrupt(NOW)
+            assert execution.tasks["a"].state == "upforretry"
+        go_on(execution, NOW)
+        fact = execution.settle("a", Failed("boom"), NOW)
+        assert isinstance(fact, TaskFailed) == (failures == 2)
+
+
+def test_a_task_that_is_interrupted_again_and_again_fails_at_last() -> None:
+    """It may be what ends the server; a failure of its own begins the count anew."""
+    execution = begin(PlannedTask("a", retries=2))
+    for failures in range(2):
+        for _ in range(INTERRUPTIONS):
+            go_on(execution, NOW)
+            assert execution.interrupt(NOW)[0] == AttemptFailed(
+                NOW, "a", execution.tasks["a"].attempt, INTERRUPTED, NOW, interrupted=True
+            )
+        go_on(execution, NOW)
+        if not failures:
+            execution.settle("a", Failed("boom"), NOW)
+    (last,) = execution.interrupt(NOW)
+    assert isinstance(last, TaskFailed)
+    assert last.interrupted
+    assert last.error == f"{INTERRUPTED}; that was so 101 times in a row, so it is not tried again"
+
+
+def test_what_was_kept_before_interruptions_were_counted_apart_is_read_as_it_was() -> None:
+    before = b'[{"fact":"AttemptFailed","at":"2026-01-01T00:00:00Z","task":"a","attempt":1,'
+    before += b'"error":"interrupted","retry_at":"2026-01-01T00:00:00Z"}]'
+    execution = begin(PlannedTask("a", retries=1))
+    go_on(execution, NOW)
+    for fact in decode_facts(before):
+        execution.apply(fact)
+    assert execution.tasks["a"].retries_left == 0
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "a", 2)]
+
+
+def test_a_clock_that_is_set_moves_no_retry_and_no_deadline() -> None:
+    hour = timedelta(hours=1)
+    for skew in (hour, -hour):
+        execution = begin(PlannedTask("a", retries=2), timeout=60)
+        go_on(execution, NOW)
+        execution.settle("a", Failed("boom"), NOW, delay=10)
+        execution.skew = skew
+        now = NOW + skew
+        assert execution.next_retry() == now + 10 * SECOND
+        assert execution.deadline() == now + 60 * SECOND
+        assert go_on(execution, now + 9 * SECOND) == []
+        assert go_on(execution, now + 10 * SECOND) == [TaskStarted(now + 10 * SECOND, "a", 2)]
+        execution.settle("a", Failed("boom"), now + 10 * SECOND, delay=100)
+        execution.skew = timedelta(0)  # it is set right again
+        assert execution.next_retry() == NOW + 110 * SECOND
+        assert go_on(execution, NOW + 59 * SECOND) == []
+        assert CancelRequested(NOW + 60 * SECOND, timeout=60) in go_on(execution, NOW + 60 * SECOND)
+
+
+def test_what_cannot_be_so_is_left_out_and_told() -> None:
+    plan = Plan((A, B))
+    good = [
+        submitted(),
+        TaskStarted(NOW, "a", 1),
+        TaskSucceeded(NOW, "a", 1),
+        TaskStarted(NOW, "b", 1),
+    ]
+    assert Execution.salvage(plan, good)[1] is None
+    damaged = [*good[:2], TaskSucceeded(NOW, "z", 1), Finished(NOW, "failed"), *good[2:]]
+    execution, damage = Execution.salvage(plan, damaged)
+    assert damage is not None
+    assert damage.startswith("fact 3 of 6 cannot be so: ")
+    assert "'z'" in damage
+    assert execution.summary() == Execution.replay(plan, good).summary()
+
+
+def test_what_is_aborted_fails_with_the_reason_and_keeps_what_has_ended() -> None:
+    execution = begin(A, PlannedTask("b", ("a",)), PlannedTask("c", retries=3), PlannedTask("d"))
+    go_on(execution, NOW)
+    execution.settle("a", Succeeded(), NOW)
+    execution.settle("d", Failed("boom"), NOW)
+    facts = execution.abort(NOW, "its history is damaged")
+    assert facts[0] == CancelRequested(NOW, defect="its history is damaged")
+    assert execution.state == "failed"
+    assert execution.reason == "a defect in goflow: its history is damaged"
+    assert [task.state for task in execution.tasks.values()] == [
+        "successful",
+        "cancelled",
+        "failed",
+        "failed",
+    ]
+    assert execution.abort(NOW, "again") == []
 
 
 def test_cancelling_ends_what_waits_at_once_and_what_runs_when_it_has_stopped() -> None:
@@ -306,7 +403,7 @@ def test_after_a_restart_a_task_that_was_to_stop_is_cancelled_and_another_tried_
     execution.cancel_task("a", NOW)
     assert execution.interrupt(NOW) == [
         TaskCancelled(NOW, "a", 1),
-        AttemptFailed(NOW, "b", 1, INTERRUPTED, NOW),
+        AttemptFailed(NOW, "b", 1, INTERRUPTED, NOW, interrupted=True),
     ]
     assert go_on(execution, NOW) == [TaskStarted(NOW, "b", 2)]
 

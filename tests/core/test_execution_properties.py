@@ -81,10 +81,15 @@ any_fact: st.SearchStrategy[AnyFact] = st.one_of(
     st.just(submitted()),
     st.builds(TaskStarted, later, names, attempts),
     st.builds(TaskSucceeded, later, names, attempts),
-    st.builds(AttemptFailed, later, names, attempts, st.just("failure"), later),
+    st.builds(AttemptFailed, later, names, attempts, st.just("failure"), later, st.booleans()),
     st.builds(TaskFailed, later, names, attempts, st.just("failure")),
     st.builds(TaskSkipped, later, names),
-    st.builds(CancelRequested, later, timeout=st.none() | st.just(1.5)),
+    st.builds(
+        CancelRequested,
+        later,
+        timeout=st.none() | st.just(1.5),
+        defect=st.sampled_from(["", "damaged"]),
+    ),
     st.builds(TaskCancelRequested, later, names),
     st.builds(MarkedSuccessful, later, names, finished=ends_or_none),
     st.builds(MarkedSkipped, later, names, finished=ends_or_none),
@@ -98,6 +103,7 @@ FACTS_OF_A_TASK: list[Callable[[datetime, str, int], AnyFact]] = [
     lambda at, name, attempt: TaskStarted(at, name, attempt + 1),
     lambda at, name, attempt: TaskSucceeded(at, name, attempt),
     lambda at, name, attempt: AttemptFailed(at, name, attempt, "failure", at + SECOND),
+    lambda at, name, attempt: AttemptFailed(at, name, attempt, "interrupted", at, True),
     lambda at, name, attempt: TaskFailed(at, name, attempt, "failure"),
     lambda at, name, attempt: TaskSkipped(at, name),
     lambda at, name, attempt: TaskCancelled(at, name, attempt),
@@ -130,10 +136,10 @@ Played = tuple[Plan, dict[str, Ending], list[AnyFact]]
 
 
 @st.composite
-def played(draw: st.DrawFn, spare: int = 0, disturbed: bool = False) -> Played:
+def played(draw: st.DrawFn, retries: int = 0, disturbed: bool = False) -> Played:
     """A plan, a script and the facts of an execution that followed it to its end."""
-    plan = draw(plans(spare=spare))
-    script = draw(scripts(plan, spare))
+    plan = draw(plans(retries=retries))
+    script = draw(scripts(plan))
     facts: list[AnyFact] = [submitted()]
     play(Execution(plan, submitted()), facts, script, draw(choices), disturbed=disturbed)
     return plan, script, facts
@@ -170,9 +176,9 @@ def test_a_task_is_attempted_as_often_as_its_script_and_its_retries_say(
 
 
 @settings(max_examples=60)
-@given(played(spare=1), choices)
+@given(played(retries=1), choices)
 def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choices) -> None:
-    """A task that can succeed has one retry to spare, which the interruption takes."""
+    """A task that needs all its retries has them still after the interruption."""
     plan, script, facts = history
     ends = foretell(plan, script)
     for crash in range(1, len(facts) + 1):
@@ -190,9 +196,7 @@ def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choi
 
 
 @given(plans(), st.data())
-def test_an_interrupted_task_without_retries_left_fails_visibly(
-    plan: Plan, data: st.DataObject
-) -> None:
+def test_an_interrupted_task_without_retries_fails_visibly(plan: Plan, data: st.DataObject) -> None:
     execution, facts = newly(plan)
     script = dict.fromkeys((task.name for task in plan.tasks), Ending(None))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(1, 20)))
@@ -201,8 +205,8 @@ def test_an_interrupted_task_without_retries_left_fails_visibly(
     for fact in execution.interrupt(facts[-1].at):
         assert isinstance(fact, AttemptFailed | TaskFailed)
         assert fact.error.startswith("interrupted")
-        spent = execution.tasks[fact.task].planned.retries < fact.attempt
-        assert isinstance(fact, TaskFailed) == spent
+        assert fact.interrupted
+        assert isinstance(fact, TaskFailed) == (not execution.tasks[fact.task].planned.retries)
 
 
 @given(plans(), st.data(), st.lists(outcomes, min_size=1, max_size=7))
