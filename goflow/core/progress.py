@@ -10,7 +10,7 @@ import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Never, Self
+from typing import Any, Generic, NamedTuple, Never, Self, TypeVar
 
 import msgspec
 
@@ -103,6 +103,17 @@ class TaskRun:
         self.finished_at: datetime | None = None
 
 
+Folded = TypeVar("Folded", bound="Progress")
+
+
+class Salvaged(NamedTuple, Generic[Folded]):
+    """What damaged facts led to, those of them that count, and which did not, for people."""
+
+    execution: Folded
+    facts: list[AnyFact]
+    damage: str | None
+
+
 class Progress:
     """The fold of an execution's facts, beginning with `Submitted`."""
 
@@ -141,19 +152,21 @@ class Progress:
             self._judge(planned.name)
 
     @classmethod
-    def salvage(cls, plan: Plan, facts: Sequence[AnyFact]) -> tuple[Self, str | None]:
+    def salvage(cls, plan: Plan, facts: Sequence[AnyFact]) -> "Salvaged[Self]":
         """`replay` for facts that may be damaged: those that cannot have happened are left
-        out. Also says which was the first of these, or None. The first one of all must be
-        `Submitted`."""
+        out. The first one of all must be `Submitted`."""
         opening = facts[0]
         assert isinstance(opening, Submitted)
         execution, damage = cls(plan, opening), None
+        kept: list[AnyFact] = [opening]
         for place, fact in enumerate(facts[1:], 2):
             try:
                 execution.apply(fact)
-            except IllegalTransition as error:
+            except (IllegalTransition, ValueError) as error:  # a state that there is not
                 damage = damage or f"fact {place} of {len(facts)} cannot be so: {error}"
-        return execution, damage
+            else:
+                kept.append(fact)
+        return Salvaged(execution, kept, damage)
 
     @classmethod
     def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> Self:

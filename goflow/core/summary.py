@@ -281,7 +281,9 @@ class Action(msgspec.Struct):
 
 
 class Detail(msgspec.Struct, kw_only=True):
-    """An execution with all that is kept of it, but the logs. `version` is that of `Listed`."""
+    """An execution with all that is kept of it, but the logs. `version` is that of `Listed`.
+    `damage` says what of it could not be read or cannot have happened, and was left out; null if
+    nothing."""
 
     id: str
     job: str
@@ -299,6 +301,7 @@ class Detail(msgspec.Struct, kw_only=True):
     tasks: list[TaskDetail]
     dag: dict[str, list[str]]
     version: int = 0
+    damage: str | None = None
 
     @classmethod
     def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Detail":

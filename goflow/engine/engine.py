@@ -30,9 +30,9 @@ from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
-from goflow.engine.recovery import recover
+from goflow.engine.recovery import record_of, recover, salvage
 from goflow.engine.retention import Keep, Retention
-from goflow.engine.runner import Limits, Runner, Tools, record_of
+from goflow.engine.runner import Limits, Runner, Tools
 from goflow.engine.scheduler import (
     DOWN,
     SWITCHED_OFF,
@@ -235,7 +235,7 @@ class Engine:
         self.journal.start()
         for job in self.jobs.values():
             self._limit(job)
-        for execution in recover(self._store, self.board, self.clock):
+        for execution in recover(self._store, self.board, self.clock, self.notice):
             self._resume(execution)
         for name in self.jobs:
             self._switch(name)
@@ -258,7 +258,7 @@ class Engine:
             if id not in replayed:
                 history = self._store.history(id)
                 assert history is not None
-                replayed[id] = Execution.replay(history.plan, history.facts)
+                replayed[id] = salvage(history).execution
             return replayed[id].is_attempting(found.place, found.attempt)
 
         if unfinished:
@@ -636,7 +636,13 @@ class Engine:
             history = await self.reader.read(self._store.history, id)
             if history is None:
                 raise NotFound(f"there is no execution {id!r}", field="id")
-            yield history, Execution.replay(history.plan, history.facts)
+            execution, _, damage = salvage(history)
+            if damage is not None and not execution.finished:
+                raise Conflict(
+                    f"execution {id!r} cannot be changed, since its history is damaged: {damage}",
+                    code="damaged",
+                )
+            yield history, execution
         except NoRoom as no_room:
             raise Conflict(str(no_room), code="overlap") from None
         finally:
@@ -646,7 +652,7 @@ class Engine:
         history = await self.reader.read(self._store.history, id)
         if history is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
-        return Execution.replay(history.plan, history.facts)
+        return salvage(history).execution
 
     async def backfill(
         self,

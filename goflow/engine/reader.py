@@ -9,11 +9,11 @@ from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from goflow.core.events import Submitted
 from goflow.core.states import State
 from goflow.core.summary import Detail, TaskDetail, listed
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
+from goflow.engine.recovery import salvage
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick
@@ -134,8 +134,10 @@ class Reader:
         def fold() -> Detail | None:
             if (history := self._store.history(id)) is None:
                 return None
-            detail = Detail.replay(history.plan, history.facts)
+            _, facts, damage = salvage(history)
+            detail = Detail.replay(history.plan, facts)
             detail.version = history.version
+            detail.damage = damage
             return detail
 
         if (detail := await self.read(fold)) is None:
@@ -157,9 +159,8 @@ class Reader:
                 raise NotFound(f"there is no execution {id!r}", field="id")
             if task not in history.plan.position:
                 raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-            submitted = history.facts[0]
-            assert isinstance(submitted, Submitted)
-            return submitted.job, TaskDetail.replay(history.plan, task, history.facts)
+            execution, facts, _ = salvage(history)
+            return execution.job, TaskDetail.replay(history.plan, task, facts)
 
         job, found = await self.read(fold)
         states = {one.attempt: one.state for one in found.attempts}

@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,13 +25,14 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskStarted,
 )
-from goflow.core.execution import Cancelled, Execution, Failed, Outcome
+from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine.attempt import attempt, failed
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.recovery import record_of, salvage
 from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import TaskLog
 from goflow.errors import NotFound, StoreUnavailable, Unavailable
@@ -40,7 +41,7 @@ from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
 from goflow.operators.leftovers import End
 from goflow.shown import reason
-from goflow.stores.base import AppendLog, Change, Existing, History, Record
+from goflow.stores.base import AppendLog, Change, Existing, History
 from goflow.stores.base import Outcome as Written
 
 # How long a cancelled attempt may take to clean up before it is given up: longer than a
@@ -48,7 +49,10 @@ from goflow.stores.base import Outcome as Written
 CLEANUP = 20.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
 WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
-GIVEN_UP = "the attempt did not end when told to; it was abandoned and may still be running"
+GIVEN_UP = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
+# A clock that differs from the even course of time by more was set. Below that it may be us
+# who read the two clocks one after the other, and were held up between.
+STEP = timedelta(seconds=0.25)
 
 Order = Callable[[Execution, datetime], list[AnyFact]]
 
@@ -96,6 +100,7 @@ class Runner:
         self.opened: asyncio.Future[Written] = loop.create_future()
         self.over: asyncio.Future[None] = loop.create_future()
         self._job = job
+        self._zero = tools.clock.now() - timedelta(seconds=tools.clock.elapsed())
         self._opening = opening
         self._tools = tools
         self._attempts: dict[str, asyncio.Task[Outcome]] = {}
@@ -235,6 +240,9 @@ class Runner:
         """What follows from what came in; the facts are applied, and must be committed."""
         execution = self.execution
         now = self._tools.clock.now()
+        skew = now - timedelta(seconds=self._tools.clock.elapsed()) - self._zero
+        if abs(skew - execution.skew) > STEP:
+            execution.skew = skew
         facts: list[AnyFact] = []
         ended, self._ended = self._ended, []
         for name, outcome in ended:
@@ -287,7 +295,7 @@ class Runner:
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
         execution = self.execution
         if isinstance(outcome, Cancelled) and not execution.is_cancelling(name):
-            outcome = Failed(STOPPED)
+            outcome = Interrupted(STOPPED)
         delay = 0.0
         if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
             delay, outcome = self._delay(name, outcome)
@@ -363,7 +371,7 @@ class Runner:
         try:
             if (history := await self._history()) is None:  # not opened, or purged
                 return
-            execution = Execution.replay(history.plan, history.facts)
+            execution = salvage(history).execution
             if facts := execution.abort(self._tools.clock.now(), defect):
                 await self._record(execution, facts)
             self.execution = execution
@@ -423,7 +431,8 @@ class Runner:
             task=task.name,
             execution_id=execution.id,
             attempt=number,
-            params=execution.params,
+            # Each attempt has its own of all that it is handed, and may do with it what it likes.
+            params=msgspec.json.decode(self._params),
             results={name: msgspec.json.decode(result) for name, result in results.items()},
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
@@ -443,6 +452,10 @@ class Runner:
             end_leftovers=tools.end_leftovers,
             on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
         )
+
+    @functools.cached_property
+    def _params(self) -> bytes:
+        return msgspec.json.encode(self.execution.params)
 
     def _cookie(self, name: str, number: int) -> Cookie:
         execution, tools = self.execution, self._tools
@@ -477,8 +490,7 @@ class Runner:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._abandoned[name] = running
-            ended = self.execution.is_cancelling(name)
-            self._note(name, Cancelled() if ended else Failed(GIVEN_UP))
+            self._note(name, Cancelled() if self.execution.is_cancelling(name) else GIVEN_UP)
 
     def _note(self, name: str, outcome: Outcome) -> None:
         # What was abandoned keeps its slot for as long as it really runs.
@@ -492,19 +504,6 @@ class Runner:
     def _release(self, name: str) -> None:
         if (request := self._requests.pop(name, None)) is not None:
             self._tools.slots.release(request)
-
-
-def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
-    """The change that writes down facts which the execution has taken note of."""
-    return Record(
-        execution.id,
-        list(facts),
-        execution.state,
-        execution.modified_at,
-        msgspec.json.encode(execution.summary()) if execution.finished else None,
-        execution.started_at,
-        execution.finished_at,
-    )
 
 
 def _answer(future: "asyncio.Future[Any]", value: object) -> None:

@@ -237,13 +237,16 @@ class History(msgspec.Struct, frozen=True):
     """All facts of an execution in order, and the plan it was submitted with.
 
     `opened` is the version at which it was submitted or last sent round again: of two
-    executions the one opened first has the lower one, whatever the clock said.
+    executions the one opened first has the lower one, whatever the clock said. `damage` says
+    what of it could not be read, for people, and was left out; the first fact is `Submitted` in
+    any case.
     """
 
     plan: Plan
     facts: list[AnyFact]
     version: int
     opened: int
+    damage: str | None = None
 
 
 class LogChunk(msgspec.Struct, frozen=True):

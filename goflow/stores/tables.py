@@ -24,8 +24,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from goflow.core.events import AnyFact, Retried, Submitted, decode_facts, encode_facts
-from goflow.core.graph import decode_plan
+from goflow.core.graph import Plan, decode_plan
 from goflow.core.states import State
 from goflow.core.summary import Mark
 from goflow.errors import NotFound
@@ -665,22 +667,34 @@ class SqlStore(ABC):
     def history(self, execution: str) -> History | None:
         with self._reading() as connection:
             found = connection.execute(
-                """SELECT e.number, p.body FROM executions e JOIN plans p ON p.id = e.plan
-                WHERE e.id = ?""",
+                """SELECT e.number, e.version, e.job, e.submitted, e.plan, p.body
+                FROM executions e LEFT JOIN plans p ON p.id = e.plan WHERE e.id = ?""",
                 (execution,),
             ).fetchone()
             if found is None:
                 return None
-            number, plan = found
+            number, last, job, submitted, plan_id, plan = found
             rows = connection.execute(_HISTORY, (number,)).fetchall()
         facts: list[AnyFact] = []
-        opened = 0
+        opened, damage = 0, None
         for body, version in rows:
-            batch = decode_facts(body)
+            try:
+                batch = decode_facts(body)
+            except msgspec.MsgspecError as error:
+                damage = damage or f"the facts of version {version} cannot be read: {error}"
+                continue
             facts += batch
             if any(isinstance(fact, Submitted | Retried) for fact in batch):
                 opened = version
-        return History(decode_plan(plan), facts, rows[-1][1], opened)
+        if not facts or not isinstance(facts[0], Submitted):
+            damage = damage or "its first fact is missing"
+            at = _to_instant(submitted)
+            facts.insert(0, Submitted(at, id=execution, job=job, plan=plan_id, cause="api"))
+        try:
+            shape = decode_plan(plan)
+        except (TypeError, msgspec.MsgspecError) as error:  # TypeError if there is none
+            damage, shape = f"its plan cannot be read: {error}", Plan(())
+        return History(shape, facts, last, opened, damage)
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
         with self._reading() as connection:

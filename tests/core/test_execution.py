@@ -259,9 +259,10 @@ def test_what_cannot_be_so_is_left_out_and_told() -> None:
         TaskSucceeded(NOW, "a", 1),
         TaskStarted(NOW, "b", 1),
     ]
-    assert Execution.salvage(plan, good)[1] is None
+    assert Execution.salvage(plan, good).damage is None
     damaged = [*good[:2], TaskSucceeded(NOW, "z", 1), Finished(NOW, "failed"), *good[2:]]
-    execution, damage = Execution.salvage(plan, damaged)
+    execution, kept, damage = Execution.salvage(plan, damaged)
+    assert kept == good
     assert damage is not None
     assert damage.startswith("fact 3 of 6 cannot be so: ")
     assert "'z'" in damage

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from goflow.core.events import AnyFact, Retried, TaskStarted
+from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
 from goflow.engine.engine import OFF
@@ -176,6 +176,8 @@ class Disk:
                 retries = execution.tasks[fact.task].planned.retries
                 if self._rounds[task] > retries + 1:
                     self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
+            elif isinstance(fact, AttemptFailed) and fact.interrupted:
+                self._rounds[change.execution, fact.task] -= 1  # it was none of the task's own
             elif isinstance(fact, Retried):
                 for name in fact.tasks:
                     self._rounds.pop((change.execution, name), None)
