@@ -27,6 +27,7 @@ from goflow.web.target import origin_form
 
 DASHBOARD = Path(__file__).parent / "web" / "static"
 ADDRESS = "127.0.0.1:8181"
+RESULT_LIMIT = 512 * 1024 * 1024  # bytes; a row that is twice as large SQLite refuses
 
 
 class Goflow:
@@ -46,7 +47,8 @@ class Goflow:
     - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
     - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history
       is kept; finished executions beyond any of these are forgotten. None is no such bound.
-    - `max_result`: bytes of a task's result as JSON (1 MiB). `max_log`: characters kept of
+    - `max_result`: bytes of a task's result as JSON (1 MiB, at most 512 MiB); `max_results`:
+      bytes of all results of an execution together (256 MiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
 
     Raises `ValueError` for an option that cannot be honoured, naming it.
@@ -69,11 +71,14 @@ class Goflow:
         keep_executions: int | None = 1_000_000,
         keep_per_job: int | None = None,
         max_result: int = 1024 * 1024,
+        max_results: int = 256 * 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
     ) -> None:
         limits = Limits(
-            result=_check_size("max_result", max_result), log=_check_size("max_log", max_log)
+            result=_check_size("max_result", max_result, RESULT_LIMIT),
+            log=_check_size("max_log", max_log),
+            results=_check_size("max_results", max_results),
         )
         options = Options(
             with_seconds=with_seconds,
@@ -325,9 +330,11 @@ def _check_proxies(proxies: Sequence[str]) -> tuple[str, ...]:
     return checked
 
 
-def _check_size(name: str, value: object) -> int:
+def _check_size(name: str, value: object, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}, not {value!r}")
     return value
 
 

@@ -7,6 +7,7 @@
     │   └── Conflict          it exists, but not in a state that allows this
     ├── Unavailable           try again later
     │   ├── StoreUnavailable  the store refused a write for now
+    │   ├── ResultLost        the store has a result no more, or damaged
     │   └── Stopping          the engine takes no new work
     ├── StoreError            a store that cannot be opened at all
     └── TaskFailed            raised by an operator: this attempt failed, for a known reason
@@ -65,6 +66,12 @@ class StoreUnavailable(Unavailable):
     """The store refused a write for now (locked, full, gone)."""
 
     code = "store-unavailable"
+
+
+class ResultLost(Unavailable):
+    """The store no longer has a result as it was when the task ended."""
+
+    code = "result-lost"
 
 
 class Stopping(Unavailable):

@@ -82,10 +82,13 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         for one in task.attempts:
             log = await engine.reader.log_of(id, task.name, one.attempt)
             logs += "".join([text async for text in log.texts])
+        result = bytes(task.result)
+        if task.result_bytes and len(result) != task.result_bytes:  # too large for the detail
+            result = (await engine.reader.result(id, task.name)).body
         tasks[task.name] = FinishedTask(
             name=task.name,
             state=task.state,
-            result=msgspec.json.decode(task.result),
+            result=msgspec.json.decode(result),
             error=task.error,
             logs=logs,
             attempts=task.attempts,

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.result import StoredResult
+
 
 class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_defaults=True):
     """Something that happened at the UTC instant `at`."""
@@ -43,11 +45,25 @@ class TaskStarted(Fact, frozen=True):
 
 
 class TaskSucceeded(Fact, frozen=True):
-    """The attempt ended well; `result` is JSON."""
+    """The attempt ended well; `result` is JSON.
+
+    A result of more than `goflow.core.result.SMALL` bytes is in the store by itself, under
+    this task and attempt. Then `result` is null here, `size` is the number of its bytes and
+    `sha256` their hash.
+    """
 
     task: str
     attempt: int
     result: msgspec.Raw = msgspec.Raw(b"null")
+    size: int = 0
+    sha256: str = ""
+
+    @property
+    def stored(self) -> StoredResult | None:
+        """Where the result is, if it is not in here."""
+        if not self.sha256:
+            return None
+        return StoredResult(self.task, self.attempt, self.size, self.sha256)
 
 
 class AttemptFailed(Fact, frozen=True):

@@ -43,9 +43,12 @@ INTERRUPTIONS = 100
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """How an attempt ended: well, with a result as JSON."""
+    """How an attempt ended: well, with a result as JSON. If the store has that by itself,
+    `size` and `sha256` are as in the fact `TaskSucceeded`."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
+    size: int = 0
+    sha256: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -155,7 +158,9 @@ class Execution(Progress):
         fact: AnyFact
         match outcome:
             case Succeeded():
-                fact = TaskSucceeded(now, name, attempt, outcome.result)
+                fact = TaskSucceeded(
+                    now, name, attempt, outcome.result, outcome.size, outcome.sha256
+                )
             case Cancelled():
                 fact = TaskCancelled(now, name, attempt)
             case Interrupted() if self.is_cancelling(name):

@@ -32,6 +32,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.result import StoredResult
 from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
 from goflow.core.summary import Summary, TaskSummary, reason_of, shown_params
 
@@ -98,7 +99,7 @@ class TaskRun:
         self.retry_at: datetime | None = None
         self.due: datetime | None = None  # the same, had the clock not been set; see `skew`
         self.tally = Tally(len(planned.after))
-        self.result: msgspec.Raw | None = None
+        self.result: msgspec.Raw | StoredResult | None = None
         self.started_at: datetime | None = None  # the last attempt
         self.finished_at: datetime | None = None
 
@@ -138,6 +139,7 @@ class Progress:
         self.skew = timedelta(0)
         self._began: datetime | None = None  # `started_at`, less the skew
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
+        self.result_bytes = 0  # of all the results that tasks have
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._running: dict[str, None] = {}
         self._doomed: dict[str, None] = {}
@@ -215,7 +217,8 @@ class Progress:
 
     def _succeeded(self, fact: TaskSucceeded) -> None:
         task = self._subject_running(fact)
-        task.result = fact.result
+        task.result = fact.stored or fact.result
+        self.result_bytes += _size(task.result)
         self._end(task, fact)
 
     def _attempt_failed(self, fact: AttemptFailed) -> None:
@@ -304,6 +307,7 @@ class Progress:
             self._move(task, fact)
             task.retries_left = task.planned.retries
             task.interruptions = 0
+            self.result_bytes -= _size(task.result)
             task.started_at = task.finished_at = task.retry_at = task.due = task.result = None
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
@@ -439,7 +443,7 @@ class Progress:
             return State.CANCELLED
         return State.SUCCESSFUL
 
-    def results_for(self, name: str) -> dict[str, msgspec.Raw]:
+    def results_for(self, name: str) -> dict[str, msgspec.Raw | StoredResult]:
         """The results of a task's upstream tasks that have one, by name."""
         results = {}
         for upstream in self.tasks[name].planned.after:
@@ -475,6 +479,16 @@ def without_skew(at: datetime, skew: timedelta) -> datetime:
         return at - skew
     except OverflowError:
         return datetime.max.replace(tzinfo=at.tzinfo)  # a retry in a century, or never
+
+
+def _size(result: msgspec.Raw | StoredResult | None) -> int:
+    match result:
+        case None:
+            return 0
+        case StoredResult():
+            return result.size
+        case _:
+            return len(result)
 
 
 def _refuse(fact: AnyFact, reason: str) -> Never:

@@ -28,6 +28,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.result import SMALL
 from goflow.core.states import State, TriggerRule
 
 # the state of a task after a fact that names it
@@ -54,6 +55,10 @@ _ACTION: dict[type, str] = {
 
 
 PARAMS_SHOWN = 4096  # bytes of JSON
+RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
+ERRORS_SHOWN = 4 * 1024 * 1024  # characters of all the errors in a `Detail`
+ERROR_HEAD = 300  # characters left of an error that is beyond that
+CUT = "\n… the rest is in the log of the attempt …"
 
 _NULL = msgspec.Raw(b"null")
 _OBJECT = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
@@ -235,7 +240,11 @@ class TaskDetail(msgspec.Struct):
     """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
     empty once it was sent round again. `retries` and `trigger_rule` are those it was submitted
     with, `operator` is that of the job as it is now, null if it has no such task any more.
-    `interruptions` counts the attempts that the end of the server interrupted, of all rounds."""
+    `interruptions` counts the attempts that the end of the server interrupted, of all rounds.
+
+    `result_bytes` is the size of the result as JSON, 0 for none. A result of more than `SMALL`
+    bytes is left out: then `result` is null, and the route of results has it. So are
+    results once those before them take `RESULTS_SHOWN` bytes."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -243,6 +252,7 @@ class TaskDetail(msgspec.Struct):
     finished: Time | None = None
     error: str | None = None
     result: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
+    result_bytes: int = 0
     attempts: list[AttemptDetail] = []
     waiting: str | None = None  # why it does not run though it could, for people
     retries: int = 0
@@ -281,9 +291,12 @@ class Action(msgspec.Struct):
 
 
 class Detail(msgspec.Struct, kw_only=True):
-    """An execution with all that is kept of it, but the logs. `version` is that of `Listed`.
-    `damage` says what of it could not be read or cannot have happened, and was left out; null if
-    nothing."""
+    """An execution with all that is kept of it, but the logs and the large results. `version`
+    is that of `Listed`. `damage` says what of it could not be read or cannot have happened,
+    and was left out; null if nothing.
+
+    Once errors take `ERRORS_SHOWN` characters, only the beginning of further ones is here.
+    """
 
     id: str
     job: str
@@ -327,6 +340,7 @@ class Detail(msgspec.Struct, kw_only=True):
                     _begin_again(tasks[plan.position[name]])
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
+        _bound(tasks)
         return cls(
             id=summary.id,
             job=summary.job,
@@ -346,9 +360,39 @@ class Detail(msgspec.Struct, kw_only=True):
         )
 
 
+def result_of(facts: Iterable[AnyFact], task: str, attempt: int) -> TaskSucceeded | None:
+    """The fact that has, or tells of, the result of an attempt; None if there is none."""
+    for fact in facts:
+        if isinstance(fact, TaskSucceeded) and fact.task == task and fact.attempt == attempt:
+            return fact
+    return None
+
+
 def _begin_again(task: TaskDetail) -> None:
     task.started = task.finished = task.error = None
-    task.result = _NULL
+    task.result, task.result_bytes = _NULL, 0
+
+
+def _bound(tasks: list[TaskDetail]) -> None:
+    """Leave out what would make a detail of many tasks or attempts too large."""
+    results, errors = RESULTS_SHOWN, ERRORS_SHOWN
+
+    def bounded(error: str | None) -> str | None:
+        nonlocal errors
+        if error is None or len(error) <= ERROR_HEAD:
+            return error
+        errors -= len(error)
+        return error if errors >= 0 else error[:ERROR_HEAD] + CUT
+
+    for task in tasks:
+        results -= len(task.result)
+        if results < 0:
+            task.result = _NULL
+        task.error = bounded(task.error)
+    # What the tasks say now comes first: it is what people look for.
+    for task in tasks:
+        for attempt in task.attempts:
+            attempt.error = bounded(attempt.error)
 
 
 def _note(task: TaskDetail, fact: AnyFact) -> None:
@@ -369,7 +413,10 @@ def _note(task: TaskDetail, fact: AnyFact) -> None:
     last.state = _TASK_STATE[type(fact)]
     match fact:
         case TaskSucceeded():
-            task.result = fact.result
+            size = fact.size or len(fact.result)
+            if fact.result != _NULL or fact.size:
+                task.result_bytes = size
+            task.result = fact.result if size <= SMALL else _NULL
         case AttemptFailed():
             last.state, last.error, last.retry_at = State.FAILED, fact.error, fact.retry_at
             task.error = fact.error

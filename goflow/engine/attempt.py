@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -40,6 +40,8 @@ _HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
 _encode = msgspec.json.Encoder().encode
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
+T = TypeVar("T")
+Keep = Callable[[Succeeded], Awaitable[Outcome]]
 
 
 async def attempt(
@@ -52,6 +54,7 @@ async def attempt(
     max_result: int,
     on_abandoned: OnAbandoned | None = None,
     end_leftovers: leftovers.End = leftovers.end,
+    keep: Keep | None = None,
 ) -> Outcome:
     """Run `operator` once; to be awaited in a task of its own, which is cancelled to stop it.
 
@@ -59,7 +62,8 @@ async def attempt(
     thread that is still running when the attempt was cancelled or timed out is abandoned:
     `on_abandoned` is called with a future that is done once the thread has ended. If
     `context.log` is a `TaskLog`, it is closed, with the error. What a cancelled or timed out
-    attempt has left running is ended by `end_leftovers`.
+    attempt has left running is ended by `end_leftovers`. `keep` stores a result, and answers
+    how the attempt ended thereby; it may be called again if it is cancelled.
     """
     expired = False
     carry_into_pools()
@@ -73,6 +77,8 @@ async def attempt(
             expired = deadline.expired()
     finally:
         current_log.reset(token)
+    if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
+        outcome = await _insist(lambda: keep(ended))
     # What was told to stop has not succeeded, whatever it returned or raised thereupon.
     stopped = _told_to_stop()
     if isinstance(outcome, Failed) and (stopped or expired):
@@ -179,7 +185,7 @@ def _told_to_stop() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _insist(work: Callable[[], Awaitable[None]]) -> None:
+async def _insist(work: Callable[[], Awaitable[T]]) -> T:
     """Do what may be done again from its beginning to its end, also when told to stop."""
     while True:
         try:

@@ -31,6 +31,7 @@ from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import record_of, recover, salvage
+from goflow.engine.results import Results
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools
 from goflow.engine.scheduler import (
@@ -215,6 +216,7 @@ class Engine:
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
             on_defect=self.tell_defect,
+            results=Results(self._store, self.journal, self.clock, self.reader.read),
             clock=self.clock,
             slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,

@@ -11,14 +11,26 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import msgspec
+
 from goflow.engine.clock import Clock
 from goflow.engine.peak import Peak
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.shown import reason
-from goflow.stores.base import Change, Outcome, Store, Touch
+from goflow.stores.base import (
+    AppendLog,
+    Change,
+    KeepResult,
+    Outcome,
+    Record,
+    Store,
+    Submit,
+    Touch,
+)
 
 BATCH_LIMIT = 1000  # changes in one transaction
+BATCH_BYTES = 8 * 1024 * 1024  # after which a transaction takes no further change
 PROBE = 1.0  # seconds between two looks at whether the store can be written again
 PATIENCE = 0.25  # seconds between two tries of a change that must be written
 
@@ -55,7 +67,7 @@ class Journal:
     def start(self) -> None:
         """Begin to write; from the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._writer = self._threads.writer(self._commit, BATCH_LIMIT)
+        self._writer = self._threads.writer(self._commit, BATCH_LIMIT, _weigh, BATCH_BYTES)
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
@@ -154,3 +166,19 @@ def _awaitable(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"the store raised {reason(error)}")
+
+
+def _weigh(entry: Entry) -> int:
+    """About how many bytes a change writes."""
+    match entry[0]:
+        case AppendLog(text=text):
+            return len(text)
+        case KeepResult(body=body):
+            return len(body)
+        case Record(facts=facts, summary=summary):
+            texts = [getattr(f, "error", "") or getattr(f, "result", b"") for f in facts]
+            return sum(map(len, texts)) + len(summary or b"")
+        case Submit(fact=fact) if fact.params:
+            return len(msgspec.json.encode(fact.params))
+        case _:
+            return 0

@@ -9,11 +9,14 @@ from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from goflow.core.events import AnyFact
+from goflow.core.result import digest
 from goflow.core.states import State
-from goflow.core.summary import Detail, TaskDetail, listed
+from goflow.core.summary import Detail, TaskDetail, listed, result_of
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
 from goflow.engine.recovery import salvage
+from goflow.engine.results import read_result
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick
@@ -22,6 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
+PAGE_BYTES = 16 * 1024 * 1024  # of JSON on a page; one execution may take more
 LOG_PAGE = 256 * 1024  # characters of a log read at once
 WINDOW = 1024 * 1024  # characters in a window of a log, and one line more at most
 SEARCHED = 20 * 1024 * 1024  # characters of a log searched for one answer
@@ -50,6 +54,14 @@ class Attempt(NamedTuple):
     def place(self) -> Place:
         """Where its log is."""
         return self.execution, self.task, self.number
+
+
+class Result(NamedTuple):
+    """The JSON of the result of an attempt, and the SHA-256 of it in hexadecimal."""
+
+    attempt: int
+    body: bytes
+    sha256: str
 
 
 class Log(NamedTuple):
@@ -100,9 +112,17 @@ class Reader:
         self._executor.shutdown()
 
     async def page(
-        self, job: str | None, state: State | None, limit: int, cursor: str | None
+        self,
+        job: str | None,
+        state: State | None,
+        limit: int,
+        cursor: str | None,
+        room: int = PAGE_BYTES,
     ) -> Page:
-        """One page of executions. Raises `InvalidRequest` for a limit or cursor that is none."""
+        """One page of executions: `limit` of them, or fewer that take `room` bytes.
+
+        Raises `InvalidRequest` for a limit or cursor that is none.
+        """
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequest(
                 f"limit must be 1 to {PAGE_LIMIT}, not {limit}",
@@ -111,10 +131,21 @@ class Reader:
             )
         before = None if cursor is None else _parse_cursor(cursor)
         rows = await self.read(
-            self._store.page, job=job, state=state, before=before, limit=limit + 1
+            self._store.page, job=job, state=state, before=before, limit=limit, room=room
         )
-        executions = [await self._encoded(row) for row in rows[:limit]]
-        return Page(executions, str(rows[limit - 1].number) if len(rows) > limit else None)
+        executions: list[bytes] = []
+        for row in rows:
+            encoded = await self._encoded(row)
+            room -= len(encoded)
+            if room < 0 and executions:
+                break
+            executions.append(encoded)
+            before = row.number
+        # One row in the store was read for each on the page, or there was no more room.
+        more: list[Row] = []
+        if before is not None:
+            more = await self.read(self._store.page, job=job, state=state, before=before, limit=1)
+        return Page(executions, str(before) if more else None)
 
     async def _encoded(self, row: Row) -> bytes:
         """The execution as listed. One that finished between two looks is looked up again."""
@@ -154,15 +185,17 @@ class Reader:
         Raises `NotFound` for an unknown execution, task or attempt.
         """
 
-        def fold() -> tuple[str, TaskDetail]:
-            if (history := self._store.history(id)) is None:
-                raise NotFound(f"there is no execution {id!r}", field="id")
-            if task not in history.plan.position:
-                raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-            execution, facts, _ = salvage(history)
-            return execution.job, TaskDetail.replay(history.plan, task, facts)
+        _, attempt = await self.read(self._attempt, id, task, number)
+        return attempt
 
-        job, found = await self.read(fold)
+    def _attempt(self, id: str, task: str, number: int | None) -> tuple[list[AnyFact], Attempt]:
+        """The attempt, and all facts of the execution."""
+        if (history := self._store.history(id)) is None:
+            raise NotFound(f"there is no execution {id!r}", field="id")
+        if task not in history.plan.position:
+            raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
+        execution, facts, _ = salvage(history)
+        found = TaskDetail.replay(history.plan, task, facts)
         states = {one.attempt: one.state for one in found.attempts}
         if number is None:
             number = max(states, default=0)
@@ -171,7 +204,31 @@ class Reader:
                 f"task {task!r} of execution {id!r} has no attempt {number}; it has {len(states)}",
                 field="attempt",
             )
-        return Attempt(job, id, task, number, states.get(number, found.state))
+        state = states.get(number, found.state)
+        return facts, Attempt(execution.job, id, task, number, state)
+
+    async def result(self, id: str, task: str, number: int | None = None) -> Result:
+        """The result of an attempt of a task, by default of the last one.
+
+        Raises `NotFound` for an unknown execution, task or attempt, and for one that has no
+        result; `ResultLost` where the store has lost it.
+        """
+        return await self.read(self._result, id, task, number)
+
+    def _result(self, id: str, task: str, number: int | None) -> Result:
+        facts, attempt = self._attempt(id, task, number)
+        if (fact := result_of(facts, task, attempt.number)) is None:
+            state = attempt.state if attempt.number else "not begun"
+            raise NotFound(
+                f"attempt {attempt.number} of task {task!r}, execution {id!r}, has no result: "
+                f"it is {state}",
+                code="no-result",
+                field="attempt",
+            )
+        if (stored := fact.stored) is None:
+            body = bytes(fact.result)
+            return Result(attempt.number, body, digest(body))
+        return Result(attempt.number, read_result(self._store, id, stored), stored.sha256)
 
     # -- logs of attempts that are known to have been begun ----------------------------
 

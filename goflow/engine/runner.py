@@ -25,7 +25,8 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskStarted,
 )
-from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome
+from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.result import StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine.attempt import attempt, failed
@@ -33,9 +34,10 @@ from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.recovery import record_of, salvage
+from goflow.engine.results import Results
 from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import TaskLog
-from goflow.errors import NotFound, StoreUnavailable, Unavailable
+from goflow.errors import NotFound, ResultLost, StoreUnavailable, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.cookie import Cookie
@@ -58,10 +60,11 @@ Order = Callable[[Execution, datetime], list[AnyFact]]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one attempt may leave behind."""
+    """What one attempt may leave behind, and all those of an execution together."""
 
     result: int = 1024 * 1024  # bytes of JSON
     log: int = 16 * 1024 * 1024  # characters
+    results: int = 256 * 1024 * 1024  # bytes of JSON of all the results of an execution
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -71,6 +74,7 @@ class Tools(msgspec.Struct, frozen=True):
     journal: Journal
     history: Callable[[str], Awaitable[History | None]]
     on_defect: Callable[[str, BaseException], None]
+    results: Results
     clock: Clock
     slots: Slots
     executor: Executor
@@ -104,6 +108,7 @@ class Runner:
         self._opening = opening
         self._tools = tools
         self._attempts: dict[str, asyncio.Task[Outcome]] = {}
+        self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
         self._requests: dict[str, Request] = {}  # waiting ones, and those of running attempts
         self._granted: list[Request] = []
         self._ended: list[tuple[str, Outcome]] = []
@@ -299,6 +304,7 @@ class Runner:
         delay = 0.0
         if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
             delay, outcome = self._delay(name, outcome)
+        self._keeping.pop(name, None)
         return execution.settle(name, outcome, now, delay)
 
     def _delay(self, name: str, failed: Failed) -> tuple[float, Failed]:
@@ -416,7 +422,7 @@ class Runner:
         return f"job {self.execution.job!r} has no task {name!r} any more"
 
     async def _attempt(
-        self, task: Task, number: int, results: Mapping[str, msgspec.Raw]
+        self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
     ) -> Outcome:
         execution, tools = self.execution, self._tools
 
@@ -426,6 +432,11 @@ class Runner:
             )
 
         log = TaskLog(append, asyncio.get_running_loop(), limit=tools.limits.log)
+        try:
+            results = await tools.results.load(execution.id, upstream)
+        except ResultLost as lost:
+            await log.close(str(lost))
+            return Failed(str(lost))
         context = Context(
             job=execution.job,
             task=task.name,
@@ -433,7 +444,7 @@ class Runner:
             attempt=number,
             # Each attempt has its own of all that it is handed, and may do with it what it likes.
             params=msgspec.json.decode(self._params),
-            results={name: msgspec.json.decode(result) for name, result in results.items()},
+            results=results,
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
             log=log,
@@ -451,11 +462,26 @@ class Runner:
             max_result=tools.limits.result,
             end_leftovers=tools.end_leftovers,
             on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
+            keep=lambda outcome: self._keep(task.name, number, outcome),
         )
 
     @functools.cached_property
     def _params(self) -> bytes:
         return msgspec.json.encode(self.execution.params)
+
+    async def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome:
+        """Store a result that is too large for a fact, if there is room for it."""
+        size = len(outcome.result)
+        others = sum(self._keeping.values()) - self._keeping.get(name, 0)
+        together = self.execution.result_bytes + others + size
+        if together > (most := self._tools.limits.results):
+            return Failed(
+                f"the results of this execution would be {together:,} bytes as JSON, more than "
+                f"the {most:,} that are kept (max_results); write large ones to files or a "
+                "database, and return where they are"
+            )
+        self._keeping[name] = size
+        return await self._tools.results.keep(self.execution.id, name, number, outcome)
 
     def _cookie(self, name: str, number: int) -> Cookie:
         execution, tools = self.execution, self._tools

@@ -34,10 +34,12 @@ class Threads:
         """For reading the store."""
         return ThreadPoolExecutor(size, thread_name_prefix="goflow-reader")
 
-    def writer(self, write: Callable[[list[T]], None], limit: int) -> "Writer[T]":
+    def writer(
+        self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
+    ) -> "Writer[T]":
         """For writing: `write` is called with at most `limit` items, in the order they come,
-        one call at a time."""
-        return WriterThread(write, limit)
+        one call at a time. Items that weigh `load` together are enough, too."""
+        return WriterThread(write, limit, weigh, load)
 
     async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:
         """For finding and ending what attempts have left running."""
@@ -58,9 +60,13 @@ class WriterThread(Generic[T]):
     """Writes what queued up while the last was written. There is no timer: a lone item is
     written at once, and under load batches grow by themselves."""
 
-    def __init__(self, write: Callable[[list[T]], None], limit: int) -> None:
+    def __init__(
+        self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
+    ) -> None:
         self._write = write
         self._limit = limit
+        self._weigh = weigh
+        self._load = load
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="goflow-writer", daemon=True)
         self._thread.start()
@@ -76,13 +82,15 @@ class WriterThread(Generic[T]):
         stopping = False
         while not stopping:
             batch: list[T] = []
+            weight = 0
             item = self._queue.get()
             while True:
                 if item is None:
                     stopping = True
                     break
                 batch.append(item)
-                if len(batch) == self._limit:
+                weight += self._weigh(item)
+                if len(batch) == self._limit or weight >= self._load:
                     break
                 try:
                     item = self._queue.get_nowait()

@@ -117,6 +117,16 @@ class AppendLog(msgspec.Struct, frozen=True):
     forget: tuple[int, int] | None = None
 
 
+class KeepResult(msgspec.Struct, frozen=True):
+    """Keep the JSON of an attempt's result by itself, for the fact `TaskSucceeded` that comes
+    with it or after it. Outcome: None."""
+
+    execution: str
+    task: str
+    attempt: int
+    body: bytes
+
+
 class SetSwitch(msgspec.Struct, frozen=True):
     """Remember that a job's schedule was switched on or off by hand, and who did.
     Outcome: None."""
@@ -157,8 +167,8 @@ class SetWatch(msgspec.Struct, frozen=True):
 
 
 class Purge(msgspec.Struct, frozen=True):
-    """Forget finished executions, with their facts, logs and keys: of `job`, or of any job if
-    it is None, those submitted before `before`, and those but the newest `keep` (None: no
+    """Forget finished executions, with their facts, results, logs and keys: of `job`, or of any
+    job if it is None, those submitted before `before`, and those but the newest `keep` (None: no
     such bound), and ticks recorded before `before`; at most `limit` executions and as many
     ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
     moment only. A tick outlives its execution, and goes on naming it. The `Activity` of all
@@ -181,7 +191,9 @@ class Touch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-Change = Submit | Record | AppendLog | SetSwitch | RecordTicks | SetWatch | Purge | Touch
+Change = (
+    Submit | Record | AppendLog | KeepResult | SetSwitch | RecordTicks | SetWatch | Purge | Touch
+)
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -311,7 +323,7 @@ class Store(Protocol):
         ...
 
     def history(self, execution: str) -> History | None:
-        """Everything about one execution but its logs."""
+        """Everything about one execution but its logs and its large results."""
         ...
 
     def find(self, execution: str) -> Row | None:
@@ -319,9 +331,16 @@ class Store(Protocol):
         ...
 
     def page(
-        self, *, job: str | None, state: State | None, before: int | None, limit: int
+        self,
+        *,
+        job: str | None,
+        state: State | None,
+        before: int | None,
+        limit: int,
+        room: int | None = None,
     ) -> list[Row]:
-        """Executions, newest first, with `number` below `before`; by index, never a scan."""
+        """Executions, newest first, with `number` below `before`; by index, never a scan. They
+        stop before their summaries are more than `room` bytes (but there is one, if any is)."""
         ...
 
     def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
@@ -330,6 +349,10 @@ class Store(Protocol):
 
     def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
         """For each job its newest `last` executions, newest first."""
+        ...
+
+    def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+        """The JSON that `KeepResult` kept of this attempt, None if there is none."""
         ...
 
     def log(

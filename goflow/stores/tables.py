@@ -17,7 +17,7 @@ here keeps its due time from firing again; that what is accounted for never goes
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +31,7 @@ from goflow.core.graph import Plan, decode_plan
 from goflow.core.states import State
 from goflow.core.summary import Mark
 from goflow.errors import NotFound
+from goflow.stores import results
 from goflow.stores.backup import write_copy
 from goflow.stores.base import (
     Activity,
@@ -39,6 +40,7 @@ from goflow.stores.base import (
     Created,
     Existing,
     History,
+    KeepResult,
     LogChunk,
     Outcome,
     Purge,
@@ -71,8 +73,10 @@ def _micros_in(key: str) -> str:
     )
 
 
-# The statements that lead from each schema version to the next one. Only ever append.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+Step = str | Callable[[sqlite3.Connection], None]
+
+# What leads from each schema version to the next one. Only ever append.
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
         # Only possible before anything is written; leaves room to give space back one day.
         "PRAGMA auto_vacuum = INCREMENTAL",
@@ -197,6 +201,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, sum(count), 0
             FROM ticks WHERE outcome IN ('missed', 'skipped') GROUP BY 1, 2, 3""",
     ),
+    (
+        *results.CREATE,
+        results.move_out_of_facts,
+    ),
 )
 SCHEMA = len(MIGRATIONS)
 
@@ -280,11 +288,19 @@ _FORGET_EXECUTION = (
     "DELETE FROM summaries WHERE execution = ?",
     "DELETE FROM idempotency WHERE execution = ?",
 )
+# Each with how many rows to delete between two looks at the pages freed.
 _FORGET_SOME = (
-    """DELETE FROM facts WHERE version IN
+    (
+        """DELETE FROM facts WHERE version IN
         (SELECT version FROM facts WHERE execution = ? LIMIT ?)""",
-    """DELETE FROM logs WHERE rowid IN
+        50,
+    ),
+    (
+        """DELETE FROM logs WHERE rowid IN
         (SELECT rowid FROM logs WHERE execution = ? LIMIT ?)""",
+        50,
+    ),
+    (results.FORGET_SOME, 1),  # hundreds of pages each
 )
 _FORGET_PLAN = """DELETE FROM plans WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM tallies WHERE plan = ?1)"""
@@ -320,7 +336,6 @@ _EACH = 12  # an execution: a row of eight indexes
 _AWAY = 60  # one that is not beside the last one: pages of their own in every table
 _TICK = 10  # a row of three indexes
 _ANOTHER = 30  # a job not met before: pages of their own in every index by job
-_SLICE = 50  # rows deleted between two looks at the pages freed
 _GIVEN_BACK = 100  # pages at a time; each may have to change places with another
 _SPARE = 1_000  # free pages that are not worth giving back
 
@@ -328,12 +343,20 @@ _SPARE = 1_000  # free pages that are not worth giving back
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema to `SCHEMA`, each step in a transaction of its own."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
-    for version, statements in enumerate(MIGRATIONS[current:], current + 1):
+    for version, steps in enumerate(MIGRATIONS[current:], current + 1):
         # DEFERRED, since IMMEDIATE writes, and a new file must hear of auto_vacuum before that.
         with transaction(connection, "BEGIN DEFERRED"):
-            for statement in statements:
-                connection.execute(statement)
+            for step in steps:
+                take(connection, step)
             connection.execute(f"PRAGMA user_version = {version}")
+
+
+def take(connection: sqlite3.Connection, step: Step) -> None:
+    """Take one step of a migration."""
+    if isinstance(step, str):
+        connection.execute(step)
+    else:
+        step(connection)
 
 
 def read_epoch(connection: sqlite3.Connection) -> str:
@@ -433,6 +456,10 @@ class SqlStore(ABC):
                         assert change.fact.scheduled_at is not None
                         due = _to_micros(change.fact.scheduled_at)
                         connection.execute(_ACCOUNT, (change.fact.job, due))
+                case KeepResult():
+                    number = self._number(connection, change.execution)
+                    place = number, change.task, change.attempt
+                    connection.execute(results.ADD, (*place, change.body))
                 case SetSwitch():
                     connection.execute(
                         "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?)",
@@ -674,18 +701,18 @@ class SqlStore(ABC):
             if found is None:
                 return None
             number, last, job, submitted, plan_id, plan = found
-            rows = connection.execute(_HISTORY, (number,)).fetchall()
-        facts: list[AnyFact] = []
-        opened, damage = 0, None
-        for body, version in rows:
-            try:
-                batch = decode_facts(body)
-            except msgspec.MsgspecError as error:
-                damage = damage or f"the facts of version {version} cannot be read: {error}"
-                continue
-            facts += batch
-            if any(isinstance(fact, Submitted | Retried) for fact in batch):
-                opened = version
+            facts: list[AnyFact] = []
+            opened, damage = 0, None
+            with closing(connection.execute(_HISTORY, (number,))) as rows:
+                for body, version in rows:
+                    try:
+                        batch = decode_facts(body)
+                    except msgspec.MsgspecError as error:
+                        damage = damage or f"the facts of version {version} cannot be read: {error}"
+                        continue
+                    facts += batch
+                    if any(isinstance(fact, Submitted | Retried) for fact in batch):
+                        opened = version
         if not facts or not isinstance(facts[0], Submitted):
             damage = damage or "its first fact is missing"
             at = _to_instant(submitted)
@@ -706,13 +733,20 @@ class SqlStore(ABC):
         return found[0] if found else None
 
     def page(
-        self, *, job: str | None, state: State | None, before: int | None, limit: int
+        self,
+        *,
+        job: str | None,
+        state: State | None,
+        before: int | None,
+        limit: int,
+        room: int | None = None,
     ) -> list[Row]:
         below = _HIGHEST if before is None else before
         where, values = _where(("e.job =", job), ("e.state =", state and state.value))
         return self._rows(
             f"{_WHOLE} WHERE {where} e.number < ? ORDER BY e.number DESC LIMIT ?",
             (*values, below, limit),
+            room,
         )
 
     def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
@@ -735,14 +769,24 @@ class SqlStore(ABC):
             for execution, state, submitted, modified, started, ended, version in rows
         ]  # fmt: skip
 
-    def _rows(self, statement: str, values: Sequence[str | int]) -> list[Row]:
-        with self._reading() as connection:
-            rows = connection.execute(statement, _in_range(values)).fetchall()
-        return [
-            Row(number, version, execution, job, _STATES[state], _to_instant(submitted),
-                _to_instant(modified), summary)
-            for number, version, execution, job, state, submitted, modified, summary in rows
-        ]  # fmt: skip
+    def _rows(
+        self, statement: str, values: Sequence[str | int], room: int | None = None
+    ) -> list[Row]:
+        found: list[Row] = []
+        with (
+            self._reading() as connection,
+            closing(connection.execute(statement, _in_range(values))) as rows,
+        ):
+            for number, version, id, job, state, submitted, modified, summary in rows:
+                if room is not None:
+                    room -= len(summary or b"")
+                    if room < 0 and found:
+                        break
+                found.append(
+                    Row(number, version, id, job, _STATES[state], _to_instant(submitted),
+                        _to_instant(modified), summary)
+                )  # fmt: skip
+        return found
 
     def log(
         self, execution: str, task: str, attempt: int, after: int, limit: int
@@ -761,6 +805,15 @@ class SqlStore(ABC):
                     if room <= 0:
                         break
         return chunks
+
+    def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+        with self._reading() as connection:
+            number = _find_number(connection, execution)
+            if number is None:
+                return None
+            place = _in_range((number, task, attempt))
+            row = connection.execute(results.READ, place).fetchone()
+        return None if row is None else bytes(row[0])
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         with self._reading() as connection:
@@ -831,12 +884,13 @@ def _sweep_remains(connection: sqlite3.Connection, limit: int) -> tuple[int, int
 
 
 def _sweep(connection: sqlite3.Connection, number: int, effort: int) -> int:
-    """Delete an execution's facts and logs until the effort is spent; the effort since."""
-    for some in _FORGET_SOME:
-        deleted = _SLICE
-        while deleted == _SLICE and effort < _EFFORT:
+    """Delete an execution's facts, logs and results until the effort is spent; the effort
+    since."""
+    for some, most in _FORGET_SOME:
+        deleted = most
+        while deleted == most and effort < _EFFORT:
             free = _free_pages(connection)
-            deleted = connection.execute(some, (number, _SLICE)).rowcount
+            deleted = connection.execute(some, (number, most)).rowcount
             effort += deleted + _FREED * max(0, _free_pages(connection) - free)
     return effort
 

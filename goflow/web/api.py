@@ -216,6 +216,19 @@ class Api:
                 task.waiting = self._engine.waiting(detail.id, task.name)
         return detail
 
+    async def result(self, call: Call) -> Response:
+        result = await self._engine.reader.result(
+            call.path["id"], call.path["task"], given(call.query.attempt)
+        )
+        headers = {
+            "cache-control": "no-cache",
+            "etag": f'"{result.sha256}"',
+            "x-goflow-attempt": str(result.attempt),
+        }
+        if headers["etag"] in (read_header(call.request, "If-None-Match") or ""):
+            return Response(status_code=304, headers=headers)
+        return Response(result.body, headers=headers, media_type="application/json")
+
     async def log(self, call: Call) -> Response:
         query, attempt = call.query, await self._attempt(call)
         log = await self._engine.reader.log_of(*attempt.place, query.after, given(query.tail))

@@ -85,7 +85,8 @@ def describe(table: Sequence[Endpoint], version: str) -> Document:
 
 def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
     if isinstance(endpoint.answer, str):
-        content = {endpoint.answer: {"schema": {"type": "string"}}}
+        schema = {} if endpoint.answer == JSON else {"type": "string"}  # {}: whatever it is
+        content = {endpoint.answer: {"schema": schema}}
     else:
         content = _json(endpoint.answer)
     answer: dict[str, Any] = {"description": "Done", "content": content}
@@ -115,7 +116,7 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
 
 _MEANING = {
     400: "The request cannot be honoured; `field` names the part at fault",
-    404: "There is no such job, execution, task or log",
+    404: "There is no such job, execution, task, result or log",
     409: "It is not in a state that allows this",
     413: "The body is too large",
     503: "Not now; the same request may succeed later",

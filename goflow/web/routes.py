@@ -50,6 +50,7 @@ from goflow.web.wire import (
     NowQuery,
     Overview,
     OverviewQuery,
+    ResultQuery,
     RetryBody,
     SourceView,
     StreamQuery,
@@ -70,6 +71,7 @@ from goflow.web.wire import (
 
 USER = {"X-Goflow-User": ("who asks, for people; kept with what was asked", USER_PATTERN)}
 TEXT = "text/plain"
+ANY_JSON = "application/json"
 EVENTS = "text/event-stream"
 PAGE = "text/html"
 
@@ -173,6 +175,20 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=api.execution,
             answer=Detail,
             refusals={404: Failure},
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/executions/{id}/tasks/{task}/result",
+            summary="The result of one attempt, by default of the last one, as JSON",
+            handler=api.result,
+            query=ResultQuery,
+            answer=ANY_JSON,
+            refusals={404: Failure, 503: Failure},
+            headers={"If-None-Match": ("answers 304 if the result is still this one", ".*")},
+            answer_headers={
+                "X-Goflow-Attempt": "the attempt this is the result of",
+                "ETag": "changes with the result",
+            },
         ),
         Endpoint(
             method="GET",

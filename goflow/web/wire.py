@@ -57,10 +57,13 @@ class OverviewQuery(Struct):
     ] = []
 
 
-class AttemptQuery(Struct):
+class ResultQuery(Struct):
     attempt: (
         Annotated[int, Meta(ge=1, le=2**53, description="the last one by default")] | UnsetType
     ) = UNSET
+
+
+class AttemptQuery(ResultQuery):
     after: Annotated[
         Count, Meta(description="leave out lines before this number, counted from 0")
     ] = 0

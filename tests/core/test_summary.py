@@ -151,6 +151,7 @@ def test_every_attempt_keeps_its_times_and_its_error() -> None:
         finished=LATEST,
         error=None,
         result=Raw(b"7"),
+        result_bytes=1,
         attempts=[
             AttemptDetail(1, State.FAILED, NOW, NOW, "boom", LATER),
             AttemptDetail(2, State.SUCCESSFUL, LATER, LATEST),

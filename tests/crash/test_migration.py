@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, encode_facts
+from goflow.core.events import (
+    AnyFact,
+    Finished,
+    Submitted,
+    TaskStarted,
+    TaskSucceeded,
+    encode_facts,
+)
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import (
@@ -30,7 +37,7 @@ from goflow.stores.base import (
     TickOutcome,
 )
 from goflow.stores.sqlite import SqliteStore
-from goflow.stores.tables import MIGRATIONS, SCHEMA
+from goflow.stores.tables import MIGRATIONS, QUARTER, SCHEMA, take
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = Plan((PlannedTask("a"), PlannedTask("b", ("a",))))
@@ -38,7 +45,9 @@ EPOCH = "0123456789abcdef"
 RUNS = 60  # executions in an old store; every third is unfinished, every second was a tick
 
 # What stores in the field were made by. A step that was released is never edited.
-RELEASED = {1: "77cd03b3455d8dc5", 2: "6342b1af49441304"}
+RELEASED = {1: "77cd03b3455d8dc5", 2: "6342b1af49441304", 3: "7afe2184880adc5a"}
+
+LARGE = b'["' + b"r" * 5000 + b'"]'  # a result that facts carried before version 4
 
 
 def at(number: int) -> datetime:
@@ -54,7 +63,20 @@ def facts(number: int) -> list[AnyFact]:
         Submitted(at(number), id=f"x{number}", job=f"job {number % 4}", plan=PLAN.id, cause="api"),
         TaskStarted(at(number), "a", 1),
     ]
+    if number % 7 == 0:
+        begun.append(TaskSucceeded(at(number), "a", 1, msgspec.Raw(LARGE)))
     return begun if number % 3 == 0 else [*begun, Finished(at(number), "failed")]
+
+
+def facts_now(number: int) -> list[AnyFact]:
+    """The same, with the large result in a row of its own."""
+    size, sha256 = len(LARGE), hashlib.sha256(LARGE).hexdigest()
+    return [
+        TaskSucceeded(fact.at, "a", 1, size=size, sha256=sha256)
+        if isinstance(fact, TaskSucceeded)
+        else fact
+        for fact in facts(number)
+    ]
 
 
 def summary(number: int) -> bytes:
@@ -84,14 +106,16 @@ def fill(store: sqlite3.Connection) -> None:
             )
         (version,) = store.execute("SELECT max(version) FROM facts").fetchone()
         store.execute(
-            "INSERT INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            """INSERT INTO executions
+                (number, id, job, plan, submitted, state, finished, modified, version)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (number, f"x{number}", job, PLAN.id, now, state, finished, now, version),
         )
         if finished:
             store.execute("INSERT INTO summaries VALUES (?, ?)", (number, summary(number)))
         store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
-    store.execute("INSERT INTO switches VALUES ('job 1', 1, ?)", (micros(at(0)),))
+    store.execute("INSERT INTO switches (job, active, at) VALUES ('job 1', 1, ?)", (micros(at(0)),))
 
 
 def fill_1(store: sqlite3.Connection) -> None:
@@ -115,7 +139,30 @@ def fill_2(store: sqlite3.Connection) -> None:
     store.execute("INSERT INTO ticks VALUES ('late', ?, 1, 'missed', 0, '', 5, 9, NULL)", (due,))
 
 
-FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2}
+def fill_3(store: sqlite3.Connection) -> None:
+    fill(store)
+    for number in range(2, RUNS + 1, 2):
+        tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
+        store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?, NULL)", tick)
+    store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+    for number in range(1, RUNS + 1):
+        if number % 3 == 0:
+            continue
+        known = number % 5
+        began, end = micros(at(number)), micros(ended(number))
+        if known:
+            store.execute(
+                "UPDATE executions SET started = ?, ended = ? WHERE number = ?",
+                (began, end, number),
+            )
+        store.execute(
+            """INSERT INTO activity VALUES (?, ?, 'failed', 1, ?)
+            ON CONFLICT DO UPDATE SET count = count + 1, took = took + excluded.took""",
+            (f"job {number % 4}", began // QUARTER, end - began if known else 0),
+        )
+
+
+FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2, 3: fill_3}
 
 
 def old_store(version: int, folder: Path) -> Path:
@@ -124,9 +171,9 @@ def old_store(version: int, folder: Path) -> Path:
     made, path = folder / "made.db", folder / "goflow.db"
     with closing(sqlite3.connect(made, isolation_level=None)) as store:
         store.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        for statements in MIGRATIONS[:version]:
-            for statement in statements:
-                store.execute(statement)
+        for steps in MIGRATIONS[:version]:
+            for step in steps:
+                take(store, step)
         store.execute(f"PRAGMA user_version = {version}")
         store.execute("PRAGMA journal_mode = WAL")
         FILL[version](store)
@@ -151,7 +198,8 @@ def check_whole(path: Path) -> None:
         for number, row in enumerate(rows, 1):
             assert row.submitted == at(number)
             assert row.summary == (None if number % 3 == 0 else summary(number))
-            assert store.history(row.id).facts == facts(number)
+            assert store.history(row.id).facts == facts_now(number)
+            assert store.result(row.id, "a", 1) == (None if number % 7 else LARGE)
             assert store.history(row.id).plan == PLAN
             assert [chunk.text for chunk in store.log(row.id, "a", 1, 0, 9)] == [f"of {number}\n"]
         for job in range(4):

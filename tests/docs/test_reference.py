@@ -13,6 +13,7 @@ import pytest
 import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
+from goflow.core import result, summary
 from goflow.core.states import Tally, verdict
 from goflow.engine import attempt, backfill, broadcast, reader, retention, tasklog
 from goflow.engine.engine import Options
@@ -97,6 +98,9 @@ def test_limits_are_those_of_the_code() -> None:
         "attempts running at once": options.max_running,
         "executions unfinished at once": options.max_unfinished,
         "a task's result, as JSON": limits.result,
+        "all results of an execution": limits.results,
+        "a result shown in the detail of an execution": result.SMALL,
+        "errors shown in the detail of an execution": summary.ERRORS_SHOWN,
         "an attempt's log": limits.log,
         "a line of a log": tasklog.LINE,
         "an attempt's error": attempt.ERROR_LIMIT,

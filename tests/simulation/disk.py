@@ -17,6 +17,7 @@ import msgspec
 from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
+from goflow.core.result import StoredResult
 from goflow.engine.engine import OFF
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
@@ -94,6 +95,20 @@ class Disk:
     def reading(self) -> None:
         if self._rng.random() < self.unreadable:
             raise StoreUnavailable("the simulated disk cannot be read")
+
+    def result(self, execution: str, result: msgspec.Raw | StoredResult) -> bytes:
+        """The JSON of a result, wherever it is."""
+        if isinstance(result, msgspec.Raw):
+            return bytes(result)
+        found = self.connection.execute(
+            """SELECT body FROM results JOIN executions ON number = execution
+            WHERE id = ? AND task = ? AND attempt = ?""",
+            (execution, result.task, result.attempt),
+        ).fetchone()
+        body: bytes | None = None if found is None else found[0]
+        if body is None or not result.is_intact(body):
+            self._broken(f"{execution}: {result} is committed, and not in the store")
+        return body or b"null"
 
     def committed(self, batch: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
         """Take note of what is durable now; the process may die before it hears of it."""

@@ -230,4 +230,5 @@ def _close(context: Context, mood: str, rng: random.Random) -> Any:
         case "unkept":
             return object()
         case _:
-            return rng.choice((None, {"attempt": context.attempt}, [1, 2, 3]))
+            # The last one is too large for a fact.
+            return rng.choice((None, {"attempt": context.attempt}, [1, 2, 3], "large" * 1000))

@@ -245,7 +245,9 @@ class SimulatedThreads(Threads):
     def readers(self, size: int) -> Executor:
         return SimulatedExecutor(self._loop, self._rng)
 
-    def writer(self, write: Callable[[list[T]], None], limit: int) -> Writer[T]:
+    def writer(
+        self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
+    ) -> Writer[T]:
         return SimulatedWriter(self._loop, self._rng, write, limit)
 
     async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:

@@ -210,7 +210,7 @@ class Process:
         if task.state is not State.RUNNING or task.attempt != context.attempt:
             self._broken(f"attempt {place} ran, but {task.state} {task.attempt} is committed")
         results = {
-            name: msgspec.json.decode(result)
+            name: msgspec.json.decode(self.world.disk.result(execution.id, result))
             for name, result in execution.results_for(context.task).items()
         }
         # Upstream tasks that it need not wait for may have ended since it was begun.

@@ -27,6 +27,7 @@ from goflow.errors import NotFound, StoreError, StoreUnavailable
 from goflow.stores.base import (
     Created,
     Existing,
+    KeepResult,
     Purge,
     RecordTicks,
     SetSwitch,
@@ -205,6 +206,47 @@ def test_repeats_within_a_batch_are_repeats(store, changes):
     )
     assert [type(outcome) for outcome in outcomes] == [Created, Existing, Created, Existing]
     assert [outcomes[1].execution, outcomes[3].execution] == ["x", "z"]
+
+
+# -- results -----------------------------------------------------------------------
+
+
+def test_a_result_comes_back_byte_by_byte_for_its_attempt_alone(store, changes):
+    store.commit([changes.submit("x"), changes.submit("y")])
+    body = bytes(range(256)) * 40
+    assert store.commit([KeepResult("x", "a\0ж", 2, body)]) == [None]
+    assert store.result("x", "a\0ж", 2) == body
+    for place in [
+        ("x", "a\0ж", 1),
+        ("x", "a", 2),
+        ("y", "a\0ж", 2),
+        ("z", "a", 1),
+        ("x", "a", FAR),
+    ]:
+        assert store.result(*place) is None
+
+
+def test_a_result_that_is_kept_again_is_the_last_one(store, changes):
+    """As after a commit that seemed to fail."""
+    store.commit([changes.submit("x"), KeepResult("x", "a", 1, b"1")])
+    store.commit([KeepResult("x", "a", 1, b"2")])
+    assert store.result("x", "a", 1) == b"2"
+
+
+def test_a_result_of_an_unknown_execution_is_refused(store):
+    with pytest.raises(NotFound, match="'x'"):
+        store.commit([KeepResult("x", "a", 1, b"1")])
+
+
+def test_a_backup_has_the_results(store, changes, tmp_path):
+    store.commit([changes.submit("x"), KeepResult("x", "a", 1, b"r" * 9000)])
+    store.backup(str(tmp_path / "copy.db"))
+    copy = SqliteStore(tmp_path / "copy.db")
+    copy.open()
+    try:
+        assert copy.result("x", "a", 1) == b"r" * 9000
+    finally:
+        copy.close()
 
 
 # -- records and history -----------------------------------------------------------
@@ -755,8 +797,10 @@ def test_nothing_is_left_of_what_was_purged(store, changes):
     finished(store, changes, "a", "b", key=None)
     plan = Plan((PlannedTask("only in x"),))
     finished(store, changes, "x", job="other", key="k", plan=plan)
+    store.commit([KeepResult("x", "a", 1, b"1")])
     version = store.version()
     store.commit([Purge("other", None, 0, 10)])
+    assert store.result("x", "a", 1) is None
     assert store.find("x") is store.history("x") is None
     assert store.log("x", "a", 1, 0, 100) == []
     assert store.recent(["other"], 5) == {"other": []}
@@ -814,6 +858,18 @@ def test_long_logs_go_in_several_steps_until_nothing_is_left(store, changes):
     for execution in "xy":
         store.commit([changes.log(execution, line, "line") for line in range(12_000)])
     store.commit([changes.finish(execution) for execution in "xyz"])
+    steps = 0
+    while store.commit([Purge(None, None, 0, 10)]) != [0]:
+        steps += 1
+    assert steps > 2
+    assert listed(store) == []
+
+
+def test_many_large_results_go_in_several_steps_until_nothing_is_left(store, changes):
+    store.commit([changes.submit("x")])
+    for attempt in range(1, 9):
+        store.commit([KeepResult("x", "a", attempt, b"r" * 1_000_000)])
+    store.commit([changes.finish("x")])
     steps = 0
     while store.commit([Purge(None, None, 0, 10)]) != [0]:
         steps += 1

@@ -77,7 +77,10 @@ export interface TaskDetail {
   started: string | null;
   finished: string | null;
   error: string | null;
+  /** Null also where it is too large to be here: see `result_bytes`. */
   result: unknown;
+  /** The size of the result as JSON, 0 for none. If `result` is null and this is not 0, the route of results has it. */
+  result_bytes: number;
   attempts: Attempt[];
   /** Why it does not run though it could. */
   waiting: string | null;

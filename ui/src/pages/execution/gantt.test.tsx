@@ -20,6 +20,7 @@ function task(name: string, state: State, ...attempts: [from: number, to: number
     finished: attempts.length ? at(attempts.at(-1)![1]) : at(9),
     error: null,
     result: null,
+    result_bytes: 0,
     waiting: null,
     attempts: attempts.map(([from, to, its], index) => ({
       attempt: index + 1,

@@ -1,0 +1,78 @@
+"""Results on their way between attempts and the store.
+
+The rule: a large result is durable before the fact that speaks of it is decided, and what
+comes back from the store is checked against that fact.
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.core.result import SMALL, StoredResult, digest
+from goflow.engine.clock import Clock
+from goflow.engine.journal import PATIENCE, Journal
+from goflow.errors import ResultLost, StoreUnavailable
+from goflow.stores.base import KeepResult, Store
+
+
+class Read(Protocol):
+    """Has a question answered beside the event loop."""
+
+    def __call__(self, question: Any, /, *args: Any) -> Awaitable[Any]: ...
+
+
+class Results:
+    """Keeps the large results of attempts, and loads them for the tasks that follow."""
+
+    def __init__(self, store: Store, journal: Journal, clock: Clock, read: Read) -> None:
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._read = read
+
+    async def keep(self, execution: str, task: str, attempt: int, outcome: Succeeded) -> Outcome:
+        """Store the result if it is too large for a fact; how the attempt ended thereby."""
+        if len(outcome.result) <= SMALL:
+            return outcome
+        body = bytes(outcome.result)
+        sha256 = await self._read(digest, body)
+        try:
+            await self._journal.insist(KeepResult(execution, task, attempt, body))
+        except StoreUnavailable as error:  # the process is to end, and waits no longer
+            return Failed(f"the result could not be stored: {error}")
+        return Succeeded(size=len(body), sha256=sha256)
+
+    async def load(
+        self, execution: str, results: Mapping[str, msgspec.Raw | StoredResult]
+    ) -> dict[str, Any]:
+        """The values of results by name. Raises `ResultLost`."""
+        values = {}
+        for name, result in results.items():
+            if isinstance(result, StoredResult):
+                values[name] = await self._insist(execution, result)
+            else:
+                values[name] = msgspec.json.decode(result)
+        return values
+
+    async def _insist(self, execution: str, stored: StoredResult) -> Any:
+        while True:
+            try:
+                return await self._read(self._load, execution, stored)
+            except StoreUnavailable:
+                await self._clock.sleep(PATIENCE)
+
+    def _load(self, execution: str, stored: StoredResult) -> Any:
+        return msgspec.json.decode(read_result(self._store, execution, stored))
+
+
+def read_result(store: Store, execution: str, stored: StoredResult) -> bytes:
+    """The JSON of a result that the store keeps by itself. Raises `ResultLost`."""
+    body = store.result(execution, stored.task, stored.attempt)
+    if body is None or not stored.is_intact(body):
+        raise ResultLost(
+            f"the result of task {stored.task!r}, attempt {stored.attempt}, is damaged or not in "
+            "the store any more; retry from that task on"
+        )
+    return body

@@ -1,0 +1,63 @@
+"""Results that are too large for a fact, each in a row of its own.
+
+The rule: a row is written before, or together with, the fact that speaks of it.
+"""
+
+import sqlite3
+
+import msgspec
+
+from goflow.core.events import AnyFact, TaskSucceeded, decode_facts, encode_facts
+from goflow.core.result import SMALL, digest
+
+CREATE = (
+    """CREATE TABLE results (
+        execution INTEGER NOT NULL,
+        task TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        body BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX results_place ON results (execution, task, attempt)",
+)
+# An attempt ends once: what is there already is the same, from a commit that seemed to fail.
+ADD = "INSERT OR REPLACE INTO results (execution, task, attempt, body) VALUES (?, ?, ?, ?)"
+READ = "SELECT body FROM results WHERE execution = ? AND task = ? AND attempt = ?"
+FORGET_SOME = """DELETE FROM results WHERE rowid IN
+    (SELECT rowid FROM results WHERE execution = ? LIMIT ?)"""
+
+# A fact is longer than its result. Of a row that is not large, SQLite reads the length alone.
+_LARGE = f"""SELECT version, execution FROM facts
+    WHERE version > ? AND length(body) > {SMALL} ORDER BY version LIMIT 1"""
+
+
+def move_out_of_facts(connection: sqlite3.Connection) -> None:
+    """Give the large results in the facts of an earlier version rows of their own.
+
+    One row of facts is in memory at a time.
+    """
+    version = 0
+    while found := connection.execute(_LARGE, (version,)).fetchone():
+        version, execution = found
+        _move(connection, version, execution)
+
+
+def _move(connection: sqlite3.Connection, version: int, execution: int) -> None:
+    (body,) = connection.execute("SELECT body FROM facts WHERE version = ?", (version,)).fetchone()
+    facts: list[AnyFact] = []
+    moved = False
+    try:
+        known = decode_facts(body)
+    except msgspec.MsgspecError:  # damaged, which is found out by who reads the execution
+        return
+    for fact in known:
+        if isinstance(fact, TaskSucceeded) and len(fact.result) > SMALL:
+            result = bytes(fact.result)
+            connection.execute(ADD, (execution, fact.task, fact.attempt, result))
+            fact = TaskSucceeded(
+                fact.at, fact.task, fact.attempt, size=len(result), sha256=digest(result)
+            )
+            moved = True
+        facts.append(fact)
+    if moved:
+        connection.execute(
+            "UPDATE facts SET body = ? WHERE version = ?", (encode_facts(facts), version)
+        )

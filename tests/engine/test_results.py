@@ -1,0 +1,266 @@
+"""Results apart from facts: large ones are loaded where they are needed, and bounded in sum."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from goflow import Context, Job, Task
+from goflow.core.events import TaskSucceeded
+from goflow.core.result import SMALL
+from goflow.core.summary import ERRORS_SHOWN, RESULTS_SHOWN
+from goflow.engine.journal import BATCH_BYTES
+from goflow.engine.reader import PAGE_BYTES
+from goflow.engine.runner import Limits
+from goflow.errors import NotFound, ResultLost
+from goflow.stores.base import Change, KeepResult, Outcome
+from goflow.stores.memory import MemoryStore
+from tests.engine.scripted import Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+LARGE = "x" * 100_000
+ODD = {"q": 'a"\n', "s": ["ж", None, True, 1.5, -(2**53)], "pad": "y" * SMALL}
+
+
+class Watched(MemoryStore):
+    """Remembers what was committed, batch by batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[Change]] = []
+
+    def commit(self, batch: Any) -> list[Outcome]:
+        self.batches.append(list(batch))
+        return super().commit(batch)
+
+
+def many(count: int, result: Any = LARGE) -> Job:
+    return job_of("many", *(Task(f"t{n}", Scripted(result=result)) for n in range(count)))
+
+
+async def done(engine: Any, job: str, **options: Any) -> Any:
+    id = (await engine.submit(job, **options)).id
+    await engine.finished(id)
+    return await engine.reader.execution(id)
+
+
+@pytest.mark.parametrize("result", [LARGE, ODD, list(range(3000)), "ж" * SMALL])
+async def test_a_large_result_reaches_the_tasks_after_it_as_it_was(result: Any) -> None:
+    seen: dict[str, Any] = {}
+
+    class See:
+        def run(self, context: Context) -> None:
+            seen.update(context.results)
+
+    job = job_of("j", Task("big", Scripted(result=result)), Task("see", See(), after=["big"]))
+    async with running(job) as engine:
+        detail = await done(engine, "j")
+        assert detail.state == "successful"
+        assert seen == {"big": result}
+        assert bytes(detail.tasks[0].result) == b"null"
+        kept = await engine.reader.result(detail.id, "big")
+        assert msgspec.json.decode(kept.body) == result
+        assert detail.tasks[0].result_bytes == len(kept.body)
+        facts = engine.store.history(detail.id).facts
+        [fact] = [f for f in facts if isinstance(f, TaskSucceeded) and f.task == "big"]
+        assert (fact.size, fact.sha256) == (len(kept.body), kept.sha256)
+
+
+@pytest.mark.parametrize(
+    ("length", "shown"), [(SMALL - 2, True), (SMALL - 1, False)], ids=["at", "above"]
+)
+async def test_results_of_up_to_4_kib_are_in_the_fact_and_the_detail(
+    length: int, shown: bool
+) -> None:
+    store = Watched()
+    async with running(many(1, "x" * length), store=store) as engine:
+        detail = await done(engine, "many")
+        assert (bytes(detail.tasks[0].result) != b"null") is shown
+        assert detail.tasks[0].result_bytes == length + 2
+        kept = [c for batch in store.batches for c in batch if isinstance(c, KeepResult)]
+        assert bool(kept) is not shown
+
+
+async def test_small_results_of_many_tasks_are_bounded_in_sum_in_the_detail() -> None:
+    count = RESULTS_SHOWN // SMALL + 100
+    async with running(many(count, "x" * (SMALL - 2))) as engine:
+        detail = await done(engine, "many")
+        assert len(msgspec.json.encode(detail)) < RESULTS_SHOWN + count * 1000
+        assert all(task.result_bytes == SMALL for task in detail.tasks)
+        kept = await engine.reader.result(detail.id, detail.tasks[-1].name)
+        assert len(kept.body) == SMALL
+
+
+async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_detail() -> None:
+    class Fail:
+        def run(self) -> None:
+            raise ValueError("why " * 10_000)
+
+    tasks = [Task(f"t{n}", Fail(), retries=10) for n in range(60)]
+    async with running(job_of("j", *tasks)) as engine:
+        detail = await done(engine, "j")
+        assert len(msgspec.json.encode(detail)) < ERRORS_SHOWN + 60 * 12 * 1000
+        assert all(task.error and "ValueError: why" in task.error for task in detail.tasks)
+        assert all(one.error for task in detail.tasks for one in task.attempts)
+        assert "the rest is in the log" in detail.tasks[-1].attempts[0].error
+
+
+async def test_results_beyond_the_cap_of_an_execution_fail_and_say_so() -> None:
+    async with running(many(6), limits=Limits(results=350_000)) as engine:
+        detail = await done(engine, "many")
+        assert [task.state.value for task in detail.tasks].count("successful") == 3
+        errors = [task.error for task in detail.tasks if task.error]
+        assert len(errors) == 3
+        assert all("max_results" in error and "350,000" in error for error in errors)
+        failed = next(task.name for task in detail.tasks if task.error)
+        log = await engine.reader.log_of(detail.id, failed, 1)
+        assert "max_results" in "".join([text async for text in log.texts])
+        # What is sent round again gives back what it had taken.
+        await engine.retry(detail.id, task="t0", following=False)
+        await engine.finished(detail.id)
+        assert (await engine.reader.execution(detail.id)).tasks[0].state == "successful"
+
+
+async def test_the_cap_counts_small_results_too() -> None:
+    async with running(many(20, "x" * 1000), limits=Limits(results=10_000)) as engine:
+        detail = await done(engine, "many")
+        assert [task.state.value for task in detail.tasks].count("successful") == 9
+
+
+async def test_a_batch_takes_no_further_change_once_it_has_8_mib() -> None:
+    store = Watched()
+    result = "x" * (1024 * 1024 - 2)
+    async with running(many(40, result), store=store) as engine:
+        assert (await done(engine, "many")).state == "successful"
+    sizes = [
+        sum(len(change.body) for change in batch if isinstance(change, KeepResult))
+        for batch in store.batches
+    ]
+    assert sum(sizes) == 40 * 1024 * 1024
+    assert max(sizes) < BATCH_BYTES + 1024 * 1024
+
+
+async def test_a_result_is_stored_before_the_fact_that_speaks_of_it() -> None:
+    store = Watched()
+    async with running(many(5), store=store) as engine:
+        await done(engine, "many")
+    kept: set[str] = set()
+    for change in (change for batch in store.batches for change in batch):
+        if isinstance(change, KeepResult):
+            kept.add(change.task)
+        for fact in getattr(change, "facts", ()):
+            assert not isinstance(fact, TaskSucceeded) or fact.task in kept
+    assert len(kept) == 5
+
+
+async def test_each_attempt_keeps_its_own_result() -> None:
+    operator = Scripted(result=LARGE)
+    async with running(job_of("j", Task("t", operator))) as engine:
+        id = (await done(engine, "j")).id
+        operator.result = LARGE + "2"
+        await engine.retry(id, task="t")
+        await engine.finished(id)
+        assert len((await engine.reader.result(id, "t", 1)).body) == 100_002
+        assert len((await engine.reader.result(id, "t", 2)).body) == 100_003
+        assert (await engine.reader.result(id, "t")).attempt == 2
+
+
+async def test_a_task_without_a_result_says_so() -> None:
+    job = job_of("j", Task("t", Scripted(["fail"])), Task("after", Scripted(), after=["t"]))
+    async with running(job) as engine:
+        id = (await done(engine, "j")).id
+        for task in ("t", "after", "nobody"):
+            with pytest.raises(NotFound, match=task):
+                await engine.reader.result(id, task)
+
+
+async def test_a_result_that_the_store_lost_fails_the_task_that_needs_it() -> None:
+    class Forgetful(MemoryStore):
+        def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+            return b'"other"'
+
+    job = job_of("j", Task("a", Scripted(result=LARGE)), Task("b", Scripted(), after=["a"]))
+    async with running(job, store=Forgetful()) as engine:
+        detail = await done(engine, "j")
+        assert (await states(engine, detail.id))["b"] == "failed"
+        assert "the result of task 'a', attempt 1, is damaged" in detail.tasks[1].error
+        with pytest.raises(ResultLost):
+            await engine.reader.result(detail.id, "a")
+
+
+async def test_a_task_that_is_cancelled_while_its_result_is_stored_has_the_result() -> None:
+    class Slow(MemoryStore):
+        def commit(self, batch: Any) -> list[Outcome]:
+            if any(isinstance(change, KeepResult) for change in batch):
+                loop.call_soon_threadsafe(storing.set)
+                asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(60)
+            return super().commit(batch)
+
+    loop, storing, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    async with running(many(1), store=Slow()) as engine:
+        id = (await engine.submit("many")).id
+        await storing.wait()
+        cancelling = asyncio.ensure_future(engine.cancel(id))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert await cancelling
+        await engine.finished(id)
+        assert await states(engine, id) == {"t0": "successful", "": "cancelled"}
+        assert len((await engine.reader.result(id, "t0")).body) == len(LARGE) + 2
+
+
+async def test_a_page_of_large_executions_is_cut_short_and_goes_on() -> None:
+    tasks = [Task(f"{n:0>200}", Scripted()) for n in range(490)]
+    async with running(job_of("wide", *tasks)) as engine:
+        ids = [(await done(engine, "wide")).id for _ in range(4)]
+        store_page = engine.store.page(job=None, state=None, before=None, limit=4)
+        each = len(store_page[0].summary or b"")
+        assert await _walk(engine, PAGE_BYTES) == [ids[::-1]]
+        assert await _walk(engine, each * 5 // 2) == [ids[:1:-1], ids[1::-1]]
+        assert await _walk(engine, 1) == [[id] for id in ids[::-1]]
+
+
+async def _walk(engine: Any, limit: int) -> list[list[str]]:
+    pages = []
+    cursor = None
+    while True:
+        page = await engine.reader.page(None, None, 1000, cursor, limit)
+        pages.append([msgspec.json.decode(one)["id"] for one in page.executions])
+        cursor = page.next
+        if cursor is None:
+            return pages
+
+
+async def test_what_one_server_stored_the_next_one_loads(tmp_path: Any) -> None:
+    from goflow.stores.sqlite import SqliteStore
+
+    seen: list[Any] = []
+
+    class See:
+        def run(self, context: Context) -> None:
+            seen.append(context.results)
+
+    def job() -> Job:
+        gate = Scripted(["hang"])
+        gates.append(gate)
+        return job_of(
+            "j",
+            Task("big", Scripted(result=LARGE)),
+            Task("gate", gate, after=["big"], retries=1),
+            Task("see", See(), after=["big", "gate"]),
+        )
+
+    gates: list[Scripted] = []
+    path = tmp_path / "goflow.db"
+    async with running(job(), store=SqliteStore(path)) as engine:
+        id = (await engine.submit("j")).id
+        await until(lambda: gates[0].runs)
+    gates_before = len(gates)
+    later = job()
+    gates[gates_before].script.clear()
+    async with running(later, store=SqliteStore(path)) as engine:
+        await engine.finished(id)
+        assert (await engine.reader.execution(id)).state == "successful"
+    assert seen == [{"big": LARGE, "gate": None}]
