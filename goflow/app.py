@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from goflow import zones
 from goflow.definition import Definition
 from goflow.engine.engine import Engine, Options
 from goflow.engine.retention import Keep
@@ -206,6 +207,8 @@ class Goflow:
             if self._running:
                 return
             await self.engine.start()
+            if (warning := zones.database().warning(self.engine.clock.now())) is not None:
+                self.engine.notice(warning)
             self._loop = asyncio.get_running_loop()
             vitals = Vitals(self.engine)
             self.engine.accompany(vitals.run(), "the vital signs")

@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "goflow"
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "shown": set(),
-    "core": {"errors", "shown"},
+    "zones": set(),
+    "core": {"errors", "shown", "zones"},
     "loading": set(),
     "operators": {"core", "errors", "shown"},
     "stores": {"core", "errors"},
@@ -24,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "job": {"definition", "params", "operators", "core", "errors", "shown"},
     "engine": {"loading", "job", "operators", "stores", "core", "errors", "shown"},
     "run": {"engine", "job", "operators", "stores", "core", "errors"},
-    "web": {"engine", "job", "params", "operators", "stores", "core", "errors"},
+    "web": {"engine", "job", "params", "operators", "stores", "core", "errors", "zones"},
     "examples": {"job", "operators", "core", "errors"},
     "app": {
         "definition",
@@ -38,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
         "stores",
         "core",
         "errors",
+        "zones",
     },
     "testing": {"run", "engine", "job", "operators", "stores", "core", "errors"},
     "": {"app", "web", "run", "job", "operators", "stores", "core", "errors"},
@@ -54,6 +56,7 @@ ROOMS: dict[str, set[str]] = {
         "stores",
         "core",
         "errors",
+        "zones",
     },
     "__main__": {"cli"},
 }

@@ -36,10 +36,11 @@ def next_times(
     A fire that is what it is because of a change of the clocks says so. Fewer lines than asked
     for means that no more fires follow.
     """
+    from goflow import zones
     from goflow.core.schedule import Schedule
 
     schedule = Schedule(cron, timezone, seconds)
-    zone = ZoneInfo(schedule.timezone)
+    zone = zones.find(schedule.timezone)
     fires: list[datetime] = []
     last: datetime | None = now() if after is None else read_instant("--after", after, zone)
     while last is not None and len(fires) < number:
@@ -84,9 +85,10 @@ def read_instant(option: str, text: str, zone: ZoneInfo) -> datetime:
 
 def read_zone(name: str) -> ZoneInfo:
     """A time zone by its name. Raises `InvalidJob`, as schedules do."""
+    from goflow import zones
     from goflow.core.schedule import Schedule
 
-    return ZoneInfo(Schedule("@daily", name).timezone)
+    return zones.find(Schedule("@daily", name).timezone)
 
 
 def print_instants(
@@ -94,7 +96,9 @@ def print_instants(
 ) -> None:
     """A line for each: in UTC, in local time if the zone is another, and what a change of the
     clocks has to do with it, as `GET /api/jobs/{name}/upcoming` tells."""
-    zone = ZoneInfo(timezone)
+    from goflow import zones
+
+    zone = zones.find(timezone)
     reasons = {change["due"]: change["reason"] for change in changes}
     for instant in instants:
         due = rfc3339(instant)

@@ -30,11 +30,12 @@ from bisect import bisect_left
 from calendar import isleap
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from goflow import zones
 from goflow.errors import InvalidJob
 
 LONGEST_EXPRESSION = 256
@@ -162,6 +163,10 @@ class Schedule:
     def __hash__(self) -> int:
         return hash(self._identity())
 
+    def __reduce__(self) -> tuple[type[Schedule], tuple[str, str, bool]]:
+        # A zone that was read from a file of our choice cannot be pickled; its name can.
+        return Schedule, self._identity()
+
     def __repr__(self) -> str:
         expression, timezone, with_seconds = self._identity()
         return f"Schedule({expression!r}, {timezone!r}, with_seconds={with_seconds})"
@@ -247,18 +252,14 @@ def _checked(expression: str) -> str:
     return text
 
 
-@cache
-def _zone_names() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def find_zone(name: str) -> ZoneInfo:
     """The time zone of that name. Raises `ValueError` if the database has none."""
-    # The common case need not wait for a walk through the time zone database. The others
-    # are looked up there because ZoneInfo raises four different exceptions on bad names.
-    if name != "UTC" and (not isinstance(name, str) or name not in _zone_names()):
-        raise _Refusal(f"unknown time zone {_shown(name)}; names are like 'Europe/Berlin'")
-    return ZoneInfo(name)
+    try:
+        if isinstance(name, str):
+            return zones.find(name)
+    except LookupError:
+        pass
+    raise _Refusal(f"unknown time zone {_shown(name)}; names are like 'Europe/Berlin'")
 
 
 def _interval(text: str) -> timedelta:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import date
 
-import tzdata  # type: ignore[import-untyped]
 from msgspec import Raw
 from msgspec.structs import asdict as to_dict
 from starlette.responses import Response, StreamingResponse
 
+from goflow import zones
 from goflow.core.states import State
 from goflow.core.summary import Detail
 from goflow.engine.engine import Engine
@@ -66,7 +66,6 @@ class Api:
         self._engine = engine
         self._vitals = vitals
         self._version = goflow_version()
-        self._tzdata = tzdata.__version__
 
     async def health(self, call: Call) -> Health | Response:
         engine = self._engine
@@ -77,7 +76,8 @@ class Api:
         return Health(
             health="OK",
             version=self._version,
-            tzdata=self._tzdata,
+            tzdata=zones.database().version,
+            tzdata_source=zones.database().source,
             jobs=len(engine.jobs),
             unfinished=len(engine.board),
             streams=len(engine.broadcast),

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cache
 from importlib.metadata import version
 
+from goflow import zones
 from goflow.engine.engine import Engine
 from goflow.engine.vitals import EVERY, Sample, Vitals
 from goflow.web.now import pool
@@ -40,7 +41,8 @@ def versions_below() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        **{package: version(package) for package in ("tzdata", "starlette", "uvicorn")},
+        "tzdata": f"{zones.database().version}, {zones.database().source}",
+        **{package: version(package) for package in ("starlette", "uvicorn")},
     }
 
 

@@ -181,11 +181,13 @@ class BackfillBody(
 
 
 class Health(Struct, kw_only=True):
-    """`health` is "OK" or says in a word what is wrong; then `error` says it in full."""
+    """`health` is "OK" or says in a word what is wrong; then `error` says it in full.
+    `tzdata` is the version of the time zone data in use, `tzdata_source` where that is from."""
 
     health: str
     version: str
     tzdata: str
+    tzdata_source: str
     jobs: int
     unfinished: int
     streams: int

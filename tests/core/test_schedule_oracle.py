@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from goflow import zones
 from goflow.core.schedule import Schedule
 from goflow.errors import InvalidJob
 
@@ -85,7 +86,7 @@ def walk(zone: str, start: datetime, end: datetime, step: timedelta) -> list[Tic
     ticks: list[Tick] = []
     instant = start
     while instant < end:
-        local = instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None, fold=0)
+        local = instant.astimezone(zones.find(zone)).replace(tzinfo=None, fold=0)
         skipped: list[datetime] = []
         if ticks:
             missed = ticks[-1].local + step
@@ -135,7 +136,7 @@ def utc(day: date) -> datetime:
 @lru_cache(maxsize=4096)
 def changes(zone: str, year: int) -> list[datetime]:
     """The minutes of a year at which the zone's offset changes; else its first minute."""
-    tz = ZoneInfo(zone)
+    tz = zones.find(zone)
     days = [utc(date(year, 1, 1)) + n * DAY for n in range(365)]
     found = []
     for day in days:
@@ -186,8 +187,8 @@ def questions(draw: st.DrawFn, seconds: bool) -> tuple[str, datetime, Expression
     """A zone, a clock change in it, and an expression that names times around it."""
     zone = draw(st.sampled_from(ODD_ZONES) | st.sampled_from(ZONES))
     change = draw(st.sampled_from(changes(zone, draw(st.integers(1970, 2200)))))
-    local = change.astimezone(ZoneInfo(zone))
-    before = (change - MINUTE).astimezone(ZoneInfo(zone))
+    local = change.astimezone(zones.find(zone))
+    before = (change - MINUTE).astimezone(zones.find(zone))
     hours = sorted({(hour + n) % 24 for hour in (local.hour, before.hour) for n in (-1, 0, 1)})
     every_day = draw(st.booleans())
     expression = Expression(
@@ -239,7 +240,7 @@ def test_days_around_any_clock_change_agree_with_the_oracle(
 ) -> None:
     zone, change, expression = question
     start = change - DAY
-    offsets = {at.astimezone(ZoneInfo(zone)).utcoffset() for at in (start, change)}
+    offsets = {at.astimezone(zones.find(zone)).utcoffset() for at in (start, change)}
     whole = all(offset is not None and offset % MINUTE == timedelta(0) for offset in offsets)
     step = MINUTE if whole else timedelta(seconds=30)
     ticks = walk(zone, start, change + 2 * DAY, step)
@@ -302,7 +303,7 @@ def test_years_of_days_agree_with_the_oracle(
 
 def test_no_zone_changes_its_offset_twice_between_two_probes() -> None:
     """Changes are found by probing every other day; the shortest stretch ever was four days."""
-    for zone in map(ZoneInfo, ODD_ZONES):
+    for zone in map(zones.find, ODD_ZONES):
         instant, last = utc(date(1970, 1, 1)), utc(date(1960, 1, 1))
         offset = instant.astimezone(zone).utcoffset()
         while instant.year < 2040:

@@ -1,12 +1,11 @@
 """The calendar of a job over HTTP; what it counts is told in tests/engine/test_calendar.py."""
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.testclient import TestClient
 
-from goflow import Goflow, MemoryStore
+from goflow import Goflow, MemoryStore, zones
 from goflow.stores.base import RecordTicks, Tick, TickOutcome
 from tests.web.conftest import Asker, simple
 
@@ -24,7 +23,7 @@ def test_it_tells_what_was_done_on_each_day_of_a_zone(zone: str | None) -> None:
         datetime.fromisoformat(execution[key]) for key in ("submitted", "started", "finished")
     )
     day = {
-        "day": submitted.astimezone(ZoneInfo(zone)).date().isoformat(),
+        "day": submitted.astimezone(zones.find(zone)).date().isoformat(),
         "states": {"successful": 1},
         "missed": 0,
         "skipped": 0,
