@@ -8,31 +8,35 @@ import asyncio
 import functools
 import importlib
 import json as jsonlib
-import logging
 import re
-import ssl
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators import checks
 from goflow.operators.base import Context
+from goflow.operators.causes import Trouble
+from goflow.operators.masking import masked, scrubbed, secrets
 
 MAX_BODY = 1024 * 1024  # bytes
 ERROR_LIMIT = 1000  # characters of the body in the error
-MAX_REDIRECTS = 10  # as Go's net/http
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-# Set while a request of ours is under way: the client's own line about it would say the same
-# again, password included.
-_ours: ContextVar[bool] = ContextVar("goflow_http_ours", default=False)
-
+_FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_SET_BY_US = ("content-length", "transfer-encoding")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that can be sent any number of times; `content` is None without a body."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    content: bytes | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class Get:
     """Gets `url`; the result is the body as text.
 
     - `url`: http or https. Up to 10 redirects are followed.
-    - `headers`: sent with the request.
-    - `timeout`: seconds for all of it, redirects and body included; None for no limit.
-    - `max_body`: bytes of the body, uncompressed; a larger one fails the attempt. 1 MiB, which
+    - `headers`: sent with the request, and with redirects within its origin (scheme, host and
+      port); the same holds for a name and password in `url`.
+    - `timeout`: seconds for all of it, from the look-up of the name to the last byte of the body,
+      redirects included; None for no limit.
+    - `max_body`: bytes of the body, unpacked; a larger one fails the attempt. 1 MiB, which
       is also what the engine keeps of a result by default.
 
-    A status other than 2xx fails the attempt with the status and the start of the body. Raises
+    A status other than 2xx fails the attempt with the status and the start of the body. The body
+    may be packed as gzip, and is decoded as its charset says, if that is an encoding of the web,
+    else as UTF-8. Logs and errors show neither passwords nor values of the query. Raises
     `InvalidJob` for what can never be sent.
     """
 
@@ -55,15 +63,17 @@ class Get:
     max_body: int = field(default=MAX_BODY, kw_only=True)
 
     def __post_init__(self) -> None:
-        where = f"Get({self.url!r})"
-        _check_url("Get", self.url)
+        where = _check_url("Get", self.url)
         object.__setattr__(self, "headers", _checked_headers(where, self.headers))
         checks.seconds(f"{where}: timeout", self.timeout)
         _check_max_body(where, self.max_body)
 
     async def run(self, context: Context) -> str:
         request = Request("GET", self.url, dict(self.headers or {}), None)
-        return await request.send(context, self.timeout, self.max_body)
+        return await _send(request, context, self.timeout, self.max_body)
+
+    def __repr__(self) -> str:
+        return f"Get({masked(self.url)!r}, timeout={self.timeout!r}, max_body={self.max_body!r})"
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class Post:
     - `body`: a str, sent as UTF-8, or bytes. `headers` may say of what type it is.
     - `json`: anything JSON can hold, sent as application/json; it is encoded here and now.
 
-    The same bytes are sent on every attempt, so iterators and open files are refused.
+    The same bytes are sent on every attempt, so iterators and open files are refused. A redirect
+    to another origin by a 307 or 308 fails the attempt, as the body is not sent there.
     """
 
     url: str
@@ -85,8 +96,7 @@ class Post:
     _content: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        where = f"Post({self.url!r})"
-        _check_url("Post", self.url)
+        where = _check_url("Post", self.url)
         headers = _checked_headers(where, self.headers)
         if self.json is not None:
             if self.body is not None:
@@ -103,105 +113,98 @@ class Post:
 
     async def run(self, context: Context) -> str:
         request = Request("POST", self.url, dict(self.headers or {}), self._content)
-        return await request.send(context, self.timeout, self.max_body)
+        return await _send(request, context, self.timeout, self.max_body)
+
+    def __repr__(self) -> str:
+        return f"Post({masked(self.url)!r}, timeout={self.timeout!r}, max_body={self.max_body!r})"
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A request that can be sent any number of times."""
-
-    method: str
-    url: str
-    headers: dict[str, str]
-    content: bytes | None
-
-    async def send(self, context: Context, timeout: float | None, max_body: int) -> str:
-        """The body of the answer. Raises `TaskFailed`."""
-        client = await asyncio.to_thread(_client)
-        what = f"{self.method} {_without_password(self.url)}"
-        token = _ours.set(True)
-        try:
-            async with asyncio.timeout(timeout):
-                status, content, encoding, whole = await self._exchange(client, max_body)
-        except TimeoutError:
-            raise TaskFailed(f"{what}: timed out after {timeout:g} s") from None
-        except (client.HTTPError, client.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise TaskFailed(f"{what}: {reason}") from None
-        finally:
-            _ours.reset(token)
-        size = f"{len(content)} bytes" if whole else f"more than {len(content)} bytes"
-        context.log(f"{what} → {status}, {size}")
-        text = _decoded(content, encoding)
-        if not status.startswith("2"):
-            start = text[:ERROR_LIMIT].strip()
-            raise TaskFailed(f"{what}: {status}" + (f": {start}" if start else ""))
-        if not whole:
-            raise TaskFailed(f"{what}: the body is larger than max_body={max_body} bytes")
-        return text
-
-    async def _exchange(self, client: Any, max_body: int) -> tuple[str, bytes, str, bool]:
-        """Status, the body's first bytes, its encoding, and whether that is all of it."""
-        async with (
-            client.AsyncClient(
-                verify=_ssl_context(), timeout=None, max_redirects=MAX_REDIRECTS
-            ) as session,
-            session.stream(
-                self.method,
-                self.url,
-                headers={
-                    name: value.encode(errors="surrogateescape")
-                    for name, value in self.headers.items()
-                },
-                content=self.content,
-                follow_redirects=True,
-            ) as response,
-        ):
-            limit = max_body if response.is_success else min(max_body, 4 * ERROR_LIMIT)
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > limit:
-                    break
-            status = f"{response.status_code} {response.reason_phrase}".strip()
-            whole = len(content) <= limit
-            return status, bytes(content[:limit]), response.encoding or "utf-8", whole
+async def _send(request: Request, context: Context, timeout: float | None, max_body: int) -> str:
+    """The body of the answer. Raises `TaskFailed`."""
+    client = await asyncio.to_thread(_client)
+    what = f"{request.method} {masked(request.url)}"
+    hidden = secrets(request.url, request.headers)
+    progress = client.Progress()
+    try:
+        async with asyncio.timeout(timeout):
+            answer = await client.exchange(
+                request,
+                max_body,
+                min(max_body, 4 * ERROR_LIMIT),
+                progress,
+                lambda told: context.log(f"{what} → {scrubbed(told, hidden)}"),
+            )
+    except TimeoutError:
+        reason = f"timed out after {timeout:g} s, {progress.doing}"
+        if progress.status:
+            reason += f" of the answer {scrubbed(progress.status, hidden)}"
+        raise TaskFailed(f"{what}: {reason}") from None
+    except Trouble as trouble:
+        raise TaskFailed(f"{what}: {scrubbed(str(trouble), hidden)}") from None
+    status = scrubbed(answer.status, hidden)
+    size = f"{answer.size} bytes" if answer.whole else f"more than {answer.size} bytes"
+    context.log(f"{what} → {status}, {size}")
+    if not answer.success:
+        start = scrubbed(answer.text, hidden)[:ERROR_LIMIT].strip()
+        raise TaskFailed(f"{what}: {status}" + (f": {start}" if start else ""))
+    if answer.trouble is not None:
+        raise TaskFailed(f"{what}: {status}, but {scrubbed(str(answer.trouble), hidden)}")
+    if not answer.whole:
+        raise TaskFailed(f"{what}: the body is larger than max_body={max_body} bytes")
+    text: str = answer.text
+    return text
 
 
 @functools.cache
 def _client() -> Any:
     """The HTTP client, imported when first needed: it takes longer than all of goflow."""
-    client = importlib.import_module("httpx2")
-    logging.getLogger("httpx2").addFilter(lambda record: not _ours.get())
-    _ssl_context()
-    return client
+    exchange = importlib.import_module("goflow.operators.exchange")
+    exchange.prepare()
+    return exchange
 
 
-@functools.cache
-def _ssl_context() -> ssl.SSLContext:
-    """Shared by all requests: to read the certificates takes tens of milliseconds."""
-    context: ssl.SSLContext = importlib.import_module("httpx2").create_ssl_context()
-    return context
-
-
-def _check_url(name: str, value: object) -> None:
-    url = checks.text(f"{name}: url", value)
+def _check_url(name: str, value: object) -> str:
+    """How errors call the operator. Raises `InvalidJob`."""
+    if not isinstance(value, str):
+        raise InvalidJob(f"{name}: url must be a str, not a {type(value).__name__}")
+    shown = masked(value)
     try:
-        parts = urlsplit(url)
+        checks.text("url", value)
+        parts = urlsplit(value)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError as error:
-        raise InvalidJob(f"{name}: url {url!r} is not valid: {error}") from None
-    if not good or _FORBIDDEN_IN_URL.search(url):
-        raise InvalidJob(f"{name}: url must be like https://host/path, without spaces, not {url!r}")
+    except ValueError:
+        good = False
+    if not good or _FORBIDDEN_IN_URL.search(value):
+        raise InvalidJob(
+            f"{name}: url must be like https://host/path, without spaces, not {shown!r}"
+        )
+    return f"{name}({shown!r})"
 
 
 def _checked_headers(where: str, headers: object) -> dict[str, str]:
-    checked = checks.mapping(f"{where}: headers", headers)
-    for name, value in checked.items():
+    """A copy. Errors do not show the values, which may be secret. Raises `InvalidJob`."""
+    if headers is not None and not isinstance(headers, Mapping):
+        raise InvalidJob(f"{where}: headers must be a mapping, not a {type(headers).__name__}")
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidJob(f"{where}: {name!r} cannot be the name of a header")
-        checks.text(f"{where}: header {name!r}", value)
+        header = f"{where}: header {name!r}"
+        if name.lower() in _SET_BY_US:
+            raise InvalidJob(f"{header} is set by goflow, to fit the body")
+        if name.lower() in {each.lower() for each in checked}:
+            raise InvalidJob(f"{header} is given twice")
+        if not isinstance(value, str):
+            raise InvalidJob(f"{header} must be a str, not a {type(value).__name__}")
         if "\r" in value or "\n" in value:
-            raise InvalidJob(f"{where}: header {name!r} must be one line, not {value!r}")
+            raise InvalidJob(f"{header} must be one line; its value has a line break")
+        if _FORBIDDEN_IN_HEADER.search(value):
+            raise InvalidJob(f"{header} must not have control characters in its value")
+        try:
+            value.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            raise InvalidJob(f"{header} has characters that cannot be encoded") from None
+        checked[name] = value.strip(" \t")
     return checked
 
 
@@ -218,32 +221,19 @@ def _content(where: str, body: object) -> bytes:
             try:
                 return body.encode()
             except UnicodeEncodeError as error:
-                raise InvalidJob(f"{where}: body cannot be encoded: {error}") from None
+                raise InvalidJob(f"{where}: body cannot be encoded: {error.reason}") from None
         case bytes() | bytearray() | memoryview():
             return bytes(body)
     raise InvalidJob(
-        f"{where}: body must be str or bytes, which can be sent again on a retry, not {body!r}; "
-        "read it first, or use json="
+        f"{where}: body must be str or bytes, which can be sent again on a retry, "
+        f"not a {type(body).__name__}; read it first, or use json="
     )
 
 
 def _encoded(where: str, value: object) -> bytes:
     try:
         return jsonlib.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidJob(f"{where}: json cannot be encoded: {error.reason}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(f"{where}: json cannot be encoded: {error}") from None
-
-
-def _decoded(content: bytes, encoding: str) -> str:
-    try:
-        return content.decode(encoding, errors="replace")
-    except (LookupError, UnicodeError):  # a codec that is not for text
-        return content.decode(errors="replace")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()

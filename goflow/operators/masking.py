@@ -1,0 +1,85 @@
+"""Addresses as logs and errors show them.
+
+Rule: what may be a secret is not shown: passwords, a token in place of a user's name, the values
+of a query, a fragment. A secret that is a part of the path looks like any other path, and is
+shown.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+MASK = "***"
+# A shorter secret would be found in words that have nothing to do with it.
+SHORTEST_PASSWORD = 4  # characters
+SHORTEST_VALUE = 8
+
+_PARAMETER = re.compile(r";([^=;/]*)=[^;/]*")
+_NO_PASSWORDS = ("", "x-oauth-basic")  # the user's name is the token then
+_NO_SECRETS = re.compile(r"accept|content-|user-agent|host|cache-control|if-|range", re.IGNORECASE)
+
+
+def masked(url: str) -> str:
+    """The address with `***` for what may be secret. Takes any text, a URL or not."""
+    if "@" in url and not _is_sound(url):
+        # Who can say where a password ends? All before the last @ may be a part of it.
+        scheme, slashes, _ = url.partition("://")
+        shown = f"{scheme}{slashes}" if slashes and scheme.isalpha() else ""
+        return f"{shown}{MASK}@{_masked(url.rpartition('@')[2])}"
+    return _masked(url)
+
+
+def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
+    """The texts that must not show even where a server repeats them, the longest first."""
+    address, _, query = url.partition("#")[0].partition("?")
+    values = [pair.partition("=")[2] or pair for pair in query.split("&")]
+    values += [unquote_plus(value) for value in values]
+    for name, value in headers.items():
+        if not _NO_SECRETS.match(name):
+            values += [value, *value.split(" ")]
+    place = address.partition("://")[2].partition("/")[0]
+    user, _, password = place.rpartition("@")[0].partition(":")
+    name = "" if password not in _NO_PASSWORDS else user
+    passwords = [name, unquote(name), password, unquote(password)]
+    passwords.append(base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode())
+    found = {value for value in values if len(value) >= SHORTEST_VALUE}
+    found |= {password for password in passwords if len(password) >= SHORTEST_PASSWORD}
+    return sorted(found, key=len, reverse=True)
+
+
+def scrubbed(text: str, secrets: Iterable[str]) -> str:
+    """The text with `***` for each secret in it."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _masked(url: str) -> str:
+    rest, hash, fragment = url.partition("#")
+    address, mark, query = rest.partition("?")
+    scheme, slashes, rest = address.partition("://") if "://" in address else ("", "", address)
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    if at:
+        name, _, password = user.partition(":")
+        host = f"{MASK if password in _NO_PASSWORDS else f'{name}:{MASK}'}@{host}"
+    path = _PARAMETER.sub(rf";\1={MASK}", path)
+    query = "&".join(_masked_pair(pair) for pair in query.split("&"))
+    fragment = fragment and MASK
+    return f"{scheme}{slashes}{host}{slash}{path}{mark}{query}{hash}{fragment}"
+
+
+def _masked_pair(pair: str) -> str:
+    key, equals, value = pair.partition("=")
+    if equals:
+        return f"{key}={value and MASK}"
+    return pair and MASK  # a token alone looks like a key alone
+
+
+def _is_sound(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
