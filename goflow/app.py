@@ -43,7 +43,9 @@ class Goflow:
     - `trusted_proxies`: IP addresses and networks of proxies, whose X-Forwarded-For, -Proto
       and -Host count; of anybody else they are ignored.
     - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
-      at once (10,000); further submits are refused until some have finished.
+      at once (10,000); further submits are refused until some have finished. A tenth of them,
+      at least one, is kept for schedules while any is on, so that no flood of submits, retries
+      and backfills makes them miss a due time.
     - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
     - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
     - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history

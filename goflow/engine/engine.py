@@ -9,7 +9,7 @@ import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import date, datetime
 from typing import Any
@@ -72,7 +72,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's settings, checked whole.
 
     - `max_running`: attempts running at once, over all executions.
-    - `max_unfinished`: executions unfinished at once; further submits are refused.
+    - `max_unfinished`: executions unfinished at once; further submits are refused. A tenth of
+      them is kept for schedules, while any is on.
     - `pools`: names of pools, and how many tasks of each may run at once.
     - `stop_timeout`: seconds that running attempts have to end by themselves at a stop.
     - `with_seconds`: whether cron may have six fields, the first one seconds.
@@ -140,6 +141,7 @@ class Engine:
         self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
         self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
+        self._asked_for: set[str] = set()  # those that take no room kept for schedules
         self._tasks: set[asyncio.Task[Any]] = set()
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
@@ -226,7 +228,7 @@ class Engine:
             end_leftovers=self._threads.end_leftovers,
         )
         self._scheduler = Scheduler(
-            self.clock, self._fire, self._enter, self.reader.read, self.notice
+            self.clock, self._fire, self._enter, self.reader.read, self.notice, self.tell_defect
         )
         for job in self.jobs.values():
             job.pack()  # again: by now the program has been read to its end
@@ -242,8 +244,8 @@ class Engine:
         for name in self.jobs:
             self._switch(name)
         if self._keeps_time:
-            self._spawn(self._scheduler.run(), "the scheduler")
-            self._spawn(self._retention.run(), "retention")
+            self._spawn(self._keep_up(self._scheduler.run, "the scheduler"), "the scheduler")
+            self._spawn(self._keep_up(self._retention.run, "retention"), "retention")
 
     async def _end_leftovers(self) -> None:
         """End what attempts that a crash interrupted have left running, before they are tried
@@ -299,6 +301,20 @@ class Engine:
         self._store.close()
         self._capture.__exit__(None, None, None)
 
+    async def _keep_up(self, work: Callable[[], Awaitable[None]], what: str) -> None:
+        """Let something run until the engine stops; begin it again, a minute after a defect at
+        most, since nothing else would do its work."""
+        pause = 1.0
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                if self._stopping and isinstance(error, Unavailable):
+                    return
+                self.tell_defect(what, error)
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, 60.0)
+
     def accompany(self, coroutine: Any, what: str) -> None:
         """Let something run beside the engine until it stops; its failure is a defect."""
         self._spawn(coroutine, what)
@@ -319,9 +335,16 @@ class Engine:
     def tell_defect(self, what: str, error: BaseException) -> None:
         """Something went wrong in goflow itself, in `what`; the rest goes on."""
         self.defect = f"{what}: {reason(error)}"
-        self.notices.append(Notice(self.clock.now(), f"a defect in {self.defect}"))
+        text = f"a defect in {self.defect}"
+        if not any(notice.text == text for notice in self.notices):
+            self.notices.append(Notice(self.clock.now(), text))
         with suppress(Exception):  # a handler of the user's must not make it worse
             logger.critical("defect in %s", what, exc_info=error)
+
+    def _tell_once(self, text: str) -> None:
+        """A notice, unless it is among the last ones already."""
+        if not any(notice.text == text for notice in self.notices):
+            self.notice(text)
 
     def notice(self, text: str) -> None:
         """Tell people of something that is no error but that they should see."""
@@ -344,7 +367,8 @@ class Engine:
         if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
             # One that was sent round again waits for others than when it was submitted.
             before = list(self._of_job.get(job.name, {}).values())
-        self._drive(Runner(execution, job, None, self._tools, before))
+        kept = execution.cause == "schedule"
+        self._drive(Runner(execution, job, None, self._tools, before), kept=kept)
         if job is not None and job.overlap is Overlap.REPLACE:
             self._replace(before, execution.id)
 
@@ -426,12 +450,17 @@ class Engine:
                 return kept
             raise Conflict(f"job {job!r}: {no_room}", code="overlap") from None
 
-    async def _fire(self, job: str, due: datetime) -> str | None:
-        """Make the execution of a due time; or why none is made."""
+    async def _fire(self, job: str, due: datetime, late: bool) -> str | None:
+        """Make the execution of a due time; or why none is made. One that is late, with another
+        due time after it, takes no room that is kept for those that are not."""
         await self._watch_written(job)
-        params = self.jobs[job].fill_params(None)
         try:
-            await self._submit(job, params, "schedule", due, None, "")
+            params = self.jobs[job].fill_params(None)
+        except InvalidRequest as error:  # of a class of the user's, which may do anything
+            self._tell_once(f"job {job!r} makes no executions for its schedule: {error}")
+            return str(error)
+        try:
+            await self._submit(job, params, "schedule", due, None, "", kept=not late)
         except NoRoom as no_room:
             return str(no_room)
         return None
@@ -454,10 +483,14 @@ class Engine:
         due: datetime | None,
         idempotency: Idempotency | None,
         by: str,
+        *,
+        kept: bool = False,
     ) -> Submission:
         job = self.jobs[name]
         before = self._before(job)
-        runner, outcome = await self._create(job, params, cause, due, idempotency, by, before)
+        runner, outcome = await self._create(
+            job, params, cause, due, idempotency, by, before, kept=kept
+        )
         if isinstance(outcome, Existing):
             return _existing(outcome, name, idempotency)
         execution = runner.execution
@@ -474,14 +507,13 @@ class Engine:
         idempotency: Idempotency | None,
         by: str,
         before: list[Runner],
+        *,
+        kept: bool = False,
     ) -> tuple[Runner, Outcome]:
-        """Let there be an execution that waits for those before it; what the store said."""
+        """Let there be an execution that waits for those before it; what the store said. It may
+        take room `kept` for schedules."""
         self._check_running()
-        if len(self._runners) >= self.options.max_unfinished:
-            raise Unavailable(
-                f"{len(self._runners)} executions are unfinished, which is the limit; "
-                f"wait until some have finished"
-            )
+        self._check_room(kept=kept)
         fact = Submitted(
             self.clock.now(),
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
@@ -496,7 +528,35 @@ class Engine:
         )
         opening = self._opening(fact, job, idempotency)
         runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
-        return runner, await self._drive(runner)
+        return runner, await self._drive(runner, kept=kept)
+
+    @property
+    def kept_for_schedules(self) -> int:
+        """How many of the unfinished executions that there may be are kept for due times: a
+        tenth, at least one, while any schedule is on."""
+        most = self.options.max_unfinished
+        return max(1, most // KEPT) if most > 1 and len(self._scheduler) else 0
+
+    def has_room(self, *, kept: bool) -> bool:
+        """Whether there may be one more unfinished execution, in room `kept` for schedules or
+        not."""
+        most = self.options.max_unfinished
+        free = len(self._runners) < most
+        return free and (kept or len(self._asked_for) < most - self.kept_for_schedules)
+
+    def _check_room(self, *, kept: bool) -> None:
+        if self.has_room(kept=kept):
+            return
+        number, most = len(self._runners), self.options.max_unfinished
+        if kept:
+            raise Unavailable(f"the limit of unfinished executions was reached: {most}")
+        but = ""
+        if number < most:
+            but = f" of {most} but for {self.kept_for_schedules} kept for schedules"
+        raise Unavailable(
+            f"{number} executions are unfinished, which is the limit{but}; "
+            f"wait until some have finished"
+        )
 
     def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
         """What creates the execution, and enters its due time in the ledger."""
@@ -612,6 +672,7 @@ class Engine:
             if params is not None:
                 edited = self.job(execution.job).fill_params(params)
             before = self._before(job) if job is not None else []
+            self._check_room(kept=False)
             summary = execution.summary()
             now = self.clock.now()
             facts = execution.retry(now, task, following=following, params=edited, by=by)
@@ -792,10 +853,13 @@ class Engine:
                 f"written; it goes on when the server is started again"
             )
 
-    def _drive(self, runner: Runner) -> "asyncio.Future[Outcome]":
-        """Let a runner run. Done once its opening is committed, whoever still waits for that."""
+    def _drive(self, runner: Runner, *, kept: bool = False) -> "asyncio.Future[Outcome]":
+        """Let a runner run, in room `kept` for schedules or not. Done once its opening is
+        committed, whoever still waits for that."""
         execution = runner.execution
         self._runners[execution.id] = runner
+        if not kept:
+            self._asked_for.add(execution.id)
         self._of_job.setdefault(execution.job, {})[execution.id] = runner
         self._spawn(self._run(runner), DRIVING)
         return asyncio.shield(runner.opened)
@@ -806,6 +870,7 @@ class Engine:
         finally:
             execution = runner.execution
             del self._runners[execution.id]
+            self._asked_for.discard(execution.id)
             del self._of_job[execution.job][execution.id]
             if not self._of_job[execution.job]:
                 del self._of_job[execution.job]
@@ -846,6 +911,7 @@ class Engine:
 
 DRIVING = "an execution"
 OFF = "off "  # before the schedule of a watch that was switched off
+KEPT = 10  # one in so many of the unfinished executions is kept for schedules
 READERS = 4  # questions put to the store at once
 
 

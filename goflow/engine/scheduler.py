@@ -3,27 +3,36 @@
 A due time fires, or the ledger says why not. The next one is always computed from the last
 that is accounted for, never from the time it was noticed; so nothing is lost or doubled
 when the process was down, held up or suspended, or the clock was set.
+
+No job holds up another. Each is handled by itself: one that raises is tried again by itself,
+and one whose due times have piled up works them off a few at a time, in turn with others that
+do, while places are left for those that are on time.
 """
 
 import asyncio
 import heapq
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import ClockChange, Schedule
 from goflow.engine.clock import Clock, wait
 from goflow.engine.peak import Peak
-from goflow.errors import Unavailable
+from goflow.errors import StoreUnavailable, Unavailable
+from goflow.shown import reason as reason_of
 from goflow.stores.base import Tick, TickOutcome
 
 logger = logging.getLogger(__name__)
 
 AGAIN = timedelta(seconds=1)  # until what the store did not take is tried again
-BATCH = 100  # due times handled at once
+AT_MOST = timedelta(minutes=1)  # the same, after a defect that keeps coming
+TRIES = 3  # of a due time that meets a defect, before the ledger has it as skipped
+AT_ONCE = 100  # jobs handled at once
+BEHIND = 50  # of those, the ones that catch up
+PORTION = 10  # due times that a job catches up with before others have their turn
 # How late a due time may be noticed by a process that was up and still fire, whatever the
 # catch-up policy: a busy machine is not a pause.
 LATENESS = timedelta(seconds=5)
@@ -33,15 +42,30 @@ DOWN = "the server was down"
 HELD_UP = "the server was held up, or the clock was set"
 SWITCHED_OFF = "the schedule was off"
 
-Fire = Callable[[str, datetime], Awaitable[str | None]]
+Fire = Callable[[str, datetime, bool], Awaitable[str | None]]
 Record = Callable[[str, list[Tick], datetime], Awaitable[object]]
 Compute = Callable[..., Awaitable[Backlog]]
+Work = Callable[["Scheduled"], Coroutine[Any, Any, bool]]
 
 
 class Scheduled:
     """A job whose schedule is on. Due times up to `accounted` are in the ledger."""
 
-    __slots__ = ("accounted", "anchor", "due", "job", "policy", "reason", "schedule", "since")
+    __slots__ = (
+        "accounted",
+        "anchor",
+        "backlog",
+        "defects",
+        "due",
+        "hindered",
+        "hindrance",
+        "job",
+        "policy",
+        "reason",
+        "schedule",
+        "since",
+        "told",
+    )
 
     def __init__(
         self, job: str, schedule: Schedule, anchor: datetime, accounted: datetime, policy: Policy
@@ -53,6 +77,12 @@ class Scheduled:
         # Why due times up to `since`, when it was switched on, were not seen.
         self.reason = ""
         self.since = accounted
+        # Why due times up to `hindered` could not be fired, though they were seen.
+        self.hindrance = ""
+        self.hindered = accounted
+        self.told = ""  # what the program's log says already of why it waits
+        self.backlog: deque[datetime] = deque()  # those it catches up with, oldest first
+        self.defects = 0  # in a row
         self.due: datetime | None = None
         self.account(accounted)
 
@@ -93,9 +123,10 @@ def in_order_of_time(
 
 
 class Scheduler:
-    """`fire(job, due)` makes an execution, or answers why it makes none. `record(job, ticks,
-    accounted)` writes to the ledger. `Unavailable` from either means: again, soon.
-    `compute` calls a function that may take a while. `notice` hears what people should."""
+    """`fire(job, due, late)` makes an execution, or answers why it makes none; `late` says that
+    the job has a later due time already. `record(job, ticks, accounted)` writes to the ledger.
+    `Unavailable` from either means: again, soon. `compute` calls a function that may take a
+    while. `notice` hears what people should, `on_defect` what went wrong in goflow itself."""
 
     def __init__(
         self,
@@ -104,17 +135,22 @@ class Scheduler:
         record: Record,
         compute: Compute,
         notice: Callable[[str], None],
+        on_defect: Callable[[str, BaseException], None],
     ) -> None:
         self._clock = clock
         self._fire = fire
         self._record = record
         self._compute = compute
         self._notice = notice
+        self._on_defect = on_defect
         self._on: dict[str, Scheduled] = {}
         # (when to look, tie-break, entry): an entry that was switched off, or moved, is
         # found out when its turn comes.
         self._agenda: list[tuple[datetime, int, Scheduled]] = []
-        self._batch: list[Scheduled] = []  # those of the agenda that are being handled
+        # An entry is on the agenda, waits in line to catch up, or is being handled.
+        self._behind: deque[Scheduled] = deque()
+        self._handled: dict[asyncio.Task[None], Scheduled] = {}
+        self._catching_up: set[asyncio.Task[None]] = set()  # of the handled
         self._count = 0
         self._changed = asyncio.Event()
         self._last_seen = clock.now()
@@ -158,9 +194,10 @@ class Scheduler:
         time; at most `limit`."""
         # The agenda is a heap: what is below an entry comes later, so that only as much of
         # it is looked at as is found.
-        found = {entry.job: entry for entry in self._batch if self._on.get(entry.job) is entry}
+        elsewhere = [*self._behind, *self._handled.values()]
+        found = {entry.job: entry for entry in elsewhere if self._on.get(entry.job) is entry}
         places = [(self._agenda[0], 0)] if self._agenda else []
-        while places and len(found) < limit + len(self._batch) and places[0][0][0] <= until:
+        while places and len(found) < limit + len(elsewhere) and places[0][0][0] <= until:
             (_, _, entry), place = heapq.heappop(places)
             if self._on.get(entry.job) is entry:
                 found[entry.job] = entry
@@ -175,21 +212,26 @@ class Scheduler:
         return sorted(coming, key=lambda one: one[:2])[:limit]
 
     async def run(self) -> None:
-        """Account for what is due, for ever."""
-        while True:
-            now = self._clock.now()
-            if now < self._last_seen - STEP_BACK:
-                self._go_back(now)
-            self._last_seen = now
-            while self._agenda and self._agenda[0][0] <= now and len(self._batch) < BATCH:
-                entry = heapq.heappop(self._agenda)[2]
-                if self._on.get(entry.job) is entry:
-                    self._batch.append(entry)
-            if self._batch:
-                await asyncio.gather(*(self._handle(entry, now) for entry in self._batch))
-                self._batch.clear()
-            else:
-                await wait(self._changed, self._clock, self._agenda[0][0] if self._agenda else None)
+        """Account for what is due, for ever; begun again, it goes on with all that are on."""
+        self._agenda.clear()
+        self._behind.clear()
+        for entry in self._on.values():
+            self._plan(entry, entry.due)
+        try:
+            while True:
+                now = self._clock.now()
+                if now < self._last_seen - STEP_BACK:
+                    self._go_back(now)
+                self._last_seen = now
+                self._begin(now)
+                room = len(self._handled) < AT_ONCE
+                look = self._agenda[0][0] if self._agenda and room else None
+                await wait(self._changed, self._clock, look)
+        finally:
+            for task in self._handled:
+                task.cancel()
+            self._handled.clear()
+            self._catching_up.clear()
 
     def _go_back(self, now: datetime) -> None:
         """The clock was set back: count from now. What is in the ledger does not fire again."""
@@ -201,25 +243,101 @@ class Scheduler:
             if entry.accounted > now:
                 self.switch_on(entry.job, entry.schedule, entry.anchor, now, entry.policy)
 
-    async def _handle(self, entry: Scheduled, now: datetime) -> None:
-        try:
-            await self._account(entry, now)
-        except Unavailable as error:
-            logger.warning("job %r, due %s, waits: %s", entry.job, entry.due, error)
-            self._plan(entry, self._clock.now() + AGAIN)
-        else:
+    def _begin(self, now: datetime) -> None:
+        """Begin to handle the jobs that are due, as many as there are places for."""
+        while self._agenda and self._agenda[0][0] <= now and len(self._handled) < AT_ONCE:
+            entry = heapq.heappop(self._agenda)[2]
             if self._on.get(entry.job) is entry:
-                self._plan(entry, entry.due)
+                self._handle(entry, self._fire_on_time)
+        while self._behind and len(self._catching_up) < BEHIND and len(self._handled) < AT_ONCE:
+            entry = self._behind.popleft()
+            if self._on.get(entry.job) is entry:
+                self._catching_up.add(self._handle(entry, self._catch_up))
 
-    async def _account(self, entry: Scheduled, now: datetime) -> None:
-        """Fire a due time, or all that have piled up, as the job's policy says."""
-        due = entry.due
+    def _handle(self, entry: Scheduled, work: Work) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(self._guarded(entry, work))
+        self._handled[task] = entry
+        return task
+
+    async def _guarded(self, entry: Scheduled, work: Work) -> None:
+        """Do a job's work; whatever comes of it, the job is looked at again."""
+        try:
+            caught_up = await work(entry)
+        except Unavailable as error:
+            if entry.told != str(error):  # else it has been told of since it began to wait
+                logger.warning("job %r, due %s, waits: %s", entry.job, entry.due, error)
+                entry.told = str(error)
+            self._hinder(entry, _hindrance(error))
+            self._plan(entry, self._clock.now() + AGAIN)
+        except Exception as error:
+            await self._mend(entry, error)
+        else:
+            entry.told, entry.defects = "", 0
+            if self._on.get(entry.job) is entry:
+                if caught_up:
+                    self._plan(entry, entry.due)
+                else:
+                    self._behind.append(entry)
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handled.pop(task, None)
+            self._catching_up.discard(task)
+            self._changed.set()
+
+    def _hinder(self, entry: Scheduled, hindrance: str) -> None:
+        """Remember why a due time could not be fired, for those that are missed thereby."""
+        entry.hindrance = hindrance
+        entry.hindered = self._clock.now()
+        entry.backlog.clear()  # what of it is still to fire is decided anew
+
+    async def _mend(self, entry: Scheduled, error: Exception) -> None:
+        """After a defect: try again, and leave a due time out that meets one each time."""
+        self._on_defect(f"the schedule of job {entry.job!r}", error)
+        entry.defects += 1
+        now, due = self._clock.now(), entry.due
+        self._hinder(entry, f"a defect in goflow: {reason_of(error)}")
+        if entry.defects >= TRIES and due is not None:
+            tick = Tick(due, TickOutcome.SKIPPED, now, entry.hindrance)
+            try:
+                await self._record(entry.job, [tick], due)
+                entry.account(due)
+                entry.defects = 0
+                self._plan(entry, entry.due)
+                return
+            except Exception as another:  # as bad as the first one, which was told
+                logger.warning("job %r, due %s: %s", entry.job, due, reason_of(another))
+        self._plan(entry, now + min(AGAIN * 2 ** min(entry.defects - 1, 10), AT_MOST))
+
+    async def _fire_on_time(self, entry: Scheduled) -> bool:
+        """Fire the due time, if it is the only one and not late; whether that was so."""
+        due, now = entry.due, self._clock.now()
+        assert due is not None
+        following = entry.schedule.next(due, anchor=entry.anchor)
+        seen = due > entry.since or not entry.reason
+        if not seen or now - due > LATENESS or (following is not None and following <= now):
+            return False
+        await self._fire_or_skip(entry, due, late=False)
+        return True
+
+    async def _catch_up(self, entry: Scheduled) -> bool:
+        """Fire some of the due times that have piled up, as the job's policy says, and enter
+        those that it does not want; whether that was all of them."""
+        if not entry.backlog:
+            await self._look_back(entry)
+        for _ in range(min(PORTION, len(entry.backlog))):
+            if self._on.get(entry.job) is not entry:
+                break
+            late = len(entry.backlog) > 1
+            await self._fire_or_skip(entry, entry.backlog[0], late=late)
+            entry.backlog.popleft()
+        return not entry.backlog
+
+    async def _look_back(self, entry: Scheduled) -> None:
+        """Decide what becomes of the due times up to now."""
+        due, now = entry.due, self._clock.now()
         assert due is not None
         reason = entry.reason if due <= entry.since else ""
-        following = entry.schedule.next(due, anchor=entry.anchor)
-        if not reason and now - due <= LATENESS and (following is None or following > now):
-            await self._fire_or_skip(entry, due)
-            return
         policy = entry.policy
         if reason == SWITCHED_OFF:
             policy = policy._replace(catchup=CatchUp.NONE)
@@ -228,12 +346,12 @@ class Scheduler:
             policy = policy._replace(catchup=CatchUp.LATEST, window=LATENESS)
         found = await self._compute(backlog, entry.schedule, entry.anchor, due, now, policy)
         if found.missed is not None:
-            await self._enter(entry, found.missed, reason or HELD_UP, now)
-        for one in found.fire:
-            await self._fire_or_skip(entry, one)
+            hindrance = entry.hindrance if due <= entry.hindered else ""
+            await self._enter(entry, found.missed, reason or hindrance or HELD_UP, now)
+        entry.backlog.extend(found.fire)
 
-    async def _fire_or_skip(self, entry: Scheduled, due: datetime) -> None:
-        because = await self._fire(entry.job, due)
+    async def _fire_or_skip(self, entry: Scheduled, due: datetime, *, late: bool) -> None:
+        because = await self._fire(entry.job, due, late)
         if because is not None:
             tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
             await self._record(entry.job, self._with_merged(entry, tick), due)
@@ -259,6 +377,13 @@ class Scheduler:
         if look is not None:
             self._count += 1
             heapq.heappush(self._agenda, (look, self._count, entry))
+
+
+def _hindrance(error: Unavailable) -> str:
+    """Why a due time could not be fired, as the ledger says it."""
+    if isinstance(error, StoreUnavailable):
+        return f"the store could not be written: {error}"
+    return str(error)
 
 
 def merged_into(due: datetime, change: ClockChange, at: datetime) -> Tick | None:

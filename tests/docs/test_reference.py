@@ -15,7 +15,16 @@ from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
 from goflow.core import result, summary
 from goflow.core.states import Tally, verdict
-from goflow.engine import attempt, backfill, broadcast, reader, retention, tasklog
+from goflow.engine import (
+    attempt,
+    backfill,
+    broadcast,
+    engine,
+    reader,
+    retention,
+    scheduler,
+    tasklog,
+)
 from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
@@ -97,6 +106,8 @@ def test_limits_are_those_of_the_code() -> None:
     numbers = {
         "attempts running at once": options.max_running,
         "executions unfinished at once": options.max_unfinished,
+        "of those, kept for schedules while any is on": options.max_unfinished // engine.KEPT,
+        "due times that a job catches up with before other jobs have their turn": scheduler.PORTION,
         "a task's result, as JSON": limits.result,
         "all results of an execution": limits.results,
         "a result shown in the detail of an execution": result.SMALL,

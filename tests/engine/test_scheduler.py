@@ -1,16 +1,25 @@
-"""What comes next over all jobs, read off the scheduler's agenda."""
+"""No job holds up another, and what comes next over all of them."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goflow import Schedule
+from goflow import Job, Schedule, SqliteStore, Task
 from goflow.core.catchup import Backlog, Policy
-from goflow.engine.scheduler import Scheduler, in_order_of_time
+from goflow.engine.engine import Engine
+from goflow.engine.scheduler import AT_ONCE, PORTION, TRIES, Scheduler, in_order_of_time
+from goflow.errors import Unavailable
+from goflow.stores.base import Change, Outcome, Submit
 from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Scripted, job_of, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +33,7 @@ def scheduler_of(minutes: dict[str, int]) -> Scheduler:
     async def compute(*args: object) -> Backlog:
         raise AssertionError("nothing piles up")
 
-    scheduler = Scheduler(FakeClock(), nothing, nothing, compute, lambda text: None)
+    scheduler = Scheduler(FakeClock(), nothing, nothing, compute, print, print)
     for job, every in minutes.items():
         schedule = Schedule(f"@every {every}m")
         scheduler.switch_on(job, schedule, BEGINNING, BEGINNING, Policy())
@@ -53,3 +62,272 @@ def test_the_next_due_times_are_those_of_all_that_are_on_in_order_of_time(
             expected += [(due, job) for due in islice(times, each)]
     found = in_order_of_time(scheduler.nearest(until, limit), until, limit, each)
     assert [one[:2] for one in found] == sorted(expected)[:limit]
+
+
+class Order(SqliteStore):
+    """The real store, which takes note of whose due times fire, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "s.db")
+        self.fired: list[str] = []
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        outcomes = super().commit(batch)
+        self.fired += [
+            one.fact.job
+            for one in batch
+            if isinstance(one, Submit) and one.fact.cause == "schedule"
+        ]
+        return outcomes
+
+
+def minutely(name: str, **options: Any) -> Job:
+    task = Task("t", Scripted())
+    return job_of(name, task, schedule="* * * * *", active=True, **options)
+
+
+def greedy(name: str, many: int) -> Job:
+    return minutely(name, catchup="all", catchup_window=10**7, catchup_limit=many)
+
+
+async def ticks(engine: Engine, job: str) -> list[tuple[str, int]]:
+    """The outcomes of a job's due times in order, how often each in a row."""
+    counts: list[tuple[str, int]] = []
+    for tick in reversed(await engine.reader.ticks(job, None, 1000)):
+        counts.append((tick.outcome.value, tick.count))
+    return [
+        (outcome, sum(n for _, n in group)) for outcome, group in groupby(counts, itemgetter(0))
+    ]
+
+
+async def test_a_job_with_a_long_backlog_holds_up_no_other(tmp_path: Path) -> None:
+    many, clock = 2000, FakeClock()
+    store = Order(tmp_path)
+    quiet = [minutely(f"quiet{n}") for n in range(3)]
+    async with running(greedy("greedy", many), store=store, clock=clock):
+        await until(store.watches)
+    clock.advance(minutes=many)
+    store = Order(tmp_path)
+    async with running(*quiet, greedy("greedy", many), store=store, clock=clock) as engine:
+        for n in range(1, 11):
+            clock.advance(minutes=1)
+            await until(lambda n=n: [store.fired.count(job.name) for job in quiet] == [n] * 3)
+        before = store.fired.count("greedy")
+        assert before < many / 2, "it was waited for"
+        assert [await ticks(engine, job.name) for job in quiet] == [[("fired", 10)]] * 3
+        for tick in await engine.reader.ticks("quiet0", None, 100):
+            assert tick.at == tick.due
+        await until(lambda: store.fired.count("greedy") >= many)
+
+
+async def test_those_that_catch_up_take_turns(tmp_path: Path) -> None:
+    many, clock = 300, FakeClock()
+    store = Order(tmp_path)
+    names = [f"greedy{n}" for n in range(4)]
+    async with running(*(greedy(name, many) for name in names), store=store, clock=clock):
+        await until(lambda: len(store.watches()) == 4)
+    clock.advance(minutes=many)
+    store = Order(tmp_path)
+    async with running(*(greedy(name, many) for name in names), store=store, clock=clock):
+        await until(lambda: len(store.fired) >= 4 * many)
+        for upto in range(100, 4 * many, 100):
+            counts = [store.fired[:upto].count(name) for name in names]
+            assert max(counts) - min(counts) <= 2 * PORTION
+
+
+async def test_more_jobs_than_are_handled_at_once_are_all_caught_up_with(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Order(tmp_path)
+    names = [f"j{n}" for n in range(3 * AT_ONCE)]
+    async with running(*map(minutely, names), store=store, clock=clock):
+        await until(lambda: len(store.watches()) == len(names))
+    clock.advance(minutes=10)
+    store = Order(tmp_path)
+    async with running(*map(minutely, names), store=store, clock=clock) as engine:
+        await until(lambda: len(store.fired) == len(names))
+        await until(lambda: not engine._runners)
+        assert sorted(store.fired) == sorted(names)
+        assert await ticks(engine, "j7") == [("missed", 9), ("fired", 1)]
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError("deep")], ids=repr)
+async def test_a_due_time_that_meets_a_defect_is_entered_with_it_and_others_go_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Engine._submit
+    tried: list[str] = []
+
+    async def raising(self: Engine, name: str, *given: Any, **options: Any) -> Any:
+        tried.append(name)
+        if name == "bad" and tried.count("bad") <= TRIES:
+            raise error
+        return await submit(self, name, *given, **options)
+
+    monkeypatch.setattr(Engine, "_submit", raising)
+    clock = FakeClock()
+    async with running(minutely("bad"), minutely("good"), clock=clock) as engine:
+        for tries, seconds in enumerate((60, 1, 2), 1):
+            clock.advance(seconds=seconds)
+            await until(lambda tries=tries: tried.count("bad") == tries)
+        await until(lambda: engine.due("bad") == BEGINNING + timedelta(minutes=2))
+        clock.advance(seconds=57)
+        await until(lambda: tried.count("good") == 2 and tried.count("bad") == TRIES + 1)
+        await until(lambda: not engine._runners)
+        assert await ticks(engine, "good") == [("fired", 2)]
+        assert await ticks(engine, "bad") == [("skipped", 1), ("fired", 1)]
+        skipped = (await engine.reader.ticks("bad", None, 10))[-1]
+        assert skipped.reason.startswith(f"a defect in goflow: {type(error).__name__}")
+        assert "the schedule of job 'bad'" in str(engine.defect)
+        assert sum("the schedule of job" in notice.text for notice in engine.notices) == 1
+
+
+async def test_a_schedule_that_cannot_even_say_so_is_tried_again_ever_less_often() -> None:
+    clock = FakeClock()
+    tried: list[datetime] = []
+
+    async def fire(job: str, due: datetime, late: bool) -> None:
+        if job == "bad":
+            tried.append(clock.now())
+            raise KeyError("x")
+        good.append(due)
+
+    async def record(*given: object) -> None:
+        raise KeyError("y")
+
+    async def compute(work: Any, *given: Any) -> Any:
+        return work(*given)
+
+    good: list[datetime] = []
+    scheduler = Scheduler(clock, fire, record, compute, print, lambda what, error: None)
+    for job in ("bad", "good"):
+        scheduler.switch_on(job, Schedule("* * * * *"), BEGINNING, BEGINNING, Policy())
+    task = asyncio.create_task(scheduler.run())
+    await until(lambda: len(good) == 8 or clock.advance(seconds=4))
+    assert 5 < len(tried) < 30
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_scheduler_that_dies_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Scheduler._begin
+    failing = [True]
+
+    def raising(self: Scheduler, now: datetime) -> None:
+        if failing and now > BEGINNING:
+            failing.clear()
+            raise KeyError("x")
+        begin(self, now)
+
+    monkeypatch.setattr(Scheduler, "_begin", raising)
+    clock = FakeClock()
+    async with running(minutely("j"), clock=clock) as engine:
+        clock.advance(minutes=1)
+        await until(lambda: engine.defect)
+        clock.advance(seconds=1)
+        await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: not engine._runners)
+        assert await ticks(engine, "j") == [("fired", 1)]
+        assert "the scheduler: KeyError" in str(engine.defect)
+
+
+# -- a flood of submits ---------------------------------------------------------------
+
+
+async def test_a_flood_of_submits_leaves_room_for_due_times() -> None:
+    clock = FakeClock()
+    hanging = Scripted(["hang"] * 100)
+    flood = job_of("flood", Task("t", hanging))
+    async with running(flood, minutely("m"), clock=clock, max_unfinished=20) as engine:
+        for _ in range(18):
+            await engine.submit("flood")
+        with pytest.raises(Unavailable, match=r"18 executions are unfinished.* 2 kept"):
+            await engine.submit("flood")
+        for n in range(1, 6):
+            clock.advance(minutes=1)
+            await until(lambda n=n: engine.due("m") == BEGINNING + timedelta(minutes=n + 1))
+            await until(lambda: len(engine._runners) == 18)
+        assert await ticks(engine, "m") == [("fired", 5)]
+        hanging.release.set()
+
+
+async def test_retries_and_backfills_take_no_room_that_is_kept_for_due_times() -> None:
+    clock = FakeClock()
+    hanging = Scripted(["fail", *["hang"] * 100])
+    flood = job_of("flood", Task("t", hanging))
+    async with running(flood, minutely("m"), clock=clock, max_unfinished=10) as engine:
+        id = (await engine.submit("flood")).id
+        await engine.finished(id)
+        await until(lambda: not engine._runners)
+        clock.advance(minutes=1)
+        await until(lambda: engine.due("m") == BEGINNING + timedelta(minutes=2))
+        for _ in range(9):
+            await engine.submit("flood")
+        with pytest.raises(Unavailable, match="kept for schedules"):
+            await engine.retry(id)
+        with pytest.raises(Unavailable, match="kept for schedules"):
+            await engine.backfill("m", BEGINNING - timedelta(minutes=1), BEGINNING)
+        hanging.release.set()
+
+
+async def test_without_a_schedule_that_is_on_submits_have_all_the_room() -> None:
+    hanging = Scripted(["hang"] * 100)
+    jobs = (
+        job_of("flood", Task("t", hanging)),
+        job_of("m", Task("t", Scripted()), schedule="@hourly"),
+    )
+    async with running(*jobs, max_unfinished=10) as engine:
+        for _ in range(10):
+            await engine.submit("flood")
+        with pytest.raises(Unavailable, match="10 executions are unfinished, which is the limit;"):
+            await engine.submit("flood")
+        hanging.release.set()
+
+
+async def test_the_ledger_says_that_the_limit_was_reached_when_it_was() -> None:
+    clock = FakeClock()
+    hanging = Scripted(["hang"] * 100)
+    slow = job_of("slow", Task("t", hanging), schedule="* * * * *", active=True)
+    async with running(
+        slow, minutely("m", catchup="none"), clock=clock, max_unfinished=3
+    ) as engine:
+        await engine.submit("slow")
+        await engine.submit("slow")
+        clock.advance(minutes=1)
+        await until(lambda: len(engine._runners) == 3)
+        seconds = iter(range(600))
+        await until(lambda: next(seconds) == 300 or clock.advance(seconds=1))
+        assert len(engine._runners) == 3
+        hanging.release.set()
+        await until(lambda: not engine._runners)
+        clock.advance(seconds=1)
+        await until(lambda: (engine.due("m") or BEGINNING) > clock.now())
+        missed = [t for t in await engine.reader.ticks("m", None, 10) if t.outcome == "missed"]
+        assert missed
+        assert {t.reason for t in missed} == {"the limit of unfinished executions was reached: 3"}
+
+
+async def test_catching_up_takes_no_room_that_is_kept_for_due_times(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Order(tmp_path)
+    hanging = Scripted(["hang"] * 100)
+
+    def jobs() -> list[Job]:
+        hungry = job_of(
+            "hungry", Task("t", hanging), schedule="* * * * *", active=True, catchup="all",
+            catchup_window=10**6, catchup_limit=100,
+        )  # fmt: skip
+        return [hungry, minutely("m")]
+
+    async with running(*jobs(), store=store, clock=clock):
+        await until(lambda: len(store.watches()) == 2)
+    clock.advance(minutes=50)
+    store = Order(tmp_path)
+    async with running(*jobs(), store=store, clock=clock, max_unfinished=10) as engine:
+        await until(lambda: store.fired.count("hungry") == 9)
+        await until(lambda: store.fired.count("m") == 1)
+        for n in range(2, 5):
+            await until(lambda: len(engine._runners) == 9)
+            clock.advance(minutes=1)
+            await until(lambda n=n: store.fired.count("m") == n)
+        assert store.fired.count("hungry") == 9
+        hanging.release.set()

@@ -308,7 +308,7 @@ class Story:
         while room < SOON and len(self.world.disk.executions) < made + MANY and next(steps, False):
             if engine.due(job) != due:
                 return
-            full = len(engine._runners) >= limit
+            full = not engine.has_room(kept=False)  # it may be one of many
             room = timedelta(0) if full else room + timedelta(seconds=1)
         self._hold(False, f"{job}: {due} was not seen by {clock.now()}")
 
