@@ -8,10 +8,14 @@ import type { Schema } from "../model/parameters";
 import type { State } from "../model/states";
 import type { Tick, Upcoming } from "../model/ticks";
 
-export interface JobDescription {
-  job: string;
+/** The tasks of a job, and which ones come after each. */
+export interface Shape {
   tasks: string[];
   dag: Record<string, string[]>;
+}
+
+export interface JobDescription extends Shape {
+  job: string;
   schedule: string | null;
   active: boolean;
   timezone: string;
@@ -189,6 +193,16 @@ export class RequestFailed extends Error {
     super(message);
   }
 }
+
+/** What a request gives, or `instead` if there is no such thing. */
+export function orElse<Value>(asked: Promise<Value>, instead: Value): Promise<Value> {
+  return asked.catch((error: unknown) => {
+    if (isMissing(error)) return instead;
+    throw error;
+  });
+}
+
+export const isMissing = (error: unknown): boolean => error instanceof RequestFailed && error.status === 404;
 
 const part = encodeURIComponent;
 

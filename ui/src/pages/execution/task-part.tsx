@@ -13,11 +13,16 @@ import { Name } from "../../pieces/name";
 import { Sign, StateLabel } from "../../pieces/state";
 import { Countdown, Time } from "../../pieces/time";
 import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../wire/api";
-import { handleOf } from "./acts";
+import { GONE, handleOf } from "./acts";
 import { Log } from "./log";
 
-export function TaskPart(props: { detail: ExecutionDetail; task: TaskDetail; described: TaskDescription | undefined }) {
-  const { detail, task, described } = props;
+export function TaskPart(props: {
+  detail: ExecutionDetail;
+  task: TaskDetail;
+  described: TaskDescription | undefined;
+  gone: boolean;
+}) {
+  const { detail, task, described, gone } = props;
   const { attempts } = task;
   const wanted = Number(chosen("attempt"));
   const shown = attempts.find(({ attempt }) => attempt === wanted) ?? attempts.at(-1);
@@ -30,7 +35,7 @@ export function TaskPart(props: { detail: ExecutionDetail; task: TaskDetail; des
         </h2>
         <StateLabel state={task.state} />
         {described && <Rules described={described} />}
-        <Handles detail={detail} task={task} />
+        <Handles detail={detail} task={task} gone={gone} />
       </header>
       {task.state === "upforretry" && shown?.retry_at && (
         <p class="waits">
@@ -70,15 +75,16 @@ function Rules({ described }: { described: TaskDescription }) {
   return <span class="quiet rules">{facts.join(" · ")}</span>;
 }
 
-function Handles({ detail, task }: { detail: ExecutionDetail; task: TaskDetail }) {
+function Handles({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
   const may = handles(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0);
   if (!may.length) return null;
   return (
     <span class="acts">
       {may.map((handle) => {
         const { label, act } = handleOf(handle, detail, task.name);
+        const off = gone && handle.startsWith("retry");
         return (
-          <button type="button" class="act small" key={handle} onClick={() => void act()}>
+          <button type="button" class="act small" key={handle} disabled={off} title={off ? GONE : undefined} onClick={() => void act()}>
             {label}
           </button>
         );
