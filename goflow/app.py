@@ -6,7 +6,6 @@ import gc
 import ipaddress
 import os
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ import msgspec
 
 from goflow import zones
 from goflow.definition import Definition
+from goflow.engine import leaving, loops
+from goflow.engine.console import console, last_resort
 from goflow.engine.engine import Engine, Options
 from goflow.engine.retention import Keep
-from goflow.engine.runner import Limits
+from goflow.engine.runner import CLEANUP, Limits
 from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
@@ -29,6 +30,7 @@ from goflow.web.target import origin_form
 DASHBOARD = Path(__file__).parent / "web" / "static"
 ADDRESS = "127.0.0.1:8181"
 RESULT_LIMIT = 512 * 1024 * 1024  # bytes; a row that is twice as large SQLite refuses
+STOP_SLACK = 10.0  # seconds that a stop may take besides what its parts are given
 
 
 class Goflow:
@@ -248,7 +250,11 @@ class Goflow:
         port: int | None = None,
         root_path: str = "",
     ) -> None:
-        """As the last line of a program: `serve`, and exit with a message if that cannot be."""
+        """As the last line of a program: `serve`, and exit with a message if that cannot be.
+
+        What tasks have left running cannot keep the process from ending then: threads, processes
+        and handlers of `atexit` have 5 seconds, and none if an attempt did not end when told to.
+        """
         if is_loading():
             self._address = _parse_address(address, host, port)
             return
@@ -256,6 +262,7 @@ class Goflow:
             self.serve(address, host=host, port=port, root_path=root_path)
         except GoflowError as error:
             raise SystemExit(f"goflow: {error}") from None
+        leaving.depart(0)
 
     def serve(
         self,
@@ -285,22 +292,23 @@ class Goflow:
             where = _parse_address(address, host, port)
         listening = listen(*where)
         try:
-            asyncio.run(self._serve(listening, prefix))
+            loops.run(self._serve(listening, prefix))
         finally:
             listening.close()
 
     async def _serve(self, listening: Any, prefix: str) -> None:
         from goflow.engine.signals import ended_by_signals
-        from goflow.web.server import serve
+        from goflow.web.server import GRACE, serve
 
-        with ended_by_signals(lambda _: self._closing.set()):
+        limit = GRACE + self.engine.options.stop_timeout + CLEANUP + STOP_SLACK
+        with last_resort(), ended_by_signals(lambda _: self._closing.set(), limit=limit):
             await self._start()
             # What is here now stays: the collector need not walk all jobs and modules again.
             gc.freeze()
             try:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
-                print(f"goflow serves http://{shown}:{port}", file=sys.stderr, flush=True)
+                console.say(f"goflow serves http://{shown}:{port}")
                 await serve(self, listening, root_path=prefix, closing=self._closing)
             finally:
                 await self._stop()

@@ -10,6 +10,7 @@ import msgspec
 
 from goflow.core.states import State
 from goflow.core.summary import AttemptDetail
+from goflow.engine import loops
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine, Options
 from goflow.job import Job
@@ -109,13 +110,13 @@ def run_once(job: Job, params: Mapping[str, Any] | None = None) -> FinishedExecu
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(run_job(job, params))
+        return loops.run(run_job(job, params))
     finished: list[FinishedExecution] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            finished.append(asyncio.run(run_job(job, params)))
+            finished.append(loops.run(run_job(job, params)))
         except BaseException as error:  # raised again below, in the thread that asked
             failure.append(error)
 

@@ -22,7 +22,10 @@ from goflow.cli.terminal import (
     print_json,
 )
 from goflow.cli.view import View, choose_view, print_errors
+from goflow.engine import loops
+from goflow.engine.console import last_resort
 from goflow.engine.engine import Engine
+from goflow.engine.runner import CLEANUP
 from goflow.engine.signals import ended_by_signals
 from goflow.run import FinishedExecution, run_job
 
@@ -30,6 +33,8 @@ from goflow.run import FinishedExecution, run_job
 # what came and went between two is told all the same.
 PAUSE = 0.05
 PAUSE_PER_TASK = 0.0002
+
+STOP_SLACK = 10.0  # seconds that the end of what runs may take besides its clean-up
 
 PROBLEMS: dict[signal.Signals, type[Problem]] = {
     signal.SIGINT: Interrupted,
@@ -58,7 +63,7 @@ def run(
     found.fill_params(values)  # a bad one is refused before anything is drawn
     after = {task.name: task.after for task in found.tasks}
     with choose_view(found.name, after, silent=as_json, local=True) as view:
-        finished = asyncio.run(_run(found, values, view))
+        finished = loops.run(_run(found, values, view))
         view.update(finished.state, list(finished.tasks.values()))
     if as_json:
         print_json(as_listed(finished))
@@ -91,7 +96,7 @@ def _cancelled_by_signals(view: View) -> Iterator[None]:
         received.append(number)
         running.cancel()
 
-    with ended_by_signals(cancel, view.abandon):
+    with last_resort(), ended_by_signals(cancel, view.abandon, limit=CLEANUP + STOP_SLACK):
         try:
             yield
         except asyncio.CancelledError:

@@ -4,6 +4,7 @@ An error is one line on stderr that begins with "Error: "; an answer goes to std
 """
 
 import signal
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,15 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """As a program: what tasks have left running does not keep it from ending."""
+        try:
+            return self.main(*args, **options)
+        except SystemExit as end:
+            if (leaving := sys.modules.get("goflow.engine.leaving")) is not None:
+                leaving.depart(end.code if isinstance(end.code, int) else FAILED)
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

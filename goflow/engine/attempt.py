@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from goflow import forks
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
+from goflow.engine import forked
 from goflow.engine.carrying import carry_into_pools
 from goflow.engine.current import current_log
 from goflow.engine.isolated import Isolated
@@ -67,7 +69,9 @@ async def attempt(
     """
     expired = False
     carry_into_pools()
-    token = current_log.set(context.log)
+    log = context.log
+    children = forked.Children(log, context.cookie) if isinstance(log, TaskLog) else None
+    token = current_log.set(log)
     try:
         if timeout is None:
             outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
@@ -94,8 +98,8 @@ async def attempt(
             )
         except Exception as failure:  # that it could not be ended does not change the outcome
             context.log.warning("what it left running could not be ended: %s", reason(failure))
-    log = context.log
-    if isinstance(log, TaskLog):
+    if isinstance(log, TaskLog) and children is not None:
+        children.close()
         error = outcome.error if isinstance(outcome, Failed) else None
         try:
             await _insist(lambda: log.close(error))
@@ -115,6 +119,7 @@ async def _run(
     on_abandoned: OnAbandoned | None,
 ) -> Outcome:
     """The outcome, were there no deadline and no cancellation."""
+    home = os.getpid()
     try:
         if isinstance(operator, Isolated):
             return await operator.run(context)
@@ -125,10 +130,12 @@ async def _run(
             if isinstance(value, Outcome):
                 return value
             value = await value
+        forks.ends_here(home)
         return succeeded(value, max_result)
     except asyncio.CancelledError as error:
         return Cancelled() if _told_to_stop() else failed(error)
     except BaseException as error:
+        forks.ends_here(home, error)
         return failed(error)
 
 
@@ -147,6 +154,7 @@ async def _in_thread(
     except asyncio.CancelledError:
         if not thread.cancel() and not thread.done():
             context.log.warning(ABANDONED)
+            forked.abandon(context.log, thread)
             if on_abandoned is not None:
                 on_abandoned(_end_of(thread))
         raise
@@ -156,10 +164,13 @@ def run_sync(
     operator: Any, call: Call, context: Context, max_result: int
 ) -> Outcome | Awaitable[Any]:
     """What happens in the thread. It raises nothing: a future cannot carry a StopIteration."""
+    home = os.getpid()
     try:
         value = operator.run(context) if call.takes_context else operator.run()
+        forks.ends_here(home)
         return value if inspect.isawaitable(value) else succeeded(value, max_result)
     except BaseException as error:
+        forks.ends_here(home, error)
         return failed(error)
 
 

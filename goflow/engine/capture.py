@@ -13,7 +13,7 @@ from goflow.engine.records import catch
 from goflow.engine.streams import route
 from goflow.operators.base import Log
 
-_lock = threading.Lock()
+_lock = threading.Lock()  # never held where a task runs, which may fork
 _capturing = 0
 _undo: contextlib.ExitStack
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.engine.attempt import failed, run_sync, succeeded
 from goflow.engine.capture import captured
@@ -56,9 +57,9 @@ def main(fd: int) -> None:
         with captured(handlers_print_to=Nowhere()):
             outcome = _run(packed, context, request.max_result)
     except BaseException as error:
+        forks.ends_here(pid, error)
         outcome = failed(error)
-    if os.getpid() != pid:  # a fork that the operator made has come out here
-        os._exit(0)
+    forks.ends_here(pid)  # one that the operator made in async code
     if ending.told:
         ending.end()
     server.sendall(_answer(outcome))

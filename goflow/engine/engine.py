@@ -22,6 +22,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
+from goflow.engine import forked, leaving, loops
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
@@ -206,6 +207,8 @@ class Engine:
         self.started_at = self.clock.now()
         self._capture = captured()
         self._capture.__enter__()
+        self._forks = forked.own(asyncio.get_running_loop())
+        self._forks.__enter__()
         self.journal = Journal(
             self._store, self.clock, self._committed, self._threads, self.tell_defect
         )
@@ -300,6 +303,10 @@ class Engine:
         self.reader.close()
         self._store.close()
         self._capture.__exit__(None, None, None)
+        forked.let_go(asyncio.get_running_loop())
+        self._forks.__exit__(None, None, None)
+        loops.disown_given_up()
+        leaving.note_run(abandoned=self.usage()[0].taken > 0)
 
     async def _keep_up(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         """Let something run until the engine stops; begin it again, a minute after a defect at

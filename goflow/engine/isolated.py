@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
@@ -80,7 +81,7 @@ class Isolated:
             )
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with ours:
+        with ours, forks.withheld(lambda: [ours.fileno()]):
             with theirs:
                 program = self._start(context, theirs.fileno())
             talk = asyncio.get_running_loop().create_task(self._talk(ours, context))

@@ -29,6 +29,7 @@ from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Out
 from goflow.core.result import StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
+from goflow.engine import loops
 from goflow.engine.attempt import attempt, failed
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
@@ -516,6 +517,7 @@ class Runner:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._abandoned[name] = running
+            loops.give_up(running)
             self._note(name, Cancelled() if self.execution.is_cancelling(name) else GIVEN_UP)
 
     def _note(self, name: str, outcome: Outcome) -> None:

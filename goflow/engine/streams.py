@@ -9,6 +9,7 @@ sets that, as `contextlib.redirect_stdout` does; there a property stands, which 
 """
 
 import codecs
+import importlib
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,8 @@ from goflow.engine.current import UNSET, Own, current_log
 from goflow.operators.base import Log
 
 STREAMS = ("stdout", "stderr")
+
+_routes: "dict[str, Route]" = {}  # while tasks are captured
 
 
 def route() -> Callable[[], None]:
@@ -29,10 +32,14 @@ def route() -> Callable[[], None]:
         properties[name] = property(one.get, one.put, one.delete)
         properties[f"__{name}__"] = property(one.get_raw, one.put_raw)
         sys.__dict__[name] = one.front
+    # An operator that is sent to a process of its own may refer to the module.
+    properties["__reduce__"] = lambda module: (importlib.import_module, (module.__name__,))
     routed = type("RoutedModule", (plain,), properties)
     sys.__class__ = routed
+    _routes.update(routes)
 
     def undo() -> None:
+        _routes.clear()
         if type(sys) is routed:
             sys.__class__ = plain
         for name, one in routes.items():
@@ -40,6 +47,22 @@ def route() -> Callable[[], None]:
                 sys.__dict__[name] = one.outside()
 
     return undo
+
+
+def originals() -> dict[str, list[Any]]:
+    """The streams where text goes that is no task's, by the names of `STREAMS`."""
+    found = {name: [sys.__dict__[f"__{name}__"]] for name in STREAMS}
+    for name, route in _routes.items():
+        found[name].append(route.base.original)
+    return found
+
+
+def reopen(opened: dict[str, Any]) -> None:
+    """In a fork of this process: put other streams in their place."""
+    for name, stream in opened.items():
+        sys.__dict__[f"__{name}__"] = stream
+        if (route := _routes.get(name)) is not None:
+            route.base.original = stream
 
 
 class Route:
@@ -125,7 +148,9 @@ class RoutedStream:
             self.write(line)
 
     def flush(self) -> None:
-        if self.original is not None and current_log.get() is None:
+        if (log := current_log.get()) is not None:
+            log.flush()
+        elif self.original is not None:
             self.original.flush()
 
     def isatty(self) -> bool:
@@ -188,6 +213,9 @@ class BytesToLog(io.RawIOBase):
         data = bytes(data)
         self._log.write(self._decode(data))
         return len(data)
+
+    def flush(self) -> None:
+        self._log.flush()
 
     def close(self) -> None:
         """Nothing is closed: the task's log goes on."""

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 LINE = 16 * 1024  # characters; longer lines are broken
 CHUNK = 64 * 1024  # characters handed on at a time
@@ -47,6 +47,9 @@ class Lines:
     """What a log does besides `line` and `write`: the levels, as prefixes."""
 
     __slots__ = ()
+
+    def flush(self) -> None:
+        """Hand on a line that was begun, where it waits for its end in this process."""
 
     def line(self, text: str) -> None:
         """Append text as lines of its own, ending the line that others have begun."""
@@ -100,6 +103,7 @@ class TaskLog(Lines):
         "_append",
         "_busy",
         "_closed",
+        "_elsewhere",
         "_flight",
         "_head",
         "_home",
@@ -134,19 +138,24 @@ class TaskLog(Lines):
         self._busy = False  # a flight is under way, or about to be
         self._flight: asyncio.Task[None] | None = None
         self._closed = False
+        self._elsewhere: TextIO | None = None
 
     # -- writing, from any thread --------------------------------------------------
 
     def write(self, text: str, /) -> int:
         """Append text as it is; an unfinished line waits for its end, or for `close`."""
         with self._lock:
-            if not self._closed:
+            if self._elsewhere is not None:
+                self._elsewhere.write(text)
+            elif not self._closed:
                 self._take(text)
         return len(text)
 
     def line(self, text: str) -> None:
         with self._lock:
-            if not self._closed:
+            if self._elsewhere is not None:
+                self._elsewhere.write(f"{text}\n")
+            elif not self._closed:
                 begun = "\n" if self._partial else ""
                 self._take(f"{begun}{text}\n")
 
@@ -190,6 +199,17 @@ class TaskLog(Lines):
                 size = len(pieces.popleft().text)
                 self._tail_pending -= size
                 self._pending -= size
+
+    def become(self, stream: TextIO) -> None:
+        """In a fork of this process: be no more than a name for a stream, which leads to the
+        log that this was a copy of."""
+        self._lock = threading.Lock()
+        self._elsewhere = stream
+
+    def flush(self) -> None:
+        if self._elsewhere is not None:
+            with self._lock:
+                self._elsewhere.flush()
 
     # -- handing on, on the event loop ---------------------------------------------
 

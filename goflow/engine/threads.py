@@ -68,15 +68,16 @@ class WriterThread(Generic[T]):
         self._weigh = weigh
         self._load = load
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="goflow-writer", daemon=True)
-        self._thread.start()
+        self._stopped: Future[None] = Future()
+        threading.Thread(target=self._work, name="goflow-writer", daemon=True).start()
 
     def put(self, item: T, /) -> None:
         self._queue.put(item)
 
     async def stop(self) -> None:
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        # Not in a thread of asyncio's: what tasks have running there may never end.
+        await asyncio.wrap_future(self._stopped)
 
     def _work(self) -> None:
         stopping = False
@@ -98,6 +99,7 @@ class WriterThread(Generic[T]):
                     break
             if batch:
                 self._write(batch)
+        self._stopped.set_result(None)
 
 
 class DaemonThreads(Executor):

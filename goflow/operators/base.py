@@ -25,6 +25,10 @@ class Log(Protocol):
         """Append text as it is; a line ends where the text says so. Safe from any thread."""
         ...
 
+    def flush(self) -> None:
+        """Hand on a line that was begun, if it waits in a buffer of this process."""
+        ...
+
     async def drain(self) -> None:
         """Wait until the log can take more without cutting; from the event loop only."""
         ...

@@ -5,12 +5,16 @@ copies of stores they belong to. So it names the server's process too, and what 
 cookie of a server that lives is that server's, never ours to end.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 NAME = "GOFLOW_COOKIE"
+FORKED = b"goflow-fork"  # 15 bytes at most
+
+_MEMORY = f"/memfd:{NAME}="
 
 
 class Cookie(NamedTuple):
@@ -39,6 +43,35 @@ def marked(cookie: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment, with `env` and the cookie, if there is one, added."""
     cookies = {NAME: cookie} if cookie else {}
     return {**os.environ, **(env or {}), **cookies}
+
+
+def carry(cookie: str) -> None:
+    """In a fork of this process: have the cookie, and give it to the programs it starts.
+
+    The environment that others can read is that of the program's start, so a descriptor tells
+    the cookie by its name, and the process's own name that there is one.
+    """
+    if not cookie:
+        return
+    os.environ[NAME] = cookie
+    with contextlib.suppress(AttributeError, OSError):  # not Linux, or no descriptors left
+        os.memfd_create(f"{NAME}={cookie}", os.MFD_CLOEXEC)
+        Path("/proc/self/comm").write_bytes(FORKED)
+
+
+def carried(pid: int) -> str | None:
+    """The cookie that a process carries which is a fork."""
+    try:
+        if Path(f"/proc/{pid}/comm").read_bytes() != FORKED + b"\n":
+            return None
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                name = os.readlink(entry.path)
+                if name.startswith(_MEMORY):
+                    return name.removeprefix(_MEMORY).removesuffix(" (deleted)")
+    except OSError:  # it has ended, or is another user's
+        return None
+    return None
 
 
 def this_server() -> str:

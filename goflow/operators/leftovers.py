@@ -1,11 +1,14 @@
 """What attempts have left running, found by the cookie in its environment, and ended.
 
+A fork of the server's own process has the server's environment, and carries the cookie otherwise.
+
 The rule that must not be broken: only a process that has the cookie is signalled. Between
 being found and being signalled it may end and its PID become somebody else's; so it is
 signalled through a pidfd, opened before its start time and its cookie were looked at again.
 
 That needs Linux, with /proc. Elsewhere nothing is found. Out of reach are processes of
-other users, and those that have overwritten their environment.
+other users, those that have overwritten their environment, and forks that have closed all
+descriptors.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from goflow.operators.cookie import NAME, Cookie, parse, start_of
+from goflow.operators.cookie import NAME, Cookie, carried, parse, start_of
 
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 ROUNDS = 4  # of SIGKILL: what forks while it is looked for is found the next time
@@ -64,7 +67,7 @@ async def end_of(cookie: str, warn: Callable[[str], None], by: End = end) -> Non
     """End what an attempt has left running elsewhere than in its process group."""
     if cookie and (ended := await by(lambda found: str(found) == cookie)):
         pids = ", ".join(str(one.pid) for one in ended)
-        warn(f"ended processes that had left the task's process group: {pids}")
+        warn(f"ended processes that the task had left running: {pids}")
 
 
 async def _signal(left: list[Leftover], number: signal.Signals, grace: float) -> None:
@@ -131,10 +134,11 @@ def _look_at(pid: int) -> Leftover | None:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:  # it has ended, or is another user's
         return None
-    if _MARK not in environ:
-        return None
-    values = [word for word in environ.split(b"\0") if word.startswith(_MARK)]
-    found = parse(values[-1][len(_MARK) :].decode(errors="replace")) if values else None
+    text = carried(pid)
+    if text is None and _MARK in environ:
+        values = [word for word in environ.split(b"\0") if word.startswith(_MARK)]
+        text = values[-1][len(_MARK) :].decode(errors="replace") if values else None
+    found = None if text is None else parse(text)
     start = start_of(pid)
     return None if found is None or start is None else Leftover(pid, start, found)
 

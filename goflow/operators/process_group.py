@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from goflow import forks
+
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 
 _watched: "set[ProcessGroup]" = set()
@@ -23,6 +25,18 @@ def kill_all() -> None:
     from a signal handler, when there is no time for an orderly end."""
     for group in list(_watched):
         group.signal(signal.SIGKILL)
+
+
+def _forsaken() -> list[int]:
+    """In a fork of this process, which watches nothing: the pipes to what is watched here."""
+    groups = list(_watched)
+    _watched.clear()
+    forks.keep(groups)
+    pipes = [pipe for one in groups for pipe in (one._leader.stdout, one._leader.stderr)]
+    return [pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed]
+
+
+forks.withhold(_forsaken)
 
 
 class ProcessGroup:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from goflow import forks
 from goflow.errors import StoreError, StoreUnavailable
 from goflow.stores.backup import write_copy
 from goflow.stores.lock import FileLock, InUse
@@ -68,6 +69,7 @@ class SqliteStore(SqlStore):
         except (OSError, ValueError) as error:
             raise StoreError(f"{self._path} cannot be a store: {_reason(error)}") from error
         self._file, self._lock = file, lock
+        self._share = forks.withhold(self._descriptors)
         try:
             self._take()
         except sqlite3.Error as error:
@@ -92,6 +94,15 @@ class SqliteStore(SqlStore):
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+            self._share()
+
+    def _descriptors(self) -> Iterator[int]:
+        """In a fork of this process: the descriptors of our files, which SQLite does not tell."""
+        files = {f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")}
+        ours = {found for file in files if (found := _identity_of(file)) is not None}
+        for name in os.listdir("/dev/fd"):
+            if _identity_of(int(name)) in ours:
+                yield int(name)
 
     def _check_place(self, file: Path) -> None:
         if file.is_dir():
@@ -246,6 +257,14 @@ class SqliteStore(SqlStore):
     def _explain(self, error: sqlite3.Error) -> str:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         return f"{self._path} {_ADVICE.get(code, _DAMAGED)} ({error})"
+
+
+def _identity_of(file: str | int) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _identity(path: Path) -> tuple[int, int]:

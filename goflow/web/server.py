@@ -55,6 +55,7 @@ async def serve(
     config = uvicorn.Config(
         Prefixed(app, root_path),
         lifespan="off",
+        log_config=None,  # its own handlers would wait for who reads standard error
         log_level="warning",
         access_log=False,
         server_header=False,

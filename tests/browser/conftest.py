@@ -82,12 +82,6 @@ class Server:
         with urllib.request.urlopen(asked) as answer:
             return str(json.load(answer)["id"])
 
-    def serve_instead(self, program: Path) -> None:
-        """Another program on the same store, at the same address."""
-        self.stop()
-        self.command = ["-m", "goflow", "serve", str(program)]
-        self.start()
-
     def open_gate(self) -> None:
         (self.folder / "open").touch()
 
@@ -155,7 +149,6 @@ class Watch:
         self.asked: list[str] = []
         self.server_may_be_away = False
         self.server_may_refuse = False
-        self.server_may_miss = False
 
     def over(self, context: BrowserContext) -> None:
         context.on("console", lambda message: self._said(message.type, message.text))
@@ -165,8 +158,7 @@ class Watch:
     def _said(self, kind: str, text: str) -> None:
         away = "net::ERR_" in text and self.server_may_be_away
         refused = "status of 400" in text and self.server_may_refuse
-        missing = "status of 404" in text and self.server_may_miss
-        if kind in ("error", "warning") and not (away or refused or missing):
+        if kind in ("error", "warning") and not away and not refused:
             self.wrong.append(text)
 
     def check(self, origin: str) -> None:

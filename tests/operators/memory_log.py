@@ -24,6 +24,9 @@ class MemoryLog:
         self.text += text
         return len(text)
 
+    def flush(self) -> None:
+        return
+
     async def drain(self) -> None:
         return
 

@@ -40,7 +40,7 @@ def test_only_what_has_the_cookie_is_ended() -> None:
         asyncio.run(leftovers.end_of(str(COOKIE), warnings.append))
         assert ours.wait(10) == -signal.SIGTERM
         assert theirs.poll() is None
-        assert warnings == [f"ended processes that had left the task's process group: {ours.pid}"]
+        assert warnings == [f"ended processes that the task had left running: {ours.pid}"]
 
 
 def test_a_recycled_pid_is_not_signalled() -> None:

@@ -24,12 +24,11 @@ export function write(value: unknown, space?: number): string {
 
 /**
  * An answer of the server's: what stands below the keys in `exact` keeps its digits, and all other
- * numbers are JavaScript's. Without `exact` all of them keep their digits.
+ * numbers are JavaScript's.
  */
-export function readAnswer(text: string, exact?: ReadonlySet<string>): unknown {
+export function readAnswer(text: string, exact: ReadonlySet<string>): unknown {
   // Keeping digits takes ten times as long, and most answers hold no number that needs it.
-  if (allSurvive(text)) return JSON.parse(text);
-  return exact ? plain(read(text), exact) : read(text);
+  return allSurvive(text) ? JSON.parse(text) : plain(read(text), exact);
 }
 
 function plain(value: unknown, exact: ReadonlySet<string>): unknown {

@@ -2,7 +2,7 @@
 
 import { useComputed } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { useKeys, type Key } from "../../app/keys";
+import { useKeys } from "../../app/keys";
 import { executionHref } from "../../app/route";
 import { choose, go } from "../../app/router";
 import { Graph } from "../../pieces/graph";
@@ -13,7 +13,7 @@ import { StateLabel } from "../../pieces/state";
 import { Switch, turn } from "../../pieces/switch";
 import { Tabs, type Tab } from "../../pieces/tabs";
 import { Countdown, JobZone, Time } from "../../pieces/time";
-import type { JobDescription, Shape } from "../../wire/api";
+import type { JobDescription } from "../../wire/api";
 import { Backfill } from "./backfill";
 import { Calendar } from "./calendar";
 import { Definition } from "./definition";
@@ -43,43 +43,19 @@ export function JobPage({ name }: { name: string }) {
         </h1>
         {described && <Facts view={view} described={described} />}
       </header>
-      {view.removed.value && (
-        <p class="gone" role="note">
-          This job is not defined any more: it cannot be run and is not due. What it did is kept.
-        </p>
-      )}
       {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
       {described && <Views view={view} described={described} />}
-      {view.removed.value && <Remains view={view} shape={view.removed.value} />}
     </JobZone.Provider>
   );
 }
 
-/** The views of what the job did, whether it is still there or not. */
-const history = (view: JobView, shape: Shape): Tab[] => [
-  { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={shape.tasks} /> },
-  { key: "graph", label: "Graph", view: () => <NewestGraph view={view} shape={shape} /> },
-  { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={shape.tasks} /> },
-  { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
-  { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
-];
-
-const keysOf = (tabs: Tab[]): Key[] =>
-  tabs.map(({ key, label }, index) => ({
-    key: String(index + 1),
-    does: label,
-    act: () => choose({ view: index === 0 ? null : key }, true),
-  }));
-
-function Remains({ view, shape }: { view: JobView; shape: Shape }) {
-  const tabs = history(view, shape);
-  useKeys("Job", keysOf(tabs));
-  return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
-}
-
 function Views({ view, described }: { view: JobView; described: JobDescription }) {
   const tabs: Tab[] = [
-    ...history(view, described),
+    { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={described.tasks} /> },
+    { key: "graph", label: "Graph", view: () => <NewestGraph view={view} described={described} /> },
+    { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={described.tasks} /> },
+    { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
+    { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
     { key: "definition", label: "Definition", view: () => <Definition described={described} /> },
   ];
   useKeys("Job", [
@@ -87,7 +63,11 @@ function Views({ view, described }: { view: JobView; described: JobDescription }
     { key: "R", does: "Run with parameters", act: () => void run(view.name, {}, openExecution) },
     ...(described.schedule ? [{ key: "b", does: "Backfill", act: () => (view.backfills.value = true) }] : []),
     { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
-    ...keysOf(tabs),
+    ...tabs.map(({ key, label }, index) => ({
+      key: String(index + 1),
+      does: label,
+      act: () => choose({ view: index === 0 ? null : key }, true),
+    })),
   ]);
   return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
 }
@@ -131,8 +111,8 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
   );
 }
 
-/** The newest execution in the job's graph of today, or of then if it is gone. */
-function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
+/** The newest execution in the job's graph of today. */
+function NewestGraph({ view, described }: { view: JobView; described: JobDescription }) {
   const newest = view.cell.newest.value;
   return (
     <section class="card" aria-label="Graph">
@@ -147,8 +127,8 @@ function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
         </div>
       )}
       <Graph
-        tasks={shape.tasks}
-        dag={shape.dag}
+        tasks={described.tasks}
+        dag={described.dag}
         cell={(name) => newest?.task(name)}
         selected={null}
         onPick={(task) => newest && go(executionHref(newest.id, { task }))}

@@ -1,0 +1,246 @@
+"""What becomes of the children that a task forks off the server's own process.
+
+The rule that must not be broken: a child prints into its task's log and can be found and ended
+like a program of the task, and it never touches the server's event loop.
+
+Its standard output and error are a pipe to the log, one for all children of an attempt, so that
+what C code and programs print gets there as well. It has the attempt's cookie in its environment,
+for the programs it starts; the environment that others see of it is the server's, so it holds a
+descriptor that is named by the cookie, and goes by a name that is looked for.
+"""
+
+import asyncio
+import codecs
+import contextlib
+import io
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from goflow import forks
+from goflow.engine import streams
+from goflow.engine.current import current_log
+from goflow.engine.tasklog import LINE, TaskLog
+from goflow.operators import cookie as cookies
+from goflow.operators.base import Log
+
+READ = 64 * 1024  # bytes at a time: what a pipe holds
+NUMBERS = dict(zip(streams.STREAMS, (1, 2), strict=True))
+DRAIN_EVERY = 256 * 1024  # bytes between two looks at whether the log keeps up
+
+unfinished: set[str] = set()  # cookies of attempts that have forked and still may
+_listening: "weakref.WeakSet[Children]" = weakref.WeakSet()
+_of_logs: "dict[Log, Children]" = {}
+
+
+class Children:
+    """Those that an attempt forks; made and closed on the event loop."""
+
+    def __init__(self, log: TaskLog, cookie: str) -> None:
+        self._log = log
+        self._cookie = cookie
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()  # never taken in a child, where another may hold it
+        self._ours = self._theirs = -1  # the ends of the pipe, once there is one
+        self._closed = False
+        self.abandoned = False  # whether a thread of the attempt goes on when that has ended
+        _of_logs[log] = self
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._line = ""  # begun, not ended
+        self._undrained = 0
+        self._draining: asyncio.Task[None] | None = None
+
+    # -- around a fork, in the thread that makes it --------------------------------
+
+    def before(self) -> None:
+        with self._lock:
+            if self._closed or self._ours >= 0:
+                return
+            unfinished.add(self._cookie)
+            try:
+                self._ours, self._theirs = os.pipe()
+            except OSError:  # no descriptors left: then the child prints where the server does
+                return
+        os.set_blocking(self._ours, False)
+        self._give_up = forks.withhold(lambda: [self._ours, self._theirs])
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(self._listen)
+
+    def in_child(self) -> None:
+        cookies.carry(self._cookie)
+        print_to(None if self._closed or self._theirs < 0 else self._theirs, self._log)
+
+    # -- reading -------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        if self._ours >= 0:
+            _listening.add(self)
+            self._loop.add_reader(self._ours, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._ours, READ)
+        except BlockingIOError:
+            return
+        if not data:
+            self._hang_up()
+        elif not self._closed:  # else nobody keeps it, and the child must not be held up
+            self._feed(data)
+            self._undrained += len(data)
+            if self._undrained >= DRAIN_EVERY:
+                self._undrained = 0
+                self._loop.remove_reader(self._ours)
+                self._draining = self._loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._log.drain()
+        self._draining = None
+        if self._ours >= 0:
+            self._loop.add_reader(self._ours, self._read)
+
+    def _feed(self, data: bytes, final: bool = False) -> None:
+        """Whole lines, since those of the task itself come in between."""
+        *lines, self._line = (self._line + self._decode(data, final)).split("\n")
+        if lines:
+            self._log.line("\n".join(lines))
+        if self._line and (final or len(self._line) > LINE):
+            self._log.line(self._line)
+            self._line = ""
+
+    # -- the end -------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The attempt has ended, before its log does. Take what was printed; what is printed
+        from now on, by a child that lives on, is read so that it can go on, and not kept."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if not self.abandoned:
+                self.forget()
+            if self._ours < 0:
+                return
+            os.close(self._theirs)
+            self._theirs = -1
+        if self._draining is not None:
+            self._draining.cancel()
+        with contextlib.suppress(BlockingIOError):
+            self._feed(os.read(self._ours, READ))
+        self._feed(b"", final=True)
+        self._listen()
+
+    def forget(self) -> None:
+        """The attempt forks no more."""
+        _of_logs.pop(self._log, None)
+        unfinished.discard(self._cookie)
+
+    def _hang_up(self) -> None:
+        self._loop.remove_reader(self._ours)
+        with self._lock:
+            self._give_up()
+            os.close(self._ours)
+            self._ours = -1
+        _listening.discard(self)
+
+
+def abandon(log: Log, thread: "Future[Any]") -> None:
+    """A thread of an attempt goes on when that has ended, and may fork still."""
+    if (children := _of_logs.get(log)) is not None:
+        children.abandoned = True
+        thread.add_done_callback(lambda _: children.forget())
+
+
+def _whose() -> Children | None:
+    log = current_log.get()
+    return None if log is None else _of_logs.get(log)
+
+
+forks.whose = _whose
+
+
+# -- printing in a child -----------------------------------------------------------
+
+
+def print_to(fd: int | None, log: TaskLog) -> None:
+    """Let all that this process prints go to a descriptor, or, if that is None, to where the
+    server's own output goes; what is written into the task's log as well.
+
+    What handlers print that the user configured goes where it did.
+    """
+    originals = streams.originals()
+    for reference in list(logging._handlerList):  # type: ignore[attr-defined]
+        handler = reference()
+        if isinstance(handler, logging.StreamHandler):
+            for name, number in NUMBERS.items():
+                if handler.stream in originals[name]:
+                    handler.stream = _stream(os.dup(number))
+    if fd is not None:
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+    # They may hold text of the server's, which is not for the child to print.
+    forks.keep(originals)
+    opened = {name: _stream(number) for name, number in NUMBERS.items()}
+    streams.reopen(opened)
+    log.become(opened["stdout"])
+
+
+def _stream(fd: int) -> io.TextIOWrapper:
+    buffered = io.BufferedWriter(_Patient(fd, "w", closefd=False))
+    return io.TextIOWrapper(buffered, "utf-8", "backslashreplace", line_buffering=True)
+
+
+class _Patient(io.FileIO):
+    """Output of a child, which goes on though nobody listens to it any more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def let_go(loop: asyncio.AbstractEventLoop) -> None:
+    """Listen no more to children that outlive their attempts; the loop is about to close."""
+    for children in [one for one in _listening if one._loop is loop]:
+        children._hang_up()
+
+
+# -- the event loop ----------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def own(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Inside, forks of this process get no descriptor of the loop, and cannot go on with it."""
+    with forks.disinherited(), forks.withheld(lambda: _descriptors_of(loop)):
+        yield
+
+
+def _descriptors_of(loop: Any) -> Iterator[int]:
+    """In the child: what asyncio's own loop has open, watched or not. It also sees to it that
+    the child ends should its code wait for something on the loop, for there nothing comes."""
+    ready = getattr(loop, "_ready", None)
+    if ready is None:  # another loop, such as uvloop's
+        return
+    ready.clear()
+    ready.append(asyncio.Handle(_leave_loop, (), loop))
+    selector = loop._selector
+    yield selector.fileno()
+    yield from selector.get_map() or ()
+    for end in (loop._ssock, loop._csock):
+        yield end.fileno()
+    for transport in list(loop._transports.values()):
+        if (socket := transport.get_extra_info("socket")) is not None:
+            yield socket.fileno()
+
+
+def _leave_loop() -> None:
+    forks.leave_child(
+        RuntimeError(
+            "a forked child cannot wait on the event loop of the process it was forked from: "
+            "give it one of its own, by asyncio.run(), or end it by os._exit()"
+        )
+    )

@@ -1,0 +1,103 @@
+"""The end of the process, when tasks will not let it end.
+
+The rule that must not be broken: who was told to end ends, within limits. A thread cannot be
+stopped, nor a coroutine that swallows its cancellation; the interpreter waits for threads that
+are no daemons, multiprocessing for its children, and code that blocks the event loop keeps
+anybody from being told anything. So a thread of its own waits for the limit, and leaves then.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from goflow import forks
+from goflow.engine import forked, loops
+from goflow.engine.console import console
+from goflow.operators import leftovers
+from goflow.operators.process_group import kill_all
+
+EXIT_LIMIT = 5.0  # seconds that the interpreter may take to end
+FLUSH = 2.0  # seconds for what is still to be written, and as many for multiprocessing
+
+_ran = False  # whether an engine ran in this process
+_abandoned = False  # whether attempts go on that were told to end
+
+
+def note_run(abandoned: bool) -> None:
+    """An engine has stopped."""
+    global _ran, _abandoned
+    _ran = True
+    _abandoned |= abandoned
+
+
+def depart(code: int) -> None:
+    """The process is about to exit with this code: see to it that it does."""
+    if _abandoned or loops.is_anything_left():
+        leave(code)
+    if _ran:
+
+        def watch() -> None:
+            threading.Event().wait(EXIT_LIMIT)
+            leave(code)
+
+        threading.Thread(target=watch, name="goflow-leaving", daemon=True).start()
+
+
+def leave(code: int) -> NoReturn:
+    """Exit now, with what there is to be flushed flushed as far as that is possible."""
+    _bounded(_end_multiprocessing)
+    end_all()
+    _bounded(_flush)
+    console.flush()
+    os._exit(code)
+
+
+def leave_held_up(number: int, seconds: float | None) -> NoReturn:
+    """Exit though the process did not come to stop in order, or, without `seconds`, was told to
+    end at once and did not come to that."""
+    if seconds is not None:
+        console.say(
+            f"goflow: not stopped {seconds:g} s after {signal.Signals(number).name}; ending at "
+            f"once. The main thread is here:\n{_where_main_is()}"
+        )
+    leave(128 + number)
+
+
+def end_all() -> None:
+    """Kill what attempts that have not ended started, and let nothing more be started."""
+    forks.refuse()
+    kill_all()
+    if forked.unfinished:
+        for one in leftovers.look():
+            if str(one.cookie) in forked.unfinished:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(one.pid, signal.SIGKILL)
+
+
+def _bounded(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work, daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads
+        thread.start()
+        thread.join(FLUSH)
+
+
+def _flush() -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # type: ignore[union-attr]
+
+
+def _end_multiprocessing() -> None:
+    """What it does at the exit of the interpreter: else its semaphores would be told as leaked."""
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        util._exit_function()
+
+
+def _where_main_is() -> str:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return "".join(traceback.format_stack(frame)).rstrip("\n")
