@@ -82,6 +82,12 @@ class Server:
         with urllib.request.urlopen(asked) as answer:
             return str(json.load(answer)["id"])
 
+    def serve_instead(self, program: Path) -> None:
+        """Another program on the same store, at the same address."""
+        self.stop()
+        self.command = ["-m", "goflow", "serve", str(program)]
+        self.start()
+
     def open_gate(self) -> None:
         (self.folder / "open").touch()
 
@@ -149,6 +155,7 @@ class Watch:
         self.asked: list[str] = []
         self.server_may_be_away = False
         self.server_may_refuse = False
+        self.server_may_miss = False
 
     def over(self, context: BrowserContext) -> None:
         context.on("console", lambda message: self._said(message.type, message.text))
@@ -158,7 +165,8 @@ class Watch:
     def _said(self, kind: str, text: str) -> None:
         away = "net::ERR_" in text and self.server_may_be_away
         refused = "status of 400" in text and self.server_may_refuse
-        if kind in ("error", "warning") and not away and not refused:
+        missing = "status of 404" in text and self.server_may_miss
+        if kind in ("error", "warning") and not (away or refused or missing):
             self.wrong.append(text)
 
     def check(self, origin: str) -> None:

@@ -90,6 +90,21 @@ def gives(id: int, share: float, others: list[float]) -> dict[str, object]:
 
 gf.add_job(digits)
 
+large = Job("large")
+
+
+@large.task()
+def rows() -> dict[str, object]:
+    return {"id": 9007199254740993, "rows": [f"row {number}" for number in range(2000)]}
+
+
+@large.task()
+def few(rows: dict[str, object]) -> int:
+    return len(rows)
+
+
+gf.add_job(large)
+
 many = Job("many")
 for number in range(1200):
     after = [f"part-{number - 100}"] if number >= 100 else []

@@ -351,6 +351,32 @@ def test_numbers_keep_their_digits_from_the_form_to_the_result_and_the_clone(
     expect(params).to_contain_text("others[123456789012345678901234567890,2.0]")
 
 
+def test_a_large_result_is_fetched_when_it_is_asked_for(
+    page: Page, logs: Server, watch: Watch
+) -> None:
+    id = show(page, logs, "large", "?task=rows")
+    ended(page, "successful")
+    result = page.locator(".result-part")
+    expect(result).to_contain_text("KiB")
+    expect(result.locator("pre")).to_have_count(0)
+    assert not any("/result" in url for url in watch.asked)
+    with page.expect_download() as download:
+        result.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "rows-1.json"
+    result.get_by_role("button", name="Show the result").click()
+    expect(result.locator("pre")).to_contain_text('"id": 9007199254740993')
+    result.get_by_role("button", name=re.compile("Show all")).click()
+    expect(result.locator("pre")).to_contain_text('"row 1999"')
+    row(page, "few").click()
+    expect(result.locator("pre")).to_have_text("2")
+    row(page, "rows").click()
+    page.route("**/result?*", lambda route: route.abort())
+    watch.server_may_be_away = True
+    result.get_by_role("button", name="Show the result").click()
+    expect(result.get_by_role("alert")).to_contain_text("cannot be reached")
+    assert id in page.url
+
+
 def test_the_keys_are_listed(page: Page, server: Server) -> None:
     show(page, server, "mixed")
     ended(page, "failed")

@@ -24,11 +24,12 @@ export function write(value: unknown, space?: number): string {
 
 /**
  * An answer of the server's: what stands below the keys in `exact` keeps its digits, and all other
- * numbers are JavaScript's.
+ * numbers are JavaScript's. Without `exact` all of them keep their digits.
  */
-export function readAnswer(text: string, exact: ReadonlySet<string>): unknown {
+export function readAnswer(text: string, exact?: ReadonlySet<string>): unknown {
   // Keeping digits takes ten times as long, and most answers hold no number that needs it.
-  return allSurvive(text) ? JSON.parse(text) : plain(read(text), exact);
+  if (allSurvive(text)) return JSON.parse(text);
+  return exact ? plain(read(text), exact) : read(text);
 }
 
 function plain(value: unknown, exact: ReadonlySet<string>): unknown {

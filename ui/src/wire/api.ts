@@ -8,10 +8,14 @@ import type { Schema } from "../model/parameters";
 import type { State } from "../model/states";
 import type { Tick, Upcoming } from "../model/ticks";
 
-export interface JobDescription {
-  job: string;
+/** The tasks of a job, and which ones come after each. */
+export interface Shape {
   tasks: string[];
   dag: Record<string, string[]>;
+}
+
+export interface JobDescription extends Shape {
+  job: string;
   schedule: string | null;
   active: boolean;
   timezone: string;
@@ -77,9 +81,9 @@ export interface TaskDetail {
   started: string | null;
   finished: string | null;
   error: string | null;
-  /** Null also where it is too large to be here: see `result_bytes`. */
+  /** Null also where it is too large to be here: then `getResult` has it. */
   result: unknown;
-  /** The size of the result as JSON, 0 for none. If `result` is null and this is not 0, the route of results has it. */
+  /** The size of the result as JSON, 0 for none. */
   result_bytes: number;
   attempts: Attempt[];
   /** Why it does not run though it could. */
@@ -190,6 +194,16 @@ export class RequestFailed extends Error {
   }
 }
 
+/** What a request gives, or `instead` if there is no such thing. */
+export function orElse<Value>(asked: Promise<Value>, instead: Value): Promise<Value> {
+  return asked.catch((error: unknown) => {
+    if (isMissing(error)) return instead;
+    throw error;
+  });
+}
+
+export const isMissing = (error: unknown): boolean => error instanceof RequestFailed && error.status === 404;
+
 const part = encodeURIComponent;
 
 /** The address of `path` beside the dashboard: "api/jobs", "stream". */
@@ -247,6 +261,14 @@ export const getExecution = (id: string) => exact<ExecutionDetail>(`api/executio
 const attemptPath = (id: string, task: string, what: string) =>
   `api/executions/${part(id)}/tasks/${part(task)}/${what}`;
 
+/** The result of an attempt, however large it is. */
+export const getResult = (id: string, task: string, attempt: number) =>
+  exact<unknown>(`${attemptPath(id, task, "result")}?attempt=${attempt}`, true);
+
+/** Where that is to be had as a file. */
+export const resultAddress = (id: string, task: string, attempt: number) =>
+  address(`${attemptPath(id, task, "result")}?attempt=${attempt}`);
+
 /** `limit` lines of an attempt's log from line `after` on, counted from 0. */
 export const getLines = (id: string, task: string, attempt: number, after: number, limit: number) =>
   json<LogWindow>("GET", `${attemptPath(id, task, "lines")}?attempt=${attempt}&after=${after}&limit=${limit}`);
@@ -301,8 +323,9 @@ async function json<Answer>(method: string, path: string, body?: unknown): Promi
 /** Below these keys stand values that users wrote, whose numbers keep their digits. */
 const USERS = new Set(["params", "params_schema", "result"]);
 
-async function exact<Answer>(path: string): Promise<Answer> {
-  return readAnswer(await (await request("GET", path)).text(), USERS) as Answer;
+/** An answer of which only what users wrote keeps its digits, or all of it if it is `whole` theirs. */
+async function exact<Answer>(path: string, whole = false): Promise<Answer> {
+  return readAnswer(await (await request("GET", path)).text(), whole ? undefined : USERS) as Answer;
 }
 
 async function request(method: string, path: string, body?: unknown): Promise<Response> {

@@ -10,6 +10,9 @@ import { confirmed } from "../../pieces/dialog";
 import { openExecution, run, withParameters } from "../../pieces/run";
 import * as api from "../../wire/api";
 
+/** Why nothing of an execution may be run again. */
+export const GONE = "The job is not defined any more, so nothing of it can run again";
+
 export async function cancelExecution({ id, job }: api.ExecutionDetail): Promise<void> {
   const sure = await confirmed(
     `Cancel this execution of ${quoted(job)}?`,

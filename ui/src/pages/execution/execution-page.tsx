@@ -18,7 +18,7 @@ import { Name } from "../../pieces/name";
 import { StateLabel } from "../../pieces/state";
 import { JobZone, Time } from "../../pieces/time";
 import * as api from "../../wire/api";
-import { cancelExecution, clone, retryFailed, retryWith } from "./acts";
+import { cancelExecution, clone, GONE, retryFailed, retryWith } from "./acts";
 import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";
 import { Lasted, TaskPart } from "./task-part";
@@ -54,11 +54,12 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
   const over = isFinished(state);
   const again = state === "failed" || state === "cancelled";
   const takes = Object.keys(detail.params).length > 0;
+  const gone = view.gone.value;
   useKeys("This execution", [
     ...(over ? [] : [{ key: "c", does: "Cancel it", act: () => void cancelExecution(detail) }]),
-    ...(again ? [{ key: "r", does: "Retry what did not succeed", act: () => void retryFailed(detail) }] : []),
-    ...(again && takes ? [{ key: "R", does: "Retry with other parameters", act: () => void retryWith(detail) }] : []),
-    { key: "x", does: "Clone it: run the job with these parameters, or others", act: () => void clone(detail) },
+    ...(again && !gone ? [{ key: "r", does: "Retry what did not succeed", act: () => void retryFailed(detail) }] : []),
+    ...(again && takes && !gone ? [{ key: "R", does: "Retry with other parameters", act: () => void retryWith(detail) }] : []),
+    ...(gone ? [] : [{ key: "x", does: "Clone it: run the job with these parameters, or others", act: () => void clone(detail) }]),
     ...(before ? [{ key: "[", does: "The execution before", act: () => go(executionHref(before)) }] : []),
     ...(after ? [{ key: "]", does: "The execution after", act: () => go(executionHref(after)) }] : []),
   ]);
@@ -82,16 +83,34 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
           </button>
         )}
         {again && (
-          <button type="button" class="act main" title="Run again what did not succeed (r)" onClick={() => void retryFailed(detail)}>
+          <button
+            type="button"
+            class="act main"
+            disabled={gone}
+            title={gone ? GONE : "Run again what did not succeed (r)"}
+            onClick={() => void retryFailed(detail)}
+          >
             Retry
           </button>
         )}
         {again && takes && (
-          <button type="button" class="act" title="Retry with other parameters (R)" onClick={() => void retryWith(detail)}>
+          <button
+            type="button"
+            class="act"
+            disabled={gone}
+            title={gone ? GONE : "Retry with other parameters (R)"}
+            onClick={() => void retryWith(detail)}
+          >
             Retry with…
           </button>
         )}
-        <button type="button" class="act" title="Run the job with these parameters, or others (x)" onClick={() => void clone(detail)}>
+        <button
+          type="button"
+          class="act"
+          disabled={gone}
+          title={gone ? GONE : "Run the job with these parameters, or others (x)"}
+          onClick={() => void clone(detail)}
+        >
           Clone…
         </button>
       </span>
@@ -185,6 +204,11 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
   return (
     <>
       {detail.reason && <p class="why">It {detail.reason}.</p>}
+      {view.gone.value && (
+        <p class="gone" role="note">
+          {GONE}.
+        </p>
+      )}
       <FirstFailure view={view} detail={detail} />
       {waits.length > 0 && (
         <p class="waits">
@@ -282,6 +306,7 @@ function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDe
       detail={detail}
       task={task}
       described={view.described.value?.task_details.find((one) => one.name === name)}
+      gone={view.gone.value}
     />
   );
 }

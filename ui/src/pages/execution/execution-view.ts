@@ -28,6 +28,8 @@ export class ExecutionView {
   readonly job = signal<JobCell | null>(null);
   /** How the job is now; null if it is gone, or not known yet. */
   readonly described = signal<api.JobDescription | null>(null);
+  /** Whether the job is not defined any more, so that nothing of it can run again. */
+  readonly gone = signal(false);
   readonly missing = signal(false);
   readonly failure = signal("");
 
@@ -116,12 +118,20 @@ export class ExecutionView {
           (executions) => cell.apply(executions),
           (error: Error) => (this.failure.value = error.message),
         );
+        void this.describe(job);
       },
     );
-    api.getJob(job).then(
-      (described) => (this.described.value = described),
-      () => {}, // The job may be gone while its executions are kept.
-    );
+  }
+
+  /** The job may be gone while its executions are kept, and come back with the server. */
+  private async describe(job: string): Promise<void> {
+    try {
+      const described = await api.orElse(api.getJob(job), null);
+      this.described.value = described;
+      this.gone.value = described === null;
+    } catch {
+      // What it says of the tasks is only an addition.
+    }
   }
 
   private hear(execution: Execution): void {

@@ -5,18 +5,24 @@ import { choose, chosen } from "../../app/router";
 import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
 import { handles } from "../../model/hands";
+import { bytes } from "../../model/series";
 import { LABEL } from "../../model/states";
 import { elapsed, span } from "../../model/time";
 import { Copy } from "../../pieces/copy";
 import { Name } from "../../pieces/name";
 import { Sign, StateLabel } from "../../pieces/state";
 import { Countdown, Time } from "../../pieces/time";
-import type { Attempt, ExecutionDetail, TaskDescription, TaskDetail } from "../../wire/api";
-import { handleOf } from "./acts";
+import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../wire/api";
+import { GONE, handleOf } from "./acts";
 import { Log } from "./log";
 
-export function TaskPart(props: { detail: ExecutionDetail; task: TaskDetail; described: TaskDescription | undefined }) {
-  const { detail, task, described } = props;
+export function TaskPart(props: {
+  detail: ExecutionDetail;
+  task: TaskDetail;
+  described: TaskDescription | undefined;
+  gone: boolean;
+}) {
+  const { detail, task, described, gone } = props;
   const { attempts } = task;
   const wanted = Number(chosen("attempt"));
   const shown = attempts.find(({ attempt }) => attempt === wanted) ?? attempts.at(-1);
@@ -29,7 +35,7 @@ export function TaskPart(props: { detail: ExecutionDetail; task: TaskDetail; des
         </h2>
         <StateLabel state={task.state} />
         {described && <Rules described={described} />}
-        <Handles detail={detail} task={task} />
+        <Handles detail={detail} task={task} gone={gone} />
       </header>
       {task.state === "upforretry" && shown?.retry_at && (
         <p class="waits">
@@ -51,7 +57,7 @@ export function TaskPart(props: { detail: ExecutionDetail; task: TaskDetail; des
           failed={shown.state === "failed"}
         />
       )}
-      {newest && task.result !== null && task.result !== undefined && <Result key={task.name} result={task.result} />}
+      {newest && shown && task.result_bytes > 0 && <Result key={`${shown.attempt} ${task.name}`} id={detail.id} task={task} attempt={shown.attempt} />}
     </section>
   );
 }
@@ -69,15 +75,16 @@ function Rules({ described }: { described: TaskDescription }) {
   return <span class="quiet rules">{facts.join(" · ")}</span>;
 }
 
-function Handles({ detail, task }: { detail: ExecutionDetail; task: TaskDetail }) {
+function Handles({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
   const may = handles(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0);
   if (!may.length) return null;
   return (
     <span class="acts">
       {may.map((handle) => {
         const { label, act } = handleOf(handle, detail, task.name);
+        const off = gone && handle.startsWith("retry");
         return (
-          <button type="button" class="act small" key={handle} onClick={() => void act()}>
+          <button type="button" class="act small" key={handle} disabled={off} title={off ? GONE : undefined} onClick={() => void act()}>
             {label}
           </button>
         );
@@ -139,22 +146,64 @@ function Failed({ error }: { error: string }) {
   );
 }
 
-function Result({ result }: { result: unknown }) {
-  const [whole, showWhole] = useState(false);
-  const text = resultText(result);
-  const some = beginning(text);
+const MOST_SHOWN = 8 * 1024 * 1024; // bytes of a result that a page can show; a larger one is a file
+
+/** What the task gave. A large result is fetched when somebody wants to see it. */
+function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: number }) {
+  const [fetched, setFetched] = useState<{ result: unknown } | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [failure, fail] = useState("");
+  const { name, result, result_bytes } = task;
+  const held = fetched ?? (result === null ? null : { result });
+  const fetchIt = async () => {
+    setBusy(true);
+    fail("");
+    try {
+      setFetched({ result: await getResult(id, name, attempt) });
+    } catch (error) {
+      fail((error as Error).message);
+    }
+    setBusy(false);
+  };
   return (
     <div class="result-part">
       <div class="bar">
         <h3>Result</h3>
-        <Copy text={text} what="the result" />
+        {held ? <Copy text={resultText(held.result)} what="the result" /> : <span class="quiet">{bytes(result_bytes)}</span>}
+        {!held && (
+          <span class="acts">
+            {result_bytes <= MOST_SHOWN && (
+              <button type="button" class="act small" disabled={busy} onClick={() => void fetchIt()}>
+                Show the result
+              </button>
+            )}
+            <a class="act small" href={resultAddress(id, name, attempt)} download={`${name}-${attempt}.json`}>
+              Download
+            </a>
+          </span>
+        )}
       </div>
+      {failure && (
+        <p class="failure" role="alert">
+          The result could not be read: {failure}.
+        </p>
+      )}
+      {held && <ResultText text={resultText(held.result)} />}
+    </div>
+  );
+}
+
+function ResultText({ text }: { text: string }) {
+  const [whole, showWhole] = useState(false);
+  const some = beginning(text);
+  return (
+    <>
       <pre tabIndex={0}>{whole ? text : some}</pre>
       {!whole && some.length < text.length && (
         <button type="button" class="act small" onClick={() => showWhole(true)}>
           Show all {text.length.toLocaleString("en")} characters
         </button>
       )}
-    </div>
+    </>
   );
 }

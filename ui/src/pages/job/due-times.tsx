@@ -12,10 +12,10 @@ export function DueTimes({ view }: { view: JobView }) {
   const due = view.due.value;
   if (!due) return null;
   if (!due.ticks.length && !due.next.upcoming.length)
-    return <p class="empty">This job has no schedule, so no time is due.</p>;
+    return <p class="empty">{view.removed.value ? "Nothing is on record." : "This job has no schedule, so no time is due."}</p>;
   return (
     <div class="lists due-times">
-      <Coming active={view.cell.active.value} next={due.next} />
+      {!view.removed.value && <Coming active={view.cell.active.value} next={due.next} />}
       <Ledger key={view.name} view={view} newest={due.ticks} />
     </div>
   );

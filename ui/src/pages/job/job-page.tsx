@@ -2,7 +2,7 @@
 
 import { useComputed } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { useKeys } from "../../app/keys";
+import { useKeys, type Key } from "../../app/keys";
 import { executionHref } from "../../app/route";
 import { choose, go } from "../../app/router";
 import { Graph } from "../../pieces/graph";
@@ -13,7 +13,7 @@ import { StateLabel } from "../../pieces/state";
 import { Switch, turn } from "../../pieces/switch";
 import { Tabs, type Tab } from "../../pieces/tabs";
 import { Countdown, JobZone, Time } from "../../pieces/time";
-import type { JobDescription } from "../../wire/api";
+import type { JobDescription, Shape } from "../../wire/api";
 import { Backfill } from "./backfill";
 import { Calendar } from "./calendar";
 import { Definition } from "./definition";
@@ -43,19 +43,43 @@ export function JobPage({ name }: { name: string }) {
         </h1>
         {described && <Facts view={view} described={described} />}
       </header>
+      {view.removed.value && (
+        <p class="gone" role="note">
+          This job is not defined any more: it cannot be run and is not due. What it did is kept.
+        </p>
+      )}
       {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
       {described && <Views view={view} described={described} />}
+      {view.removed.value && <Remains view={view} shape={view.removed.value} />}
     </JobZone.Provider>
   );
 }
 
+/** The views of what the job did, whether it is still there or not. */
+const history = (view: JobView, shape: Shape): Tab[] => [
+  { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={shape.tasks} /> },
+  { key: "graph", label: "Graph", view: () => <NewestGraph view={view} shape={shape} /> },
+  { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={shape.tasks} /> },
+  { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
+  { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
+];
+
+const keysOf = (tabs: Tab[]): Key[] =>
+  tabs.map(({ key, label }, index) => ({
+    key: String(index + 1),
+    does: label,
+    act: () => choose({ view: index === 0 ? null : key }, true),
+  }));
+
+function Remains({ view, shape }: { view: JobView; shape: Shape }) {
+  const tabs = history(view, shape);
+  useKeys("Job", keysOf(tabs));
+  return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
+}
+
 function Views({ view, described }: { view: JobView; described: JobDescription }) {
   const tabs: Tab[] = [
-    { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={described.tasks} /> },
-    { key: "graph", label: "Graph", view: () => <NewestGraph view={view} described={described} /> },
-    { key: "durations", label: "Durations", view: () => <Timeline view={view} tasks={described.tasks} /> },
-    { key: "calendar", label: "Calendar", view: () => <WithCalendar view={view} /> },
-    { key: "due", label: "Due times", view: () => <DueTimes view={view} /> },
+    ...history(view, described),
     { key: "definition", label: "Definition", view: () => <Definition described={described} /> },
   ];
   useKeys("Job", [
@@ -63,11 +87,7 @@ function Views({ view, described }: { view: JobView; described: JobDescription }
     { key: "R", does: "Run with parameters", act: () => void run(view.name, {}, openExecution) },
     ...(described.schedule ? [{ key: "b", does: "Backfill", act: () => (view.backfills.value = true) }] : []),
     { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
-    ...tabs.map(({ key, label }, index) => ({
-      key: String(index + 1),
-      does: label,
-      act: () => choose({ view: index === 0 ? null : key }, true),
-    })),
+    ...keysOf(tabs),
   ]);
   return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
 }
@@ -111,8 +131,8 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
   );
 }
 
-/** The newest execution in the job's graph of today. */
-function NewestGraph({ view, described }: { view: JobView; described: JobDescription }) {
+/** The newest execution in the job's graph of today, or of then if it is gone. */
+function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
   const newest = view.cell.newest.value;
   return (
     <section class="card" aria-label="Graph">
@@ -127,8 +147,8 @@ function NewestGraph({ view, described }: { view: JobView; described: JobDescrip
         </div>
       )}
       <Graph
-        tasks={described.tasks}
-        dag={described.dag}
+        tasks={shape.tasks}
+        dag={shape.dag}
         cell={(name) => newest?.task(name)}
         selected={null}
         onPick={(task) => newest && go(executionHref(newest.id, { task }))}

@@ -19,10 +19,13 @@ const SETTLES = 500; // milliseconds from an execution on schedule to the reques
 /** How many of the newest entries of the ledger are shown. */
 export const TICKS = 20;
 const UPCOMING = 10;
+const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [] };
 
 export class JobView {
   readonly cell: JobCell;
   readonly description = signal<api.JobDescription | null>(null);
+  /** Of a job that is not defined any more, how it was at its newest execution; else null. */
+  readonly removed = signal<api.Shape | null>(null);
   readonly missing = signal(false);
   readonly failure = signal("");
   /** Whether the reader is asked what to backfill. */
@@ -62,24 +65,38 @@ export class JobView {
 
   async load(): Promise<void> {
     try {
-      const [described, executions] = await Promise.all([api.getJob(this.name), api.getExecutions(this.name, last())]);
+      const [described, executions] = await Promise.all([
+        api.orElse(api.getJob(this.name), null),
+        api.getExecutions(this.name, last()),
+      ]);
       this.asked = last();
-      if (JSON.stringify(described) !== JSON.stringify(this.description.peek())) this.description.value = described;
-      this.cell.active.value = described.active;
-      this.cell.next.value = described.next;
       this.cell.apply(executions);
+      const removed = described ? null : await this.remains(executions);
+      if (JSON.stringify(described) !== JSON.stringify(this.description.peek())) this.description.value = described;
+      if (JSON.stringify(removed) !== JSON.stringify(this.removed.peek())) this.removed.value = removed;
+      this.missing.value = !described && !removed;
+      this.cell.active.value = described?.active ?? false;
+      this.cell.next.value = described?.next ?? null;
       this.failure.value = "";
       this.askDueSoon();
     } catch (error) {
-      const unknown = error instanceof api.RequestFailed && error.status === 404;
-      if (unknown && !this.description.peek()) this.missing.value = true;
-      else this.failure.value = (error as Error).message;
+      this.failure.value = (error as Error).message;
     }
+  }
+
+  /** What is left of a job that is not defined any more; null if it never was. */
+  private async remains([newest]: Execution[]): Promise<api.Shape | null> {
+    if (newest) {
+      const { tasks, dag = {} } = await api.getExecution(newest.id);
+      return { tasks: tasks.map(({ name }) => name), dag };
+    }
+    const ticks = await api.orElse(api.getTicks(this.name, 1), []);
+    return ticks.length ? { tasks: [], dag: {} } : null;
   }
 
   /** Asks for the newest `count` executions, unless that was done. */
   wantHistory(count: number): void {
-    if (count > this.asked && this.description.peek()) void this.load();
+    if (count > this.asked && (this.description.peek() ?? this.removed.peek())) void this.load();
   }
 
   private hear(execution: Execution): void {
@@ -99,8 +116,8 @@ export class JobView {
   private async askDue(): Promise<void> {
     try {
       const [ticks, next] = await Promise.all([
-        api.getTicks(this.name, TICKS),
-        api.getUpcoming(this.name, UPCOMING),
+        api.orElse(api.getTicks(this.name, TICKS), []),
+        this.removed.peek() ? NOTHING_COMES : api.orElse(api.getUpcoming(this.name, UPCOMING), NOTHING_COMES),
       ]);
       const due = { ticks, next };
       if (JSON.stringify(due) !== JSON.stringify(this.due.peek())) this.due.value = due;
