@@ -23,6 +23,7 @@ from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
 from goflow.loading import is_loading
+from goflow.operators import open_files
 from goflow.stores.base import Store
 from goflow.stores.sqlite import SqliteStore
 from goflow.web.target import origin_form
@@ -44,6 +45,9 @@ class Goflow:
     - `allowed_hosts`: Host names served besides localhost and IP addresses.
     - `trusted_proxies`: IP addresses and networks of proxies, whose X-Forwarded-For, -Proto
       and -Host count; of anybody else they are ignored.
+    - `max_connections`: connections open at once (2,000, and at most half of the files that the
+      process may have open); `max_connections_per_address`: from one address (half of these),
+      loopback and trusted proxies apart. They hold for `run` and `serve`.
     - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
       at once (10,000); further submits are refused until some have finished. A tenth of them,
       at least one, is kept for schedules while any is on, so that no flood of submits, retries
@@ -68,6 +72,8 @@ class Goflow:
         *,
         allowed_hosts: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
+        max_connections: int = 2000,
+        max_connections_per_address: int | None = None,
         max_running: int = 128,
         max_unfinished: int = 10_000,
         pools: Mapping[str, int] | None = None,
@@ -101,6 +107,10 @@ class Goflow:
             raise ValueError(f"ui_path {str(self._ui)!r} is not a folder")
         self._allowed_hosts = tuple(allowed_hosts)
         self._trusted_proxies = _check_proxies(trusted_proxies)
+        self._max_connections = _check_size("max_connections", max_connections)
+        self._max_each = max_connections_per_address
+        if self._max_each is not None:
+            _check_size("max_connections_per_address", self._max_each)
         self._max_body = _check_size("max_body", max_body)
         self._middleware: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._web: Any = None
@@ -309,9 +319,29 @@ class Goflow:
                 host, port = listening.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 console.say(f"goflow serves http://{shown}:{port}")
-                await serve(self, listening, root_path=prefix, closing=self._closing)
+                await serve(
+                    self,
+                    listening,
+                    root_path=prefix,
+                    closing=self._closing,
+                    room=self._room(),
+                    notice=self.engine.notice,
+                )
             finally:
                 await self._stop()
+
+    def _room(self) -> Any:
+        """How many connections there may be; what tasks do needs files too."""
+        from goflow.web.doorway import Room
+        from goflow.web.forwarded import parse_trusted
+
+        files = open_files.raise_limit()
+        total = self._max_connections if files is None else min(self._max_connections, files // 2)
+        total = max(total, 1)
+        # Streams stay for hours, so they may not take all the room.
+        self.engine.broadcast.most = max(total // 2, 1)
+        each = self._max_each or max(total // 2, 1)
+        return Room(total, each, parse_trusted(self._trusted_proxies))
 
 
 def find_store(store: object) -> Store:

@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "job": {"definition", "params", "operators", "core", "errors", "shown"},
     "engine": {"loading", "forks", "job", "operators", "stores", "core", "errors", "shown"},
     "run": {"engine", "job", "operators", "stores", "core", "errors"},
-    "web": {"engine", "job", "params", "operators", "stores", "core", "errors", "zones"},
+    "web": {"forks", "engine", "job", "params", "operators", "stores", "core", "errors", "zones"},
     "examples": {"job", "operators", "core", "errors"},
     "app": {
         "definition",

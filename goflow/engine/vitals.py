@@ -5,6 +5,7 @@ must not notice that it is there. An engine alone, as in a simulation, has none.
 """
 
 import os
+import resource
 import sys
 from collections import deque
 from contextlib import suppress
@@ -71,7 +72,9 @@ class Vitals:
             if (passed := clock.elapsed() - begun) >= EVERY:
                 spent = processor_time() - used
                 begun, used = begun + passed, used + spent
-                await self._sample(passed, spent)
+                # A system that is short of files says so here too. There is no sample then.
+                with suppress(OSError):
+                    await self._sample(passed, spent)
 
     async def _sample(self, passed: float, spent: float) -> None:
         engine = self._engine
@@ -97,7 +100,7 @@ class Vitals:
 
     async def store_bytes(self) -> int:
         """Bytes the store takes; as last known, while it cannot be asked."""
-        with suppress(StoreUnavailable):  # the journal finds out as well, and tells
+        with suppress(StoreUnavailable, OSError):  # the journal finds out as well, and tells
             self._store_bytes = await self._engine.reader.read(self._engine.store.size)
         return self._store_bytes
 
@@ -107,8 +110,6 @@ def memory_in_use() -> int:
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource
-
+    except (FileNotFoundError, PermissionError):  # there is no /proc to read
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024

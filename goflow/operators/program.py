@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from goflow.errors import TaskFailed
+from goflow.operators import open_files
 from goflow.operators.base import Log
 from goflow.operators.process_group import ProcessGroup
 
@@ -250,16 +251,18 @@ def _spawn(
     args: list[str], env: dict[str, str], cwd: str | None, pass_fds: Sequence[int]
 ) -> "subprocess.Popen[bytes]":
     try:
-        return subprocess.Popen(
-            args,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=cwd,
-            env=env,
-            pass_fds=pass_fds,
-            **_of_its_own(),
+        return open_files.start_as_given(
+            lambda: subprocess.Popen(
+                args,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=cwd,
+                env=env,
+                pass_fds=pass_fds,
+                **_of_its_own(),
+            )
         )
     except OSError as error:
         program = args[0]

@@ -6,14 +6,20 @@ process may exit 0. A second signal ends the process at once.
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 
 from goflow.errors import GoflowError
+from goflow.web.connection import Connection, Pace
+from goflow.web.doorway import BACKLOG, Doorway, Room
 from goflow.web.prefix import Prefixed
 
+logger = logging.getLogger(__name__)
+
+HEAD_LIMIT = 64 * 1024  # bytes of a request's head; browsers send localhost every port's cookies
 GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
 
 
@@ -27,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises `CannotListen`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotListen(f"cannot listen on {host}, port {port}: {reason}") from None
@@ -38,6 +44,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
+    """uvicorn with a doorway of ours."""
+
+    doorway: Doorway
+
+    def __init__(self, config: uvicorn.Config, enter: Callable[["_Server"], Doorway]) -> None:
+        super().__init__(config)
+        self._enter = enter
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        self.doorway = self._enter(self)
+        self.servers = [self.doorway]  # type: ignore[list-item]  # it asks no more of them
+        self.started = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         # Signals are handled around the whole run, and not raised again after it.
@@ -50,8 +70,15 @@ async def serve(
     *,
     root_path: str,
     closing: asyncio.Event,
+    room: Room | None = None,
+    pace: Pace | None = None,
+    notice: Callable[[str], None] = logger.warning,
 ) -> None:
-    """Serve until `closing` is set. `root_path` is a prefix as `parse_prefix` gives it."""
+    """Serve until `closing` is set.
+
+    `root_path` is a prefix as `parse_prefix` gives it, `room` how many connections there may be,
+    and `pace` how slow they may be. `notice` hears what people should know of.
+    """
     config = uvicorn.Config(
         Prefixed(app, root_path),
         lifespan="off",
@@ -61,11 +88,23 @@ async def serve(
         server_header=False,
         proxy_headers=False,  # goflow.web.forwarded reads them
         timeout_graceful_shutdown=GRACE,
+        # The parser must not depend on what else is installed.
+        http="h11",
+        ws="none",
+        h11_max_incomplete_event_size=HEAD_LIMIT,
     )
-    server = _Server(config)
+
+    def enter(server: _Server) -> Doorway:
+        def make(doorway: Doorway) -> Callable[[str], Connection]:
+            return lambda host: Connection(config, server.server_state, doorway, host)
+
+        return Doorway(listening, make, room or Room(), pace or Pace(), notice)
+
+    server = _Server(config, enter)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     closed = asyncio.ensure_future(closing.wait())
     await asyncio.wait({serving, closed}, return_when=asyncio.FIRST_COMPLETED)
     closed.cancel()
     server.should_exit = True
     await serving
+    server.doorway.abandon()

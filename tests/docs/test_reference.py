@@ -29,7 +29,9 @@ from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import http
-from goflow.web import api
+from goflow.web import api, server
+from goflow.web.connection import Pace
+from goflow.web.doorway import Room
 from tests.docs.pages import ROOT, blocks
 
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -116,6 +118,9 @@ def test_limits_are_those_of_the_code() -> None:
         "a line of a log": tasklog.LINE,
         "an attempt's error": attempt.ERROR_LIMIT,
         "a request's body": 1024 * 1024,
+        "a request's head": server.HEAD_LIMIT,
+        "the pace of a request's body, or of who reads an answer": int(Pace().rate),
+        "connections open at once": Room().total,
         "the body that `Get` and `Post` take": http.MAX_BODY,
         "executions on a page": reader.PAGE_LIMIT,
         "listeners of the stream": broadcast.LISTENER_LIMIT,

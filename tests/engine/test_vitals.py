@@ -1,8 +1,10 @@
 """The vital signs: what was worst between two samples is in the second one."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import os
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -125,6 +127,30 @@ async def test_a_store_that_cannot_be_asked_is_as_big_as_it_was(tmp_path: Path) 
         file.rename(away)
         assert await vitals.store_bytes() == known
         away.rename(file)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_sample_that_cannot_be_taken_is_left_out() -> None:
+    clock = Stepped()
+    async with running(clock=clock) as engine, watched(engine) as vitals:
+        with no_more_files():
+            await clock.pass_by(EVERY)
+        assert vitals.since(None) == []
+        assert engine.defect is None
+        await sampled(vitals, clock)
+        assert len(vitals.since(None)) == 1
 
 
 def test_the_memory_in_use_is_that_of_this_process() -> None:

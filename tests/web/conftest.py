@@ -131,10 +131,11 @@ def ask(client: TestClient) -> Asker:
 
 
 class Served:
-    """A server on a real socket, in a thread of its own."""
+    """A server on a real socket, in a thread of its own; `options` are those of `serve`."""
 
-    def __init__(self, app: Goflow) -> None:
+    def __init__(self, app: Goflow, **options: Any) -> None:
         self.app = app
+        self._options = options
         self._listening = listen("127.0.0.1", 0)
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -146,7 +147,9 @@ class Served:
         self._closing = self.app._closing
         async with self.app.lifespan():
             self._ready.set()
-            await serve(self.app, self._listening, root_path="", closing=self._closing)
+            await serve(
+                self.app, self._listening, root_path="", closing=self._closing, **self._options
+            )
 
     def start(self) -> None:
         self._thread.start()
