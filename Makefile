@@ -5,6 +5,7 @@
 #   make lint     style and types only
 #   make bench    what is fast, measured: figures and ratios, in about six minutes
 #   make screenshots   the pictures in docs/images, taken from the demo
+#   make constraints   brings image/constraints.txt up to date: exact versions for the image
 #   make wheel    the installable package, dashboard included, in dist/
 #   make clean    removes what the above have made
 #
@@ -12,7 +13,7 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pytest lint ui browser proxies screenshots wheel clean
+.PHONY: help demo test bench pytest lint ui browser servers constraints screenshots wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -46,7 +47,7 @@ $(DEV_READY): $(BIN)/python pyproject.toml hatch_build.py $(UI)
 demo: $(USER_READY)
 	$(BIN)/goflow demo
 
-test: lint ui browser proxies pytest
+test: lint ui browser servers pytest
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .
@@ -60,8 +61,8 @@ ui: $(DEV_READY)
 browser: $(DEV_READY)
 	$(BIN)/python tests/browser/chromium.py
 
-proxies: $(DEV_READY)
-	$(BIN)/python tests/proxies/install.py
+servers: $(DEV_READY)
+	$(BIN)/python tests/deploy/install.py
 
 pytest: $(DEV_READY)
 	$(BIN)/python -m pytest $(TESTS)
@@ -71,6 +72,9 @@ bench: $(USER_READY)
 
 screenshots: ui browser
 	$(BIN)/python docs/screenshots.py
+
+constraints: $(DEV_READY)
+	$(BIN)/python image/constraints.py
 
 wheel: $(BIN)/python
 	$(PIP) wheel --no-deps --wheel-dir dist .

@@ -1,5 +1,7 @@
 import { defineConfig } from "vite";
 
+import { notices } from "./notices";
+
 // The build is served under any path by the Python package: every address it contains is
 // relative, and nothing is inlined, so that it runs under a policy without 'unsafe-inline'.
 //
@@ -11,6 +13,7 @@ const proxied = { target: server, changeOrigin: true, headers: { origin: server 
 export default defineConfig(({ command }) => ({
   base: command === "serve" ? "/ui/" : "./",
   plugins: [
+    notices(import.meta.dirname, "third-party.txt"),
     {
       name: "base-while-developing",
       apply: "serve",

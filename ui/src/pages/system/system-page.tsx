@@ -204,6 +204,11 @@ function Facts({ found }: { found: api.System }) {
           </div>
         ))}
       </dl>
+      <p>
+        <a class="quiet" href="third-party.txt" target="_blank">
+          Licenses of the packages in this dashboard
+        </a>
+      </p>
     </section>
   );
 }

@@ -9,7 +9,7 @@ from urllib.parse import quote, urljoin
 
 import pytest
 
-from tests.proxies.conftest import (
+from tests.deploy.conftest import (
     CLIENT,
     DEADLINE,
     HOST,
@@ -21,7 +21,7 @@ from tests.proxies.conftest import (
     caddy,
     nginx,
 )
-from tests.proxies.jobs import NAMES
+from tests.deploy.jobs import NAMES
 
 SPACED, PLAIN = ("--root-path", "/go flow"), ("--root-path", "goflow/")
 TAKEN_OFF = [('ProxyPass "/" "http', 'ProxyPass "/goflow/" "http')]

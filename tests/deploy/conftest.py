@@ -23,8 +23,8 @@ import pytest
 
 from benchmarks.ports import number_of, reserved_port
 from tests.certificates import Authority, Certificate
+from tests.deploy.install import find
 from tests.docs.pages import ROOT, blocks
-from tests.proxies.install import find
 
 DEADLINE = 60  # seconds for what takes milliseconds
 HOST = "jobs.example.com"
@@ -97,7 +97,7 @@ class Site:
 
 def printed(program: str, *arguments: str) -> str:
     path = find(program)
-    assert path, f"no {program} to test with: run `make proxies`"
+    assert path, f"no {program} to test with: run `make servers`"
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -216,7 +216,7 @@ def behind(tmp_path: Path, authority: Authority) -> Iterator[Start]:
             arguments, configuration, name = make(site, *changes)
             (folder / name).write_text(configuration)
             program = find(make.__name__)
-            assert program, f"no {make.__name__} to test with: run `make proxies`"
+            assert program, f"no {make.__name__} to test with: run `make servers`"
             proxy = _process(stack, folder, [program, *arguments])
             _until(proxy, lambda: _listens(site.port))
             trust = ssl.create_default_context(cafile=str(authority.certificate))

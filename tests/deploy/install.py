@@ -1,4 +1,4 @@
-"""Finds the proxies that goflow is tested behind; as a program, installs those that are missing.
+"""Finds the programs that goflow is deployed with; as a program, installs those that are missing.
 
 Rule: a machine without them is made to have them, or the run fails. These tests are never
 skipped.
@@ -11,7 +11,14 @@ import shutil
 import subprocess
 
 # the program, and Debian's package that has it
-PROGRAMS = {"nginx": "nginx-light", "apache2": "apache2", "caddy": "caddy", "openssl": "openssl"}
+PROGRAMS = {
+    "nginx": "nginx-light",
+    "apache2": "apache2",
+    "htpasswd": "apache2-utils",
+    "caddy": "caddy",
+    "openssl": "openssl",
+    "systemd-analyze": "systemd",
+}
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
@@ -35,6 +42,6 @@ def install(programs: list[str]) -> None:
 if __name__ == "__main__":
     if missing := [program for program in PROGRAMS if find(program) is None]:
         if shutil.which("apt-get") is None or os.geteuid() != 0:
-            raise SystemExit(f"install {', '.join(missing)}: goflow is tested behind them")
+            raise SystemExit(f"install {', '.join(missing)}: goflow is tested with them")
         install(missing)
-    print(f"proxies: {', '.join(str(find(program)) for program in PROGRAMS)}")
+    print(f"servers: {', '.join(str(find(program)) for program in PROGRAMS)}")
