@@ -225,9 +225,13 @@ class Goflow:
                 self.engine.notice(warning)
             self._loop = asyncio.get_running_loop()
             vitals = Vitals(self.engine)
+            try:
+                if self._web is None:
+                    self._web = self._build(vitals)
+            except BaseException:  # of the user's middleware; nothing may run unseen
+                await self.engine.stop()
+                raise
             self.engine.accompany(vitals.run(), "the vital signs")
-            if self._web is None:
-                self._web = self._build(vitals)
             self._running = True
 
     async def _stop(self) -> None:

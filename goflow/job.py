@@ -447,6 +447,10 @@ class Job:
             )
         )
 
+    def given_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What a submit gives, as JSON and no more. Raises `InvalidRequest`."""
+        return self._params.given(self.name, given)
+
     def fill_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an execution has that is submitted with `given`, defaults filled in. Raises
         `InvalidRequest` naming the field."""

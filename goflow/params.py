@@ -69,6 +69,10 @@ class Params(ABC):
 
     def fill(self, job: str, given: Mapping[str, Any] | None) -> Json:
         """The parameters of an execution that is submitted with these."""
+        return self.check(job, self.given(job, given))
+
+    def given(self, job: str, given: Mapping[str, Any] | None) -> Json:
+        """What a submit gives, as JSON, unchecked."""
         try:
             if not all(isinstance(name, str) for name in given or {}):
                 raise TypeError("names must be text")
@@ -79,7 +83,7 @@ class Params(ABC):
                 code="invalid-params",
                 field="params",
             ) from None
-        return self.check(job, values)
+        return values
 
 
 class AnyParams(Params):

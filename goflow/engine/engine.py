@@ -4,14 +4,14 @@ Every answer it gives is of committed facts: what it says has happened survives 
 """
 
 import asyncio
-import hashlib
+import functools
 import logging
 import random
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from datetime import date, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -28,7 +28,10 @@ from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
+from goflow.engine.errands import Errands, seen_through
+from goflow.engine.idempotency import agrees, fingerprint
 from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.lineup import Lineup
 from goflow.engine.peak import Peak
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import record_of, recover, salvage
@@ -45,7 +48,15 @@ from goflow.engine.scheduler import (
 )
 from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
-from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.errors import (
+    Conflict,
+    GoflowError,
+    InvalidJob,
+    InvalidRequest,
+    NotFound,
+    Stopping,
+    Unavailable,
+)
 from goflow.job import Job, check_name
 from goflow.operators import cookie
 from goflow.shown import reason
@@ -63,6 +74,7 @@ from goflow.stores.base import (
     Store,
     Submit,
     Tick,
+    TickOutcome,
     Watch,
 )
 
@@ -141,9 +153,14 @@ class Engine:
         self._watches: dict[str, Watch] = {}
         self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # the watches not in the store
         self._runners: dict[str, Runner] = {}
-        self._of_job: dict[str, dict[str, Runner]] = {}  # the same, oldest first
+        self._opened = ExitStack()  # what is to be given back at the end
+        self._lineup = Lineup()  # the same, by job
         self._asked_for: set[str] = set()  # those that take no room kept for schedules
+        self._reserved = 0  # executions that are going to be asked for, and have their room
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.errands = Errands(self.tell_defect)
+        # Submits under way by job and key, with the fingerprints of what they ask.
+        self._keyed: dict[tuple[str, str], tuple[str, asyncio.Task[Submission]]] = {}
         self._toggling = asyncio.Lock()
         self._reopening: set[str] = set()
         self._purged = False  # whether the last purge found something to forget
@@ -202,21 +219,34 @@ class Engine:
         """
         if self._started:
             raise RuntimeError("the engine has been started before")
-        self._store.open()
         self._started = True
+        try:
+            await self._begin()
+        except BaseException:
+            await self._close()
+            self._started = False
+            raise
+
+    async def _begin(self) -> None:
+        opened = self._opened
+        # First, since a store that could not be opened may hold something all the same.
+        opened.callback(self._store.close)
+        self._store.open()
         self.started_at = self.clock.now()
         self._capture = captured()
-        self._capture.__enter__()
+        opened.enter_context(self._capture)
         self._forks = forked.own(asyncio.get_running_loop())
-        self._forks.__enter__()
+        opened.enter_context(self._forks)
         self.journal = Journal(
             self._store, self.clock, self._committed, self._threads, self.tell_defect
         )
         self.board = Board(self._changed)
         self.board.version = self._store.version()
         self.reader = Reader(self._store, self.board, self._threads.readers(READERS))
+        opened.callback(self.reader.close)
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
         self._executor = self._threads.operators(self.options.max_running)
+        opened.callback(self._executor.shutdown, wait=False, cancel_futures=True)
         self._tools = Tools(
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
@@ -236,7 +266,7 @@ class Engine:
         for job in self.jobs.values():
             job.pack()  # again: by now the program has been read to its end
         await self._end_leftovers()
-        self._retention = Retention(self.journal, self.clock, self.options.keep)
+        self._retention = Retention(self.journal, self.clock, self.options.keep, self._store.jobs())
         self._switches = self._store.switches()
         self._watches = self._store.watches()
         self.journal.start()
@@ -244,8 +274,9 @@ class Engine:
             self._limit(job)
         for execution in recover(self._store, self.board, self.clock, self.notice):
             self._resume(execution)
-        for name in self.jobs:
-            self._switch(name)
+        for job in self.jobs.values():
+            self._replace_again(job)
+            self._switch(job.name)
         if self._keeps_time:
             self._spawn(self._keep_up(self._scheduler.run, "the scheduler"), "the scheduler")
             self._spawn(self._keep_up(self._retention.run, "retention"), "retention")
@@ -295,18 +326,24 @@ class Engine:
             runner.interrupt()
         if driving:
             await asyncio.wait(driving)
+        await self._close()
+
+    async def _close(self) -> None:
+        """End what still goes on, write what is queued, and give back all that was opened."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.journal.stop()
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        self.reader.close()
-        self._store.close()
-        self._capture.__exit__(None, None, None)
+        if (journal := getattr(self, "journal", None)) is not None:
+            await journal.stop()
+        await self.errands.end()
         forked.let_go(asyncio.get_running_loop())
-        self._forks.__exit__(None, None, None)
+        self._opened.close()
+        self._runners.clear()
+        self._unwritten.clear()
+        self._lineup = Lineup()
         loops.disown_given_up()
-        leaving.note_run(abandoned=self.usage()[0].taken > 0)
+        if hasattr(self, "_tools"):
+            leaving.note_run(abandoned=self.usage()[0].taken > 0)
 
     async def _keep_up(self, work: Callable[[], Awaitable[None]], what: str) -> None:
         """Let something run until the engine stops; begin it again, a minute after a defect at
@@ -373,11 +410,9 @@ class Engine:
         before = [self._runners[id] for id in execution.after if id in self._runners]
         if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
             # One that was sent round again waits for others than when it was submitted.
-            before = list(self._of_job.get(job.name, {}).values())
+            before = self._lineup.tail(job.name)
         kept = execution.cause == "schedule"
         self._drive(Runner(execution, job, None, self._tools, before), kept=kept)
-        if job is not None and job.overlap is Overlap.REPLACE:
-            self._replace(before, execution.id)
 
     def _switch(self, name: str) -> None:
         """Let a job's schedule be on or off, as it now should be."""
@@ -445,22 +480,86 @@ class Engine:
         Raises `NotFound`, `InvalidRequest` for bad params, `Conflict` for a key used with
         other params, or where the job's overlap policy leaves no room, and `Unavailable`.
         """
-        filled = self.job(job).fill_params(params)
-        idempotency = None
-        if key is not None:
-            asked = msgspec.json.encode(filled, order="sorted")
-            idempotency = Idempotency(key, hashlib.sha256(asked).hexdigest())
+        known = self.job(job)
+        if key is None:
+            return await self._submit_once(known, params, None, cause, by)
+        asked = Idempotency(key, fingerprint(known.given_params(params)))
+        # Submits with one key at the same time are one submit; the later ones wait for it.
+        while (first := self._keyed.get((job, key))) is not None:
+            its_fingerprint, task = first
+            same = its_fingerprint == asked.fingerprint
+            try:
+                accepted = await self.errands.outcome(task)
+            except GoflowError:
+                if same:
+                    raise
+                self._forget_keyed(job, key, task)  # what was refused has not used the key
+                continue
+            if not same:
+                raise _other_params(key, job)
+            return msgspec.structs.replace(accepted, created=False)
+        task = self.errands.begin(self._submit_keyed(known, params, asked, cause, by), "submit")
+        self._keyed[job, key] = asked.fingerprint, task
+        task.add_done_callback(functools.partial(self._forget_keyed, job, key))
+        return await self.errands.outcome(task)
+
+    def _forget_keyed(self, job: str, key: str, task: "asyncio.Task[Submission]") -> None:
+        if (found := self._keyed.get((job, key))) is not None and found[1] is task:
+            del self._keyed[job, key]
+
+    async def _submit_keyed(
+        self,
+        job: Job,
+        params: Mapping[str, Any] | None,
+        asked: Idempotency,
+        cause: str,
+        by: str,
+    ) -> Submission:
+        """Submit unless the key was used before: then the answer is what it was, whatever the
+        job takes and has room for now."""
+        self._check_running()
+        kept = await self.reader.read(self._store.submitted_with, job.name, asked.key)
+        if kept is None:
+            return await self._accept(job, params, asked, cause, by)
+        if not agrees(kept.fingerprint, asked.fingerprint, lambda: job.fill_params(params)):
+            raise _other_params(asked.key, job.name)
+        return Submission(kept.execution, kept.submitted, created=False)
+
+    @seen_through
+    async def _submit_once(
+        self,
+        job: Job,
+        params: Mapping[str, Any] | None,
+        idempotency: Idempotency | None,
+        cause: str,
+        by: str,
+    ) -> Submission:
+        return await self._accept(job, params, idempotency, cause, by)
+
+    async def _accept(
+        self,
+        job: Job,
+        params: Mapping[str, Any] | None,
+        idempotency: Idempotency | None,
+        cause: str,
+        by: str,
+    ) -> Submission:
+        filled = job.fill_params(params)
         try:
-            return await self._submit(job, filled, cause, None, idempotency, by)
+            return await self._submit(job.name, filled, cause, None, idempotency, by)
         except NoRoom as no_room:
-            if key is not None and (kept := await self._kept(job, key, idempotency)) is not None:
-                return kept
-            raise Conflict(f"job {job!r}: {no_room}", code="overlap") from None
+            raise Conflict(f"job {job.name!r}: {no_room}", code="overlap") from None
 
     async def _fire(self, job: str, due: datetime, late: bool) -> str | None:
         """Make the execution of a due time; or why none is made. One that is late, with another
         due time after it, takes no room that is kept for those that are not."""
         await self._watch_written(job)
+        watch = self._watches.get(job)
+        # The clock may have been set back. What the ledger has as missed may still run then, but
+        # what was skipped was decided at its time.
+        again = watch is not None and due <= watch.accounted
+        if again and await self.reader.read(self._was_skipped, job, due):
+            return None
         try:
             params = self.jobs[job].fill_params(None)
         except InvalidRequest as error:  # of a class of the user's, which may do anything
@@ -471,6 +570,10 @@ class Engine:
         except NoRoom as no_room:
             return str(no_room)
         return None
+
+    def _was_skipped(self, job: str, due: datetime) -> bool:
+        ticks = self._store.ticks(job, due + timedelta(microseconds=1), 1)
+        return any(tick.due == due and tick.outcome is TickOutcome.SKIPPED for tick in ticks)
 
     async def _enter(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
         self._check_running()
@@ -498,11 +601,10 @@ class Engine:
         runner, outcome = await self._create(
             job, params, cause, due, idempotency, by, before, kept=kept
         )
-        if isinstance(outcome, Existing):
-            return _existing(outcome, name, idempotency)
+        if isinstance(outcome, Existing):  # of a tick; a key was looked up before
+            return Submission(outcome.execution, outcome.submitted, created=False)
         execution = runner.execution
-        if job.overlap is Overlap.REPLACE:
-            self._replace(before, execution.id)
+        self._replace(job, runner)
         return Submission(execution.id, execution.submitted_at, created=True)
 
     async def _create(
@@ -544,25 +646,25 @@ class Engine:
         most = self.options.max_unfinished
         return max(1, most // KEPT) if most > 1 and len(self._scheduler) else 0
 
-    def has_room(self, *, kept: bool) -> bool:
-        """Whether there may be one more unfinished execution, in room `kept` for schedules or
-        not."""
-        most = self.options.max_unfinished
-        free = len(self._runners) < most
-        return free and (kept or len(self._asked_for) < most - self.kept_for_schedules)
+    def has_room(self, *, kept: bool, wanted: int = 1) -> bool:
+        """Whether there may be so many more unfinished executions, in room `kept` for schedules
+        or not."""
+        most, more = self.options.max_unfinished, self._reserved + wanted
+        free = len(self._runners) + more <= most
+        return free and (kept or len(self._asked_for) + more <= most - self.kept_for_schedules)
 
-    def _check_room(self, *, kept: bool) -> None:
-        if self.has_room(kept=kept):
+    def _check_room(self, *, kept: bool, wanted: int = 1) -> None:
+        if self.has_room(kept=kept, wanted=wanted):
             return
-        number, most = len(self._runners), self.options.max_unfinished
+        number, most = len(self._runners) + self._reserved, self.options.max_unfinished
         if kept:
             raise Unavailable(f"the limit of unfinished executions was reached: {most}")
         but = ""
         if number < most:
             but = f" of {most} but for {self.kept_for_schedules} kept for schedules"
+        limit = "which is the limit" if wanted == 1 else f"so {wanted} more are above the limit"
         raise Unavailable(
-            f"{number} executions are unfinished, which is the limit{but}; "
-            f"wait until some have finished"
+            f"{number} executions are unfinished, {limit}{but}; wait until some have finished"
         )
 
     def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
@@ -578,24 +680,35 @@ class Engine:
 
     def _before(self, job: Job) -> list[Runner]:
         """The executions that a new one of the job must wait for. Raises `NoRoom`."""
-        unfinished = list(self._of_job.get(job.name, {}).values())
+        unfinished = self._lineup.count(job.name)
         if job.overlap is Overlap.ALLOW or not unfinished:
             return []
         if job.overlap is Overlap.SKIP:
-            raise NoRoom(f"execution {unfinished[0].execution.id} has not ended")
-        if job.overlap is Overlap.QUEUE and len(unfinished) > job.max_queued:
-            raise NoRoom(f"{len(unfinished) - 1} executions wait already, which is the limit")
-        return unfinished
+            first = self._lineup.first(job.name).execution.id
+            raise NoRoom(f"execution {first} has not ended")
+        if job.overlap is Overlap.QUEUE and unfinished > job.max_queued:
+            raise NoRoom(f"{unfinished - 1} executions wait already, which is the limit")
+        return self._lineup.tail(job.name)
 
-    def _replace(self, before: list[Runner], id: str) -> None:
-        for runner in before:
-            runner.order(lambda execution, now: execution.cancel(now, f"replaced by {id}"))
+    def _replace(self, job: Job, newest: Runner) -> None:
+        """Where the job's policy says so, cancel all that came before this one."""
+        if job.overlap is not Overlap.REPLACE:
+            return
+        by = f"replaced by {newest.execution.id}"
+        for runner in self._lineup.of(job.name):
+            if runner is newest:
+                return
+            if not runner.execution.cancelling:
+                runner.order(lambda execution, now: execution.cancel(now, by))
 
-    async def _kept(self, job: str, key: str, idempotency: Idempotency | None) -> Submission | None:
-        """What an earlier submit with this key was answered, whatever there is room for now."""
-        kept = await self.reader.read(self._store.submitted_with, job, key)
-        return None if kept is None else _existing(kept, job, idempotency)
+    def _replace_again(self, job: Job) -> None:
+        """After a restart, which may have come between an execution and what it replaces."""
+        of_job = reversed(self._lineup.of(job.name))
+        newest = next((one for one in of_job if one.execution.cause != "backfill"), None)
+        if newest is not None:
+            self._replace(job, newest)
 
+    @seen_through
     async def toggle(self, name: str, active: bool | None = None, *, by: str = "") -> bool:
         """Switch a job's schedule to `active`, or over if None; the new state, durable."""
         self.job(name)
@@ -626,6 +739,7 @@ class Engine:
         _check_task(await self._replayed(id), task)
         return False
 
+    @seen_through
     async def mark(self, id: str, task: str, state: State, *, by: str = "") -> None:
         """Let a task count as successful or skipped, by hand. Raises `NotFound`, and `Conflict`
         if it runs, is being cancelled, or is in that state already."""
@@ -650,11 +764,12 @@ class Engine:
                 raise refused
             self.board.adopt(history.plan, summary, history.version)
             try:
-                await asyncio.shield(self.journal.commit(record_of(execution, facts)))
+                await self.journal.commit(record_of(execution, facts))
             except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
 
+    @seen_through
     async def retry(
         self,
         id: str,
@@ -668,17 +783,20 @@ class Engine:
         that comes after it if `following`. With `params`, the execution has those from now on.
 
         Raises `NotFound`, `InvalidRequest` for bad params, and `Conflict` if the execution is
-        unfinished or there is nothing to do again.
+        unfinished, its job is registered no more, or there is nothing to do again.
         """
         self._check_running()
         async with self._reopened(id) as (history, execution):
-            job = self.jobs.get(execution.job)
+            if (job := self.jobs.get(execution.job)) is None:
+                raise Conflict(
+                    f"job {execution.job!r} is not registered with this server any more, so "
+                    f"there is nothing to run again for execution {id!r}",
+                    code="job-gone",
+                )
             if task is not None:
                 _check_task(execution, task)
-            edited = None
-            if params is not None:
-                edited = self.job(execution.job).fill_params(params)
-            before = self._before(job) if job is not None else []
+            edited = None if params is None else job.fill_params(params)
+            before = self._before(job)
             self._check_room(kept=False)
             summary = execution.summary()
             now = self.clock.now()
@@ -688,12 +806,14 @@ class Engine:
                     f"every task of execution {id!r} succeeded; there is nothing to retry"
                 )
             self.board.adopt(history.plan, summary, history.version)
-            opening = record_of(execution, facts)
+            self._check_running()
+            runner = Runner(execution, job, record_of(execution, facts), self._tools, before)
             try:
-                await self._drive(Runner(execution, job, opening, self._tools, before))
+                await self._drive(runner)
             except (Unavailable, NotFound):
                 self.board.drop(id)
                 raise
+            self._replace(job, runner)
 
     @asynccontextmanager
     async def _reopened(self, id: str) -> AsyncIterator[tuple[History, Execution]]:
@@ -724,6 +844,7 @@ class Engine:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return salvage(history).execution
 
+    @seen_through
     async def backfill(
         self,
         name: str,
@@ -739,9 +860,11 @@ class Engine:
         at most `parallel` at once, leaving out those that have run already.
 
         They are all created, durably, before this returns; each waits for the one `parallel`
-        before it. With `dry_run` nothing is created. Raises `NotFound`, `InvalidRequest` for
-        a range that is none, in the future, or of more than 1000 due times, and
-        `Conflict` for a job without a schedule.
+        before it. With `dry_run` nothing is created. What was made stays if the store refuses
+        the rest; to ask again then makes the rest, still `parallel` at once. Raises `NotFound`,
+        `InvalidRequest` for a range that is none, in the future, or of more than 1000 due times
+        or than may be unfinished at all, `Conflict` for a job without a schedule, and
+        `Unavailable`, with nothing made, where there is no room for all of them now.
         """
         job, schedule = self.job(name), self.schedule(name)
         filled = job.fill_params(params)
@@ -752,22 +875,54 @@ class Engine:
         anchor = start if watch is None else watch.anchor
         dues = await self.reader.read(due_times, schedule, start, end, anchor)
         fired = await self.reader.read(executions_of, self._store, name, start, end)
-        result: list[Backfilled] = []
-        created: deque[Runner] = deque(maxlen=parallel)
-        for due in dues:
-            if (execution := fired.get(due)) is not None:
-                result.append(Backfilled(due, execution, created=False))
-            elif dry_run:
-                result.append(Backfilled(due, None, created=False))
-            else:
-                before = [created[0]] if len(created) == parallel else []
-                runner, outcome = await self._create(job, filled, "backfill", due, None, by, before)
-                if isinstance(outcome, Existing):
-                    result.append(Backfilled(due, outcome.execution, created=False))
-                else:
-                    created.append(runner)
-                    result.append(Backfilled(due, runner.execution.id, created=True))
-        return result
+        if dry_run:
+            return [Backfilled(due, fired.get(due), created=False) for due in dues]
+        with self._reserving(sum(due not in fired for due in dues)) as take:
+            result: list[Backfilled] = []
+            # The last `parallel` of the range that are not over, whoever made them.
+            last: deque[Runner] = deque(maxlen=parallel)
+            for due in dues:
+                if (known := fired.get(due)) is None:
+                    before = [last[0]] if len(last) == parallel else []
+                    take()
+                    runner, outcome = await self._create(
+                        job, filled, "backfill", due, None, by, before
+                    )
+                    if not isinstance(outcome, Existing):
+                        last.append(runner)
+                        result.append(Backfilled(due, runner.execution.id, created=True))
+                        continue
+                    known = outcome.execution
+                if (under_way := self._runners.get(known)) is not None:
+                    last.append(under_way)
+                result.append(Backfilled(due, known, created=False))
+            return result
+
+    @contextmanager
+    def _reserving(self, number: int) -> Iterator[Callable[[], None]]:
+        """Keep room for so many executions; what it gives is called before each is made."""
+        most = self.options.max_unfinished - self.kept_for_schedules
+        if number > most:
+            raise InvalidRequest(
+                f"the range holds {number} due times to run for, and at most {most} executions "
+                f"may be unfinished that no schedule makes; take a smaller one",
+                code="invalid-range",
+                field="to",
+            )
+        self._check_room(kept=False, wanted=number)
+        left = number
+        self._reserved += number
+
+        def take() -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                self._reserved -= 1
+
+        try:
+            yield take
+        finally:
+            self._reserved -= left
 
     def usage(self) -> list[Usage]:
         """How each limit on running tasks is used, the one on all of them first."""
@@ -825,8 +980,8 @@ class Engine:
     async def calendar(self, name: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
         """What a job did on each of the last `days` days of a time zone, today included, oldest
         first; days on which it did nothing are left out. Raises `InvalidRequest` for a zone
-        that there is not."""
-        self.job(name)
+        that there is not, and `NotFound`."""
+        await self.check_known(name)
         now = self.clock.now()
 
         def read() -> list[tuple[date, Activity]]:
@@ -841,6 +996,16 @@ class Engine:
             return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
 
         return await self.reader.read(read)
+
+    async def ticks(self, name: str, before: datetime | None, limit: int) -> list[Tick]:
+        """A job's ledger, newest first, from due times before `before` on. Raises `NotFound`."""
+        await self.check_known(name)
+        return await self.reader.ticks(name, before, limit)
+
+    async def check_known(self, name: str) -> None:
+        """Raise `NotFound` for a job that neither is registered nor has any history."""
+        if name not in self.jobs and not await self.reader.read(self._store.knows, name):
+            self.job(name)
 
     async def finished(self, id: str) -> None:
         """Wait until an execution is not under way any more."""
@@ -867,7 +1032,7 @@ class Engine:
         self._runners[execution.id] = runner
         if not kept:
             self._asked_for.add(execution.id)
-        self._of_job.setdefault(execution.job, {})[execution.id] = runner
+        self._lineup.add(runner)
         self._spawn(self._run(runner), DRIVING)
         return asyncio.shield(runner.opened)
 
@@ -875,12 +1040,9 @@ class Engine:
         try:
             await runner.run()
         finally:
-            execution = runner.execution
-            del self._runners[execution.id]
-            self._asked_for.discard(execution.id)
-            del self._of_job[execution.job][execution.id]
-            if not self._of_job[execution.job]:
-                del self._of_job[execution.job]
+            del self._runners[runner.execution.id]
+            self._asked_for.discard(runner.execution.id)
+            self._lineup.remove(runner)
 
     def _committed(self, change: Change, outcome: Outcome) -> None:
         """The journal's word that a change is durable."""
@@ -898,16 +1060,16 @@ class Engine:
                     self.reader.marks.forget()
                 self._purged = bool(outcome)
             case _:
-                if isinstance(change, Submit):
-                    self._retention.note(change.fact.job)
-                    if change.accounts:
-                        assert change.fact.scheduled_at is not None
-                        self._account(change.fact.job, change.fact.scheduled_at)
+                if isinstance(change, Submit) and change.accounts:
+                    assert change.fact.scheduled_at is not None
+                    self._account(change.fact.job, change.fact.scheduled_at)
                 self.board.committed(change, outcome)
 
     def _changed(self, entry: Entry) -> None:
         """The board's word that an execution is not as it was."""
         self.reader.marks.changed(entry.summary.job)
+        if entry.summary.state.finished:
+            self._retention.note(entry.summary.job)
         self.broadcast.publish(entry)
 
     def _account(self, job: str, accounted: datetime) -> None:
@@ -933,15 +1095,12 @@ class Notice(msgspec.Struct, frozen=True):
     text: str
 
 
-def _existing(found: Existing, job: str, idempotency: Idempotency | None) -> Submission:
-    if idempotency is not None and found.fingerprint != idempotency.fingerprint:
-        raise Conflict(
-            f"Idempotency-Key {idempotency.key!r} was used before for job {job!r} "
-            f"with other params",
-            code="idempotency-conflict",
-            field="Idempotency-Key",
-        )
-    return Submission(found.execution, found.submitted, created=False)
+def _other_params(key: str, job: str) -> Conflict:
+    return Conflict(
+        f"Idempotency-Key {key!r} was used before for job {job!r} with other params",
+        code="idempotency-conflict",
+        field="Idempotency-Key",
+    )
 
 
 def _check_task(execution: Execution, task: str) -> None:

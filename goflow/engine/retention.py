@@ -4,7 +4,7 @@ Only finished executions go, and nothing that is needed to keep a due time from 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 import msgspec
@@ -44,23 +44,28 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 class Retention:
-    """Forgets what need not be kept, round after round."""
+    """Forgets what need not be kept, round after round. `jobs` are those that have history."""
 
-    def __init__(self, journal: Journal, clock: Clock, keep: Keep) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, keep: Keep, jobs: Iterable[str] = ()
+    ) -> None:
         self._journal = journal
         self._clock = clock
         self._keep = keep
-        self._grown: set[str] = set()  # jobs with new executions since the last round
+        # Jobs that finished executions since the last round; at first all, since the server may
+        # have been stopped before their round came, and `keep` may have been another one.
+        self._grown = set(jobs)
 
     def note(self, job: str) -> None:
-        """A job has one more execution."""
+        """A job has one more finished execution."""
         self._grown.add(job)
 
     async def run(self) -> None:
         """Forget, for ever."""
         while True:
             for purge in self._purges():
-                await self._forget(purge)
+                if not await self._forget(purge) and purge.job is not None:
+                    self.note(purge.job)
             await self._clock.sleep(EVERY)
 
     def _purges(self) -> Iterator[Purge]:
@@ -76,13 +81,15 @@ class Retention:
             for job in grown:
                 yield Purge(job, None, keep.per_job, BATCH)
 
-    async def _forget(self, purge: Purge) -> None:
+    async def _forget(self, purge: Purge) -> bool:
+        """Whether all that a purge may forget is forgotten."""
         gone: object = 1
         while gone:
             try:
                 gone = await self._journal.commit(purge)
             except Unavailable as error:
                 logger.warning("what is old is kept for now: %s", error)
-                return
+                return False
             if gone:
                 await self._clock.sleep(PAUSE)
+        return True

@@ -121,11 +121,9 @@ class Runner:
         self._interrupted = False
         self._woken = asyncio.Event()
         # What has to be over before this begins, and whose it is.
-        self._before: dict[asyncio.Future[None], str] = {}
-        tell = self._one_before_is_over  # one for all, since they may be many
-        for runner in after:
-            self._before[runner.over] = runner.execution.id
-            runner.over.add_done_callback(tell)
+        self._before: dict[asyncio.Future[None], Runner] = {}
+        self._tell = self._one_before_is_over  # one for all, since they may be many
+        self._wait_for(after)
 
     # -- what others may say -------------------------------------------------------
 
@@ -160,12 +158,20 @@ class Runner:
     @property
     def before(self) -> Iterable[str]:
         """The executions that have to end before this one begins."""
-        return self._before.values() if self.execution.state is State.NOTSTARTED else ()
+        if self.execution.state is not State.NOTSTARTED:
+            return ()
+        return (runner.execution.id for runner in self._before.values())
+
+    @property
+    def waits_for(self) -> "Iterable[Runner]":
+        """Those whose end it waits for, or waited for when it came to its own."""
+        return self._before.values()
 
     @property
     def held_up(self) -> str | None:
         """Why the execution does not begin, for people; None if it may."""
-        return WAITS_FOR_OTHERS if self.before else None
+        waits = self._before and self.execution.state is State.NOTSTARTED
+        return WAITS_FOR_OTHERS if waits else None
 
     @property
     def queued(self) -> Iterator[str]:
@@ -206,6 +212,7 @@ class Runner:
             await self._fail(self._defect)
             return False
         finally:
+            self.opened.cancel()  # if nobody will know any more
             _answer(self.over, None)
             self._leave()
 
@@ -397,8 +404,16 @@ class Runner:
                 await self._tools.clock.sleep(PATIENCE)
 
     def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
-        self._before.pop(over, None)
+        ended = self._before.pop(over)
+        # It may have been cancelled before it began; then those that it waited for go on.
+        self._wait_for(ended.waits_for)
         self.wake()
+
+    def _wait_for(self, runners: "Iterable[Runner]") -> None:
+        for runner in runners:
+            if runner.over not in self._before:
+                self._before[runner.over] = runner
+                runner.over.add_done_callback(self._tell)
 
     # -- attempts ------------------------------------------------------------------
 

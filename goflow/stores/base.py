@@ -306,6 +306,14 @@ class Store(Protocol):
         where a missed run and a tick at its beginning have the last `due` in common."""
         ...
 
+    def jobs(self) -> list[str]:
+        """The jobs that have executions, whether or not they are registered."""
+        ...
+
+    def knows(self, job: str) -> bool:
+        """Whether there is any history of a job: an execution, a tick, or a count of them."""
+        ...
+
     def submitted_with(self, job: str, key: str) -> Existing | None:
         """What the submit of a job with this Idempotency-Key created, if there was one."""
         ...

@@ -311,6 +311,9 @@ _WHOLE = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.mod
     FROM executions e LEFT JOIN summaries s ON s.execution = e.number AND e.finished = 1"""
 _ACTIVITY = """SELECT outcome, sum(count), sum(took) FROM activity
     WHERE job = ? AND quarter >= ? AND quarter < ? GROUP BY outcome HAVING sum(count) > 0"""
+_KNOWS = """SELECT EXISTS (SELECT 1 FROM tallies WHERE job = ?1)
+    OR EXISTS (SELECT 1 FROM ticks WHERE job = ?1)
+    OR EXISTS (SELECT 1 FROM activity WHERE job = ?1)"""
 _HISTORY = """SELECT f.body, f.version FROM facts f
     WHERE f.execution = ? ORDER BY f.version"""
 _LOG_END = """SELECT first + lines FROM logs WHERE execution = ? AND task = ? AND attempt = ?
@@ -722,6 +725,15 @@ class SqlStore(ABC):
         except (TypeError, msgspec.MsgspecError) as error:  # TypeError if there is none
             damage, shape = f"its plan cannot be read: {error}", Plan(())
         return History(shape, facts, last, opened, damage)
+
+    def jobs(self) -> list[str]:
+        with self._reading() as connection:
+            return [job for (job,) in connection.execute("SELECT DISTINCT job FROM tallies")]
+
+    def knows(self, job: str) -> bool:
+        with self._reading() as connection:
+            (known,) = connection.execute(_KNOWS, (job,)).fetchone()
+        return bool(known)
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
         with self._reading() as connection:

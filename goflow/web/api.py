@@ -149,9 +149,9 @@ class Api:
         return Toggled(name, True, active)
 
     async def ticks(self, call: Call) -> Ticks:
-        name, reader = self._engine.job(call.path["name"]).name, self._engine.reader
-        found = await reader.ticks(name, given(call.query.cursor), call.query.limit)
-        more = await reader.ticks(name, found[-1].due, 1) if found else []
+        name, engine = call.path["name"], self._engine
+        found = await engine.ticks(name, given(call.query.cursor), call.query.limit)
+        more = await engine.reader.ticks(name, found[-1].due, 1) if found else []
         shown = [TickView(**to_dict(tick)) for tick in found]
         return Ticks(name, shown, found[-1].due if more else None)
 
@@ -167,11 +167,12 @@ class Api:
         return Upcoming(name, self._engine.active(name), times, changes)
 
     async def calendar(self, call: Call) -> Calendar:
-        job = self._engine.job(call.path["name"])
-        zone = given(call.query.timezone)
-        zone = job.timezone if zone is None else zone
-        days = await self._engine.calendar(job.name, zone, call.query.days)
-        return Calendar(job.name, zone, [_day(day, did) for day, did in days])
+        name, zone = call.path["name"], given(call.query.timezone)
+        if zone is None:
+            job = self._engine.jobs.get(name)
+            zone = "UTC" if job is None else job.timezone
+        days = await self._engine.calendar(name, zone, call.query.days)
+        return Calendar(name, zone, [_day(day, did) for day, did in days])
 
     async def backfill(self, call: Call) -> Backfill:
         name, body = call.path["name"], call.body

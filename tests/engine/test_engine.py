@@ -1,19 +1,32 @@
 """The engine: what it answers is committed, what it starts it finishes."""
 
 import asyncio
+import copy
 import json
 import random
+import sys
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from goflow import ConstantDelay, Job, Task
+from goflow import ConstantDelay, Context, Job, Task
 from goflow.core.states import State
 from goflow.engine.engine import Engine, Options
-from goflow.errors import Conflict, InvalidJob, InvalidRequest, NotFound, Stopping, Unavailable
+from goflow.engine.threads import Threads
+from goflow.errors import (
+    Conflict,
+    InvalidJob,
+    InvalidRequest,
+    NotFound,
+    Stopping,
+    StoreUnavailable,
+    Unavailable,
+)
 from goflow.stores.base import Change, Outcome, Record
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
@@ -447,3 +460,134 @@ async def test_registering_twice_or_without_tasks_is_refused() -> None:
         engine.register(Job("empty"))
     with pytest.raises(InvalidJob, match="with_seconds"):
         engine.register(job_of("s", Task("t", Scripted()), schedule="* * * * * *"))
+
+
+class Damaged(SqliteStore):
+    """Opens, and cannot be read in one way."""
+
+    bad = "watches"
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == type(self).bad:
+            raise StoreUnavailable("an I/O error")
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("bad", ["version", "epoch", "unfinished", "switches", "watches", "jobs"])
+async def test_a_start_that_fails_gives_back_all_that_it_took(
+    tmp_path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    monkeypatch.setattr(Damaged, "bad", bad)
+    before = sys.stdout, sys.stderr
+    store = Damaged(path)
+    engine = Engine(store, Options(), clock=FakeClock())
+    engine.register(job_of("j", Task("t", Scripted())))
+    with pytest.raises(StoreUnavailable):
+        await engine.start()
+    assert (sys.stdout, sys.stderr) == before
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("goflow-writer")]
+    async with running(job_of("j", Task("t", Scripted())), store=SqliteStore(path)) as other:
+        await other.finished((await other.submit("j")).id)
+    monkeypatch.setattr(Damaged, "bad", "")
+    await engine.start()  # the same one, now that the store can be read
+    await engine.finished((await engine.submit("j")).id)
+    await engine.stop()
+
+
+async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) -> None:
+    class Slow(Threads):
+        async def end_leftovers(self, wanted: Any) -> Any:
+            await asyncio.Event().wait()
+
+    path = tmp_path / "s"
+    hanging = Scripted(["hang"])
+    job = job_of("j", Task("t", hanging, retries=1))
+    async with running(job, store=SqliteStore(path)) as engine:
+        await engine.submit("j")
+        await until(lambda: hanging.runs)
+    slow = Engine(SqliteStore(path), Options(), clock=FakeClock(), threads=Slow())
+    starting = asyncio.ensure_future(slow.start())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not starting.done()
+    starting.cancel()
+    await asyncio.wait([starting])
+    async with running(job, store=SqliteStore(path)) as engine:
+        await until(lambda: not engine._runners)
+
+
+async def test_a_retry_of_a_job_that_is_gone_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with running(job_of("j", Task("t", Scripted(["fail"]))), store=SqliteStore(path)) as e:
+        id = (await e.submit("j")).id
+        await e.finished(id)
+    async with running(store=SqliteStore(path)) as engine:
+        for options in ({}, {"task": "t"}, {"params": {"n": 1}}, {"task": "nope"}):
+            with pytest.raises(Conflict, match="'j' is not registered with this server any more"):
+                await engine.retry(id, **options)  # type: ignore[arg-type]
+        assert (await states(engine, id))[""] == "failed"
+        assert (await engine.reader.execution(id)).actions[-1].action == "submit"
+
+
+async def test_each_attempt_has_params_and_results_of_its_own() -> None:
+    seen: list[Any] = []
+
+    async def spoil(context: Context) -> list[int]:
+        seen.append(copy.deepcopy([context.params, context.results]))
+        context.params["list"].append("spoilt")
+        context.params["deep"]["a"]["b"].append("spoilt")
+        context.params["new"] = "spoilt"  # type: ignore[index]
+        for result in context.results.values():
+            result.append("spoilt")
+        if context.attempt == 1:
+            raise ValueError
+        return [1]
+
+    job = Job("j", params={"list": [1], "deep": {"a": {"b": []}}})
+    job.task(name="first", retries=1)(spoil)
+    for name in ("left", "right"):
+        job.task(name=name, retries=1, after=["first"])(spoil)
+    asked = {"list": [2], "deep": {"a": {"b": [1]}}}
+    async with running(job) as engine:
+        for params, filled in ((asked, asked), (None, {"list": [1], "deep": {"a": {"b": []}}})):
+            del seen[:]
+            id = (await engine.submit("j", params)).id
+            await engine.finished(id)
+            assert seen == [[filled, {}]] * 2 + [[filled, {"first": [1]}]] * 4
+            detail = await engine.reader.execution(id)
+            assert detail.params == filled
+            assert [msgspec.json.decode(task.result) for task in detail.tasks] == [[1]] * 3
+            await engine.retry(id, task="first")
+            await engine.finished(id)
+            assert seen[6:] == [[filled, {}]] + [[filled, {"first": [1]}]] * 2
+    assert asked == {"list": [2], "deep": {"a": {"b": [1]}}}
+    assert job.params == {"list": [1], "deep": {"a": {"b": []}}}
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), -timedelta(hours=1)])
+async def test_delays_and_time_limits_do_not_follow_a_clock_that_is_set(step: timedelta) -> None:
+    clock = FakeClock()
+    operator, hanging = Scripted(["fail"]), Scripted(["hang"])
+    delayed = job_of("delayed", Task("t", operator, retries=1, retry_delay=ConstantDelay(30)))
+    limited = job_of("limited", Task("t", hanging), timeout=60)
+    async with running(delayed, limited, clock=clock) as engine:
+        ids = [(await engine.submit(name)).id for name in ("delayed", "limited")]
+        await until(lambda: hanging.runs)
+        await until(lambda: engine._runners[ids[0]].execution.next_retry() is not None)
+        clock.set(clock.now() + step)
+        for seconds in (19, 10):  # 29 in all
+            clock.advance(seconds=seconds)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert operator.runs == [1]
+            assert (await states(engine, ids[1]))[""] == "running"
+        clock.advance(seconds=1)
+        await engine.finished(ids[0])
+        assert operator.runs == [1, 2]
+        clock.advance(seconds=15)
+        clock.advance(seconds=15)
+        await engine.finished(ids[1])
+        detail = await engine.reader.execution(ids[1])
+        assert (detail.state, detail.reason) == ("failed", "timed out after 60 s")

@@ -1,15 +1,17 @@
 """The ledger: every due time is accounted for once, and catch-up does what it was told."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goflow import Job, SqliteStore, Task
-from goflow.engine.engine import Engine
-from goflow.errors import Conflict, InvalidRequest
-from goflow.stores.base import Tick
+from goflow import Job, MemoryStore, SqliteStore, Task
+from goflow.engine.engine import Engine, Submission
+from goflow.errors import Conflict, InvalidRequest, StoreUnavailable, Unavailable
+from goflow.stores.base import Change, Outcome, Submit, Tick
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, until
 
@@ -405,3 +407,108 @@ async def test_a_job_without_a_schedule_has_no_due_times() -> None:
 async def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on() -> None:
     async with running(minutely(active=False)) as engine:
         assert engine.upcoming("j", 2) == [BEGINNING + MINUTE, BEGINNING + 2 * MINUTE]
+
+
+async def test_a_clock_that_is_set_back_fires_nothing_that_was_skipped(tmp_path: Path) -> None:
+    """What was missed may still run then, also after a restart."""
+    clock = FakeClock()
+    operator = Scripted(["hang"])
+    job = minutely(operator, overlap="skip", catchup="all")
+    path = tmp_path / "s"
+    async with running(job, store=SqliteStore(path), clock=clock) as engine:
+        id = (await engine.submit("j")).id
+        for minute in (1, 2):
+            clock.advance(minutes=1)
+            await until(lambda m=minute: engine._watches["j"].accounted == BEGINNING + m * MINUTE)
+        assert [tick[0] for tick in await ledger(engine)] == ["skipped", "skipped"]
+        operator.release.set()
+        await engine.finished(id)
+        clock.set(BEGINNING)
+        clock.advance(seconds=25)
+        await until(lambda: engine.due("j") == BEGINNING + MINUTE)
+        clock.advance(seconds=36)
+        await until(lambda: engine.due("j") == BEGINNING + 2 * MINUTE)
+    job = minutely(operator, overlap="skip", catchup="all")
+    async with running(job, store=SqliteStore(path), clock=clock) as engine:
+        clock.advance(minutes=1)
+        await until(lambda: engine.due("j") == BEGINNING + 3 * MINUTE)
+        clock.advance(minutes=1)
+        await settled(engine, 3)
+        assert [tick[:2] for tick in await ledger(engine)] == [
+            ("skipped", 1),
+            ("skipped", 2),
+            ("fired", 3),
+        ]
+    assert operator.runs == [1, 1]
+
+
+# -- backfills that do not fit, or stop in the middle --------------------------------
+
+
+async def test_a_backfill_that_has_no_room_makes_nothing_and_all_once_there_is() -> None:
+    clock = FakeClock()
+    operator = Scripted(["hang"])
+    job, other = minutely(active=False), job_of("other", Task("t", operator))
+    async with running(job, other, clock=clock, max_unfinished=4) as engine:
+        clock.advance(minutes=30)
+        taken = (await engine.submit("other")).id
+        range = BEGINNING + MINUTE, BEGINNING + 5 * MINUTE
+        with pytest.raises(Unavailable, match="so 4 more are above the limit"):
+            await engine.backfill("j", *range)
+        assert await ledger(engine) == []
+        with pytest.raises(InvalidRequest, match="at most 4 executions"):
+            await engine.backfill("j", BEGINNING, BEGINNING + 6 * MINUTE)
+        assert await ledger(engine) == []
+        operator.release.set()
+        await engine.finished(taken)
+        done = await engine.backfill("j", *range)
+        assert [one.created for one in done] == [True] * 4
+
+
+async def test_the_room_of_a_backfill_is_kept_while_it_is_made() -> None:
+    clock = FakeClock()
+    async with running(minutely(active=False), clock=clock, max_unfinished=6) as engine:
+        clock.advance(minutes=30)
+        making = asyncio.ensure_future(
+            engine.backfill("j", BEGINNING + MINUTE, BEGINNING + 6 * MINUTE)
+        )
+        await until(lambda: engine._reserved)
+        others = [asyncio.ensure_future(engine.submit("j")) for _ in range(6)]
+        assert len(await making) == 5
+        answers = await asyncio.gather(*others, return_exceptions=True)
+        assert {type(one) for one in answers} <= {Submission, Unavailable}
+        assert engine._reserved == 0
+
+
+class RefusingSome(MemoryStore):
+    """Takes so many backfilled executions, and then no more."""
+
+    room = 3
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        asked = [one for one in batch if isinstance(one, Submit) and one.fact.cause == "backfill"]
+        if len(asked) > self.room:
+            raise StoreUnavailable("the disk is full")
+        self.room -= len(asked)
+        return super().commit(batch)
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+async def test_a_backfill_that_was_broken_off_goes_on_with_as_many_at_once(parallel: int) -> None:
+    clock, store = FakeClock(), RefusingSome()
+    operator = Scripted(["hang"] * 10)
+    async with running(minutely(operator, active=False), clock=clock, store=store) as engine:
+        clock.advance(minutes=30)
+        range = BEGINNING + MINUTE, BEGINNING + 8 * MINUTE
+        with pytest.raises(StoreUnavailable):
+            await engine.backfill("j", *range, parallel=parallel)
+        assert len(await ledger(engine)) == 3
+        assert engine._reserved == 0
+        store.room = 100
+        done = await engine.backfill("j", *range, parallel=parallel)
+        assert [one.created for one in done] == [False] * 3 + [True] * 4
+        await until(lambda: len(operator.runs) == parallel)
+        ids = [one.execution for one in done]
+        waiting = [engine._runners[id] for id in ids[parallel:] if id is not None]
+        assert [list(runner.before) for runner in waiting] == [[id] for id in ids[:-parallel]]
+        operator.release.set()

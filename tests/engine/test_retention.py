@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from goflow import Goflow, MemoryStore, Task
+from goflow import Goflow, MemoryStore, SqliteStore, Task
 from goflow.core.states import State
 from goflow.engine.engine import Engine
 from goflow.engine.retention import EVERY, Keep
@@ -64,6 +65,33 @@ async def test_the_newest_of_all_and_of_each_job_are_kept(keep: Keep, left: int)
         await forgotten_to(engine, clock, left)
         for id in ids[-left:]:
             assert (await engine.reader.execution(id)).id == id
+
+
+async def test_a_job_that_is_idle_or_gone_since_a_restart_is_trimmed_too(tmp_path: Path) -> None:
+    clock = FakeClock()
+    jobs = [job_of(name, Task("t", Scripted())) for name in "ab"]
+    async with running(*jobs, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
+        for n in range(10):
+            await engine.finished((await engine.submit("ab"[n % 2])).id)
+    left = job_of("a", Task("t", Scripted()))
+    store = SqliteStore(tmp_path / "s")
+    async with running(left, store=store, clock=clock, keep=Keep(per_job=2)) as engine:
+        await forgotten_to(engine, clock, 4)
+
+
+async def test_what_finishes_after_a_round_is_trimmed_in_the_next_one() -> None:
+    clock = FakeClock()
+    operator = Scripted(["hang"] * 4)
+    job = job_of("a", Task("t", operator))
+    async with running(job, clock=clock, keep=Keep(per_job=1)) as engine:
+        ids = [(await engine.submit("a")).id for _ in range(4)]
+        await until(lambda: len(operator.runs) == 4)
+        clock.advance(seconds=EVERY)
+        await until(lambda: not engine._retention._grown)
+        operator.release.set()
+        for id in ids:
+            await engine.finished(id)
+        await forgotten_to(engine, clock, 1)
 
 
 async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:

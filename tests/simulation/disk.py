@@ -29,6 +29,7 @@ from goflow.stores.base import (
     SetSwitch,
     SetWatch,
     Submit,
+    TickOutcome,
     Watch,
 )
 from goflow.stores.tables import SqlStore, migrate, read_epoch
@@ -72,6 +73,7 @@ class Disk:
         self.facts: dict[str, list[AnyFact]] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.fired: dict[tuple[str, datetime], str] = {}
+        self.passed: dict[tuple[str, datetime], TickOutcome] = {}  # what first became of others
         self.switches: dict[str, bool] = {}
         self.epochs: dict[str, list[Epoch]] = {}
         self.latest = datetime.min.replace(tzinfo=UTC)  # that the clock ever showed
@@ -141,6 +143,9 @@ class Disk:
             case RecordTicks(), _:
                 self._tell(f"ticks {change}")
                 self._account(change.job, change.accounted)
+                for one in change.ticks:
+                    if one.count == 1:
+                        self.passed.setdefault((change.job, one.due), one.outcome)
             case _:
                 self._tell(f"{type(change).__name__} {outcome}")
 
@@ -169,6 +174,8 @@ class Disk:
             tick = fact.job, fact.scheduled_at
             if tick in self.fired:
                 self._broken(f"{tick} fired twice")
+            if fact.cause == "schedule" and self.passed.get(tick) is TickOutcome.SKIPPED:
+                self._broken(f"{tick} fired though it had been skipped")
             self.fired[tick] = fact.id
             self.latest = max(self.latest, self._now())
             if fact.scheduled_at > self.latest:

@@ -26,6 +26,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.states import State
+from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.engine import OFF
 from goflow.errors import InvalidRequest, Unavailable
@@ -346,7 +347,11 @@ class Story:
             told = world.told.get(id)
             if id in world.too_old and told is None:
                 continue
-            self._hold(told == row.summary, f"a listener was told of {id}: {told!r}, not {row}")
+            known = told is not None and row.summary is not None
+            self._hold(
+                known and told == listed(row.summary, row.version),
+                f"a listener was told of {id}: {told!r}, not {row}",
+            )
 
     def _check_logs(self, process: Process) -> None:
         """What an attempt that succeeded has said is in its log, once and in order, if that

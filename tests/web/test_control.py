@@ -2,13 +2,15 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import pytest
 from starlette.testclient import TestClient
 
 from goflow import Goflow, Job, MemoryStore, Task
+from goflow.stores.base import RecordTicks, Tick, TickOutcome
 from tests.web.conftest import Asker, Fail, Hang, Say, failing, hanging, simple, until
 from tests.web.test_api import MISSING, TIME
 
@@ -417,3 +419,34 @@ def test_health_tells_what_people_should_know(client: TestClient, gf: Goflow) ->
 def test_ids_of_backfilled_executions_are_uuids(client: TestClient) -> None:
     for one in client.post("/api/jobs/daily/backfill", json=MARCH).json()["executions"]:
         assert str(uuid.UUID(one["execution"])) == one["execution"]
+
+
+def test_a_job_that_is_registered_no_more_has_its_history_still(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    gf = Goflow(path, ui_path=None)
+    gf.add_job(failing("gone/über"))
+    with TestClient(gf, base_url="http://localhost") as client:
+        id = Asker(client).run("gone/über")["id"]
+        now = datetime.now(UTC)
+        missed = Tick(now, TickOutcome.MISSED, now)
+        gf.engine.store.commit([RecordTicks("gone/über", [missed], now)])
+    gf = Goflow(path, ui_path=None)
+    with TestClient(gf, base_url="http://localhost") as client:
+        job = "/api/jobs/gone%2F%C3%BCber"
+        answer = client.get(job)
+        assert answer.status_code == 404
+        assert (answer.json()["job"], answer.json()["tasks"]) == ("", [])
+        (tick,) = client.get(f"{job}/ticks").json()["ticks"]
+        assert tick["outcome"] == "missed"
+        days = client.get(f"{job}/calendar").json()
+        assert days["timezone"] == "UTC"
+        assert sum(day["states"].get("failed", 0) for day in days["days"]) == 1
+        listed = client.get("/api/executions", params={"jobname": "gone/über"}).json()
+        assert [one["id"] for one in listed["executions"]] == [id]
+        assert client.get(f"/api/executions/{id}").json()["job"] == "gone/über"
+        retried = client.post(f"/api/executions/{id}/retry")
+        assert (retried.status_code, retried.json()["error"]["code"]) == (409, "job-gone")
+        for method, route in (("POST", "submit"), ("POST", "toggle"), ("GET", "upcoming")):
+            assert client.request(method, f"{job}/{route}").status_code == 404
+        assert client.get("/api/jobs/never/ticks").status_code == 404
+        assert client.get("/api/jobs/never/calendar").status_code == 404

@@ -1,0 +1,169 @@
+"""Who asks may leave at any moment; what was asked for is done whole, or not at all."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from goflow import MemoryStore, Task
+from goflow.core.states import State
+from goflow.engine.engine import Engine
+from goflow.engine.errands import Errands
+from goflow.errors import Conflict, GoflowError, Stopping
+from goflow.stores.base import Change, Outcome
+from goflow.testing import BEGINNING
+from tests.engine.scripted import Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Gated(MemoryStore):
+    """Commits when it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waits = threading.Event()
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if not self.gate.is_set():
+            self.waits.set()
+            assert self.gate.wait(60)
+        return super().commit(batch)
+
+
+Act = Callable[[Engine, str], Coroutine[Any, Any, Any]]
+
+ACTS: dict[str, Act] = {
+    "submit": lambda engine, id: engine.submit("j"),
+    "submit with a key": lambda engine, id: engine.submit("j", key="k"),
+    "mark": lambda engine, id: engine.mark(id, "t", State.SUCCESSFUL),
+    "retry": lambda engine, id: engine.retry(id, task="t"),
+    "toggle": lambda engine, id: engine.toggle("j"),
+    "backfill": lambda engine, id: engine.backfill(
+        "j", BEGINNING - timedelta(minutes=3), BEGINNING
+    ),
+    "cancel": lambda engine, id: engine.cancel(id),
+}
+
+
+async def is_whole(engine: Engine, act: str) -> None:
+    """Nothing hangs, nothing is damaged, and everything can be asked for again."""
+    await until(lambda: not engine.errands.under_way and not engine._runners)
+    assert engine.defect is None
+    assert not engine._reopening
+    assert not engine._keyed
+    assert not engine._reserved
+    assert not list(engine.board)
+    for row in engine.store.page(job=None, state=None, before=None, limit=100):
+        detail = await engine.reader.execution(row.id)
+        assert detail.damage is None
+        assert detail.state.finished
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("steps", range(12))
+async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, steps: int) -> None:
+    store = Gated()
+    operator = Scripted(["fail"])
+    job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="replace")
+    async with running(job, store=store) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        store.gate.clear()
+        asking = asyncio.ensure_future(ACTS[act](engine, id))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        # Somebody else asks for the same, while the first is still being written.
+        again = asyncio.ensure_future(ACTS[act](engine, id))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        store.gate.set()
+        await asyncio.wait([asking, again])
+        assert asking.cancelled() or not asking.exception()
+        if (error := again.exception()) is not None:
+            assert isinstance(error, GoflowError)
+        await is_whole(engine, act)
+        await engine.retry(id, task="t")
+        await engine.finished(id)
+        assert (await states(engine, id))[""] == "successful"
+
+
+async def test_a_mark_whose_asker_has_left_keeps_others_away_until_it_is_written() -> None:
+    store = Gated()
+    async with running(job_of("j", Task("t", Scripted(["fail"]))), store=store) as engine:
+        id = (await engine.submit("j")).id
+        await engine.finished(id)
+        store.gate.clear()
+        asking = asyncio.ensure_future(engine.mark(id, "t", State.SUCCESSFUL))
+        await until(store.waits.is_set)
+        asking.cancel()
+        await asyncio.wait([asking])
+        with pytest.raises(Conflict):
+            await engine.mark(id, "t", State.SKIPPED)
+        with pytest.raises(Conflict):
+            await engine.retry(id, task="t")
+        store.gate.set()
+        await until(lambda: not engine.errands.under_way)
+        assert (await states(engine, id)) == {"": "successful", "t": "successful"}
+        await engine.retry(id, task="t")
+        await engine.finished(id)
+
+
+async def test_what_replaces_others_does_so_though_nobody_waits_for_its_answer() -> None:
+    store = Gated()
+    operator = Scripted(["hang"])
+    async with running(job_of("j", Task("t", operator), overlap="replace"), store=store) as engine:
+        first = (await engine.submit("j")).id
+        await until(lambda: operator.runs)
+        store.gate.clear()
+        asking = asyncio.ensure_future(engine.submit("j"))
+        await until(store.waits.is_set)
+        asking.cancel()
+        store.gate.set()
+        await until(lambda: not engine._runners)
+        assert (await states(engine, first))[""] == "cancelled"
+        assert operator.runs == [1, 1]
+
+
+async def test_switches_that_were_asked_for_by_people_who_left_are_switched_in_turn() -> None:
+    store = Gated()
+    job = job_of("j", Task("t", Scripted()), schedule="@yearly", active=True)
+    async with running(job, store=store) as engine:
+        store.gate.clear()
+        left = asyncio.ensure_future(engine.toggle("j"))
+        await until(store.waits.is_set)
+        left.cancel()
+        staying = asyncio.ensure_future(engine.toggle("j"))
+        await asyncio.sleep(0)
+        store.gate.set()
+        assert await staying is True
+        assert engine.active("j") is True
+
+
+async def test_who_waits_at_a_stop_is_told_so() -> None:
+    errands = Errands(lambda what, error: None)
+    work = errands.begin(asyncio.sleep(1000), "sleep")
+    waiting = asyncio.ensure_future(errands.outcome(work))
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(Stopping):
+        await waiting
+
+
+async def test_what_goes_wrong_when_nobody_waits_is_told_as_a_defect() -> None:
+    told: list[tuple[str, str]] = []
+    errands = Errands(lambda what, error: told.append((what, str(error))))
+
+    async def wrong() -> None:
+        raise KeyError("x")
+
+    asking = asyncio.ensure_future(errands.outcome(errands.begin(wrong(), "an errand")))
+    asking.cancel()
+    await errands.end()
+    assert told == [("an errand", "'x'")]

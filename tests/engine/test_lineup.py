@@ -1,0 +1,233 @@
+"""Who waits for whom: in order, whatever ends early, and in memory that grows with the queue."""
+
+import asyncio
+import itertools
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goflow import Context, Job, MemoryStore, SqliteStore, Task
+from goflow.core.events import Submitted
+from goflow.engine.engine import Engine
+from goflow.errors import Conflict
+from goflow.stores.base import Submit
+from goflow.testing import BEGINNING
+from tests.engine.scripted import Scripted, job_of, running, states, until
+
+pytestmark = pytest.mark.anyio
+
+
+class OneAtATime:
+    """An operator of which never two run at once; it ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.running: dict[str, asyncio.Event] = {}
+
+    async def run(self, context: Context) -> None:
+        assert not self.running, "two run at once"
+        self.order.append(context.execution_id)
+        self.running[context.execution_id] = asyncio.Event()
+        try:
+            await self.running[context.execution_id].wait()
+        finally:
+            del self.running[context.execution_id]
+
+    def let_end(self) -> None:
+        for event in self.running.values():
+            event.set()
+
+
+async def settled(engine: Engine, operator: OneAtATime) -> None:
+    """Until one runs, if there is one."""
+    await until(lambda: operator.running or not engine._runners)
+
+
+async def end_what_runs(engine: Engine, operator: OneAtATime) -> None:
+    ending = list(operator.running)
+    operator.let_end()
+    for id in ending:
+        await engine.finished(id)
+    await settled(engine, operator)
+
+
+acts = st.sampled_from(["submit", "submit", "cancel", "cancel", "end", "retry"])
+
+
+@given(st.lists(st.tuples(acts, st.integers(0, 100)), max_size=25))
+def test_a_queue_runs_one_after_the_other_whatever_is_cancelled_in_it(
+    asked: list[tuple[str, int]],
+) -> None:
+    async def play() -> None:
+        operator = OneAtATime()
+        job = job_of("j", Task("t", operator), overlap="queue", max_queued=1000)
+        opened: list[str] = []
+        async with running(job) as engine:
+            for act, pick in asked:
+                unfinished = [id for id in opened if id in engine._runners]
+                finished = [id for id in opened if id not in engine._runners]
+                match act:
+                    case "submit":
+                        opened.append((await engine.submit("j")).id)
+                    case "cancel" if unfinished:
+                        await engine.cancel(id := unfinished[pick % len(unfinished)])
+                        await engine.finished(id)
+                    case "retry" if finished:
+                        opened.remove(id := finished[pick % len(finished)])
+                        await engine.retry(id, task="t")
+                        opened.append(id)
+                    case "end":
+                        await end_what_runs(engine, operator)
+                await settled(engine, operator)
+                unfinished = [id for id in opened if id in engine._runners]
+                assert list(operator.running) == unfinished[:1]
+                assert len(engine._lineup.tail("j")) <= 2
+            while engine._runners:
+                await end_what_runs(engine, operator)
+            assert engine.defect is None
+            assert not engine._lineup.tail("j")
+
+    asyncio.run(play())
+
+
+async def test_each_waits_for_the_last_one_and_says_so() -> None:
+    operator = Scripted(["hang"])
+    async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
+        ids = [(await engine.submit("j")).id for _ in range(4)]
+        for before, id in itertools.pairwise(ids):
+            assert (await engine.reader.execution(id)).after == (before,)
+            assert engine.waiting(id, "t") == "earlier executions of the job have not ended"
+        operator.release.set()
+        await engine.finished(ids[-1])
+
+
+async def test_one_that_is_cancelled_in_the_queue_lets_nobody_past_what_runs() -> None:
+    operator = OneAtATime()
+    async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
+        first, second, third = [(await engine.submit("j")).id for _ in range(3)]
+        await until(lambda: operator.running)
+        await engine.cancel(second)
+        await engine.finished(second)
+        fourth = (await engine.submit("j")).id
+        await engine.cancel(fourth)
+        await engine.finished(fourth)
+        fifth = (await engine.submit("j")).id
+        assert operator.order == [first]
+        while engine._runners:
+            await end_what_runs(engine, operator)
+        assert operator.order == [first, third, fifth]
+
+
+async def test_a_new_one_waits_for_all_of_a_backfill_that_runs_side_by_side() -> None:
+    operator = Scripted(["hang"] * 3)
+    job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="queue")
+    async with running(job) as engine:
+        start = BEGINNING.replace(year=2029)
+        await engine.backfill("j", start, start.replace(minute=3), parallel=3)
+        await until(lambda: len(operator.runs) == 3)
+        last = (await engine.submit("j")).id
+        assert len((await engine.reader.execution(last)).after) == 3
+        operator.release.set()
+        await engine.finished(last)
+
+
+def facts_of(ids: list[str], job: Job) -> list[Submit]:
+    """As they were written when each named all that came before it."""
+    return [
+        Submit(
+            Submitted(
+                BEGINNING, id=id, job="j", plan=job.plan.id, cause="api", after=tuple(ids[:n])
+            ),
+            job.plan,
+        )
+        for n, id in enumerate(ids)
+    ]
+
+
+async def test_a_queue_of_before_is_read_as_it_was_written() -> None:
+    store = MemoryStore()
+    operator = OneAtATime()
+    job = job_of("j", Task("t", operator), overlap="queue")
+    job.seal()
+    store.open()
+    store.commit(facts_of(ids := [f"e{n}" for n in range(5)], job))
+    async with running(job_of("j", Task("t", operator), overlap="queue"), store=store) as engine:
+        await engine.cancel("e2")
+        while engine._runners:
+            await end_what_runs(engine, operator)
+        ids.remove("e2")
+        assert operator.order == ids
+
+
+async def test_memory_of_a_queue_grows_with_its_length() -> None:
+    """Four times as many take about four times as much, and not sixteen times."""
+
+    async def taken(number: int) -> int:
+        operator = Scripted(["hang"])
+        job = job_of("j", Task("t", operator), overlap="queue", max_queued=100_000)
+        async with running(job) as engine:
+            await engine.submit("j")
+            await until(lambda: operator.runs)
+            tracemalloc.start()
+            try:
+                await asyncio.gather(*(engine.submit("j") for _ in range(number)))
+                memory = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+            for runner in list(engine._runners.values()):
+                runner.stop()
+            return memory
+
+    few, many = await taken(150), await taken(600)
+    assert many < 7 * few
+
+
+async def test_a_retry_replaces_what_is_under_way() -> None:
+    operator = Scripted(["fail", "hang"])
+    async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
+        again = (await engine.submit("j")).id
+        await engine.finished(again)
+        replaced = (await engine.submit("j")).id
+        await until(lambda: operator.runs == [1, 1])
+        await engine.retry(again)
+        await engine.finished(again)
+        assert (await states(engine, replaced))[""] == "cancelled"
+        assert (await states(engine, again))[""] == "successful"
+        detail = await engine.reader.execution(replaced)
+        assert detail.actions[-1].by == f"replaced by {again}"
+
+
+async def test_a_retry_is_refused_or_waits_as_the_policy_says() -> None:
+    operator = Scripted(["fail", "hang"])
+    async with running(job_of("j", Task("t", operator), overlap="skip")) as engine:
+        again = (await engine.submit("j")).id
+        await engine.finished(again)
+        other = (await engine.submit("j")).id
+        with pytest.raises(Conflict, match=other):
+            await engine.retry(again)
+        operator.release.set()
+        await engine.finished(other)
+        await engine.retry(again)
+
+
+async def test_a_restart_replaces_nothing_of_a_backfill(tmp_path: Any) -> None:
+    path = tmp_path / "s"
+    operator = Scripted(["hang"] * 2)
+
+    def job() -> Job:
+        task = Task("t", operator, retries=1)
+        return job_of("j", task, schedule="* * * * *", overlap="replace")
+
+    async with running(job(), store=SqliteStore(path)) as engine:
+        start = BEGINNING.replace(year=2029)
+        made = await engine.backfill("j", start, start.replace(minute=3))
+        await until(lambda: operator.runs)
+    operator.release.set()
+    async with running(job(), store=SqliteStore(path)) as engine:
+        for one in made:
+            assert one.execution is not None
+            await engine.finished(one.execution)
+            assert (await states(engine, one.execution))[""] == "successful"
