@@ -144,16 +144,18 @@ async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
 
 
 async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> None:
-    hanging = Scripted(["hang"])
+    hanging = Scripted(["hang", "hang"])
     job = job_of("j", Task("a", hanging), Task("odd", Scripted(), after=["a"]), overlap="queue")
     store = Picky()
     async with running(job, store=store) as engine:
         first = (await engine.submit("j")).id
         second = (await engine.submit("j")).id
         await until(lambda: hanging.runs)
-        hanging.release.set()
+        of_first, hanging.release = hanging.release, asyncio.Event()
+        of_first.set()
         assert (await ended(engine, first))[""] == "failed"
         store.refuses = ()
+        hanging.release.set()
         assert (await ended(engine, second))[""] == "successful"
 
 
