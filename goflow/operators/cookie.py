@@ -64,11 +64,12 @@ def carried(pid: int) -> str | None:
     try:
         if Path(f"/proc/{pid}/comm").read_bytes() != FORKED + b"\n":
             return None
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                name = os.readlink(entry.path)
-                if name.startswith(_MEMORY):
-                    return name.removeprefix(_MEMORY).removesuffix(" (deleted)")
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    name = os.readlink(entry.path)
+                    if name.startswith(_MEMORY):
+                        return name.removeprefix(_MEMORY).removesuffix(" (deleted)")
     except OSError:  # it has ended, or is another user's
         return None
     return None
