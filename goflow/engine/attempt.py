@@ -26,6 +26,7 @@ from goflow.engine.carrying import carry_into_pools
 from goflow.engine.current import current_log
 from goflow.engine.isolated import Isolated
 from goflow.engine.tasklog import TaskLog
+from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
@@ -33,6 +34,7 @@ from goflow.shown import kind, reason, text_of
 
 ERROR_LIMIT = 16 * 1024  # characters
 NESTING_LIMIT = 200  # a result that is deeper might not be readable again
+THREAD_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, *[2.0] * 6)  # seconds in which one may become free
 ABANDONED = (
     "the thread of this attempt cannot be stopped; it was abandoned and may still run. "
     'A task with isolation="process" can be stopped'
@@ -148,7 +150,9 @@ async def _in_thread(
     on_abandoned: OnAbandoned | None,
 ) -> Outcome | Awaitable[Any]:
     work = contextvars.copy_context().run
-    thread = executor.submit(work, run_sync, operator, call, context, max_result)
+    thread = await _submitted(
+        executor, context, work, run_sync, operator, call, context, max_result
+    )
     try:
         return await asyncio.wrap_future(thread)
     except asyncio.CancelledError:
@@ -158,6 +162,24 @@ async def _in_thread(
             if on_abandoned is not None:
                 on_abandoned(_end_of(thread))
         raise
+
+
+async def _submitted(
+    executor: Executor, context: Context, work: Callable[..., Any], *args: Any
+) -> "Future[Any]":
+    """The work in a thread; where there is none just now, the attempt waits for one a while."""
+    for number, pause in enumerate(THREAD_PAUSES):
+        try:
+            return executor.submit(work, *args)
+        except NoThread as error:
+            if not number:
+                context.log.warning("waits for a thread: %s", error)
+        await asyncio.sleep(pause)
+    try:
+        return executor.submit(work, *args)
+    except NoThread as error:
+        seconds = f"{sum(THREAD_PAUSES):g} s"
+        raise TaskFailed(f"no thread could be had to run it in for {seconds}: {error}") from None
 
 
 def run_sync(

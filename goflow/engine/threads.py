@@ -3,15 +3,19 @@
 The rule that must not be broken: an operator that never returns must not keep the process
 from ending. The standard ThreadPoolExecutor joins its threads at interpreter exit, so these
 are daemon threads.
+
+The system may refuse a thread (`ulimit -u`, memory). What reads and writes the store is there
+from the start; an attempt that finds none is told so, and nothing of it is left to run later.
 """
 
 import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
+from goflow.errors import StoreError
 from goflow.operators import leftovers
 from goflow.operators.leftovers import Leftover, Wanted
 
@@ -32,18 +36,39 @@ class Threads:
 
     def readers(self, size: int) -> Executor:
         """For reading the store."""
-        return ThreadPoolExecutor(size, thread_name_prefix="goflow-reader")
+        try:
+            return DaemonThreads(size, name="goflow-reader", ready=True)
+        except NoThread as error:
+            raise StoreError(f"there is no thread to read the store in: {error}") from error
 
     def writer(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
     ) -> "Writer[T]":
         """For writing: `write` is called with at most `limit` items, in the order they come,
         one call at a time. Items that weigh `load` together are enough, too."""
-        return WriterThread(write, limit, weigh, load)
+        try:
+            return WriterThread(write, limit, weigh, load)
+        except NoThread as error:
+            raise StoreError(f"there is no thread to write the store in: {error}") from error
 
     async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:
         """For finding and ending what attempts have left running."""
         return await leftovers.end(wanted)
+
+
+class NoThread(RuntimeError):
+    """The system refuses another thread; says what it said."""
+
+
+def start(work: Callable[[], None], name: str) -> threading.Thread:
+    """A daemon thread that does this. Raises `NoThread`."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        told = str(error) or type(error).__name__
+        raise NoThread(f"{told}; see ulimit -u and the memory that is free") from error
+    return thread
 
 
 class Writer(Protocol[Item]):
@@ -69,14 +94,15 @@ class WriterThread(Generic[T]):
         self._load = load
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._stopped: Future[None] = Future()
-        threading.Thread(target=self._work, name="goflow-writer", daemon=True).start()
+        start(self._work, "goflow-writer")
 
     def put(self, item: T, /) -> None:
         self._queue.put(item)
 
     async def stop(self) -> None:
         self._queue.put(None)
-        # Not in a thread of asyncio's: what tasks have running there may never end.
+        # Not in a thread of asyncio's: what tasks have running there may never end, and another
+        # one may not be had.
         await asyncio.wrap_future(self._stopped)
 
     def _work(self) -> None:
@@ -103,33 +129,52 @@ class WriterThread(Generic[T]):
 
 
 class DaemonThreads(Executor):
-    """At most `max_workers` threads, each started when work finds no idle one."""
+    """At most `max_workers` threads, each started when work finds no idle one; or, if they are
+    to be `ready`, all at once, or as many as there can be. Raises `NoThread` if that is none."""
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(
+        self, max_workers: int, *, name: str = "goflow-operator", ready: bool = False
+    ) -> None:
         if max_workers < 1:
             raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
         self._max_workers = max_workers
+        self._name = name
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._idle = 0  # threads that wait for work, less the work that waits for them
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._shutdown = False
+        if ready:
+            with self._lock:
+                self._start_all()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Run `fn(*args, **kwargs)` in a thread. Raises `RuntimeError` after `shutdown`."""
+        """Run `fn(*args, **kwargs)` in a thread. Raises `RuntimeError` after `shutdown`, and
+        `NoThread` if it needs another one that cannot be had: then it is not run."""
         future: Future[T] = Future()
         with self._lock:
             if self._shutdown:
                 raise RuntimeError("no new work after shutdown")
-            self._queue.put((future, lambda: fn(*args, **kwargs)))
             if self._idle:
                 self._idle -= 1
             elif len(self._threads) < self._max_workers:
-                name = f"goflow-operator-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._start_one()
+            self._queue.put((future, lambda: fn(*args, **kwargs)))
         return future
+
+    def _start_one(self) -> None:
+        self._threads.append(start(self._work, f"{self._name}-{len(self._threads)}"))
+
+    def _start_all(self) -> None:
+        while len(self._threads) < self._max_workers:
+            try:
+                self._start_one()
+            except NoThread:
+                if not self._threads:
+                    raise
+                self._max_workers = len(self._threads)  # what comes waits for one of these
+            else:
+                self._idle += 1
 
     def _work(self) -> None:
         while (work := self._queue.get()) is not None:

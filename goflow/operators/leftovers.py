@@ -177,7 +177,10 @@ async def _in_thread() -> list[Leftover]:
         with contextlib.suppress(RuntimeError):  # the loop has closed
             loop.call_soon_threadsafe(tell, found)
 
-    threading.Thread(target=work, name="goflow-leftovers", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="goflow-leftovers", daemon=True).start()
+    except (RuntimeError, MemoryError):  # none can be had, perhaps because of what is looked for
+        return look()
     return await looked
 
 

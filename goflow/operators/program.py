@@ -13,7 +13,6 @@ import functools
 import os
 import signal
 import subprocess
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ ERROR_LIMIT = 2000  # characters of stderr in the error
 LINE = 16 * 1024  # characters; longer lines are broken
 READ = 64 * 1024  # bytes at a time: what a pipe holds
 DRAIN_EVERY = 256 * 1024  # bytes of output between two looks at whether the log keeps up
+LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two looks whether it has ended
 LINGER = 0.25  # seconds: the longest of the doubling pauses, 0.5 in all, that what the
 # program left behind has to end by itself
 
@@ -300,21 +300,25 @@ def _watch(
     """Call `exited` on the loop once the process has ended; the pidfd that tells it, if any."""
     try:
         pidfd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not Linux, or an old one
-        threading.Thread(target=_wait, args=(process, loop, exited), daemon=True).start()
+    except (AttributeError, OSError):  # not Linux, or an old one, or too many files are open
+        loop.call_later(LOOK, _look, process, loop, exited, LOOK)
         return None
     loop.add_reader(pidfd, exited)
     return pidfd
 
 
-def _wait(
+def _look(
     process: "subprocess.Popen[bytes]",
     loop: asyncio.AbstractEventLoop,
     exited: Callable[[], None],
+    pause: float,
 ) -> None:
-    process.wait()
-    with contextlib.suppress(RuntimeError):  # the loop has closed
-        loop.call_soon_threadsafe(exited)
+    """Look again and again whether a process has ended: that needs no thread, which may not be
+    had, and a program that has begun must not be lost."""
+    if process.poll() is not None:
+        exited()
+    else:
+        loop.call_later(pause, _look, process, loop, exited, min(2 * pause, LONGEST_LOOK))
 
 
 def signal_name(number: int) -> str:

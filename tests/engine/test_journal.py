@@ -95,6 +95,7 @@ async def test_without_anybody_to_tell_a_defect_goes_to_the_loop() -> None:
     journal.start()
     assert await all_of(journal.commit(switch("a"))) == [None]
     await journal.stop()
+    store.close()
     assert [type(context["exception"]) for context in told] == [ValueError]
 
 

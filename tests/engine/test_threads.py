@@ -1,11 +1,18 @@
+import json
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import Future, wait
+from pathlib import Path
 
 import pytest
 
-from goflow.engine.threads import DaemonThreads
+from goflow import Context, Task
+from goflow.engine import attempt
+from goflow.engine.threads import DaemonThreads, NoThread, Threads, Writer
+from goflow.errors import StoreError
+from tests.engine.scripted import job_of, running, states, until
 
 
 def test_never_more_than_max_workers_run_and_all_work_is_done() -> None:
@@ -98,3 +105,127 @@ def test_work_that_never_returns_does_not_keep_the_process_from_ending() -> None
         "begun.wait()\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+# -- when the system refuses threads -----------------------------------------------------
+
+
+class Refusing:
+    """Lets so many more threads be started, and then none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int = 0, error: type = RuntimeError):
+        self.left = left
+        begin = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            if self.left <= 0:
+                raise error("can't start new thread")
+            self.left -= 1
+            begin(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_work_that_finds_no_thread_is_refused_and_never_runs(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    refusing = Refusing(monkeypatch, error=error)
+    threads = DaemonThreads(3)
+    ran: list[str] = []
+    for _ in range(5):
+        with pytest.raises(NoThread, match="can't start new thread; see ulimit -u"):
+            threads.submit(ran.append, "refused")
+    refusing.left = 1
+    threads.submit(ran.append, "taken").result(20)
+    hold = threading.Event()
+    busy = threads.submit(hold.wait, 20)
+    with pytest.raises(NoThread):
+        threads.submit(ran.append, "refused")
+    hold.set()
+    assert busy.result(20)
+    threads.shutdown()
+    assert ran == ["taken"]
+
+
+def test_threads_that_are_to_be_ready_are_as_many_as_can_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Refusing(monkeypatch, left=2)
+    threads = DaemonThreads(4, ready=True)
+    hold = threading.Event()
+    futures: list[Future[object]] = [threads.submit(hold.wait, 20) for _ in range(2)]
+    futures.append(threads.submit(lambda: "waited"))
+    hold.set()
+    assert [future.result(20) for future in futures] == [True, True, "waited"]
+    threads.shutdown()
+
+
+def test_with_no_thread_at_all_a_server_does_not_start_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Refusing(monkeypatch)
+    with pytest.raises(StoreError, match="no thread to read the store in: can't start new thread"):
+        Threads().readers(4)
+    with pytest.raises(StoreError, match="no thread to write the store in"):
+        Threads().writer(lambda batch: None, 1, lambda item: 1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_writer_stops_without_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[int]] = []
+    writer: Writer[int] = Threads().writer(written.append, 10, lambda item: 1, 100)
+    Refusing(monkeypatch)
+    for number in range(30):
+        writer.put(number)
+    await writer.stop()
+    assert [number for batch in written for number in batch] == list(range(30))
+
+
+@pytest.mark.anyio
+async def test_an_attempt_waits_for_a_thread_and_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+
+    class Sync:
+        def run(self, context: Context) -> None:
+            runs.append(context.attempt)
+
+    monkeypatch.setattr(attempt, "THREAD_PAUSES", (0.01,) * 1000)
+    async with running(job_of("j", Task("t", Sync()))) as engine:
+        refusing = Refusing(monkeypatch)
+        id = (await engine.submit("j")).id
+        await until(lambda: engine.usage()[0].taken == 1)
+        await until(lambda: engine.board.get(id))
+        refusing.left = 1
+        await engine.finished(id)
+        log = await engine.reader.log_of(id, "t", 1)
+        text = "".join([text async for text in log.texts])
+        assert (await states(engine, id))["t"] == "successful"
+    assert runs == [1]
+    assert text.count("waits for a thread: can't start new thread") <= 1
+
+
+def test_a_server_that_gets_no_more_threads_answers_fails_attempts_and_stops() -> None:
+    # Not in tmp_path, which is in a folder that only its owner may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        child = subprocess.run(
+            [sys.executable, "-m", "tests.engine.scarce", folder],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert child.returncode == 0, child.stderr
+    seen = json.loads(child.stdout)
+    assert seen["refuses"]
+    assert seen["answers"] == [200] * 7
+    assert seen["async"] == "successful None"
+    assert seen["sync"].startswith(
+        "failed no thread could be had to run it in for 1 s: can't start"
+    )
+    assert seen["program"].startswith("failed ")
+    assert "Resource temporarily unavailable" in seen["program"]
+    assert seen["later"] == "successful None"
+    assert seen["ran"] == ["later"]
+    assert seen["defect"] is None

@@ -1,0 +1,101 @@
+"""A server whose system refuses it any further thread: run by test_threads.py, as a program of its
+own, since the limit holds for all that the user runs.
+
+Prints what it saw as JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from goflow import Command, Goflow, Job, Task
+from goflow.engine import attempt
+from tests.engine.scripted import Scripted, until
+
+NOBODY = 65534
+ran: list[str] = []
+
+
+class Sync:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self) -> None:
+        ran.append(self.name)
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """The system refuses to make threads and processes for us; it never does so for root."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(NOBODY, NOBODY, 0)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+def refused() -> bool:
+    try:
+        threading.Thread(target=print).start()
+    except RuntimeError:
+        return True
+    return False
+
+
+async def main(folder: str) -> dict[str, Any]:
+    attempt.THREAD_PAUSES = (0.05,) * 20
+    gf = Goflow(os.path.join(folder, "goflow.db"), ui_path=None)
+    for name in ("refused", "later"):
+        gf.add_job(Job(name, tasks=[Task("t", Sync(name))]))
+    gf.add_job(Job("program", tasks=[Task("t", Command("true"))]))
+    gf.add_job(Job("async", tasks=[Task("t", Scripted())]))
+    transport = httpx2.ASGITransport(app=gf, raise_app_exceptions=False)
+    seen: dict[str, Any] = {}
+
+    async def ended(job: str) -> str:
+        answer = await client.post(f"/api/jobs/{job}/submit")
+        assert answer.status_code == 200, answer.text
+        id = answer.json()["id"]
+        await until(lambda: gf.engine.runner(id) is None)
+        detail = (await client.get(f"/api/executions/{id}")).json()
+        return f"{detail['state']} {detail['tasks'][0]['error']}"
+
+    async with (
+        gf.lifespan(),
+        httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        await ended("async")  # so that all is imported that a user without rights may not read
+        with no_threads():
+            seen["refuses"] = refused()
+            paths = ("health", "jobs", "jobs/async", "executions", "now", "system", "overview")
+            answers = [await client.get(f"/api/{path}") for path in paths]
+            seen["answers"] = [answer.status_code for answer in answers]
+            seen["async"] = await ended("async")
+            seen["sync"] = await ended("refused")
+            seen["program"] = await ended("program")
+            waiting = asyncio.create_task(ended("later"))
+            await until(lambda: gf.engine.usage()[0].taken == 1)
+        seen["later"] = await waiting
+        gate = no_threads()
+        gate.__enter__()
+    gate.__exit__(None, None, None)
+    seen["ran"] = ran
+    seen["defect"] = gf.engine.defect
+    return seen
+
+
+print(json.dumps(asyncio.run(main(sys.argv[1]))))
