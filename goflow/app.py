@@ -59,6 +59,7 @@ class Goflow:
     - `max_result`: bytes of a task's result as JSON (1 MiB, at most 512 MiB); `max_results`:
       bytes of all results of an execution together (256 MiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
+    - `show_source`: whether the API and the dashboard show the code of jobs, and its place.
 
     Raises `ValueError` for an option that cannot be honoured, naming it.
     """
@@ -85,6 +86,7 @@ class Goflow:
         max_results: int = 256 * 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
+        show_source: bool = True,
     ) -> None:
         limits = Limits(
             result=_check_size("max_result", max_result, RESULT_LIMIT),
@@ -112,6 +114,9 @@ class Goflow:
         if self._max_each is not None:
             _check_size("max_connections_per_address", self._max_each)
         self._max_body = _check_size("max_body", max_body)
+        if not isinstance(show_source, bool):
+            raise ValueError(f"show_source must be True or False, not {show_source!r}")
+        self._show_source = show_source
         self._middleware: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._web: Any = None
         self._starting = asyncio.Lock()
@@ -232,6 +237,7 @@ class Goflow:
                 await self.engine.stop()
                 raise
             self.engine.accompany(vitals.run(), "the vital signs")
+            self.engine.accompany(self.engine.watch_store(), "watching the store")
             self._running = True
 
     async def _stop(self) -> None:
@@ -249,6 +255,7 @@ class Goflow:
             allowed_hosts=self._allowed_hosts,
             body_limit=self._max_body,
             shutdown=self._closing,
+            show_source=self._show_source,
         )
         for middleware, options in reversed(self._middleware):
             app = middleware(app, **options)
@@ -354,9 +361,15 @@ def find_store(store: object) -> Store:
         return SqliteStore("goflow.db")
     if isinstance(store, str | os.PathLike):
         path = os.fspath(store)
+        if not isinstance(path, str):
+            raise ValueError(f"store must be a path as text, not {path!r}")
         scheme, separator, rest = path.partition("://")
         if not separator:
             return SqliteStore(path)
+        if scheme == "sqlite" and rest in ("", "/"):
+            raise ValueError(
+                f"store {path!r} names no file: give a path; goflow.MemoryStore() keeps nothing"
+            )
         if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
             return SqliteStore(rest[1:])
         raise ValueError(f"store {path!r}: a path or sqlite:///path is known, {scheme}:// is not")

@@ -55,6 +55,7 @@ from goflow.errors import (
     InvalidRequest,
     NotFound,
     Stopping,
+    StoreUnavailable,
     Unavailable,
 )
 from goflow.job import Job, check_name
@@ -69,6 +70,7 @@ from goflow.stores.base import (
     Outcome,
     Purge,
     RecordTicks,
+    Remark,
     SetSwitch,
     SetWatch,
     Store,
@@ -167,6 +169,7 @@ class Engine:
         self._started = False
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
+        self.lost: str | None = None  # what was committed before this start and is not there
         self.notices: deque[Notice] = deque(maxlen=100)  # what people should know of
 
     # -- jobs ----------------------------------------------------------------------
@@ -237,6 +240,7 @@ class Engine:
         opened.enter_context(self._capture)
         self._forks = forked.own(asyncio.get_running_loop())
         opened.enter_context(self._forks)
+        self._take_note(self._store.check())
         self.journal = Journal(
             self._store, self.clock, self._committed, self._threads, self.tell_defect
         )
@@ -358,6 +362,21 @@ class Engine:
                 self.tell_defect(what, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, 60.0)
+
+    async def watch_store(self) -> None:
+        """Look again and again, though nobody writes, whether the store is still what it was."""
+        while True:
+            await self.clock.sleep(LOOK)
+            try:
+                self._take_note(await self.reader.read(self._store.check))
+            except StoreUnavailable as error:
+                self.journal.doubt(error)
+
+    def _take_note(self, remarks: list[Remark]) -> None:
+        for remark in remarks:
+            self.notice(remark.text)
+            if remark.lost:
+                self.lost = remark.text
 
     def accompany(self, coroutine: Any, what: str) -> None:
         """Let something run beside the engine until it stops; its failure is a defect."""
@@ -1079,6 +1098,7 @@ class Engine:
 
 
 DRIVING = "an execution"
+LOOK = 1.0  # seconds between two looks at the store's files
 OFF = "off "  # before the schedule of a watch that was switched off
 KEPT = 10  # one in so many of the unfinished executions is kept for schedules
 READERS = 4  # questions put to the store at once

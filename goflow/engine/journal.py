@@ -100,6 +100,10 @@ class Journal:
                     raise
                 await self._clock.sleep(PATIENCE)
 
+    def doubt(self, error: StoreUnavailable) -> None:
+        """Take note that the store is not what it was, though nobody may write."""
+        self._refused([], error)
+
     async def _heal(self) -> None:
         """Try until the store can be written again, though nobody may ask for anything."""
         try:

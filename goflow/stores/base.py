@@ -269,6 +269,14 @@ class LogChunk(msgspec.Struct, frozen=True):
     text: str
 
 
+class Remark(msgspec.Struct, frozen=True):
+    """Something about the store that people should know of. `lost` says that changes which were
+    committed are not in it any more."""
+
+    text: str
+    lost: bool = False
+
+
 class Store(Protocol):
     """See the module. The methods after `commit` are reads."""
 
@@ -372,6 +380,11 @@ class Store(Protocol):
 
     def log_end(self, execution: str, task: str, attempt: int) -> int:
         """The number that the next line of an attempt's log will have, counted from 0."""
+        ...
+
+    def check(self) -> list[Remark]:
+        """Look whether the store is still what it was, at little cost; what people should know
+        of since the last call. Raises `StoreUnavailable` where it is not."""
         ...
 
     def size(self) -> int:

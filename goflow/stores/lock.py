@@ -1,17 +1,29 @@
-"""One server per store file: a lock that the kernel drops when its holder dies.
+"""One server per store file: locks that the kernel drops when their holder dies.
 
-The rule: a POSIX record lock, never flock(2), because a forked worker that outlives a
-killed server would inherit the latter and keep the next server out. Record locks do not
-see a second holder within one process, so `_HELD` does.
+`FileLock` is on `<path>.lock`, says who holds it, and remembers what a holder that died had
+committed. `InodeLock` is on the file itself, by whatever name it was opened: a hard link, a bind
+mount, or a folder from which the other lock was removed.
+
+The rule: a forked worker that outlives a killed server must not keep the next server out. So
+the one is a POSIX record lock, which no fork inherits; the other is closed in a fork.
 """
 
+import contextlib
 import fcntl
 import os
+import struct
 import threading
 from pathlib import Path
 
-_HELD: dict[Path, int] = {}
 _GUARD = threading.Lock()
+# Record locks do not see a second holder within one process.
+_HELD: dict[Path, "FileLock"] = {}
+_HELD_INODES: dict[tuple[int, int], "InodeLock"] = {}
+
+# A byte that SQLite never locks, and no file reaches.
+_FAR = 2**62
+# Linux alone has locks that closing another descriptor of the file does not drop.
+_SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 
 
 class InUse(Exception):
@@ -31,37 +43,71 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + ".lock")
         self._descriptor: int | None = None
+        self._note = ""
+        self.left = ""  # what the last holder noted, if it died before it released the lock
 
     def acquire(self) -> None:
         """Take it at once, or raise `InUse`; `OSError` where the file cannot be made."""
         with _GUARD:
             if self._path in _HELD:
-                raise InUse(_HELD[self._path])
-            while self._descriptor is None:
-                self._descriptor = self._try()
-            _HELD[self._path] = os.getpid()
+                raise InUse(os.getpid())
+            self._take()
+            _HELD[self._path] = self
 
-    def release(self) -> None:
-        """Give it back, if it is held."""
+    def note(self, text: str) -> None:
+        """Leave a word for the next holder, which finds it if this one dies."""
+        self._note = text
+        if self._descriptor is not None:
+            os.pwrite(self._descriptor, f"{os.getpid()} {text}\n".encode(), 0)
+
+    def renew(self) -> bool:
+        """Make the file again if somebody has removed it; whether that was so."""
+        with _GUARD:
+            if self._descriptor is None or self._names(self._descriptor):
+                return False
+            removed, self._descriptor, left = self._descriptor, None, self.left
+            try:
+                self._take()
+            finally:
+                self._descriptor = self._descriptor or removed
+            os.close(removed)
+            self.left = left
+        self.note(self._note)
+        return True
+
+    def release(self, *, clean: bool = True) -> None:
+        """Give it back, if it is held; with what was noted left in place if not `clean`."""
         with _GUARD:
             if self._descriptor is None:
                 return
-            if _HELD.pop(self._path) == os.getpid():  # not in a fork of the holder
+            del _HELD[self._path]
+            if clean and self._names(self._descriptor):
                 self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 
+    def abandon(self) -> None:
+        """In a fork of the holder: let go of what is the parent's."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self) -> None:
+        while self._descriptor is None:
+            self._descriptor = self._try()
+
     def _try(self) -> int | None:
         """The locked descriptor, or None if the file was removed between opening and locking."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._names(descriptor):
+                _, _, self.left = _read(descriptor).partition(" ")
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                os.pwrite(descriptor, f"{os.getpid()} {self.left}\n".encode(), 0)
                 return descriptor
         except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0)
+            holder = _read(descriptor).partition(" ")[0]
             os.close(descriptor)
             raise InUse(int(holder) if holder.isdigit() else None) from None
         except OSError:
@@ -75,3 +121,76 @@ class FileLock:
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
         except FileNotFoundError:
             return False
+
+
+class InodeLock:
+    """The lock of the file at `path` itself, which is created empty if there is none.
+
+    While it is held, `descriptor` is open for reading and writing. To be acquired before SQLite
+    opens the file in this process, and released after: to close a descriptor of a file drops
+    the locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place: tuple[int, int] | None = None
+        self.descriptor = -1
+
+    def acquire(self) -> None:
+        """Take it at once, or raise `InUse`; `OSError` where the file cannot be opened."""
+        with _GUARD:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(self._path)
+                if (found.st_dev, found.st_ino) in _HELD_INODES:
+                    raise InUse(os.getpid())
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                _lock_far_byte(descriptor)
+            except OSError as error:
+                os.close(descriptor)
+                if isinstance(error, BlockingIOError | PermissionError):
+                    raise InUse(None) from None
+                raise
+            found = os.fstat(descriptor)
+            self.descriptor, self._place = descriptor, (found.st_dev, found.st_ino)
+            _HELD_INODES[self._place] = self
+
+    def release(self) -> None:
+        """Give it back, if it is held."""
+        with _GUARD:
+            if self._place is not None:
+                del _HELD_INODES[self._place]
+                self.abandon()
+
+    def abandon(self) -> None:
+        """In a fork of the holder: let go of what is the parent's."""
+        if self._place is not None:
+            os.close(self.descriptor)
+            self.descriptor, self._place = -1, None
+
+
+def _lock_far_byte(descriptor: int) -> None:
+    if _SET_LOCK is None:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _FAR)
+    else:  # struct flock: type, whence, start, length, pid
+        wanted = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, _FAR, 1, 0)
+        fcntl.fcntl(descriptor, _SET_LOCK, wanted)
+
+
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode("ascii", "replace").strip("\0\n ")
+
+
+def _abandon_all() -> None:
+    global _GUARD
+    _GUARD = threading.Lock()  # another thread of the parent may have held it
+    for by_path in _HELD.values():
+        by_path.abandon()
+    for by_inode in _HELD_INODES.values():
+        by_inode.abandon()
+    _HELD.clear()
+    _HELD_INODES.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

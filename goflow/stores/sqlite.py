@@ -5,22 +5,27 @@ it is touched; and the lock comes first of all, because merely closing a descrip
 file drops the locks this process has on it (https://www.sqlite.org/howtocorrupt.html).
 """
 
+import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from goflow import forks
 from goflow.errors import StoreError, StoreUnavailable
 from goflow.stores.backup import write_copy
-from goflow.stores.lock import FileLock, InUse
+from goflow.stores.base import Change, Outcome, Remark
+from goflow.stores.files import Files, identity
+from goflow.stores.lock import FileLock, InodeLock, InUse
 from goflow.stores.tables import APPLICATION_ID, SCHEMA, SqlStore, migrate, read_epoch
 
 _MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another program that reads or copies the file
 _DAMAGED = "is damaged: put a copy of it back, or move it away to begin with an empty store"
+
+_COUNT = "INSERT OR REPLACE INTO meta VALUES ('commits', ?)"
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: "is locked by another program: end that one",
@@ -38,19 +43,27 @@ _ADVICE = {
 class SqliteStore(SqlStore):
     """Keeps everything in the SQLite file at `path`, which is created if there is none.
 
-    While it is open, `<path>.lock` keeps other servers out, and SQLite has its
-    `<path>-wal` and `<path>-shm` beside it. What `commit` took survives power loss.
+    While it is open, locks on the file and on `<path>.lock` keep other servers out, and SQLite
+    has its `<path>-wal` and `<path>-shm` beside it. All are created for their owner alone. What
+    `commit` took survives power loss. `<path>.lock` holds the number of the last commit too, so
+    that the next server notices if commits vanished after this one was killed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__()
-        self._path = Path(path)
+        self._path = Path(_checked(path))
         self._file = self._path  # with symbolic links resolved, once open
         self._lock: FileLock | None = None
+        self._hold: InodeLock | None = None
+        self._files: Files | None = None
+        self._taken = False  # whether it was opened to the end
+        self._commits = 0  # in the life of the store
+        self._opened_at = 0  # the same, when it was opened
+        self._remarks: list[Remark] = []
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._pool = threading.Lock()
-        self._identity: tuple[int, int] = 0, 0
+        self._turn = threading.Lock()  # of who writes, or looks whether the file is as written
 
     # -- open and close ------------------------------------------------------------
 
@@ -58,8 +71,13 @@ class SqliteStore(SqlStore):
         try:
             file = Path(os.path.realpath(self._path))
             self._check_place(file)
-            lock = FileLock(file)
+            lock, hold = FileLock(file), InodeLock(file)
             lock.acquire()
+            try:
+                hold.acquire()
+            except BaseException:
+                lock.release(clean=not lock.left)
+                raise
         except InUse as error:
             holder = "" if error.pid is None else f" (pid {error.pid})"
             raise StoreError(
@@ -68,7 +86,8 @@ class SqliteStore(SqlStore):
             ) from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{self._path} cannot be a store: {_reason(error)}") from error
-        self._file, self._lock = file, lock
+        self._file, self._lock, self._hold = file, lock, hold
+        self._files = Files(file, hold.descriptor)
         self._share = forks.withhold(self._descriptors)
         try:
             self._take()
@@ -86,22 +105,28 @@ class SqliteStore(SqlStore):
         with self._pool:
             readers, self._readers = self._readers, []
             writer, self._writer = self._writer, None
+        taken, self._taken = self._taken, False
+        mine = self._hold is not None and self._hold.descriptor >= 0  # not in a fork
+        in_order = mine and self._files is not None and self._files.trouble() is None
         # The writer last: the last one to close folds the log into the file.
         for connection in (*readers, writer):
             if connection is not None:
                 connection.close()
         self._forget()
+        if self._hold is not None:
+            self._hold.release()
         if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+            # What was noted stays if this may not be all that was committed.
+            self._lock.release(clean=in_order and (taken or not self._lock.left))
             self._share()
+        self._lock = self._hold = self._files = None
 
     def _descriptors(self) -> Iterator[int]:
         """In a fork of this process: the descriptors of our files, which SQLite does not tell."""
         files = {f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")}
-        ours = {found for file in files if (found := _identity_of(file)) is not None}
+        ours = {found for file in files if (found := identity(file)) is not None}
         for name in os.listdir("/dev/fd"):
-            if _identity_of(int(name)) in ours:
+            if identity(int(name)) in ours:
                 yield int(name)
 
     def _check_place(self, file: Path) -> None:
@@ -116,14 +141,29 @@ class SqliteStore(SqlStore):
             )
 
     def _take(self) -> None:
-        self._check_header()
-        self._writer = writer = self._connect("rwc")
-        if writer.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
+        assert self._hold is not None
+        assert self._files is not None
+        self._check_header(self._hold.descriptor)
+        file = os.fstat(self._hold.descriptor)
+        self._check_mode(file.st_mode)
+        # What a log or a journal holds may be what is not in the file yet.
+        beside = [Path(f"{self._file}{suffix}") for suffix in ("-wal", "-journal")]
+        if file.st_size and self._files.is_cut_short() and not any(map(_length, beside)):
+            raise StoreError(f"{self._path} {_DAMAGED} (it is shorter than it says)")
+        self._writer = writer = self._connect("rw")
+        new = writer.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+        if not new:
             self._check_application(*writer.execute("PRAGMA application_id").fetchone())
             self._check_version(*writer.execute("PRAGMA user_version").fetchone())
+            self._check_name(writer)
         writer.execute("PRAGMA synchronous = FULL")
         writer.execute("PRAGMA fullfsync = ON")  # macOS alone tells the two kinds apart
         migrate(writer)
+        writer.execute(
+            "INSERT OR REPLACE INTO meta SELECT 'file', ?1 WHERE NOT EXISTS"
+            " (SELECT 1 FROM meta WHERE key = 'file' AND value = ?1)",
+            (self._name(),),
+        )
         (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(f"{self._path} is on a disk where SQLite has no WAL: use a local one")
@@ -131,18 +171,81 @@ class SqliteStore(SqlStore):
         writer.execute("BEGIN IMMEDIATE")  # whether it can be written at all
         writer.execute("ROLLBACK")
         self._epoch = read_epoch(writer)
-        self._identity = _identity(self._file)
+        self._commits = self._opened_at = _read_commits(writer)
+        self._check_nothing_is_lost(writer, new)
+        # From here on the file is never behind the opening, so an older copy of it is told.
+        writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._files.remember()
+        self._taken = True
+        self._note_commits()
 
-    def _check_header(self) -> None:
-        """Refuse by its first bytes a file that is not ours, without SQLite touching it, and
-        one that cannot be written, which SQLite would open all the same."""
+    def _name(self) -> bytes:
+        return os.fsencode(self._file)
+
+    def _check_name(self, writer: sqlite3.Connection) -> None:
+        """Refuse a second name of a file whose log lies beside the first one. SQLite finds a log
+        by the file's name, so it would go on without, and damage it."""
+        found = writer.execute("SELECT value FROM meta WHERE key = 'file'").fetchone()
+        if found is None or found[0] == self._name():
+            return
+        first = Path(os.fsdecode(found[0]))
+        log = Path(f"{first}-wal")
+        try:
+            if not os.path.samefile(first, self._file) or not _length(log):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samefile(log, f"{self._file}-wal"):
+                    return
+        except (OSError, ValueError):
+            return  # the first name is gone
+        raise StoreError(
+            f"{self._path} is another name of {first}, and the last commits are in {log}: "
+            "open it by that name"
+        )
+
+    def _check_nothing_is_lost(self, writer: sqlite3.Connection, new: bool) -> None:
+        """Compare with what the last server had committed, if it died."""
+        assert self._lock is not None
+        epoch, _, number = self._lock.left.partition(" ")
+        if not number.isdigit():
+            return
+        known, left = int(number), self._commits
+        if epoch == self._epoch and known > left:
+            what = f"{known - left:,} commits of the server before are not in {self._path}"
+        elif epoch != self._epoch and new and known:
+            what = f"the store that the server before had at {self._path} is gone"
+        elif epoch != self._epoch:
+            self._remarks.append(
+                Remark(f"{self._path} is not the store that the server before this one had there")
+            )
+            return
+        else:
+            return
+        (found,) = writer.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise StoreError(f"{self._path} {_DAMAGED}; {what} ({found})")
+        self._remarks.append(
+            Remark(
+                f"{what}, which ended without closing it: the file or its log, "
+                f"{self._file.name}-wal, was removed, replaced or cut short since; put it back "
+                "or a backup, or restart goflow to go on without",
+                lost=True,
+            )
+        )
+
+    def _check_mode(self, mode: int) -> None:
+        if mode & 0o007:
+            self._remarks.append(
+                Remark(
+                    f"{self._path} may be read by everybody on this machine: chmod o= {self._file}*"
+                )
+            )
+
+    def _check_header(self, descriptor: int) -> None:
+        """Refuse by its first bytes a file that is not ours, without SQLite touching it."""
         if Path(f"{self._file}-journal").exists():
             return  # it may have been killed half made, which SQLite will undo
-        try:
-            with self._file.open("r+b") as file:
-                header = file.read(100)
-        except FileNotFoundError:
-            return
+        header = os.pread(descriptor, 100, 0)
         if header:
             self._check_application(
                 int.from_bytes(header[68:72], "big") if header.startswith(_MAGIC) else 0
@@ -194,7 +297,8 @@ class SqliteStore(SqlStore):
     def size(self) -> int:
         if self._writer is None:
             raise StoreUnavailable(f"{self._path} is not open")
-        self._check_still_there()
+        with self._turn:
+            self._check_files()
         return sum(_length(Path(f"{self._file}{suffix}")) for suffix in ("", "-wal", "-shm"))
 
     # -- connections ---------------------------------------------------------------
@@ -204,9 +308,19 @@ class SqliteStore(SqlStore):
         writer = self._writer
         if writer is None:
             raise StoreUnavailable(f"{self._path} is not open")
-        self._check_still_there()
-        with self._passing():
-            yield writer
+        with self._turn, self._passing():
+            assert self._files is not None
+            self._check_files()
+            try:
+                yield writer
+            finally:
+                # What SQLite wrote besides, at a checkpoint, was this.
+                trouble = self._files.trouble()
+                if trouble is None:
+                    self._files.remember()
+            # It was committed into a file that nobody finds again, perhaps.
+            if trouble is not None:
+                raise StoreUnavailable(f"{self._path} {trouble}")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -232,16 +346,63 @@ class SqliteStore(SqlStore):
                 return
         connection.close()
 
-    def _check_still_there(self) -> None:
-        """SQLite writes happily to a file that has been removed, and nobody finds it again."""
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        outcomes = super().commit(batch)
+        if batch:
+            self._commits += 1
+            self._note_commits()
+        return outcomes
+
+    def _write(self, connection: sqlite3.Connection, batch: Sequence[Change]) -> list[Outcome]:
+        outcomes = super()._write(connection, batch)
+        connection.execute(_COUNT, (str(self._commits + 1),))
+        return outcomes
+
+    def _note_commits(self) -> None:
+        if self._lock is not None:
+            self._lock.note(f"{self._epoch} {self._commits}")
+
+    def check(self) -> list[Remark]:
+        remarks, self._remarks = self._remarks, []
+        with self._turn:
+            if self._files is not None:
+                with self._passing():
+                    self._check_files()
+            if self._lock is not None and self._renewed(self._lock):
+                remarks.append(Remark(f"{self._file}.lock was removed; it was made again"))
+        return remarks
+
+    def _renewed(self, lock: FileLock) -> bool:
         try:
-            same = _identity(self._file) == self._identity
-        except OSError:
-            same = False
-        if not same:
+            return lock.renew()
+        except (OSError, InUse):
+            return False  # next time; the file itself is locked
+
+    def _check_files(self) -> None:
+        """Raise `StoreUnavailable` unless the files are there, and the store in them is ours."""
+        assert self._files is not None
+        if (trouble := self._files.trouble()) is not None:
+            raise StoreUnavailable(f"{self._path} {trouble}")
+        if not self._files.touched():
+            return
+        if self._files.is_cut_short() or not self._is_ours():
             raise StoreUnavailable(
-                f"{self._path} was moved or removed while in use: put it back, or restart goflow"
+                f"{self._path} was overwritten or cut short by another program while in use: "
+                "stop goflow, put a copy of it back, and start goflow again"
             )
+        self._files.remember()
+
+    def _is_ours(self) -> bool:
+        """Whether the file holds this store, at least as it was when it was opened."""
+        try:
+            # Past the log and the cache, which have what was there before.
+            with closing(self._connect("ro&immutable=1")) as connection:
+                return (
+                    read_epoch(connection) == self._epoch
+                    and _read_commits(connection) >= self._opened_at
+                )
+        except sqlite3.DatabaseError:
+            return False
 
     @contextmanager
     def _passing(self) -> Iterator[None]:
@@ -259,17 +420,23 @@ class SqliteStore(SqlStore):
         return f"{self._path} {_ADVICE.get(code, _DAMAGED)} ({error})"
 
 
-def _identity_of(file: str | int) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _checked(path: str | os.PathLike[str]) -> str:
+    """The path, unless it means something else to SQLite. Raises `ValueError`."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise ValueError(f"store must be a path as text, not {text!r}")
+    if not text:
+        raise ValueError("store must be the path of a file, not ''")
+    if text == ":memory:" or "mode=memory" in text:
+        raise ValueError(f"store {text!r} keeps nothing, which is goflow.MemoryStore()")
+    if text.startswith("file:"):
+        raise ValueError(f"store {text!r}: give the path alone, not a file: URI")
+    return text
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+def _read_commits(connection: sqlite3.Connection) -> int:
+    found = connection.execute("SELECT value FROM meta WHERE key = 'commits'").fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _length(path: Path) -> int:

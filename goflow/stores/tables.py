@@ -46,6 +46,7 @@ from goflow.stores.base import (
     Purge,
     Record,
     RecordTicks,
+    Remark,
     Row,
     SetSwitch,
     SetWatch,
@@ -839,6 +840,9 @@ class SqlStore(ABC):
     def backup(self, path: str) -> None:
         with self._reading() as connection:
             write_copy(connection, path)
+
+    def check(self) -> list[Remark]:
+        return []
 
     @abstractmethod
     def size(self) -> int: ...

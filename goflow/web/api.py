@@ -17,7 +17,7 @@ from goflow.engine.engine import Engine
 from goflow.engine.reader import Attempt
 from goflow.engine.search import Search, containing, trouble
 from goflow.engine.vitals import Vitals
-from goflow.errors import InvalidRequest
+from goflow.errors import InvalidRequest, NotFound
 from goflow.job import Job, Task
 from goflow.stores.base import Activity, TickOutcome
 from goflow.web.answer import as_file, failure
@@ -62,9 +62,10 @@ _BETWEEN_WORDS = re.compile(r"[^\w.:%@-]+", re.ASCII)
 class Api:
     """The handlers; what they take and answer is written in the table in routes.py."""
 
-    def __init__(self, engine: Engine, vitals: Vitals) -> None:
+    def __init__(self, engine: Engine, vitals: Vitals, *, show_source: bool = True) -> None:
         self._engine = engine
         self._vitals = vitals
+        self._show_source = show_source
         self._version = goflow_version()
 
     async def health(self, call: Call) -> Health | Response:
@@ -73,6 +74,8 @@ class Api:
             return failure(503, "defect", engine.defect, shape=Unhealthy)
         if (trouble := engine.journal.trouble) is not None:
             return failure(503, trouble.code, str(trouble), shape=Unhealthy)
+        if engine.lost is not None:
+            return failure(503, "commits-lost", engine.lost, shape=Unhealthy)
         return Health(
             health="OK",
             version=self._version,
@@ -108,13 +111,19 @@ class Api:
             overlap=job.overlap,
             catchup=job.catchup.catchup,
             timeout=job.timeout,
-            file=job.definition.file,
-            line=job.definition.line,
+            file=job.definition.file if self._show_source else None,
+            line=job.definition.line if self._show_source else None,
             task_details=[_view(task) for task in job.tasks],
         )
 
     async def source(self, call: Call) -> SourceView:
         job = self._engine.job(call.path["name"])
+        if not self._show_source:
+            raise NotFound(
+                "this server does not show the source of jobs: it has show_source=False",
+                code="source-hidden",
+                field="job",
+            )
         found = await self._engine.reader.read(job.definition.source)
         return SourceView(job=job.name, file=job.definition.file, **found._asdict())
 

@@ -84,6 +84,7 @@ def build(
     allowed_hosts: Sequence[str],
     body_limit: int = 1024 * 1024,
     shutdown: asyncio.Event | None = None,
+    show_source: bool = True,
 ) -> ASGIApp:
     """The ASGI application over a started engine, for scopes of type http.
 
@@ -91,8 +92,10 @@ def build(
     - `allowed_hosts`: see `Guard`.
     - `body_limit`: bytes of a request's body.
     - `shutdown`: when it is set, open streams end.
+    - `show_source`: whether the code of jobs, and where it is, may be seen.
     """
-    api = api_routes(Api(engine, vitals), Stream(engine, shutdown or asyncio.Event()))
+    handlers = Api(engine, vitals, show_source=show_source)
+    api = api_routes(handlers, Stream(engine, shutdown or asyncio.Event()))
     document = OpenApi(api, goflow_version())
     table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
     routes = _Routes(table, body_limit)

@@ -58,6 +58,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.steps: list[tuple[Any, ...]] = []
+        self.names: set[str] = set()
 
     def after_cuts(self, rng: random.Random, every: int) -> Iterator[tuple[int, dict[str, bytes]]]:
         """After every so many steps, and around each sync: the number of steps done, and the
@@ -105,12 +106,14 @@ class RecordingVfs(apsw.VFS):  # type: ignore[misc]
 
     def xOpen(self, name: Any, flags: list[int]) -> "RecordingFile":
         path = Path(name.filename() if isinstance(name, apsw.URIFilename) else name)
-        if not path.exists():
+        if path.name not in self._disk.names:  # the store itself has made it, empty, before
+            self._disk.names.add(path.name)
             self._disk.steps.append(("create", path.name))
         return RecordingFile(name, flags, path.name, self._disk)
 
     def xDelete(self, name: str, folder_too: bool) -> None:
         super().xDelete(name, folder_too)
+        self._disk.names.discard(Path(name).name)
         self._disk.steps.append(("delete", Path(name).name, folder_too))
 
 

@@ -427,6 +427,20 @@ def test_the_code_of_a_job_is_told_with_its_place(ask: Asker) -> None:
     assert lines[job["line"] - first].strip() == "job = Job(name, **options)"
 
 
+def test_a_server_that_does_not_show_source_shows_neither_code_nor_its_place() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None, show_source=False)
+    gf.add_job(simple())
+    with TestClient(gf, base_url="http://localhost") as client:
+        answer = client.get("/api/jobs/simple/source")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "source-hidden")
+        job = client.get("/api/jobs/simple").json()
+        assert job["file"] is job["line"] is None
+        assert "conftest" not in client.get("/api/jobs/simple").text
+        assert client.get("/api/jobs/nope/source").json()["error"]["code"] == "not-found"
+    with pytest.raises(ValueError, match="show_source"):
+        Goflow(MemoryStore(), show_source="no")
+
+
 @pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", "a%00b"])
 def test_no_file_is_read_that_a_request_names(client: TestClient, name: str) -> None:
     answer = client.get(f"/api/jobs/{name}/source")
