@@ -26,6 +26,7 @@ from goflow.loading import is_loading
 from goflow.operators import open_files
 from goflow.stores.base import Store
 from goflow.stores.sqlite import SqliteStore
+from goflow.web.policy import OWN_POLICY, check_policy
 from goflow.web.target import origin_form
 
 DASHBOARD = Path(__file__).parent / "web" / "static"
@@ -40,6 +41,8 @@ class Goflow:
     - `store`: None is the SQLite file `goflow.db` in the working directory; a path or a
       URL `sqlite:///path` another one; `MemoryStore()` keeps nothing.
     - `ui_path`: the dashboard that comes with goflow; a folder of your own; None for none.
+    - `ui_policy`: the Content-Security-Policy of a folder of your own. By default its pages
+      may have scripts and styles in them, and use nothing from other origins.
     - `show_examples`: register the two example jobs of Go's goflow.
     - `with_seconds`: cron may have six fields, the first one seconds.
     - `allowed_hosts`: Host names served besides localhost and IP addresses.
@@ -71,6 +74,7 @@ class Goflow:
         show_examples: bool = False,
         with_seconds: bool = False,
         *,
+        ui_policy: str | None = None,
         allowed_hosts: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
         max_connections: int = 2000,
@@ -107,6 +111,12 @@ class Goflow:
         self._ui = None if ui_path is None else Path(ui_path)
         if self._ui is not None and self._ui != DASHBOARD and not self._ui.is_dir():
             raise ValueError(f"ui_path {str(self._ui)!r} is not a folder")
+        own = self._ui not in (None, DASHBOARD)
+        if ui_policy is not None and not own:
+            raise ValueError("ui_policy is for a folder of your own, which ui_path must name")
+        self._ui_policy = None
+        if own:
+            self._ui_policy = OWN_POLICY if ui_policy is None else check_policy(ui_policy)
         self._allowed_hosts = tuple(allowed_hosts)
         self._trusted_proxies = _check_proxies(trusted_proxies)
         self._max_connections = _check_size("max_connections", max_connections)
@@ -252,6 +262,7 @@ class Goflow:
             self.engine,
             vitals,
             ui=self._ui,
+            ui_policy=self._ui_policy,
             allowed_hosts=self._allowed_hosts,
             body_limit=self._max_body,
             shutdown=self._closing,

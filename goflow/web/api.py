@@ -22,6 +22,7 @@ from goflow.job import Job, Task
 from goflow.stores.base import Activity, TickOutcome
 from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
+from goflow.web.jobruns import job_runs
 from goflow.web.now import now
 from goflow.web.question import read_header
 from goflow.web.system import system
@@ -38,6 +39,7 @@ from goflow.web.wire import (
     EncodedOverviewJob,
     FoundLines,
     Health,
+    JobRuns,
     Jobs,
     JobView,
     Lines,
@@ -215,6 +217,10 @@ class Api:
             given(query.cursor),
         )
         return EncodedExecutions([Raw(one) for one in page.executions], page.next)
+
+    async def jobruns(self, call: Call) -> JobRuns:
+        query = call.query
+        return await job_runs(self._engine, query.jobname, query.state, query.limit)
 
     async def execution(self, call: Call) -> Detail:
         detail = await self._engine.reader.execution(call.path["id"])

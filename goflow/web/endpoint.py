@@ -42,6 +42,7 @@ class Endpoint:
     - `refusals`: the statuses it may answer otherwise, each with the type of its JSON.
     - `headers`: request headers it reads, each with what it is for and its pattern.
     - `answer_headers`: headers of a 200, each with what it says.
+    - `deprecated`: it is kept for those who know it from Go's goflow.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Endpoint:
     refusals: Mapping[int, type[Failure]] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     answer_headers: Mapping[str, str] = field(default_factory=dict)
+    deprecated: bool = False
 
     @property
     def path_names(self) -> list[str]:

@@ -98,6 +98,7 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": endpoint.summary,
+        **({"deprecated": True} if endpoint.deprecated else {}),
         "parameters": _parameters(endpoint, query),
         "responses": {
             "200": answer,

@@ -17,8 +17,8 @@ from goflow.engine.engine import Engine
 from goflow.engine.vitals import Vitals
 from goflow.web.answer import failure
 from goflow.web.api import Api, goflow_version
-from goflow.web.dashboard import Dashboard
-from goflow.web.endpoint import Endpoint, Resource
+from goflow.web.dashboard import OWN_FOLDERS, Dashboard
+from goflow.web.endpoint import Endpoint, Handler, Resource
 from goflow.web.guard import Guard
 from goflow.web.openapi import OpenApi
 from goflow.web.path import route_path
@@ -40,6 +40,8 @@ from goflow.web.wire import (
     Health,
     JobMissing,
     JobRefused,
+    JobRuns,
+    JobRunsQuery,
     Jobs,
     JobView,
     Lines,
@@ -81,6 +83,7 @@ def build(
     vitals: Vitals,
     *,
     ui: Path | None,
+    ui_policy: str | None = None,
     allowed_hosts: Sequence[str],
     body_limit: int = 1024 * 1024,
     shutdown: asyncio.Event | None = None,
@@ -89,6 +92,7 @@ def build(
     """The ASGI application over a started engine, for scopes of type http.
 
     - `ui`: the folder with the built dashboard, None for the API alone.
+    - `ui_policy`: see `Dashboard`.
     - `allowed_hosts`: see `Guard`.
     - `body_limit`: bytes of a request's body.
     - `shutdown`: when it is set, open streams end.
@@ -97,7 +101,7 @@ def build(
     handlers = Api(engine, vitals, show_source=show_source)
     api = api_routes(handlers, Stream(engine, shutdown or asyncio.Event()))
     document = OpenApi(api, goflow_version())
-    table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui))]
+    table = [*api, document.endpoint, *dashboard_routes(Dashboard(ui, ui_policy))]
     routes = _Routes(table, body_limit)
     return Guard(ServerErrorMiddleware(routes, _defect), allowed_hosts, routes.own)
 
@@ -162,6 +166,15 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
             handler=api.system,
             query=SystemQuery,
             answer=System,
+        ),
+        Endpoint(
+            method="GET",
+            path="/api/jobruns",
+            summary="Executions as Go's goflow 1 listed them, oldest first; use /api/executions",
+            handler=api.jobruns,
+            query=JobRunsQuery,
+            answer=JobRuns,
+            deprecated=True,
         ),
         Endpoint(
             method="GET",
@@ -335,10 +348,10 @@ def api_routes(api: Api, stream: Stream) -> list[Endpoint]:
 def dashboard_routes(dashboard: Dashboard) -> list[Endpoint]:
     """The pages; they are for people and not in the OpenAPI document."""
 
-    def page(path: str, summary: str) -> Endpoint:
-        return Endpoint(
-            method="GET", path=path, summary=summary, handler=dashboard.view, answer=PAGE
-        )
+    def page(path: str, summary: str, handler: Handler) -> Endpoint:
+        return Endpoint(method="GET", path=path, summary=summary, handler=handler, answer=PAGE)
+
+    own = OWN_FOLDERS if dashboard.is_own else ()
 
     return [
         Endpoint(
@@ -349,7 +362,10 @@ def dashboard_routes(dashboard: Dashboard) -> list[Endpoint]:
             answer=PAGE,
         )
         for path in ("/", "/ui")
-    ] + [page("/ui/{view:path}", "The dashboard")]
+    ] + [
+        page("/ui/{view:path}", "The dashboard", dashboard.view),
+        *(page(f"/{name}/{{file:path}}", "A file of it", dashboard.file) for name in own),
+    ]
 
 
 class _Routes:

@@ -50,6 +50,16 @@ class ExecutionsQuery(Struct):
     ) = UNSET
 
 
+class JobRunsQuery(Struct):
+    """An empty `jobname` or `state` is no filter. Others that are none find nothing, as there."""
+
+    jobname: Annotated[str, Meta(description="only of this job")] = ""
+    state: Annotated[str, Meta(description="only in this state")] = ""
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="the newest ones only")] = (
+        PAGE_LIMIT
+    )
+
+
 class OverviewQuery(Struct):
     last: Annotated[int, Meta(ge=1, le=100, description="executions of each job")] = 25
     job: Annotated[
@@ -334,6 +344,29 @@ class Executions(Struct):
 
     executions: list[Listed]
     next: str | None
+
+
+class JobRunTasks(Struct):
+    state: dict[str, State]
+
+
+class JobRunState(Struct):
+    """The state of the execution, and in `tasks` those of its tasks by name."""
+
+    job: State
+    tasks: JobRunTasks
+
+
+class JobRun(Struct):
+    """An execution as `/api/jobruns` of Go's goflow has it."""
+
+    job: str
+    submitted: Time
+    state: JobRunState
+
+
+class JobRuns(Struct):
+    jobruns: list[JobRun]
 
 
 class EncodedExecutions(Struct):

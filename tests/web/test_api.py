@@ -448,6 +448,39 @@ def test_no_file_is_read_that_a_request_names(client: TestClient, name: str) -> 
     assert answer.json()["error"]["code"] == "not-found"
 
 
+def test_job_runs_are_listed_as_gos_goflow_does(ask: Asker) -> None:
+    first, second = ask.run("simple"), ask.run("failing")
+    third = ask.run("simple")
+
+    def runs(query: str = "") -> Any:
+        return ask.client.get(f"/api/jobruns{query}").json()
+
+    assert runs() == {
+        "jobruns": [
+            {
+                "job": execution["job"],
+                "submitted": execution["submitted"],
+                "state": {
+                    "job": execution["state"],
+                    "tasks": {
+                        "state": {task["name"]: task["state"] for task in execution["tasks"]}
+                    },
+                },
+            }
+            for execution in (first, second, third)
+        ]
+    }
+    assert [run["job"] for run in runs("?jobname=simple")["jobruns"]] == ["simple", "simple"]
+    assert [run["job"] for run in runs("?state=failed")["jobruns"]] == ["failing"]
+    assert runs("?jobname=&state=") == runs()
+    for query in ("?jobname=simple&state=failed", "?jobname=nope", "?state=nonsense"):
+        assert runs(query) == {"jobruns": []}
+    assert runs("?limit=1")["jobruns"] == runs()["jobruns"][2:]
+    assert ask.client.get("/api/jobruns?limit=0").status_code == 400
+    operation = ask.client.get("/openapi.json").json()["paths"]["/api/jobruns"]["get"]
+    assert operation["deprecated"] is True
+
+
 def test_answers_are_not_cached(client: TestClient) -> None:
     for path in ("/api/jobs", "/api/executions", "/api/jobs/nope", "/nothing"):
         assert client.get(path).headers["cache-control"] == "no-store"

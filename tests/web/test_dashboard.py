@@ -1,6 +1,9 @@
 """The dashboard's page and files are served at any depth, and nothing else is."""
 
+import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
@@ -76,6 +79,134 @@ def test_nothing_outside_the_folder_is_served(client: TestClient, path: str) -> 
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(client: TestClient, ui: Path) -> None:
     (ui / "assets" / "out.txt").symlink_to(ui.parent / "secret.txt")
     assert "secret" not in client.get("/ui/assets/out.txt").text
+
+
+@pytest.mark.parametrize(
+    ("path", "hashed"),
+    [
+        *(("app-0123abcd.js", True), ("app-B2x_y-Zq1.css", True), ("app.js", False)),
+        *(
+            ("app-settings.js", False),
+            ("..%2Ffavicon.svg", False),
+            ("..%2Fx%2F..%2Fa-1234567.js", False),
+        ),
+    ],
+)
+def test_only_what_has_a_hash_in_its_name_is_kept_for_ever(
+    client: TestClient, ui: Path, path: str, hashed: bool
+) -> None:
+    for name in ("app-B2x_y-Zq1.css", "app.js", "app-settings.js"):
+        (ui / "assets" / name).touch()
+    (ui / "a-1234567.js").touch()
+    answer = client.get(f"/ui/assets/{path}")
+    assert answer.status_code == 200
+    assert ("immutable" in answer.headers["cache-control"]) is hashed
+
+
+HIDDEN = (".env", ".git/config", "sub/.htpasswd", "index.html~", "#index.html#", ".index.html.swp")
+
+
+@pytest.mark.parametrize("name", [*HIDDEN, "link.txt", "linked/config", "sub/../.env"])
+def test_what_is_hidden_in_the_folder_is_not_served(ui: Path, name: str) -> None:
+    for hidden in HIDDEN:
+        (ui / hidden).parent.mkdir(exist_ok=True)
+        (ui / hidden).write_text("secret")
+        (ui / "src" / hidden).parent.mkdir(exist_ok=True, parents=True)
+        (ui / "src" / hidden).write_text("secret")
+    (ui / "link.txt").symlink_to(ui / ".env")
+    (ui / "linked").symlink_to(ui / ".git")
+    with TestClient(Goflow(MemoryStore(), ui_path=ui), base_url="http://localhost") as client:
+        for path in (
+            f"/ui/{quote(name)}",
+            f"/ui/{segment(name)}",
+            f"/ui/assets/..%2F{segment(name)}",
+        ):
+            answer = client.get(path)
+            assert "secret" not in answer.text
+            assert answer.status_code == 404 or "page" in answer.text
+        for path in (f"/src/{quote(name)}", f"/src/..%2F{segment(name)}"):
+            assert client.get(path).status_code == 404
+
+
+def test_what_cannot_be_read_is_not_there(ui: Path) -> None:
+    (ui / "assets" / "loop").symlink_to(ui / "assets" / "loop")
+    (ui / "assets" / "gone").symlink_to(ui / "nowhere")
+    os.mkfifo(ui / "assets" / "pipe")
+    (ui / "assets" / "folder").mkdir()
+    with TestClient(Goflow(MemoryStore(), ui_path=ui), base_url="http://localhost") as client:
+        for name in ("loop", "loop/x", "gone", "pipe", "folder", "app-0123abcd.js/x"):
+            assert client.get(f"/ui/assets/{name}").status_code == 404
+
+
+def policies_of(gf: Goflow, *paths: str) -> list[str]:
+    with TestClient(gf, base_url="http://localhost") as client:
+        return [client.get(path).headers["content-security-policy"] for path in paths]
+
+
+def test_a_folder_of_ones_own_may_have_scripts_in_its_pages_and_nothing_from_elsewhere(
+    ui: Path,
+) -> None:
+    gf = Goflow(MemoryStore(), ui_path=ui)
+    pages = ("/ui/", "/ui/jobs/x", "/ui/favicon.svg")
+    others = ("/api/jobs", "/nothing", "/openapi.json")
+    policies = policies_of(gf, *pages, *others)
+    for policy in policies[: len(pages)]:
+        assert "script-src 'self' 'unsafe-inline'" in policy
+        assert "style-src 'self' 'unsafe-inline'" in policy
+        assert "default-src 'none'" in policy
+        assert "http" not in policy
+        assert "*" not in policy
+    for policy in policies[len(pages) :]:
+        assert "unsafe" not in policy
+
+
+def test_a_folder_of_ones_own_may_bring_a_policy(ui: Path) -> None:
+    gf = Goflow(MemoryStore(), ui_path=ui, ui_policy="default-src https://cdn.example")
+    page, api = policies_of(gf, "/ui/", "/api/jobs")
+    assert page == "default-src https://cdn.example"
+    assert "cdn" not in api
+
+
+def test_our_own_pages_have_the_strict_policy() -> None:
+    assert "unsafe" not in policies_of(Goflow(MemoryStore()), "/ui/")[0]
+
+
+@pytest.mark.parametrize("policy", ["", " ", "a\nb", "é", 3, b"default-src 'self'"])
+def test_a_policy_that_is_none_is_refused(ui: Path, policy: Any) -> None:
+    with pytest.raises(ValueError, match="ui_policy"):
+        Goflow(MemoryStore(), ui_path=ui, ui_policy=policy)
+
+
+@pytest.mark.parametrize("options", [{}, {"ui_path": None}])
+def test_a_policy_is_for_a_folder_of_ones_own(options: Any) -> None:
+    with pytest.raises(ValueError, match="ui_policy"):
+        Goflow(MemoryStore(), ui_policy="default-src 'self'", **options)
+
+
+def test_the_folders_of_gos_dashboard_are_where_its_pages_look_for_them(ui: Path) -> None:
+    for name, text in {
+        "css/styles.css": "p {}",
+        "src/plain.js": "let a",
+        "dist/dist.js": "",
+    }.items():
+        (ui / name).parent.mkdir()
+        (ui / name).write_text(text)
+    with TestClient(Goflow(MemoryStore(), ui_path=ui), base_url="http://localhost") as client:
+        assert client.get("/src/plain.js").text == "let a"
+        assert client.get("/css/styles.css").headers["content-type"].startswith("text/css")
+        assert client.get("/dist/dist.js").headers["cache-control"] == "no-cache"
+        for path in ("/src/", "/src/none.js", "/css/../index.html", "/src/..%2Findex.html%00"):
+            assert client.get(path).status_code == 404
+    with TestClient(Goflow(MemoryStore()), base_url="http://localhost") as client:
+        assert client.get("/src/main.tsx").status_code == 404
+
+
+def test_a_folder_without_a_page_says_so(tmp_path: Path) -> None:
+    with TestClient(Goflow(MemoryStore(), ui_path=tmp_path), base_url="http://localhost") as client:
+        answer = client.get("/ui/")
+        assert answer.status_code == 404
+        assert "index.html" in answer.text
+        assert client.get("/src/plain.js").status_code == 404
 
 
 def test_an_index_of_ones_own_is_served_as_it_is(ui: Path) -> None:

@@ -39,6 +39,7 @@ CONTRACT = {
     ("post", "/api/executions/{id}/retry"),
     ("post", "/api/jobs/{name}/submit"),
     ("post", "/api/jobs/{name}/toggle"),
+    ("get", "/api/jobruns"),
     ("get", "/api/jobs/{name}/ticks"),
     ("get", "/api/jobs/{name}/upcoming"),
     ("get", "/api/jobs/{name}/source"),
