@@ -28,11 +28,28 @@ def test_its_page_shows_executions_graph_and_ledger_and_nothing_to_run_it_with(
     assert violations(page) == []
     tab(page, "Graph")
     expect(page.locator(".node")).to_have_count(4)
+    tab(page, "Calendar")
+    expect(page.locator(".year")).to_be_visible()
+    page.keyboard.press("5")
+    expect(page.locator(".empty")).to_contain_text("Nothing is on record")
     page.keyboard.press("r")
     expect(page.get_by_role("dialog")).to_have_count(0)
     tab(page, "Executions")
     cells(page, "breaks").click()
     expect(page).to_have_url(re.compile(id))
+
+
+def test_its_ledger_is_kept(page: Page, timed: Server, watch: Watch) -> None:
+    watch.server_may_be_away = watch.server_may_miss = True
+    page.goto(f"{timed.job('often')}?view=due")
+    expect(page.locator('.ledger [data-outcome="fired"]').first).to_be_visible()
+    timed.open_gate()
+    timed.serve_instead(PROGRAM)
+    expect(page.get_by_role("note")).to_contain_text("not defined any more")
+    page.reload()
+    expect(page.get_by_role("note")).to_contain_text("not defined any more")
+    expect(page.locator('.ledger [data-outcome="fired"]').first).to_be_visible()
+    expect(page.get_by_role("region", name="Next due times")).to_have_count(0)
 
 
 def test_its_executions_cannot_be_sent_round_again_until_it_is_back(
