@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import quote
 
 from goflow.cli.terminal import Problem, Unreachable, Unusable
+from goflow.operators.causes import of_any
+from goflow.operators.masking import masked
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,9 +48,13 @@ class Server:
         try:
             parsed = httpx2.URL(self.url)
         except httpx2.InvalidURL as error:
-            raise Unusable(f"--server {url!r} is not a URL: {error}") from None
+            raise Unusable(f"--server {masked(url)!r} is not a URL: {error}") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise Unusable(f"--server {url!r} must be such as http://127.0.0.1:8181")
+            raise Unusable(f"--server {masked(url)!r} must be such as http://127.0.0.1:8181")
+        self._shown = masked(self.url)
+        self._host = parsed.host
+        port = parsed.port or {"http": 80, "https": 443}[parsed.scheme]
+        self._place = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
         self._client = httpx2.Client(timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
@@ -110,10 +116,10 @@ class Server:
         except httpx2.LocalProtocolError as error:
             raise Unusable(f"this cannot be sent: {error}") from None
         except httpx2.TimeoutException:
-            raise Unreachable(f"{self.url} did not answer within {TIMEOUT} seconds") from None
+            raise Unreachable(f"{self._shown} did not answer within {TIMEOUT} seconds") from None
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"no goflow server answers at {self.url}: {reason}") from None
+            reason = of_any(error, self._place, self._host)
+            raise Unreachable(f"no goflow server answers at {self._shown}: {reason}") from None
         if answer.is_success:
             return answer
         raise Refused(_refusal(answer), answer.status_code)
@@ -126,7 +132,7 @@ class Server:
 
     def foreign(self) -> Unreachable:
         """The error that what answers is not goflow, or another version of it."""
-        return Unreachable(f"{self.url} answers, but not as goflow does")
+        return Unreachable(f"{self._shown} answers, but not as goflow does")
 
 
 def user() -> str:
@@ -143,5 +149,6 @@ def _refusal(answer: "httpx2.Response") -> str:
     try:
         message = answer.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
-        return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}".rstrip()
+        status = f"{answer.status_code} {answer.reason_phrase}".rstrip()
+        return f"{masked(str(answer.url))} answered {status}"
     return str(message)

@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 LIMIT = 300  # characters of what others say
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE")
@@ -21,13 +22,27 @@ class Trouble(Exception):
     """An exchange failed, and the message says why."""
 
 
+def of_any(error: BaseException, place: str, host: str) -> Trouble:
+    """Why there is no answer, when nobody knows any more how far it had come."""
+    for cause in _chain(error):
+        if isinstance(cause, ssl.SSLError):
+            return of_tls(error, place, host)
+        if _says_why(cause):
+            if cause.errno in (errno.ECONNRESET, errno.EPIPE):
+                return of_transfer(cause, place, "waiting for the answer")
+            return of_connecting([cause], place, host)
+    return of_protocol(error, place)
+
+
 def of_connecting(errors: Sequence[BaseException], place: str, host: str) -> Trouble:
     """Why there is no connection, given why each address refused one."""
-    causes = [cause for error in errors for cause in _chain(error) if _says_why(cause)]
+    causes: list[OSError] = []
+    for error in errors:
+        causes += [cause for cause in _chain(error) if _says_why(cause)]
     for cause in causes:
         if isinstance(cause, socket.gaierror):
             return Trouble(_of_name(cause, host))
-    codes = [cause.errno for cause in causes if isinstance(cause, OSError)]
+    codes = [cause.errno for cause in causes]
     if errno.ECONNREFUSED in codes:
         return Trouble(f"{place} refused the connection: cannot connect, nothing listens there")
     if errno.ETIMEDOUT in codes:
@@ -118,7 +133,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += inner
 
 
-def _says_why(cause: BaseException) -> bool:
+def _says_why(cause: BaseException) -> TypeGuard[OSError]:
     return isinstance(cause, OSError) and cause.errno is not None
 
 

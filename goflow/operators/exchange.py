@@ -27,6 +27,8 @@ from goflow.operators.masking import masked
 
 MAX_REDIRECTS = 10  # as Go's net/http
 MAX_HEADERS = 1000  # of an answer
+LONGEST_NAME = 253  # characters of a host name (RFC 1035)
+LONGEST = 300  # characters of what a server says in its head, as logs and errors show it
 PADDING = 64 * 1024  # bytes that gzip may take in addition to what it holds
 PIECE = 64 * 1024  # bytes that are decoded at one go
 
@@ -73,7 +75,8 @@ async def exchange(
             if isinstance(answer, Answer):
                 return answer
             request = _redirected(request, answer, progress.status, tell)
-        raise Trouble(f"more than {MAX_REDIRECTS} redirects, the last one to {masked(request.url)}")
+        shown = masked(request.url)[:LONGEST]
+        raise Trouble(f"more than {MAX_REDIRECTS} redirects, the last one to {shown}")
     finally:
         _ours.reset(token)
 
@@ -109,7 +112,7 @@ class _Head:
     def __init__(self, response: httpcore2.Response, place: str) -> None:
         if len(response.headers) > MAX_HEADERS:
             raise Trouble(f"{place} sent more than {MAX_HEADERS} headers")
-        reason = response.extensions.get("reason_phrase", b"").decode("latin-1")
+        reason = response.extensions.get("reason_phrase", b"").decode("latin-1")[:LONGEST]
         self.code = response.status
         self.status = f"{self.code} {reason}".strip()
         self.success = 200 <= self.code < 300
@@ -129,13 +132,13 @@ class _Head:
         # Sent as UTF-8 by some, though it should be ASCII.
         location = locations[0].encode("latin-1").decode("utf-8", "replace")
         try:
-            target = url.join(location)
-            if target.port is not None and not 0 < target.port < 65_536:
-                raise ValueError("no port")
+            target = _checked(url.join(location))
         except (httpx2.InvalidURL, ValueError):
-            raise Trouble(f"{self.status}, to an invalid address: {masked(location)!r}") from None
+            shown = masked(location)[:LONGEST]
+            raise Trouble(f"{self.status}, to an invalid address: {shown!r}") from None
         if target.scheme not in ("http", "https") or not target.host:
-            raise Trouble(f"{self.status}, to {masked(str(target))!r}, which is not http or https")
+            shown = masked(str(target))[:LONGEST]
+            raise Trouble(f"{self.status}, to {shown!r}, which is not http or https")
         return target
 
     def codings(self) -> list[str]:
@@ -154,7 +157,7 @@ def _redirected(
     without its body would be another request, so none is sent.
     """
     source, code = _parse(request.url), int(status[:3])
-    shown = masked(str(target))
+    shown = masked(str(target))[:LONGEST]
     stays = _origin(source) == _origin(target)
     if code not in _KEPT and request.method != "GET":
         request = replace(request, method="GET", content=None, headers=_without_content(request))
@@ -265,9 +268,18 @@ def _basic(url: httpx2.URL) -> str:
 
 def _parse(url: str) -> httpx2.URL:
     try:
-        return httpx2.URL(url)
+        return _checked(httpx2.URL(url))
     except (httpx2.InvalidURL, ValueError) as error:
         raise Trouble(f"the address is not valid: {error}") from None
+
+
+def _checked(url: httpx2.URL) -> httpx2.URL:
+    """The address, if it has a port and a name that can be. Raises `ValueError`."""
+    if url.port is not None and not 0 < url.port < 65_536:
+        raise ValueError("its port is not 1 to 65535")
+    if len(url.host) > LONGEST_NAME:
+        raise ValueError(f"its host name is longer than {LONGEST_NAME} characters")
+    return url
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -3,6 +3,7 @@
 import getpass
 import json
 import re
+import socket
 import threading
 import urllib.request
 import uuid
@@ -271,3 +272,35 @@ def test_the_environment_says_where_the_server_is(goflow, monkeypatch):
     result = goflow("submit", "etl")
     assert result.exit_code == 2
     assert "ftp://elsewhere" in result.stderr
+
+
+@pytest.mark.parametrize("path", ["", "/flow?token=s3cr3t-W0rd"])
+def test_a_password_in_the_servers_address_shows_nowhere(goflow, path):
+    with reserved_port() as reserved:
+        url = f"http://me:s3cr3t-W0rd@127.0.0.1:{number_of(reserved)}{path}"
+        shown = goflow("submit", "job", "--server", url).output
+    assert "me:***@127.0.0.1" in shown
+    assert "refused the connection" in shown
+    assert "s3cr3t" not in shown
+
+
+def test_a_servers_address_that_is_none_is_shown_without_its_password(goflow):
+    for url in (
+        "ftp://me:s3cr3t@a",
+        "http://me:s3cr3t@a:port",
+        "me:s3cr3t@a",
+        "http://me:s3/cr3t@",
+    ):
+        ended = goflow("submit", "job", "--server", url)
+        assert ended.exit_code == 2, ended.output
+        assert "s3cr3t" not in ended.output
+        assert "s3/cr3t" not in ended.output
+
+
+def test_a_name_that_is_not_known_is_told_as_such(goflow, monkeypatch):
+    def asked(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "as it says")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    shown = goflow("submit", "job", "--server", "http://no.example:8181").output
+    assert "the name 'no.example' is not known (DNS)" in shown

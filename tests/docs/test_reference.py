@@ -28,7 +28,7 @@ from goflow.engine import (
 from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
-from goflow.operators import http
+from goflow.operators import dial, http
 from goflow.web import api, server
 from goflow.web.connection import Pace
 from goflow.web.doorway import Room
@@ -122,6 +122,7 @@ def test_limits_are_those_of_the_code() -> None:
         "the pace of a request's body, or of who reads an answer": int(Pace().rate),
         "connections open at once": Room().total,
         "the body that `Get` and `Post` take": http.MAX_BODY,
+        "the headers of an answer to `Get` and `Post`": dial.MAX_HEAD,
         "executions on a page": reader.PAGE_LIMIT,
         "listeners of the stream": broadcast.LISTENER_LIMIT,
         "changes that wait for one listener": broadcast.MAILBOX_LIMIT,

@@ -448,6 +448,18 @@ def test_a_connection_that_is_reset_in_any_place_is_told_with_the_place() -> Non
     )
 
 
+def test_what_a_head_says_is_shown_in_short() -> None:
+    assert len(failed(answers(b"", status="500 " + "x" * 50_000))) < 400
+    far = "Location: http://127.0.0.1:1/" + "x" * 50_000
+    assert len(failed(answers(b"", far, status="302 Found"))) < 400
+    for location in (
+        "ftp://" + "x" * 50_000,
+        "http://[" + "x" * 50_000,
+        "http://a/" + "\xff" * 9_000,
+    ):
+        assert len(failed(answers(b"", f"Location: {location}", status="302 Found"))) < 800
+
+
 def test_limits_are_as_the_messages_say() -> None:
     assert dial.MAX_HEAD == 64 * 1024
     body = b"x" * 1000
