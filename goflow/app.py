@@ -24,6 +24,7 @@ from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
 from goflow.loading import is_loading
 from goflow.operators import open_files
+from goflow.shown import reason, shown
 from goflow.stores.base import Store
 from goflow.stores.sqlite import SqliteStore
 from goflow.web.policy import OWN_POLICY, check_policy
@@ -147,9 +148,10 @@ class Goflow:
 
     def add_job(self, job: Job | Callable[[], Job]) -> Job:
         """Register a job, or what a function that returns one makes. Raises `InvalidJob`."""
-        made = job if isinstance(job, Job) or not callable(job) else job()
+        made = job if isinstance(job, Job) or not callable(job) else _made_by(job)
         if not isinstance(made, Job):
-            raise InvalidJob(f"add_job takes a Job or a function that returns one, not {made!r}")
+            told = f"add_job takes a Job or a function that returns one, not {shown(made)}"
+            raise InvalidJob(told)
         if made is not job:
             made.definition = Definition.of_function(job) or made.definition
         return self.engine.register(made)
@@ -364,6 +366,16 @@ class Goflow:
         self.engine.broadcast.most = max(total // 2, 1)
         each = self._max_each or max(total // 2, 1)
         return Room(total, each, parse_trusted(self._trusted_proxies))
+
+
+def _made_by(function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except (GoflowError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        name = shown(getattr(function, "__name__", function))
+        raise InvalidJob(f"the function {name} made no job: {reason(error)}") from error
 
 
 def find_store(store: object) -> Store:

@@ -8,7 +8,8 @@ that is checked when the job is registered or run, never while it runs.
 import enum
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -19,12 +20,14 @@ from goflow.core.graph import Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, ConstantDelay, RetryDelay
 from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
+from goflow.defining import defining
 from goflow.definition import Definition
-from goflow.errors import InvalidJob
+from goflow.errors import InvalidJob, InvalidRequest
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
 from goflow.operators.parcel import pack
 from goflow.params import declare
+from goflow.shown import reason, shown
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
@@ -37,11 +40,12 @@ NAME_LIMIT = 250  # characters
 def check_name(kind: str, name: object) -> str:
     """The name, if it can name a job or a task; raises `InvalidJob` if not."""
     if not isinstance(name, str):
-        raise InvalidJob(f"a {kind}'s name must be a string, not {name!r}")
+        raise InvalidJob(f"a {kind}'s name must be a string, not {shown(name)}")
+    name = str.__str__(name)  # not a subclass, which may do anything, and JSON may not know
     if not 1 <= len(name) <= NAME_LIMIT:
-        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        start = name if len(name) <= 40 else f"{name[:40]}…"
         raise InvalidJob(
-            f"{kind} name {shown!r} has {len(name)} characters; it must have 1 to {NAME_LIMIT}"
+            f"{kind} name {start!r} has {len(name)} characters; it must have 1 to {NAME_LIMIT}"
         )
     if not name.isprintable() and any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
         raise InvalidJob(f"{kind} name {name!r} has a control character or half a surrogate pair")
@@ -54,26 +58,26 @@ def _check_seconds(where: str, name: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidJob(f"{where}: {name} must be a number of seconds, not {value!r}")
+        raise InvalidJob(f"{where}: {name} must be a number of seconds, not {shown(value)}")
     if not math.isfinite(value) or value <= 0:
-        raise InvalidJob(f"{where}: {name} must be above 0 seconds and finite, not {value!r}")
-    return float(value)
+        raise InvalidJob(f"{where}: {name} must be above 0 seconds and finite, not {shown(value)}")
+    return float.__float__(float(value))
 
 
 def _check_choice(where: str, name: str, choices: type[Choice], value: Any) -> Choice:
     try:
         return choices(value)
-    except ValueError:
+    except (ValueError, TypeError):
         known = ", ".join(choices)
-        raise InvalidJob(f"{where}: {name} must be one of {known}; not {value!r}") from None
+        raise InvalidJob(f"{where}: {name} must be one of {known}; not {shown(value)}") from None
 
 
 def _check_count(where: str, name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 1_000_000:
         raise InvalidJob(
-            f"{where}: {name} must be a whole number from {least} to 1000000, not {value!r}"
+            f"{where}: {name} must be a whole number from {least} to 1000000, not {shown(value)}"
         )
-    return value
+    return int.__int__(value)
 
 
 class Isolation(enum.StrEnum):
@@ -101,6 +105,7 @@ class Task:
       or on its event loop if async.
     """
 
+    @defining("task")
     def __init__(
         self,
         name: str,
@@ -116,14 +121,14 @@ class Task:
         isolation: Isolation | str | None = None,
     ) -> None:
         self.name = check_name("task", name)
-        where = f"task {name!r}"
+        where = f"task {self.name!r}"
         self.operator = operator
         self.call: Call = inspect_operator(operator, where)
         self.retries = _check_count(where, "retries", retries, 0)
         if retry_delay is not None and not callable(getattr(retry_delay, "delay", None)):
             raise InvalidJob(
                 f"{where}: retry_delay must have a method delay(attempt), as "
-                f"ConstantDelay(seconds) has; not {retry_delay!r}"
+                f"ConstantDelay(seconds) has; not {shown(retry_delay)}"
             )
         self.retry_delay: RetryDelay = ConstantDelay(0) if retry_delay is None else retry_delay
         self.trigger_rule = _check_choice(where, "trigger_rule", TriggerRule, trigger_rule)
@@ -132,16 +137,16 @@ class Task:
         self.after: list[str] = []
         for upstream in after:
             if not isinstance(upstream, str):
-                raise InvalidJob(f"{where}: after must hold names of tasks, not {upstream!r}")
+                raise InvalidJob(f"{where}: after must hold names of tasks, not {shown(upstream)}")
             if upstream not in self.after:
                 self.after.append(upstream)
         self.timeout = _check_seconds(where, "timeout", timeout)
         self.pool = None if pool is None else check_name("pool", pool)
         if isinstance(priority, bool) or not isinstance(priority, int | float):
-            raise InvalidJob(f"{where}: priority must be a number, not {priority!r}")
+            raise InvalidJob(f"{where}: priority must be a number, not {shown(priority)}")
         if not -1e6 <= priority <= 1e6:
-            raise InvalidJob(f"{where}: priority must be within a million, not {priority!r}")
-        self.priority = priority
+            raise InvalidJob(f"{where}: priority must be within a million, not {shown(priority)}")
+        self.priority = float.__float__(priority) if isinstance(priority, float) else int(priority)
         self.isolation = _check_choice(
             where, "isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
@@ -255,6 +260,7 @@ class Job:
     - `max_running`: tasks of the job running at once, None for no limit but the engine's.
     """
 
+    @defining("job")
     def __init__(
         self,
         name: str,
@@ -276,12 +282,12 @@ class Job:
     ) -> None:
         self.definition = Definition.of_caller(self)
         self.name = check_name("job", name)
-        self.schedule = schedule
-        self.timezone = timezone
+        self.schedule = str.__str__(schedule) if isinstance(schedule, str) else schedule
+        self.timezone = str.__str__(timezone) if isinstance(timezone, str) else timezone
         self.active = active
-        where = f"job {name!r}"
+        where = f"job {self.name!r}"
         if not isinstance(active, bool):
-            raise InvalidJob(f"{where}: active must be True or False, not {active!r}")
+            raise InvalidJob(f"{where}: active must be True or False, not {shown(active)}")
         # Whether seconds are allowed is for the engine to say: here the widest reading.
         self.schedule_for(with_seconds=True)
         self._params = declare(where, params)
@@ -291,7 +297,7 @@ class Job:
                 f"{', '.join(map(repr, required))} have none"
             )
         if not isinstance(description, str):
-            raise InvalidJob(f"{where}: description must be a text, not {description!r}")
+            raise InvalidJob(f"{where}: description must be a text, not {shown(description)}")
         self.description = description
         tags = tags if isinstance(tags, str) else list(tags)
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
@@ -310,6 +316,9 @@ class Job:
             _check_count(where, "catchup_limit", catchup_limit, 1),
         )
         self.timeout = _check_seconds(where, "timeout", timeout)
+        # Not subclasses of str, which JSON may not know.
+        self.description = str.__str__(self.description)
+        self.tags = tuple(map(str.__str__, self.tags))
         self.max_running = (
             None if max_running is None else _check_count(where, "max_running", max_running, 1)
         )
@@ -336,6 +345,7 @@ class Job:
         """
         return _TaskAccess(self)
 
+    @defining("job")
     def add(self, task: Task) -> Task:
         """Add a task and return it."""
         where = f"job {self.name!r}"
@@ -358,6 +368,7 @@ class Job:
         self._tasks[task.name] = task
         return task
 
+    @defining("job")
     def set_downstream(self, upstream: Task, downstream: Task) -> None:
         """Let `downstream` wait for `upstream`; saying it twice is saying it once."""
         for task in _tasks([upstream, downstream]):
@@ -408,6 +419,7 @@ class Job:
         """The task of that name, or None."""
         return self._tasks.get(name)
 
+    @defining("job")
     def seal(self) -> None:
         """Check what only the whole job can show, and take no more changes."""
         if not self._tasks:
@@ -449,18 +461,38 @@ class Job:
 
     def given_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """What a submit gives, as JSON and no more. Raises `InvalidRequest`."""
-        return self._params.given(self.name, given)
+        with self._of_a_request():
+            return self._params.given(self.name, given)
 
     def fill_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """What an execution has that is submitted with `given`, defaults filled in. Raises
         `InvalidRequest` naming the field."""
-        return self._params.fill(self.name, given)
+        with self._of_a_request():
+            filled = self._params.fill(self.name, given)
+            self._params.verify(self.name, filled, given or {})
+            return filled
+
+    @contextmanager
+    def _of_a_request(self) -> Iterator[None]:
+        """What users' values and classes raise in here is at fault with the request, be it a
+        SystemExit, which would end the event loop."""
+        try:
+            yield
+        except InvalidRequest:
+            raise
+        except BaseException as error:
+            raise InvalidRequest(
+                f"job {self.name!r}: the params: {reason(error)}",
+                code="invalid-params",
+                field="params",
+            ) from error
 
     def _get(self, name: object) -> Task:
         if not isinstance(name, str) or name not in self._tasks:
             raise InvalidJob(f"job {self.name!r} has no task {name!r}")
         return self._tasks[name]
 
+    @defining("job")
     def _add_function(
         self, function: Callable[..., Any], name: str | None, options: dict[str, Any]
     ) -> Task:

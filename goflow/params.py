@@ -4,6 +4,7 @@ The rule: an execution's parameters are JSON, whatever they were declared by, si
 kept and shown; and what is refused names the field and changes nothing.
 """
 
+import contextlib
 import copy
 import re
 import typing
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from goflow.errors import InvalidJob, InvalidRequest
+from goflow.shown import reason
 
 Json = dict[str, Any]
 
@@ -61,6 +63,10 @@ class Params(ABC):
     @abstractmethod
     def check(self, job: str, values: Json) -> Json:
         """The values with defaults filled in. Raises `InvalidRequest` naming the field."""
+
+    def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
+        """Refuse what defaults that are made anew have become; those `given` were checked."""
+        return
 
     @property
     def required(self) -> list[str]:
@@ -161,6 +167,7 @@ class TypedParams(Params):
             )
         self._fields: Final = {field.encode_name: field for field in described.fields}
         self.names = self._fields
+        self._hints = {name: hints[field.name] for name, field in self._fields.items()}
         try:
             self._schema = _schema_of(given) | {"additionalProperties": False}
         except TypeError as error:
@@ -178,15 +185,25 @@ class TypedParams(Params):
 
     @property
     def defaults(self) -> Json:
-        return self._defaults(self._type.__name__)
+        """Without those that cannot be made just now."""
+        found: Json = {}
+        for name in self._fields:
+            with contextlib.suppress(InvalidJob):
+                found |= self._defaults(self._type.__name__, [name])
+        return found
 
-    def _defaults(self, where: str) -> Json:
+    def _defaults(self, where: str, names: Iterable[str] | None = None) -> Json:
         """Made anew each time: a factory may give today's date."""
         found = {}
-        for name, field in self._fields.items():
+        for name in self._fields if names is None else names:
+            field = self._fields[name]
             value = field.default
             if field.default_factory is not msgspec.NODEFAULT:
-                value = field.default_factory()
+                try:
+                    value = field.default_factory()
+                except BaseException as error:  # of the user's, which may raise a SystemExit
+                    made = f"the default of {name!r} cannot be made"
+                    raise InvalidJob(f"{where}: {made}: {reason(error)}") from error
             if value is not msgspec.NODEFAULT and value is not UNSET:
                 try:
                     found[name] = _as_json(value)
@@ -202,6 +219,14 @@ class TypedParams(Params):
 
     def schema(self, hints: Mapping[str, Any]) -> Json:
         return self._schema
+
+    def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
+        for name, value in filled.items():
+            if name not in given:
+                try:
+                    msgspec.convert(value, self._hints[name])
+                except msgspec.ValidationError as error:
+                    self._refuse(job, name, f"its default is wrong: {error}")
 
     def check(self, job: str, values: Json) -> Json:
         for name in values:
@@ -274,7 +299,7 @@ def _described(default: Any, hint: Any) -> Json:
     try:
         msgspec.convert(default, hint)
         narrow = _schema_of(hint)
-    except _UNFIT:
+    except Exception:  # the hint may be a class of the user's, which checks what it likes
         return wide
     if "$defs" in narrow or (wide and kinds_of(narrow, narrow) != {wide["type"]}):
         return wide

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from goflow.defining import defining
 from goflow.errors import InvalidJob
+from goflow.shown import shown
 
 
 class RetryDelay(Protocol):
@@ -27,10 +29,10 @@ CENTURY = 100 * 366 * 86_400.0
 
 def _check(owner: object, name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidJob(f"{type(owner).__name__}: {name} must be a number, not {value!r}")
+        raise InvalidJob(f"{type(owner).__name__}: {name} must be a number, not {shown(value)}")
     if not least <= value <= most:
         raise InvalidJob(
-            f"{type(owner).__name__}: {name} must be from {least:g} to {most:g}, not {value!r}"
+            f"{type(owner).__name__}: {name} must be from {least:g} to {most:g}, not {shown(value)}"
         )
 
 
@@ -40,6 +42,7 @@ class ConstantDelay:
 
     seconds: float
 
+    @defining("ConstantDelay")
     def __post_init__(self) -> None:
         _check(self, "seconds", self.seconds, 0, CENTURY)
 
@@ -61,6 +64,7 @@ class ExponentialBackoff:
     jitter: float = 0
     random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
+    @defining("ExponentialBackoff")
     def __post_init__(self) -> None:
         _check(self, "base", self.base, 1, LARGEST)
         _check(self, "initial", self.initial, 0, LARGEST)

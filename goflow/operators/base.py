@@ -14,6 +14,7 @@ from types import FunctionType, MethodType
 from typing import Any, Protocol, TypeGuard
 
 from goflow.errors import InvalidJob
+from goflow.shown import shown
 
 
 class Log(Protocol):
@@ -78,12 +79,14 @@ def inspect_operator(operator: object, where: str) -> Call:
     run = getattr(operator, "run", None)
     if isinstance(operator, type) or not callable(run):
         raise InvalidJob(
-            f"{where}: {operator!r} is not an operator; it needs a method run() or run(context)"
+            f"{where}: {shown(operator)} is not an operator; "
+            f"it needs a method run() or run(context)"
         )
     call = _call_of_method(run.__func__) if _is_method(run) else _call(run)
     if call is None:
         raise InvalidJob(
-            f"{where}: run{inspect.signature(run)} of {operator!r} must take nothing or one context"
+            f"{where}: run{inspect.signature(run)} of {shown(operator)} must take nothing "
+            f"or one context"
         )
     return call
 
@@ -111,6 +114,11 @@ def _call(run: Callable[..., Any]) -> Call | None:
     if len(required) > 1 or named:
         return None
     takes_context = bool(required) or any(
-        p.name == "context" or p.annotation in (Context, "Context") for p in positional[:1]
+        p.name == "context" or _is_context(p.annotation) for p in positional[:1]
     )
     return Call(takes_context=takes_context, is_async=is_async)
+
+
+def _is_context(annotation: object) -> bool:
+    # By identity, since an annotation may be anything, and compare as it likes.
+    return annotation is Context or (type(annotation) is str and annotation == "Context")

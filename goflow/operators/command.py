@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from goflow.defining import defining
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators import checks, leftovers
 from goflow.operators.base import Context
@@ -42,6 +43,7 @@ class Command:
     cwd: str | os.PathLike[str] | None = field(default=None, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
 
+    @defining("Command")
     def __post_init__(self) -> None:
         if not checks.text("Command: cmd", self.cmd).strip():
             raise InvalidJob(f"Command: cmd must name a program, not {self.cmd!r}")

@@ -13,6 +13,7 @@ import msgspec
 
 from goflow.errors import InvalidJob
 from goflow.operators.base import Context
+from goflow.shown import shown
 
 
 class FromContext(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ def bind(
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise InvalidJob(f"{where}: {function!r} does not tell its parameters") from None
+        raise InvalidJob(f"{where}: {shown(function)} does not tell its parameters") from None
     hints = _hints(function)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
@@ -133,10 +134,10 @@ def _source(
 
 def _check_kind(function: object, where: str) -> None:
     if isinstance(function, type) or not callable(function):
-        raise InvalidJob(f"{where}: {function!r} is not a function")
+        raise InvalidJob(f"{where}: {shown(function)} is not a function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidJob(
-            f"{where}: {function!r} is a generator, whose values would go nowhere; "
+            f"{where}: {shown(function)} is a generator, whose values would go nowhere; "
             "return a list instead of yielding"
         )
 
@@ -145,14 +146,14 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations with names resolved, or none where one of them cannot be."""
     try:
         return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
-    except Exception:  # an annotation may be any expression, and is none of our business
+    except BaseException:  # an annotation may be any expression, and is none of our business
         return {}
 
 
 def _is_context(hint: Any) -> bool:
     if isinstance(hint, str):
         return hint.strip("'\" ").split(".")[-1] == "Context"
-    return hint is Context or Context in typing.get_args(hint)
+    return any(one is Context for one in (hint, *typing.get_args(hint)))
 
 
 def _listed(names: Collection[str]) -> str:

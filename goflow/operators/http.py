@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from goflow.defining import defining
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators import checks
 from goflow.operators.base import Context
@@ -62,6 +63,7 @@ class Get:
     timeout: float | None = field(default=30, kw_only=True)
     max_body: int = field(default=MAX_BODY, kw_only=True)
 
+    @defining("Get")
     def __post_init__(self) -> None:
         where = _check_url("Get", self.url)
         object.__setattr__(self, "headers", _checked_headers(where, self.headers))
@@ -95,6 +97,7 @@ class Post:
     max_body: int = field(default=MAX_BODY, kw_only=True)
     _content: bytes = field(default=b"", init=False, repr=False, compare=False)
 
+    @defining("Post")
     def __post_init__(self) -> None:
         where = _check_url("Post", self.url)
         headers = _checked_headers(where, self.headers)
