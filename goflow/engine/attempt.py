@@ -57,6 +57,7 @@ async def attempt(
     timeout: float | None,
     max_result: int,
     on_abandoned: OnAbandoned | None = None,
+    on_over: Callable[[], None] = lambda: None,
     end_leftovers: leftovers.End = leftovers.end,
     keep: Keep | None = None,
 ) -> Outcome:
@@ -64,7 +65,8 @@ async def attempt(
 
     `timeout` is in seconds, `max_result` in bytes of JSON. A sync `run` runs in `executor`. A
     thread that is still running when the attempt was cancelled or timed out is abandoned:
-    `on_abandoned` is called with a future that is done once the thread has ended. If
+    `on_abandoned` is called with a future that is done once the thread has ended. `on_over` is
+    called when the operator is waited for no longer, by which time it should have ended. If
     `context.log` is a `TaskLog`, it is closed, with the error. What a cancelled or timed out
     attempt has left running is ended by `end_leftovers`. `keep` stores a result, and answers
     how the attempt ended thereby; it may be called again if it is cancelled.
@@ -82,6 +84,7 @@ async def attempt(
                 outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
             expired = deadline.expired()
     finally:
+        on_over()
         current_log.reset(token)
     if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
         outcome = await _insist(lambda: keep(ended))

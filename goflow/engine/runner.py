@@ -114,6 +114,7 @@ class Runner:
         self._granted: list[Request] = []
         self._ended: list[tuple[str, Outcome]] = []
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
+        self._overdue: dict[str, asyncio.TimerHandle] = {}
         self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
         self._answers: list[tuple[asyncio.Future[bool], bool]] = []  # once facts are committed
         self._defect: str | None = None
@@ -431,6 +432,11 @@ class Runner:
         )
         self._attempts[fact.task] = running
         running.add_done_callback(functools.partial(self._done, fact.task))
+        if task.timeout is not None:
+            # A coroutine may swallow the cancellation that the attempt's own deadline is.
+            self._overdue[fact.task] = asyncio.get_running_loop().call_later(
+                task.timeout, self._expired, fact.task, running, task.timeout
+            )
 
     def _missing(self, name: str) -> str:
         if self._job is None:
@@ -478,6 +484,7 @@ class Runner:
             max_result=tools.limits.result,
             end_leftovers=tools.end_leftovers,
             on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
+            on_over=lambda: self._is_over(task.name),
             keep=lambda outcome: self._keep(task.name, number, outcome),
         )
 
@@ -526,14 +533,32 @@ class Runner:
         running = self._attempts[name]
         if not running.cancelling():
             running.cancel()
-            asyncio.get_running_loop().call_later(CLEANUP, self._give_up, name, running)
+            self._give_up_after(CLEANUP, name, running, GIVEN_UP)
 
-    def _give_up(self, name: str, running: "asyncio.Task[Outcome]") -> None:
+    def _expired(self, name: str, running: "asyncio.Task[Outcome]", timeout: float) -> None:
+        # Counted from now, since the loop may have been held up.
+        self._overdue[name] = self._give_up_after(CLEANUP, name, running, overdue(timeout))
+
+    def _is_over(self, name: str) -> None:
+        """The operator of an attempt has ended, or is waited for no longer."""
+        if (timer := self._overdue.pop(name, None)) is not None:
+            timer.cancel()
+
+    def _give_up_after(
+        self, seconds: float, name: str, running: "asyncio.Task[Outcome]", outcome: Outcome
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.get_running_loop().call_later(
+            seconds, self._give_up, name, running, outcome
+        )
+        running.add_done_callback(lambda _: timer.cancel())
+        return timer
+
+    def _give_up(self, name: str, running: "asyncio.Task[Outcome]", outcome: Outcome) -> None:
         if self._attempts.get(name) is running:
             del self._attempts[name]
             self._abandoned[name] = running
             loops.give_up(running)
-            self._note(name, Cancelled() if self.execution.is_cancelling(name) else GIVEN_UP)
+            self._note(name, Cancelled() if self.execution.is_cancelling(name) else outcome)
 
     def _note(self, name: str, outcome: Outcome) -> None:
         # What was abandoned keeps its slot for as long as it really runs.
@@ -547,6 +572,13 @@ class Runner:
     def _release(self, name: str) -> None:
         if (request := self._requests.pop(name, None)) is not None:
             self._tools.slots.release(request)
+
+
+def overdue(timeout: float) -> Failed:
+    return Failed(
+        f"timed out after {timeout:g} s, and did not end when told to; "
+        "it was abandoned and may still run"
+    )
 
 
 def _answer(future: "asyncio.Future[Any]", value: object) -> None:

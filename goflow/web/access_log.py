@@ -4,6 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from goflow.engine.console import ConsoleHandler
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,7 +43,7 @@ def _default_logger() -> logging.Logger:
     logger = logging.getLogger("goflow.access")
     if logger.level == logging.NOTSET and not logging.getLogger().handlers and not logger.handlers:
         logger.setLevel(logging.INFO)
-        handler = logging.StreamHandler()
+        handler = ConsoleHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
