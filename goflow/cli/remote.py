@@ -193,23 +193,24 @@ def mark(id: str, task: str, state: str, url: str, as_json: bool) -> None:
 @click.argument("task")
 @click.option("--attempt", type=click.IntRange(1), help="Which attempt; the last by default.")
 @click.option("--follow", "-f", is_flag=True, help="Print what is added, until the task ends.")
+@click.option("--timestamps", is_flag=True, help="Each line after the time when it began, in UTC.")
 @server_option
-def logs(id: str, task: str, attempt: int | None, follow: bool, url: str) -> None:
+def logs(id: str, task: str, attempt: int | None, follow: bool, timestamps: bool, url: str) -> None:
     """Print the log of TASK in the execution ID.
 
     --follow goes on to the next attempt when one fails, unless --attempt chose one.
     """
     with Server(url) as server:
         if follow:
-            _follow(server, id, task, attempt)
+            _follow(server, id, task, attempt, timestamps)
         else:
-            click.echo(server.log(id, task, attempt).text, nl=False)
+            click.echo(server.log(id, task, attempt, timestamps=timestamps).text, nl=False)
 
 
-def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
+def _follow(server: Server, id: str, task: str, chosen: int | None, timestamps: bool) -> None:
     from goflow.core.states import State
 
-    attempt, following = chosen, 0
+    attempt, following, begun_line = chosen, 0, ""
     while True:
         # Looked at before the log is read: what has ended by now, adds nothing after.
         found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
@@ -222,13 +223,18 @@ def _follow(server: Server, id: str, task: str, chosen: int | None) -> None:
             # Sent round again and not begun yet: what there is, is of the round before.
             attempt = begun[-1] + (found.state is State.NOTSTARTED)
         if attempt in begun:
-            text, following = server.log(id, task, attempt, following)
-            click.echo(text, nl=False)
+            text, following = server.log(id, task, attempt, following, timestamps=timestamps)
+            # A line that had not ended comes again, with more of it.
+            if text.startswith(begun_line):
+                click.echo(text.removeprefix(begun_line), nl=False)
+            else:
+                click.echo(f"\n{text}", nl=False)
+            begun_line = text[text.rfind("\n") + 1 :]
             done = attempt in ended or over
             if done and chosen is not None:
                 return
             if done and attempt + 1 in begun:
-                attempt, following = attempt + 1, 0
+                attempt, following, begun_line = attempt + 1, 0, ""
                 continue
         if over:
             return

@@ -76,11 +76,18 @@ class Server:
         """An answer that is plain text in UTF-8."""
         return self._request("GET", path, query).content.decode("utf-8", "replace")
 
-    def log(self, id: str, task: str, attempt: int | None, after: int = 0) -> Log:
+    def log(
+        self,
+        id: str,
+        task: str,
+        attempt: int | None,
+        after: int = 0,
+        *,
+        timestamps: bool = False,
+    ) -> Log:
         """The log of an attempt, by default the last one, from line number `after` on."""
-        answer = self._request(
-            "GET", ("executions", id, "tasks", task, "logs"), {"attempt": attempt, "after": after}
-        )
+        query = {"attempt": attempt, "after": after, "timestamps": timestamps or None}
+        answer = self._request("GET", ("executions", id, "tasks", task, "logs"), query)
         following = answer.headers.get("x-goflow-next-line", "")
         if not following.isdecimal():
             raise self.foreign()

@@ -31,17 +31,18 @@ class Own(Generic[T]):
     and so has the code outside tasks."""
 
     def __init__(self) -> None:
+        self._is_used = False  # hardly any is, and each print asks
         self._outside: T | Unset = UNSET
         self._of_tasks: MutableMapping[Log, T] = WeakKeyDictionary()
 
     def get(self) -> T | Unset:
+        if not self._is_used:
+            return UNSET
         log = current_log.get()
-        if log is None:
-            return self._outside
-        # Hardly any task sets one, and asking costs more than looking whether any did.
-        return self._of_tasks.get(log, UNSET) if self._of_tasks else UNSET
+        return self._outside if log is None else self._of_tasks.get(log, UNSET)
 
     def set(self, value: T | Unset) -> None:
+        self._is_used = True
         log = current_log.get()
         if log is None:
             self._outside = value

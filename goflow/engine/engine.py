@@ -24,6 +24,7 @@ from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
 from goflow.engine import forked, leaving, loops
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
+from goflow.engine.backlog import Backlog
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
@@ -48,6 +49,7 @@ from goflow.engine.scheduler import (
 )
 from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import Threads
+from goflow.engine.turns import short_turns
 from goflow.errors import (
     Conflict,
     GoflowError,
@@ -238,6 +240,7 @@ class Engine:
         self.started_at = self.clock.now()
         self._capture = captured()
         opened.enter_context(self._capture)
+        opened.enter_context(short_turns())
         self._forks = forked.own(asyncio.get_running_loop())
         opened.enter_context(self._forks)
         self._take_note(self._store.check())
@@ -260,6 +263,7 @@ class Engine:
             slots=Slots(self.options.max_running, self.options.pools),
             executor=self._executor,
             limits=self.options.limits,
+            backlog=Backlog(self.clock),
             epoch=self._store.epoch,
             server=cookie.this_server(),
             end_leftovers=self._threads.end_leftovers,

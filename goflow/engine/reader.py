@@ -13,6 +13,7 @@ from goflow.core.events import AnyFact
 from goflow.core.result import digest
 from goflow.core.states import State
 from goflow.core.summary import Detail, TaskDetail, listed, result_of
+from goflow.engine import linetimes
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
 from goflow.engine.recovery import salvage
@@ -67,7 +68,8 @@ class Result(NamedTuple):
 class Log(NamedTuple):
     """A log from line number `after` up to, not including, `end`; the first line is number 0.
 
-    `texts` are whole lines. Where some were not kept, one line says how many.
+    `texts` are whole lines. Where some were not kept, one line says how many. The last text may
+    be the beginning of line number `end`, which has not ended.
     """
 
     after: int
@@ -76,14 +78,17 @@ class Log(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Lines of a log that has `end` so far: the first one's number, their texts, the ranges
-    left out before and between them, half-open, and the number to go on from."""
+    """Lines of a log that has `end` so far: the first one's number, their texts and times, the
+    ranges left out before and between them, half-open, and the number to go on from; if that
+    is `end`, also the line that has begun there and not ended, as a text and a time."""
 
     first: int
     end: int
     lines: list[str]
+    times: list[datetime | None]
     gaps: list[tuple[int, int]]
     next: int
+    unfinished: tuple[str, datetime | None] | None
 
 
 class Found(NamedTuple):
@@ -233,28 +238,46 @@ class Reader:
     # -- logs of attempts that are known to have been begun ----------------------------
 
     async def log_of(
-        self, id: str, task: str, attempt: int, after: int = 0, tail: int | None = None
+        self,
+        id: str,
+        task: str,
+        attempt: int,
+        after: int = 0,
+        tail: int | None = None,
+        *,
+        timestamps: bool = False,
     ) -> Log:
-        """An attempt's log from line number `after` on, or at most the last `tail` lines."""
+        """An attempt's log from line number `after` on, or at most the last `tail` lines; with
+        `timestamps`, each line after its time, in RFC 3339, and a space."""
         place = id, task, attempt
         end = await self.read(self._store.log_end, *place)
         after = _begin(after, tail, end)
-        return Log(after, end, self._texts(place, after, end))
+        return Log(after, end, self._texts(place, after, end, timestamps))
 
-    async def _texts(self, place: Place, after: int, end: int) -> AsyncIterator[str]:
-        async for chunk in self._chunks(place, after, end):
-            if chunk.first > after:
-                yield f"[… {chunk.first - after:,} lines left out …]\n"
-            yield chunk.text
-            after = chunk.first + chunk.lines
+    async def _texts(
+        self, place: Place, after: int, end: int, timestamps: bool
+    ) -> AsyncIterator[str]:
+        while stretch := await self.read(self._stretch, place, after, end, timestamps):
+            for chunk in stretch:
+                if chunk.first > after:
+                    yield f"[… {chunk.first - after:,} lines left out …]\n"
+                yield chunk.text
+                after = chunk.first + chunk.lines
+        if after == end:
+            begun = await self.read(self._unfinished, place, end, timestamps)
+            if begun is not None:
+                yield begun.text
 
-    async def _chunks(self, place: Place, after: int, end: int) -> AsyncIterator[LogChunk]:
-        while chunks := await self.read(self._stretch, place, after, end):
-            for chunk in chunks:
-                yield chunk
-            after = chunks[-1].first + chunks[-1].lines
+    def _unfinished(self, place: Place, end: int, timestamps: bool = False) -> LogChunk | None:
+        """The line number `end` of a log, if it has not ended."""
+        chunk = self._store.log_unfinished(*place)
+        if chunk is None or chunk.first != end:
+            return None
+        return _stamped(chunk) if timestamps else chunk
 
-    def _stretch(self, place: Place, after: int, end: int) -> list[LogChunk]:
+    def _stretch(
+        self, place: Place, after: int, end: int, timestamps: bool = False
+    ) -> list[LogChunk]:
         """What is kept of the log from line `after` on, a page at most; none at the end."""
         if after >= end:
             return []
@@ -262,8 +285,10 @@ class Reader:
         if chunks and chunks[0].first < after:
             known = after - chunks[0].first
             rest = chunks[0].text.split("\n", known)[known]
-            chunks[0] = LogChunk(after, chunks[0].lines - known, rest)
-        return [chunk for chunk in chunks if chunk.first < end]
+            times = linetimes.without(chunks[0].times, known)
+            chunks[0] = LogChunk(after, chunks[0].lines - known, rest, times)
+        chunks = [chunk for chunk in chunks if chunk.first < end]
+        return [_stamped(chunk) for chunk in chunks] if timestamps else chunks
 
     async def window(
         self, id: str, task: str, attempt: int, after: int, tail: int | None, limit: int
@@ -276,23 +301,28 @@ class Reader:
         at = after = _begin(after, tail, end)
         room = WINDOW
         lines: list[str] = []
+        times: list[datetime | None] = []
         gaps: list[tuple[int, int]] = []
         while len(lines) < limit and room > 0 and (chunks := self._stretch(place, at, end)):
             for chunk in chunks:
                 texts = chunk.text.split("\n", limit - len(lines))[: chunk.lines]
-                for text in texts[: limit - len(lines)]:
+                known = _times_of(chunk)
+                for text, time in zip(texts[: limit - len(lines)], known, strict=False):
                     if room <= 0:
                         break
                     if chunk.first > at:
                         gaps.append((at, chunk.first))
                         at = chunk.first
                     lines.append(text)
+                    times.append(time)
                     room -= len(text) + 1
                     at += 1
                 if len(lines) == limit or room <= 0:
                     break
         first = gaps[0][1] if gaps and gaps[0][0] == after else after
-        return Window(first, end, lines, gaps, at)
+        begun = self._unfinished(place, end) if at == end else None
+        unfinished = None if begun is None else (begun.text, _times_of(begun)[0])
+        return Window(first, end, lines, times, gaps, at, unfinished)
 
     async def find(
         self, id: str, task: str, attempt: int, search: Search, after: int, limit: int
@@ -320,6 +350,23 @@ class Reader:
                     return Found(numbers, numbers[-1] + 1, end)
             after = chunk.first + chunk.lines
         return Found(numbers, after, end)
+
+
+def _times_of(chunk: LogChunk) -> list[datetime | None]:
+    """When each of its lines came; an unfinished one is one."""
+    times = linetimes.unpack(chunk.times)
+    return [*map(linetimes.instant, times)] or [None] * max(chunk.lines, 1)
+
+
+def _stamped(chunk: LogChunk) -> LogChunk:
+    """With the time before each line; as it is where no times are known."""
+    stamps = map(linetimes.stamp, linetimes.unpack(chunk.times))
+    texts = chunk.text.split("\n")
+    stamped = [f"{stamp} {text}" for stamp, text in zip(stamps, texts, strict=False)]
+    if not stamped:
+        return chunk
+    text = "\n".join([*stamped, *texts[len(stamped) :]])
+    return LogChunk(chunk.first, chunk.lines, text)
 
 
 def _begin(after: int, tail: int | None, end: int) -> int:

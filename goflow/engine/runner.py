@@ -31,13 +31,14 @@ from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine import loops
 from goflow.engine.attempt import attempt, failed
+from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.recovery import record_of, salvage
 from goflow.engine.results import Results
 from goflow.engine.slots import Kind, Request, Slots, title
-from goflow.engine.tasklog import TaskLog
+from goflow.engine.tasklog import Chunk, TaskLog
 from goflow.errors import NotFound, ResultLost, StoreUnavailable, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
@@ -80,6 +81,7 @@ class Tools(msgspec.Struct, frozen=True):
     slots: Slots
     executor: Executor
     limits: Limits
+    backlog: Backlog
     epoch: str  # of the store
     server: str  # this process, as cookies name it
     end_leftovers: End
@@ -448,12 +450,18 @@ class Runner:
     ) -> Outcome:
         execution, tools = self.execution, self._tools
 
-        async def append(first: int, lines: int, text: str, forget: Any) -> None:
+        async def append(chunk: Chunk) -> None:
             await tools.journal.insist(
-                AppendLog(execution.id, task.name, number, first, lines, text, forget)
+                AppendLog(execution.id, task.name, number, **chunk._asdict())
             )
 
-        log = TaskLog(append, asyncio.get_running_loop(), limit=tools.limits.log)
+        log = TaskLog(
+            append,
+            asyncio.get_running_loop(),
+            clock=tools.clock,
+            backlog=tools.backlog,
+            limit=tools.limits.log,
+        )
         try:
             results = await tools.results.load(execution.id, upstream)
         except ResultLost as lost:

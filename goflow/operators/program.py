@@ -26,7 +26,8 @@ from goflow.operators.process_group import ProcessGroup
 
 RESULT_LIMIT = 1024 * 1024  # bytes of JSON; of longer output the head and the tail are kept
 ERROR_LIMIT = 2000  # characters of stderr in the error
-LINE = 16 * 1024  # characters; longer lines are broken
+LINE = 16 * 1024  # characters of a line that has not ended, after which the log may have them
+MOMENT = 0.5  # seconds after which it has them anyhow
 READ = 64 * 1024  # bytes at a time: what a pipe holds
 DRAIN_EVERY = 256 * 1024  # bytes of output between two looks at whether the log keeps up
 LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two looks whether it has ended
@@ -59,8 +60,10 @@ class Program:
         self._pause_length = 0.001
         self._draining: asyncio.Task[None] | None = None
         self._undrained = 0
-        self.stdout = Output(self._process.stdout, log, RESULT_LIMIT // 2)
-        self.stderr = Output(self._process.stderr, log, ERROR_LIMIT)
+        self._showing: asyncio.TimerHandle | None = None
+        self._begun: Output | None = None  # whose unfinished line the log has
+        self.stdout = Output(self._process.stdout, self._say, RESULT_LIMIT // 2)
+        self.stderr = Output(self._process.stderr, self._say, ERROR_LIMIT)
         self._open = [self.stdout, self.stderr]
         self._listen()
         self._pidfd = _watch(self._process, self._loop, self._exited)
@@ -82,6 +85,8 @@ class Program:
             return
         if data:
             output.feed(data)
+            if output.line and self._showing is None:
+                self._showing = self._loop.call_later(MOMENT, self._show)
             self._undrained += len(data)
             if self._undrained >= DRAIN_EVERY:
                 self._undrained = 0
@@ -97,6 +102,18 @@ class Program:
         self._draining = None
         self._listen()
         self._check()
+
+    def _say(self, output: "Output", text: str) -> None:
+        """Write into the log; whole lines, but for one that has stood unfinished."""
+        if self._begun is not None and self._begun is not output:
+            text = f"\n{text}"
+        self._begun = None if text.endswith("\n") else output
+        self._log.write(text)
+
+    def _show(self) -> None:
+        self._showing = None
+        self.stdout.show()
+        self.stderr.show()
 
     # -- the end -------------------------------------------------------------------
 
@@ -135,8 +152,9 @@ class Program:
 
     def close(self) -> None:
         """Let go of the pipes, after a last look into them."""
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._linger, self._showing):
+            if timer is not None:
+                timer.cancel()
         if self._draining is not None:
             self._draining.cancel()
         self._pause()
@@ -174,14 +192,14 @@ class Output:
     Of the text the first and the last `half` characters are kept.
     """
 
-    def __init__(self, pipe: Any, log: Log, half: int) -> None:
+    def __init__(self, pipe: Any, say: "Callable[[Output, str], None]", half: int) -> None:
         self.fd: int = pipe.fileno()
         os.set_blocking(self.fd, False)
+        self.line = ""  # begun, not ended, and not in the log
         self._pipe = pipe
-        self._log = log
+        self._say = say
         self._half = half
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._line = ""  # begun, not ended
         self._head: list[str] = []
         self._head_room = half
         self._tail: deque[str] = deque()
@@ -195,14 +213,18 @@ class Output:
         self._keep(text)
         end = text.rfind("\n") + 1
         if end:
-            self._log.write(self._line + text[:end])
-            self._line = text[end:]
+            self._say(self, self.line + text[:end])
+            self.line = text[end:]
         else:
-            self._line += text
-        if len(self._line) >= LINE:
-            whole = len(self._line) - len(self._line) % LINE
-            self._log.write(self._line[:whole] + "\n")
-            self._line = self._line[whole:]
+            self.line += text
+        if len(self.line) >= LINE:
+            self.show()
+
+    def show(self) -> None:
+        """Let the log have the line that has not ended; what comes goes on with it."""
+        if self.line:
+            self._say(self, self.line)
+            self.line = ""
 
     def _keep(self, text: str) -> None:
         if self._head_room:
@@ -219,9 +241,9 @@ class Output:
 
     def close(self) -> None:
         self.feed(b"", final=True)
-        if self._line:
-            self._log.write(self._line + "\n")
-            self._line = ""
+        if self.line:
+            self._say(self, f"{self.line}\n")
+            self.line = ""
         self._pipe.close()
 
     def kept(self, limit: int) -> str:

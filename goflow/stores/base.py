@@ -104,8 +104,10 @@ class AppendLog(msgspec.Struct, frozen=True):
     """Append whole lines to an attempt's log and forget a stretch in its middle.
 
     `text` holds `lines` lines, each ended by a newline; `first` is the number of the first
-    one, from 0. `forget` is a half-open range of line numbers; chunks that lie wholly in it
-    go. Outcome: None.
+    one, from 0. With 0 `lines` it is the beginning of a line that has not ended; such a text
+    is the last one of the log until a change `replaces` it, naming its number. `times` says
+    when the lines came, in a form that means nothing to a store. `forget` is a half-open range
+    of line numbers; chunks that lie wholly in it go. Outcome: None.
     """
 
     execution: str
@@ -115,6 +117,8 @@ class AppendLog(msgspec.Struct, frozen=True):
     lines: int
     text: str
     forget: tuple[int, int] | None = None
+    times: bytes = b""
+    replaces: int | None = None
 
 
 class KeepResult(msgspec.Struct, frozen=True):
@@ -262,11 +266,12 @@ class History(msgspec.Struct, frozen=True):
 
 
 class LogChunk(msgspec.Struct, frozen=True):
-    """A stretch of an attempt's log, as appended."""
+    """A stretch of an attempt's log, as appended. `times` are empty where none are known."""
 
     first: int
     lines: int
     text: str
+    times: bytes = b""
 
 
 class Remark(msgspec.Struct, frozen=True):
@@ -385,6 +390,10 @@ class Store(Protocol):
     def check(self) -> list[Remark]:
         """Look whether the store is still what it was, at little cost; what people should know
         of since the last call. Raises `StoreUnavailable` where it is not."""
+        ...
+
+    def log_unfinished(self, execution: str, task: str, attempt: int) -> LogChunk | None:
+        """The line at the end of an attempt's log that has not ended, if there is one."""
         ...
 
     def size(self) -> int:

@@ -206,6 +206,7 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         *results.CREATE,
         results.move_out_of_facts,
     ),
+    ("ALTER TABLE logs ADD COLUMN times BLOB NOT NULL DEFAULT x''",),
 )
 SCHEMA = len(MIGRATIONS)
 
@@ -249,7 +250,9 @@ _COUNT_TICK = f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, ?4 
     FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
         AND outcome IN ('missed', 'skipped') {_ALSO}"""
 _SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
-_ADD_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_LOG = "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?, ?)"
+_REPLACE_LOG = """DELETE FROM logs WHERE execution = ? AND task = ? AND attempt = ?
+    AND first = ? AND lines = 0"""
 _FORGET_LOG = """DELETE FROM logs WHERE execution = ?1 AND task = ?2 AND attempt = ?3
     AND first >= ?4 AND first < ?5 AND first + lines <= ?5"""
 
@@ -319,7 +322,9 @@ _HISTORY = """SELECT f.body, f.version FROM facts f
     WHERE f.execution = ? ORDER BY f.version"""
 _LOG_END = """SELECT first + lines FROM logs WHERE execution = ? AND task = ? AND attempt = ?
     ORDER BY first DESC LIMIT 1"""
-_LOG = """SELECT first, lines, text FROM logs
+_LOG_LAST = """SELECT first, lines, text, times FROM logs
+    WHERE execution = ? AND task = ? AND attempt = ? ORDER BY first DESC LIMIT 1"""
+_LOG = """SELECT first, lines, text, times FROM logs
     WHERE execution = ?1 AND task = ?2 AND attempt = ?3 AND first + lines > ?4
     AND first >= coalesce((SELECT max(first) FROM logs
         WHERE execution = ?1 AND task = ?2 AND attempt = ?3 AND first <= ?4), 0)
@@ -528,7 +533,10 @@ class SqlStore(ABC):
 
     def _append_log(self, connection: sqlite3.Connection, change: AppendLog) -> None:
         place = self._number(connection, change.execution), change.task, change.attempt
-        connection.execute(_ADD_LOG, (*place, change.first, change.lines, change.text))
+        if change.replaces is not None:
+            connection.execute(_REPLACE_LOG, (*place, change.replaces))
+        chunk = change.first, change.lines, change.text, change.times
+        connection.execute(_ADD_LOG, (*place, *chunk))
         if change.forget is not None:
             connection.execute(_FORGET_LOG, (*place, *change.forget))
 
@@ -812,8 +820,8 @@ class SqlStore(ABC):
             place = _in_range((number, task, attempt, after))
             room = limit
             with closing(connection.execute(_LOG, place)) as rows:
-                for first, lines, text in rows:
-                    chunks.append(LogChunk(first, lines, text))
+                for first, lines, text, times in rows:
+                    chunks.append(LogChunk(first, lines, text, times))
                     room -= len(text)
                     if room <= 0:
                         break
@@ -836,6 +844,16 @@ class SqlStore(ABC):
             place = _in_range((number, task, attempt))
             row = connection.execute(_LOG_END, place).fetchone()
         return 0 if row is None else int(row[0])
+
+    def log_unfinished(self, execution: str, task: str, attempt: int) -> LogChunk | None:
+        with self._reading() as connection:
+            number = _find_number(connection, execution)
+            if number is None:
+                return None
+            place = _in_range((number, task, attempt))
+            row = connection.execute(_LOG_LAST, place).fetchone()
+        chunk = None if row is None else LogChunk(*row)
+        return None if chunk is None or chunk.lines else chunk
 
     def backup(self, path: str) -> None:
         with self._reading() as connection:

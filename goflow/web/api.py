@@ -52,6 +52,7 @@ from goflow.web.wire import (
     Ticks,
     TickView,
     Toggled,
+    UnfinishedLine,
     Unhealthy,
     Upcoming,
     given,
@@ -247,7 +248,9 @@ class Api:
 
     async def log(self, call: Call) -> Response:
         query, attempt = call.query, await self._attempt(call)
-        log = await self._engine.reader.log_of(*attempt.place, query.after, given(query.tail))
+        log = await self._engine.reader.log_of(
+            *attempt.place, query.after, given(query.tail), timestamps=query.timestamps
+        )
         headers = {
             "cache-control": "no-store",
             "x-goflow-attempt": str(attempt.number),
@@ -272,6 +275,8 @@ class Api:
             first=window.first,
             end=window.end,
             lines=window.lines,
+            times=window.times,
+            unfinished=window.unfinished and UnfinishedLine(*window.unfinished),
             gaps=window.gaps,
             next=window.next,
             more=window.next < window.end,

@@ -82,6 +82,9 @@ class AttemptQuery(ResultQuery):
 class LogQuery(AttemptQuery):
     tail: Annotated[Count, Meta(description="only so many lines, the last")] | UnsetType = UNSET
     download: Annotated[bool, Meta(description="as a file")] = False
+    timestamps: Annotated[
+        bool, Meta(description="each line after the time when it began, in UTC, and a space")
+    ] = False
 
 
 class LinesQuery(AttemptQuery):
@@ -399,12 +402,21 @@ class Overview(Struct):
     jobs: list[OverviewJob]
 
 
+class UnfinishedLine(Struct):
+    """A line that has begun; `time` is when, null where that was not kept."""
+
+    text: str
+    time: Time | None
+
+
 class Lines(Struct, kw_only=True):
     """Lines of the log of an attempt that is in `state`; attempt 0 is none, since none was begun.
 
     `first` is the number of the first line in `lines`, `end` that of the line that comes next
     of all. `gaps` are ranges `[from, to)` that were left out, of which the line `to` is shown.
-    `next` is the `after` to go on from, and `more` whether there is anything now.
+    `next` is the `after` to go on from, and `more` whether there is anything now. `times` are
+    when each of `lines` began, null where that was not kept. `unfinished` is line `end`, if it
+    has begun a moment ago and has not ended; it comes again, among `lines`, when it has.
     """
 
     attempt: int
@@ -412,6 +424,8 @@ class Lines(Struct, kw_only=True):
     first: int
     end: int
     lines: list[str]
+    times: list[Time | None]
+    unfinished: UnfinishedLine | None
     gaps: list[tuple[int, int]]
     next: int
     more: bool

@@ -36,6 +36,7 @@ from goflow.stores.base import (
     Tick,
     TickOutcome,
 )
+from goflow.stores.results import move_out_of_facts
 from goflow.stores.sqlite import SqliteStore
 from goflow.stores.tables import MIGRATIONS, QUARTER, SCHEMA, take
 
@@ -113,7 +114,11 @@ def fill(store: sqlite3.Connection) -> None:
         )
         if finished:
             store.execute("INSERT INTO summaries VALUES (?, ?)", (number, summary(number)))
-        store.execute("INSERT INTO logs VALUES (?, 'a', 1, 0, 1, ?)", (number, f"of {number}\n"))
+        store.execute(
+            """INSERT INTO logs (execution, task, attempt, first, lines, text)
+                VALUES (?, 'a', 1, 0, 1, ?)""",
+            (number, f"of {number}\n"),
+        )
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
     store.execute("INSERT INTO switches (job, active, at) VALUES ('job 1', 1, ?)", (micros(at(0)),))
 
@@ -126,43 +131,51 @@ def fill_1(store: sqlite3.Connection) -> None:
     store.execute("INSERT INTO anchors VALUES ('job 2', 5.0, 0)")
 
 
+TICK = """INSERT INTO ticks (job, due, run, outcome, at, reason, count, until, execution)
+    VALUES (?, ?, ?, ?, ?, '', ?, ?, ?)"""
+
+
 def fill_2(store: sqlite3.Connection) -> None:
     fill(store)
     for number in range(2, RUNS + 1, 2):
-        tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
-        store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?)", tick)
+        due = micros(at(number))
+        tick = f"job {number % 4}", due, 0, "fired", due, 1, None, f"x{number}"
+        store.execute(TICK, tick)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
     due = micros(at(0))
-    store.execute(
-        "INSERT INTO ticks VALUES ('late', ?, 0, 'skipped', 0, '', 1, NULL, NULL)", (due,)
-    )
-    store.execute("INSERT INTO ticks VALUES ('late', ?, 1, 'missed', 0, '', 5, 9, NULL)", (due,))
+    store.execute(TICK, ("late", due, 0, "skipped", 0, 1, None, None))
+    store.execute(TICK, ("late", due, 1, "missed", 0, 5, 9, None))
 
 
 def fill_3(store: sqlite3.Connection) -> None:
-    fill(store)
-    for number in range(2, RUNS + 1, 2):
-        tick = f"job {number % 4}", micros(at(number)), micros(at(number)), f"x{number}"
-        store.execute("INSERT INTO ticks VALUES (?, ?, 0, 'fired', ?, '', 1, NULL, ?, NULL)", tick)
-    store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+    fill_2(store)
     for number in range(1, RUNS + 1):
-        if number % 3 == 0:
-            continue
-        known = number % 5
-        began, end = micros(at(number)), micros(ended(number))
-        if known:
+        if number % 3 and number % 5:
             store.execute(
                 "UPDATE executions SET started = ?, ended = ? WHERE number = ?",
-                (began, end, number),
+                (micros(at(number)), micros(ended(number)), number),
             )
-        store.execute(
-            """INSERT INTO activity VALUES (?, ?, 'failed', 1, ?)
-            ON CONFLICT DO UPDATE SET count = count + 1, took = took + excluded.took""",
-            (f"job {number % 4}", began // QUARTER, end - began if known else 0),
-        )
+    store.execute(
+        f"""INSERT INTO activity SELECT job, submitted / {QUARTER}, state, count(*),
+            sum(coalesce(ended - started, 0)) FROM executions WHERE finished = 1 GROUP BY 1, 2"""
+    )
+    store.execute(
+        f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, count, 0 FROM ticks
+            WHERE job = 'late'"""
+    )
 
 
-FILL: dict[int, Callable[[sqlite3.Connection], None]] = {1: fill_1, 2: fill_2, 3: fill_3}
+def fill_4(store: sqlite3.Connection) -> None:
+    fill_3(store)
+    move_out_of_facts(store)
+
+
+FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
+    1: fill_1,
+    2: fill_2,
+    3: fill_3,
+    4: fill_4,
+}
 
 
 def old_store(version: int, folder: Path) -> Path:
@@ -276,6 +289,7 @@ def test_an_earlier_store_comes_over_whole(version: int, tmp_path: Path) -> None
 KILLED = """
 import os, shutil, signal, sqlite3, sys
 from pathlib import Path
+from goflow.stores.results import move_out_of_facts
 from goflow.stores.sqlite import SqliteStore
 
 class Dying(sqlite3.Connection):

@@ -17,10 +17,11 @@ from goflow import Command, Context
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
 from goflow.engine.attempt import ABANDONED, ERROR_LIMIT, attempt
 from goflow.engine.capture import captured
-from goflow.engine.tasklog import TaskLog
+from goflow.engine.tasklog import Chunk
 from goflow.engine.threads import DaemonThreads
 from goflow.errors import TaskFailed
 from goflow.operators.base import inspect_operator
+from tests.engine.logs import task_log
 from tests.operators.memory_log import context_with
 
 MAX_RESULT = 1024 * 1024
@@ -54,7 +55,7 @@ class Trial:
         self.text = ""
         self.abandoned: list[asyncio.Future[None]] = []
         self.executor: Executor = DaemonThreads(workers)
-        self.log = TaskLog(self._append, asyncio.get_running_loop(), limit=16 * 1024 * 1024)
+        self.log = task_log(self._append)
         self.task = asyncio.create_task(
             attempt(
                 operator,
@@ -67,8 +68,8 @@ class Trial:
             )
         )
 
-    async def _append(self, first: int, lines: int, text: str, forget: object) -> None:
-        self.text += text
+    async def _append(self, chunk: Chunk) -> None:
+        self.text += chunk.text
 
 
 def tried(operator: object, *, timeout: float | None = None) -> tuple[Outcome, str]:
@@ -427,12 +428,12 @@ def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
         opened, asked = asyncio.Event(), asyncio.Event()
         texts = []
 
-        async def append(first: int, lines: int, text: str, forget: object) -> None:
+        async def append(chunk: Chunk) -> None:
             asked.set()
             await opened.wait()
-            texts.append(text)
+            texts.append(chunk.text)
 
-        log = TaskLog(append, asyncio.get_running_loop(), limit=1000)
+        log = task_log(append, limit=1000)
         operator = Async(lambda: log("the last word"))
         task = asyncio.create_task(
             attempt(
@@ -465,7 +466,7 @@ def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> No
         async def append(*_: object) -> None:
             raise OSError("broken")
 
-        log = TaskLog(append, loop, limit=1000)
+        log = task_log(append, limit=1000)
         operator = Async(lambda: log("hello"))
         outcome = await attempt(
             operator,

@@ -3,10 +3,19 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from goflow.engine.tasklog import CHUNK, LINE, TaskLog
+from goflow.engine.backlog import SHARE, SHARED, Backlog
+from goflow.engine.clock import SystemClock
+from goflow.engine.linetimes import LineTimes, milliseconds, unpack, without
+from goflow.engine.tasklog import CHUNK, LINE, MOMENT, Chunk, TaskLog
+from goflow.testing import FakeClock
+from tests.engine.logs import task_log
 
 LIMIT = 16 * 1024 * 1024
 
@@ -15,42 +24,49 @@ class Kept:
     """What a store would keep: chunks come, ranges go. Appending can be held up."""
 
     def __init__(self) -> None:
-        self.chunks: list[tuple[int, int, str]] = []
-        self.appended: list[tuple[int, int, str]] = []
+        self.chunks: list[Chunk] = []
+        self.appended: list[Chunk] = []
         self.under_way = 0
         self.open = asyncio.Event()
         self.open.set()
 
-    async def append(
-        self, first: int, lines: int, text: str, forget: tuple[int, int] | None
-    ) -> None:
+    async def append(self, chunk: Chunk) -> None:
         assert self.under_way == 0, "one at a time"
-        assert text.endswith("\n")
-        assert text.count("\n") == lines
-        assert len(text) <= CHUNK + 1
+        assert chunk.text.endswith("\n") or not chunk.lines
+        assert chunk.text.count("\n") == chunk.lines
+        assert len(chunk.text) <= CHUNK + 1
+        assert len(unpack(chunk.times)) == max(chunk.lines, 1)
         self.under_way += 1
         await self.open.wait()
         self.under_way -= 1
-        if forget is not None:
-            begin, end = forget
-            gone = [c for c in self.chunks if begin <= c[0] and c[0] + c[1] <= end]
+        if chunk.forget is not None:
+            begin, end = chunk.forget
+            gone = [c for c in self.chunks if begin <= c.first and c.first + c.lines <= end]
             assert gone, "nothing is forgotten twice"
             self.chunks = [c for c in self.chunks if c not in gone]
-        self.chunks.append((first, lines, text))
-        self.appended.append((first, lines, text))
+        if self.chunks and not self.chunks[-1].lines:
+            assert self.chunks.pop().first == chunk.replaces
+        else:
+            assert chunk.replaces is None
+        self.chunks.append(chunk)
+        self.appended.append(chunk)
 
     @property
     def text(self) -> str:
-        return "".join(text for _, _, text in self.chunks)
+        return "".join(chunk.text for chunk in self.chunks)
+
+    @property
+    def times(self) -> list[int]:
+        return [time for chunk in self.chunks for time in unpack(chunk.times)]
 
 
 Scenario = Callable[[TaskLog, Kept], Awaitable[None]]
 
 
-def played(scenario: Scenario, limit: int = LIMIT) -> Kept:
+def played(scenario: Scenario, limit: int = LIMIT, **options: Any) -> Kept:
     async def main() -> Kept:
         kept = Kept()
-        log = TaskLog(kept.append, asyncio.get_running_loop(), limit=limit)
+        log = task_log(kept.append, limit=limit, **options)
         await scenario(log, kept)
         kept.open.set()
         await log.close()
@@ -81,7 +97,7 @@ def test_what_comes_while_an_append_is_in_flight_goes_with_the_next() -> None:
             log(i)
 
     kept = played(scenario)
-    assert [(first, lines) for first, lines, _ in kept.appended] == [(0, 1), (1, 1000)]
+    assert [(chunk.first, chunk.lines) for chunk in kept.appended] == [(0, 1), (1, 1000)]
 
 
 def test_lines_are_numbered_from_0_without_a_gap() -> None:
@@ -93,9 +109,9 @@ def test_lines_are_numbered_from_0_without_a_gap() -> None:
         assert log.lines == 50_000
 
     following = 0
-    for first, lines, _ in played(scenario).appended:
-        assert first == following
-        following += lines
+    for chunk in played(scenario).appended:
+        assert chunk.first == following
+        following += chunk.lines
     assert following == 50_000
 
 
@@ -206,7 +222,7 @@ def test_the_head_stays_and_the_tail_is_the_newest() -> None:
     assert len(head) == limit // 2 // 10
     assert tail == list(range(100_000 - len(tail), 100_000))
     assert 0.9 * limit / 2 <= len(tail) * 10 <= limit / 2
-    assert all(int(text[:9]) == first for first, _, text in kept.chunks)
+    assert all(int(chunk.text[:9]) == chunk.first for chunk in kept.chunks)
 
 
 def test_what_piles_up_is_bounded_and_its_head_and_its_end_survive() -> None:
@@ -223,7 +239,7 @@ def test_what_piles_up_is_bounded_and_its_head_and_its_end_survive() -> None:
     assert head == list(range(len(head)))
     assert tail == list(range(1_000_000 - len(tail), 1_000_000))
     assert len(tail) * 10 >= 0.9 * LIMIT / 64
-    assert all(int(text[:9]) == first for first, _, text in kept.chunks)
+    assert all(int(chunk.text[:9]) == chunk.first for chunk in kept.chunks)
 
 
 def test_nothing_within_the_limit_is_lost_though_the_store_is_slow() -> None:
@@ -269,7 +285,7 @@ def test_an_append_that_fails_surfaces_at_close_and_stops_nobody_before() -> Non
         async def append(*_: object) -> None:
             raise OSError("broken")
 
-        log = TaskLog(append, asyncio.get_running_loop(), limit=LIMIT)
+        log = task_log(append)
         log("x\n" * 100_000)
         await log.drain()
         await log.drain()
@@ -303,7 +319,7 @@ def test_append_runs_outside_the_context_of_the_task() -> None:
         async def append(*_: object) -> None:
             seen.append(variable.get())
 
-        log = TaskLog(append, asyncio.get_running_loop(), limit=LIMIT)
+        log = task_log(append)
         variable.set("the task's")
         log("one")
         await log.close()
@@ -317,10 +333,246 @@ def test_after_the_loop_has_closed_a_thread_writes_into_the_void() -> None:
         async def append(*_: object) -> None:
             raise AssertionError("nobody listens")
 
-        return TaskLog(append, asyncio.get_running_loop(), limit=LIMIT)
+        return task_log(append)
 
     log = asyncio.run(main())
     thread = threading.Thread(target=log, args=("hello",))
     thread.start()
     thread.join()
     assert log.lines == 1
+
+
+# -- lines that do not end ---------------------------------------------------------------
+
+
+async def shown(kept: Kept, text: str) -> None:
+    """Wait until the log ends like that."""
+    async with asyncio.timeout(60):
+        while not kept.text.endswith(text):  # noqa: ASYNC110 - a store sets no event
+            await asyncio.sleep(0.01)
+
+
+def test_a_line_that_does_not_end_is_shown_after_a_moment_and_replaced_when_it_does() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log("one")
+        log.write("Password: ")
+        await shown(kept, "one\nPassword: ")
+        assert kept.chunks[-1].lines == 0
+        assert kept.chunks[-1].first == log.lines == 1
+        log.write("***")
+        await shown(kept, "one\nPassword: ***")
+        log.write("\nwelcome\n")
+
+    kept = played(scenario)
+    assert kept.text == "one\nPassword: ***\nwelcome\n"
+    assert [(chunk.first, chunk.lines) for chunk in kept.chunks] == [(0, 1), (1, 2)]
+
+
+def test_a_thread_that_prints_no_newline_is_shown_too() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        more = threading.Event()
+
+        def work() -> None:
+            log.write("50 %")
+            assert more.wait(60)
+            log.write("\r100 %")
+
+        thread = asyncio.create_task(asyncio.to_thread(work))
+        await shown(kept, "50 %")
+        more.set()
+        await thread
+        await shown(kept, "50 %\r100 %")
+
+    assert played(scenario).text == "50 %\r100 %\n"
+
+
+def test_a_progress_bar_without_end_costs_little_and_shows_its_last_state() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        for number in range(100_000):
+            log.write(f"\r{number:6} of 100000")
+        await shown(kept, " 99999 of 100000")
+        log("done")
+
+    kept = played(scenario)
+    assert kept.text.endswith("\r 99999 of 100000\ndone\n")
+    assert kept.text.count("\n") == 2
+    assert len(kept.text) <= LINE + 10
+    assert len(kept.appended) <= 3
+
+
+def test_of_one_text_with_many_carriage_returns_the_last_state_is_kept() -> None:
+    text = "".join(f"{number}%\r" for number in range(100_000))
+
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log.write(text)
+        log.write("\nnext\n")
+
+    kept = played(scenario)
+    assert kept.text.endswith("\r99999%\r\nnext\n")
+    assert kept.text.count("\n") == 2
+
+
+def test_a_few_carriage_returns_stay_as_they_came() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log.write("1\r2\r")
+        log.write("3\r\n")
+
+    assert played(scenario).text == "1\r2\r3\r\n"
+
+
+def test_a_line_that_ends_within_a_moment_is_handed_on_once() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        async with asyncio.timeout(60):
+            while len(kept.appended) < 3 * MOMENT / 0.01:
+                log.write("a ")
+                await asyncio.sleep(0.01)
+                log.write("line\n")
+
+    assert all(chunk.lines for chunk in played(scenario).appended)
+
+
+# -- times -------------------------------------------------------------------------------
+
+
+def test_each_line_has_the_time_when_it_began() -> None:
+    clock = FakeClock()
+    begin = milliseconds(clock.now())
+
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log("0")
+        clock.advance(seconds=1)
+        log.write("1 ")
+        clock.advance(seconds=1)
+        log.write("goes on\n2\n3\n")
+        clock.set(clock.now() - timedelta(hours=1))
+        log.write("x" * (LINE + 1))
+        clock.advance(days=1000)
+        log.write("end")
+
+    assert [time - begin for time in played(scenario, clock=clock).times] == [
+        0, 1000, 2000, 2000, -3_598_000, -3_598_000,
+    ]  # fmt: skip
+
+
+@given(st.lists(st.integers(-(2**50), 2**50), min_size=1), st.integers(0, 100))
+def test_packed_times_come_back(times: list[int], without_first: int) -> None:
+    pack = LineTimes(times[0], 1)
+    for time in times[1:]:
+        pack.add(LineTimes(time, 1))
+    assert unpack(pack.packed()) == times
+    rest = without_first % len(times)
+    assert unpack(without(pack.packed(), rest)) == times[rest:]
+    assert len(pack) == len(pack.packed())
+
+
+def test_times_take_a_byte_a_line() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        for _ in range(1000):
+            log("a line")
+
+    kept = played(scenario)
+    assert sum(len(chunk.times) for chunk in kept.chunks) < 1100
+
+
+# -- the backlog of all logs ---------------------------------------------------------------
+
+
+def test_threads_wait_for_the_store_and_lose_nothing() -> None:
+    size = 8 * 1024 * 1024
+    line = "x" * 999 + "\n"
+
+    async def main() -> None:
+        backlog = Backlog(SystemClock())
+        kept = [Kept() for _ in range(8)]
+        logs = [task_log(one.append, backlog=backlog) for one in kept]
+        for one in kept:
+            one.open.clear()
+
+        def work(log: TaskLog) -> None:
+            for _ in range(size // len(line)):
+                log.write(line)
+
+        threads = [asyncio.create_task(asyncio.to_thread(work, log)) for log in logs]
+        await asyncio.wait(threads, timeout=1)
+        assert not any(thread.done() for thread in threads)
+        # what each may have, and a chunk of each that is being appended
+        assert backlog.size < SHARED + len(logs) * 2 * CHUNK
+        for one in kept:
+            one.open.set()
+        await asyncio.gather(*threads)
+        await asyncio.gather(*(log.close() for log in logs))
+        for one in kept:
+            assert one.text == line * (size // len(line))
+        assert backlog.size == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("letter", ["x", "\u20ac", "\U0001f600"])
+def test_what_is_written_on_the_loop_is_bounded_in_bytes_and_its_end_survives(letter: str) -> None:
+    limit = 2 * 1024 * 1024
+
+    async def main() -> None:
+        backlog = Backlog(SystemClock(), limit)
+        kept = [Kept() for _ in range(4)]
+        logs = [task_log(one.append, backlog=backlog) for one in kept]
+        for one in kept:
+            one.open.clear()
+        for number in range(2000):
+            for log in logs:
+                log(f"{number:06} {letter * 1000}")
+            if number == 0:
+                await asyncio.sleep(0)  # that is on its way now
+            assert backlog.size < limit + len(logs) * (SHARE[1] + 4 * LINE)
+        for one in kept:
+            one.open.set()
+        await asyncio.gather(*(log.close() for log in logs))
+        for one in kept:
+            numbers = [int(text[:6]) for text in one.text.splitlines()]
+            assert numbers[0] == 0
+            assert numbers[-1] == 1999
+            assert numbers == sorted(set(numbers))
+        assert backlog.size == 0
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_waits_goes_on_when_its_log_is_closed() -> None:
+    async def main() -> None:
+        kept = Kept()
+        log = task_log(kept.append)
+        kept.open.clear()
+
+        def work() -> None:
+            while not log._closed:
+                log("x" * 1000)
+
+        thread = asyncio.create_task(asyncio.to_thread(work))
+        await asyncio.wait([thread], timeout=0.5)
+        closing = asyncio.create_task(log.close())
+        await asyncio.sleep(0)
+        kept.open.set()
+        await asyncio.wait_for(closing, 60)
+        await asyncio.wait_for(thread, 60)
+
+    asyncio.run(main())
+
+
+def test_a_thread_whose_log_cannot_be_written_is_held_up_by_nothing() -> None:
+    async def main() -> None:
+        async def append(_: Chunk) -> None:
+            raise OSError("broken")
+
+        backlog = Backlog(SystemClock())
+        log = task_log(append, backlog=backlog)
+
+        def work() -> None:
+            for _ in range(20_000):
+                log("x" * 1000)
+
+        await asyncio.wait_for(asyncio.to_thread(work), 120)
+        with pytest.raises(OSError, match="broken"):
+            await log.close()
+        assert backlog.size == 0
+
+    asyncio.run(main())

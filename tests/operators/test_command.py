@@ -227,16 +227,16 @@ def test_nothing_is_cut_below_the_limit() -> None:
 FLOOD = """
 import asyncio, resource, sys
 from goflow import Command
-from goflow.engine.tasklog import TaskLog
+from tests.engine.logs import task_log
 from tests.operators.memory_log import context_with
 
 async def main():
     kept = {"lines": 0}
 
-    async def append(first, lines, text, forget):
-        kept["last"] = first + lines
+    async def append(chunk):
+        kept["last"] = chunk.first + chunk.lines
 
-    log = TaskLog(append, asyncio.get_running_loop(), limit=16 * 1024 * 1024)
+    log = task_log(append)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = await Command.shell(sys.argv[1]).run(context_with(log))
     await log.close()

@@ -1,0 +1,143 @@
+"""What logs have taken and the store has not: bounded for each attempt, and for all together.
+
+The rule that must not be broken: whoever writes from a thread waits while there is too much of
+it, or while the event loop does not get its turns; and whoever writes on the loop never does,
+since nothing would be written then.
+
+Nor does the loop wait for a lock that such a thread may hold. There may be many of them, and
+each has to wait its turn to run before it can let go of the lock.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from goflow.engine.clock import Clock
+
+LIMIT = 64 * 1024 * 1024  # bytes
+SHARED = 4 * 1024 * 1024  # bytes that all logs may have waiting before threads wait
+SHARE = 16 * 1024, 1024 * 1024  # the least and the most of it that is one log's
+# Seconds between two threads that are let go on: about what one takes to write its share. All
+# of them at once would only take turns with each other, and with the event loop.
+PACE = 0.002
+# Seconds between two turns of the event loop while threads write, and after which it lacks one.
+TICK = 0.02
+STARVED = 0.05
+# A program that was let go on may have nothing more to say, so the others look again.
+AGAIN = 0.1  # seconds
+LOOK = 1.0  # seconds until one looks for itself, should the loop have ended
+
+
+class Waiting(NamedTuple):
+    """A thread that waits: the lock it waits for, and whether it may go on."""
+
+    bell: threading.Lock
+    may_go_on: Callable[[], bool]
+
+
+class Backlog:
+    """Counts bytes; made on the event loop. The limit may be exceeded by what each writer
+    writes at a time."""
+
+    def __init__(self, clock: Clock, limit: int = LIMIT) -> None:
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._ticking = False
+        self._ticked = 0.0
+        self._used = False  # since the last tick
+        self.share = SHARE[1]  # bytes of one log waiting at which its threads wait
+        self._logs = 0
+        self._home = threading.get_ident()
+        self._by_loop = 0
+        self._by_threads = 0
+        self._lock = threading.Lock()  # of what threads count
+        self._threads: deque[Waiting] = deque()
+        self._waking: asyncio.TimerHandle | None = None
+        self._futures: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def size(self) -> int:
+        return self._by_loop + self._by_threads
+
+    @property
+    def full(self) -> bool:
+        return self.size >= self._limit
+
+    def opened(self, logs: int) -> None:
+        """There are so many logs more; from the event loop."""
+        self._logs += logs
+        least, most = SHARE
+        self.share = min(max(SHARED // max(self._logs, 1), least), most)
+
+    def count(self, size: int) -> None:
+        """Add what is to be written, or take off what was dropped; from any thread."""
+        if threading.get_ident() == self._home:
+            self._by_loop += size
+        else:
+            with self._lock:
+                self._by_threads += size
+
+    def landed(self, size: int) -> None:
+        """Take off what was written; from the event loop."""
+        self._by_loop -= size
+        self.wake()
+        while self._futures and not self.full:
+            waiting = self._futures.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                break
+
+    def wake(self) -> None:
+        """Let threads go on that may, one after the other; from the event loop."""
+        if self._threads and self._waking is None:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        self._waking = None
+        for _ in range(len(self._threads)):
+            waiting = self._threads.popleft()
+            if waiting.may_go_on():
+                waiting.bell.release()
+                self._waking = self._loop.call_later(PACE, self._wake_one)
+                return
+            self._threads.append(waiting)
+
+    def may_write(self) -> bool:
+        """Whether a thread may write now, to any log."""
+        now = self._clock.elapsed()
+        self._used = True
+        if not self._ticking:
+            self._ticking, self._ticked = True, now
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody reads on
+                self._loop.call_soon_threadsafe(self._tick)
+        return now - self._ticked < STARVED and not self.full
+
+    def _tick(self) -> None:
+        self._ticked = self._clock.elapsed()
+        self._ticking, self._used = self._used, False
+        if self._ticking:
+            self._loop.call_later(TICK, self._tick)
+        self.wake()
+
+    def wait(self, may_go_on: Callable[[], bool]) -> None:
+        """Return when it may go on, in its turn; never from the event loop."""
+        while not may_go_on():
+            waiting = Waiting(threading.Lock(), may_go_on)
+            waiting.bell.acquire()
+            self._threads.append(waiting)
+            if not waiting.bell.acquire(timeout=LOOK):
+                with contextlib.suppress(ValueError):  # it is being woken just now
+                    self._threads.remove(waiting)
+
+    async def drained(self) -> None:
+        """Return when there is room; from the event loop."""
+        while self.full:
+            given = self._loop.create_future()
+            self._futures.append(given)
+            await asyncio.wait([given], timeout=AGAIN)
+            if not given.done():
+                given.cancel()

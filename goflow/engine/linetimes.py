@@ -1,0 +1,89 @@
+"""When the lines of a log came, packed for the store: mostly a byte a line.
+
+Times are whole milliseconds since 1970 in UTC. A pack begins with the first line's, in 8 bytes;
+each of the others is the difference to the one before, zigzag-coded since clocks are set back,
+seven bits to a byte, the low ones first.
+"""
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+FIRST = struct.Struct(">q")
+
+
+class LineTimes:
+    """The times of lines that follow each other, to be packed."""
+
+    __slots__ = ("_first", "_last", "_rest")
+
+    def __init__(self, at: int, lines: int) -> None:
+        self._first = self._last = at
+        self._rest = bytearray(lines - 1)
+
+    def add(self, following: "LineTimes") -> None:
+        """Add the times of the lines that come next."""
+        self._rest += _varint(following._first - self._last)
+        self._rest += following._rest
+        self._last = following._last
+
+    def __len__(self) -> int:
+        """How many bytes they take, packed."""
+        return FIRST.size + len(self._rest)
+
+    def packed(self) -> bytes:
+        return FIRST.pack(self._first) + self._rest
+
+
+def unpack(packed: bytes) -> list[int]:
+    """The time of each line; none at all where none were kept."""
+    return list(_unpacked(packed)) if packed else []
+
+
+def without(packed: bytes, lines: int) -> bytes:
+    """The pack without the first so many lines, of which it has more."""
+    times = unpack(packed)
+    if not times:
+        return packed
+    rest = LineTimes(times[lines], 1)
+    for at in times[lines + 1 :]:
+        rest.add(LineTimes(at, 1))
+    return rest.packed()
+
+
+def _unpacked(packed: bytes) -> Iterator[int]:
+    (at,) = FIRST.unpack_from(packed)
+    yield at
+    value = shift = 0
+    for byte in packed[FIRST.size :]:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            at += value >> 1 ^ -(value & 1)
+            yield at
+            value = shift = 0
+
+
+def _varint(difference: int) -> bytes:
+    value = difference << 1 if difference >= 0 else (-difference << 1) - 1
+    if value < 0x80:
+        return bytes((value,))
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def instant(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
+
+
+def stamp(at: int) -> str:
+    """As RFC 3339, in UTC, to the millisecond."""
+    return f"{instant(at).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

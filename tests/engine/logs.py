@@ -1,0 +1,24 @@
+"""Logs of attempts to test with."""
+
+import asyncio
+
+from goflow.engine.backlog import Backlog
+from goflow.engine.clock import Clock, SystemClock
+from goflow.engine.tasklog import Append, TaskLog
+
+
+def task_log(
+    append: Append,
+    *,
+    limit: int = 16 * 1024 * 1024,
+    clock: Clock | None = None,
+    backlog: Backlog | None = None,
+) -> TaskLog:
+    """A log on the running loop; by default no other log is there."""
+    return TaskLog(
+        append,
+        asyncio.get_running_loop(),
+        clock=clock or SystemClock(),
+        backlog=backlog or Backlog(SystemClock()),
+        limit=limit,
+    )
