@@ -1,6 +1,8 @@
 """Logs read in windows, searched, followed and kept as a file."""
 
 import asyncio
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -264,3 +266,86 @@ def test_what_is_not_there_is_a_404(client: TestClient, ask: Asker, what: str) -
         f"{id}/tasks/first/{what}attempt=2",
     ):
         assert client.get(f"/api/executions/{path}").status_code == 404
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Asks without ending the line, and ends it when it is answered."""
+
+    answered: threading.Event
+
+    def run(self) -> None:
+        print("before")
+        print("Password: ", end="")
+        assert self.answered.wait(60)
+        print("\rgiven")
+
+
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+
+def test_a_line_that_does_not_end_is_shown_while_the_attempt_runs() -> None:
+    answered = threading.Event()
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(Job("prompt", tasks=[Task("t", Prompt(answered))]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        ask = Asker(client)
+        id = ask.submit("prompt")
+        url = f"/api/executions/{id}/tasks/t"
+
+        def asked() -> Any:
+            return (answer := client.get(f"{url}/logs")).text.endswith("Password: ") and answer
+
+        answer = until(asked)
+        assert answer.text == "before\nPassword: "
+        assert answer.headers["x-goflow-next-line"] == answer.headers["x-goflow-lines"] == "1"
+        assert client.get(f"{url}/logs?after=1").text == "Password: "
+        stamped = client.get(f"{url}/logs?after=1&timestamps=1").text
+        assert re.fullmatch(f"{STAMP} Password: ", stamped)
+        seen = window(client, url)
+        assert (seen["lines"], seen["next"], seen["more"]) == (["before"], 1, False)
+        assert seen["unfinished"]["text"] == "Password: "
+        answered.set()
+        ask.finished(id)
+        assert client.get(f"{url}/logs?after=1").text == "Password: \rgiven\n"
+        assert client.get(f"{url}/logs?after=1&timestamps=1").text.startswith(stamped)
+        assert window(client, url, after=1)["lines"] == ["Password: \rgiven"]
+        assert window(client, url)["unfinished"] is None
+
+
+def test_each_line_has_its_time_when_that_is_asked_for(client: TestClient, ask: Asker) -> None:
+    id = ask.run("simple")["id"]
+    url = f"/api/executions/{id}/tasks/second"
+    for query in ("timestamps=1", "timestamps=true&download=true", "timestamps=1&tail=2"):
+        text = client.get(f"{url}/logs?{query}").text
+        assert re.fullmatch(f"({STAMP}) one\n({STAMP}) two\n", text)
+    assert client.get(f"{url}/logs").text == "one\ntwo\n"
+    assert client.get(f"{url}/logs?timestamps=0").text == "one\ntwo\n"
+    assert client.get(f"{url}/logs?timestamps=maybe").status_code == 400
+    first, second = window(client, url)["times"]
+    detail = client.get(f"/api/executions/{id}").json()
+    assert detail["submitted"] <= first <= second <= detail["finished"]
+    assert window(client, url, after=1)["times"] == [second]
+
+
+def test_the_times_of_a_long_log_are_those_of_its_lines(long: tuple[TestClient, str]) -> None:
+    client, url = long
+    lines = client.get(f"{url}/logs?timestamps=1").text.splitlines()
+    stamped = [line for line in lines if not line.startswith("[…")]
+    assert all(re.match(f"{STAMP} line ", line) for line in stamped)
+    times = [line.split(" ", 1)[0] for line in stamped]
+    assert times == sorted(times)
+    seen = window(client, url, tail=2500, limit=1000)
+    assert [f"{time[:-4]}Z" for time in seen["times"]] == times[-2500:-1500]
+
+
+def test_a_log_of_an_earlier_version_has_lines_without_times() -> None:
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(simple("simple"))
+    with TestClient(gf, base_url="http://localhost") as client:
+        ask = Asker(client)
+        url = f"/api/executions/{ask.run('simple')['id']}/tasks/second"
+        with gf.engine.store._writing() as connection:  # type: ignore[attr-defined]
+            connection.execute("UPDATE logs SET times = x''")
+        assert client.get(f"{url}/logs?timestamps=1").text == "one\ntwo\n"
+        assert window(client, url)["times"] == [None, None]
