@@ -10,6 +10,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, cast
 
 import h11
@@ -35,12 +36,14 @@ class Pace(NamedTuple):
     - `body`: after these, at least `rate` bytes of the body a second must have come.
     - `answer`: after these, at least `rate` bytes of the answer a second must have been taken.
     - `farewell`: after an answer to what was no request, until the client closes too.
+    - `stop`: until the last answer is taken, once the server stops.
     """
 
     head: float = 10.0
     body: float = 10.0
     answer: float = 30.0
     farewell: float = 2.0
+    stop: float = 4.0
     rate: float = 500.0
 
 
@@ -180,6 +183,8 @@ class Connection(H11Protocol):
         """As the server stops."""
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+        elif self.cycle.more_body:
+            self._refuse(503, "stopping", "the server stops, and the request is not whole")
         else:
             self.cycle.keep_alive = False
 
@@ -271,16 +276,17 @@ def _find_vanished_peers(connection: socket.socket | None) -> None:
     """Have the system end the connection if its peer is gone without a word."""
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options: list[tuple[str, int]] = [
         ("TCP_KEEPIDLE", 60),  # seconds of silence until it is asked whether it is there
         ("TCP_KEEPINTVL", 15),
         ("TCP_KEEPCNT", 4),
         ("TCP_USER_TIMEOUT", 60_000),  # milliseconds until it must have taken what was sent
     ]
-    for name, value in options:
-        if (option := getattr(socket, name, None)) is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    with suppress(OSError):  # it is gone already, as macOS finds
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options:
+            if (option := getattr(socket, name, None)) is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 Make = Callable[[str], Connection]

@@ -223,14 +223,16 @@ class Doorway:
             del self._from[host]
 
     def _check(self) -> None:
+        self._checking = self._loop.call_later(CHECK_EVERY, self._check) if self._open else None
         for connection in list(self._open):
             connection.check()
-        self._checking = self._loop.call_later(CHECK_EVERY, self._check) if self._open else None
 
     # -- what uvicorn calls --------------------------------------------------------
 
     def close(self) -> None:
-        """Take in no more."""
+        """Take in no more, and let those who are here finish, within limits."""
+        # Before uvicorn cancels what goes on, which would be in the log with a traceback.
+        self._loop.call_later(self.pace.stop, self.abandon)
         if self._pausing is not None:
             self._pausing.cancel()
         self._loop.remove_reader(self._listening.fileno())

@@ -215,10 +215,7 @@ def test_a_body_that_comes_steadily_is_waited_for(serve: Serve) -> None:
 
 def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
     server = serve(pace=HASTY)
-    with httpx2.Client(base_url=server.url, timeout=DEADLINE) as http:
-        id = http.post("/api/jobs/large/submit").json()["id"]
-        until(lambda: http.get(f"/api/executions/{id}").json()["finished"])
-    path = f"/api/executions/{id}/tasks/say/result".encode()
+    path = result_of_large(server)
     with Client(server) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.send(b"GET %b HTTP/1.1\r\n" % path + HOST + b"\r\n")
@@ -237,6 +234,33 @@ def test_a_stream_on_which_nothing_happens_stays(serve: Serve) -> None:
             assert other.read_all() == b""  # it came later, and its time is over
         httpx2.post(f"{server.url}/api/jobs/simple/submit")
         client.read_until(b"event: message")
+
+
+def test_a_stop_waits_for_no_half_request_and_for_nobody_who_does_not_read(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(pace=Pace(stop=0.2))
+    path = result_of_large(server)
+    with Client(server) as silent, Client(server) as half, Client(server) as stuck:
+        half.send(SUBMIT + b"Content-Length: 100\r\n\r\n{")
+        stuck.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.send(b"GET %b HTTP/1.1\r\n" % path + HOST + b"\r\n")
+        assert status_of(stuck.socket.recv(100)) == 200
+        until(lambda: is_well(server))  # so the server has seen the half request too
+        server.stop()
+        assert silent.read_all() == b""
+        assert status_of(half.read_all()) == 503
+    assert [
+        record for record in caplog.records if record.exc_info or "exceeded" in record.msg
+    ] == []
+
+
+def result_of_large(server: Served) -> bytes:
+    """The path of a result that fits into no buffer."""
+    with httpx2.Client(base_url=server.url, timeout=DEADLINE) as http:
+        id = http.post("/api/jobs/large/submit").json()["id"]
+        until(lambda: http.get(f"/api/executions/{id}").json()["finished"])
+    return f"/api/executions/{id}/tasks/say/result".encode()
 
 
 # -- the many --------------------------------------------------------------------------
