@@ -102,13 +102,11 @@ class Goflow:
             with_seconds=with_seconds,
             max_running=max_running,
             max_unfinished=max_unfinished,
-            pools=dict(pools or {}),
+            pools=_check_pools(pools),
             stop_timeout=stop_timeout,
             limits=limits,
             keep=Keep(days=keep_days, executions=keep_executions, per_job=keep_per_job),
         )
-        if isinstance(allowed_hosts, str) or not all(isinstance(h, str) for h in allowed_hosts):
-            raise ValueError(f"allowed_hosts must be a list of names, not {allowed_hosts!r}")
         self._ui = None if ui_path is None else Path(ui_path)
         if self._ui is not None and self._ui != DASHBOARD and not self._ui.is_dir():
             raise ValueError(f"ui_path {str(self._ui)!r} is not a folder")
@@ -118,7 +116,7 @@ class Goflow:
         self._ui_policy = None
         if own:
             self._ui_policy = OWN_POLICY if ui_policy is None else check_policy(ui_policy)
-        self._allowed_hosts = tuple(allowed_hosts)
+        self._allowed_hosts = _check_hosts(allowed_hosts)
         self._trusted_proxies = _check_proxies(trusted_proxies)
         self._max_connections = _check_size("max_connections", max_connections)
         self._max_each = max_connections_per_address
@@ -182,7 +180,7 @@ class Goflow:
             for job in self.jobs:
                 engine.register(job)
             self.engine = engine
-        self._allowed_hosts += tuple(allowed_hosts)
+        self._allowed_hosts += _check_hosts(allowed_hosts)
         self._trusted_proxies += _check_proxies(trusted_proxies)
 
     # -- as an ASGI application ----------------------------------------------------
@@ -411,6 +409,22 @@ def _check_proxies(proxies: Sequence[str]) -> tuple[str, ...]:
 
         parse_trusted(checked)
     return checked
+
+
+def _check_hosts(hosts: object) -> tuple[str, ...]:
+    checked: tuple[Any, ...] = (None,)
+    if isinstance(hosts, Iterable) and not isinstance(hosts, str | bytes):
+        with contextlib.suppress(Exception):  # of an iterable of the user's, which is no list then
+            checked = tuple(hosts)
+    if not all(isinstance(host, str) for host in checked):
+        raise ValueError(f"allowed_hosts must be a list of names, not {hosts!r}")
+    return checked
+
+
+def _check_pools(pools: object) -> dict[str, int]:
+    if pools is not None and not isinstance(pools, Mapping):
+        raise ValueError(f"pools must map names to sizes, not {pools!r}")
+    return dict(pools or {})
 
 
 def _check_size(name: str, value: object, most: int | None = None) -> int:

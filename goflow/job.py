@@ -80,6 +80,18 @@ def _check_count(where: str, name: str, value: object, least: int) -> int:
     return int.__int__(value)
 
 
+def _listed(where: str, name: str, of: str, given: Any) -> list[Any]:
+    """What an option lists. One text is not a list of its letters."""
+    if not isinstance(given, str | bytes):
+        try:
+            return list(given)
+        except BaseException as error:  # of an iterable of the user's, or since it is none
+            raise InvalidJob(
+                f"{where}: {name} must be a list of {of}, not {shown(given)}: {reason(error)}"
+            ) from None
+    raise InvalidJob(f"{where}: {name} must be a list of {of}, not the text {given!r}")
+
+
 class Isolation(enum.StrEnum):
     """Where a task's operator runs."""
 
@@ -132,10 +144,8 @@ class Task:
             )
         self.retry_delay: RetryDelay = ConstantDelay(0) if retry_delay is None else retry_delay
         self.trigger_rule = _check_choice(where, "trigger_rule", TriggerRule, trigger_rule)
-        if isinstance(after, str):
-            raise InvalidJob(f"{where}: after must be a list of names, not the text {after!r}")
         self.after: list[str] = []
-        for upstream in after:
+        for upstream in _listed(where, "after", "names of tasks", after):
             if not isinstance(upstream, str):
                 raise InvalidJob(f"{where}: after must hold names of tasks, not {shown(upstream)}")
             if upstream not in self.after:
@@ -299,8 +309,8 @@ class Job:
         if not isinstance(description, str):
             raise InvalidJob(f"{where}: description must be a text, not {shown(description)}")
         self.description = description
-        tags = tags if isinstance(tags, str) else list(tags)
-        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        tags = _listed(where, "tags", "texts", tags)
+        if not all(isinstance(tag, str) for tag in tags):
             raise InvalidJob(f"{where}: tags must be a list of texts, not {tags!r}")
         self.tags = tuple(tags)
         self.overlap = _check_choice(where, "overlap", Overlap, overlap)
@@ -324,7 +334,7 @@ class Job:
         )
         self._tasks: dict[str, Task] = {}
         self._sealed = False
-        for task in tasks:
+        for task in _listed(where, "tasks", "tasks", tasks):
             self.add(task)
 
     def __repr__(self) -> str:
@@ -501,7 +511,7 @@ class Job:
         operator, upstream = bind(
             function, tasks=self._tasks.keys(), params=self._params.names or (), where=where
         )
-        after = [*options.pop("after", ()), *upstream]
+        after = [*_listed(where, "after", "names of tasks", options.pop("after", ())), *upstream]
         return self.add(Task(name, operator, after=after, **options))
 
     def _check_open(self, what: str) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from goflow.errors import InvalidJob, InvalidRequest
+from goflow.plain import Unfit, as_json
 from goflow.shown import reason
 
 Json = dict[str, Any]
@@ -82,7 +83,9 @@ class Params(ABC):
         try:
             if not all(isinstance(name, str) for name in given or {}):
                 raise TypeError("names must be text")
-            values: Json = _as_json(dict(given or {}))
+            values: Json = as_json(dict(given or {}))
+        except Unfit as error:
+            self._refuse(job, error.place, f"it cannot be kept as JSON: {error.reason}")
         except _UNFIT as error:
             raise InvalidRequest(
                 f"job {job!r}: the params cannot be kept as JSON: {error}",
@@ -90,6 +93,15 @@ class Params(ABC):
                 field="params",
             ) from None
         return values
+
+    @staticmethod
+    def _refuse(job: str, place: str, reason: str) -> NoReturn:
+        about = f"parameter {place!r}" if place else "the params"
+        raise InvalidRequest(
+            f"job {job!r}: {about}: {reason}",
+            code="invalid-params",
+            field=".".join(filter(None, ("params", place))),
+        )
 
 
 class AnyParams(Params):
@@ -112,14 +124,14 @@ class DefaultParams(Params):
         if not all(isinstance(name, str) for name in given):
             raise InvalidJob(f"{where}: params must map names to defaults, not {given!r}")
         try:
-            self._defaults: Json = _as_json(dict(given))
+            self._defaults: Json = as_json(dict(given))
         except _UNFIT as error:
             raise InvalidJob(f"{where}: params must be JSON: {error}") from None
         self.names = self._defaults
 
     @property
     def defaults(self) -> Json:
-        return self._defaults
+        return copy.deepcopy(self._defaults)  # what is done to them changes no execution's
 
     def schema(self, hints: Mapping[str, Any]) -> Json:
         properties = {
@@ -206,7 +218,7 @@ class TypedParams(Params):
                     raise InvalidJob(f"{where}: {made}: {reason(error)}") from error
             if value is not msgspec.NODEFAULT and value is not UNSET:
                 try:
-                    found[name] = _as_json(value)
+                    found[name] = as_json(value)
                 except _UNFIT as error:
                     raise InvalidJob(
                         f"{where}: the default of {name!r} cannot be JSON: {error}"
@@ -238,6 +250,8 @@ class TypedParams(Params):
             return self._values(fitting)
         except msgspec.ValidationError as error:
             self._refuse(job, *explain(error))
+        except Unfit as error:
+            self._refuse(job, error.place, error.reason)
         except Exception as error:  # of the class's own, which may check what it likes
             self._refuse(job, "", f"{type(error).__name__}: {error}")
 
@@ -245,19 +259,10 @@ class TypedParams(Params):
         """An instance as JSON, one field after another: so none that is a default is left out,
         and no tag comes in."""
         if isinstance(fitting, dict):
-            return typing.cast(Json, _as_json(fitting))
+            return typing.cast(Json, as_json(fitting))
         values = {name: getattr(fitting, field.name) for name, field in self._fields.items()}
         return typing.cast(
-            Json, _as_json({name: value for name, value in values.items() if value is not UNSET})
-        )
-
-    @staticmethod
-    def _refuse(job: str, place: str, reason: str) -> NoReturn:
-        about = f"parameter {place!r}" if place else "the params"
-        raise InvalidRequest(
-            f"job {job!r}: {about}: {reason}",
-            code="invalid-params",
-            field=".".join(filter(None, ("params", place))),
+            Json, as_json({name: value for name, value in values.items() if value is not UNSET})
         )
 
 
@@ -336,7 +341,3 @@ def _same_type(default: Any, value: Any) -> bool:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
-
-
-def _as_json(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))

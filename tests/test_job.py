@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import goflow
-from goflow import ConstantDelay, Context, InvalidJob, Job, Task
+from goflow import Command, ConstantDelay, Context, Goflow, InvalidJob, Job, MemoryStore, Task
 from goflow.errors import InvalidRequest
 
 
@@ -272,3 +272,28 @@ def test_a_job_without_declared_params_takes_any_object() -> None:
         job.fill_params({"o": object()})
     with pytest.raises(InvalidRequest, match="JSON"):
         job.fill_params({1: 2})  # type: ignore[dict-item]
+
+
+class Raising:
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError("as scripted")
+
+
+@pytest.mark.parametrize("listed", ["ab", b"ab", 5, None, Raising(), [5], ["a", b"b"]], ids=repr)
+def test_what_is_no_list_of_names_is_refused_wherever_one_is_asked_for(listed: Any) -> None:
+    job = Job("j", tasks=[task("a"), task("b")])
+    for make in (
+        lambda: task("t", after=listed),
+        lambda: job.task(after=listed)(lambda: None),
+        lambda: job.task(name="t", after=listed)(lambda: None),
+        lambda: Job("k", tags=listed),
+        lambda: Job("k", tasks=listed),
+        lambda: Command("true", listed),
+    ):
+        with pytest.raises(InvalidJob):
+            make()
+    for options in ({"allowed_hosts": listed}, {"pools": listed or 5}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            Goflow(MemoryStore(), **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="allowed_hosts"):
+        Goflow(MemoryStore()).configure(allowed_hosts=listed)

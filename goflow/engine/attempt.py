@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import math
 import os
 import traceback
 from collections.abc import Awaitable, Callable
@@ -30,10 +29,10 @@ from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
+from goflow.plain import Unfit, encode
 from goflow.shown import kind, reason, text_of
 
 ERROR_LIMIT = 16 * 1024  # characters
-NESTING_LIMIT = 200  # a result that is deeper might not be readable again
 THREAD_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, *[2.0] * 6)  # seconds in which one may become free
 ABANDONED = (
     "the thread of this attempt cannot be stopped; it was abandoned and may still run. "
@@ -41,7 +40,6 @@ ABANDONED = (
 )
 
 _HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
-_encode = msgspec.json.Encoder().encode
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
@@ -138,10 +136,10 @@ async def _run(
         forks.ends_here(home)
         return succeeded(value, max_result)
     except asyncio.CancelledError as error:
-        return Cancelled() if _told_to_stop() else failed(error)
+        return Cancelled() if _told_to_stop() else raised(error)
     except BaseException as error:
         forks.ends_here(home, error)
-        return failed(error)
+        return raised(error)
 
 
 async def _in_thread(
@@ -196,7 +194,7 @@ def run_sync(
         return value if inspect.isawaitable(value) else succeeded(value, max_result)
     except BaseException as error:
         forks.ends_here(home, error)
-        return failed(error)
+        return raised(error)
 
 
 def _end_of(thread: "Future[Any]") -> "asyncio.Future[None]":
@@ -237,12 +235,8 @@ def succeeded(value: object, max_result: int) -> Outcome:
     if value is None:
         return Succeeded()
     try:
-        encoded = _encode(value)
-        if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT:
-            _check(msgspec.to_builtins(value))
-    except RecursionError:
-        return _unkept(value, f"it is nested deeper than {NESTING_LIMIT} levels")
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        encoded = encode(value)
+    except Unfit as error:
         return _unkept(value, str(error))
     if len(encoded) > max_result:
         return Failed(
@@ -250,24 +244,6 @@ def succeeded(value: object, max_result: int) -> Outcome:
             "kept; write it to a file or a database and return where it is"
         )
     return Succeeded(msgspec.Raw(encoded))
-
-
-def _check(value: object) -> None:
-    """Refuse what the encoder lets pass though JSON cannot hold it."""
-    level = [value]
-    for _ in range(NESTING_LIMIT):
-        following: list[object] = []
-        for item in level:
-            if isinstance(item, float) and not math.isfinite(item):
-                raise ValueError(f"{item!r} is not a number that JSON has")
-            if isinstance(item, dict):
-                following += item.values()
-            elif isinstance(item, list | tuple):
-                following += item
-        if not following:
-            return
-        level = following
-    raise RecursionError
 
 
 def _unkept(value: object, reason: str) -> Failed:
@@ -278,6 +254,25 @@ def _unkept(value: object, reason: str) -> Failed:
 
 
 # -- errors ------------------------------------------------------------------------
+
+
+def raised(error: BaseException) -> Outcome:
+    """How an attempt ends whose operator raised this. `sys.exit()` and `sys.exit(0)` end it well,
+    as they would a program; any other code or text is the reason why it failed."""
+    if not isinstance(error, SystemExit):
+        return failed(error)
+    code = error.code
+    if code is None or (isinstance(code, int) and code == 0):
+        return Succeeded()
+    told = f"exit code {int(code)}" if isinstance(code, int) else _exit_text(code)
+    return Failed(_bounded(f"{told}\n\n{_trace_of(error)}".rstrip("\n")))
+
+
+def _exit_text(code: object) -> str:
+    try:
+        return str.__str__(str(code)) or "SystemExit"
+    except BaseException as failure:
+        return f"SystemExit, whose text raises {kind(failure)}"
 
 
 def failed(error: BaseException) -> Failed:

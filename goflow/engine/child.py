@@ -25,7 +25,7 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
-from goflow.engine.attempt import failed, run_sync, succeeded
+from goflow.engine.attempt import raised, run_sync, succeeded
 from goflow.engine.capture import captured
 from goflow.engine.current import current_log
 from goflow.engine.isolated import CONTEXT, LENGTH, Answer, Request
@@ -58,7 +58,7 @@ def main(fd: int) -> None:
             outcome = _run(packed, context, request.max_result)
     except BaseException as error:
         forks.ends_here(pid, error)
-        outcome = failed(error)
+        outcome = raised(error)
     forks.ends_here(pid)  # one that the operator made in async code
     if ending.told:
         ending.end()
@@ -73,7 +73,10 @@ def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
 
 
 async def _awaited(value: Awaitable[Any], max_result: int) -> Outcome:
-    return succeeded(await value, max_result)
+    try:
+        return succeeded(await value, max_result)
+    except BaseException as error:  # a SystemExit would come out of the loop, which would tell
+        return raised(error)
 
 
 def _answer(outcome: Outcome) -> bytes:

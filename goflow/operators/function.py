@@ -4,6 +4,7 @@ The rule that must not be broken: where each argument comes from is decided when
 written, from the function's signature, never at run time.
 """
 
+import copy
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +31,8 @@ class FromResult(msgspec.Struct, frozen=True):
     default: Any = None
 
     def value(self, context: Context) -> Any:
-        return context.results.get(self.task, self.default)
+        results = context.results
+        return results[self.task] if self.task in results else _own(self.default)
 
 
 class FromParam(msgspec.Struct, frozen=True):
@@ -40,10 +42,16 @@ class FromParam(msgspec.Struct, frozen=True):
     default: Any = None
 
     def value(self, context: Context) -> Any:
-        return context.params.get(self.name, self.default)
+        params = context.params
+        return params[self.name] if self.name in params else _own(self.default)
 
 
 Source = FromContext | FromResult | FromParam
+
+
+def _own(default: Any) -> Any:
+    """A default for one call alone: a function may append to a list that it is handed."""
+    return copy.deepcopy(default) if type(default) in (list, dict, set) else default
 
 
 class FunctionOperator(msgspec.Struct, frozen=True):

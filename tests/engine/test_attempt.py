@@ -4,6 +4,7 @@ import enum
 import functools
 import inspect
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -220,7 +221,6 @@ class Unspeakable(Exception):
 @pytest.mark.parametrize(
     "error",
     [
-        SystemExit(3),
         KeyboardInterrupt(),
         GeneratorExit(),
         asyncio.CancelledError(),
@@ -245,6 +245,29 @@ def test_whatever_is_raised_fails_the_attempt_and_nothing_else(
     text = error_of(kind(run))
     assert type(error).__name__ in text.splitlines()[0]
     assert msgspec.json.encode(text)
+
+
+@both
+@pytest.mark.parametrize("code", [(), (None,), (0,), (False,)], ids=str)
+def test_a_task_that_exits_as_a_program_does_that_is_done_has_succeeded(
+    kind: type[Sync], code: tuple[object, ...]
+) -> None:
+    assert tried(kind(lambda: sys.exit(*code))) == (Succeeded(), "")  # type: ignore[arg-type]
+
+
+@both
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(3, "exit code 3"), (True, "exit code 1"), (-1, "exit code -1"), ("no rows", "no rows"),
+     (Unspeakable(), "SystemExit, whose text raises SystemExit"), (0.0, "0.0")],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_task_that_exits_otherwise_fails_with_the_code_or_the_text(
+    kind: type[Sync], code: Any, told: str
+) -> None:
+    headline, empty, *trace = error_of(kind(lambda: sys.exit(code))).splitlines()
+    assert (headline, empty) == (told, "")
+    assert trace[0] == "Traceback (most recent call last):"
 
 
 def test_a_cause_is_part_of_the_error() -> None:

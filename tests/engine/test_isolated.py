@@ -61,6 +61,14 @@ def exit_politely(_: Context) -> None:
     sys.exit(4)
 
 
+def exit_well(_: Context) -> None:
+    sys.exit(0)
+
+
+async def exit_well_async(_: Context) -> None:
+    sys.exit()
+
+
 def fail(_: Context) -> None:
     raise TaskFailed("for a known reason")
 
@@ -147,6 +155,8 @@ BEHAVIOURS = [
     kill_itself,
     take_all_memory,
     exit_politely,
+    exit_well,
+    exit_well_async,
     fail,
     break_down,
     return_much,
@@ -191,7 +201,7 @@ def of(behaviour: Callable[[Context], Any]) -> pytest.MarkDecorator:
         ("segfault", r"the task's process was ended by signal SIGSEGV"),
         ("kill_itself", r"the task's process was killed by signal SIGKILL \(out of memory\?\)"),
         ("take_all_memory", r"MemoryError\n\nTraceback(.|\n)*in take_all_memory(.|\n)*"),
-        ("exit_politely", r"SystemExit: 4\n\nTraceback(.|\n)*in exit_politely(.|\n)*"),
+        ("exit_politely", r"exit code 4\n\nTraceback(.|\n)*in exit_politely(.|\n)*"),
         ("fail", r"for a known reason"),
         ("break_down", r"ValueError: broken\n\nTraceback(.|\n)*in break_down(.|\n)*"),
         ("return_much", r"the result is 1048578 bytes as JSON, more than the 1048576 .*"),
@@ -205,6 +215,11 @@ def of(behaviour: Callable[[Context], Any]) -> pytest.MarkDecorator:
 def test_it_fails_and_says_why(task: FinishedTask, error: str) -> None:
     assert task.state == "failed"
     assert re.fullmatch(error, str(task.error)), task.error
+
+
+@pytest.mark.parametrize("task", ["exit_well", "exit_well_async"], indirect=True)
+def test_to_exit_well_is_to_succeed(task: FinishedTask) -> None:
+    assert (task.state, task.result, task.error) == ("successful", None, None)
 
 
 @of(segfault)

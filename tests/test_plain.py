@@ -1,0 +1,256 @@
+"""What is kept as JSON: values of subclasses and of numpy as what they are, and no NaN."""
+
+import enum
+import json
+import math
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goflow import InvalidJob, Job, Task
+from goflow.errors import InvalidRequest
+from goflow.plain import Unfit, as_json, encode
+from goflow.testing import run
+
+NOON = datetime(2030, 1, 2, 12, 0, 0, 5, tzinfo=UTC)
+
+
+class Text(str):
+    """As lxml's, it is not what it says."""
+
+    def __str__(self) -> str:
+        return "something else"
+
+
+class Whole(int):
+    def __int__(self) -> int:
+        return 99
+
+
+class Real(float):
+    def __float__(self) -> float:
+        return 99.0
+
+
+class Instant(datetime):
+    pass
+
+
+class Day(date):
+    pass
+
+
+class Clock(time):
+    pass
+
+
+class Span(timedelta):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
+class Exact(Decimal):
+    pass
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Odd(enum.Enum):
+    REAL = Real(2.5)
+
+
+@dataclass
+class Row:
+    a: Any
+    b: Any = None
+
+
+class Record(msgspec.Struct):
+    a: Any
+    b: Any = None
+
+
+Pair = namedtuple("Pair", "a b")
+
+SCALARS: list[tuple[Any, Any]] = [
+    (Text("x"), "x"),
+    (Whole(3), 3),
+    (Real(1.5), 1.5),
+    (Instant(2030, 1, 2, 12, 0, 0, 5, tzinfo=UTC), "2030-01-02T12:00:00.000005Z"),
+    (Day(2030, 1, 2), "2030-01-02"),
+    (Clock(12, 30), "12:30:00"),
+    (Span(days=1), "P1D"),
+    (Raw(b"ab"), "YWI="),
+    (Exact("1.10"), "1.10"),
+    (Level.LOW, 1),
+    (Colour.RED, "red"),
+    (Odd.REAL, 2.5),
+    (True, True),
+    (np.float64(1.5), 1.5),
+    (np.float32(0.5), 0.5),
+    (np.float16(2), 2.0),
+    (np.longdouble(1.5), 1.5),
+    (np.int64(-3), -3),
+    (np.uint64(2**64 - 1), 2**64 - 1),
+    (np.int8(1), 1),
+    (np.bool_(False), False),
+    (np.str_("x"), "x"),
+    (np.bytes_(b"ab"), "YWI="),
+    (np.array(7), 7),
+    (np.datetime64("2030-01-02"), "2030-01-02"),
+    (np.datetime64("2030-01-02T12:00:00.000005678"), "2030-01-02T12:00:00.000005"),
+    (np.timedelta64(90, "s"), "PT90S"),
+    (np.timedelta64(86_400 * 10**9, "ns"), "P1D"),
+]
+
+
+@pytest.mark.parametrize(("value", "kept"), SCALARS, ids=lambda value: type(value).__name__)
+def test_a_value_is_kept_as_what_it_is_wherever_it_stands(value: Any, kept: Any) -> None:
+    assert as_json(value) == kept
+    assert type(as_json(value)) is type(kept)
+    assert as_json([value, (value,)]) == [kept, [kept]]
+    if not isinstance(value, np.ndarray):
+        assert as_json({value}) == [kept]
+    assert as_json({"a": {"b": [value]}}) == {"a": {"b": [kept]}}
+    assert as_json(OrderedDict(a=value)) == {"a": kept}
+    assert as_json(Row(value, Row(value))) == {"a": kept, "b": {"a": kept, "b": None}}
+    assert as_json(Record(value, [value])) == {"a": kept, "b": [kept]}
+    assert as_json(Pair(value, 1)) == [kept, 1]
+
+
+@pytest.mark.parametrize(("value", "kept"), SCALARS, ids=lambda value: type(value).__name__)
+def test_a_name_is_kept_as_what_it_is(value: Any, kept: Any) -> None:
+    if isinstance(kept, bool) or isinstance(
+        value, bytes | time | timedelta | np.timedelta64 | np.ndarray
+    ):
+        return
+    assert as_json({"in": [{value: 1}]}) == {"in": [{str(kept): 1}]}
+
+
+NUMBERS = [math.nan, math.inf, -math.inf, Real("nan"), Real("inf"), np.float64("nan"),
+           np.float32("inf"), np.float16("nan"), np.longdouble("-inf")]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda value: f"{type(value).__name__} {value}")
+def test_what_is_no_number_is_refused_with_its_place(number: Any) -> None:
+    for value, place in (
+        (number, ""),
+        ([1, number], "[1]"),
+        ({"a": {"b": [None, number]}}, "a.b[1]"),
+        (Row(1, [number]), "b[0]"),
+        ({"a": {number: 1}}, "a"),
+    ):
+        with pytest.raises(Unfit) as refused:
+            encode(value)
+        assert refused.value.place == place
+    with pytest.raises(Unfit):
+        encode(Record(1, number))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.datetime64("NaT"), np.timedelta64("NaT", "s"), np.complex128(1j), 1j, object(),
+     np.array([1, 2]), np.zeros((2, 2)), {(1, 2): 3}, {None: 1}, {True: 1}],
+    ids=repr,
+)  # fmt: skip
+def test_what_json_has_not_is_refused(value: Any) -> None:
+    with pytest.raises(Unfit):
+        encode(value)
+    with pytest.raises(Unfit, match=r"^at `x\[0\]"):
+        encode({"x": [value]})
+
+
+def test_what_is_too_deep_is_refused() -> None:
+    deep: Any = []
+    for _ in range(10_000):
+        deep = [deep]
+    with pytest.raises(Unfit, match="nested deeper"):
+        encode(deep)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)  # fmt: skip
+def test_what_is_json_already_stays_as_it_is(value: Any) -> None:
+    assert as_json(value) == json.loads(json.dumps(value))
+
+
+def one(function: Any, **options: Any) -> Any:
+    job = Job("j", **options)
+    job.task(name="t")(function)
+    return run(job).tasks["t"]
+
+
+def test_a_task_may_return_what_numpy_gives() -> None:
+    returned = one(lambda: {np.str_("mean"): np.mean([1, 2]), "n": np.int64(2), "at": [Text("x")]})
+    assert (returned.state, returned.result) == ("successful", {"mean": 1.5, "n": 2, "at": ["x"]})
+    failed = one(lambda: {"rows": [{"mean": np.mean(np.array([math.nan]))}]})
+    assert failed.state == "failed"
+    assert "at `rows[0].mean`" in failed.error
+
+
+@dataclass
+class Typed:
+    rate: float = 1.0
+    names: list[str] | None = None
+
+
+@dataclass
+class Broken:
+    rate: float = math.nan
+
+
+@pytest.mark.parametrize("declared", [None, {"rate": 1.0, "names": None}, Typed], ids=str)
+def test_params_are_kept_as_what_they_are_or_refused_with_their_place(declared: Any) -> None:
+    job = Job("j", params=declared, tasks=[Task("t", Say())])
+    given = {"rate": np.float64(2.5), "names": [Text("x"), Colour.RED]}
+    assert job.fill_params(given) == {"rate": 2.5, "names": ["x", "red"]}
+    for bad, field in (
+        ({"rate": math.nan}, "params.rate"),
+        ({"rate": np.float32("inf")}, "params.rate"),
+        ({"names": ["x", {"deep": [-math.inf]}]}, "params.names[1].deep[0]"),
+        ({"names": object()}, "params.names"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            job.run(bad)
+        assert refused.value.field == field
+
+
+def test_defaults_that_are_no_numbers_are_a_mistake_in_the_definition() -> None:
+    for declared in ({"rate": math.nan}, {"a": [1, {"b": math.inf}]}, Broken):
+        with pytest.raises(InvalidJob, match="not a number that JSON has"):
+            Job("j", params=declared)  # type: ignore[arg-type]
+    assert Job("j", params={"n": np.int64(3)}).params == {"n": 3}
+
+
+def test_defaults_cannot_be_changed_by_who_reads_them() -> None:
+    job = Job("j", params={"list": [1]})
+    assert job.params is not None
+    job.params["list"].append(2)
+    assert job.fill_params(None) == {"list": [1]}
+
+
+class Say:
+    def run(self) -> None:
+        return None
