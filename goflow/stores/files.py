@@ -7,45 +7,50 @@ what is in there, so nothing may be promised then. A few stats, some microsecond
 import os
 from pathlib import Path
 
-_SUFFIXES = ("-wal", "-shm")
-
 
 class Files:
     """What the store's files were when they were last in order.
 
-    - `remember` is called when SQLite has just written, and nobody else can have.
     - `trouble` says in words which file is gone, or is None.
-    - `touched` says whether somebody else has written to the file since.
+    - `touched` says whether the file had been written to, at the last `trouble`, since `remember`.
+    - `remember` takes the files as they were at the last `trouble` for how SQLite left them.
     """
 
     def __init__(self, file: Path, descriptor: int) -> None:
-        self._file = file
+        self._file = str(file)
+        self._log, self._index = f"{file}-wal", f"{file}-shm"
         self._descriptor = descriptor  # of the file, from before SQLite opened it
-        self._beside: dict[str, tuple[int, int]] = {}
+        self._self = identity(descriptor)
+        self._known: dict[str, tuple[int, int]] = {}  # the other files, once they are there
+        self._stamp: tuple[int, int] | None = None  # when it was written, and its size
         self._written: tuple[int, int] | None = None
 
     def remember(self) -> None:
-        for suffix in _SUFFIXES:
-            if (found := identity(f"{self._file}{suffix}")) is not None:
-                self._beside[suffix] = found
-        held = os.fstat(self._descriptor)
-        self._written = held.st_mtime_ns, held.st_size
+        for other in (self._log, self._index):
+            if other not in self._known and (found := identity(other)) is not None:
+                self._known[other] = found
+        self._written = self._stamp
 
-    def trouble(self) -> str | None:
-        held = os.fstat(self._descriptor)
-        if identity(self._file) != (held.st_dev, held.st_ino):
+    def trouble(self, *, index: bool = True) -> str | None:
+        """`index`: look at all files, not only at those that hold what was committed."""
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._self:
             return "was moved or removed while in use: put it back, or restart goflow"
-        for suffix, known in self._beside.items():
-            if identity(f"{self._file}{suffix}") != known:
+        self._stamp = found.st_mtime_ns, found.st_size
+        for other in (self._log, self._index) if index else (self._log,):
+            known = self._known.get(other)
+            if known is not None and identity(other) != known:
                 return (
-                    f"has lost its file {self._file.name}{suffix}, which was moved or removed "
+                    f"has lost its file {os.path.basename(other)}, which was moved or removed "
                     "while in use: put it back, or restart goflow"
                 )
         return None
 
     def touched(self) -> bool:
-        found = os.fstat(self._descriptor)
-        return (found.st_mtime_ns, found.st_size) != self._written
+        return self._stamp != self._written
 
     def is_cut_short(self) -> bool:
         """Whether the file ends before its own header says; to be asked of a file that is not

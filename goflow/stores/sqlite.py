@@ -60,6 +60,7 @@ class SqliteStore(SqlStore):
         self._commits = 0  # in the life of the store
         self._opened_at = 0  # the same, when it was opened
         self._remarks: list[Remark] = []
+        self._doubt: str | None = None  # why nothing more can be promised until it is reopened
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._pool = threading.Lock()
@@ -175,7 +176,10 @@ class SqliteStore(SqlStore):
         self._check_nothing_is_lost(writer, new)
         # From here on the file is never behind the opening, so an older copy of it is told.
         writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if (trouble := self._files.trouble()) is not None:
+            raise StoreError(f"{self._path} {trouble}")
         self._files.remember()
+        self._doubt = None
         self._taken = True
         self._note_commits()
 
@@ -314,13 +318,17 @@ class SqliteStore(SqlStore):
             try:
                 yield writer
             finally:
-                # What SQLite wrote besides, at a checkpoint, was this.
-                trouble = self._files.trouble()
+                # Whatever SQLite wrote to the file itself, at a checkpoint, was this.
+                trouble = self._files.trouble(index=False)
                 if trouble is None:
                     self._files.remember()
-            # It was committed into a file that nobody finds again, perhaps.
             if trouble is not None:
-                raise StoreUnavailable(f"{self._path} {trouble}")
+                # It was committed, perhaps where nobody finds it again. To go on when the file is
+                # back would be to have it twice, for whoever asks again.
+                self._doubt = (
+                    f"{self._path} was moved or removed while it was written: restart goflow"
+                )
+                raise StoreUnavailable(self._doubt)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -381,6 +389,8 @@ class SqliteStore(SqlStore):
     def _check_files(self) -> None:
         """Raise `StoreUnavailable` unless the files are there, and the store in them is ours."""
         assert self._files is not None
+        if self._doubt is not None:
+            raise StoreUnavailable(self._doubt)
         if (trouble := self._files.trouble()) is not None:
             raise StoreUnavailable(f"{self._path} {trouble}")
         if not self._files.touched():
