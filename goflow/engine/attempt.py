@@ -10,6 +10,7 @@ import contextvars
 import inspect
 import os
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -41,6 +42,8 @@ ABANDONED = (
 
 _HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
 
+_told: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
+
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
 Keep = Callable[[Succeeded], Awaitable[Outcome]]
@@ -59,7 +62,7 @@ async def attempt(
     end_leftovers: leftovers.End = leftovers.end,
     keep: Keep | None = None,
 ) -> Outcome:
-    """Run `operator` once; to be awaited in a task of its own, which is cancelled to stop it.
+    """Run `operator` once; to be awaited in a task of its own, which `stop` tells to end.
 
     `timeout` is in seconds, `max_result` in bytes of JSON. A sync `run` runs in `executor`. A
     thread that is still running when the attempt was cancelled or timed out is abandoned:
@@ -214,9 +217,20 @@ def _end_of(thread: "Future[Any]") -> "asyncio.Future[None]":
     return end
 
 
+def stop(task: "asyncio.Task[Any]") -> None:
+    """Tell the attempt that a task makes to end."""
+    _told.add(task)
+    task.cancel()
+
+
+def is_told_to_stop(task: "asyncio.Task[Any] | None") -> bool:
+    # Not by its count of cancellations: a TaskGroup of the operator's cancels it as well, and
+    # before Python 3.13 does not always take that back.
+    return task is not None and task in _told
+
+
 def _told_to_stop() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return is_told_to_stop(asyncio.current_task())
 
 
 async def _insist(work: Callable[[], Awaitable[T]]) -> T:

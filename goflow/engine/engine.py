@@ -22,7 +22,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
-from goflow.engine import forked, leaving, loops
+from goflow.engine import exits, forked, leaving, loops
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.backlog import Backlog
 from goflow.engine.board import Board, Entry
@@ -241,6 +241,7 @@ class Engine:
         self._capture = captured()
         opened.enter_context(self._capture)
         opened.enter_context(short_turns())
+        opened.enter_context(exits.contained(asyncio.get_running_loop()))
         self._forks = forked.own(asyncio.get_running_loop())
         opened.enter_context(self._forks)
         self._take_note(self._store.check())

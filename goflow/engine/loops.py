@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from goflow.engine import exits
+
 T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds for what is cancelled, and as many for threads
@@ -26,7 +28,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on an event loop of its own, and close that."""
     runner = asyncio.Runner()
     try:
-        return runner.run(main)
+        return exits.run(runner, main)
     finally:
         with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
             runner.run(_settle())

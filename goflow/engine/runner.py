@@ -30,7 +30,7 @@ from goflow.core.result import StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine import loops
-from goflow.engine.attempt import attempt, failed
+from goflow.engine.attempt import attempt, failed, is_told_to_stop, stop
 from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock, wait
 from goflow.engine.isolated import Isolated
@@ -539,8 +539,8 @@ class Runner:
     def _end(self, name: str) -> None:
         """Tell an attempt to end, and give it up if it does not."""
         running = self._attempts[name]
-        if not running.cancelling():
-            running.cancel()
+        if not is_told_to_stop(running):
+            stop(running)
             self._give_up_after(CLEANUP, name, running, GIVEN_UP)
 
     def _expired(self, name: str, running: "asyncio.Task[Outcome]", timeout: float) -> None:

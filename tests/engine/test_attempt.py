@@ -16,7 +16,7 @@ import pytest
 
 from goflow import Command, Context
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine.attempt import ABANDONED, ERROR_LIMIT, attempt
+from goflow.engine.attempt import ABANDONED, ERROR_LIMIT, attempt, stop
 from goflow.engine.capture import captured
 from goflow.engine.tasklog import Chunk
 from goflow.engine.threads import DaemonThreads
@@ -322,7 +322,7 @@ def test_an_async_operator_that_is_cancelled_may_clean_up() -> None:
 
         trial = Trial(Async(run))
         await begun.wait()
-        trial.task.cancel()
+        stop(trial.task)
         assert await trial.task == Cancelled()
         assert cleaned == [True]
 
@@ -345,7 +345,7 @@ def test_what_an_operator_makes_of_a_cancellation_does_not_count(swallow: str) -
 
         trial = Trial(Async(run))
         await begun.wait()
-        trial.task.cancel()
+        stop(trial.task)
         assert await trial.task == Cancelled()
         assert ("the clean-up failed" in trial.text) == (swallow == "raise")
 
@@ -384,7 +384,7 @@ def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> Non
             trial = Trial(Sync(run), timeout=BEGUN if how == "timeout" else None)
             await begun.wait()
             if how == "cancel":
-                trial.task.cancel()
+                stop(trial.task)
             outcome = await trial.task
             assert outcome == (
                 Failed(f"timed out after {BEGUN} s") if how == "timeout" else Cancelled()
@@ -407,7 +407,7 @@ def test_work_that_waits_for_a_thread_is_withdrawn() -> None:
         trial = Trial(Sync(lambda: ran.append(True)), workers=1)
         busy = trial.executor.submit(release.wait, 20)
         await asyncio.sleep(0)
-        trial.task.cancel()
+        stop(trial.task)
         assert await trial.task == Cancelled()
         assert trial.abandoned == []
         release.set()
@@ -470,7 +470,7 @@ def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
         )
         await asked.wait()
         for _ in range(3):
-            task.cancel()
+            stop(task)
             await asyncio.sleep(0)
         assert not task.done()
         opened.set()
@@ -504,3 +504,16 @@ def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> No
 
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         loop.run_until_complete(main())
+
+
+def test_a_task_group_of_an_operator_that_fails_is_no_call_to_stop() -> None:
+    class Groups:
+        async def run(self) -> None:
+            async def child() -> None:
+                await asyncio.sleep(0)
+                raise ValueError("of a child")
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(child())
+
+    assert "ValueError: of a child" in error_of(Groups())

@@ -1,0 +1,104 @@
+"""A SystemExit, or a KeyboardInterrupt, of a task's code fails the task, not the event loop.
+
+asyncio raises these two out of the loop from whatever task or callback they come, so that a
+`sys.exit()` in a helper that an operator awaits by `gather` would end the server. An attempt
+catches its own; here is what it may begin besides.
+"""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from goflow.engine.current import current_log
+from goflow.shown import reason
+
+T = TypeVar("T")
+
+
+class Exited(RuntimeError):
+    """Code of a task's raised a SystemExit or a KeyboardInterrupt; says which."""
+
+
+@contextmanager
+def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Inside, what the asyncio tasks of an attempt raise is theirs alone."""
+    before: Any = loop.get_task_factory()
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        if current_log.get() is not None and not isinstance(coroutine, Contained):
+            coroutine = Contained(coroutine)
+        if before is None:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        return before(loop, coroutine, **options)
+
+    loop.set_task_factory(make)
+    try:
+        yield
+    finally:
+        if loop.get_task_factory() is make:  # somebody may have put another one there since
+            loop.set_task_factory(before)
+
+
+class Contained(Coroutine[Any, Any, Any]):
+    """A coroutine that raises `Exited` for what would end the event loop."""
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._coroutine.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise Exited(reason(error)) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._coroutine.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as another:
+            raise Exited(reason(another)) from another
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        result: Any = yield from self._coroutine.__await__()
+        return result
+
+    def __getattr__(self, name: str) -> Any:  # its name and frame, for who shows tasks
+        return getattr(self._coroutine, name)
+
+
+def run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
+    """`runner.run(main)`, which goes on though a callback of a task's raises one of the two.
+    Ctrl-C still ends it, where nobody else handles that."""
+    loop = runner.get_loop()
+    task = loop.create_task(main)
+    while True:
+        try:
+            runner.run(_end_of(task))
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done() or _is_ctrl_c(error):
+                raise
+            message = "a callback on the event loop raised what would end it; it goes on"
+            loop.call_exception_handler({"message": message, "exception": error})
+        else:
+            return task.result()
+
+
+async def _end_of(task: "asyncio.Task[Any]") -> None:
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
