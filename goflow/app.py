@@ -312,6 +312,7 @@ class Goflow:
         that is none, `StoreError` and `CannotListen`. `root_path` is the prefix under which a
         proxy serves this one, whether the proxy takes it off or not.
         """
+        from goflow.engine.process_one import stand_aside
         from goflow.web.prefix import parse_prefix
         from goflow.web.server import listen
 
@@ -322,6 +323,7 @@ class Goflow:
             where = _parse_address(None, *where)
         else:
             where = _parse_address(address, host, port)
+        stand_aside()
         listening = listen(*where)
         try:
             loops.run(self._serve(listening, prefix))

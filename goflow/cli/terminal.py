@@ -3,6 +3,7 @@
 An error is one line on stderr that begins with "Error: "; an answer goes to stdout.
 """
 
+import os
 import signal
 import sys
 import unicodedata
@@ -61,6 +62,10 @@ class Commands(click.Group):
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """As a program: what tasks have left running does not keep it from ending."""
+        if os.getpid() == 1:
+            from goflow.engine.process_one import stand_aside
+
+            stand_aside()
         try:
             return self.main(*args, **options)
         except SystemExit as end:
