@@ -27,6 +27,7 @@ from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
 from goflow.operators.parcel import pack
 from goflow.params import declare
+from goflow.patterns import Doubtful
 from goflow.shown import reason, shown
 
 if TYPE_CHECKING:
@@ -481,6 +482,20 @@ class Job:
             filled = self._params.fill(self.name, given)
             self._params.verify(self.name, filled, given or {})
             return filled
+
+    def doubtful_params(self, given: Mapping[str, Any] | None) -> list[Doubtful]:
+        """What of the params `fill_params` may take long to match against a pattern."""
+        with self._of_a_request():
+            return self._params.doubtful(dict(given or {}))
+
+    def refuse_slow(self, slow: Doubtful) -> InvalidRequest:
+        """The refusal of a param that takes too long to be matched."""
+        return InvalidRequest(
+            f"job {self.name!r}: parameter {slow.place!r}: whether it matches the pattern "
+            f"{slow.pattern!r} cannot be found out in reasonable time",
+            code="invalid-params",
+            field=f"params.{slow.place}",
+        )
 
     @contextmanager
     def _of_a_request(self) -> Iterator[None]:

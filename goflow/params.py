@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from goflow.errors import InvalidJob, InvalidRequest
+from goflow.patterns import Doubtful, doubtful
 from goflow.plain import Unfit, as_json
 from goflow.shown import reason
 
@@ -73,6 +74,10 @@ class Params(ABC):
     def required(self) -> list[str]:
         """Those that have no default."""
         return [name for name in self.names or () if name not in (self.defaults or {})]
+
+    def doubtful(self, values: Json) -> list[Doubtful]:
+        """What of the values given may take long to be matched against a pattern."""
+        return []
 
     def fill(self, job: str, given: Mapping[str, Any] | None) -> Json:
         """The parameters of an execution that is submitted with these."""
@@ -177,6 +182,7 @@ class TypedParams(Params):
                 f"{where} must be a class whose fields are the parameters: "
                 f"a msgspec.Struct, a dataclass or a TypedDict"
             )
+        self._described: Final = described
         self._fields: Final = {field.encode_name: field for field in described.fields}
         self.names = self._fields
         self._hints = {name: hints[field.name] for name, field in self._fields.items()}
@@ -231,6 +237,9 @@ class TypedParams(Params):
 
     def schema(self, hints: Mapping[str, Any]) -> Json:
         return self._schema
+
+    def doubtful(self, values: Json) -> list[Doubtful]:
+        return doubtful(self._described, values)
 
     def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
         for name, value in filled.items():

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from goflow import patterns
 from goflow.core.catchup import Overlap
 from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
@@ -48,7 +49,7 @@ from goflow.engine.scheduler import (
     merged_into,
 )
 from goflow.engine.slots import Kind, Slots, Usage
-from goflow.engine.threads import Threads
+from goflow.engine.threads import DaemonThreads, Threads
 from goflow.engine.turns import short_turns
 from goflow.errors import (
     Conflict,
@@ -255,6 +256,8 @@ class Engine:
         self.broadcast = Broadcast(self._store, self.board, self.reader.read)
         self._executor = self._threads.operators(self.options.max_running)
         opened.callback(self._executor.shutdown, wait=False, cancel_futures=True)
+        self._patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
+        opened.callback(self._patterns.shutdown, wait=False, cancel_futures=True)
         self._tools = Tools(
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
@@ -545,6 +548,7 @@ class Engine:
         kept = await self.reader.read(self._store.submitted_with, job.name, asked.key)
         if kept is None:
             return await self._accept(job, params, asked, cause, by)
+        await self._try_patterns(job, params)
         if not agrees(kept.fingerprint, asked.fingerprint, lambda: job.fill_params(params)):
             raise _other_params(asked.key, job.name)
         return Submission(kept.execution, kept.submitted, created=False)
@@ -568,11 +572,20 @@ class Engine:
         cause: str,
         by: str,
     ) -> Submission:
+        await self._try_patterns(job, params)
         filled = job.fill_params(params)
         try:
             return await self._submit(job.name, filled, cause, None, idempotency, by)
         except NoRoom as no_room:
             raise Conflict(f"job {job.name!r}: {no_room}", code="overlap") from None
+
+    async def _try_patterns(self, job: Job, params: Mapping[str, Any] | None) -> None:
+        """Refuse params whose match with a pattern would take long, without being held up."""
+        if found := job.doubtful_params(params):
+            loop = asyncio.get_running_loop()
+            slow = await loop.run_in_executor(self._patterns, patterns.too_slow, found)
+            if slow is not None:
+                raise job.refuse_slow(slow)
 
     async def _fire(self, job: str, due: datetime, late: bool) -> str | None:
         """Make the execution of a due time; or why none is made. One that is late, with another
@@ -819,6 +832,7 @@ class Engine:
                 )
             if task is not None:
                 _check_task(execution, task)
+            await self._try_patterns(job, params)
             edited = None if params is None else job.fill_params(params)
             before = self._before(job)
             self._check_room(kept=False)
@@ -891,6 +905,7 @@ class Engine:
         `Unavailable`, with nothing made, where there is no room for all of them now.
         """
         job, schedule = self.job(name), self.schedule(name)
+        await self._try_patterns(job, params)
         filled = job.fill_params(params)
         if schedule is None:
             raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
@@ -1106,6 +1121,7 @@ DRIVING = "an execution"
 LOOK = 1.0  # seconds between two looks at the store's files
 OFF = "off "  # before the schedule of a watch that was switched off
 KEPT = 10  # one in so many of the unfinished executions is kept for schedules
+PATTERNS = 2  # requests whose patterns are tried at once, each in a process
 READERS = 4  # questions put to the store at once
 
 
