@@ -24,6 +24,7 @@ from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
 from goflow.engine import exits, forked, leaving, loops
+from goflow.engine.abandoned import Abandoned
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
 from goflow.engine.backlog import Backlog
 from goflow.engine.board import Board, Entry
@@ -173,6 +174,7 @@ class Engine:
         self._stopping = False
         self.defect: str | None = None  # what went wrong that never should
         self.lost: str | None = None  # what was committed before this start and is not there
+        self.abandoned = Abandoned()
         self.notices: deque[Notice] = deque(maxlen=100)  # what people should know of
 
     # -- jobs ----------------------------------------------------------------------
@@ -265,6 +267,7 @@ class Engine:
             results=Results(self._store, self.journal, self.clock, self.reader.read),
             clock=self.clock,
             slots=Slots(self.options.max_running, self.options.pools),
+            abandoned=self.abandoned,
             executor=self._executor,
             limits=self.options.limits,
             backlog=Backlog(self.clock),

@@ -30,6 +30,7 @@ from goflow.core.result import StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
 from goflow.engine import loops
+from goflow.engine.abandoned import Abandoned, AbandonedAttempt
 from goflow.engine.attempt import attempt, failed, is_told_to_stop, stop
 from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock, wait
@@ -79,6 +80,7 @@ class Tools(msgspec.Struct, frozen=True):
     results: Results
     clock: Clock
     slots: Slots
+    abandoned: Abandoned
     executor: Executor
     limits: Limits
     backlog: Backlog
@@ -572,10 +574,19 @@ class Runner:
         # What was abandoned keeps its slot for as long as it really runs.
         if (abandoned := self._abandoned.pop(name, None)) is None:
             self._release(name)
-        elif (request := self._requests.pop(name, None)) is not None:
-            abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
+        else:
+            self._tools.abandoned.add(self._abandoned_attempt(name), abandoned)
+            if (request := self._requests.pop(name, None)) is not None:
+                abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
         self._ended.append((name, outcome))
         self.wake()
+
+    def _abandoned_attempt(self, name: str) -> AbandonedAttempt:
+        execution, task = self.execution, self.execution.tasks[name]
+        now = self._tools.clock.now()
+        return AbandonedAttempt(
+            execution.id, execution.job, name, task.attempt, task.started_at, now
+        )
 
     def _release(self, name: str) -> None:
         if (request := self._requests.pop(name, None)) is not None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 
+from msgspec.structs import asdict as to_dict
+
 from goflow.core.states import State
 from goflow.engine.board import Entry
 from goflow.engine.engine import Engine
 from goflow.engine.runner import Runner
 from goflow.engine.slots import Usage
-from goflow.web.wire import ExecutionNow, FireView, Now, PoolView, TaskNow
+from goflow.web.wire import AbandonedView, ExecutionNow, FireView, Now, PoolView, TaskNow
 
 TASKS = 50  # of an execution
 AFTER = 50  # executions that one waits for
@@ -30,6 +32,7 @@ async def now(engine: Engine, ahead: int, limit: int, each: int) -> Now:
         at=engine.clock.now(),
         unfinished=len(engine.board),
         executions=[_execution(entry, runner) for entry, runner in driven if runner is not None],
+        abandoned=[AbandonedView(**to_dict(one)) for one in islice(engine.abandoned, limit)],
         upcoming=[FireView(one.job, one.due, engine.jobs[one.job].overlap) for one in coming],
         pools=[pool(usage) for usage in engine.usage()],
     )

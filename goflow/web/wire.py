@@ -474,6 +474,18 @@ class ExecutionNow(Struct, kw_only=True):
     tasks: list[TaskNow]
 
 
+class AbandonedView(Struct, kw_only=True):
+    """An attempt that was given up at `abandoned`, though its thread cannot be stopped: it runs
+    on since `started`, and holds a slot until it ends."""
+
+    execution: str
+    job: str
+    task: str
+    attempt: int
+    started: Time | None
+    abandoned: Time
+
+
 class FireView(Struct):
     job: str
     due: Time
@@ -491,11 +503,13 @@ class PoolView(Struct, kw_only=True):
 
 
 class Now(Struct, kw_only=True):
-    """`unfinished` counts all executions; the oldest are in `executions`, the oldest first."""
+    """`unfinished` counts all executions; the oldest are in `executions`, the oldest first.
+    `abandoned` has the attempts that were given up and still run, the oldest first."""
 
     at: Time
     unfinished: int
     executions: list[ExecutionNow]
+    abandoned: list[AbandonedView]
     upcoming: list[FireView]
     pools: list[PoolView]
 

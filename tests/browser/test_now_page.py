@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import Server
 
 
@@ -81,3 +82,17 @@ def test_of_many_that_wait_a_few_are_listed_and_the_rest_counted(
         submit(page, thousand, f"job {number}")
     expect(page.locator(".lane[data-lane]")).to_have_count(60)
     expect(page.locator("section[aria-label='Time axis']")).to_contain_text("and 20 more jobs")
+
+
+def test_an_attempt_that_was_given_up_is_listed_until_it_ends(page: Page, timed: Server) -> None:
+    id = timed.submit("stuck")
+    page.goto(f"{timed.url}ui/now")
+    given_up = page.get_by_role("region", name="Abandoned attempts")
+    expect(given_up).to_contain_text("attempt 1, runs for")
+    expect(given_up).to_contain_text("slots are free")
+    assert violations(page) == []
+    expect(given_up.get_by_role("link", name="stuck never_ends")).to_have_attribute(
+        "href", re.compile(f"executions/{id}.task=never_ends&attempt=1")
+    )
+    timed.open_gate()
+    expect(given_up).to_have_count(0)

@@ -1,6 +1,8 @@
 """Jobs with due times, limits and ways to fail. A file named `open` ends every wait."""
 
+import time
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -23,6 +25,17 @@ gf.add_job(pooled)
 queue = Job("queue", overlap="queue")
 queue.add(Task("wait", Command.shell(WAIT)))
 gf.add_job(queue)
+
+stuck = Job("stuck")
+
+
+@stuck.task(timeout=0.2)
+def never_ends() -> None:
+    while not Path("open").exists():
+        time.sleep(0.02)
+
+
+gf.add_job(stuck)
 
 broken = Job("broken", timeout=600)
 broken.add(Task("breaks", Command("false")))

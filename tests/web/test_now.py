@@ -1,5 +1,6 @@
 """GET /api/now: what runs, what waits and why, and what comes next."""
 
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from goflow import ConstantDelay, Goflow, Job, MemoryStore, Task
-from tests.web.conftest import Asker, Fail, Hang, Say, until
+from tests.web.conftest import DEADLINE, Asker, Fail, Hang, Say, until
 
 
 @pytest.fixture
@@ -39,6 +40,32 @@ def test_nothing_runs(client: TestClient) -> None:
         {"kind": "pool", "name": "db", "limit": 1, "running": 0, "waiting": 0},
         {"kind": "job", "name": "pooled", "limit": 3, "running": 0, "waiting": 0},
     ]
+
+
+def test_an_attempt_that_was_given_up_is_listed_until_its_thread_ends() -> None:
+    gate = threading.Event()
+    job = Job("stuck")
+
+    @job.task(timeout=0.1)
+    def never() -> None:
+        assert gate.wait(DEADLINE)
+
+    gf = Goflow(MemoryStore(), ui_path=None)
+    gf.add_job(job)
+    with TestClient(gf, base_url="http://localhost") as client:
+        id = Asker(client).run("stuck")["id"]
+        now = seen(client)
+        (listed,) = now["abandoned"]
+        assert (listed["execution"], listed["job"], listed["task"]) == (id, "stuck", "never")
+        assert listed["attempt"] == 1
+        started, abandoned = (
+            datetime.fromisoformat(listed[key]) for key in ("started", "abandoned")
+        )
+        assert started < abandoned <= datetime.fromisoformat(now["at"])
+        assert (now["unfinished"], now["pools"][0]["running"]) == (0, 1)
+        gate.set()
+        until(lambda: not seen(client)["abandoned"])
+        until(lambda: seen(client)["pools"][0]["running"] == 0)
 
 
 def test_a_task_that_runs_and_one_that_waits_for_its_pool(client: TestClient, ask: Asker) -> None:
@@ -87,7 +114,7 @@ def test_an_execution_in_a_queue_tells_for_whom_it_waits(client: TestClient, ask
     until(lambda: seen(client)["executions"][0]["state"] == "running")
     now = seen(client)
     assert [execution["id"] for execution in now["executions"]] == [first, second, third]
-    assert [execution["after"] for execution in now["executions"]] == [[], [first], [first, second]]
+    assert [execution["after"] for execution in now["executions"]] == [[], [first], [second]]
     assert now["executions"][2]["waiting"] == "earlier executions of the job have not ended"
     assert now["executions"][2]["tasks"] == []
     client.post(f"/api/executions/{first}/cancel")

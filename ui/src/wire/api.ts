@@ -120,8 +120,20 @@ export interface Now {
   at: string;
   unfinished: number;
   executions: UnfinishedExecution[];
+  /** What was given up and still runs. */
+  abandoned: AbandonedAttempt[];
   upcoming: { job: string; due: string; overlap: string }[];
   pools: Pool[];
+}
+
+/** An attempt that was given up, though its thread cannot be stopped: it holds a slot until it ends. */
+export interface AbandonedAttempt {
+  execution: string;
+  job: string;
+  task: string;
+  attempt: number;
+  started: string | null;
+  abandoned: string;
 }
 
 export interface UnfinishedExecution {

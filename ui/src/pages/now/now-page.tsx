@@ -6,7 +6,7 @@ import { executionHref, jobHref } from "../../app/route";
 import { choose, chosen } from "../../app/router";
 import { hoursOf, lanesOf, placeOf, spanAround, type Lane, type Piece, type Span } from "../../model/lanes";
 import { LABEL } from "../../model/states";
-import { local, shortHour, span } from "../../model/time";
+import { elapsed, local, shortHour, span } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { Countdown, Time, useZone } from "../../pieces/time";
@@ -60,6 +60,7 @@ export function NowPage() {
       {found && (
         <>
           <Figures found={found} />
+          {found.abandoned.length > 0 && <Abandoned found={found} />}
           <Axis view={view} found={found} seconds={REACHES[ahead]} />
           <div class="lists">
             <Unfinished found={found} />
@@ -207,6 +208,37 @@ function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: s
     >
       <Sign state={state} />
     </a>
+  );
+}
+
+/** What was given up and still holds a slot: people have to see to it. */
+function Abandoned({ found: { abandoned, pools } }: { found: Now }) {
+  const all = pools.find(({ kind }) => kind === "all");
+  return (
+    <section class="card abandoned" aria-label="Abandoned attempts">
+      <h2>Abandoned attempts</h2>
+      <p class="none">
+        {abandoned.length === 1 ? "An attempt was" : `${abandoned.length} attempts were`} given up and cannot be stopped:
+        Python has no way to end a thread. {abandoned.length === 1 ? "It holds a slot" : "Each holds a slot"} until it ends
+        by itself or the server is restarted
+        {all && `; ${Math.max(0, all.limit - all.running)} of ${all.limit} slots are free`}. A task with{" "}
+        <code>isolation="process"</code> can be stopped.
+      </p>
+      <ul class="list">
+        {abandoned.slice(0, LISTED).map(({ execution, job, task, attempt, started, abandoned }) => (
+          <li key={`${execution} ${task} ${attempt}`}>
+            <a href={executionHref(execution, { task, attempt: String(attempt) })}>
+              <Name text={job} /> <Name text={task} />
+            </a>
+            <span class="quiet">
+              attempt {attempt}, runs {started && `for ${elapsed(second.value - Date.parse(started))}, `}given up{" "}
+              <Time at={abandoned} />
+            </span>
+          </li>
+        ))}
+      </ul>
+      {abandoned.length > LISTED && <p class="quiet none">and {abandoned.length - LISTED} more</p>}
+    </section>
   );
 }
 
