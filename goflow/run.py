@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.events import TaskSucceeded
 from goflow.core.states import State
 from goflow.core.summary import AttemptDetail
 from goflow.engine import loops
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine, Options
+from goflow.engine.results import read_result
 from goflow.job import Job
 from goflow.stores.memory import MemoryStore
 
@@ -77,6 +79,10 @@ async def run_job(
 
 async def _collect(engine: Engine, id: str) -> FinishedExecution:
     detail = await engine.reader.execution(id)
+    history = await engine.reader.read(engine.store.history, id)
+    assert history is not None
+    ended = (fact for fact in history.facts if isinstance(fact, TaskSucceeded))
+    large = {fact.task: fact.stored for fact in ended}
     tasks = {}
     for task in detail.tasks:
         logs = ""
@@ -84,7 +90,9 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
             log = await engine.reader.log_of(id, task.name, one.attempt)
             logs += "".join([text async for text in log.texts])
         result = bytes(task.result)
-        if task.result_bytes and len(result) != task.result_bytes:  # too large for the detail
+        if task.result_bytes and (stored := large.get(task.name)) is not None:
+            result = await engine.reader.read(read_result, engine.store, id, stored)
+        elif task.result_bytes and result == b"null":  # left out, since there are many
             result = (await engine.reader.result(id, task.name)).body
         tasks[task.name] = FinishedTask(
             name=task.name,

@@ -57,6 +57,7 @@ _ACTION: dict[type, str] = {
 PARAMS_SHOWN = 4096  # bytes of JSON
 RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
 ERRORS_SHOWN = 4 * 1024 * 1024  # characters of all the errors in a `Detail`
+ASKED_SHOWN = 1024 * 1024  # bytes of JSON of all the params in a `Detail`'s actions
 ERROR_HEAD = 300  # characters left of an error that is beyond that
 CUT = "\n… the rest is in the log of the attempt …"
 
@@ -281,7 +282,8 @@ class TaskDetail(msgspec.Struct):
 
 
 class Action(msgspec.Struct):
-    """What somebody asked for, and who; `task` if it was about one, `params` if it set them."""
+    """What somebody asked for, and who; `task` if it was about one, `params` if it set them. Once
+    the params of the actions before take `ASKED_SHOWN` bytes, further ones are left out."""
 
     at: Time
     action: str
@@ -341,6 +343,7 @@ class Detail(msgspec.Struct, kw_only=True):
         for task, brief in zip(tasks, summary.tasks, strict=True):
             task.state = brief.state
         _bound(tasks)
+        _bound_params(actions)
         return cls(
             id=summary.id,
             job=summary.job,
@@ -371,6 +374,15 @@ def result_of(facts: Iterable[AnyFact], task: str, attempt: int) -> TaskSucceede
 def _begin_again(task: TaskDetail) -> None:
     task.started = task.finished = task.error = None
     task.result, task.result_bytes = _NULL, 0
+
+
+def _bound_params(actions: list[Action]) -> None:
+    room = ASKED_SHOWN
+    for action in actions:
+        if action.params:
+            room -= len(msgspec.json.encode(action.params))
+            if room < 0:
+                action.params = None
 
 
 def _bound(tasks: list[TaskDetail]) -> None:

@@ -368,7 +368,9 @@ class SqliteStore(SqlStore):
 
     def _note_commits(self) -> None:
         if self._lock is not None:
-            self._lock.note(f"{self._epoch} {self._commits}")
+            # The disk may be full. What was committed is so without the note.
+            with contextlib.suppress(OSError):
+                self._lock.note(f"{self._epoch} {self._commits}")
 
     def check(self) -> list[Remark]:
         remarks, self._remarks = self._remarks, []

@@ -114,6 +114,7 @@ def test_limits_are_those_of_the_code() -> None:
         "all results of an execution": limits.results,
         "a result shown in the detail of an execution": result.SMALL,
         "errors shown in the detail of an execution": summary.ERRORS_SHOWN,
+        "params of all that people asked for, in the detail of an execution": summary.ASKED_SHOWN,
         "an attempt's log": limits.log,
         "a line of a log": tasklog.LINE,
         "an attempt's error": attempt.ERROR_LIMIT,

@@ -9,7 +9,7 @@ import pytest
 from goflow import Context, Job, Task
 from goflow.core.events import TaskSucceeded
 from goflow.core.result import SMALL
-from goflow.core.summary import ERRORS_SHOWN, RESULTS_SHOWN
+from goflow.core.summary import ASKED_SHOWN, ERRORS_SHOWN, RESULTS_SHOWN
 from goflow.engine.journal import BATCH_BYTES
 from goflow.engine.reader import PAGE_BYTES
 from goflow.engine.runner import Limits
@@ -105,6 +105,19 @@ async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_detail() -> Non
         assert all(task.error and "ValueError: why" in task.error for task in detail.tasks)
         assert all(one.error for task in detail.tasks for one in task.attempts)
         assert "the rest is in the log" in detail.tasks[-1].attempts[0].error
+
+
+async def test_params_of_many_retries_are_bounded_in_sum_in_the_detail() -> None:
+    job = job_of("j", Task("t", Scripted(["fail"] * 20)), params={"text": ""})
+    async with running(job) as engine:
+        detail = await done(engine, "j", params={"text": "x" * 200_000})
+        for _ in range(15):
+            await engine.retry(detail.id, params={"text": "y" * 200_000})
+            await engine.finished(detail.id)
+        detail = await engine.reader.execution(detail.id)
+        assert detail.params == {"text": "y" * 200_000}
+        assert [one.params is not None for one in detail.actions] == [True] * 5 + [False] * 11
+        assert len(msgspec.json.encode(detail)) < ASKED_SHOWN + 300_000
 
 
 async def test_results_beyond_the_cap_of_an_execution_fail_and_say_so() -> None:

@@ -112,6 +112,13 @@ def test_a_job_run_in_this_process_has_its_results_whatever_their_size() -> None
     assert {name: task.result for name, task in finished.tasks.items()} == VALUES
 
 
+def test_a_job_run_in_this_process_has_all_of_very_many_results() -> None:
+    values = ["x" * 4000] * 1100 + [True, 1234, "y" * 5000]
+    job = Job("j", tasks=[Task(f"t{n}", Give(value)) for n, value in enumerate(values)])
+    finished = job.run()
+    assert [task.result for task in finished.tasks.values()] == values
+
+
 def test_the_results_of_an_execution_are_bounded_by_an_option() -> None:
     gf = Goflow(MemoryStore(), ui_path=None, max_results=250_000)
     gf.add_job(Job("j", tasks=[Task(f"t{n}", Give("x" * 100_000)) for n in range(4)]))
