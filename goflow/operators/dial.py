@@ -15,7 +15,7 @@ from goflow.operators.causes import Trouble, of_connecting, of_tls, of_transfer
 from goflow.operators.names import names
 
 MAX_HEAD = 64 * 1024  # bytes of status lines and headers, those of 1xx answers too
-AT_ONCE = 16 * 1024  # bytes, so that what is made of them at one go takes a few milliseconds
+AT_ONCE = 4 * 1024  # bytes, so that what is made of them at one go takes a few milliseconds
 ADDRESSES = 8  # of one name that are tried
 AHEAD = 0.25  # seconds until the next address is tried as well (RFC 8305)
 
