@@ -7,7 +7,6 @@ handed to a thread may never return; `asyncio.run` would wait for both until the
 
 import asyncio
 import contextlib
-import threading
 import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from goflow.engine import exits
 
 T = TypeVar("T")
 
+LOOK = 0.01  # seconds between two looks at threads
 PATIENCE = 2.0  # seconds for what is cancelled, and as many for threads
 
 # Kept for ever: to collect a coroutine is to end it once more, and to complain if it will not.
@@ -90,14 +90,9 @@ async def _settle_threads(loop: Any) -> None:
         return
     executor.shutdown(wait=False, cancel_futures=True)
     threads = list(executor._threads)
-    ended: asyncio.Future[None] = loop.create_future()
-
-    def join() -> None:
-        for thread in threads:
-            thread.join()
-        with contextlib.suppress(RuntimeError):  # the loop has closed
-            loop.call_soon_threadsafe(ended.set_result, None)
-
-    threading.Thread(target=join, name="goflow-join", daemon=True).start()
-    await asyncio.wait([ended], timeout=PATIENCE)
-    _threads_left |= not ended.done()
+    # Looked at rather than joined in one more thread, which may not be had.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(LOOK)
+    _threads_left |= any(thread.is_alive() for thread in threads)

@@ -124,7 +124,10 @@ class Post:
 
 async def _send(request: Request, context: Context, timeout: float | None, max_body: int) -> str:
     """The body of the answer. Raises `TaskFailed`."""
-    client = await asyncio.to_thread(_client)
+    try:
+        client = await asyncio.to_thread(_client)
+    except RuntimeError:  # no thread can be had: this once the event loop waits
+        client = _client()
     what = f"{request.method} {masked(request.url)}"
     hidden = secrets(request.url, request.headers)
     progress = client.Progress()

@@ -4,15 +4,18 @@ The rule: the page finds its files and the API through `<base href>`, which lead
 page's own path back to /ui/. So it works at any depth, and under any prefix.
 """
 
+import mimetypes
 import os
 import posixpath
 import re
+import stat
 from pathlib import Path
 from urllib.parse import unquote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from goflow.errors import NotFound
 from goflow.web.endpoint import Call
@@ -116,6 +119,18 @@ class Dashboard:
 
 class _Files(StaticFiles):
     """Files that may be read, and are not hidden, wherever links lead inside the folder."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        try:
+            return await super().get_response(path, scope)
+        except RuntimeError:  # no thread can be had to read it in: the event loop waits for it
+            return self._read(path)
+
+    def _read(self, path: str) -> Response:
+        found, status = self.lookup_path(path)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            raise HTTPException(404)
+        return Response(Path(found).read_bytes(), media_type=mimetypes.guess_type(found)[0])
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         nothing = "", None

@@ -12,12 +12,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from goflow import Command, Goflow, Job, Task
-from goflow.engine import attempt
+from goflow import Command, Get, Goflow, Job, Task
+from goflow.engine import attempt, loops
 from tests.engine.scripted import Scripted, until
 
 NOBODY = 65534
@@ -56,11 +57,20 @@ def refused() -> bool:
     return False
 
 
+def dashboard(folder: str) -> Path:
+    ui = Path(folder, "ui")
+    ui.mkdir()
+    for name, text in (("index.html", "<html>"), ("app.js", "let one = 1")):
+        (ui / name).write_text(text)
+    return ui
+
+
 async def main(folder: str) -> dict[str, Any]:
     attempt.THREAD_PAUSES = (0.05,) * 20
-    gf = Goflow(os.path.join(folder, "goflow.db"), ui_path=None)
+    gf = Goflow(os.path.join(folder, "goflow.db"), ui_path=dashboard(folder))
     for name in ("refused", "later"):
         gf.add_job(Job(name, tasks=[Task("t", Sync(name))]))
+    gf.add_job(Job("get", tasks=[Task("t", Get("http://127.0.0.1:9/"))]))
     gf.add_job(Job("program", tasks=[Task("t", Command("true"))]))
     gf.add_job(Job("async", tasks=[Task("t", Scripted())]))
     transport = httpx2.ASGITransport(app=gf, raise_app_exceptions=False)
@@ -84,6 +94,8 @@ async def main(folder: str) -> dict[str, Any]:
             paths = ("health", "jobs", "jobs/async", "executions", "now", "system", "overview")
             answers = [await client.get(f"/api/{path}") for path in paths]
             seen["answers"] = [answer.status_code for answer in answers]
+            seen["file"] = (await client.get("/ui/app.js")).text
+            seen["get"] = await ended("get")
             seen["async"] = await ended("async")
             seen["sync"] = await ended("refused")
             seen["program"] = await ended("program")
@@ -98,4 +110,4 @@ async def main(folder: str) -> dict[str, Any]:
     return seen
 
 
-print(json.dumps(asyncio.run(main(sys.argv[1]))))
+print(json.dumps(loops.run(main(sys.argv[1]))))

@@ -220,6 +220,8 @@ def test_a_server_that_gets_no_more_threads_answers_fails_attempts_and_stops() -
     seen = json.loads(child.stdout)
     assert seen["refuses"]
     assert seen["answers"] == [200] * 7
+    assert seen["file"] == "let one = 1"
+    assert seen["get"].startswith("failed GET http://127.0.0.1:9/")
     assert seen["async"] == "successful None"
     assert seen["sync"].startswith(
         "failed no thread could be had to run it in for 1 s: can't start"
