@@ -65,6 +65,21 @@ def ticks() -> None:
 
 gf.add_job(ticker)
 
+progress = Job("progress")
+
+
+@progress.task()
+def downloads() -> None:
+    print("begins")
+    for percent in (10, 64):
+        print(f"{percent} % of all\r", end="")
+    while not Path("open").exists():
+        time.sleep(0.02)
+    print("100 %")
+
+
+gf.add_job(progress)
+
 picky = Job("picky", params={"limit": 10, "country": "de"})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import Server, Watch
 from tests.browser.jobs import STRANGE
 
@@ -387,6 +388,46 @@ def test_the_keys_are_listed(page: Page, server: Server) -> None:
 
 
 # -- its logs -------------------------------------------------------------------------
+
+
+def test_a_line_that_has_not_ended_is_shown_and_written_over(page: Page, logs: Server) -> None:
+    show(page, logs, "progress")
+    expect(line(page, 2).locator(".text")).to_have_text("64 % of all")
+    expect(page.locator(".log-line")).to_have_count(2)
+    logs.open_gate()
+    ended(page, "successful")
+    # What is written over a line leaves what stands behind it, as on a terminal.
+    expect(line(page, 2).locator(".text")).to_have_text("100 %of all")
+    expect(page.locator(".log-line")).to_have_count(2)
+
+
+def test_the_time_of_each_line_is_shown_by_a_switch_and_downloaded(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "progress")
+    logs.open_gate()
+    ended(page, "successful")
+    expect(line(page, 1)).to_contain_text("begins")
+    expect(page.locator(".log .stamp")).to_have_count(0)
+    page.get_by_role("button", name="Times").click()
+    expect(line(page, 1).locator(".stamp")).to_have_text(re.compile(r"\d\d:\d\d:\d\d\.\d{3}$"))
+    first, second = (
+        line(page, number).locator("time").get_attribute("datetime") for number in (1, 2)
+    )
+    assert first
+    assert second
+    assert first <= second
+    page.reload()
+    expect(line(page, 1).locator(".stamp")).to_be_visible()
+    expect(page.get_by_role("button", name="Times")).to_have_attribute("aria-pressed", "true")
+    assert violations(page) == []
+    with page.expect_download() as download:
+        page.locator(".log-part").get_by_role("link", name="Download").click()
+    text = download.value.path().read_text()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z begins\n", text)
+    page.locator(".log").focus()
+    page.keyboard.press("t")
+    expect(page.locator(".log .stamp")).to_have_count(0)
 
 
 def test_what_is_written_has_its_colours_and_stays_text(page: Page, logs: Server) -> None:

@@ -15,6 +15,9 @@ export const zone = kept<Zone>("zone", ZONES);
 /** Whether the lines of logs go on below where they are too long. */
 export const wrap = kept<"off" | "on">("wrap", ["off", "on"]);
 
+/** Whether the lines of logs begin with the time at which they were written. */
+export const stamps = kept<"off" | "on">("stamps", ["off", "on"]);
+
 /** A signal with one of `values`, the first by default, kept under `key`. */
 function kept<Value extends string>(key: string, values: readonly Value[]): Signal<Value> {
   const place = `goflow.${key}`;

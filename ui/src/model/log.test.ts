@@ -3,10 +3,12 @@ import { BLOCK, linesNamed, LogText, marked, named, patternOf, type Lines } from
 import { PLAIN, plain } from "./ansi";
 
 const numbers = (first: number, count: number) => Array.from({ length: count }, (_, n) => `line ${first + n}`);
+const NONE = { times: [], unfinished: null };
 const window = (first: number, count: number, end: number, gaps: [number, number][] = []): Lines => ({
   first,
   end,
   lines: numbers(first, count),
+  ...NONE,
   gaps,
 });
 
@@ -38,7 +40,7 @@ describe("a log of which windows are held", () => {
   test("holds few lines that are very long", () => {
     const log = new LogText();
     for (let block = 0; block < 20; block++)
-      log.take({ first: block * BLOCK, end: 10_000, lines: Array.from({ length: BLOCK }, () => "x".repeat(10_000)), gaps: [] });
+      log.take({ ...NONE, first: block * BLOCK, end: 10_000, lines: Array.from({ length: BLOCK }, () => "x".repeat(10_000)), gaps: [] });
     const held = Array.from({ length: 20 }, (_, block) => log.line(block * BLOCK)).filter((line) => line !== undefined);
     expect(held.length).toBeLessThanOrEqual(3);
   });
@@ -47,7 +49,7 @@ describe("a log of which windows are held", () => {
     const log = new LogText();
     log.take(window(0, 3, 1_000_000));
     expect(log.rows).toBe(1_000_000);
-    log.take({ first: 999_998, end: 1_000_000, lines: ["a", "b"], gaps: [[3, 999_998]] });
+    log.take({ ...NONE, first: 999_998, end: 1_000_000, lines: ["a", "b"], gaps: [[3, 999_998]] });
     expect(log.rows).toBe(6);
     expect([0, 2, 3, 4, 5].map((row) => log.at(row))).toEqual([
       { line: 0 },
@@ -63,17 +65,49 @@ describe("a log of which windows are held", () => {
 
   test("learns of a gap between lines, and that it grew", () => {
     const log = new LogText();
-    log.take({ first: 0, end: 20, lines: ["a", "b", "c"], gaps: [[2, 10]] });
+    log.take({ ...NONE, first: 0, end: 20, lines: ["a", "b", "c"], gaps: [[2, 10]] });
     expect(log.line(10)).toBe("c");
-    log.take({ first: 15, end: 20, lines: ["d"], gaps: [[10, 15]] });
+    log.take({ ...NONE, first: 15, end: 20, lines: ["d"], gaps: [[10, 15]] });
     expect(log.rows).toBe(2 + 1 + 5);
     expect(log.at(2)).toEqual({ gap: [2, 15] });
     expect(log.at(3)).toEqual({ line: 15 });
   });
 
+  test("a line that has not ended is a row of its own, which goes on, is written over, and ends", () => {
+    const log = new LogText();
+    const told = (lines: string[], end: number, unfinished: string | null) =>
+      log.take({ first: end - lines.length, end, lines, times: lines.map(() => null), unfinished: unfinished === null ? null : { text: unfinished, time: "t" }, gaps: [] });
+    told(["\x1b[32mbegins"], 1, "10%");
+    expect(log.rows).toBe(2);
+    expect(log.at(1)).toEqual({ line: 1 });
+    expect(log.lacks(0, 5)).toBeNull();
+    expect([plain(log.pieces(1)!), log.time(1)]).toEqual(["10%", "t"]);
+    expect(log.pieces(1)![0]!.style).toBe(log.pieces(0)![0]!.style);
+    told([], 1, "10%\r 60%");
+    expect(plain(log.pieces(1)!)).toBe(" 60%");
+    told(["10%\r 60%\rdone"], 2, null);
+    expect(log.rows).toBe(2);
+    expect(plain(log.pieces(1)!)).toBe("done");
+    expect(log.pieces(2)).toBeUndefined();
+  });
+
+  test("an answer about older lines does not bring a line back that has ended", () => {
+    const log = new LogText();
+    log.take({ ...window(0, 3, 3), unfinished: { text: "half", time: null } });
+    log.take(window(3, 1, 4));
+    log.take({ ...window(0, 1, 3), unfinished: { text: "half", time: null } });
+    expect([log.rows, log.unfinished]).toEqual([4, null]);
+  });
+
+  test("a line has its time, where that was kept, beyond gaps too", () => {
+    const log = new LogText();
+    log.take({ first: 0, end: 20, lines: ["a", "b", "c"], times: ["ta", null, "tc"], unfinished: null, gaps: [[2, 10]] });
+    expect([0, 1, 10, 11].map((line) => log.time(line))).toEqual(["ta", null, "tc", null]);
+  });
+
   test("a colour goes on to the next line, and what came first does not matter", () => {
     const log = new LogText();
-    log.take({ first: 0, end: 3, lines: ["\x1b[31mred", "still", "\x1b[0mnot"], gaps: [] });
+    log.take({ ...NONE, first: 0, end: 3, lines: ["\x1b[31mred", "still", "\x1b[0mnot"], gaps: [] });
     expect(log.pieces(1)![0]!.style.ink).not.toBeNull();
     expect(log.pieces(2)![0]!.style).toBe(PLAIN);
     expect(log.pieces(0)![0]!.text).toBe("red");

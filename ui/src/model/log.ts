@@ -17,11 +17,21 @@ export interface Lines {
   first: number;
   end: number;
   lines: string[];
+  /** When each of the lines began; null where that is not known. */
+  times: (string | null)[];
+  /** Line `end`, if it has begun and not ended. */
+  unfinished: Unfinished | null;
   gaps: [number, number][];
+}
+
+export interface Unfinished {
+  text: string;
+  time: string | null;
 }
 
 interface Block {
   lines: (string | undefined)[];
+  times: (string | null)[];
   pieces: (Piece[] | undefined)[];
   /** The styles in which its lines end. */
   styles: (Style | undefined)[];
@@ -34,26 +44,30 @@ export type Row = { line: number; gap?: undefined } | { gap: [number, number] };
 export class LogText {
   /** The number that the next line will have. */
   end = 0;
+  /** What that line has so far, if it has begun; it is a row as the others are. */
+  unfinished: Unfinished | null = null;
   private gaps: [number, number][] = [];
   private readonly blocks = new Map<number, Block>();
   private characters = 0;
 
   /** Takes note of lines that came. */
-  take({ first, end, lines, gaps }: Lines): void {
+  take({ first, end, lines, times, unfinished, gaps }: Lines): void {
+    if (end >= this.end) this.unfinished = unfinished;
     this.end = Math.max(this.end, end);
     for (const gap of gaps) this.leaveOut(gap);
     let number = first;
-    for (const line of lines) {
+    lines.forEach((line, index) => {
       const gap = gaps.find(([from]) => from === number);
       if (gap) number = gap[1];
-      this.put(number++, line);
-    }
+      this.put(number++, line, times[index] ?? null);
+    });
     this.dropOldest();
   }
 
   /** How many rows there are: a stretch that was left out is one. */
   get rows(): number {
-    return this.gaps.reduce((count, [from, to]) => count - (to - from) + 1, this.end);
+    const lines = this.end + (this.unfinished ? 1 : 0);
+    return this.gaps.reduce((count, [from, to]) => count - (to - from) + 1, lines);
   }
 
   /** What row number `row` shows. */
@@ -82,8 +96,19 @@ export class LogText {
     return this.blocks.get(Math.floor(number / BLOCK))?.lines[number % BLOCK];
   }
 
+  /** When a line began; null if that is not known. */
+  time(number: number): string | null {
+    if (number === this.end) return this.unfinished?.time ?? null;
+    return this.blocks.get(Math.floor(number / BLOCK))?.times[number % BLOCK] ?? null;
+  }
+
   /** A line as it is shown; undefined if it is not held. A colour lasts to the end of its block. */
   pieces(number: number): Piece[] | undefined {
+    if (number === this.end && this.unfinished) {
+      this.pieces(number - 1);
+      const before = this.blocks.get(Math.floor(number / BLOCK))?.styles[(number % BLOCK) - 1];
+      return written(this.unfinished.text, before ?? PLAIN).pieces;
+    }
     const block = this.blocks.get(Math.floor(number / BLOCK));
     const at = number % BLOCK;
     if (block?.lines[at] === undefined) return undefined;
@@ -102,7 +127,7 @@ export class LogText {
   lacks(first: number, end: number): { after: number; limit: number } | null {
     for (let row = Math.max(0, first); row < Math.min(end, this.rows); row++) {
       const { line } = this.at(row) as { line?: number };
-      if (line === undefined) continue;
+      if (line === undefined || line >= this.end) continue;
       const number = Math.floor(line / BLOCK);
       const block = this.blocks.get(number);
       if (block?.lines[line % BLOCK] === undefined) {
@@ -114,12 +139,13 @@ export class LogText {
     return null;
   }
 
-  private put(number: number, line: string): void {
+  private put(number: number, line: string, time: string | null): void {
     const at = Math.floor(number / BLOCK);
     let block = this.blocks.get(at);
-    if (!block) this.blocks.set(at, (block = { lines: [], pieces: [], styles: [], characters: 0 }));
+    if (!block) this.blocks.set(at, (block = { lines: [], times: [], pieces: [], styles: [], characters: 0 }));
     if (block.lines[number % BLOCK] !== undefined) return;
     block.lines[number % BLOCK] = line;
+    block.times[number % BLOCK] = time;
     block.characters += line.length;
     this.characters += line.length;
   }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { countdown, dayOf, elapsed, instant, local, moment, span } from "./time";
+import { countdown, dayOf, elapsed, instant, local, moment, span, stamp } from "./time";
 
 describe("times", () => {
   test("order as the instants do, however many digits were written", () => {
@@ -42,6 +42,11 @@ describe("times", () => {
     expect(local("2026-03-29T01:30:00Z", now, "Europe/Berlin", "en-GB")).toBe("03:30:00");
     expect(local("2026-03-29T01:30:00Z", now, "America/New_York", "en-GB")).toBe("21:30:00");
     expect(dayOf(Date.parse("2026-12-31T23:30:00Z"), "Europe/Berlin")).toBe("2027-01-01");
+  });
+
+  test("the time of a line is told to the millisecond, in the zone asked for", () => {
+    expect(stamp("2026-03-29T01:30:05.042917Z", "Europe/Berlin", "en-GB")).toBe("03:30:05.042");
+    expect(stamp("2026-03-29T01:30:05Z", "UTC", "en-GB")).toBe("01:30:05.000");
   });
 
   test.each([

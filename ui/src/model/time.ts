@@ -80,6 +80,11 @@ export function shortHour(time: string, zone?: string, locale?: string): string 
   return format(zone, locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(time));
 }
 
+/** The time of day of something that happens by the millisecond: "14:05:07.042". */
+export function stamp(time: string, zone?: string, locale?: string): string {
+  return format(zone, locale, { ...clock, fractionalSecondDigits: 3 }).format(new Date(time));
+}
+
 /** A time in full, with its zone, for those who ask. */
 export function inFull(time: string, zone?: string, locale?: string): string {
   const date = new Date(time);

@@ -108,6 +108,10 @@ export interface LogWindow {
   first: number;
   end: number;
   lines: string[];
+  /** When each of the lines began; null where that was not kept. */
+  times: (string | null)[];
+  /** The line with the number `end`, if it has begun and not ended: it may go on, or be written over. */
+  unfinished: { text: string; time: string | null } | null;
   /** Half-open ranges of lines that were left out of the log, before and between these. */
   gaps: [number, number][];
   /** The number of the line to go on from. */
@@ -294,9 +298,9 @@ export const findLines = (id: string, task: string, attempt: number, text: strin
     }`,
   );
 
-/** Where the whole log is to be had as a file. */
-export const logAddress = (id: string, task: string, attempt: number) =>
-  address(`${attemptPath(id, task, "logs")}?attempt=${attempt}&download=true`);
+/** Where the whole log is to be had as a file, with the time before each line or without. */
+export const logAddress = (id: string, task: string, attempt: number, times: boolean) =>
+  address(`${attemptPath(id, task, "logs")}?attempt=${attempt}&download=true${times ? "&timestamps=true" : ""}`);
 
 export const submit = (job: string, params?: Record<string, unknown>) =>
   json<{ id: string; submitted: string }>("POST", `api/jobs/${part(job)}/submit`, params && { params });

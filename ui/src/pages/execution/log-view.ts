@@ -90,7 +90,8 @@ export class LogView {
       try {
         const window = await this.lines(this.text.end, NEW);
         if (this.left) return;
-        const came = window.end > this.text.end || this.version.peek() === 0;
+        const grew = window.unfinished?.text !== this.text.unfinished?.text;
+        const came = window.end > this.text.end || grew || this.version.peek() === 0;
         this.text.take(window);
         this.running.value = window.state === "running";
         this.failure.value = "";

@@ -10,11 +10,13 @@ import { useKeys } from "../../app/keys";
 import { announce, quoted } from "../../app/notices";
 import { executionHref } from "../../app/route";
 import { choose, chosen } from "../../app/router";
-import { wrap } from "../../app/settings";
+import { stamps, wrap } from "../../app/settings";
 import { colours, type Piece } from "../../model/ansi";
 import { linesNamed, marked, named, patternOf } from "../../model/log";
 import { Reel, type Window } from "../../model/reel";
+import { inFull, stamp as stampOf } from "../../model/time";
 import { Name } from "../../pieces/name";
+import { useZone } from "../../pieces/time";
 import { logAddress } from "../../wire/api";
 import { LogView } from "./log-view";
 
@@ -71,6 +73,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
     { key: "e", does: "The first error", act: () => void toTrouble() },
     { key: "f", does: "Follow what is written, or to the end", act: toEnd },
     { key: "w", does: "Wrap long lines, or not", act: turnWrap },
+    { key: "t", does: "The time of each line, or not", act: turnStamps },
     { key: "z", does: "The log alone, or with all the rest", act: turnLarge },
     ...(large ? [{ key: "Escape", does: "All the rest again", act: turnLarge }] : []),
   ]);
@@ -138,10 +141,13 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
           <button type="button" class="act small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
             Wrap
           </button>
+          <button type="button" class="act small" aria-pressed={stamps.value === "on"} title="The time of each line (t)" onClick={turnStamps}>
+            Times
+          </button>
           <button type="button" class="act small" aria-pressed={large} title="The log alone (z)" onClick={turnLarge}>
             Large
           </button>
-          <a class="act small" href={logAddress(id, task, attempt)} download>
+          <a class="act small" href={logAddress(id, task, attempt, stamps.value === "on")} download>
             Download
           </a>
         </span>
@@ -155,7 +161,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
         tabIndex={0}
       >
         {view.version.value === 0 && <p class="quiet nothing">…</p>}
-        {view.version.value > 0 && view.text.end === 0 && (
+        {view.version.value > 0 && view.text.rows === 0 && (
           <p class="quiet nothing">{view.running.value ? "Nothing has been written yet." : "Nothing was written."}</p>
         )}
         <div ref={spacer} class="spacer">
@@ -169,6 +175,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
 }
 
 const turnLarge = () => choose({ log: chosen("log") === "large" ? null : "large" }, true);
+const turnStamps = () => (stamps.value = stamps.peek() === "on" ? "off" : "on");
 const turnWrap = () => (wrap.value = wrap.peek() === "on" ? "off" : "on");
 
 function Arrow({ to }: { to: string }) {
@@ -309,6 +316,7 @@ function useReader(view: LogView, failed: boolean) {
   }, [view]);
 
   useSignalEffect(() => {
+    void stamps.value; // They take room from the lines.
     reel.wrap(wrap.value === "on");
     own.current.widest = 0;
     if (block.current) block.current.style.minWidth = "";
@@ -354,6 +362,7 @@ function Lines(props: {
   void view.version.value;
   useLayoutEffect(props.onDrawn);
   const pattern = useMemo(() => patternOf(props.found), [props.found]);
+  const zone = useZone();
   const rows = [];
   for (let row = window.first; row < Math.min(window.end, view.text.rows); row++) {
     const at = view.text.at(row);
@@ -366,6 +375,7 @@ function Lines(props: {
           view={view}
           line={line}
           pieces={view.text.pieces(line)}
+          stamp={stamps.value === "on" ? { time: view.text.time(line), zone } : null}
           lit={lit !== null && line >= lit[0] && line <= lit[1]}
           pattern={pattern}
           onPick={(extend) => (extend && lit ? go(lit[0], line) : go(line))}
@@ -388,11 +398,13 @@ function Line(props: {
   view: LogView;
   line: number;
   pieces: Piece[] | undefined;
+  /** When the line was written, where that is shown; `time` is null if it is not known. */
+  stamp: { time: string | null; zone: string | undefined } | null;
   lit: boolean;
   pattern: RegExp | null;
   onPick: (extend: boolean) => void;
 }) {
-  const { view, line, pieces, lit, pattern } = props;
+  const { view, line, pieces, stamp, lit, pattern } = props;
   const onPick = useRef(props.onPick);
   onPick.current = props.onPick;
   return useMemo(
@@ -411,10 +423,15 @@ function Line(props: {
         >
           {line + 1}
         </a>
+        {stamp && (
+          <time class="stamp" dateTime={stamp.time ?? undefined} title={stamp.time === null ? undefined : inFull(stamp.time, stamp.zone)}>
+            {stamp.time !== null && stampOf(stamp.time, stamp.zone)}
+          </time>
+        )}
         <span class="text">{pieces && marked(pieces, pattern).map((piece, index) => <Part key={index} {...piece} />)}</span>
       </div>
     ),
-    [view, line, pieces, lit, pattern],
+    [view, line, pieces, stamp?.time, stamp?.zone, stamp === null, lit, pattern],
   );
 }
 
