@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from goflow.cli import output
 from goflow.errors import GoflowError, InvalidJob, InvalidRequest
 
 FAILED = 1
@@ -61,17 +62,25 @@ class Commands(click.Group):
         return list(self.commands)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """As a program: what tasks have left running does not keep it from ending."""
+        """As a program: what tasks have left running does not keep it from ending, and an answer
+        that does not get out fails."""
         if os.getpid() == 1:
             from goflow.engine.process_one import stand_aside
 
             stand_aside()
+        output.check()
         try:
-            return self.main(*args, **options)
+            try:
+                return self.main(*args, **options)
+            finally:
+                output.flush()
         except SystemExit as end:
-            if (leaving := sys.modules.get("goflow.engine.leaving")) is not None:
-                leaving.depart(end.code if isinstance(end.code, int) else FAILED)
-            raise
+            code = end.code if isinstance(end.code, int) else FAILED
+        except output.Unwritable as error:
+            code = output.give_up(error)
+        if (leaving := sys.modules.get("goflow.engine.leaving")) is not None:
+            leaving.depart(code)
+        sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from goflow.errors import TaskFailed
-from goflow.operators import open_files
+from goflow.operators import open_files, unrunnable
 from goflow.operators.base import Log
 from goflow.operators.process_group import ProcessGroup
 
@@ -289,11 +289,9 @@ def _spawn(
     except OSError as error:
         program = args[0]
         if cwd is not None and error.filename == cwd:
-            reason = f"cannot run {program!r} in {cwd!r}: {error.strerror}"
-        elif isinstance(error, FileNotFoundError) and "/" not in program:
-            reason = f"cannot run {program!r}: there is no such program on PATH"
+            reason = f"cannot run {program!r} in {cwd!r}: {unrunnable.why_not_in(error, cwd)}"
         else:
-            reason = f"cannot run {program!r}: {error.strerror}"
+            reason = f"cannot run {program!r}: {unrunnable.why(error, args, env, cwd)}"
         if len(args) == 1 and " " in program:
             reason += "; arguments belong in args, a line of shell in Command.shell"
         raise TaskFailed(reason) from None

@@ -1,0 +1,102 @@
+"""Why a program cannot be run, in words that say what to do.
+
+The system has one word for many causes: "No such file or directory" is also what it says of a
+script that is there, whose interpreter is not.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+
+_HEAD = 256  # bytes of a file that tell what it is: what Linux reads of a first line
+_ELF = b"\x7fELF"
+
+
+def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | None) -> str:
+    """A clause that goes after "cannot run 'program': "."""
+    said = error.strerror or type(error).__name__
+    if error.errno == errno.E2BIG:
+        size = sum(len(os.fsencode(arg)) + 1 for arg in args)
+        size += sum(len(os.fsencode(f"{name}={value}")) + 1 for name, value in env.items())
+        return f"{said}: arguments and environment take {size:,} bytes; hand on a file instead"
+    file = _file_of(args[0], env, cwd)
+    if file is None:
+        return "there is no such program on PATH"
+    try:
+        mode = os.stat(file).st_mode
+        head = b""
+        if stat.S_ISREG(mode) and error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES):
+            with open(file, "rb") as opened:
+                head = opened.read(_HEAD)
+    except OSError:  # not there, or not for us to read: then it is what the system says
+        return said
+    if stat.S_ISDIR(mode):
+        return "it is a folder, not a program"
+    if not stat.S_ISREG(mode):
+        return f"it is no regular file: {said}"
+    interpreter = _interpreter(head)
+    match error.errno:
+        case errno.ENOENT | errno.EACCES | errno.ENOTDIR if interpreter is not None and (
+            error.errno != errno.EACCES or os.access(file, os.X_OK)
+        ):
+            return _about(interpreter)
+        case errno.ENOENT if head.startswith(_ELF):
+            return "the loader that it is built for is not on this machine (another libc?)"
+        case errno.EACCES if not mode & 0o111:
+            return f"{said}: it is not executable; chmod +x, or name its interpreter"
+        case errno.ENOEXEC if head.startswith(_ELF):
+            return f"{said}: it is built for another kind of machine, or damaged"
+        case errno.ENOEXEC if not head:
+            return f"{said}: the file is empty"
+        case errno.ENOEXEC:
+            return (
+                f"{said}: it is neither a program of this machine nor a script whose first line "
+                "names an interpreter, such as #!/bin/sh"
+            )
+    return said
+
+
+def _file_of(program: str, env: Mapping[str, str], cwd: str | None) -> str | None:
+    """The file that the program is, None if there is none on PATH."""
+    if "/" in program:
+        return os.path.join(cwd or "", program)
+    found = [os.path.join(cwd or "", each, program) for each in os.get_exec_path(dict(env))]
+    there = [file for file in found if os.path.exists(file)]
+    runnable = [file for file in there if os.access(file, os.X_OK) and not os.path.isdir(file)]
+    return next(iter(runnable or there), None)
+
+
+def _interpreter(head: bytes) -> str | None:
+    """What the first line of a script names."""
+    if not head.startswith(b"#!"):
+        return None
+    line = head[2:].split(b"\n")[0].strip(b" \t")
+    words = line.split(b" ", 1)[0].split(b"\t", 1)
+    return os.fsdecode(words[0])
+
+
+def _about(interpreter: str) -> str:
+    if interpreter.endswith("\r"):
+        return (
+            "its lines end as Windows ends them (CRLF), so its interpreter is read as "
+            f"{interpreter!r}; convert it, with dos2unix for example"
+        )
+    if not interpreter:
+        return "its first line, #!, names no interpreter"
+    if not os.path.exists(interpreter):
+        return f"its interpreter {interpreter!r} is not there"
+    if os.path.isdir(interpreter):
+        return f"its interpreter {interpreter!r} is a folder"
+    if not os.access(interpreter, os.X_OK):
+        return f"its interpreter {interpreter!r} is not executable"
+    return f"its interpreter {interpreter!r} cannot be run"
+
+
+def why_not_in(error: OSError, cwd: str) -> str:
+    """The same of the folder that it should run in."""
+    if not os.path.lexists(cwd):
+        return f"{error.strerror}: there is no such folder"
+    if os.path.exists(cwd) and not os.path.isdir(cwd):
+        return f"{error.strerror}: it is no folder"
+    return error.strerror or type(error).__name__
