@@ -30,6 +30,7 @@ from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
+from goflow.operators.deadline import Deadline, real_work
 from goflow.plain import Unfit, encode
 from goflow.shown import kind, reason, text_of
 
@@ -78,12 +79,9 @@ async def attempt(
     children = forked.Children(log, context.cookie) if isinstance(log, TaskLog) else None
     token = current_log.set(log)
     try:
-        if timeout is None:
+        async with Deadline(timeout) as deadline:
             outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
-        else:
-            async with asyncio.timeout(timeout) as deadline:
-                outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
-            expired = deadline.expired()
+        expired = deadline.expired
     finally:
         on_over()
         current_log.reset(token)
@@ -158,7 +156,8 @@ async def _in_thread(
         executor, context, work, run_sync, operator, call, context, max_result
     )
     try:
-        return await asyncio.wrap_future(thread)
+        with real_work(thread.done):
+            return await asyncio.wrap_future(thread)
     except asyncio.CancelledError:
         if not thread.cancel() and not thread.done():
             context.log.warning(ABANDONED)

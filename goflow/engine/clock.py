@@ -5,6 +5,7 @@ Everyone else is handed a `Clock`, so a test can hand them another.
 
 import asyncio
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -28,6 +29,11 @@ class Clock(Protocol):
         """Return after so many seconds, however the clock is set meanwhile."""
         ...
 
+    def work(self) -> AbstractContextManager[None]:
+        """Inside, something goes on that takes its time: a thread, a program, a request. A clock
+        that is made up must not run ahead of it."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -40,6 +46,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def work(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def processor_time() -> float:

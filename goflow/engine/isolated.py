@@ -27,6 +27,7 @@ from goflow.errors import TaskFailed
 from goflow.loading import is_loading
 from goflow.operators.base import Context
 from goflow.operators.cookie import marked
+from goflow.operators.deadline import real_work
 from goflow.operators.process_group import GRACE, uninterrupted
 from goflow.operators.program import Program, signal_name
 
@@ -86,7 +87,8 @@ class Isolated:
                 program = self._start(context, theirs.fileno())
             talk = asyncio.get_running_loop().create_task(self._talk(ours, context))
             try:
-                answer = await self._end(program, talk, context)
+                with real_work(program.has_exited):
+                    answer = await self._end(program, talk, context)
             finally:
                 talk.cancel()
                 try:

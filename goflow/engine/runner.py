@@ -485,18 +485,19 @@ class Runner:
         operator: Any = task.operator
         if task.isolation is Isolation.PROCESS:
             operator = Isolated(task.parcel, tools.limits.result)
-        return await attempt(
-            operator,
-            task.call,
-            context,
-            executor=tools.executor,
-            timeout=task.timeout,
-            max_result=tools.limits.result,
-            end_leftovers=tools.end_leftovers,
-            on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
-            on_over=lambda: self._is_over(task.name),
-            keep=lambda outcome: self._keep(task.name, number, outcome),
-        )
+        with tools.clock.work():
+            return await attempt(
+                operator,
+                task.call,
+                context,
+                executor=tools.executor,
+                timeout=task.timeout,
+                max_result=tools.limits.result,
+                end_leftovers=tools.end_leftovers,
+                on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
+                on_over=lambda: self._is_over(task.name),
+                keep=lambda outcome: self._keep(task.name, number, outcome),
+            )
 
     @functools.cached_property
     def _params(self) -> bytes:

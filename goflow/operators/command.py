@@ -4,7 +4,6 @@ The rule that must not be broken: when `run` has returned or raised, for whateve
 nothing of the program's process group is left behind.
 """
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators import checks, leftovers
 from goflow.operators.base import Context
 from goflow.operators.cookie import marked
+from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.process_group import uninterrupted
 from goflow.operators.program import RESULT_LIMIT, Program
 
@@ -92,8 +92,9 @@ class Command:
         )
         try:
             try:
-                async with asyncio.timeout(self.timeout):
-                    await program.ended
+                async with Deadline(self.timeout):
+                    with real_work(program.has_exited):
+                        await program.ended
             finally:
                 if program.group.alive():
                     await uninterrupted(program.group.end(context.log.warning))

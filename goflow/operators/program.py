@@ -166,6 +166,10 @@ class Program:
         self.stdout.close()
         self.stderr.close()
 
+    def has_exited(self) -> bool:
+        """Whether the program itself has ended, though its end may not have been told yet."""
+        return self._process.poll() is not None
+
     @property
     def returncode(self) -> int | None:
         """The exit code, or minus the signal that ended it, None while it runs."""
