@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from goflow import zones
+from goflow.defining import defining
 from goflow.definition import Definition
 from goflow.engine import leaving, loops
 from goflow.engine.console import console, last_resort
@@ -144,6 +145,7 @@ class Goflow:
         """The registered jobs, in order."""
         return list(self.engine.jobs.values())
 
+    @defining("add_job")
     def add_job(self, job: Job | Callable[[], Job]) -> Job:
         """Register a job, or what a function that returns one makes. Raises `InvalidJob`."""
         made = job if isinstance(job, Job) or not callable(job) else _made_by(job)

@@ -44,5 +44,9 @@ def _name(self: object, args: tuple[object, ...], kwargs: dict[str, object]) -> 
     known = getattr(self, "__dict__", {}).get("name")
     name = known if known is not None else kwargs.get("name", args[0] if args else None)
     about = [] if known is None else [getattr(one, "__dict__", {}).get("name") for one in args]
-    tasks = "".join(f", task {shown(task)}" for task in about if isinstance(task, str))
-    return (f" {shown(name)}" if isinstance(name, str) else "") + tasks
+    tasks = "".join(f", task {shown(task)}" for task in about if _is_text(task))
+    return (f" {shown(name)}" if _is_text(name) else "") + tasks
+
+
+def _is_text(value: object) -> bool:
+    return issubclass(type(value), str)  # what it says of its class may raise

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from goflow.core.catchup import CatchUp, Overlap, Policy
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 NAME_LIMIT = 250  # characters
+LIST_LIMIT = 1_000_000  # of anything: an iterable may have no end
 
 
 def check_name(kind: str, name: object) -> str:
@@ -85,12 +87,18 @@ def _listed(where: str, name: str, of: str, given: Any) -> list[Any]:
     """What an option lists. One text is not a list of its letters."""
     if not isinstance(given, str | bytes):
         try:
-            return list(given)
+            listed = list(islice(given, LIST_LIMIT + 1))
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # of an iterable of the user's, or since it is none
             raise InvalidJob(
                 f"{where}: {name} must be a list of {of}, not {shown(given)}: {reason(error)}"
             ) from None
-    raise InvalidJob(f"{where}: {name} must be a list of {of}, not the text {given!r}")
+        if len(listed) > LIST_LIMIT:
+            raise InvalidJob(f"{where}: {name} must list at most {LIST_LIMIT} {of}")
+        return listed
+    told = f"not the text {shown(given)}"
+    raise InvalidJob(f"{where}: {name} must be a list of {of}, {told}")
 
 
 class Isolation(enum.StrEnum):
@@ -165,7 +173,7 @@ class Task:
         self.job: Job | None = None
 
     def __repr__(self) -> str:
-        return f"Task({self.name!r}, {self.operator!r})"
+        return f"Task({self.name!r}, {shown(self.operator)})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function this task was made of by `@job.task`, as if it were not a task."""
@@ -206,7 +214,7 @@ def _tasks(given: object) -> list[Task]:
     tasks: list[Task] = []
     for task in given if isinstance(given, list | tuple) else [given]:
         if not isinstance(task, Task):
-            raise InvalidJob(f"only tasks can be connected, not {task!r}")
+            raise InvalidJob(f"only tasks can be connected, not {shown(task)}")
         tasks.append(task)
     return tasks
 
@@ -361,7 +369,7 @@ class Job:
         """Add a task and return it."""
         where = f"job {self.name!r}"
         if not isinstance(task, Task):
-            raise InvalidJob(f"{where}: only a Task can be added, not {task!r}")
+            raise InvalidJob(f"{where}: only a Task can be added, not {shown(task)}")
         self._check_open(f"task {task.name!r} cannot be added")
         if task.name in self._tasks:
             raise InvalidJob(f"{where} already has a task {task.name!r}; names must differ")

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import repeat
 from typing import Annotated, Any
 
 import httpx2
@@ -157,6 +158,44 @@ def test_a_function_that_makes_no_job_is_an_invalid_job(error: BaseException) ->
     with pytest.raises(InvalidJob):
         gf.add_job(lambda: Bad(error))  # type: ignore[arg-type, return-value]
     assert gf.jobs == []
+
+
+def test_definitions_that_would_never_end_or_deceive_are_refused() -> None:
+    class Liar:
+        @property
+        def __class__(self) -> Any:
+            raise ValueError("boom")
+
+        def run(self) -> None:
+            return None
+
+    def looped() -> Job:
+        return job_of("looped", task())
+
+    looped.__wrapped__ = looped  # type: ignore[attr-defined]
+    gf = Goflow(MemoryStore(), ui_path=None)
+    liar: Any = Liar()
+    for define in (
+        lambda: Job("j", tags=repeat("a")),
+        lambda: Task("t", Scripted(), after=repeat("a")),
+        lambda: Task("t", liar),
+        lambda: gf.add_job(liar),
+        lambda: gf.add_job(looped),
+    ):
+        with pytest.raises(InvalidJob):
+            define()
+    assert gf.jobs == []
+
+
+def test_a_task_is_shown_whatever_its_operator_says_of_itself() -> None:
+    class Mute:
+        def run(self) -> None:
+            return None
+
+        def __repr__(self) -> str:
+            raise ValueError("boom")
+
+    assert repr(Task("t", Mute())) == "Task('t', <Mute, whose repr raises ValueError>)"
 
 
 def test_a_wrong_call_is_a_type_error_as_anywhere() -> None:

@@ -21,7 +21,7 @@ from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import ClockChange, Schedule
 from goflow.engine.clock import Clock, wait
 from goflow.engine.peak import Peak
-from goflow.errors import StoreUnavailable, Unavailable
+from goflow.errors import Stopping, StoreUnavailable, Unavailable
 from goflow.shown import reason as reason_of
 from goflow.stores.base import Tick, TickOutcome
 
@@ -264,7 +264,9 @@ class Scheduler:
         try:
             caught_up = await work(entry)
         except Unavailable as error:
-            if entry.told != str(error):  # else it has been told of since it began to wait
+            if not isinstance(error, Stopping) and entry.told != str(
+                error
+            ):  # else it has been told of since it began to wait
                 logger.warning("job %r, due %s, waits: %s", entry.job, entry.due, error)
                 entry.told = str(error)
             self._hinder(entry, _hindrance(error))

@@ -19,6 +19,7 @@ from goflow.engine.search import Search, containing, trouble
 from goflow.engine.vitals import Vitals
 from goflow.errors import InvalidRequest, NotFound
 from goflow.job import Job, Task
+from goflow.shown import kind
 from goflow.stores.base import Activity, TickOutcome
 from goflow.web.answer import as_file, failure
 from goflow.web.endpoint import Call
@@ -364,7 +365,7 @@ def goflow_version() -> str:
 
 def operator_name(task: Task) -> str:
     """What kind of operator a task has, for people."""
-    return type(task.operator).__name__
+    return kind(task.operator)
 
 
 def _view(task: Task) -> TaskView:
