@@ -1,15 +1,18 @@
 """Attempts that were given up and still run: each holds a slot until its thread ends."""
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from goflow.engine.slots import Resource, title
+
 
 class AbandonedAttempt(msgspec.Struct, frozen=True):
-    """An attempt that runs since `started` and was given up at `abandoned`."""
+    """An attempt that runs since `started` and was given up at `abandoned`, and why."""
 
     execution: str
     job: str
@@ -17,6 +20,7 @@ class AbandonedAttempt(msgspec.Struct, frozen=True):
     attempt: int
     started: datetime | None
     abandoned: datetime
+    why: str
 
 
 class Abandoned:
@@ -24,6 +28,7 @@ class Abandoned:
 
     def __init__(self) -> None:
         self._running: dict[asyncio.Future[Any], AbandonedAttempt] = {}
+        self._held: Counter[Resource] = Counter()  # slots of each limit
 
     def __iter__(self) -> Iterator[AbandonedAttempt]:
         return iter(list(self._running.values()))
@@ -31,7 +36,23 @@ class Abandoned:
     def __len__(self) -> int:
         return len(self._running)
 
-    def add(self, attempt: AbandonedAttempt, running: "asyncio.Future[Any]") -> None:
-        """Keep an attempt on the list until it is done."""
+    def add(
+        self,
+        attempt: AbandonedAttempt,
+        running: "asyncio.Future[Any]",
+        limits: Sequence[Resource] = (),
+    ) -> None:
+        """Keep an attempt on the list until it is done; `limits` are those that count it."""
+
+        def ended(_: "asyncio.Future[Any]") -> None:
+            del self._running[running]
+            self._held.subtract(limits)
+
         self._running[running] = attempt
-        running.add_done_callback(lambda done: self._running.pop(done, None))
+        self._held.update(limits)
+        running.add_done_callback(ended)
+
+    @property
+    def taken_up(self) -> list[str]:
+        """The limits of pools and jobs of which nothing is left for others."""
+        return [title(one.kind, one.name) for one, held in self._held.items() if held >= one.size]

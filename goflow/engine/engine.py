@@ -5,6 +5,7 @@ Every answer it gives is of committed facts: what it says has happened survives 
 
 import asyncio
 import functools
+import heapq
 import logging
 import random
 import uuid
@@ -32,6 +33,7 @@ from goflow.engine.broadcast import Broadcast
 from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.errands import Errands, seen_through
+from goflow.engine.hanging import NAMED, Hanging
 from goflow.engine.idempotency import agrees, fingerprint
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.lineup import Lineup
@@ -260,14 +262,17 @@ class Engine:
         opened.callback(self._executor.shutdown, wait=False, cancel_futures=True)
         self._patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
         opened.callback(self._patterns.shutdown, wait=False, cancel_futures=True)
+        slots = Slots(self.options.max_running, self.options.pools)
+        self.hanging = Hanging(slots, self.abandoned, self.clock)
         self._tools = Tools(
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
             on_defect=self.tell_defect,
             results=Results(self._store, self.journal, self.clock, self.reader.read),
             clock=self.clock,
-            slots=Slots(self.options.max_running, self.options.pools),
+            slots=slots,
             abandoned=self.abandoned,
+            hanging=self.hanging,
             executor=self._executor,
             limits=self.options.limits,
             backlog=Backlog(self.clock),
@@ -414,6 +419,22 @@ class Engine:
             self.notices.append(Notice(self.clock.now(), text))
         with suppress(Exception):  # a handler of the user's must not make it worse
             logger.critical("defect in %s", what, exc_info=error)
+
+    def all_notices(self) -> "list[Notice]":
+        """What people should know of: what has happened, and then what is so now."""
+        notices = list(self.notices)
+        if (told := self.hanging.told) is not None:
+            notices.append(Notice(*told))
+        if self.hanging.may_be_stalled:
+            running = (
+                (since, f"task {name!r} of job {entry.summary.job!r}")
+                for entry in self.board
+                for name, since in entry.standing.running.items()
+            )
+            text = self.hanging.stalled(heapq.nsmallest(NAMED, running))
+            if text is not None:
+                notices.append(Notice(self.clock.now(), text))
+        return notices
 
     def _tell_once(self, text: str) -> None:
         """A notice, unless it is among the last ones already."""

@@ -34,6 +34,7 @@ from goflow.engine.abandoned import Abandoned, AbandonedAttempt
 from goflow.engine.attempt import attempt, failed, is_told_to_stop, stop
 from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock, wait
+from goflow.engine.hanging import Hanging
 from goflow.engine.isolated import Isolated
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.recovery import record_of, salvage
@@ -81,6 +82,7 @@ class Tools(msgspec.Struct, frozen=True):
     clock: Clock
     slots: Slots
     abandoned: Abandoned
+    hanging: Hanging
     executor: Executor
     limits: Limits
     backlog: Backlog
@@ -435,6 +437,7 @@ class Runner:
             self._attempt(task, fact.attempt, self.execution.results_for(task.name))
         )
         self._attempts[fact.task] = running
+        self._tools.hanging.started()
         running.add_done_callback(functools.partial(self._done, fact.task))
         if task.timeout is not None:
             # A coroutine may swallow the cancellation that the attempt's own deadline is.
@@ -576,17 +579,20 @@ class Runner:
         if (abandoned := self._abandoned.pop(name, None)) is None:
             self._release(name)
         else:
-            self._tools.abandoned.add(self._abandoned_attempt(name), abandoned)
-            if (request := self._requests.pop(name, None)) is not None:
+            request = self._requests.pop(name, None)
+            limits = () if request is None else request.lane.resources
+            self._tools.abandoned.add(self._abandoned_attempt(name, outcome), abandoned, limits)
+            if request is not None:
                 abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
         self._ended.append((name, outcome))
         self.wake()
 
-    def _abandoned_attempt(self, name: str) -> AbandonedAttempt:
+    def _abandoned_attempt(self, name: str, outcome: Outcome) -> AbandonedAttempt:
         execution, task = self.execution, self.execution.tasks[name]
         now = self._tools.clock.now()
+        why = outcome.error.partition("\n")[0] if isinstance(outcome, Failed) else "cancelled"
         return AbandonedAttempt(
-            execution.id, execution.job, name, task.attempt, task.started_at, now
+            execution.id, execution.job, name, task.attempt, task.started_at, now, why
         )
 
     def _release(self, name: str) -> None:

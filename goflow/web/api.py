@@ -80,6 +80,8 @@ class Api:
             return failure(503, trouble.code, str(trouble), shape=Unhealthy)
         if engine.lost is not None:
             return failure(503, "commits-lost", engine.lost, shape=Unhealthy)
+        if (stuck := engine.hanging.stuck) is not None:
+            return failure(503, "stuck", stuck, subject="stuck", shape=Unhealthy)
         return Health(
             health="OK",
             version=self._version,
@@ -88,7 +90,7 @@ class Api:
             jobs=len(engine.jobs),
             unfinished=len(engine.board),
             streams=len(engine.broadcast),
-            notices=list(engine.notices),
+            notices=engine.all_notices(),
         )
 
     # -- jobs ----------------------------------------------------------------------

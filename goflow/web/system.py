@@ -30,7 +30,7 @@ async def system(
         jobs=len(engine.jobs),
         active_jobs=engine.scheduled,
         unfinished=len(engine.board),
-        notices=list(engine.notices),
+        notices=engine.all_notices(),
         load=_load(vitals.since(after)),
     )
 

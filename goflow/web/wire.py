@@ -476,7 +476,7 @@ class ExecutionNow(Struct, kw_only=True):
 
 class AbandonedView(Struct, kw_only=True):
     """An attempt that was given up at `abandoned`, though its thread cannot be stopped: it runs
-    on since `started`, and holds a slot until it ends."""
+    on since `started`, and holds a slot until it ends. `why` says in a sentence why."""
 
     execution: str
     job: str
@@ -484,6 +484,7 @@ class AbandonedView(Struct, kw_only=True):
     attempt: int
     started: Time | None
     abandoned: Time
+    why: str
 
 
 class FireView(Struct):
@@ -648,3 +649,7 @@ class ExecutionRefused(Failure, kw_only=True):
 
 class Unhealthy(Failure, kw_only=True):
     health: str = "failing"
+
+    @classmethod
+    def about(cls, subject: str, error: Error) -> Self:
+        return cls(health=subject or "failing", error=error)

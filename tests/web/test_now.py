@@ -1,6 +1,7 @@
 """GET /api/now: what runs, what waits and why, and what comes next."""
 
 import threading
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from goflow import ConstantDelay, Goflow, Job, MemoryStore, Task
+from goflow.engine.abandoned import Abandoned
+from goflow.engine.hanging import Hanging
+from goflow.engine.slots import Slots
+from goflow.testing import FakeClock
 from tests.web.conftest import DEADLINE, Asker, Fail, Hang, Say, until
 
 
@@ -172,3 +177,89 @@ def test_what_is_out_of_bounds_is_refused(client: TestClient, query: str) -> Non
     answer = client.get(f"/api/now?{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]["field"] == query.partition("=")[0]
+
+
+# -- attempts that were given up and run on ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    """Runs on in its thread until it is let go."""
+
+    let_go: threading.Event
+
+    def run(self) -> None:
+        assert self.let_go.wait(60)
+
+
+def test_attempts_that_run_on_are_told_of_until_they_end() -> None:
+    let_go = threading.Event()
+    gf = Goflow(MemoryStore(), ui_path=None, max_running=2, pools={"db": 1}, stop_timeout=0)
+    hanging = Job("hanging")
+    hanging.add(Task("first", Stubborn(let_go), timeout=0.1, pool="db"))
+    gf.add_job(hanging)
+    gf.add_job(Job("other", tasks=[Task("second", Stubborn(let_go), timeout=0.1)]))
+    gf.add_job(Job("good", tasks=[Task("t", Say())]))
+    with TestClient(gf, base_url="http://localhost") as client:
+        ask = Asker(client)
+        try:
+            id = ask.submit("hanging")
+            ask.finished(id)
+            (left,) = seen(client)["abandoned"]
+            assert (left["job"], left["execution"], left["task"]) == ("hanging", id, "first")
+            assert (left["attempt"], left["why"]) == (1, "timed out after 0.1 s")
+            health = client.get("/api/health")
+            assert (health.status_code, health.json()["health"]) == (200, "OK")
+            (notice,) = health.json()["notices"]
+            for word in (
+                "'hanging'",
+                "'first'",
+                left["abandoned"][:19],
+                "1 of 2 slots",
+                "pool 'db'",
+            ):
+                assert word in notice["text"]
+            assert 'isolation="process"' in notice["text"]
+            ask.finished(ask.submit("good"))
+
+            ask.finished(ask.submit("other"))
+            assert [one["job"] for one in seen(client)["abandoned"]] == ["hanging", "other"]
+            assert len(seen(client, limit=1)["abandoned"]) == 1
+            health = client.get("/api/health")
+            assert (health.status_code, health.json()["health"]) == (503, "stuck")
+            assert health.json()["error"]["code"] == "stuck"
+            for word in ("'hanging'", "'other'", "all 2 slots", 'isolation="process"'):
+                assert word in health.json()["error"]["message"]
+            waiting = ask.submit("good")
+            assert "slots" in client.get("/api/system").json()["notices"][0]["text"]
+        finally:
+            let_go.set()
+        ask.finished(waiting)
+        until(lambda: not seen(client)["abandoned"])
+        health = client.get("/api/health")
+        assert (health.status_code, health.json()["notices"]) == (200, [])
+
+
+def test_tasks_that_hold_all_slots_for_long_are_named() -> None:
+    slots = Slots(1)
+    clock = FakeClock()
+    hanging = Hanging(slots, Abandoned(), clock)
+    assert not hanging.may_be_stalled
+    hanging.started()
+    for name in "ab":
+        slots.request(Deaf(), name, (), 0, clock.now())
+    slots.grant()
+    assert not hanging.may_be_stalled
+    clock.advance(minutes=6)
+    assert hanging.may_be_stalled
+    told = hanging.stalled([(clock.now(), "task 'a' of job 'j'")])
+    assert told is not None
+    for word in ("6 minutes", "all 1 slots", "1 tasks wait", "'a' of job 'j' since"):
+        assert word in told
+    hanging.started()
+    assert hanging.stalled([]) is None
+
+
+class Deaf:
+    def granted(self, request: object) -> None:
+        """Nothing waits for it here."""
