@@ -72,6 +72,7 @@ class Names:
                 with self._lock:
                     self._threads -= 1
                     if not self._threads:
+                        answer.cancel()
                         raise socket.gaierror(
                             socket.EAI_MEMORY, "the system gives no thread for it"
                         ) from None

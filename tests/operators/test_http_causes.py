@@ -15,8 +15,9 @@ import pytest
 from benchmarks.ports import number_of, reserved_port
 from goflow import Get, Post
 from goflow.errors import TaskFailed
-from goflow.operators import exchange
+from goflow.operators import dial, exchange
 from goflow.operators.causes import of_connecting
+from goflow.operators.names import Names
 from tests.certificates import Authority, Certificate
 from tests.operators.memory_log import MemoryLog, context_with
 from tests.operators.sockets import Script, Server, answers, says
@@ -227,3 +228,19 @@ def test_a_proxy_of_the_environment_is_used_and_named(monkeypatch: pytest.Monkey
         assert asyncio.run(Get(near.url).run(context_with(MemoryLog()))) == "near"
     monkeypatch.setenv("http_proxy", "socks4://127.0.0.1:1")
     assert "socks4:// is not supported" in failure(Get("http://far.example/"))
+
+
+def test_a_name_that_no_thread_can_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "goflow-names":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(dial, "names", Names())
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    error = failure(Get("http://some.example/"))
+    assert error.endswith("could not be looked up (DNS): the system gives no thread for it")
+    with Server(answers(b"hello")) as server:  # an address needs none
+        assert asyncio.run(Get(server.url).run(context_with(MemoryLog()))) == "hello"
