@@ -30,6 +30,7 @@ from goflow.core.events import (
 )
 from goflow.core.progress import TRANSITIONS, Progress, without_skew
 from goflow.core.states import State
+from goflow.core.summary import cut_error
 
 _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
     State.SUCCESSFUL: MarkedSuccessful,
@@ -40,6 +41,9 @@ INTERRUPTED = "interrupted: the server stopped while this attempt was running"
 # How often in a row a task is interrupted and tried again all the same. It is bounded since a
 # task may be what ends the server; and generous, since that is rarely so.
 INTERRUPTIONS = 100
+
+
+ERRORS_KEPT = 16 * 1024 * 1024  # characters of errors, after which facts keep them cut
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -155,6 +159,8 @@ class Execution(Progress):
     def settle(self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
         """How the running attempt of a task ended; `delay` is in seconds, before a retry."""
         attempt = self.tasks[name].attempt
+        if isinstance(outcome, Failed) and self.error_characters > ERRORS_KEPT:
+            outcome = Failed(cut_error(outcome.error), outcome.final)
         fact: AnyFact
         match outcome:
             case Succeeded():

@@ -140,6 +140,7 @@ class Progress:
         self._began: datetime | None = None  # `started_at`, less the skew
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
         self.result_bytes = 0  # of all the results that tasks have
+        self.error_characters = 0  # of all attempts that have failed so far
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._running: dict[str, None] = {}
         self._doomed: dict[str, None] = {}
@@ -236,6 +237,7 @@ class Progress:
             task.retries_left -= 1
         task.retry_at = fact.retry_at
         task.due = without_skew(fact.retry_at, self.skew)
+        self.error_characters += len(fact.error)
         del self._running[fact.task]
         if fact.task in self._doomed:
             self._forsaken[fact.task] = None
@@ -243,6 +245,7 @@ class Progress:
 
     def _task_failed(self, fact: TaskFailed) -> None:
         self._end(self._subject_running(fact), fact)
+        self.error_characters += len(fact.error)
 
     def _skipped(self, fact: TaskSkipped) -> None:
         task = self._subject(fact)

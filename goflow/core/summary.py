@@ -58,8 +58,8 @@ PARAMS_SHOWN = 4096  # bytes of JSON
 RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
 ERRORS_SHOWN = 4 * 1024 * 1024  # characters of all the errors in a `Detail`
 ASKED_SHOWN = 1024 * 1024  # bytes of JSON of all the params in a `Detail`'s actions
-ERROR_HEAD = 300  # characters left of an error that is beyond that
-CUT = "\n… the rest is in the log of the attempt …"
+ERROR_PART = 300  # characters left at both ends of an error that is beyond that
+CUT = "\n… the rest is in the log of the attempt …\n"
 
 _NULL = msgspec.Raw(b"null")
 _OBJECT = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
@@ -376,6 +376,13 @@ def _begin_again(task: TaskDetail) -> None:
     task.result, task.result_bytes = _NULL, 0
 
 
+def cut_error(error: str) -> str:
+    """The beginning and the end of an error; the log of its attempt has all of it."""
+    if len(error) <= 2 * ERROR_PART + len(CUT):
+        return error
+    return error[:ERROR_PART] + CUT + error[-ERROR_PART:]
+
+
 def _bound_params(actions: list[Action]) -> None:
     room = ASKED_SHOWN
     for action in actions:
@@ -391,10 +398,10 @@ def _bound(tasks: list[TaskDetail]) -> None:
 
     def bounded(error: str | None) -> str | None:
         nonlocal errors
-        if error is None or len(error) <= ERROR_HEAD:
-            return error
+        if error is None:
+            return None
         errors -= len(error)
-        return error if errors >= 0 else error[:ERROR_HEAD] + CUT
+        return error if errors >= 0 else cut_error(error)
 
     for task in tasks:
         results -= len(task.result)

@@ -13,7 +13,7 @@ import pytest
 import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
-from goflow.core import result, summary
+from goflow.core import execution, result, summary
 from goflow.core.states import Tally, verdict
 from goflow.engine import (
     attempt,
@@ -114,6 +114,7 @@ def test_limits_are_those_of_the_code() -> None:
         "all results of an execution": limits.results,
         "a result shown in the detail of an execution": result.SMALL,
         "errors shown in the detail of an execution": summary.ERRORS_SHOWN,
+        "errors kept of an execution, besides the logs": execution.ERRORS_KEPT,
         "params of all that people asked for, in the detail of an execution": summary.ASKED_SHOWN,
         "an attempt's log": limits.log,
         "a line of a log": tasklog.LINE,

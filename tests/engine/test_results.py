@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from goflow import Context, Job, Task
-from goflow.core.events import TaskSucceeded
+from goflow.core.events import AttemptFailed, TaskFailed, TaskSucceeded
+from goflow.core.execution import ERRORS_KEPT
 from goflow.core.result import SMALL
 from goflow.core.summary import ASKED_SHOWN, ERRORS_SHOWN, RESULTS_SHOWN
 from goflow.engine.journal import BATCH_BYTES
@@ -105,6 +106,24 @@ async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_detail() -> Non
         assert all(task.error and "ValueError: why" in task.error for task in detail.tasks)
         assert all(one.error for task in detail.tasks for one in task.attempts)
         assert "the rest is in the log" in detail.tasks[-1].attempts[0].error
+
+
+async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_facts() -> None:
+    """What replays an execution reads them all."""
+
+    class Fail:
+        def run(self) -> None:
+            raise ValueError("why " * 10_000)
+
+    tasks = [Task(f"t{n}", Fail(), retries=19) for n in range(70)]
+    async with running(job_of("j", *tasks)) as engine:
+        detail = await done(engine, "j")
+        facts = engine.store.history(detail.id).facts
+    errors = [fact.error for fact in facts if isinstance(fact, AttemptFailed | TaskFailed)]
+    assert len(errors) == 70 * 20
+    assert sum(map(len, errors)) < ERRORS_KEPT + 140 * 17_000 + 1400 * 1000
+    assert all(error.startswith("ValueError: why") for error in errors)
+    assert sum(map(len, errors[-100:])) < 100 * 1000
 
 
 async def test_params_of_many_retries_are_bounded_in_sum_in_the_detail() -> None:
