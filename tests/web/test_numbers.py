@@ -1,6 +1,5 @@
 """Numbers keep their digits from the request through the tasks to the answer, or are refused."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +62,8 @@ def test_a_parameter_is_kept_handed_on_and_told_digit_by_digit(ask: Asker, job: 
     told = ask.client.get(f"/api/executions/{id}").text
     listed = f"[{','.join(KEPT)}]"
     assert f'"params":{{"value":{listed}}}' in told
-    assert re.findall(r'"result":(\[.*?\]),', told) == [listed] * 2
+    for task in ("first", "second"):  # the detail does not carry results as large as these
+        assert ask.client.get(f"/api/executions/{id}/tasks/{task}/result").text == listed
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1" * 5000, "01", "1."])
