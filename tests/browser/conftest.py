@@ -156,6 +156,7 @@ class Watch:
         self.server_may_be_away = False
         self.server_may_refuse = False
         self.server_may_miss = False
+        self.server_may_fail = False
 
     def over(self, context: BrowserContext) -> None:
         context.on("console", lambda message: self._said(message.type, message.text))
@@ -166,7 +167,8 @@ class Watch:
         away = "net::ERR_" in text and self.server_may_be_away
         refused = "status of 400" in text and self.server_may_refuse
         missing = "status of 404" in text and self.server_may_miss
-        if kind in ("error", "warning") and not (away or refused or missing):
+        failing = "status of 503" in text and self.server_may_fail
+        if kind in ("error", "warning") and not (away or refused or missing or failing):
             self.wrong.append(text)
 
     def check(self, origin: str) -> None:

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, Watch
 from tests.browser.jobs import STRANGE
 
 NAMES = ["gate", "mixed", STRANGE, "counted"]
@@ -27,7 +27,9 @@ def test_every_job_has_a_row_with_its_schedule_in_words(page: Page, server: Serv
     expect(page).to_have_url(f"{server.url}ui/")
     expect(page.locator("[data-job] .title")).to_have_text(NAMES)
     expect(row(page, "mixed").locator("code")).to_have_text("0 0 1 1 *")
-    expect(row(page, "mixed").locator(".when")).to_contain_text("only in January")
+    expect(row(page, "mixed").locator(".when")).to_contain_text(
+        "At 00:00, on day 1 of the month, in January"
+    )
     expect(row(page, "gate")).to_contain_text("by hand only")
     countdown = row(page, "mixed").locator("time")
     expect(countdown).to_have_attribute("datetime", re.compile(r"-01-01T00:00:00Z$"))
@@ -170,3 +172,20 @@ def test_of_a_thousand_jobs_only_those_near_are_drawn(page: Page, thousand: Serv
     assert page.locator("[data-job]").count() < 60
     page.get_by_role("searchbox").fill("job 500")
     expect(page.locator("[data-job] .title")).to_have_text(["job 500"])
+
+
+def test_the_word_of_the_servers_health_is_told_while_it_is_not_well(
+    page: Page, server: Server, watch: Watch
+) -> None:
+    watch.server_may_fail = True
+    page.goto(f"{server.url}ui/")
+    expect(page.locator(".schedule").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    error = {"code": "stuck", "message": "no task can start", "field": None}
+    told = {"health": "stuck", "error": error}
+    page.route("**/api/health", lambda route: route.fulfill(status=503, json=told))
+    expect(page.get_by_role("alert")).to_have_text(
+        "The server is not well, stuck: no task can start."
+    )
+    page.unroute("**/api/health")
+    expect(page.get_by_role("alert")).to_have_count(0)

@@ -234,8 +234,21 @@ export const getOverview = (last: number, jobs: string[] = []) =>
     `api/overview?last=${last}${jobs.map((job) => `&job=${part(job)}`).join("")}`,
   ).then(({ jobs }) => jobs);
 
-export const getNotices = () =>
-  json<{ notices: Notice[] }>("GET", "api/health").then(({ notices }) => notices);
+/** How the server is: in a word, "OK" if all is well, else `error` says it in full. */
+export interface Health {
+  health: string;
+  error?: { message: string };
+  notices?: Notice[];
+}
+
+/** That something is wrong is an answer too; null if there is none. */
+export async function getHealth(): Promise<Health | null> {
+  try {
+    return (await (await fetch(address("api/health"), { cache: "no-store" })).json()) as Health;
+  } catch {
+    return null;
+  }
+}
 
 export const getJob = (name: string) => exact<JobDescription>(`api/jobs/${part(name)}`);
 

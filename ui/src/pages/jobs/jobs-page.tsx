@@ -78,7 +78,7 @@ export function JobsPage() {
       </header>
       {rows && rows.length > 0 && <Choices all={rows.length} />}
       {failure.value && <p class="failure">The jobs could not be loaded: {failure.value}.</p>}
-      {trouble.value && <p class="failure">The server is not well: {trouble.value}.</p>}
+      {trouble.value && <p class="failure" role="alert">The server is not well, {trouble.value}.</p>}
       <News />
       {rows?.length === 0 && <p class="empty">No jobs yet. Add one to your main.py and restart the server.</p>}
       {rows && rows.length > 0 && (found.value.length ? <List box={list} rows={found.value} /> : <NoneFound />)}

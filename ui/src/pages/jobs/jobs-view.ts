@@ -13,7 +13,7 @@ import { choiceOf, counts, listed, sortOf, type Known } from "../../model/listin
 import type { Notice } from "../../model/news";
 import { last } from "../../pieces/last";
 import * as api from "../../wire/api";
-import { listen } from "../../wire/live";
+import { connection, listen } from "../../wire/live";
 
 const REFRESH = 5000; // milliseconds between looks for fires that have passed
 const GATHERS = 30; // milliseconds in which rows that come to be drawn are gathered
@@ -59,7 +59,10 @@ export function start(): () => void {
     (execution) => board.apply(execution),
     () => void connected(),
   );
-  const timer = setInterval(refreshPassed, REFRESH);
+  const timer = setInterval(() => {
+    refreshPassed();
+    if (!document.hidden && connection.peek() === "live") void askHealth();
+  }, REFRESH);
   return () => {
     stop();
     clearInterval(timer);
@@ -74,7 +77,7 @@ async function connected(): Promise<void> {
 }
 
 async function load(): Promise<void> {
-  void askNotices();
+  void askHealth();
   try {
     board.overview(await api.getOverview(1));
     failure.value = "";
@@ -83,13 +86,11 @@ async function load(): Promise<void> {
   }
 }
 
-async function askNotices(): Promise<void> {
-  try {
-    notices.value = await api.getNotices();
-    trouble.value = "";
-  } catch (error) {
-    trouble.value = (error as Error).message;
-  }
+async function askHealth(): Promise<void> {
+  const told = await api.getHealth();
+  if (!told) return; // The page says already that the server is gone.
+  if (told.notices) notices.value = told.notices;
+  trouble.value = told.health === "OK" ? "" : `${told.health}: ${told.error?.message ?? "it does not say why"}`;
 }
 
 /** Asks for as many executions of a job as are shown, unless that was done. */
