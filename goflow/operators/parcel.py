@@ -11,6 +11,8 @@ import functools
 import importlib
 import importlib.machinery
 import io
+import linecache
+import os
 import pickle
 import sys
 import types
@@ -24,6 +26,7 @@ from goflow.errors import InvalidJob
 from goflow.operators.function import FunctionOperator
 
 SIZE_LIMIT = 16 * 1024 * 1024  # bytes
+TEXT_LIMIT = 256 * 1024  # characters of a text that is in no file
 
 programs: set[str] = set()
 """Names of modules that are a program which was read from its file: sent as they are, like
@@ -85,7 +88,26 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
                 return _function_of_task, (obj.__module__, obj.__name__)
         elif isinstance(obj, types.ModuleType):
             self.named.add(obj.__name__)
+        elif isinstance(obj, types.CodeType):
+            return self._code(obj)
         return super().reducer_override(obj)
+
+    def _code(self, code: types.CodeType) -> Any:
+        """With the name of its file, which cloudpickle leaves out, so that tracebacks are as they
+        would be here; and with its text, if that is known here alone, as of a notebook's cell."""
+        _, given = self.dispatch_table[types.CodeType](code)
+        name = code.co_filename
+        given = tuple(name if one == "<dynamic-code>" else one for one in given)
+        lines = [] if os.path.exists(name) else linecache.getlines(name)
+        return _make_code, (lines if sum(map(len, lines)) <= TEXT_LIMIT else [], *given)
+
+
+def _make_code(lines: list[str], /, *given: Any) -> types.CodeType:
+    code = types.CodeType(*given)
+    if lines:
+        size = sum(map(len, lines))
+        linecache.cache[code.co_filename] = size, None, lines, code.co_filename
+    return code
 
 
 def _is_by_task(function: types.FunctionType) -> bool:

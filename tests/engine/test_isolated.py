@@ -448,3 +448,55 @@ async def test_an_abandoned_thread_keeps_its_slot_until_it_ends() -> None:
 
 def test_the_report_of_an_abandoned_thread_names_the_remedy() -> None:
     assert 'isolation="process"' in ABANDONED
+
+
+RAISING = """
+import sys
+from goflow import Job
+
+job = Job("j")
+
+def deeper():
+    raise ValueError("deep")
+
+@job.task(isolation="process")
+def one():
+    deeper()
+
+@job.task(isolation="process")
+async def two():
+    deeper()
+
+if __name__ == "__main__":
+    finished = job.run()
+    for task in finished.tasks.values():
+        print(task.error)
+"""
+
+
+@pytest.mark.parametrize("how", ["main.py", "-m main", "-m goflow run main.py"])
+def test_a_traceback_tells_file_and_line_as_in_the_server(tmp_path: Path, how: str) -> None:
+    file = tmp_path / "main.py"
+    file.write_text(RAISING)
+    ended = subprocess.run(
+        [sys.executable, *how.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    said = ended.stdout + ended.stderr
+    for task, line in (("one", 12), ("two", 16)):
+        assert f'File "{file}", line {line}, in {task}' in said
+    assert f'File "{file}", line 8, in deeper' in said
+    assert said.count('raise ValueError("deep")') == 2
+
+
+def test_a_traceback_tells_the_line_of_a_text_that_is_in_no_file(tmp_path: Path) -> None:
+    program = f"""
+import linecache
+text = {RAISING!r}
+linecache.cache["<cell 1>"] = len(text), None, text.splitlines(True), "<cell 1>"
+exec(compile(text, "<cell 1>", "exec"))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert 'File "<cell 1>", line 8, in deeper' in ended.stdout
+    assert ended.stdout.count('raise ValueError("deep")') == 2
