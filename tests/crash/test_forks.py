@@ -1,6 +1,7 @@
 """Tasks that fork the server's process, as multiprocessing does: the child is a child of the
 task, and has nothing of the server's."""
 
+import json
 import os
 import re
 import signal
@@ -220,3 +221,38 @@ def test_a_killed_server_starts_again_at_once_while_children_of_its_tasks_live(
     # What the killed one left is ended before the attempt could be made again.
     assert children.alive() == []
     assert re.search(r"was left over from attempt 1 of task 'map_for_ever'", "".join(said))
+
+
+UNGUARDED = """
+import multiprocessing
+from goflow import Goflow, Job
+
+job = Job("j")
+
+def double(number):
+    return 2 * number
+
+@job.task
+def spawned():
+    with multiprocessing.get_context("spawn").Pool(1) as workers:
+        return workers.map(double, [1, 2])
+
+gf = Goflow(ui_path=None)
+gf.add_job(job)
+gf.run("127.0.0.1:0")
+"""
+
+
+def test_a_spawned_child_that_imports_the_program_serves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(UNGUARDED)
+    ended = subprocess.run(
+        [sys.executable, "-m", "goflow", "run", "main.py", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+    (task,) = json.loads(ended.stdout)["tasks"]
+    assert task["result"] == [2, 4]
