@@ -25,12 +25,15 @@ from goflow.engine import forked
 from goflow.engine.carrying import carry_into_pools
 from goflow.engine.current import current_log
 from goflow.engine.isolated import Isolated
+from goflow.engine.surroundings import surroundings
 from goflow.engine.tasklog import TaskLog
 from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
 from goflow.operators.base import Call, Context
+from goflow.operators.command import Command
 from goflow.operators.deadline import Deadline, real_work
+from goflow.operators.http import Get, Post
 from goflow.plain import Unfit, encode
 from goflow.shown import kind, reason, text_of
 
@@ -78,6 +81,9 @@ async def attempt(
     log = context.log
     children = forked.Children(log, context.cookie) if isinstance(log, TaskLog) else None
     token = current_log.set(log)
+    shares = not isinstance(operator, Isolated | Command | Get | Post)  # this process with others
+    if shares:
+        surroundings.enter(log)
     try:
         async with Deadline(timeout) as deadline:
             outcome = await _run(operator, call, context, executor, max_result, on_abandoned)
@@ -85,6 +91,8 @@ async def attempt(
     finally:
         on_over()
         current_log.reset(token)
+        if shares:
+            surroundings.leave(log)
     if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
         outcome = await _insist(lambda: keep(ended))
     # What was told to stop has not succeeded, whatever it returned or raised thereupon.

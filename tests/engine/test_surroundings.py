@@ -1,0 +1,115 @@
+"""What a task changes for the whole process is put back when it ends."""
+
+import asyncio
+import gc
+import locale
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+from goflow import Job, Task
+from goflow.engine.surroundings import SETTINGS
+
+
+class Sync:
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+
+    def run(self) -> None:
+        self.work()
+
+
+class Async(Sync):
+    async def run(self) -> None:  # type: ignore[override]
+        self.work()
+
+
+class Policy(asyncio.DefaultEventLoopPolicy):  # type: ignore[valid-type, misc]
+    """One of a task's own."""
+
+
+HARM: list[Callable[[], object]] = [
+    lambda: os.chdir("/"),
+    lambda: os.environ.update({"PATH": "/nowhere", "GOFLOW_TEST_NEW": "1"}),
+    lambda: os.environ.pop("PATH"),
+    lambda: os.umask(0o777),
+    lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
+    lambda: socket.setdefaulttimeout(0.001),
+    lambda: asyncio.set_event_loop_policy(Policy()),
+    lambda: sys.setrecursionlimit(5000),
+    lambda: gc.disable(),
+    lambda: threading.settrace(lambda *_: None),
+    lambda: warnings.simplefilter("error"),
+    lambda: warnings.resetwarnings(),
+    lambda: warnings.catch_warnings().__enter__(),
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("kind", [Sync, Async])
+def test_what_a_task_changes_for_all_is_put_back(
+    kind: type[Sync], harm: Callable[[], object]
+) -> None:
+    before = {one.name: one.read() for one in SETTINGS}
+    seen: list[dict[str, object]] = []
+    job = Job("j", tasks=[Task("harm", kind(harm))])
+    look = Sync(lambda: seen.append({one.name: one.read() for one in SETTINGS}))
+    job.add(Task("look", look, after=["harm"]))
+    assert job.run().state == "successful"
+    after = {one.name: one.read() for one in SETTINGS}
+    assert after == before
+    for name in ("the switch interval", "signal handlers"):  # the engine's own, while it runs
+        del seen[0][name], before[name]
+    assert {name for name, value in before.items() if seen[0][name] != value} == set()
+
+
+def test_a_signal_handler_that_an_async_task_sets_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    harm = Async(lambda: signal.signal(signal.SIGUSR1, lambda *_: None))
+    done = Job("j", tasks=[Task("harm", harm)]).run()
+    assert "signal handlers changed" in done.tasks["harm"].logs
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_the_log_of_the_task_says_so() -> None:
+    log = Job("j", tasks=[Task("t", Sync(lambda: os.chdir("/")))]).run().tasks["t"].logs
+    assert "the working directory changed" in log
+    assert 'isolation="process"' in log
+
+
+def test_a_change_is_put_back_by_the_last_that_may_have_made_it() -> None:
+    before = os.getcwd()
+    began, changed, over = threading.Event(), threading.Event(), threading.Event()
+
+    def harm() -> None:
+        assert began.wait(60)
+        os.chdir("/")
+        changed.set()
+
+    def beside() -> None:
+        began.set()
+        assert over.wait(60)
+
+    job = Job("j", tasks=[Task("beside", Sync(beside)), Task("harm", Sync(harm))])
+    job.add(Task("then", Sync(over.set), after=["harm"]))
+    assert job.run().state == "successful"
+    assert changed.is_set()
+    assert os.getcwd() == before
+
+
+def test_what_changes_outside_tasks_stays(tmp_path: object) -> None:
+    job = Job("j", tasks=[Task("t", Sync(lambda: None))])
+    job.run()
+    os.environ["GOFLOW_TEST_OUTSIDE"] = "1"
+    try:
+        assert job.run().tasks["t"].logs == ""
+        assert os.environ["GOFLOW_TEST_OUTSIDE"] == "1"
+    finally:
+        del os.environ["GOFLOW_TEST_OUTSIDE"]
