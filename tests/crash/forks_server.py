@@ -14,12 +14,15 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from goflow import Command, Context, Goflow, Job, Task
 
 STORE, PORT, EFFECTS = sys.argv[1:] if len(sys.argv) == 4 else ("", "", "")
+# Python 3.12 and later warn of it, in the log of a task that is a part of the program itself.
+warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
 FORK = multiprocessing.get_context("fork")
 job = Job("forks")
 
