@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from goflow.engine.carrying import carry
 from goflow.engine.records import catch
 from goflow.engine.streams import route
+from goflow.engine.surroundings import watch
 from goflow.operators.base import Log
 
 _lock = threading.Lock()  # never held where a task runs, which may fork
@@ -29,7 +30,7 @@ def captured(handlers_print_to: Log | None = None) -> Iterator[None]:
     with _lock:
         if not _capturing:
             _undo = contextlib.ExitStack()
-            for undo in (route(), catch(handlers_print_to), carry()):
+            for undo in (route(), catch(handlers_print_to), carry(), watch()):
                 _undo.callback(undo)
         _capturing += 1
     try:

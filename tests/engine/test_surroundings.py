@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,53 @@ def test_a_change_is_put_back_by_the_last_that_may_have_made_it() -> None:
     assert job.run().state == "successful"
     assert changed.is_set()
     assert os.getcwd() == before
+
+
+def test_a_change_by_a_known_maker_is_put_back_at_its_end_though_others_go_on() -> None:
+    before = os.getcwd()
+    changed, over, seen = threading.Event(), threading.Event(), []
+
+    def harm() -> None:
+        os.chdir("/")
+        os.environ["GOFLOW_TEST_NEW"] = "1"
+        changed.set()
+
+    def look() -> None:
+        seen.append((os.getcwd(), os.environ.get("GOFLOW_TEST_NEW")))
+        over.set()
+
+    job = Job("j", tasks=[Task("beside", Sync(lambda: over.wait(60))), Task("harm", Sync(harm))])
+    job.add(Task("then", Sync(look), after=["harm"]))
+    done = job.run()
+    assert done.state == "successful"
+    assert changed.is_set()
+    assert seen == [(before, None)]
+    assert "put back" in done.tasks["harm"].logs
+    assert done.tasks["beside"].logs == ""
+
+
+def test_what_the_program_changes_while_a_task_runs_stays(tmp_path: Path) -> None:
+    before, began, changed = os.getcwd(), threading.Event(), threading.Event()
+
+    def change() -> None:
+        assert began.wait(60)
+        os.chdir(tmp_path)
+        changed.set()
+
+    program = threading.Thread(target=change)
+    program.start()
+
+    def work() -> None:
+        began.set()
+        assert changed.wait(60)
+
+    try:
+        log = Job("j", tasks=[Task("t", Sync(work))]).run().tasks["t"].logs
+        assert os.getcwd() == str(tmp_path)
+        assert log == ""
+    finally:
+        program.join()
+        os.chdir(before)
 
 
 def test_what_changes_outside_tasks_stays(tmp_path: object) -> None:
