@@ -53,7 +53,7 @@ from goflow.engine.scheduler import (
 )
 from goflow.engine.slots import Kind, Slots, Usage
 from goflow.engine.threads import DaemonThreads, Threads
-from goflow.engine.turns import short_turns
+from goflow.engine.turns import StartingLine, short_turns
 from goflow.errors import (
     Conflict,
     GoflowError,
@@ -270,6 +270,7 @@ class Engine:
             on_defect=self.tell_defect,
             results=Results(self._store, self.journal, self.clock, self.reader.read),
             clock=self.clock,
+            starting_line=StartingLine(self.clock),
             slots=slots,
             abandoned=self.abandoned,
             hanging=self.hanging,

@@ -41,6 +41,7 @@ from goflow.engine.recovery import record_of, salvage
 from goflow.engine.results import Results
 from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.engine.tasklog import Chunk, TaskLog
+from goflow.engine.turns import StartingLine
 from goflow.errors import NotFound, ResultLost, StoreUnavailable, Unavailable
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
@@ -68,7 +69,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     result: int = 1024 * 1024  # bytes of JSON
     log: int = 16 * 1024 * 1024  # characters
-    results: int = 256 * 1024 * 1024  # bytes of JSON of all the results of an execution
+    results: int = 1024 * 1024 * 1024  # bytes of JSON of all the results of an execution
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ class Tools(msgspec.Struct, frozen=True):
     results: Results
     clock: Clock
     slots: Slots
+    starting_line: StartingLine
     abandoned: Abandoned
     hanging: Hanging
     executor: Executor
@@ -454,6 +456,8 @@ class Runner:
         self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
     ) -> Outcome:
         execution, tools = self.execution, self._tools
+        if not task.call.is_async and task.isolation is Isolation.THREAD:
+            await tools.starting_line.turn()
 
         async def append(chunk: Chunk) -> None:
             await tools.journal.insist(

@@ -80,3 +80,30 @@ def probed(server: Served) -> tuple[list[float], int]:
             most = max(most, memory_in_use())
             threading.Event().wait(0.1)
     return took, most - before
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Computes until it is told to end."""
+
+    over: threading.Event
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            pass
+
+
+def test_the_server_answers_while_tasks_start_that_only_compute(tmp_path: Path) -> None:
+    over = threading.Event()
+    gf = Goflow(tmp_path / "flood.db", ui_path=None, stop_timeout=0)
+    tasks = [Task(f"t{number}", Compute(over)) for number in range(TASKS)]
+    gf.add_job(Job("flood", tasks=tasks))
+    server = Served(gf)
+    server.start()
+    try:
+        took, _ = probed(server)
+    finally:
+        over.set()
+        server.stop()
+    # Started all at once they kept the loop from the first answer for 18 s.
+    assert max(took) < 9
