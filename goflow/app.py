@@ -62,7 +62,7 @@ class Goflow:
     - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history
       is kept; finished executions beyond any of these are forgotten. None is no such bound.
     - `max_result`: bytes of a task's result as JSON (1 MiB, at most 512 MiB); `max_results`:
-      bytes of all results of an execution together (256 MiB). `max_log`: characters kept of
+      bytes of all results of an execution together (1 GiB). `max_log`: characters kept of
       an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
     - `show_source`: whether the API and the dashboard show the code of jobs, and its place.
 
@@ -89,7 +89,7 @@ class Goflow:
         keep_executions: int | None = 1_000_000,
         keep_per_job: int | None = None,
         max_result: int = 1024 * 1024,
-        max_results: int = 256 * 1024 * 1024,
+        max_results: int = 1024 * 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
         show_source: bool = True,
