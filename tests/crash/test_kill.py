@@ -44,6 +44,8 @@ class Server:
             if found := re.match("goflow serves (http:.*)", line):
                 break
         else:
+            self.process.stderr.close()
+            self.process.wait(60)
             raise AssertionError(self.said)
         self.client = httpx2.Client(base_url=found[1], timeout=60)
 
