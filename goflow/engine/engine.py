@@ -164,6 +164,7 @@ class Engine:
         self._opened = ExitStack()  # what is to be given back at the end
         self._lineup = Lineup()  # the same, by job
         self._asked_for: set[str] = set()  # those that take no room kept for schedules
+        self._params_bytes = 0  # of the executions that have runners
         self._reserved = 0  # executions that are going to be asked for, and have their room
         self._tasks: set[asyncio.Task[Any]] = set()
         self.errands = Errands(self.tell_defect)
@@ -685,6 +686,8 @@ class Engine:
         take room `kept` for schedules."""
         self._check_running()
         self._check_room(kept=kept)
+        if not kept:
+            self._check_params_fit(params)
         fact = Submitted(
             self.clock.now(),
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
@@ -728,6 +731,15 @@ class Engine:
         raise Unavailable(
             f"{number} executions are unfinished, {limit}{but}; wait until some have finished"
         )
+
+    def _check_params_fit(self, params: dict[str, Any]) -> None:
+        """Refuse what would let the params of all that is unfinished take too much memory."""
+        most = self.options.limits.params
+        if self._params_bytes and self._params_bytes + len(msgspec.json.encode(params)) > most:
+            raise Unavailable(
+                f"the params of the {len(self._runners)} unfinished executions take "
+                f"{self._params_bytes:,} bytes, and may take {most:,}; wait until some finish"
+            )
 
     def _opening(self, fact: Submitted, job: Job, idempotency: Idempotency | None) -> Submit:
         """What creates the execution, and enters its due time in the ledger."""
@@ -1094,6 +1106,7 @@ class Engine:
         committed, whoever still waits for that."""
         execution = runner.execution
         self._runners[execution.id] = runner
+        self._params_bytes += runner.params_bytes
         if not kept:
             self._asked_for.add(execution.id)
         self._lineup.add(runner)
@@ -1105,6 +1118,7 @@ class Engine:
             await runner.run()
         finally:
             del self._runners[runner.execution.id]
+            self._params_bytes -= runner.params_bytes
             self._asked_for.discard(runner.execution.id)
             self._lineup.remove(runner)
 

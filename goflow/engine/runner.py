@@ -65,11 +65,13 @@ Order = Callable[[Execution, datetime], list[AnyFact]]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one attempt may leave behind, and all those of an execution together."""
+    """What one attempt may leave behind, all those of an execution together, and what all
+    unfinished executions may hold in memory."""
 
     result: int = 1024 * 1024  # bytes of JSON
     log: int = 16 * 1024 * 1024  # characters
     results: int = 1024 * 1024 * 1024  # bytes of JSON of all the results of an execution
+    params: int = 256 * 1024 * 1024  # bytes of JSON of the params of all unfinished executions
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -163,6 +165,11 @@ class Runner:
             self._orders.append((order, answer))
             self.wake()
         return answer
+
+    @property
+    def params_bytes(self) -> int:
+        """How many bytes the execution's params take as JSON."""
+        return len(self._params)
 
     @property
     def before(self) -> Iterable[str]:

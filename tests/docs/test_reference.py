@@ -109,6 +109,7 @@ def test_limits_are_those_of_the_code() -> None:
         "attempts running at once": options.max_running,
         "executions unfinished at once": options.max_unfinished,
         "of those, kept for schedules while any is on": options.max_unfinished // engine.KEPT,
+        "params of all unfinished executions, as JSON": limits.params,
         "due times that a job catches up with before other jobs have their turn": scheduler.PORTION,
         "a task's result, as JSON": limits.result,
         "all results of an execution": limits.results,

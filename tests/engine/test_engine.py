@@ -17,6 +17,7 @@ import pytest
 from goflow import ConstantDelay, Context, Job, Task
 from goflow.core.states import State
 from goflow.engine.engine import Engine, Options
+from goflow.engine.runner import Limits
 from goflow.engine.threads import Threads
 from goflow.errors import (
     Conflict,
@@ -412,6 +413,20 @@ async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
         hanging.release.set()
         await until(lambda: not engine._runners)
         await engine.submit("j")
+        await until(lambda: not engine._runners)
+
+
+async def test_the_params_of_all_that_is_unfinished_are_limited_in_sum() -> None:
+    hanging = Scripted(["hang", "hang", "hang"])
+    job, large = job_of("j", Task("t", hanging)), {"text": "x" * 600}
+    async with running(job, limits=Limits(params=1000)) as engine:
+        await engine.submit("j", large)
+        with pytest.raises(Unavailable, match="1 unfinished executions take 611 bytes"):
+            await engine.submit("j", large)
+        await engine.submit("j", {"text": "short"})
+        hanging.release.set()
+        await until(lambda: not engine._runners)
+        await engine.submit("j", large)
         await until(lambda: not engine._runners)
 
 
