@@ -142,7 +142,7 @@ class _Head:
         return target
 
     def codings(self) -> list[str]:
-        """What the body is packed in, outermost last."""
+        """The content codings of the body, outermost last."""
         named = ",".join(self.all("content-encoding")).split(",")
         return [one for one in (each.strip().lower() for each in named) if one not in _NO_CODING]
 
@@ -201,9 +201,11 @@ async def _read(
 async def _unpacked(response: httpcore2.Response, head: _Head, limit: int) -> AsyncIterator[bytes]:
     codings = head.codings()
     if len(codings) > 1:
-        raise Trouble(f"the body is packed {len(codings)} times; once is what goflow unpacks")
+        raise Trouble(
+            f"the body is compressed {len(codings)} times; goflow accepts one layer of gzip"
+        )
     if codings and codings[0] not in _GZIP:
-        raise Trouble(f"the body is packed as {codings[0][:50]!r}; goflow unpacks gzip alone")
+        raise Trouble(f"the body is encoded as {codings[0][:50]!r}; goflow accepts only gzip")
     gunzip, taken = Gunzip(), 0
     async for chunk in response.aiter_stream():
         taken += len(chunk)

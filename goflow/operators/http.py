@@ -49,12 +49,12 @@ class Get:
       port); the same holds for a name and password in `url`.
     - `timeout`: seconds for all of it, from the look-up of the name to the last byte of the body,
       redirects included; None for no limit.
-    - `max_body`: bytes of the body, unpacked; a larger one fails the attempt. 1 MiB, which
+    - `max_body`: bytes of the body, uncompressed; a larger one fails the attempt. 1 MiB, which
       is also what the engine keeps of a result by default.
 
     A status other than 2xx fails the attempt with the status and the start of the body. The body
-    may be packed as gzip, and is decoded as its charset says, if that is an encoding of the web,
-    else as UTF-8. Logs and errors show neither passwords nor values of the query. Raises
+    may be compressed with gzip. It is decoded as its charset says, if that is an encoding of the
+    web, else as UTF-8. Logs and errors show neither passwords nor values of the query. Raises
     `InvalidJob` for what can never be sent.
     """
 

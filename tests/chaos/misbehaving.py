@@ -426,7 +426,7 @@ def bad_jobs(places: Places) -> list[Bad]:
         Bad(
             job_of("layers", Get(f"{local}:{places.layered}/", timeout=5)),
             "failed",
-            "packed 3 times",
+            "compressed 3 times",
         ),
         Bad(
             job_of("no-interpreter", script(folder, "missing", b"#!/no/such/interpreter\n")),

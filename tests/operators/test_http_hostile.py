@@ -175,14 +175,14 @@ def test_an_empty_body_need_not_be_gzip() -> None:
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ([GZIPPED, GZIPPED, GZIPPED], "packed 3 times"),
-        (["Content-Encoding: gzip, gzip"], "packed 2 times"),
-        (["Content-Encoding: deflate, gzip"], "packed 2 times"),
-        (["Content-Encoding: " + "gzip," * 5000], "packed 5000 times"),
-        (["Content-Encoding: br"], "packed as 'br'"),
-        (["Content-Encoding: deflate"], "packed as 'deflate'"),
-        (["Content-Encoding: zstd"], "packed as 'zstd'"),
-        (["Content-Encoding: " + "x" * 1000], "packed as 'xxx"),
+        ([GZIPPED, GZIPPED, GZIPPED], "compressed 3 times"),
+        (["Content-Encoding: gzip, gzip"], "compressed 2 times"),
+        (["Content-Encoding: deflate, gzip"], "compressed 2 times"),
+        (["Content-Encoding: " + "gzip," * 5000], "compressed 5000 times"),
+        (["Content-Encoding: br"], "encoded as 'br'"),
+        (["Content-Encoding: deflate"], "encoded as 'deflate'"),
+        (["Content-Encoding: zstd"], "encoded as 'zstd'"),
+        (["Content-Encoding: " + "x" * 1000], "encoded as 'xxx"),
     ],
 )
 def test_any_other_packing_is_refused_in_a_sentence(headers: list[str], reason: str) -> None:
