@@ -2,7 +2,8 @@
 
 asyncio raises these two out of the loop from whatever task or callback they come, so that a
 `sys.exit()` in a helper that an operator awaits by `gather` would end the server. An attempt
-catches its own; here is what it may begin besides.
+catches its own; here is what it may begin besides. Nor can a task's code stop the loop, or cancel
+what is not its own by asking for all tasks.
 """
 
 import asyncio
@@ -10,11 +11,17 @@ import signal
 from collections.abc import Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from goflow.engine.current import current_log
+from goflow.operators.base import Log
 from goflow.shown import reason
 
 T = TypeVar("T")
+
+STOPPED = (
+    "Event loop stopped before Future completed."  # asyncio's words, which it has no class for
+)
 
 
 class Exited(RuntimeError):
@@ -27,16 +34,35 @@ def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     before: Any = loop.get_task_factory()
 
     def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        if current_log.get() is not None and not isinstance(coroutine, Contained):
+        log = current_log.get()
+        if log is not None and not isinstance(coroutine, Contained):
             coroutine = Contained(coroutine)
         if before is None:
-            return asyncio.Task(coroutine, loop=loop, **options)
-        return before(loop, coroutine, **options)
+            task: Any = asyncio.Task(coroutine, loop=loop, **options)
+        else:
+            task = before(loop, coroutine, **options)
+        if log is not None:
+            begun_by[task] = log
+        return task
 
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> "set[asyncio.Task[Any]]":
+        """Of an attempt those that it began; `for task in all_tasks(): task.cancel()` is common."""
+        found = plain(loop)
+        log = current_log.get()
+        if log is None or (loop or asyncio.get_running_loop()) is not home:
+            return found
+        return {task for task in found if begun_by.get(task) is log}
+
+    begun_by: WeakKeyDictionary[Any, Log] = WeakKeyDictionary()
+    home, plain = loop, asyncio.all_tasks
     loop.set_task_factory(make)
+    asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
     try:
         yield
     finally:
+        for module in (asyncio, asyncio.tasks):
+            if module.all_tasks is all_tasks:
+                module.all_tasks = plain  # type: ignore[attr-defined]
         if loop.get_task_factory() is make:  # somebody may have put another one there since
             loop.set_task_factory(before)
 
@@ -71,8 +97,8 @@ class Contained(Coroutine[Any, Any, Any]):
 
 
 def run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
-    """`runner.run(main)`, which goes on though a callback of a task's raises one of the two.
-    Ctrl-C still ends it, where nobody else handles that."""
+    """`runner.run(main)`, which goes on though a callback of a task's raises one of the two, or
+    stops the loop. Ctrl-C still ends it, where nobody else handles that."""
     loop = runner.get_loop()
     task = loop.create_task(main)
     while True:
@@ -82,6 +108,11 @@ def run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
             if task.done() or _is_ctrl_c(error):
                 raise
             message = "a callback on the event loop raised what would end it; it goes on"
+            loop.call_exception_handler({"message": message, "exception": error})
+        except RuntimeError as error:
+            if task.done() or str(error) != STOPPED:
+                raise
+            message = "something stopped the event loop; it goes on"
             loop.call_exception_handler({"message": message, "exception": error})
         else:
             return task.result()

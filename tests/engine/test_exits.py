@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from goflow import Task
+from goflow import Job, Task
 from goflow.engine import loops
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -181,3 +181,37 @@ def test_a_server_outlives_the_callbacks_of_tasks_and_still_stops_in_order() -> 
     health, stopped = child.stdout.splitlines()[0], child.stdout.splitlines()[-1]
     assert json.loads(health)["health"] == "OK"
     assert stopped == "stopped in order"
+
+
+def test_a_task_that_cancels_all_tasks_or_stops_the_loop_reaches_its_own_only() -> None:
+    job = Job("j")
+
+    @job.task
+    async def cancels() -> bool:
+        own = asyncio.ensure_future(asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+        return own.cancelled()
+
+    @job.task
+    async def stops(cancels: bool) -> bool:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return cancels
+
+    @job.task
+    def has_a_loop_of_its_own(stops: bool) -> int:
+        async def count() -> int:
+            own = asyncio.ensure_future(asyncio.sleep(3600))
+            return len(asyncio.all_tasks() - {own})
+
+        return asyncio.run(count())
+
+    done = job.run()
+    assert {name: task.result for name, task in done.tasks.items()} == {
+        "cancels": True,
+        "stops": True,
+        "has_a_loop_of_its_own": 1,
+    }
