@@ -24,12 +24,13 @@ class Files:
         self._known: dict[str, tuple[int, int]] = {}  # the other files, once they are there
         self._stamp: tuple[int, int] | None = None  # when it was written, and its size
         self._written: tuple[int, int] | None = None
+        self._log_size = self._log_left = 0  # at the last look, and as SQLite left it
 
     def remember(self) -> None:
         for other in (self._log, self._index):
             if other not in self._known and (found := identity(other)) is not None:
                 self._known[other] = found
-        self._written = self._stamp
+        self._written, self._log_left = self._stamp, self._log_size
 
     def trouble(self, *, index: bool = True) -> str | None:
         """`index`: look at all files, not only at those that hold what was committed."""
@@ -41,8 +42,15 @@ class Files:
             return "was moved or removed while in use: put it back, or restart goflow"
         self._stamp = found.st_mtime_ns, found.st_size
         for other in (self._log, self._index) if index else (self._log,):
-            known = self._known.get(other)
-            if known is not None and identity(other) != known:
+            if (known := self._known.get(other)) is None:
+                continue
+            try:
+                found = os.stat(other)
+            except OSError:
+                found = None
+            if found is not None and other == self._log:
+                self._log_size = found.st_size
+            if found is None or (found.st_dev, found.st_ino) != known:
                 return (
                     f"has lost its file {os.path.basename(other)}, which was moved or removed "
                     "while in use: put it back, or restart goflow"
@@ -51,6 +59,11 @@ class Files:
 
     def touched(self) -> bool:
         return self._stamp != self._written
+
+    def is_log_shorter(self) -> bool:
+        """Whether the log was longer when SQLite left it: another program has moved all of it into
+        the file, or has cut it short."""
+        return self._log_size < self._log_left
 
     def is_cut_short(self) -> bool:
         """Whether the file ends before its own header says; to be asked of a file that is not

@@ -108,7 +108,12 @@ class SqliteStore(SqlStore):
             writer, self._writer = self._writer, None
         taken, self._taken = self._taken, False
         mine = self._hold is not None and self._hold.descriptor >= 0  # not in a fork
-        in_order = mine and self._files is not None and self._files.trouble() is None
+        in_order = (
+            mine
+            and self._doubt is None
+            and self._files is not None
+            and self._files.trouble() is None
+        )
         # The writer last: the last one to close folds the log into the file.
         for connection in (*readers, writer):
             if connection is not None:
@@ -395,23 +400,28 @@ class SqliteStore(SqlStore):
             raise StoreUnavailable(self._doubt)
         if (trouble := self._files.trouble()) is not None:
             raise StoreUnavailable(f"{self._path} {trouble}")
+        if self._files.is_log_shorter() and not self._is_ours(self._commits):
+            self._doubt = (
+                f"{self._path} has lost commits: its file {self._file.name}-wal was cut short "
+                "while in use; stop goflow, put a copy of both back, and start goflow again"
+            )
+            raise StoreUnavailable(self._doubt)
         if not self._files.touched():
             return
-        if self._files.is_cut_short() or not self._is_ours():
+        if self._files.is_cut_short() or not self._is_ours(self._opened_at):
             raise StoreUnavailable(
                 f"{self._path} was overwritten or cut short by another program while in use: "
                 "stop goflow, put a copy of it back, and start goflow again"
             )
         self._files.remember()
 
-    def _is_ours(self) -> bool:
-        """Whether the file holds this store, at least as it was when it was opened."""
+    def _is_ours(self, commits: int) -> bool:
+        """Whether the file alone, without its log, holds this store and so many of its commits."""
         try:
             # Past the log and the cache, which have what was there before.
             with closing(self._connect("ro&immutable=1")) as connection:
                 return (
-                    read_epoch(connection) == self._epoch
-                    and _read_commits(connection) >= self._opened_at
+                    read_epoch(connection) == self._epoch and _read_commits(connection) >= commits
                 )
         except sqlite3.DatabaseError:
             return False
@@ -439,9 +449,9 @@ def _checked(path: str | os.PathLike[str]) -> str:
         raise ValueError(f"store must be a path as text, not {text!r}")
     if not text:
         raise ValueError("store must be the path of a file, not ''")
-    if text == ":memory:" or "mode=memory" in text:
+    if text.partition("?")[0] == ":memory:" or "mode=memory" in text:
         raise ValueError(f"store {text!r} keeps nothing, which is goflow.MemoryStore()")
-    if text.startswith("file:"):
+    if text.lower().startswith("file:"):
         raise ValueError(f"store {text!r}: give the path alone, not a file: URI")
     return text
 
