@@ -42,7 +42,7 @@ def encode(value: object) -> bytes:
     """The value as JSON. Raises `Unfit`, and whatever the value's own methods raise."""
     try:
         encoded = _encoder.encode(value)
-    except (TypeError, RecursionError, msgspec.MsgspecError):
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         pass  # what the encoder does not know, or does not say where it is
     else:
         deep = encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT

@@ -113,18 +113,20 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     )
 
 
-def run_once(job: Job, params: Mapping[str, Any] | None = None) -> FinishedExecution:
+def run_once(
+    job: Job, params: Mapping[str, Any] | None = None, *, clock: Clock | None = None
+) -> FinishedExecution:
     """`run_job` for those who do not await; also where an event loop runs, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return loops.run(run_job(job, params))
+        return loops.run(run_job(job, params, clock=clock))
     finished: list[FinishedExecution] = []
     failure: list[BaseException] = []
 
     def run() -> None:
         try:
-            finished.append(loops.run(run_job(job, params)))
+            finished.append(loops.run(run_job(job, params, clock=clock)))
         except BaseException as error:  # raised again below, in the thread that asked
             failure.append(error)
 

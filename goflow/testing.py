@@ -15,7 +15,7 @@ from typing import Any
 
 from goflow.engine.clock import SystemClock
 from goflow.job import Job
-from goflow.run import FinishedExecution, run_job
+from goflow.run import FinishedExecution, run_once
 
 __all__ = ["FakeClock", "FinishedExecution", "run"]
 
@@ -127,4 +127,4 @@ def run(
     job: Job, params: Mapping[str, Any] | None = None, *, now: datetime = BEGINNING
 ) -> FinishedExecution:
     """`job.run(params)` as of `now`, with no waiting for retries."""
-    return asyncio.run(run_job(job, params, clock=FakeClock(now, jumps=True)))
+    return run_once(job, params, clock=FakeClock(now, jumps=True))

@@ -139,3 +139,10 @@ def test_a_thread_that_was_abandoned_does_not_hold_the_clock() -> None:
     finally:
         gone.set()
     assert (execution.state, execution.tasks["t"].result) == ("successful", "again")
+
+
+def test_it_runs_where_an_event_loop_runs_already() -> None:
+    async def inside() -> str:
+        return run(Job("j", tasks=[Task("t", Command("true"))])).state
+
+    assert asyncio.run(inside()) == "successful"

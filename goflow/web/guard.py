@@ -153,9 +153,9 @@ class Guard:
     def _is_own(self, origin: Origin, scheme: str, host: Place | None) -> bool:
         """Whether a page of that origin is ours. Another port or scheme makes another origin."""
         if host is not None and host.name == origin.place.name:
-            # A server behind a proxy does not know that the page came by https; one that was
-            # asked by https does know that its own page did.
-            known = scheme != "https" or origin.scheme == "https"
+            # A server behind a proxy does not know that the page came by https, which a Host
+            # without a port suggests. One that was asked at a port of its own does know.
+            known = origin.scheme == scheme or (scheme == "http" and host.port is None)
             port = DEFAULT_PORTS[origin.scheme] if host.port is None else host.port
             return known and port == origin.port
         # A proxy may put a Host of its own in place of the one that was asked.
