@@ -166,7 +166,7 @@ def test_what_is_no_number_is_refused_with_its_place(number: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [np.datetime64("NaT"), np.timedelta64("NaT", "s"), np.complex128(1j), 1j, object(),
+    [np.datetime64("NaT", "s"), np.timedelta64("NaT", "s"), np.complex128(1j), 1j, object(),
      np.array([1, 2]), np.zeros((2, 2)), {(1, 2): 3}, {None: 1}, {True: 1}],
     ids=repr,
 )  # fmt: skip
