@@ -11,7 +11,7 @@ import signal
 from collections.abc import Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from goflow.engine.current import current_log
 from goflow.operators.base import Log
@@ -28,6 +28,20 @@ class Exited(RuntimeError):
     """Code of a task's raised a SystemExit or a KeyboardInterrupt; says which."""
 
 
+_plain_all_tasks = asyncio.all_tasks
+_homes: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # the loops that attempts run on
+_begun_by: WeakKeyDictionary[Any, Log] = WeakKeyDictionary()
+
+
+def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> "set[asyncio.Task[Any]]":
+    """Of an attempt those that it began; `for task in all_tasks(): task.cancel()` is common."""
+    found = _plain_all_tasks(loop)
+    log = current_log.get()
+    if log is None or (loop or asyncio.get_running_loop()) not in _homes:
+        return found
+    return {task for task in found if _begun_by.get(task) is log}
+
+
 @contextmanager
 def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Inside, what the asyncio tasks of an attempt raise is theirs alone."""
@@ -42,27 +56,16 @@ def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         else:
             task = before(loop, coroutine, **options)
         if log is not None:
-            begun_by[task] = log
+            _begun_by[task] = log
         return task
 
-    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> "set[asyncio.Task[Any]]":
-        """Of an attempt those that it began; `for task in all_tasks(): task.cancel()` is common."""
-        found = plain(loop)
-        log = current_log.get()
-        if log is None or (loop or asyncio.get_running_loop()) is not home:
-            return found
-        return {task for task in found if begun_by.get(task) is log}
-
-    begun_by: WeakKeyDictionary[Any, Log] = WeakKeyDictionary()
-    home, plain = loop, asyncio.all_tasks
     loop.set_task_factory(make)
-    asyncio.all_tasks = asyncio.tasks.all_tasks = all_tasks
+    _homes.add(loop)
+    asyncio.all_tasks = asyncio.tasks.all_tasks = _all_tasks
     try:
         yield
     finally:
-        for module in (asyncio, asyncio.tasks):
-            if module.all_tasks is all_tasks:
-                module.all_tasks = plain  # type: ignore[attr-defined]
+        _homes.discard(loop)
         if loop.get_task_factory() is make:  # somebody may have put another one there since
             loop.set_task_factory(before)
 
