@@ -385,19 +385,11 @@ def remove_the_index(path: Path, folder: Path) -> None:
     Path(f"{path}-shm").unlink()
 
 
-def empty_the_log(path: Path, folder: Path) -> None:
-    os.truncate(f"{path}-wal", 0)
-
-
-def halve_the_log(path: Path, folder: Path) -> None:
-    os.truncate(f"{path}-wal", Path(f"{path}-wal").stat().st_size // 2)
-
-
 @pytest.mark.parametrize(
     "harm",
     [
         empty_the_log,
-        halve_the_log,
+        cut_the_log,
         remove_the_file,
         empty_the_file,
         halve_the_file,
