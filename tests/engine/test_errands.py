@@ -36,6 +36,16 @@ class Gated(MemoryStore):
         return super().commit(batch)
 
 
+async def asked_and_left(store: Gated, engine: Engine, question: Coroutine[Any, Any, Any]) -> None:
+    """Somebody asks, and leaves while the store is at it. The gate is left closed."""
+    store.gate.clear()
+    asking = asyncio.ensure_future(question)
+    # The store may be held up by a commit of the scheduler's: it has to be asked as well.
+    await until(lambda: bool(engine.errands.under_way) and store.waits.is_set())
+    asking.cancel()
+    await asyncio.wait([asking])
+
+
 Act = Callable[[Engine, str], Coroutine[Any, Any, Any]]
 
 ACTS: dict[str, Act] = {
@@ -99,11 +109,7 @@ async def test_a_mark_whose_asker_has_left_keeps_others_away_until_it_is_written
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=store) as engine:
         id = (await engine.submit("j")).id
         await engine.finished(id)
-        store.gate.clear()
-        asking = asyncio.ensure_future(engine.mark(id, "t", State.SUCCESSFUL))
-        await until(store.waits.is_set)
-        asking.cancel()
-        await asyncio.wait([asking])
+        await asked_and_left(store, engine, engine.mark(id, "t", State.SUCCESSFUL))
         with pytest.raises(Conflict):
             await engine.mark(id, "t", State.SKIPPED)
         with pytest.raises(Conflict):
@@ -121,10 +127,7 @@ async def test_what_replaces_others_does_so_though_nobody_waits_for_its_answer()
     async with running(job_of("j", Task("t", operator), overlap="replace"), store=store) as engine:
         first = (await engine.submit("j")).id
         await until(lambda: operator.runs)
-        store.gate.clear()
-        asking = asyncio.ensure_future(engine.submit("j"))
-        await until(store.waits.is_set)
-        asking.cancel()
+        await asked_and_left(store, engine, engine.submit("j"))
         store.gate.set()
         await until(lambda: not engine._runners)
         assert (await states(engine, first))[""] == "cancelled"
@@ -135,10 +138,7 @@ async def test_switches_that_were_asked_for_by_people_who_left_are_switched_in_t
     store = Gated()
     job = job_of("j", Task("t", Scripted()), schedule="@yearly", active=True)
     async with running(job, store=store) as engine:
-        store.gate.clear()
-        left = asyncio.ensure_future(engine.toggle("j"))
-        await until(store.waits.is_set)
-        left.cancel()
+        await asked_and_left(store, engine, engine.toggle("j"))
         staying = asyncio.ensure_future(engine.toggle("j"))
         await asyncio.sleep(0)
         store.gate.set()
