@@ -92,7 +92,7 @@ ROOMS: dict[str, set[str]] = {
 # (module, the room above it): why, and only inside a function or for type checkers
 UPWARD = {
     ("goflow.job", "run"): "job.run() is the contract's shortest way to a run",
-    ("goflow.web.api", ""): "the version is the package's own, and it is asked for",
+    ("goflow.web.routes", ""): "the version is the package's own, and it is asked for",
 }
 
 IMPURE = {
@@ -284,8 +284,8 @@ def test_the_clock_reads_the_time() -> None:
         ("goflow.stores.sqlite", "from goflow.operators.base import Context"),
         ("goflow.engine.engine", "def f():\n    from goflow.web.routes import build"),
         ("goflow.engine.engine", "if TYPE_CHECKING:\n    from goflow.app import Goflow"),
-        ("goflow.web.api", "import goflow"),
-        ("goflow.web.api", "from goflow.cli import main"),
+        ("goflow.web.jobs", "import goflow"),
+        ("goflow.web.jobs", "from goflow.cli import main"),
         ("goflow.job", "from goflow.run import run_once"),
         ("goflow.app", "from goflow import Job"),
         ("goflow.errors", "from goflow.core.states import State"),

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: the public contract's routes, over the engine."""
+"""The HTTP server: the public API, the event stream and the dashboard."""

@@ -18,8 +18,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-from goflow.web.answer import failure
 from goflow.web.guard import HEADERS
+from goflow.web.responses import failure
 
 # Only what went wrong on our side: what clients send must not fill the log.
 logger = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
-"""One route: what it takes, what it answers, and how a request becomes a call of it.
+"""An endpoint: a method of a path, with its schemas and its handler.
 
-Both the router and the OpenAPI document are made from the same `Endpoint`s, so neither
-can say what the other does not.
+The router and the OpenAPI document are made from the same `Endpoint`s, so they cannot disagree.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,21 +14,43 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from goflow.engine.engine import Engine
+from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError
-from goflow.web.answer import failure, failure_of, json_answer
 from goflow.web.path import decode
-from goflow.web.question import read_body, read_query
-from goflow.web.wire import Failure, NoQuery
+from goflow.web.requests import read_body, read_query
+from goflow.web.responses import error_response, failure, json_response
+from goflow.web.schemas import Failure, NoQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers work with.
+
+    - `show_source`: whether clients may see the code of jobs and its location.
+    - `shutdown`: open streams end when it is set.
+    """
+
+    engine: Engine
+    vitals: Vitals
+    version: str
+    show_source: bool
+    shutdown: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, read and checked. `query` and `body` are of the endpoint's types."""
+    """A validated request. `query` and `body` have the types that the endpoint declares."""
 
+    services: Services
     request: Request
     path: Mapping[str, str]
     query: Any
     body: Any
+
+    @property
+    def engine(self) -> Engine:
+        return self.services.engine
 
 
 Handler = Callable[[Call], Awaitable[Struct | Response]]
@@ -38,55 +60,58 @@ Handler = Callable[[Call], Awaitable[Struct | Response]]
 class Endpoint:
     """A method of a path.
 
-    - `answer`: the type of the JSON in a 200, or the media type of one that is not JSON.
-    - `refusals`: the statuses it may answer otherwise, each with the type of its JSON.
-    - `headers`: request headers it reads, each with what it is for and its pattern.
-    - `answer_headers`: headers of a 200, each with what it says.
-    - `deprecated`: it is kept for those who know it from Go's goflow.
+    - `response`: the schema of a 200, or its media type if it is not JSON.
+    - `errors`: the schema of each other status.
+    - `headers`: the request headers it reads, each with a description and a pattern.
+    - `response_headers`: the headers of a 200, each with a description.
+    - `deprecated`: kept for clients of Go's goflow.
     """
 
     method: str
     path: str
     summary: str
     handler: Handler
-    answer: type[Struct] | str
+    response: type[Struct] | str
     query: type[Struct] = NoQuery
     body: type[Struct] | None = None
-    refusals: Mapping[int, type[Failure]] = field(default_factory=dict)
+    errors: Mapping[int, type[Failure]] = field(default_factory=dict)
     headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
     deprecated: bool = False
 
     @property
     def path_names(self) -> list[str]:
-        """The names of the parts of the path that vary."""
+        """The names of the path parameters."""
         return re.findall(r"{(\w+)", self.path)
 
-    async def respond(self, request: Request, path: Mapping[str, str], limit: int) -> Response:
-        """Read the request, call the handler, and put its answer or refusal on the wire."""
+    async def respond(
+        self, services: Services, request: Request, path: Mapping[str, str], body_limit: int
+    ) -> Response:
+        """Validate the request, call the handler, and return its response or error."""
         try:
             query = read_query(request.scope.get("query_string", b""), self.query)
-            body = None if self.body is None else await read_body(request, self.body, limit)
-            answer = await self.handler(Call(request, path, query, body))
+            body = None if self.body is None else await read_body(request, self.body, body_limit)
+            response = await self.handler(Call(services, request, path, query, body))
         except GoflowError as error:
-            return failure_of(error, next(iter(path.values()), ""), self.refusals)
-        return answer if isinstance(answer, Response) else json_answer(answer)
+            return error_response(error, next(iter(path.values()), ""), self.errors)
+        return response if isinstance(response, Response) else json_response(response)
 
 
 class Resource:
     """All methods of one path, as an ASGI application."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], body_limit: int) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], services: Services, body_limit: int) -> None:
         self._endpoints = {endpoint.method: endpoint for endpoint in endpoints}
         if "GET" in self._endpoints:
             self._endpoints["HEAD"] = self._endpoints["GET"]
+        self._services = services
         self._body_limit = body_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._respond(Request(scope, receive))
         except ClientDisconnect:
-            return  # it left before the request was whole: nobody waits for an answer
+            return  # the client left before its request was complete
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -106,4 +131,4 @@ class Resource:
             if (text := decode(segment)) is None:
                 return failure(404, "not-found", f"the {name} in the path is not UTF-8", name)
             path[name] = text
-        return await endpoint.respond(request, path, self._body_limit)
+        return await endpoint.respond(self._services, request, path, self._body_limit)

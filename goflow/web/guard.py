@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from goflow.web.answer import failure
 from goflow.web.path import route_path
 from goflow.web.policy import CONTENT_POLICY
+from goflow.web.responses import failure
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -1,30 +1,135 @@
-"""What runs, what waits and why, and what comes next, over all jobs.
+"""Now: what runs, what waits and why, and what is due next, over all jobs.
 
-The rule: the cost is that of what is unfinished and shown, however many jobs there are.
+The rule: a response costs in proportion to the unfinished executions and what is shown, not to
+the number of jobs.
 """
 
 import heapq
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
+from typing import Annotated
 
+from msgspec import Meta, Struct
 from msgspec.structs import asdict as to_dict
 
 from goflow.core.states import State
+from goflow.core.summary import Time
 from goflow.engine.board import Entry
-from goflow.engine.engine import Engine
 from goflow.engine.runner import Runner
-from goflow.engine.slots import Usage
-from goflow.web.wire import AbandonedView, ExecutionNow, FireView, Now, PoolView, TaskNow
+from goflow.engine.slots import Kind, Usage
+from goflow.web.endpoint import Call, Endpoint
 
-TASKS = 50  # of an execution
-AFTER = 50  # executions that one waits for
+TASKS_SHOWN = 50  # per execution
+PREDECESSORS_SHOWN = 50  # per execution
 
 
-async def now(engine: Engine, ahead: int, limit: int, each: int) -> Now:
-    """The oldest `limit` unfinished executions, and as many of the next due times, `each` of a
-    job at most, none of them more than `ahead` seconds from now."""
-    coming = await engine.coming(engine.clock.now() + timedelta(seconds=ahead), limit, each)
+class NowQuery(Struct):
+    ahead: Annotated[
+        int, Meta(ge=0, le=86_400, description="seconds from now; later due times are left out")
+    ] = 3600
+    limit: Annotated[
+        int, Meta(ge=1, le=1000, description="maximum number of executions, and of due times")
+    ] = 200
+    each: Annotated[int, Meta(ge=1, le=1000, description="maximum number of due times per job")] = (
+        1000
+    )
+
+
+class TaskNow(Struct):
+    """A task that runs, waits for its next attempt, or is ready and waits for a slot.
+
+    `started` is set if it runs, `retry_at` if it waits for its next attempt, and `waiting` says
+    why a ready task does not run.
+    """
+
+    name: str
+    state: State
+    started: Time | None = None
+    retry_at: Time | None = None
+    waiting: str | None = None
+    pool: str | None = None
+
+
+class ExecutionNow(Struct, kw_only=True):
+    """An unfinished execution.
+
+    `waiting` says why it has not started. `after` has the first 50 executions it waits for.
+    `counts` has the number of its tasks by state, and `tasks` the first 50 of those that run or
+    wait.
+    """
+
+    id: str
+    job: str
+    state: State
+    cause: str
+    submitted: Time
+    scheduled_at: Time | None
+    started: Time | None
+    waiting: str | None
+    after: list[str]
+    counts: dict[str, int]
+    tasks: list[TaskNow]
+
+
+class AbandonedView(Struct, kw_only=True):
+    """An attempt that goflow gave up on at `abandoned`, whose thread it cannot stop.
+
+    The thread has been running since `started` and holds its slot until it ends. `why` is a
+    sentence.
+    """
+
+    execution: str
+    job: str
+    task: str
+    attempt: int
+    started: Time | None
+    abandoned: Time
+    why: str
+
+
+class FireView(Struct):
+    job: str
+    due: Time
+    overlap: str
+
+
+class PoolView(Struct, kw_only=True):
+    """A limit on tasks running at the same time: all tasks, those of a job, or those of a pool."""
+
+    kind: Kind
+    name: str
+    limit: int
+    running: int
+    waiting: int
+
+    @classmethod
+    def of(cls, usage: Usage) -> "PoolView":
+        return cls(
+            kind=usage.kind,
+            name=usage.name,
+            limit=usage.size,
+            running=usage.taken,
+            waiting=usage.waiting,
+        )
+
+
+class Now(Struct, kw_only=True):
+    """`unfinished` counts all unfinished executions; `executions` has the oldest of them, oldest
+    first. `abandoned` has the abandoned attempts that still run, oldest first."""
+
+    at: Time
+    unfinished: int
+    executions: list[ExecutionNow]
+    abandoned: list[AbandonedView]
+    upcoming: list[FireView]
+    pools: list[PoolView]
+
+
+async def now(call: Call) -> Now:
+    engine, limit = call.engine, call.query.limit
+    horizon = engine.clock.now() + timedelta(seconds=call.query.ahead)
+    coming = await engine.coming(horizon, limit, call.query.each)
     unfinished = (entry for entry in engine.board if not entry.summary.state.finished)
     oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.summary.submitted)
     driven = ((entry, engine.runner(entry.summary.id)) for entry in oldest)
@@ -34,18 +139,7 @@ async def now(engine: Engine, ahead: int, limit: int, each: int) -> Now:
         executions=[_execution(entry, runner) for entry, runner in driven if runner is not None],
         abandoned=[AbandonedView(**to_dict(one)) for one in islice(engine.abandoned, limit)],
         upcoming=[FireView(one.job, one.due, engine.jobs[one.job].overlap) for one in coming],
-        pools=[pool(usage) for usage in engine.usage()],
-    )
-
-
-def pool(usage: Usage) -> PoolView:
-    """A limit on running tasks, as it is on the wire."""
-    return PoolView(
-        kind=usage.kind,
-        name=usage.name,
-        limit=usage.size,
-        running=usage.taken,
-        waiting=usage.waiting,
+        pools=[PoolView.of(usage) for usage in engine.usage()],
     )
 
 
@@ -60,14 +154,14 @@ def _execution(entry: Entry, runner: Runner) -> ExecutionNow:
         scheduled_at=summary.scheduled_at,
         started=summary.started,
         waiting=runner.held_up,
-        after=list(islice(runner.before, AFTER)),
+        after=list(islice(runner.before, PREDECESSORS_SHOWN)),
         counts={state: count for state, count in entry.standing.counts.items() if count},
-        tasks=list(islice(_tasks(entry, runner), TASKS)),
+        tasks=list(islice(_tasks(entry, runner), TASKS_SHOWN)),
     )
 
 
 def _tasks(entry: Entry, runner: Runner) -> Iterator[TaskNow]:
-    """The tasks that run, then those up for retry, then the others that wait for room."""
+    """Running tasks, then those up for retry, then those that wait for a slot."""
     standing = entry.standing
     for name, since in standing.running.items():
         yield TaskNow(name, State.RUNNING, started=since, pool=runner.pool(name))
@@ -78,3 +172,15 @@ def _tasks(entry: Entry, runner: Runner) -> Iterator[TaskNow]:
         state = entry.summary.tasks[entry.plan.position[name]].state
         if state is State.NOTSTARTED and (waiting := runner.waiting(name)) is not None:
             yield TaskNow(name, state, waiting=waiting, pool=runner.pool(name))
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/api/now",
+        summary="What runs, what waits and why, and what is due next, over all jobs",
+        handler=now,
+        query=NowQuery,
+        response=Now,
+    ),
+]

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of endpoints and the types they name."""
+"""The OpenAPI 3.1 document, generated from the endpoints and their schemas."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
-from goflow.web.answer import json_answer
 from goflow.web.endpoint import Call, Endpoint
-from goflow.web.wire import Failure
+from goflow.web.responses import json_response
+from goflow.web.schemas import Failure
 
 REFS = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -34,39 +34,39 @@ class OpenApi:
             path="/openapi.json",
             summary="This document",
             handler=self.document,
-            answer=Document,
+            response=Document,
         )
-        self._table = [*endpoints, self.endpoint]
+        self._endpoints = [*endpoints, self.endpoint]
         self._version = version
         self._described: Document | None = None
 
     async def document(self, call: Call) -> Response:
-        """The document, with the prefix under which it was asked for."""
+        """The document, with the path prefix of the request as its server."""
         if self._described is None:
-            self._described = describe(self._table, self._version)
+            self._described = describe(self._endpoints, self._version)
         root = call.request.scope["mounted_at"]
         self._described.servers = [{"url": quote(root, safe="/%") or "/"}]
-        return json_answer(self._described)
+        return json_response(self._described)
 
 
-def describe(table: Sequence[Endpoint], version: str) -> Document:
+def describe(endpoints: Sequence[Endpoint], version: str) -> Document:
     """The document of all endpoints."""
-    shapes: set[type[msgspec.Struct]] = {Failure}
-    for endpoint in table:
-        shapes |= {endpoint.query, *endpoint.refusals.values()}
-        if isinstance(endpoint.answer, type):
-            shapes.add(endpoint.answer)
+    types: set[type[msgspec.Struct]] = {Failure}
+    for endpoint in endpoints:
+        types |= {endpoint.query, *endpoint.errors.values()}
+        if isinstance(endpoint.response, type):
+            types.add(endpoint.response)
         if endpoint.body is not None:
-            shapes.add(endpoint.body)
-    ordered = sorted(shapes, key=lambda shape: shape.__name__)
+            types.add(endpoint.body)
+    ordered = sorted(types, key=lambda one: one.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=REFS)
-    # A query is no object on the wire: its fields are described one by one.
+    # Query parameters are described one by one, so their structs are not components.
     queries = {
         query: schemas.pop(query.__name__)["properties"]
-        for query in {endpoint.query for endpoint in table}
+        for query in {endpoint.query for endpoint in endpoints}
     }
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in table:
+    for endpoint in endpoints:
         operation = _operation(endpoint, queries[endpoint.query])
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return Document(
@@ -84,16 +84,16 @@ def describe(table: Sequence[Endpoint], version: str) -> Document:
 
 
 def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(endpoint.answer, str):
-        schema = {} if endpoint.answer == JSON else {"type": "string"}  # {}: whatever it is
-        content = {endpoint.answer: {"schema": schema}}
+    if isinstance(endpoint.response, str):
+        schema = {} if endpoint.response == JSON else {"type": "string"}  # {}: any JSON
+        content = {endpoint.response: {"schema": schema}}
     else:
-        content = _json(endpoint.answer)
-    answer: dict[str, Any] = {"description": "Done", "content": content}
-    if endpoint.answer_headers:
-        answer["headers"] = {
-            name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in endpoint.answer_headers.items()
+        content = _json(endpoint.response)
+    success: dict[str, Any] = {"description": "Success", "content": content}
+    if endpoint.response_headers:
+        success["headers"] = {
+            name: {"description": description, "schema": {"type": "string"}}
+            for name, description in endpoint.response_headers.items()
         }
     operation: dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
@@ -101,12 +101,12 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
         **({"deprecated": True} if endpoint.deprecated else {}),
         "parameters": _parameters(endpoint, query),
         "responses": {
-            "200": answer,
+            "200": success,
             **{
-                str(status): {"description": _MEANING[status], "content": _json(shape)}
-                for status, shape in sorted(endpoint.refusals.items())
+                str(status): {"description": _STATUS_DESCRIPTIONS[status], "content": _json(schema)}
+                for status, schema in sorted(endpoint.errors.items())
             },
-            "default": {"description": "Refused", "content": _json(Failure)},
+            "default": {"description": "Error", "content": _json(Failure)},
         },
     }
     if endpoint.body is not None:
@@ -115,17 +115,17 @@ def _operation(endpoint: Endpoint, query: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-_MEANING = {
-    400: "The request cannot be honoured; `field` names the part at fault",
-    404: "There is no such job, execution, task, result or log",
-    409: "It is not in a state that allows this",
-    413: "The body is too large",
-    503: "Not now; the same request may succeed later",
+_STATUS_DESCRIPTIONS = {
+    400: "The request is invalid; `field` names the invalid part",
+    404: "Unknown job, execution, task, attempt or result",
+    409: "The job or execution is not in a state that allows this",
+    413: "The request body is too large",
+    503: "Temporarily unavailable; the same request may succeed later",
 }
 
 
-def _json(shape: type) -> dict[str, Any]:
-    return {JSON: {"schema": {"$ref": REFS.format(name=shape.__name__)}}}
+def _json(schema: type) -> dict[str, Any]:
+    return {JSON: {"schema": {"$ref": REFS.format(name=schema.__name__)}}}
 
 
 def _parameters(endpoint: Endpoint, query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -135,13 +135,13 @@ def _parameters(endpoint: Endpoint, query: dict[str, Any]) -> list[dict[str, Any
     ]
     for name, schema in query.items():
         found.append({"name": name, "in": "query", "required": False, "schema": schema})
-    for name, (purpose, pattern) in endpoint.headers.items():
+    for name, (description, pattern) in endpoint.headers.items():
         found.append(
             {
                 "name": name,
                 "in": "header",
                 "required": False,
-                "description": purpose,
+                "description": description,
                 "schema": {"type": "string", "pattern": pattern},
             }
         )

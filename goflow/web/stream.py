@@ -5,16 +5,16 @@ The rule: a listener leaves its mailbox behind at once, however the connection e
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from goflow.engine.broadcast import Listener
-from goflow.engine.engine import Engine
-from goflow.web.endpoint import Call
-from goflow.web.question import read_header
+from goflow.web.endpoint import Call, Endpoint
+from goflow.web.requests import read_header
 
 PING = 15  # seconds between comments that keep the connection open
 GRACE = 2  # seconds for streams to end by themselves when the server stops
@@ -23,19 +23,26 @@ GRACE = 2  # seconds for streams to end by themselves when the server stops
 HELLO = b": goflow\nretry: 1000\n\n"
 
 
-class Stream:
-    """Answers GET /stream. `shutdown` ends every stream that is open, and every new one."""
+EVENT_ID = "^([!-~]+-[0-9]{1,18})?$"
 
-    def __init__(self, engine: Engine, shutdown: asyncio.Event) -> None:
-        self._engine = engine
-        self._shutdown = shutdown
 
-    async def listen(self, call: Call) -> Response:
-        if call.request.method == "HEAD":
-            return Response(media_type="text/event-stream")
-        last = read_header(call.request, "Last-Event-ID") or call.query.last_event_id
-        listener = self._engine.broadcast.listen(call.query.jobname or None, last or None)
-        return _Events(listener, self._shutdown)
+class StreamQuery(Struct):
+    jobname: Annotated[str, Meta(description="only executions of this job")] = ""
+    last_event_id: Annotated[
+        str,
+        Meta(
+            pattern=EVENT_ID,
+            description="like the header Last-Event-ID, which takes precedence",
+        ),
+    ] = ""
+
+
+async def listen(call: Call) -> Response:
+    if call.request.method == "HEAD":
+        return Response(media_type="text/event-stream")
+    last = read_header(call.request, "Last-Event-ID") or call.query.last_event_id
+    listener = call.engine.broadcast.listen(call.query.jobname or None, last or None)
+    return _Events(listener, call.services.shutdown)
 
 
 class _Events(EventSourceResponse):
@@ -70,3 +77,16 @@ async def _framed(listener: Listener) -> AsyncIterator[bytes]:
     async for event in listener:
         # JSON has no line breaks, so it is one line of data.
         yield b"id: %b\nevent: message\ndata: %b\n\n" % (event.id.encode(), event.data)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/stream",
+        summary="Recent executions, then every change, as server-sent events",
+        handler=listen,
+        query=StreamQuery,
+        response="text/event-stream",
+        headers={"Last-Event-ID": ("resumes after the event with this id", EVENT_ID)},
+    ),
+]

@@ -1,43 +1,148 @@
-"""The server itself: its versions, its store, its limits, and how it has been doing."""
+"""The server itself: its health, versions, store, limits, and load."""
 
 import platform
 import sqlite3
-from datetime import datetime
 from functools import cache
 from importlib.metadata import version
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.responses import Response
 
 from goflow import zones
-from goflow.engine.engine import Engine
-from goflow.engine.vitals import EVERY, Sample, Vitals
-from goflow.web.now import pool
-from goflow.web.wire import Load, SlotsView, StoreView, System
+from goflow.core.summary import Time
+from goflow.engine.engine import Notice
+from goflow.engine.vitals import EVERY, Sample
+from goflow.web.endpoint import Call, Endpoint
+from goflow.web.now import PoolView
+from goflow.web.responses import failure
+from goflow.web.schemas import Error, Failure, given
+
+# -- health ----------------------------------------------------------------------------
 
 
-async def system(
-    engine: Engine, vitals: Vitals, goflow_version: str, after: datetime | None
-) -> System:
-    """All of it, with the samples later than `after`."""
+class Health(Struct, kw_only=True):
+    """`tzdata` is the version of the time zone data in use, and `tzdata_source` its origin."""
+
+    health: str
+    version: str
+    tzdata: str
+    tzdata_source: str
+    jobs: int
+    unfinished: int
+    streams: int
+    notices: list[Notice]
+
+
+class Unhealthy(Failure, kw_only=True):
+    """`health` is a word for the defect."""
+
+    health: str = "failing"
+
+    @classmethod
+    def about(cls, subject: str, error: Error) -> "Unhealthy":
+        return cls(health=subject or "failing", error=error)
+
+
+async def health(call: Call) -> Health | Response:
+    engine = call.engine
+    if engine.defect is not None:
+        return failure(503, "defect", engine.defect, schema=Unhealthy)
+    if (trouble := engine.journal.trouble) is not None:
+        return failure(503, trouble.code, str(trouble), schema=Unhealthy)
+    if engine.lost is not None:
+        return failure(503, "commits-lost", engine.lost, schema=Unhealthy)
+    if (stuck := engine.hanging.stuck) is not None:
+        return failure(503, "stuck", stuck, subject="stuck", schema=Unhealthy)
+    return Health(
+        health="OK",
+        version=call.services.version,
+        tzdata=zones.database().version,
+        tzdata_source=zones.database().source,
+        jobs=len(engine.jobs),
+        unfinished=len(engine.board),
+        streams=len(engine.broadcast),
+        notices=engine.all_notices(),
+    )
+
+
+# -- the system page -------------------------------------------------------------------
+
+
+class SystemQuery(Struct):
+    after: Annotated[Time, Meta(description="only samples later than this")] | UnsetType = UNSET
+
+
+class StoreView(Struct):
+    kind: str
+    bytes: int
+
+
+class SlotsView(Struct):
+    limit: int
+    running: int
+    waiting: int
+
+
+class Load(Struct, kw_only=True):
+    """Samples, oldest first, one every `every` seconds. The nth value of each list belongs to
+    the nth time in `at`. See `goflow.engine.vitals.Sample`."""
+
+    every: float
+    at: list[Time]
+    lateness: list[float]
+    loop_lag: list[float]
+    commit: list[float]
+    commits: list[float]
+    memory: list[int]
+    processor: list[float]
+    running: list[int]
+    waiting: list[int]
+    store_bytes: list[int]
+    listeners: list[int]
+
+
+class System(Struct, kw_only=True):
+    """`active_jobs` counts jobs whose schedule is on. `slots` is the limit on all running
+    tasks."""
+
+    at: Time
+    started: Time
+    versions: dict[str, str]
+    store: StoreView
+    slots: SlotsView
+    pools: list[PoolView]
+    listeners: int
+    jobs: int
+    active_jobs: int
+    unfinished: int
+    notices: list[Notice]
+    load: Load
+
+
+async def system(call: Call) -> System:
+    engine, vitals = call.engine, call.services.vitals
     store = StoreView(type(engine.store).__name__, await vitals.store_bytes())
-    every, *limits = engine.usage()
+    slots, *limits = engine.usage()
     return System(
         at=engine.clock.now(),
         started=engine.started_at,
-        versions={"goflow": goflow_version, **versions_below()},
+        versions={"goflow": call.services.version, **_versions()},
         store=store,
-        slots=SlotsView(every.size, every.taken, every.waiting),
-        pools=[pool(usage) for usage in (every, *limits)],
+        slots=SlotsView(slots.size, slots.taken, slots.waiting),
+        pools=[PoolView.of(usage) for usage in (slots, *limits)],
         listeners=len(engine.broadcast),
         jobs=len(engine.jobs),
         active_jobs=engine.scheduled,
         unfinished=len(engine.board),
         notices=engine.all_notices(),
-        load=_load(vitals.since(after)),
+        load=_load(vitals.since(given(call.query.after))),
     )
 
 
 @cache
-def versions_below() -> dict[str, str]:
-    """The versions of what goflow stands on."""
+def _versions() -> dict[str, str]:
+    """The versions of Python and of the main dependencies."""
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
@@ -51,3 +156,23 @@ def _load(samples: list[Sample]) -> Load:
         name: [getattr(sample, name) for sample in samples] for name in Sample.__struct_fields__
     }
     return Load(every=EVERY, **columns)
+
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/api/health",
+        summary="Whether the server works",
+        handler=health,
+        response=Health,
+        errors={503: Unhealthy},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/system",
+        summary="The server itself: versions, store, limits and load",
+        handler=system,
+        query=SystemQuery,
+        response=System,
+    ),
+]

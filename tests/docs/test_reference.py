@@ -29,7 +29,7 @@ from goflow.engine.engine import Options
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import dial, http
-from goflow.web import api, server
+from goflow.web import jobs, server
 from goflow.web.connection import Pace
 from goflow.web.doorway import Room
 from tests.docs.pages import ROOT, blocks
@@ -131,7 +131,7 @@ def test_limits_are_those_of_the_code() -> None:
         "changes that wait for one listener": broadcast.MAILBOX_LIMIT,
         "a name of a job or task": NAME_LIMIT,
         "a cron expression": goflow.core.schedule.LONGEST_EXPRESSION,
-        "an `Idempotency-Key`": api.KEY_LIMIT,
+        "an `Idempotency-Key`": jobs.KEY_LIMIT,
         'executions of a job that wait, with `overlap="queue"`': job.max_queued,
         'due times caught up with, with `catchup="all"`': job.catchup.limit,
         "due times in one backfill": backfill.LIMIT,

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from goflow import Goflow, MemoryStore, State
-from goflow.web.wire import StateFilter
+from goflow.web.executions import StateFilter
 from tests.web.conftest import Asker, Served, failing, simple
 
 CHECKS = (

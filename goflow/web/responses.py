@@ -1,4 +1,4 @@
-"""Answers: JSON from typed values, and failures in the one shape that all have."""
+"""Responses: JSON from typed values, and failures, which all have the same shape."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from goflow.errors import Conflict, GoflowError, InvalidRequest, NotFound, Unavailable
-from goflow.web.wire import Error, Failure
+from goflow.web.schemas import Error, Failure
 
 MESSAGE_LIMIT = 1000  # characters
 FIELD_LIMIT = 300
@@ -20,12 +20,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class TooLarge(InvalidRequest):
-    """The body has more bytes than this server takes."""
+    """The request body exceeds the limit."""
 
     code = "too-large"
 
 
-# The most particular first.
+# The most specific class first.
 STATUS: list[tuple[type[GoflowError], int]] = [
     (NotFound, 404),
     (Conflict, 409),
@@ -35,10 +35,10 @@ STATUS: list[tuple[type[GoflowError], int]] = [
 ]
 
 
-def json_answer(
+def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A typed value as JSON; never cached, since it is of this moment."""
+    """A typed value as JSON that must not be cached."""
     return Response(
         _encoder.encode(value),
         status,
@@ -54,20 +54,22 @@ def failure(
     field: str | None = None,
     *,
     subject: str = "",
-    shape: type[Failure] = Failure,
+    schema: type[Failure] = Failure,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A failure; texts that came from the request are cut short and made encodable."""
+    """A failure. Its texts may come from the request, so they are shortened and made encodable."""
     error = Error(
         code,
-        _tame(message, MESSAGE_LIMIT),
-        None if field is None else _tame(field, FIELD_LIMIT),
+        _sanitized(message, MESSAGE_LIMIT),
+        None if field is None else _sanitized(field, FIELD_LIMIT),
     )
-    return json_answer(shape.about(_tame(subject, SUBJECT_LIMIT), error), status, headers)
+    return json_response(schema.about(_sanitized(subject, SUBJECT_LIMIT), error), status, headers)
 
 
-def failure_of(error: GoflowError, subject: str, shapes: Mapping[int, type[Failure]]) -> Response:
-    """The failure that an error of goflow's is on the wire, in the shape of its status."""
+def error_response(
+    error: GoflowError, subject: str, schemas: Mapping[int, type[Failure]]
+) -> Response:
+    """The response to a request that raised `error`, in the schema of its status."""
     status = next(status for kind, status in STATUS if isinstance(error, kind))
     return failure(
         status,
@@ -75,22 +77,22 @@ def failure_of(error: GoflowError, subject: str, shapes: Mapping[int, type[Failu
         str(error),
         getattr(error, "field", None),
         subject=subject,
-        shape=shapes.get(status, Failure),
+        schema=schemas.get(status, Failure),
         headers={"retry-after": "1"} if status == 503 else None,
     )
 
 
-def as_file(name: str, suffix: str) -> str:
-    """The header Content-Disposition that has an answer kept as a file (RFC 6266).
+def attachment(name: str, suffix: str) -> str:
+    """A Content-Disposition header that makes the browser save the response (RFC 6266).
 
-    Of `name` only letters, digits, `.`, `_` and `-` are left, none of which any system takes
-    for more than a part of a name.
+    Only letters, digits, `.`, `_` and `-` of `name` are kept: they are safe in a file name on
+    every system.
     """
     kept = re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:FILE_NAME_LIMIT] + suffix
     plain = kept.encode("ascii", "replace").decode().replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(kept)}"
 
 
-def _tame(text: str, limit: int) -> str:
+def _sanitized(text: str, limit: int) -> str:
     cut = text if len(text) <= limit else f"{text[:limit]}…"
     return cut.encode("utf-8", "backslashreplace").decode("utf-8")

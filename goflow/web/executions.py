@@ -1,0 +1,215 @@
+"""Executions: the list, one of them with its results, cancel, retry and mark."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from starlette.responses import Response
+
+from goflow.core.states import State
+from goflow.core.summary import Detail, Listed
+from goflow.engine.reader import PAGE_LIMIT
+from goflow.shown import kind
+from goflow.web.endpoint import Call, Endpoint
+from goflow.web.requests import USER_HEADER, read_header, requester
+from goflow.web.schemas import CHANGE_ERRORS, Done, ExecutionRefused, Failure, given
+
+# -- the list --------------------------------------------------------------------------
+
+# The states, and an empty text for all of them.
+StateFilter = Literal[
+    "", "notstarted", "running", "upforretry", "skipped", "failed", "successful", "cancelled"
+]
+
+
+class ExecutionsQuery(Struct):
+    """An empty `jobname` or `state` does not filter, as in Go's goflow."""
+
+    jobname: Annotated[str, Meta(description="only executions of this job")] = ""
+    state: Annotated[StateFilter, Meta(description="only executions in this state")] = ""
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="page size")] = 100
+    cursor: (
+        Annotated[str, Meta(pattern="^[0-9]{1,18}$", description="`next` of the previous page")]
+        | UnsetType
+    ) = UNSET
+
+
+class Executions(Struct):
+    """A page of executions. `next` is the cursor of the next page, null on the last one."""
+
+    executions: list[Listed]
+    next: str | None
+
+
+class EncodedExecutions(Struct):
+    """`Executions` that the store keeps encoded."""
+
+    executions: list[Raw]
+    next: str | None
+
+
+async def executions(call: Call) -> EncodedExecutions:
+    query = call.query
+    page = await call.engine.reader.page(
+        query.jobname or None,
+        State(query.state) if query.state else None,
+        query.limit,
+        given(query.cursor),
+    )
+    return EncodedExecutions([Raw(one) for one in page.executions], page.next)
+
+
+# -- one execution and its results -----------------------------------------------------
+
+
+async def execution(call: Call) -> Detail:
+    engine = call.engine
+    detail = await engine.reader.execution(call.path["id"])
+    job = engine.jobs.get(detail.job)
+    for task in detail.tasks:
+        if job is not None and (found := job.find(task.name)) is not None:
+            task.operator = kind(found.operator)
+        if not detail.state.finished:
+            task.waiting = engine.waiting(detail.id, task.name)
+    return detail
+
+
+class ResultQuery(Struct):
+    attempt: (
+        Annotated[
+            int, Meta(ge=1, le=2**53, description="number of the attempt; the last by default")
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+async def result(call: Call) -> Response:
+    found = await call.engine.reader.result(
+        call.path["id"], call.path["task"], given(call.query.attempt)
+    )
+    headers = {
+        "cache-control": "no-cache",
+        "etag": f'"{found.sha256}"',
+        "x-goflow-attempt": str(found.attempt),
+    }
+    if headers["etag"] in (read_header(call.request, "If-None-Match") or ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, headers=headers, media_type="application/json")
+
+
+# -- changes ---------------------------------------------------------------------------
+
+
+async def cancel(call: Call) -> Done:
+    id = call.path["id"]
+    return Done(id, await call.engine.cancel(id, by=requester(call.request)))
+
+
+async def cancel_task(call: Call) -> Done:
+    id, task = call.path["id"], call.path["task"]
+    return Done(id, await call.engine.cancel_task(id, task, by=requester(call.request)))
+
+
+class RetryBody(Struct, forbid_unknown_fields=True):
+    """Without `task`, all tasks that did not succeed run again. With it, that task runs again
+    and, unless `following` is false, all tasks downstream of it. `params` replace the
+    parameters of the execution."""
+
+    task: str | UnsetType = UNSET
+    following: bool = True
+    params: dict[str, Any] | UnsetType = UNSET
+
+
+async def retry(call: Call) -> Done:
+    id, body = call.path["id"], call.body
+    await call.engine.retry(
+        id,
+        task=given(body.task),
+        following=body.following,
+        params=given(body.params),
+        by=requester(call.request),
+    )
+    return Done(id, True)
+
+
+class MarkBody(Struct, forbid_unknown_fields=True):
+    state: Literal["successful", "skipped"]
+
+
+async def mark(call: Call) -> Done:
+    id, state = call.path["id"], State(call.body.state)
+    await call.engine.mark(id, call.path["task"], state, by=requester(call.request))
+    return Done(id, True)
+
+
+_CHANGE_ERRORS = dict.fromkeys(CHANGE_ERRORS, ExecutionRefused)
+
+ENDPOINTS = [
+    Endpoint(
+        method="GET",
+        path="/api/executions",
+        summary="Executions, newest first",
+        handler=executions,
+        query=ExecutionsQuery,
+        response=Executions,
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/executions/{id}",
+        summary="An execution with every attempt of every task",
+        handler=execution,
+        response=Detail,
+        errors={404: Failure},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/executions/{id}/tasks/{task}/result",
+        summary="The result of an attempt as JSON",
+        handler=result,
+        query=ResultQuery,
+        response="application/json",
+        errors={404: Failure, 503: Failure},
+        headers={"If-None-Match": ("the response is 304 if the result has this ETag", ".*")},
+        response_headers={
+            "X-Goflow-Attempt": "number of the attempt",
+            "ETag": "changes with the result",
+        },
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/executions/{id}/cancel",
+        summary="Cancel an execution",
+        handler=cancel,
+        response=Done,
+        errors=_CHANGE_ERRORS,
+        headers=USER_HEADER,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/executions/{id}/retry",
+        summary="Run unsuccessful tasks again, or those from a given task on, under the same id",
+        handler=retry,
+        body=RetryBody,
+        response=Done,
+        errors=_CHANGE_ERRORS,
+        headers=USER_HEADER,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/executions/{id}/tasks/{task}/cancel",
+        summary="Cancel one task; the others continue",
+        handler=cancel_task,
+        response=Done,
+        errors=_CHANGE_ERRORS,
+        headers=USER_HEADER,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/executions/{id}/tasks/{task}/mark",
+        summary="Mark a task as successful or skipped by hand",
+        handler=mark,
+        body=MarkBody,
+        response=Done,
+        errors=_CHANGE_ERRORS,
+        headers=USER_HEADER,
+    ),
+]
