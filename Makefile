@@ -4,6 +4,7 @@
 #   make test     all checks: style, types, the dashboard's own, and every test
 #   make lint     style and types only
 #   make bench    what is fast, measured: figures and ratios, in about six minutes
+#   make docs     the documentation as a site, in site/
 #   make screenshots   the pictures in docs/images, taken from the demo
 #   make constraints   brings image/constraints.txt up to date: exact versions for the image
 #   make wheel    the installable package, dashboard included, in dist/
@@ -13,7 +14,7 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pytest lint ui browser servers constraints screenshots wheel clean
+.PHONY: help demo test bench pytest lint ui browser servers docs constraints screenshots wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -70,6 +71,10 @@ pytest: $(DEV_READY)
 bench: $(USER_READY)
 	$(BIN)/python -m benchmarks
 
+docs: $(DEV_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 screenshots: ui browser
 	$(BIN)/python docs/screenshots.py
 
@@ -80,5 +85,5 @@ wheel: $(BIN)/python
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv* dist build ui/node_modules goflow/web/static .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv* dist build site ui/node_modules goflow/web/static .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

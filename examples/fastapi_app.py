@@ -1,4 +1,4 @@
-"""goflow inside a FastAPI application: its dashboard under /goflow, its engine at hand.
+"""goflow inside a FastAPI application: its dashboard under /goflow, jobs submitted by its routes.
 
     uvicorn --app-dir examples fastapi_app:app
 
@@ -36,5 +36,5 @@ app.mount("/goflow", gf)
 @app.post("/orders/{order}", status_code=202)
 async def place(order: int) -> dict[str, Any]:
     """Answers once the execution is durable; asking twice for the same order ships it once."""
-    submission = await gf.engine.submit("ship-order", {"order": order}, key=f"order-{order}")
+    submission = await gf.submit("ship-order", {"order": order}, key=f"order-{order}")
     return {"order": order, "execution": submission.id}

@@ -17,7 +17,7 @@ from goflow.defining import defining
 from goflow.definition import Definition
 from goflow.engine import leaving, loops
 from goflow.engine.console import console, last_resort
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine, Options, Submission
 from goflow.engine.retention import Keep
 from goflow.engine.runner import CLEANUP, Limits
 from goflow.engine.vitals import Vitals
@@ -38,35 +38,47 @@ STOP_SLACK = 10.0  # seconds that a stop may take besides what its parts are giv
 
 
 class Goflow:
-    """A scheduler server. It is an ASGI application, and can be mounted in another.
+    """A scheduler with a live dashboard and an HTTP API. An ASGI application.
 
-    - `store`: None is the SQLite file `goflow.db` in the working directory; a path or a
-      URL `sqlite:///path` another one; `MemoryStore()` keeps nothing.
-    - `ui_path`: the dashboard that comes with goflow; a folder of your own; None for none.
-    - `ui_policy`: the Content-Security-Policy of a folder of your own. By default its pages
-      may have scripts and styles in them, and use nothing from other origins.
-    - `show_examples`: register the two example jobs of Go's goflow.
-    - `with_seconds`: cron may have six fields, the first one seconds.
-    - `allowed_hosts`: Host names served besides localhost and IP addresses.
-    - `trusted_proxies`: IP addresses and networks of proxies, whose X-Forwarded-For, -Proto
-      and -Host count; of anybody else they are ignored.
-    - `max_connections`: connections open at once (2,000, and at most half of the files that the
-      process may have open); `max_connections_per_address`: from one address (half of these),
-      loopback and trusted proxies apart. They hold for `run` and `serve`.
-    - `max_running`: attempts running at once (128). `max_unfinished`: executions unfinished
-      at once (10,000); further submits are refused until some have finished. A tenth of them,
-      at least one, is kept for schedules while any is on, so that no flood of submits, retries
-      and backfills makes them miss a due time.
-    - `pools`: names of pools, and how many tasks of each run at once (`Task(pool="db")`).
-    - `stop_timeout`: seconds running attempts have to end by themselves at a stop (5).
-    - `keep_days` (90), `keep_executions` (1,000,000) and `keep_per_job` (None): what history
-      is kept; finished executions beyond any of these are forgotten. None is no such bound.
-    - `max_result`: bytes of a task's result as JSON (1 MiB, at most 512 MiB); `max_results`:
-      bytes of all results of an execution together (1 GiB). `max_log`: characters kept of
-      an attempt's log (16 Mi), the head and the tail. `max_body`: bytes of a request (1 MiB).
-    - `show_source`: whether the API and the dashboard show the code of jobs, and its place.
+    Args:
+        store: None for the SQLite file `goflow.db` in the working directory; a path or a URL
+            `sqlite:///path` for another file; `MemoryStore()` to keep nothing.
+        ui_path: Folder of the dashboard, goflow's own by default; None for the API alone.
+        show_examples: Register the two example jobs of Go's goflow.
+        with_seconds: Allow cron expressions with six fields, the seconds first.
+        ui_policy: Content-Security-Policy of a dashboard folder of your own. The default allows
+            scripts and styles in its pages, and nothing from other origins.
+        allowed_hosts: Host names to serve besides localhost and IP addresses; "*" for all.
+        trusted_proxies: IP addresses and networks of proxies whose X-Forwarded-For, -Proto and
+            -Host headers are used. Those of other clients are ignored.
+        max_connections: Connections open at once, and at most half of the files that the process
+            may open. For `run` and `serve`.
+        max_connections_per_address: Connections open from one IP address; None for half of
+            `max_connections`. Does not apply to loopback and trusted proxies.
+        max_running: Attempts that run at once.
+        max_unfinished: Executions that are unfinished at once; the server refuses further submits.
+            A tenth, at least one, is reserved for schedules while one is on.
+        pools: Names of pools and the number of tasks of each that run at once; see `Task(pool=)`.
+        stop_timeout: Seconds that running attempts may take to end when the server stops.
+        keep_days: Days after which finished executions and ticks are deleted; None for never.
+        keep_executions: Newest executions that are kept; None for all.
+        keep_per_job: Newest executions of each job that are kept; None for all.
+        max_result: Bytes of a task's result as JSON, at most 512 MiB. A larger result fails the
+            attempt.
+        max_results: Bytes of all results of an execution together.
+        max_log: Characters that are kept of an attempt's log: its head and its tail.
+        max_body: Bytes of a request body.
+        show_source: Whether the API and the dashboard show the source code of jobs.
 
-    Raises `ValueError` for an option that cannot be honoured, naming it.
+    Raises:
+        ValueError: An option is invalid. The message names it.
+
+    Examples:
+        >>> from goflow import Command, Goflow, Job, MemoryStore, Task
+        >>> gf = Goflow(MemoryStore(), max_running=16, pools={"db": 2})
+        >>> job = gf.add_job(Job("hello", tasks=[Task("say", Command("echo", ["hello"]))]))
+        >>> [job.name for job in gf.jobs]
+        ['hello']
     """
 
     def __init__(
@@ -147,7 +159,14 @@ class Goflow:
 
     @defining("add_job")
     def add_job(self, job: Job | Callable[[], Job]) -> Job:
-        """Register a job, or what a function that returns one makes. Raises `InvalidJob`."""
+        """Register a job and return it.
+
+        Args:
+            job: A job, or a function that returns one.
+
+        Raises:
+            InvalidJob: The job is invalid, or its name is registered already.
+        """
         made = job if isinstance(job, Job) or not callable(job) else _made_by(job)
         if not isinstance(made, Job):
             told = f"add_job takes a Job or a function that returns one, not {shown(made)}"
@@ -156,8 +175,42 @@ class Goflow:
             made.definition = Definition.of_function(job) or made.definition
         return self.engine.register(made)
 
+    async def submit(
+        self, job: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> Submission:
+        """Create an execution of a job, from the event loop that serves goflow.
+
+        The execution is on disk when this returns.
+
+        Args:
+            job: Name of the job.
+            params: Parameters of the execution; defaults fill in the rest.
+            key: Idempotency key. A repeated submit with the same key, job and parameters returns
+                the execution of the first one.
+
+        Returns:
+            The `id` of the execution, the time it was `submitted`, and whether this call `created`
+            it.
+
+        Raises:
+            NotFound: No job of that name is registered.
+            InvalidRequest: `params` are invalid.
+            Conflict: `key` was used with other parameters, or the job's overlap policy refuses
+                the execution.
+            Unavailable: The server cannot accept the submit now.
+        """
+        return await self.engine.submit(job, params, key=key)
+
     def use(self, middleware: Callable[..., Any], **options: Any) -> None:
-        """Wrap the application in an ASGI middleware class; the first one is the outermost."""
+        """Wrap the application in ASGI middleware. The first middleware is the outermost.
+
+        Args:
+            middleware: ASGI middleware class, called with the application and `options`.
+            **options: Keyword arguments for the class.
+
+        Raises:
+            RuntimeError: The application has served a request already.
+        """
         if self._web is not None:
             raise RuntimeError("middleware must be added before the first request")
         self._middleware.append((middleware, options))
@@ -169,9 +222,16 @@ class Goflow:
         allowed_hosts: Sequence[str] = (),
         trusted_proxies: Sequence[str] = (),
     ) -> None:
-        """Before the start: another store, and hosts and proxies besides the ones known.
+        """Change options before the start, as `goflow serve` does for its command line.
 
-        For options given where the program is deployed, as `goflow serve` takes them.
+        Args:
+            store: Store to use instead.
+            allowed_hosts: Host names to add.
+            trusted_proxies: IP addresses and networks of proxies to add.
+
+        Raises:
+            ValueError: An option is invalid. The message names it.
+            RuntimeError: The server has started already.
         """
         if self._running:
             raise RuntimeError(
@@ -211,9 +271,15 @@ class Goflow:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """For an application that goflow is mounted in: `FastAPI(lifespan=gf.lifespan)`.
+        """Lifespan for an application that goflow is mounted in: `FastAPI(lifespan=gf.lifespan)`.
 
-        Without it schedules begin with the first request.
+        Without it, schedules start with the first request to goflow.
+
+        Args:
+            app: The application; ignored.
+
+        Raises:
+            StoreError: The store cannot be opened.
         """
         await self._start()
         try:
@@ -284,10 +350,20 @@ class Goflow:
         port: int | None = None,
         root_path: str = "",
     ) -> None:
-        """As the last line of a program: `serve`, and exit with a message if that cannot be.
+        """Serve until SIGTERM or SIGINT, then exit. The last line of a program.
 
-        What tasks have left running cannot keep the process from ending then: threads, processes
-        and handlers of `atexit` have 5 seconds, and none if an attempt did not end when told to.
+        Threads, processes and `atexit` handlers that tasks leave behind have 5 seconds to end;
+        the process exits at once if an attempt did not end when it was stopped.
+
+        Args:
+            address: "host:port" or ":port".
+            host: Address to listen on, 127.0.0.1 by default, which only this machine reaches.
+            port: Port to listen on, 8181 by default; 0 for any free port.
+            root_path: Path prefix under which a proxy serves goflow.
+
+        Raises:
+            SystemExit: The server cannot start, or has stopped.
+            ValueError: The address is invalid.
         """
         if is_loading():
             self._address = _parse_address(address, host, port)
@@ -308,11 +384,18 @@ class Goflow:
     ) -> None:
         """Serve until SIGTERM or SIGINT, then stop in order and return.
 
-        `address` is "host:port" or ":port"; without a host it is 127.0.0.1, which only
-        this machine reaches. What is not given is as the program's own `run` had it, if that
-        was loaded by `goflow serve`, else 127.0.0.1:8181. Raises `ValueError` for an address
-        that is none, `StoreError` and `CannotListen`. `root_path` is the prefix under which a
-        proxy serves this one, whether the proxy takes it off or not.
+        Args:
+            address: "host:port" or ":port". A program that `goflow serve` loaded may have passed
+                one to `run`, which is the default; otherwise it is 127.0.0.1:8181.
+            host: Address to listen on.
+            port: Port to listen on; 0 for any free port.
+            root_path: Path prefix under which a proxy serves goflow, whether the proxy strips it
+                or not.
+
+        Raises:
+            ValueError: The address is invalid.
+            StoreError: The store cannot be opened.
+            CannotListen: The port is in use or not permitted.
         """
         from goflow.engine.process_one import stand_aside
         from goflow.web.prefix import parse_prefix

@@ -1,38 +1,60 @@
-"""Every error goflow raises on purpose.
+"""The errors that goflow raises on purpose.
 
     GoflowError
-    ├── InvalidJob            a definition that cannot be honoured (also a ValueError)
-    ├── InvalidRequest        a request that cannot be honoured; names the field at fault
-    │   ├── NotFound          no such job, execution, task or log
-    │   └── Conflict          it exists, but not in a state that allows this
+    ├── InvalidJob            an invalid definition (also a ValueError)
+    ├── InvalidRequest        an invalid request; names the field
+    │   ├── NotFound          unknown job, execution, task or log
+    │   └── Conflict          the current state does not allow the request
     ├── Unavailable           try again later
-    │   ├── StoreUnavailable  the store refused a write for now
-    │   ├── ResultLost        the store has a result no more, or damaged
-    │   └── Stopping          the engine takes no new work
-    ├── StoreError            a store that cannot be opened at all
-    └── TaskFailed            raised by an operator: this attempt failed, for a known reason
+    │   ├── StoreUnavailable  the store cannot be written now
+    │   ├── ResultLost        the store has lost a result
+    │   └── Stopping          the server accepts no new work
+    ├── StoreError            the store cannot be opened
+    └── TaskFailed            raised by an operator to fail the attempt
 
-A message is one clear sentence that names the job, the task and the value, and says
-what to do. The `code` is a stable word for programs.
+A message is one sentence that names the job, the task and the value, and says what to do. The
+`code` is a stable word for programs.
 """
 
 
 class GoflowError(Exception):
-    """Base of all errors goflow raises on purpose."""
+    """Base class of all errors that goflow raises on purpose.
+
+    Attributes:
+        code: Stable word for programs, as in the API's error responses.
+
+    Examples:
+        >>> from goflow import GoflowError, Schedule
+        >>> try:
+        ...     Schedule("60 * * * *")
+        ... except GoflowError as error:
+        ...     print(error.code)
+        invalid-job
+    """
 
     code = "error"
 
 
 class InvalidJob(GoflowError, ValueError):
-    """A job, task, operator or schedule that cannot be honoured."""
+    """A job, task, operator or schedule is invalid. The message names it and the value.
+
+    Examples:
+        >>> from goflow import InvalidJob, Job
+        >>> try:
+        ...     Job("")
+        ... except InvalidJob as error:
+        ...     print(error)
+        job name '' has 0 characters; it must have 1 to 250
+    """
 
     code = "invalid-job"
 
 
 class InvalidRequest(GoflowError):
-    """A request that cannot be honoured; it changed nothing.
+    """A request is invalid. It changed nothing.
 
-    `field` names the part of the request at fault, or is None.
+    Attributes:
+        field: Name of the invalid part of the request, or None.
     """
 
     code = "invalid-request"
@@ -45,48 +67,69 @@ class InvalidRequest(GoflowError):
 
 
 class NotFound(InvalidRequest):
-    """There is no such job, execution, task or log."""
+    """The job, execution, task or log does not exist."""
 
     code = "not-found"
 
 
 class Conflict(InvalidRequest):
-    """It exists, but is not in a state that allows this."""
+    """The state of the job, execution or task does not allow the request."""
 
     code = "conflict"
 
 
 class Unavailable(GoflowError):
-    """Not now; the same request may succeed later."""
+    """The server cannot do this now. The same request may succeed later."""
 
     code = "unavailable"
 
 
 class StoreUnavailable(Unavailable):
-    """The store refused a write for now (locked, full, gone)."""
+    """The store cannot be written now: it is locked, full or gone."""
 
     code = "store-unavailable"
 
 
 class ResultLost(Unavailable):
-    """The store no longer has a result as it was when the task ended."""
+    """The store has lost a result, or has a damaged copy of it."""
 
     code = "result-lost"
 
 
 class Stopping(Unavailable):
-    """The engine is stopping and takes no new work."""
+    """The server is stopping and accepts no new work."""
 
     code = "stopping"
 
 
 class StoreError(GoflowError):
-    """The store cannot be opened: the message says what is wrong with it."""
+    """The store cannot be opened. The message gives the reason.
+
+    Examples:
+        >>> from goflow import SqliteStore, StoreError
+        >>> try:
+        ...     SqliteStore("/no/such/folder/goflow.db").open()
+        ... except StoreError as error:
+        ...     print(error.code)
+        store-error
+    """
 
     code = "store-error"
 
 
 class TaskFailed(GoflowError):
-    """This attempt failed for a known reason; its message is shown without a traceback."""
+    """Raised by an operator to fail the attempt for a known reason.
+
+    The message becomes the attempt's error, without a traceback.
+
+    Examples:
+        >>> from goflow import Job, TaskFailed
+        >>> job = Job("check")
+        >>> @job.task
+        ... def count_rows():
+        ...     raise TaskFailed("orders has 0 rows")
+        >>> job.run().tasks["count_rows"].error
+        'orders has 0 rows'
+    """
 
     code = "task-failed"

@@ -111,19 +111,31 @@ class Isolation(enum.StrEnum):
 class Task:
     """One step of a job.
 
-    - `retries`: further attempts after the first, 0 by default.
-    - `retry_delay`: an object with `delay(attempt) -> seconds`; None retries at once.
-    - `trigger_rule`: one of `TriggerRule`, by its wire name or itself.
-    - `after`: names of upstream tasks, which must be in the job already.
-    - `timeout`: seconds one attempt may take, None for no limit. A Python function in a
-      thread cannot be stopped: its attempt fails on time and its thread is abandoned.
-    - `pool`: the name of a pool of the engine's, `Goflow(pools={"db": 2})`; at most so many
-      tasks of a pool run at once, whatever their jobs.
-    - `priority`: among tasks that wait for a slot the higher goes first, 0 by default; a
-      point outweighs a minute of waiting, so that no task starves.
-    - `isolation`: "process" runs each attempt in a fresh Python process, which can be stopped
-      and cannot take the server with it; "thread", the default, in a thread of the server's,
-      or on its event loop if async.
+    Args:
+        name: Name of the task, unique in its job: 1 to 250 characters of any script, without
+            control characters.
+        operator: Object with a method `run()` or `run(context)`, sync or async.
+        retries: Further attempts after the first one, up to 1,000,000.
+        retry_delay: Object with `delay(attempt) -> seconds`; None retries at once.
+        trigger_rule: A `TriggerRule` or its value.
+        after: Names of upstream tasks. They must be in the job already.
+        timeout: Seconds that one attempt may take; None for no limit. A sync function in a thread
+            cannot be stopped: its attempt fails on time, and its thread is abandoned.
+        pool: Name of a pool of `Goflow(pools={"db": 2})`, which limits how many of its tasks run
+            at once, over all jobs; None for no pool.
+        priority: Waiting tasks start in order of priority, the highest first. One point counts as
+            much as a minute of waiting, so no task starves.
+        isolation: "process" runs each attempt in a new Python process, which can be stopped and
+            cannot crash the server. "thread" or None runs it in a thread of the server, or on its
+            event loop if `run` is async.
+
+    Raises:
+        InvalidJob: An argument is invalid. The message names the task and the value.
+
+    Examples:
+        >>> from goflow import Command, ConstantDelay, Task
+        >>> Task("load", Command("cat", ["input.txt"]), retries=5, retry_delay=ConstantDelay(60))
+        Task('load', Command(cmd='cat', args=('input.txt',), cwd=None, timeout=None))
     """
 
     @defining("task")
@@ -176,7 +188,15 @@ class Task:
         return f"Task({self.name!r}, {shown(self.operator)})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function this task was made of by `@job.task`, as if it were not a task."""
+        """Call the function that `@job.task` made this task of, as a plain function.
+
+        Args:
+            *args: Positional arguments of the function.
+            **kwargs: Keyword arguments of the function.
+
+        Raises:
+            TypeError: The task was not made of a function.
+        """
         if not isinstance(self.operator, FunctionOperator):
             raise TypeError(f"{self!r} was not made of a function")
         return self.operator.function(*args, **kwargs)
@@ -186,13 +206,13 @@ class Task:
     @overload
     def __rshift__(self, downstream: "Sequence[Task]") -> "Sequence[Task]": ...
     def __rshift__(self, downstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
-        """`a >> b` and `a >> [b, c]`: b and c run after a."""
+        """`a >> b` and `a >> [b, c]`: `b` and `c` run after `a`. Returns the right side."""
         for task in _tasks(downstream):
             _connect(self, task)
         return downstream
 
     def __lshift__(self, upstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
-        """`b << a` and `c << [a, b]`: the left one runs after the right ones."""
+        """`b << a` and `c << [a, b]`: the left task runs after those on the right."""
         for task in _tasks(upstream):
             _connect(task, self)
         return upstream
@@ -260,23 +280,46 @@ class _TaskAccess:
 
 
 class Job:
-    """A named graph of tasks, and when to run it.
+    """A named graph of tasks and its schedule.
 
-    - `schedule`: a cron expression, a descriptor such as `@daily`, or None: only by hand.
-    - `active`: whether the schedule is on at first; a switch made by hand is kept and wins.
-    - `timezone`: the IANA zone the schedule is read in, unless the schedule names its own.
-    - `params`: the parameters a submit may set, with their defaults; a value must be of its
-      default's JSON type, or anything if the default is None. Or a class whose fields they are
-      (a `msgspec.Struct`, a dataclass or a TypedDict): a value must be what its annotation says.
-      None takes any object unchecked.
-    - `description`, `tags`: for people.
-    - `overlap`: what a new execution does while an earlier one of the job is unfinished:
-      "allow", "skip", "queue" (at most `max_queued` wait) or "replace"; see `Overlap`.
-    - `catchup`: which due times that passed unseen still fire: "latest" or "all" of those at
-      most `catchup_window` seconds old (an hour; "all" at most `catchup_limit`), or "none".
-    - `timeout`: seconds from the start of an execution's first attempt to its end, None for
-      no limit; then it is cancelled, and counts as failed.
-    - `max_running`: tasks of the job running at once, None for no limit but the engine's.
+    Args:
+        name: Name of the job, unique in its server: 1 to 250 characters of any script, without
+            control characters.
+        schedule: Cron expression or descriptor such as `@daily`; see `Schedule`. None for a job
+            that runs only when submitted.
+        active: Whether the schedule is on at first. Once a user has switched it, that switch is
+            kept and overrides this value.
+        timezone: IANA zone of the schedule, unless the schedule names one.
+        tasks: Tasks to add.
+        params: Parameters that a submit may set. A dict gives their defaults, and a value must
+            have its default's JSON type; a default of None takes any value. A `msgspec.Struct`,
+            dataclass or TypedDict class gives them as annotated fields. None takes any JSON object
+            unchecked.
+        description: Text that the API and the dashboard show.
+        tags: Words that the API and the dashboard show.
+        overlap: What a new execution does while an earlier one is unfinished: "allow" runs
+            beside it, "skip" is not created, "queue" waits for it, "replace" cancels it.
+        max_queued: Executions that wait at most with `overlap="queue"`.
+        catchup: Which missed due times still fire: "latest", "all" or "none".
+        catchup_window: Seconds after which a missed due time is too old to fire, up to a century.
+        catchup_limit: Due times that fire at most with `catchup="all"`, the newest ones.
+        timeout: Seconds that an execution may take from the start of its first attempt; None for
+            no limit. It is cancelled then, and its state is `failed`.
+        max_running: Tasks of the job that run at once, over all its executions; None for no limit
+            of its own.
+
+    Raises:
+        InvalidJob: An argument is invalid. The message names the job and the value.
+
+    Examples:
+        >>> from goflow import Command, Job, Task
+        >>> job = Job("backup", "30 2 * * *", active=True, timezone="Europe/Berlin")
+        >>> dump = job.add(Task("dump", Command("echo", ["dumped"])))
+        >>> upload = job.add(Task("upload", Command("echo", ["uploaded"])))
+        >>> dump >> upload
+        Task('upload', Command(cmd='echo', args=('uploaded',), cwd=None, timeout=None))
+        >>> job.run().state == "successful"
+        True
     """
 
     @defining("job")
@@ -356,17 +399,39 @@ class Job:
 
     @property
     def task(self) -> _TaskAccess:
-        """`job.task("name")` gets a task; `@job.task` and `@job.task(retries=3)` make one.
+        """`job.task("name")` returns a task. `@job.task` and `@job.task(retries=3)` add one.
 
-        The function's task is named after it. A parameter named like a task of this job
-        makes the dependency and receives its result; one named like a job parameter
-        receives its value; one annotated `Context` or named `context` receives that.
+        The decorator takes the options of `Task`, and `name`; the task is named after the
+        function by default. A parameter named like a task of this job makes the function's task
+        run after it and receives its result. A parameter named like a job parameter receives its
+        value. A parameter annotated `Context`, or named `context`, receives the context.
+
+        Raises:
+            InvalidJob: The job has no task of that name, or an option or a parameter of the
+                function is invalid.
+
+        Examples:
+            >>> from goflow import Job
+            >>> job = Job("greet", params={"name": "Ada"})
+            >>> @job.task
+            ... def make(name):
+            ...     return f"Hello, {name}!"
+            >>> @job.task(retries=2)
+            ... def shout(make):
+            ...     return make.upper()
+            >>> job.task("shout").after
+            ['make']
         """
         return _TaskAccess(self)
 
     @defining("job")
     def add(self, task: Task) -> Task:
-        """Add a task and return it."""
+        """Add a task and return it.
+
+        Raises:
+            InvalidJob: The job has a task of that name, is registered already, or lacks a task
+                that the new one runs after.
+        """
         where = f"job {self.name!r}"
         if not isinstance(task, Task):
             raise InvalidJob(f"{where}: only a Task can be added, not {shown(task)}")
@@ -389,7 +454,16 @@ class Job:
 
     @defining("job")
     def set_downstream(self, upstream: Task, downstream: Task) -> None:
-        """Let `downstream` wait for `upstream`; saying it twice is saying it once."""
+        """Let `downstream` run after `upstream`. Repeating the call changes nothing.
+
+        Args:
+            upstream: Task that runs first.
+            downstream: Task that runs after it.
+
+        Raises:
+            InvalidJob: One of them is not a task of this job, both are the same, or the job is
+                registered already.
+        """
         for task in _tasks([upstream, downstream]):
             if task.job is not self:
                 raise InvalidJob(f"job {self.name!r} has no such task: {task!r}; add it first")
@@ -400,10 +474,26 @@ class Job:
             downstream.after.append(upstream.name)
 
     def run(self, params: Mapping[str, Any] | None = None) -> "FinishedExecution":
-        """Run the job once in this process, with nothing kept, and wait for its end.
+        """Run the job once in this process, wait for its end, and keep nothing.
 
-        Raises `InvalidJob` for a job that cannot run and `InvalidRequest` for bad params.
-        A failed task does not raise: look at `.state`.
+        A failed task does not raise: check the execution's `state`.
+
+        Args:
+            params: Parameters of the execution; defaults fill in the rest.
+
+        Returns:
+            The finished execution.
+
+        Raises:
+            InvalidJob: The job cannot run, for example because it has a cycle.
+            InvalidRequest: `params` are invalid.
+
+        Examples:
+            >>> from goflow import Command, Job, Task
+            >>> job = Job("hello", tasks=[Task("say", Command("echo", ["hello"]))])
+            >>> execution = job.run()
+            >>> execution.tasks["say"].logs
+            'hello\\n'
         """
         from goflow.run import run_once
 

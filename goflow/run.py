@@ -20,8 +20,16 @@ from goflow.stores.memory import MemoryStore
 
 
 class FinishedTask(msgspec.Struct, frozen=True):
-    """How a task ended. `error` and `result` are of its last attempt; `logs` is the text of
-    all its attempts in turn."""
+    """A task of a finished execution.
+
+    Attributes:
+        name: Name of the task.
+        state: Final state.
+        result: Result of the last attempt, None without one.
+        error: Error of the last attempt, None if it succeeded.
+        logs: Text that all attempts logged, in order.
+        attempts: Each attempt with its `state`, `error` and times.
+    """
 
     name: str
     state: State
@@ -32,7 +40,25 @@ class FinishedTask(msgspec.Struct, frozen=True):
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
-    """How an execution ended; `tasks` by name, in the order they were added."""
+    """A finished execution, as `Job.run` and `goflow.testing.run` return it.
+
+    Attributes:
+        id: Id of the execution.
+        job: Name of the job.
+        state: Final state.
+        params: Parameters, defaults included.
+        submitted: Time of the submit, in UTC.
+        finished: Time of the end, in UTC.
+        tasks: Tasks by name, in the order added.
+
+    Examples:
+        >>> from goflow import Command, Job, Task
+        >>> execution = Job("hello", tasks=[Task("say", Command("false"))]).run()
+        >>> execution.state == "failed"
+        True
+        >>> execution.tasks["say"].error
+        'exit code 1'
+    """
 
     id: str
     job: str

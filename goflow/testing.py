@@ -1,9 +1,11 @@
-"""For tests of jobs: run one with a clock that does not wait.
+"""Runs jobs in tests, with a clock that does not wait.
 
-from goflow.testing import run
-
-def test_report_is_written() -> None:
-    assert run(my_job()).state == "successful"
+Examples:
+    >>> from goflow import Command, Job, Task
+    >>> from goflow.testing import run
+    >>> job = Job("hello", tasks=[Task("say", Command("echo", ["hello"]))])
+    >>> run(job).state == "successful"
+    True
 """
 
 import asyncio
@@ -20,15 +22,29 @@ from goflow.run import FinishedExecution, run_once
 __all__ = ["FakeClock", "FinishedExecution", "run"]
 
 BEGINNING = datetime(2030, 1, 1, tzinfo=UTC)
-TURNS = 10  # of the event loop, before the clock jumps
+TURNS = 10  # turns of the event loop before the clock jumps
 
 
 class FakeClock:
-    """A clock that a test moves by `advance`, or, with `jumps`, that moves by itself by as
-    much as is slept, so that no retry delay takes any time.
+    """A clock for tests. It stands still until `advance` moves it, or jumps over every sleep.
 
-    It jumps only when nothing real goes on. While a task runs (a thread, a program, a request) it
-    goes as the machine's clock does, so that no time limit is over before its time.
+    A jumping clock jumps only while no task runs. While a thread, a program or a request runs, it
+    follows the machine's clock, so that no time limit ends early.
+
+    Args:
+        now: Aware datetime at which the clock starts.
+        jumps: Whether the clock moves by itself by the length of each sleep.
+
+    Raises:
+        ValueError: `now` is naive.
+
+    Examples:
+        >>> from datetime import UTC, datetime
+        >>> from goflow.testing import FakeClock
+        >>> clock = FakeClock(datetime(2026, 10, 23, tzinfo=UTC))
+        >>> clock.advance(hours=1)
+        >>> str(clock.now())
+        '2026-10-23 01:00:00+00:00'
     """
 
     def __init__(self, now: datetime = BEGINNING, *, jumps: bool = False) -> None:
@@ -40,20 +56,23 @@ class FakeClock:
         self._count = 0
         self._sleepers: list[tuple[timedelta, int, asyncio.Future[None]]] = []
         self._real = SystemClock()
-        self._seen = 0.0  # by the machine's clock, while something real goes on
+        self._seen = 0.0  # the machine's clock at the last look, while a task runs
         self._at_work = 0
-        self._quiet: asyncio.Future[None] | None = None  # for those who wait until nothing does
+        self._quiet: asyncio.Future[None] | None = None  # resolved when no task runs
 
     def now(self) -> datetime:
+        """The clock's time, in UTC."""
         self._follow()
         return self._now
 
     def elapsed(self) -> float:
+        """Seconds that have passed since the start; `set` does not change them."""
         self._follow()
         return self._elapsed.total_seconds()
 
     @contextmanager
     def work(self) -> Iterator[None]:
+        """Follow the machine's clock while the block runs."""
         self._follow()
         if not self._at_work:
             self._seen = self._real.elapsed()
@@ -69,7 +88,7 @@ class FakeClock:
                     quiet.set_result(None)
 
     def _follow(self) -> None:
-        """While something real goes on, let as much time pass as really has."""
+        """Pass the real time since the last call, while a task runs."""
         if self._jumps and self._at_work:
             seen, self._seen = self._seen, self._real.elapsed()
             self._pass(timedelta(seconds=self._seen - seen))
@@ -79,7 +98,7 @@ class FakeClock:
         self._elapsed += passed
 
     def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
-        # Counted from the call on: an `advance` before the first step wakes it, too.
+        """Sleep until the clock has moved by `seconds`, counted from this call."""
         if self._jumps:
             return self._jump(seconds)
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,7 +113,7 @@ class FakeClock:
     async def _jump(self, seconds: float) -> None:
         until = self.elapsed() + seconds
         while True:
-            # Whoever is about to begin something real, or to hear of its end, goes first.
+            # Tasks that are about to start or to end go first.
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             left = until - self.elapsed()
@@ -111,7 +130,7 @@ class FakeClock:
         await woken
 
     def advance(self, **delta: float) -> None:
-        """Let `timedelta(**delta)` pass, and wake whoever slept no longer."""
+        """Move the clock by `timedelta(**delta)` and wake the sleepers whose time has come."""
         self._pass(timedelta(**delta))
         while self._sleepers and self._sleepers[0][0] <= self._elapsed:
             woken = heapq.heappop(self._sleepers)[2]
@@ -119,12 +138,34 @@ class FakeClock:
                 woken.set_result(None)
 
     def set(self, now: datetime) -> None:
-        """Set the clock, forward or back, with no time passing."""
+        """Set the clock forward or back, as an administrator does. No time passes."""
         self._now = now
 
 
 def run(
     job: Job, params: Mapping[str, Any] | None = None, *, now: datetime = BEGINNING
 ) -> FinishedExecution:
-    """`job.run(params)` as of `now`, with no waiting for retries."""
+    """Run a job once, as `Job.run` does, with a clock that jumps over retry delays.
+
+    Args:
+        job: Job to run.
+        params: Parameters of the execution; defaults fill in the rest.
+        now: Aware datetime at which the execution is submitted, 2030-01-01 by default.
+
+    Returns:
+        The finished execution. A failed task does not raise.
+
+    Raises:
+        InvalidJob: The job cannot run.
+        InvalidRequest: `params` are invalid.
+        ValueError: `now` is naive.
+
+    Examples:
+        >>> from goflow import Command, ConstantDelay, Job, Task
+        >>> from goflow.testing import run
+        >>> task = Task("fail", Command("false"), retries=2, retry_delay=ConstantDelay(3600))
+        >>> execution = run(Job("flaky", tasks=[task]))
+        >>> len(execution.tasks["fail"].attempts)
+        3
+    """
     return run_once(job, params, clock=FakeClock(now, jumps=True))

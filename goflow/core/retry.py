@@ -38,7 +38,19 @@ def _check(owner: object, name: str, value: object, least: float, most: float) -
 
 @dataclass(frozen=True)
 class ConstantDelay:
-    """The same number of seconds after every failed attempt, at most a century's."""
+    """Waits the same number of seconds after every failed attempt.
+
+    Args:
+        seconds: Seconds to wait, from 0 to a century.
+
+    Raises:
+        InvalidJob: `seconds` is not a number in that range.
+
+    Examples:
+        >>> from goflow import ConstantDelay
+        >>> ConstantDelay(5).delay(1)
+        5
+    """
 
     seconds: float
 
@@ -47,15 +59,30 @@ class ConstantDelay:
         _check(self, "seconds", self.seconds, 0, CENTURY)
 
     def delay(self, attempt: int, /) -> float:
+        """Seconds to wait after failed attempt number `attempt`, from 1."""
         return self.seconds
 
 
 @dataclass(frozen=True)
 class ExponentialBackoff:
-    """`initial * base**attempt` seconds, so 2, 4, 8, … by default; at most `maximum` (a day).
+    """Waits `initial * base**attempt` seconds: 2, 4, 8, … by default.
 
-    `jitter` (0 to 1, default 0) adds up to that share of the delay at random, so that
-    tasks that failed together do not come back together; `random` gives numbers in [0, 1).
+    Args:
+        base: Factor between one delay and the next, at least 1.
+        initial: Seconds that are multiplied, at least 0.
+        maximum: Longest delay in seconds, a day by default and a century at most.
+        jitter: Share of the delay, from 0 to 1, that is added at random, so that tasks which
+            failed together do not retry together.
+        random: Returns numbers in [0, 1); for tests.
+
+    Raises:
+        InvalidJob: An argument is not a number in its range.
+
+    Examples:
+        >>> from goflow import ExponentialBackoff
+        >>> backoff = ExponentialBackoff(base=3, initial=10, maximum=600)
+        >>> [backoff.delay(attempt) for attempt in (1, 2, 3, 4)]
+        [30.0, 90.0, 270.0, 600]
     """
 
     base: float = 2
@@ -72,6 +99,7 @@ class ExponentialBackoff:
         _check(self, "jitter", self.jitter, 0, 1)
 
     def delay(self, attempt: int, /) -> float:
+        """Seconds to wait after failed attempt number `attempt`, from 1."""
         try:
             seconds = self.initial * float(self.base) ** attempt
         except OverflowError:

@@ -51,12 +51,13 @@ _NEVER = 1 << 62
 
 
 class ClockChange(NamedTuple):
-    """What a change of the clocks does to a due time of fixed local times.
+    """How a clock change affects the due time of a schedule with fixed local times.
 
-    `merged` are the instants in UTC, oldest first, that would be due too but for the change:
-    where the local times of a gap would be had the clocks not gone forward, or the second
-    pass of a local time that comes twice. None of them is a due time itself. `reason` is a
-    sentence for people.
+    Attributes:
+        merged: Instants in UTC, oldest first, that this due time replaces. A local time that a
+            clock change skips is recorded at the instant that it would have had. A local time
+            that comes twice is recorded at its second pass.
+        reason: Human-readable sentence.
     """
 
     merged: tuple[datetime, ...]
@@ -66,27 +67,38 @@ class ClockChange(NamedTuple):
 class Schedule:
     """The times at which a job is due.
 
-    `expression` is five cron fields, six with the seconds first when `with_seconds` is
-    true, a descriptor (`@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
-    `@annually`) or `@every` and a Go duration such as `1h30m10s`, in whole seconds: less
-    than one second counts as one, a fraction of one is dropped. A prefix `CRON_TZ=Zone `
-    or `TZ=Zone ` overrides `timezone`, a name of the IANA time zone database.
+    Two schedules are equal if they have the same expression, time zone and `with_seconds`.
 
-    Raises `InvalidJob`, naming the expression and the reason, for anything it cannot
-    honour, a combination of fields that no calendar day satisfies included.
+    Args:
+        expression: Five cron fields; six, seconds first, if `with_seconds` is true; a descriptor
+            (`@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`); or
+            `@every` and a Go duration such as `1h30m10s`. Durations are rounded down to whole
+            seconds, and up to one second. A prefix `CRON_TZ=Zone ` or `TZ=Zone ` overrides
+            `timezone`.
+        timezone: Name of a zone in the IANA time zone database.
+        with_seconds: Whether cron may have six fields.
 
-    Schedules are equal when expression, effective time zone and `with_seconds` are.
+    Raises:
+        InvalidJob: The expression or the zone is invalid, or the schedule never fires. The message
+            names the expression and the reason.
+
+    Examples:
+        >>> from datetime import UTC, datetime
+        >>> from goflow import Schedule
+        >>> schedule = Schedule("30 6 * * MON-FRI", "Europe/Berlin")
+        >>> str(schedule.next(datetime(2026, 10, 23, 12, tzinfo=UTC)))
+        '2026-10-26 05:30:00+00:00'
     """
 
     __slots__ = ("_times", "_zone", "expression", "interval", "timezone", "with_seconds")
 
     expression: str
-    """The text as written."""
+    """The expression as written."""
     timezone: str
-    """The zone in effect: the prefix's, else the argument's."""
+    """The zone in effect: the prefix's if there is one."""
     with_seconds: bool
     interval: timedelta | None
-    """The whole seconds between fires of `@every`; None for the others."""
+    """Time between due times of `@every`, in whole seconds; None for other schedules."""
 
     def __init__(self, expression: str, timezone: str = "UTC", with_seconds: bool = False) -> None:
         try:
@@ -104,13 +116,19 @@ class Schedule:
         self.with_seconds = with_seconds
 
     def next(self, after: datetime, *, anchor: datetime | None = None) -> datetime | None:
-        """The first fire strictly later than the aware `after`, in UTC and whole seconds.
+        """The first due time strictly later than `after`, in UTC and whole seconds.
 
-        None when there is none up to the year 9999, or within a century.
+        Args:
+            after: Aware datetime. `@every` counts from it, rounded down to a whole second.
+            anchor: Aware datetime of another due time, whose phase `@every` keeps. Cron
+                expressions ignore it.
 
-        `@every` counts from `after`, without its fraction of a second; given an `anchor`,
-        an aware instant at which it was or will be due, it keeps that phase instead. Cron
-        fields ignore the anchor. Raises ValueError for a naive datetime.
+        Returns:
+            An aware datetime, or None if no due time follows within a century or before the
+            year 10000.
+
+        Raises:
+            ValueError: A datetime is naive.
         """
         now = _seconds(after, "after")
         if self._times is not None:
@@ -126,10 +144,16 @@ class Schedule:
             return None
 
     def clock_change(self, due: datetime) -> ClockChange | None:
-        """What makes a due time one of a clock change; None for all others.
+        """How a clock change affects a due time; None if none does.
 
-        It is one if it stands for local times of a gap, of which the first 100 are looked
-        at, or if its local time comes twice. Raises ValueError for a naive datetime.
+        It replaces the local times that a clock change skips, of which the first 100 are
+        examined, or its local time comes twice.
+
+        Args:
+            due: Aware datetime of a due time.
+
+        Raises:
+            ValueError: `due` is naive.
         """
         at = _seconds(due, "due")
         if self._times is None or self._times.wildcard:

@@ -10,7 +10,26 @@ from typing import NamedTuple
 
 
 class State(enum.StrEnum):
-    """The state of a task or of an execution, spelled as on the wire."""
+    """The state of a task or of an execution, spelled as on the wire.
+
+    Members are strings and equal to their value.
+
+    Attributes:
+        NOTSTARTED: Waits for upstream tasks, for a slot or for an earlier execution.
+        RUNNING: An attempt is running; an execution has started and not ended.
+        UPFORRETRY: An attempt failed, and the task waits for the next one.
+        SKIPPED: Did not run: its trigger rule could not be met, or a user marked it.
+        FAILED: The last attempt failed; an execution with a failed task is failed.
+        SUCCESSFUL: Ended without a failure.
+        CANCELLED: Stopped on request.
+
+    Examples:
+        >>> from goflow import State
+        >>> State.SUCCESSFUL == "successful"
+        True
+        >>> State.UPFORRETRY.finished
+        False
+    """
 
     NOTSTARTED = "notstarted"
     RUNNING = "running"
@@ -22,7 +41,7 @@ class State(enum.StrEnum):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing follows of itself; only a retry by hand leaves such a state."""
+        """Whether the state is final, unless a user retries or marks the task."""
         return self in FINISHED
 
 
@@ -30,11 +49,29 @@ FINISHED = frozenset({State.SKIPPED, State.FAILED, State.SUCCESSFUL, State.CANCE
 
 
 class TriggerRule(enum.StrEnum):
-    """When a task runs, given how its upstream tasks ended.
+    """When a task runs, depending on how its upstream tasks ended.
 
-    A task without upstream tasks runs at once, whatever its rule. A task whose rule can
-    no longer be met is skipped. A cancelled task counts as done, but as none of
-    successful, failed or skipped.
+    A task without upstream tasks runs at once. A task whose rule can no longer be met is
+    skipped. A cancelled upstream task counts as done, but not as successful, failed or skipped.
+
+    Attributes:
+        ALL_SUCCESSFUL: All succeeded. The default.
+        ALL_DONE: All ended, in whatever state.
+        ALL_FAILED: All failed.
+        ALL_SKIPPED: All were skipped.
+        ONE_SUCCESSFUL: At least one succeeded. Does not wait for the others.
+        ONE_FAILED: At least one failed. Does not wait for the others.
+        ONE_DONE: At least one succeeded or failed. Does not wait for the others.
+        NONE_FAILED: All succeeded or were skipped.
+        NONE_FAILED_MIN_ONE_SUCCESSFUL: The same, and at least one succeeded.
+        NONE_SKIPPED: All succeeded or failed.
+        ALWAYS: Runs at once.
+
+    Examples:
+        >>> from goflow import Command, Task, TriggerRule
+        >>> task = Task("clean-up", Command("true"), trigger_rule=TriggerRule.ALL_DONE)
+        >>> task.trigger_rule == "allDone"
+        True
     """
 
     ALL_SUCCESSFUL = "allSuccessful"

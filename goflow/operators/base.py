@@ -43,18 +43,42 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an attempt may know: who it is, what came before it, where to write."""
+    """What an operator's `run(context)` receives: one attempt of a task.
+
+    Attributes:
+        job: Name of the job.
+        task: Name of the task.
+        execution_id: Id of the execution.
+        attempt: Number of the attempt, from 1.
+        params: Parameters of the execution, defaults included.
+        results: Results of the direct upstream tasks that have one, by task name.
+        scheduled_at: Due time in UTC; None if the execution was submitted by hand.
+        submitted_at: Time of the submit, in UTC.
+        log: Writes to the attempt's log. `log(text)` writes a line, `log.info(format, *args)`
+            and its like a line with a level, `log.write(text)` the text without a line end.
+        cookie: Value for the environment variable `GOFLOW_COOKIE` of processes that the attempt
+            starts, by which the server finds and ends them.
+
+    Examples:
+        >>> from goflow import Context, Job
+        >>> job = Job("greet", params={"name": "Ada"})
+        >>> @job.task
+        ... def say(context: Context):
+        ...     context.log.info("attempt %d", context.attempt)
+        ...     return f"Hello, {context.params['name']}!"
+        >>> job.run().tasks["say"].result
+        'Hello, Ada!'
+    """
 
     job: str
     task: str
     execution_id: str
-    attempt: int  # from 1
+    attempt: int
     params: Mapping[str, Any]
-    results: Mapping[str, Any]  # of upstream tasks that have one, by task name
-    scheduled_at: datetime | None  # the due instant in UTC; None when submitted by hand
-    submitted_at: datetime  # UTC
+    results: Mapping[str, Any]
+    scheduled_at: datetime | None
+    submitted_at: datetime
     log: Log
-    # what the attempt starts is to have in its environment, as GOFLOW_COOKIE, to be found by
     cookie: str = ""
 
 

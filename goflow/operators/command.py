@@ -20,21 +20,32 @@ from goflow.operators.program import RESULT_LIMIT, Program
 
 @dataclass(frozen=True)
 class Command:
-    """Runs a program without a shell; `Command.shell` is the explicit way to one.
+    """Runs a program without a shell.
 
-    - `cmd`: a program on PATH, or a path to one. `args`: its arguments.
-    - `env`: variables added to this process's environment.
-    - `cwd`: the folder to run in, this process's by default.
-    - `timeout`: seconds until the program is ended and the attempt fails; None for no limit.
+    Standard output and standard error go to the task's log as they come, decoded as UTF-8 with
+    invalid bytes replaced. Standard input is empty. The result is standard output as text,
+    including the final newline; of more than 1 MiB the head and the tail, with a mark between
+    them. A non-zero exit code fails the attempt with the code and the end of standard error.
 
-    Its standard input is empty. Both outputs go to the task's log as they come, as UTF-8
-    with undecodable bytes replaced. The result is the standard output as it is, final
-    newline included; of more than 1 MiB the head and the tail, with the cut marked. A
-    non-zero exit fails the attempt with the code and the end of stderr.
+    The program gets its own process group. On a timeout, a cancel or a stop, and when the program
+    exits but leaves processes of its group running, the group gets SIGTERM, and SIGKILL
+    5 seconds later.
 
-    The program gets a process group of its own. On timeout, cancellation and stop, and when
-    it ends but leaves processes of its group behind, the group gets SIGTERM, and SIGKILL 5
-    seconds later. Raises `InvalidJob` for what cannot be run on any machine.
+    Args:
+        cmd: Program on PATH, or a path to one.
+        args: Arguments, passed on unchanged.
+        env: Variables added to the server's environment.
+        cwd: Folder to run in; the server's by default.
+        timeout: Seconds until the program is ended and the attempt fails; None for no limit.
+
+    Raises:
+        InvalidJob: An argument is invalid on every machine, such as an empty `cmd`.
+
+    Examples:
+        >>> from goflow import Command, Job, Task
+        >>> job = Job("list", tasks=[Task("greet", Command("echo", ["Hello"], timeout=10))])
+        >>> job.run().tasks["greet"].result
+        'Hello\\n'
     """
 
     cmd: str
@@ -78,7 +89,24 @@ class Command:
         cwd: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
     ) -> "Command":
-        """Runs `script` in /bin/sh. What comes from outside belongs in `env`, not in the text."""
+        """Runs a script in /bin/sh.
+
+        Pass values from outside in `env`; never format them into the script.
+
+        Args:
+            script: Shell script.
+            env: Variables added to the server's environment.
+            cwd: Folder to run in; the server's by default.
+            timeout: Seconds until the script is ended and the attempt fails; None for no limit.
+
+        Raises:
+            InvalidJob: `script` is empty, or another argument is invalid.
+
+        Examples:
+            >>> from goflow import Command
+            >>> Command.shell("df -P / | tail -1", timeout=10).cmd
+            '/bin/sh'
+        """
         if not checks.text("Command.shell: script", script).strip():
             raise InvalidJob(f"Command.shell: there is nothing to run in {script!r}")
         return cls("/bin/sh", ("-c", script), env=env, cwd=cwd, timeout=timeout)

@@ -42,20 +42,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Get:
-    """Gets `url`; the result is the body as text.
+    """Sends a GET request. The result is the response body as text.
 
-    - `url`: http or https. Up to 10 redirects are followed.
-    - `headers`: sent with the request, and with redirects within its origin (scheme, host and
-      port); the same holds for a name and password in `url`.
-    - `timeout`: seconds for all of it, from the look-up of the name to the last byte of the body,
-      redirects included; None for no limit.
-    - `max_body`: bytes of the body, uncompressed; a larger one fails the attempt. 1 MiB, which
-      is also what the engine keeps of a result by default.
+    A status outside 2xx fails the attempt with the status and the start of the body. The body may
+    be compressed with gzip. It is decoded with its charset if that is an encoding of the web, and
+    as UTF-8 otherwise. Logs and errors show no passwords and no query values.
 
-    A status other than 2xx fails the attempt with the status and the start of the body. The body
-    may be compressed with gzip. It is decoded as its charset says, if that is an encoding of the
-    web, else as UTF-8. Logs and errors show neither passwords nor values of the query. Raises
-    `InvalidJob` for what can never be sent.
+    Args:
+        url: Address, http or https. Up to 10 redirects are followed.
+        headers: Request headers. Redirects to another origin (scheme, host and port) do not
+            receive them, nor a user name and password in `url`.
+        timeout: Seconds for the whole exchange, from the DNS lookup to the last byte, redirects
+            included; None for no limit.
+        max_body: Largest body in bytes after decompression, 1 MiB by default. A larger one fails
+            the attempt.
+
+    Raises:
+        InvalidJob: An argument is invalid, such as a URL without a host.
+
+    Examples:
+        >>> from goflow import Get, Task
+        >>> Task("fetch", Get("https://example.com/data.json", timeout=10), retries=3)
+        Task('fetch', Get('https://example.com/data.json', timeout=10, max_body=1048576))
     """
 
     url: str
@@ -80,13 +88,26 @@ class Get:
 
 @dataclass(frozen=True)
 class Post:
-    """Posts `body`, or `json`, to `url`; the rest is as in `Get`.
+    """Sends a POST request. The result is the response body as text, as with `Get`.
 
-    - `body`: a str, sent as UTF-8, or bytes. `headers` may say of what type it is.
-    - `json`: anything JSON can hold, sent as application/json; it is encoded here and now.
+    Every attempt sends the same bytes, so iterators and open files are refused. A 307 or 308
+    redirect to another origin fails the attempt, because the body is not sent there.
 
-    The same bytes are sent on every attempt, so iterators and open files are refused. A redirect
-    to another origin by a 307 or 308 fails the attempt, as the body is not sent there.
+    Args:
+        url: Address, http or https.
+        body: Request body: bytes, or a str that is sent as UTF-8.
+        json: Value to send as application/json instead of `body`. It is encoded at once.
+        headers: Request headers, as with `Get`.
+        timeout: Seconds for the whole exchange; None for no limit.
+        max_body: Largest response body in bytes after decompression, 1 MiB by default.
+
+    Raises:
+        InvalidJob: An argument is invalid, or both `body` and `json` are given.
+
+    Examples:
+        >>> from goflow import Post, Task
+        >>> Task("notify", Post("https://example.com/hook", json={"text": "done"}), retries=3)
+        Task('notify', Post('https://example.com/hook', timeout=30, max_body=1048576))
     """
 
     url: str

@@ -13,7 +13,12 @@ from goflow.stores.tables import SqlStore, migrate, read_epoch
 
 
 class MemoryStore(SqlStore):
-    """Keeps everything until it is closed. See `goflow.stores.base` for what it does."""
+    """Keeps everything in memory and loses it when it is closed.
+
+    Examples:
+        >>> from goflow import Goflow, MemoryStore
+        >>> gf = Goflow(MemoryStore())
+    """
 
     def __init__(self) -> None:
         super().__init__()

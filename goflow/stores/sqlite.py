@@ -41,12 +41,22 @@ _ADVICE = {
 
 
 class SqliteStore(SqlStore):
-    """Keeps everything in the SQLite file at `path`, which is created if there is none.
+    """Keeps everything in an SQLite file. A commit survives power loss.
 
-    While it is open, locks on the file and on `<path>.lock` keep other servers out, and SQLite
-    has its `<path>-wal` and `<path>-shm` beside it. All are created for their owner alone. What
-    `commit` took survives power loss. `<path>.lock` holds the number of the last commit too, so
-    that the next server notices if commits vanished after this one was killed.
+    While the store is open, locks on the file and on `<path>.lock` keep other servers out, and
+    SQLite has `<path>-wal` and `<path>-shm` beside it. Only their owner may read these files.
+    `<path>.lock` also holds the number of the last commit, so that the next server notices
+    missing commits after a kill.
+
+    Args:
+        path: File to use. It is created if it does not exist.
+
+    Raises:
+        ValueError: The path cannot name a file, such as `:memory:`.
+
+    Examples:
+        >>> from goflow import Goflow, SqliteStore
+        >>> gf = Goflow(SqliteStore("/var/lib/goflow/goflow.db"))
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

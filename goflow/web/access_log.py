@@ -13,7 +13,17 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class AccessLog:
-    """Logs method, path and status at level INFO to `goflow.access`, or to `logger`."""
+    """ASGI middleware that logs address, method, path and status of each request at level INFO.
+
+    Args:
+        app: ASGI application to wrap; `Goflow.use` passes it.
+        logger: Logger to use, `goflow.access` by default.
+
+    Examples:
+        >>> from goflow import AccessLog, Goflow, MemoryStore
+        >>> gf = Goflow(MemoryStore())
+        >>> gf.use(AccessLog)
+    """
 
     def __init__(self, app: Any, *, logger: logging.Logger | None = None) -> None:
         self._app = app
