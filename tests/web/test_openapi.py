@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from goflow import Goflow, MemoryStore, State
 from goflow.web.executions import StateFilter
 from tests.web.conftest import Asker, Served, failing, simple
+from ui import schema
 
 CHECKS = (
     not_a_server_error,
@@ -59,6 +60,10 @@ def test_every_route_of_the_contract_is_described(client: TestClient) -> None:
     assert described >= CONTRACT
     names = [op["operationId"] for verbs in document["paths"].values() for op in verbs.values()]
     assert len(names) == len(set(names))
+
+
+def test_the_dashboards_types_are_up_to_date() -> None:
+    assert schema.FILE.read_text(encoding="utf-8") == schema.generate(), "run `python ui/schema.py`"
 
 
 def test_every_reference_leads_somewhere(client: TestClient) -> None:

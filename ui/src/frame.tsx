@@ -9,7 +9,7 @@ import { go, route } from "./app/router";
 import { following, theme, THEMES, zone, ZONES, type Theme, type Zone } from "./app/settings";
 import { Confirmation } from "./pieces/dialog";
 import { RunForm } from "./pieces/run";
-import { connection } from "./wire/live";
+import { connection } from "./api/stream";
 
 const PLACES = [
   { page: "jobs", href: "./", label: "Jobs", key: "g j" },

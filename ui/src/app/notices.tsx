@@ -1,7 +1,7 @@
 /** What a button did, with the way back where there is one; and that the server is gone. */
 
 import { signal } from "@preact/signals";
-import { connection, lostAt } from "../wire/live";
+import { connection, lostAt } from "../api/stream";
 import { second } from "./clock";
 import { span } from "../model/time";
 

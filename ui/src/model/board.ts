@@ -9,8 +9,11 @@
 
 import { batch, computed, signal, type Signal } from "@preact/signals";
 
+import type { OverviewJob as JobRow } from "../api/schema";
 import type { State } from "./states";
 import { instant } from "./time";
+
+export type { JobRow };
 
 /** The most executions of a job that are held. */
 export const MOST = 100;
@@ -130,20 +133,6 @@ export class JobCell {
       this.executions.value = all;
     });
   }
-}
-
-/** A job as the overview describes it. */
-export interface JobRow {
-  job: string;
-  schedule: string | null;
-  timezone: string;
-  active: boolean;
-  description: string;
-  tags: string[];
-  next: string | null;
-  /** Whether it takes parameters. */
-  params: boolean;
-  executions: Omit<Execution, "job">[];
 }
 
 /** All jobs, in the order registered. */

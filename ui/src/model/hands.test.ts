@@ -28,7 +28,7 @@ describe("by hand", () => {
       ["cancel", ""],
       ["mark skipped", "ann from 10.0.0.7"],
       ["cancel", "replaced by b-2"],
-    ].map(([action, by]) => ({ at: "2026-01-01T00:00:00Z", action: action!, by: by!, task: null }));
+    ].map(([action, by]) => ({ at: "2026-01-01T00:00:00Z", action: action!, by: by!, task: null, params: null }));
     expect(doneByHand(actions).map(said)).toEqual(["marked skipped by ann from 10.0.0.7", "cancelled, replaced by b-2"]);
   });
 });

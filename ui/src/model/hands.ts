@@ -1,16 +1,9 @@
 /** What people do with executions by hand: what they may, and what they did, in words. */
 
+import type { Action } from "../api/schema";
 import { isFinished, type State } from "./states";
 
 export type Handle = "cancel" | "retry" | "retry alone" | "mark successful" | "mark skipped";
-
-/** Something that was asked of an execution; `task` if it was asked of one. */
-export interface Action {
-  at: string;
-  action: string;
-  by: string;
-  task: string | null;
-}
 
 /**
  * What may be done with a task, as the server would have it: a running one is only to be

@@ -1,9 +1,6 @@
 /** What the server has noticed and people should know of, as the health answer says it. */
 
-export interface Notice {
-  at: string;
-  text: string;
-}
+import type { Notice } from "../api/schema";
 
 const FRESH = 24 * 3600 * 1000; // milliseconds
 

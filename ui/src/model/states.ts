@@ -1,5 +1,9 @@
 /** The states of tasks and executions, as on the wire, and how each looks without colour. */
 
+import type { State } from "../api/schema";
+
+export type { State };
+
 export const STATES = [
   "notstarted",
   "running",
@@ -8,9 +12,7 @@ export const STATES = [
   "failed",
   "successful",
   "cancelled",
-] as const;
-
-export type State = (typeof STATES)[number];
+] as const satisfies readonly State[];
 
 /** What a state is called on the page. */
 export const LABEL: Record<State, string> = {

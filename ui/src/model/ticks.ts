@@ -1,27 +1,12 @@
 /** What became of a job's due times, as on the wire, and how each outcome looks and reads. */
 
-export const OUTCOMES = ["fired", "skipped", "missed", "merged"] as const;
+import type * as Schema from "../api/schema";
+import type { TickOutcome as Outcome, TickView as Tick } from "../api/schema";
 
-export type Outcome = (typeof OUTCOMES)[number];
+export type { Outcome, Tick };
+export type Upcoming = Pick<Schema.Upcoming, "upcoming" | "clock_changes">;
 
-/** A due time, or `count` of them in a row from `due` to `until`. */
-export interface Tick {
-  due: string;
-  outcome: Outcome;
-  at: string;
-  reason: string;
-  count: number;
-  until: string | null;
-  execution: string | null;
-  /** The due time that merged ones became. */
-  into: string | null;
-}
-
-/** The next due times, and what a change of the clocks has to do with some of them. */
-export interface Upcoming {
-  upcoming: string[];
-  clock_changes: { due: string; reason: string }[];
-}
+export const OUTCOMES: readonly Outcome[] = ["fired", "skipped", "missed", "merged"];
 
 /** The sign of an outcome, drawn as those of the states are. */
 export const OUTCOME_SIGN: Record<Outcome, string> = {

@@ -1,6 +1,6 @@
 /** What a limit on running tasks is called. */
 
-import type { Pool } from "../wire/api";
+import type { Pool } from "../api/client";
 import { Name } from "./name";
 
 export function PoolName({ pool: { kind, name } }: { pool: Pick<Pool, "kind" | "name"> }) {

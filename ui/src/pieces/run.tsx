@@ -6,7 +6,7 @@ import { announce, attempt, quoted } from "../app/notices";
 import { executionHref } from "../app/route";
 import { go } from "../app/router";
 import { fieldsOf, valuesOf, type Field } from "../model/parameters";
-import * as api from "../wire/api";
+import * as api from "../api/client";
 import { Dialog } from "./dialog";
 import { Name } from "./name";
 

@@ -2,7 +2,7 @@
 
 import type { JobCell } from "../model/board";
 import { attempt, quoted } from "../app/notices";
-import * as api from "../wire/api";
+import * as api from "../api/client";
 
 /** Whether the schedule is on; a job without one can be switched too. */
 export function Switch({ job }: { job: JobCell }) {

@@ -8,7 +8,7 @@ import { attempt, quoted } from "../../app/notices";
 import type { Handle } from "../../model/hands";
 import { confirmed } from "../../pieces/dialog";
 import { openExecution, run, withParameters } from "../../pieces/run";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 
 /** Why nothing of an execution may be run again. */
 export const GONE = "The job is not defined any more, so nothing of it can run again";

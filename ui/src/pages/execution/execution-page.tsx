@@ -17,7 +17,7 @@ import { Graph } from "../../pieces/graph";
 import { Name } from "../../pieces/name";
 import { StateLabel } from "../../pieces/state";
 import { JobZone, Time } from "../../pieces/time";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 import { cancelExecution, clone, GONE, retryFailed, retryWith } from "./acts";
 import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";

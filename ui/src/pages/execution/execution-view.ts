@@ -12,8 +12,8 @@ import { ExecutionCell, JobCell, type Execution } from "../../model/board";
 import { axisOf, barsOf, type Bar } from "../../model/gantt";
 import { isFinished } from "../../model/states";
 import { instant } from "../../model/time";
-import * as api from "../../wire/api";
-import { listen } from "../../wire/live";
+import * as api from "../../api/client";
+import { listen } from "../../api/stream";
 
 const PAUSE = 300; // milliseconds between two requests for the execution in full
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells

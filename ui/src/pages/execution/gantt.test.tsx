@@ -4,7 +4,7 @@ import { cleanup, fireEvent, render, screen } from "@testing-library/preact";
 import { afterEach, expect, test, vi } from "vitest";
 import { axisOf, barsOf } from "../../model/gantt";
 import type { State } from "../../model/states";
-import type { TaskDetail } from "../../wire/api";
+import type { TaskDetail } from "../../api/client";
 import { Gantt } from "./gantt";
 
 afterEach(cleanup);
@@ -22,6 +22,10 @@ function task(name: string, state: State, ...attempts: [from: number, to: number
     result: null,
     result_bytes: 0,
     waiting: null,
+    retries: 0,
+    trigger_rule: "allSuccessful",
+    operator: null,
+    interruptions: 0,
     attempts: attempts.map(([from, to, its], index) => ({
       attempt: index + 1,
       state: its,
@@ -29,6 +33,7 @@ function task(name: string, state: State, ...attempts: [from: number, to: number
       finished: at(to),
       error: null,
       retry_at: null,
+      interrupted: false,
     })),
   };
 }

@@ -14,7 +14,7 @@ import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { useZone } from "../../pieces/time";
 import { useWindow } from "../../pieces/window";
-import type { TaskDetail } from "../../wire/api";
+import type { TaskDetail } from "../../api/client";
 
 const ROW = 26; // pixels, as in execution-page.css
 const APART = 84; // pixels between two times at the axis, at least

@@ -7,7 +7,7 @@
 
 import { computed, signal } from "@preact/signals";
 import { LogText } from "../../model/log";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 
 const AGAIN = 700; // milliseconds between two looks at what a running attempt has written
 const LOST = 2000; // milliseconds until what failed is asked for again

@@ -17,7 +17,7 @@ import { Reel, type Window } from "../../model/reel";
 import { inFull, stamp as stampOf } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { useZone } from "../../pieces/time";
-import { logAddress } from "../../wire/api";
+import { logAddress } from "../../api/client";
 import { LogView } from "./log-view";
 
 const LEAST = 14 * 16; // pixels: the height of the log where little of the screen is left for it

@@ -12,7 +12,7 @@ import { Copy } from "../../pieces/copy";
 import { Name } from "../../pieces/name";
 import { Sign, StateLabel } from "../../pieces/state";
 import { Countdown, Time } from "../../pieces/time";
-import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../wire/api";
+import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import { GONE, handleOf } from "./acts";
 import { Log } from "./log";
 

@@ -5,7 +5,7 @@ import { announce, quoted } from "../../app/notices";
 import { zone } from "../../app/settings";
 import { Dialog } from "../../pieces/dialog";
 import { Time } from "../../pieces/time";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 
 const SHOWN = 8; // due times listed
 

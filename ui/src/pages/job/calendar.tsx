@@ -10,7 +10,7 @@ import { LABEL, STATES } from "../../model/states";
 import { dayOf, span } from "../../model/time";
 import { JobZone, useZone } from "../../pieces/time";
 import { useWidth } from "../../pieces/width";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 
 const NARROWEST = 15; // pixels from one day to the next
 const WIDEST = 22;

@@ -7,7 +7,7 @@ import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
 import { Name, Tags } from "../../pieces/name";
 import { Schedule } from "../../pieces/schedule";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 
 const RULES: Record<string, string> = {
   allow: "they run side by side",

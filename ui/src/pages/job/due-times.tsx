@@ -5,7 +5,7 @@ import { attempt } from "../../app/notices";
 import { executionHref } from "../../app/route";
 import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick, type Upcoming } from "../../model/ticks";
 import { Countdown, Time } from "../../pieces/time";
-import * as api from "../../wire/api";
+import * as api from "../../api/client";
 import { TICKS, type JobView } from "./job-view";
 
 export function DueTimes({ view }: { view: JobView }) {

@@ -13,7 +13,7 @@ import { StateLabel } from "../../pieces/state";
 import { Switch, turn } from "../../pieces/switch";
 import { Tabs, type Tab } from "../../pieces/tabs";
 import { Countdown, JobZone, Time } from "../../pieces/time";
-import type { JobDescription, Shape } from "../../wire/api";
+import type { JobDescription, Shape } from "../../api/client";
 import { Backfill } from "./backfill";
 import { Calendar } from "./calendar";
 import { Definition } from "./definition";

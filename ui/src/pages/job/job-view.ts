@@ -11,8 +11,8 @@ import { JobCell, type Execution } from "../../model/board";
 import { isFinished } from "../../model/states";
 import type { Tick, Upcoming } from "../../model/ticks";
 import { last } from "../../pieces/last";
-import * as api from "../../wire/api";
-import { listen } from "../../wire/live";
+import * as api from "../../api/client";
+import { listen } from "../../api/stream";
 
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
 const SETTLES = 500; // milliseconds from an execution on schedule to the request for the ledger

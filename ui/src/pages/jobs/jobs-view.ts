@@ -10,10 +10,10 @@ import { now } from "../../app/clock";
 import { chosen } from "../../app/router";
 import { Board, type JobRow } from "../../model/board";
 import { choiceOf, counts, listed, sortOf, type Known } from "../../model/listing";
-import type { Notice } from "../../model/news";
+import type { Notice } from "../../api/schema";
 import { last } from "../../pieces/last";
-import * as api from "../../wire/api";
-import { connection, listen } from "../../wire/live";
+import * as api from "../../api/client";
+import { connection, listen } from "../../api/stream";
 
 const REFRESH = 5000; // milliseconds between looks for fires that have passed
 const GATHERS = 30; // milliseconds in which rows that come to be drawn are gathered
@@ -89,8 +89,11 @@ async function load(): Promise<void> {
 async function askHealth(): Promise<void> {
   const told = await api.getHealth();
   if (!told) return; // The page says already that the server is gone.
-  if (told.notices) notices.value = told.notices;
-  trouble.value = told.health === "OK" ? "" : `${told.health}: ${told.error?.message ?? "it does not say why"}`;
+  if ("error" in told) trouble.value = `${told.health}: ${told.error.message}`;
+  else {
+    notices.value = told.notices;
+    trouble.value = "";
+  }
 }
 
 /** Asks for as many executions of a job as are shown, unless that was done. */

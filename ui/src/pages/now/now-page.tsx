@@ -10,7 +10,7 @@ import { elapsed, local, shortHour, span } from "../../model/time";
 import { Name } from "../../pieces/name";
 import { Sign } from "../../pieces/state";
 import { Countdown, Time, useZone } from "../../pieces/time";
-import type { Now, Pool, UnfinishedExecution } from "../../wire/api";
+import type { Now, Pool, UnfinishedExecution } from "../../api/client";
 import { PoolName } from "../../pieces/pool";
 import { useRoving } from "../../pieces/roving";
 import { useWidth } from "../../pieces/width";

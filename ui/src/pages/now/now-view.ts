@@ -10,8 +10,8 @@ import { signal } from "@preact/signals";
 import { now } from "../../app/clock";
 import type { Execution } from "../../model/board";
 import { isFinished } from "../../model/states";
-import * as api from "../../wire/api";
-import { listen } from "../../wire/live";
+import * as api from "../../api/client";
+import { listen } from "../../api/stream";
 
 const PAUSE = 1000; // milliseconds between two requests
 const REFRESH = 10_000; // milliseconds after which it is asked for in any case

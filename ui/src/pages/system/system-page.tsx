@@ -7,8 +7,8 @@ import { bytes, lineOf, roundUp } from "../../model/series";
 import { span } from "../../model/time";
 import { PoolName } from "../../pieces/pool";
 import { Time } from "../../pieces/time";
-import * as api from "../../wire/api";
-import { connection } from "../../wire/live";
+import * as api from "../../api/client";
+import { connection } from "../../api/stream";
 import "./system-page.css";
 
 const MOST = 720; // samples held

@@ -1,0 +1,199 @@
+/** The client of the server's HTTP API. Every address is relative to the dashboard's, so any mount works. */
+
+import { readAnswer, write } from "../model/json";
+import type { Schema } from "../model/parameters";
+import type * as wire from "./schema";
+import type { Detail, Lines, Now, System } from "./schema";
+
+export type {
+  AbandonedView as AbandonedAttempt,
+  AttemptDetail as Attempt,
+  BackfilledView as Backfilled,
+  CalendarDay as Day,
+  Detail as ExecutionDetail,
+  ExecutionNow as UnfinishedExecution,
+  Lines as LogWindow,
+  Now,
+  PoolView as Pool,
+  SourceView as Source,
+  System,
+  TaskDetail,
+  TaskView as TaskDescription,
+} from "./schema";
+
+export type JobDescription = Omit<wire.JobView, "params_schema"> & { params_schema: Schema | null };
+
+export type Health = wire.Health | wire.Unhealthy;
+
+/** The tasks of a job and their dependencies. */
+export type Shape = Pick<wire.JobView, "tasks" | "dag">;
+
+/** The names of the measurements in a `Load`. */
+export type Measure = Exclude<keyof wire.Load, "every" | "at">;
+
+/** A failed request; the message is shown to the user. */
+export class RequestFailed extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+/** The response to a request, or `instead` if it is a 404. */
+export function orElse<Value>(request: Promise<Value>, instead: Value): Promise<Value> {
+  return request.catch((error: unknown) => {
+    if (isMissing(error)) return instead;
+    throw error;
+  });
+}
+
+export const isMissing = (error: unknown): boolean => error instanceof RequestFailed && error.status === 404;
+
+const part = encodeURIComponent;
+
+/** The absolute URL of a path such as "api/jobs" or "stream". */
+export function address(path: string): string {
+  return new URL(`../${path}`, document.baseURI).href;
+}
+
+/** All jobs, or the given ones, each with its newest `last` executions. */
+export const getOverview = (last: number, jobs: string[] = []) =>
+  json<wire.Overview>(
+    "GET",
+    `api/overview?last=${last}${jobs.map((job) => `&job=${part(job)}`).join("")}`,
+  ).then(({ jobs }) => jobs);
+
+/** The health of the server, good or bad; null if it does not respond. */
+export async function getHealth(): Promise<Health | null> {
+  try {
+    return (await (await fetch(address("api/health"), { cache: "no-store" })).json()) as Health;
+  } catch {
+    return null;
+  }
+}
+
+export const getJob = (name: string) => exact<JobDescription>(`api/jobs/${part(name)}`);
+
+/** The outcomes of due times, newest first, earlier than `before` if it is given. */
+export const getTicks = (job: string, limit: number, before?: string) =>
+  json<wire.Ticks>(
+    "GET",
+    `api/jobs/${part(job)}/ticks?limit=${limit}${before === undefined ? "" : `&cursor=${part(before)}`}`,
+  ).then(({ ticks }) => ticks);
+
+export const getUpcoming = (job: string, count: number) =>
+  json<wire.Upcoming>("GET", `api/jobs/${part(job)}/upcoming?n=${count}`);
+
+export const getSource = (job: string) => json<wire.SourceView>("GET", `api/jobs/${part(job)}/source`);
+
+export const getCalendar = (job: string, timezone: string | undefined) =>
+  json<wire.Calendar>(
+    "GET",
+    `api/jobs/${part(job)}/calendar${timezone === undefined ? "" : `?timezone=${part(timezone)}`}`,
+  ).then(({ days }) => days);
+
+/** The current state and the due times within `ahead` seconds, at most `each` per job. */
+export const getNow = (ahead: number, each: number) => json<Now>("GET", `api/now?ahead=${ahead}&limit=400&each=${each}`);
+
+/** The newest executions of all jobs, newest first. */
+export const getNewest = (limit: number) =>
+  json<wire.Executions>("GET", `api/executions?limit=${limit}`).then(({ executions }) => executions);
+
+export const getSystem = (after: string | undefined) =>
+  json<System>("GET", `api/system${after === undefined ? "" : `?after=${part(after)}`}`);
+
+export const getExecutions = (job: string, limit: number) =>
+  json<wire.Executions>("GET", `api/executions?jobname=${part(job)}&limit=${limit}`).then(
+    ({ executions }) => executions,
+  );
+
+export const getExecution = (id: string) => exact<Detail>(`api/executions/${part(id)}`);
+
+const attemptPath = (id: string, task: string, what: string) =>
+  `api/executions/${part(id)}/tasks/${part(task)}/${what}`;
+
+/** The result of an attempt, of any size. */
+export const getResult = (id: string, task: string, attempt: number) =>
+  exact<unknown>(`${attemptPath(id, task, "result")}?attempt=${attempt}`, true);
+
+/** The URL of that result. */
+export const resultAddress = (id: string, task: string, attempt: number) =>
+  address(`${attemptPath(id, task, "result")}?attempt=${attempt}`);
+
+/** `limit` lines of an attempt's log from line `after` on, counted from 0. */
+export const getLines = (id: string, task: string, attempt: number, after: number, limit: number) =>
+  json<Lines>("GET", `${attemptPath(id, task, "lines")}?attempt=${attempt}&after=${after}&limit=${limit}`);
+
+/** The numbers of lines that contain `text`, or look like errors if it is null, from line `after` on. */
+export const findLines = (id: string, task: string, attempt: number, text: string | null, after: number, limit = 1000) =>
+  json<wire.FoundLines>(
+    "GET",
+    `${attemptPath(id, task, "find")}?attempt=${attempt}&after=${after}&limit=${limit}&${
+      text === null ? "errors=true" : `text=${part(text)}`
+    }`,
+  );
+
+/** The URL of the whole log as a download, optionally with the time before each line. */
+export const logAddress = (id: string, task: string, attempt: number, times: boolean) =>
+  address(`${attemptPath(id, task, "logs")}?attempt=${attempt}&download=true${times ? "&timestamps=true" : ""}`);
+
+export const submit = (job: string, params?: Record<string, unknown>) =>
+  json<wire.Submitted>("POST", `api/jobs/${part(job)}/submit`, params && { params });
+
+export const setActive = (job: string, active: boolean) =>
+  json<wire.Toggled>("POST", `api/jobs/${part(job)}/toggle`, { active });
+
+export const cancel = (id: string) => json<wire.Done>("POST", `api/executions/${part(id)}/cancel`);
+
+/** Runs unsuccessful tasks again, or those from a given task on, with new parameters if given. */
+export const retry = (id: string, body: wire.RetryBody = {}) =>
+  json<wire.Done>("POST", `api/executions/${part(id)}/retry`, body);
+
+/** Runs a job for the due times in [from, to) that have not run yet; with `dry_run` only lists them. */
+export const backfill = (job: string, body: wire.BackfillBody) =>
+  json<wire.Backfill>("POST", `api/jobs/${part(job)}/backfill`, body);
+
+export const cancelTask = (id: string, task: string) =>
+  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/cancel`);
+
+export const mark = (id: string, task: string, state: wire.MarkBody["state"]) =>
+  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/mark`, { state });
+
+async function json<Value>(method: string, path: string, body?: unknown): Promise<Value> {
+  return (await request(method, path, body)).json() as Promise<Value>;
+}
+
+/** Keys of values that users wrote, whose numbers keep all their digits. */
+const USER_KEYS = new Set(["params", "params_schema", "result"]);
+
+/** A response whose user-written values keep the digits of their numbers; with `whole`, all values do. */
+async function exact<Value>(path: string, whole = false): Promise<Value> {
+  return readAnswer(await (await request("GET", path)).text(), whole ? undefined : USER_KEYS) as Value;
+}
+
+async function request(method: string, path: string, body?: unknown): Promise<Response> {
+  const options: RequestInit = { method, cache: "no-store" };
+  if (body !== undefined) {
+    options.body = write(body);
+    options.headers = { "content-type": "application/json" };
+  }
+  let response: Response;
+  try {
+    response = await fetch(address(path), options);
+  } catch {
+    throw new RequestFailed("the server cannot be reached", 0);
+  }
+  if (response.ok) return response;
+  throw new RequestFailed(reason(await response.text()) ?? `the server responded with ${response.status}`, response.status);
+}
+
+/** The message of an error body, if it has one. */
+function reason(body: string): string | undefined {
+  try {
+    return (JSON.parse(body) as { error?: { message?: string } }).error?.message;
+  } catch {
+    return undefined;
+  }
+}
