@@ -1,9 +1,9 @@
-"""An operator of your own: any object with a `run` method, sync or async.
+"""A custom operator is any object with a `run` method, sync or async.
 
     goflow run examples/custom_operator.py count-words
     goflow run examples/custom_operator.py count-words --param text="to be or not to be"
 
-Without --param it counts the words of the job's default.
+Without --param the job counts the words of its default text.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from goflow.errors import TaskFailed
 
 @dataclass(frozen=True)
 class WordCount:
-    """Counts the words of a parameter; its result is {word: count}, the most frequent first.
+    """Counts the words of a parameter. The result is {word: count}, the most frequent first.
 
-    The settings of an operator are fields, what one execution was submitted with comes in
-    the context. What `run` returns must be JSON; the tasks downstream receive it.
+    Fields hold the operator's settings; the context holds the parameters of the execution. The
+    result must be JSON, and downstream tasks receive it.
     """
 
     param: str
@@ -35,12 +35,12 @@ class WordCount:
 
 @dataclass(frozen=True)
 class Flaky:
-    """Fails on the first `failures` attempts, as a service that is just starting does."""
+    """Fails on the first `failures` attempts, like a service that is still starting."""
 
     failures: int
 
     async def run(self, context: Context) -> str:
-        await asyncio.sleep(0)  # an async operator shares the event loop: it must not block it
+        await asyncio.sleep(0)  # an async operator must not block the event loop, which it shares
         if context.attempt <= self.failures:
             raise ConnectionError(f"not ready yet, attempt {context.attempt}")
         return f"ready on attempt {context.attempt}"

@@ -1,8 +1,8 @@
-"""goflow inside a FastAPI application: its dashboard under /goflow, jobs submitted by its routes.
+"""goflow in a FastAPI application, with the dashboard under /goflow.
 
     uvicorn --app-dir examples fastapi_app:app
 
-Then POST /orders/7 ships an order, and /goflow/ shows what became of it.
+POST /orders/7 ships an order, and /goflow/ shows its execution.
 """
 
 from typing import Any
@@ -27,14 +27,14 @@ def hand_over(pack: str) -> str:
 gf = Goflow()
 gf.add_job(orders)
 
-# `gf.lifespan` starts and stops the engine with the application. Without it schedules would
-# begin with the first request to /goflow.
+# `gf.lifespan` starts and stops goflow with the application. Without it, schedules start with the
+# first request to /goflow.
 app = FastAPI(lifespan=gf.lifespan)
 app.mount("/goflow", gf)
 
 
 @app.post("/orders/{order}", status_code=202)
 async def place(order: int) -> dict[str, Any]:
-    """Answers once the execution is durable; asking twice for the same order ships it once."""
+    """Responds when the execution is on disk. A repeated request does not ship the order again."""
     submission = await gf.submit("ship-order", {"order": order}, key=f"order-{order}")
     return {"order": order, "execution": submission.id}

@@ -1,10 +1,10 @@
-"""A main.py as you would write it: programs, HTTP, operators of your own and functions.
+"""A main.py with programs, a custom operator and functions.
 
     goflow serve examples/main.py                     the dashboard, on http://localhost:8181
     goflow run examples/main.py greet-people          one job, once, in the terminal
     goflow run examples/main.py greet-people --param greeting=Servus
 
-Jobs are defined once, when this file is read; a mistake in one stops the program there.
+goflow checks each job when this file is loaded. An invalid one stops the program with an error.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from goflow import Command, ConstantDelay, Context, ExponentialBackoff, Goflow, 
 from goflow.examples import complex_analytics, custom_operator
 
 
-# 1. Programs, and what depends on what.
+# 1. Programs, with dependencies.
 def disk_report() -> Job:
-    """Every morning in Berlin's time, on the right side of both clock changes."""
+    """Runs at 06:30 in Berlin, before and after clock changes."""
     job = Job("disk-report", schedule="30 6 * * *", active=True, timezone="Europe/Berlin")
     disk = job.add(Task("disk", Command("df", ["-P", "/"], timeout=10)))
     largest = job.add(
@@ -31,7 +31,7 @@ def disk_report() -> Job:
     return job
 
 
-# 2. An operator of your own: any object with a `run` method.
+# 2. A custom operator: any object with a `run` method.
 @dataclass(frozen=True)
 class Fibonacci:
     n: int
@@ -51,8 +51,9 @@ def fibonacci() -> Job:
     return job
 
 
-# 3. Functions. A parameter named like a task makes the dependency and receives its result,
-#    one named like a job parameter its value, one named `context` the context.
+# 3. Functions. A parameter named like a task receives its result, and the function's task runs
+#    after that one. A parameter named like a job parameter receives its value, and `context` the
+#    context.
 greetings = Job(
     "greet-people",
     schedule="0 9 * * MON-FRI",
@@ -74,7 +75,7 @@ def greet(find_people: list[str], greeting: str) -> list[str]:
 @greetings.task
 async def say(greet: list[str], context: Context) -> int:
     for line in greet:
-        print(line)  # lands in this task's log
+        print(line)  # goes to this task's log
     context.log.info("said %d greetings", len(greet))
     return len(greet)
 

@@ -1,12 +1,12 @@
-"""A report from a week of a web server's access log: fetch, clean, two summaries, write.
+"""A report on a week of a web server's access log: fetch, clean, summarize twice, write.
 
     goflow run examples/reports/main.py access-report          once, in the terminal
     python examples/reports/main.py                            with the dashboard
     goflow run examples/reports/main.py access-report --param url=https://site.example/access.log
 
-It writes access-report.html into the folder `reports`. Without a `url` the task `fetch`
-serves the access.log beside this file to itself over HTTP, so the example needs nothing
-else. What tasks hand on are paths and counts; the data itself stays in a work folder.
+The job writes access-report.html to the folder `reports`. Without a `url`, the task `fetch` serves
+the access.log beside this file and downloads it over HTTP. Tasks pass on paths and counts; the data
+stays in a work folder.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from goflow import Context, ExponentialBackoff, Goflow, Job
 from goflow.errors import TaskFailed
 
 HERE = Path(__file__).resolve().parent
-LARGEST = 100 * 1024 * 1024  # bytes of a log that are fetched
-REJECTS = 0.05  # share of lines that may be damaged
+LARGEST = 100 * 1024 * 1024  # bytes of a log
+REJECTS = 0.05  # largest share of damaged lines
 
 # The combined log format of Apache and nginx.
 LINE = re.compile(
@@ -42,10 +42,10 @@ LINE = re.compile(
 
 
 class Report(Struct):
-    """What the report is made of, and where it goes."""
+    """Input and output of the report."""
 
-    url: Annotated[str, Meta(description="where the log is; none: the one beside this file")] = ""
-    folder: Annotated[str, Meta(description="where the report goes", min_length=1)] = "reports"
+    url: Annotated[str, Meta(description="address of the log; empty for the one beside this file")] = ""
+    folder: Annotated[str, Meta(description="folder to write the report to", min_length=1)] = "reports"
     top: Annotated[int, Meta(description="paths and clients listed", ge=1, le=1000)] = 10
 
 
@@ -53,14 +53,14 @@ job = Job(
     "access-report",
     schedule="15 0 * * MON",
     params=Report,
-    description="Errors by the hour, and who asked for what",
+    description="Errors by hour, and the most frequent paths and clients",
     tags=["example", "reports"],
 )
 
 
 @job.task(retries=3, retry_delay=ExponentialBackoff(jitter=0.2), timeout=120)
 def fetch(context: Context, url: str) -> dict[str, Any]:
-    """Download the log, in pieces: a result is for what fits on a page, a file for the rest."""
+    """Download the log in chunks to a file, since results are small."""
     if url and not url.startswith(("http://", "https://")):
         raise TaskFailed(f"url must begin with http:// or https://, not {url!r}")
     target = work_folder(context) / "access.log"
@@ -81,7 +81,7 @@ def fetch(context: Context, url: str) -> dict[str, Any]:
 
 @job.task
 def clean(fetch: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Keep the lines that can be read, as JSON; too many that cannot fail the task."""
+    """Keep the valid lines as JSON. Too many damaged lines fail the task."""
     target = work_folder(context) / "requests.jsonl"
     kept = rejected = 0
     with open(fetch["path"], encoding="utf-8", errors="replace") as log, target.open("w") as out:
@@ -100,7 +100,7 @@ def clean(fetch: dict[str, Any], context: Context) -> dict[str, Any]:
 
 @job.task
 def by_status_and_hour(clean: dict[str, Any]) -> dict[str, Any]:
-    """How many answers of each status, and of each hour (UTC) how many were server errors."""
+    """Count responses by status, and requests and server errors by hour (UTC)."""
     statuses: Counter[str] = Counter()
     hours: dict[str, list[int]] = {}
     for request in read(clean["path"]):
@@ -113,7 +113,7 @@ def by_status_and_hour(clean: dict[str, Any]) -> dict[str, Any]:
 
 @job.task
 def top_paths_and_clients(clean: dict[str, Any], top: int) -> dict[str, Any]:
-    """Which paths and which clients were seen most; ties in the order of their names."""
+    """Find the most frequent paths and clients; ties are sorted by name."""
     paths: Counter[str] = Counter()
     clients: Counter[str] = Counter()
     size = 0
@@ -132,7 +132,7 @@ def write_report(
     context: Context,
     folder: str,
 ) -> str:
-    """Write the page under another name first, so that readers never see half of it."""
+    """Write the page to a temporary file first, so that readers never see a partial page."""
     hours = by_status_and_hour["hours"].items()
     worst = sorted(hours, key=lambda hour: (-hour[1][1], hour[0]))[:5]
     page = PAGE.format(
@@ -153,20 +153,20 @@ def write_report(
     return str(target)
 
 
-# Runs whatever became of the tasks before it. It hides nothing: an execution with a failed
-# task is failed. Once it ran the data is gone, so after a failure submit anew.
+# Runs even if the tasks before it failed. The execution still counts as failed then. The data is
+# gone afterwards, so submit the job again instead of retrying.
 @job.task(after=["write_report"], trigger_rule="allDone")
 def clean_up(context: Context) -> None:
     shutil.rmtree(work_folder(context), ignore_errors=True)
 
 
 def work_folder(context: Context) -> Path:
-    """This execution's own, known to each of its tasks whatever the others did."""
+    """The folder of this execution."""
     return Path(tempfile.gettempdir()) / f"access-report-{context.execution_id}"
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """One request, its time in UTC; None for a line that is damaged."""
+    """One request, with its time in UTC; None for a damaged line."""
     if (found := LINE.fullmatch(line)) is None:
         return None
     try:
@@ -192,7 +192,7 @@ def most(counts: Counter[str], top: int) -> list[tuple[str, int]]:
 
 
 def table(heads: list[str], rows: Iterable[Iterable[object]]) -> str:
-    """HTML. What stands in a log was written by strangers, so every cell is escaped."""
+    """An HTML table. Log entries come from strangers, so every cell is escaped."""
     lines = ["<table>", "<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     for row in rows:
         cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row)
@@ -202,7 +202,7 @@ def table(heads: list[str], rows: Iterable[Iterable[object]]) -> str:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A small web server on this machine, for as long as the block runs; its address."""
+    """Serves a folder on this machine while the block runs; gives the address."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:

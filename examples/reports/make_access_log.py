@@ -1,10 +1,10 @@
-"""Writes access.log, the input of the example beside it; always the same bytes.
+"""Writes access.log, the input of the report example. The output is always the same.
 
     python examples/reports/make_access_log.py
 
-A week of a small documentation site in the combined log format of Apache and nginx, busier
-by day, with crawlers, probes for holes, two hours in which the search broke, and, as in
-any real log, lines that are damaged. Addresses are of the blocks kept for documentation.
+The log covers a week of a small documentation site, in the combined format of Apache and nginx. It
+has more traffic by day, crawlers, vulnerability scans, a search outage of two hours, and some
+damaged lines. Addresses are from the ranges reserved for documentation.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 LINES = 10_400
 FIRST_DAY = datetime(2026, 9, 14, tzinfo=UTC)
 DAYS = 7
-OUTAGE = range(62, 64)  # hours since the first one, in which the search answers 503
+OUTAGE = range(62, 64)  # hours since the start in which the search answers 503
 
 # path, weight, size of the answer in bytes
 PAGES = [
@@ -42,7 +42,7 @@ CRAWLERS = ["ExampleBot/2.1 (+http://bot.example/)", "curl/8.14.1"]
 
 
 class Draw:
-    """Draws on `random.random` alone, whose numbers are the same in every Python."""
+    """Uses only `random.random`, which is stable across Python versions."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -66,7 +66,7 @@ class Draw:
 
 
 def hours() -> list[int]:
-    """How many requests each hour of the week has, few by night and at the weekend."""
+    """Requests in each hour of the week: fewer at night and on weekends."""
     weights = []
     for hour in range(24 * DAYS):
         day = 1.2 - math.cos((hour % 24 - 3) / 24 * 2 * math.pi)
@@ -77,7 +77,7 @@ def hours() -> list[int]:
 
 
 def visitor(draw: Draw) -> str:
-    # squared, so that a few addresses come often
+    # a product, so that a few addresses are frequent
     return f"203.0.113.{1 + draw.below(15) * draw.below(15)}"
 
 
@@ -85,7 +85,7 @@ def line(draw: Draw, at: datetime, hour: int) -> str:
     agent, client, referrer = draw.one(BROWSERS), visitor(draw), "-"
     method, status = "GET", 200
     path, size = draw.page()
-    if draw.chance(0.02):  # somebody looks for holes
+    if draw.chance(0.02):  # a vulnerability scan
         client, agent = f"198.51.100.{20 + draw.below(4)}", "-"
         path, status, size = draw.one(PROBES), 404, 512
     elif draw.chance(0.08):  # a crawler
@@ -108,7 +108,7 @@ def line(draw: Draw, at: datetime, hour: int) -> str:
 
 
 def damage(draw: Draw, good: str) -> str:
-    """What logs hold besides requests: cut lines, junk sent to the port, a rotated disk."""
+    """Damage as in real logs: truncated lines, binary input, invalid dates, zero bytes."""
     match draw.below(4):
         case 0:
             return good[: 20 + draw.below(40)]
