@@ -1,4 +1,4 @@
-"""Draws docs/states.md from the tables the core runs on.
+"""Generates docs/states.md from the tables of the core.
 
     python -m tests.core.render_states
 
@@ -31,13 +31,12 @@ def render() -> str:
     """The whole document."""
     return f"""# States
 
-Drawn from the tables in `goflow/core` by `python -m tests.core.render_states`; do not edit.
+Generated from the tables in `goflow/core` by `python -m tests.core.render_states`. Do not edit.
 
 ## A task
 
-An arrow is a fact (`goflow/core/events.py`). A fact that has no arrow here cannot have
-happened: it is refused, and changes nothing. From `skipped`, `failed`, `cancelled` and
-`successful` only a retry or a mark by hand leads on.
+An arrow is a fact (`goflow/core/events.py`). `apply` refuses every other fact and changes nothing. Only a
+retry or a mark leaves the states `skipped`, `failed`, `cancelled` and `successful`.
 
 {_diagram()}
 
@@ -45,43 +44,40 @@ happened: it is refused, and changes nothing. From `skipped`, `failed`, `cancell
 |---|---|---|
 {_transitions()}
 
-What the table cannot say:
+Further rules:
 
-- A task starts only when its trigger rule is met, and is skipped only when the rule can no
-  longer be met.
-- Attempts are numbered from 1 without a gap, over all rounds. `{AttemptFailed.__name__}` takes
-  one of the task's retries, and `{Retried.__name__}` gives them back.
-- Nothing starts after `{CancelRequested.__name__}`, and a task does not start after its
-  `{TaskCancelRequested.__name__}`. What waits is cancelled at once; what runs is
-  `{TaskCancelled.__name__}` only when it has really stopped, and if its attempt ends by itself
-  before that, it ends as the attempt did.
-- `{MarkedSuccessful.__name__}` and `{MarkedSkipped.__name__}` let those who wait for the task be
-  judged anew, if they have not started; those that have ended, or run, stay as they are. What
-  was asked to stop cannot be marked before it has.
+- A task starts only if its trigger rule is met. It is skipped only if the rule cannot be met any more.
+- Attempts are numbered from 1 without gaps, also after retries by hand. `{AttemptFailed.__name__}` uses up
+  one of the task's retries, and `{Retried.__name__}` restores them.
+- No task starts after `{CancelRequested.__name__}`, nor after its own `{TaskCancelRequested.__name__}`.
+  Waiting tasks are cancelled at once. A running task is `{TaskCancelled.__name__}` when it has really
+  stopped. If its attempt ends by itself first, that outcome counts.
+- After `{MarkedSuccessful.__name__}` or `{MarkedSkipped.__name__}`, the trigger rules of downstream tasks
+  that have not started are evaluated again. Other tasks do not change. A task cannot be marked while it
+  is being cancelled.
 
 ## An execution
 
-`notstarted` until its first task starts, then `running`. When every task has ended,
-`{Finished.__name__}` says how:
+An execution is `notstarted` until its first task starts, then `running`. When every task has ended,
+`{Finished.__name__}` sets its final state:
 
-- `failed` if any task failed, whatever ran after it, or if its time was over;
-- otherwise `cancelled` if it was asked to stop or a task was cancelled;
+- `failed` if a task failed or the execution timed out;
+- otherwise `cancelled` if the execution or a task was cancelled;
 - otherwise `successful`.
 
-Its time, if it has a limit, runs from the first start of the round. When it is over, and tasks
-have not ended, the execution is cancelled by `{CancelRequested.__name__}`, with the reason.
+A timeout counts from the first start after the submit or the last retry. When it ends,
+`{CancelRequested.__name__}` cancels the execution, with the reason.
 
-In a finished execution a mark changes the state by the same three lines: when the last failed
-or cancelled task is marked, it is `successful`, unless the whole of it was cancelled or its
-time was over.
+A mark in a finished execution changes its state by the same rules. When the last failed or cancelled task
+is marked, the execution becomes `successful`, unless the whole execution was cancelled or timed out.
 
-`{Retried.__name__}` makes a finished execution `notstarted` again: with all tasks that did not
-succeed, or with one task, alone or with all that follow it.
+`{Retried.__name__}` makes a finished execution `notstarted` again: with all tasks that did not succeed, or
+with one task, alone or with those downstream of it.
 
 ## Trigger rules
 
-What a task does that waits for two others, by how these ended; `…` is one that has not ended
-yet. A task that waits for none runs at once, whatever its rule.
+The effect of each rule on a task with two upstream tasks, by their states; `…` has not ended yet. A task
+without upstream tasks runs at once.
 
 {_rules()}
 """
@@ -107,7 +103,7 @@ def _rules() -> str:
     both = list(itertools.combinations_with_replacement(ENDS, 2))
     cases: list[tuple[State, ...]] = [(), *one, *both]
     rows = [
-        ["the two ended", *(f"`{rule}`" for rule in RULES)],
+        ["upstream", *(f"`{rule}`" for rule in RULES)],
         ["---"] * (len(RULES) + 1),
     ]
     for ends in cases:
