@@ -44,8 +44,8 @@ LINE = re.compile(
 class Report(Struct):
     """Input and output of the report."""
 
-    url: Annotated[str, Meta(description="address of the log; empty for the one beside this file")] = ""
-    folder: Annotated[str, Meta(description="folder to write the report to", min_length=1)] = "reports"
+    url: Annotated[str, Meta(description="address of the log, or the example log")] = ""
+    folder: Annotated[str, Meta(description="folder for the report", min_length=1)] = "reports"
     top: Annotated[int, Meta(description="paths and clients listed", ge=1, le=1000)] = 10
 
 

@@ -35,8 +35,9 @@ Generated from the tables in `goflow/core` by `python -m tests.core.render_state
 
 ## A task
 
-An arrow is a fact (`goflow/core/events.py`). `apply` refuses every other fact and changes nothing. Only a
-retry or a mark leaves the states `skipped`, `failed`, `cancelled` and `successful`.
+An arrow is a fact (`goflow/core/events.py`). `apply` refuses every other fact and changes
+nothing. Only a retry or a mark leaves the states `skipped`, `failed`, `cancelled` and
+`successful`.
 
 {_diagram()}
 
@@ -46,15 +47,18 @@ retry or a mark leaves the states `skipped`, `failed`, `cancelled` and `successf
 
 Further rules:
 
-- A task starts only if its trigger rule is met. It is skipped only if the rule cannot be met any more.
-- Attempts are numbered from 1 without gaps, also after retries by hand. `{AttemptFailed.__name__}` uses up
-  one of the task's retries, and `{Retried.__name__}` restores them.
-- No task starts after `{CancelRequested.__name__}`, nor after its own `{TaskCancelRequested.__name__}`.
-  Waiting tasks are cancelled at once. A running task is `{TaskCancelled.__name__}` when it has really
-  stopped. If its attempt ends by itself first, that outcome counts.
-- After `{MarkedSuccessful.__name__}` or `{MarkedSkipped.__name__}`, the trigger rules of downstream tasks
-  that have not started are evaluated again. Other tasks do not change. A task cannot be marked while it
-  is being cancelled.
+- A task starts only if its trigger rule is met. It is skipped only if the rule cannot be met any
+  more.
+- Attempts are numbered from 1 without gaps, also after retries by hand.
+  `{AttemptFailed.__name__}` uses up one of the task's retries, and `{Retried.__name__}` restores
+  them.
+- No task starts after `{CancelRequested.__name__}`, nor after its own
+  `{TaskCancelRequested.__name__}`. Waiting tasks are cancelled at once. A running task is
+  `{TaskCancelled.__name__}` when it has really stopped. If its attempt ends by itself first, that
+  outcome counts.
+- After `{MarkedSuccessful.__name__}` or `{MarkedSkipped.__name__}`, the trigger rules of
+  downstream tasks that have not started are evaluated again. Other tasks do not change. A task
+  cannot be marked while it is being cancelled.
 
 ## An execution
 
@@ -68,16 +72,17 @@ An execution is `notstarted` until its first task starts, then `running`. When e
 A timeout counts from the first start after the submit or the last retry. When it ends,
 `{CancelRequested.__name__}` cancels the execution, with the reason.
 
-A mark in a finished execution changes its state by the same rules. When the last failed or cancelled task
-is marked, the execution becomes `successful`, unless the whole execution was cancelled or timed out.
+A mark in a finished execution changes its state by the same rules. When the last failed or
+cancelled task is marked, the execution becomes `successful`, unless the whole execution was
+cancelled or timed out.
 
-`{Retried.__name__}` makes a finished execution `notstarted` again: with all tasks that did not succeed, or
-with one task, alone or with those downstream of it.
+`{Retried.__name__}` makes a finished execution `notstarted` again: with all tasks that did not
+succeed, or with one task, alone or with those downstream of it.
 
 ## Trigger rules
 
-The effect of each rule on a task with two upstream tasks, by their states; `…` has not ended yet. A task
-without upstream tasks runs at once.
+The effect of each rule on a task with two upstream tasks, by their states; `…` has not ended yet.
+A task without upstream tasks runs at once.
 
 {_rules()}
 """

@@ -24,7 +24,7 @@ def test_every_state_and_every_rule_is_named() -> None:
 
 def test_a_rule_is_shown_with_what_it_decides() -> None:
     document = render()
-    rules = document.split("| the two ended | ")[1].split(" |\n")[0].split(" | ")
+    rules = document.split("| upstream | ")[1].split(" |\n")[0].split(" | ")
     row = document.split("| failed, … | ")[1].split(" |\n")[0].split(" | ")
     shown = dict(zip(rules, row, strict=True))
     assert shown["`allSuccessful`"] == "skip"

@@ -69,9 +69,11 @@ def test_blocks_are_found_and_most_of_them_run() -> None:
 
 
 def _anchors(page: Path) -> set[str]:
-    """The ids that headings get, as GitHub makes them."""
-    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    """The ids of headings, as GitHub and the site make them, and those of docstrings."""
+    text = page.read_text(encoding="utf-8")
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    ids = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    return ids | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
 
 
 def test_links_lead_to_files_and_headings_that_exist() -> None:
