@@ -279,7 +279,11 @@ class Raising:
         raise ZeroDivisionError("as scripted")
 
 
-@pytest.mark.parametrize("listed", ["ab", b"ab", 5, None, Raising(), [5], ["a", b"b"]], ids=repr)
+@pytest.mark.parametrize(
+    "listed",
+    ["ab", b"ab", 5, None, Raising(), [5], ["a", b"b"]],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_no_list_of_names_is_refused_wherever_one_is_asked_for(listed: Any) -> None:
     job = Job("j", tasks=[task("a"), task("b")])
     for make in (

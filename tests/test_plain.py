@@ -168,7 +168,7 @@ def test_what_is_no_number_is_refused_with_its_place(number: Any) -> None:
     "value",
     [np.datetime64("NaT", "s"), np.timedelta64("NaT", "s"), np.complex128(1j), 1j, object(),
      np.array([1, 2]), np.zeros((2, 2)), {(1, 2): 3}, {None: 1}, {True: 1}],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_json_has_not_is_refused(value: Any) -> None:
     with pytest.raises(Unfit):

@@ -308,7 +308,9 @@ async def test_params_that_cannot_be_made_cost_their_own_due_times_only(
 
 
 @kinds
-@pytest.mark.parametrize("value", ["text", None, 1.5, object(), [1]], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["text", None, 1.5, object(), [1]], ids=lambda value: type(value).__name__
+)
 @pytest.mark.anyio
 async def test_params_made_wrong_are_refused_at_the_tick_and_at_the_request(
     kind: str, value: Any
