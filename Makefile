@@ -14,7 +14,8 @@
 # TESTS="tests/core -x" what pytest is given.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench pytest lint ui browser servers docs constraints screenshots wheel clean
+.PHONY: help demo test bench pytest lint ui browser servers ready docs constraints screenshots \
+	wheel clean
 
 # A name on PATH may be a launcher for a version that is not there: ask each one to run.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -64,6 +65,9 @@ browser: $(DEV_READY)
 
 servers: $(DEV_READY)
 	$(BIN)/python tests/deploy/install.py
+
+# All that the tests need, and no test.
+ready: $(DEV_READY) ui browser servers
 
 pytest: $(DEV_READY)
 	$(BIN)/python -m pytest $(TESTS)

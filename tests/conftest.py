@@ -13,8 +13,10 @@ settings.register_profile(
 settings.register_profile("search", settings.get_profile("same"), derandomize=False)
 settings.load_profile("same")
 
-# What a script runs in the background ignores SIGINT, and so do the programs it starts.
+# A shell starts background jobs with SIGINT ignored, and nohup with SIGHUP ignored. The
+# programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
