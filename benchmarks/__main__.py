@@ -11,10 +11,12 @@ from benchmarks import (
     submits,
     throughput,
     ticks,
+    watching,
 )
 from benchmarks.harness import Report
 
 if __name__ == "__main__":
-    short = (throughput, spawn, latency, startup, submits, history, pages, ticks, recovery, soak)
+    short = (throughput, watching, spawn, latency, startup, submits, history, pages, ticks,
+             recovery, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(Report())

@@ -26,9 +26,9 @@ def main(report: Report, clients: int = 8, each: int = 100) -> None:
     report.title(f"submits: {total} by {clients} clients at once")
     with new_folder() as folder:
         with bare(folder) as server:
-            _, limit = _burst(server.port, clients, each, lambda one: one.ask("POST", "/commit"))
+            _, limit = burst(server.port, clients, each, lambda one: one.ask("POST", "/commit"))
         with goflow(folder, MAIN) as server, Client(server.port) as client:
-            answered, took = _burst(server.port, clients, each, lambda one: one.submit("burst"))
+            answered, took = burst(server.port, clients, each, lambda one: one.submit("burst"))
             begin = time.perf_counter()
             client.wait_until_idle()
             rest = time.perf_counter() - begin
@@ -42,7 +42,7 @@ def main(report: Report, clients: int = 8, each: int = 100) -> None:
     report.row("last answer to last task done", rest * 1000, "ms")
 
 
-def _burst(
+def burst(
     port: int, clients: int, each: int, act: Callable[[Client], object]
 ) -> tuple[list[object], float]:
     """What every client got for acting `each` times, and the seconds that all of it took."""

@@ -123,7 +123,7 @@ def _run(client: Client, shape: Shape) -> float:
     client.wait_until_idle()
     (execution,) = client.json(f"/api/executions?jobname={shape.name}&limit=1")["executions"]
     assert execution["id"] == id
-    return _took(execution)
+    return took(execution)
 
 
 def _run_watched(client: Client, port: int, shape: Shape) -> tuple[float, float]:
@@ -131,10 +131,10 @@ def _run_watched(client: Client, port: int, shape: Shape) -> tuple[float, float]
     with Listener(port, f"?jobname={shape.name}") as listener:
         begin = time.time()
         last = listener.wait_until_finished(client.submit(shape.name))
-    return _took(last.execution), last.arrived - begin
+    return took(last.execution), last.arrived - begin
 
 
-def _took(execution: dict[str, str]) -> float:
+def took(execution: dict[str, str]) -> float:
     if execution["state"] != "successful":
         raise RuntimeError(f"an execution of {execution['job']} ended {execution['state']}")
     started, ended = (datetime.fromisoformat(execution[key]) for key in ("started", "finished"))

@@ -364,8 +364,11 @@ class Store(Protocol):
         stop before their summaries are more than `room` bytes (but there is one, if any is)."""
         ...
 
-    def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
-        """Finished executions with `version` < row.version <= `upto`, lowest version first."""
+    def finished_since(
+        self, version: int, upto: int, limit: int, job: str | None, room: int | None = None
+    ) -> list[Row]:
+        """Finished executions with `version` < row.version <= `upto`, lowest version first; with
+        `room` as in `page`."""
         ...
 
     def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:

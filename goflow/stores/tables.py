@@ -770,12 +770,15 @@ class SqlStore(ABC):
             room,
         )
 
-    def finished_since(self, version: int, upto: int, limit: int, job: str | None) -> list[Row]:
+    def finished_since(
+        self, version: int, upto: int, limit: int, job: str | None, room: int | None = None
+    ) -> list[Row]:
         where, values = _where(("e.job =", job))
         return self._rows(
             f"""{_WHOLE} WHERE {where} e.finished = 1 AND e.version > ? AND e.version <= ?
             ORDER BY e.version LIMIT ?""",
             (*values, version, upto, limit),
+            room,
         )
 
     def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:

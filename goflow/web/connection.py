@@ -28,6 +28,10 @@ logger.setLevel(logging.ERROR)
 # Bytes of a request's body that are read after the answer, so that the client reads that one.
 PATIENCE = 64 * 1024 * 1024
 
+# Bytes of answers that a client has not taken when the application is to wait, so that
+# a thousand clients that do not read cost little.
+UNSENT = 16 * 1024
+
 
 class Pace(NamedTuple):
     """How slow a client may be. In seconds, and bytes a second.
@@ -114,6 +118,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=UNSENT)
         self.transport = cast(asyncio.Transport, _Outlet(transport))
         _find_vanished_peers(transport.get_extra_info("socket"))
         self._head_since = self._checked = self._house.elapsed()

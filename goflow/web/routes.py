@@ -20,6 +20,7 @@ from goflow.engine.vitals import Vitals
 from goflow.web import executions, jobruns, jobs, ledger, logs, now, stream, system
 from goflow.web.dashboard import Dashboard
 from goflow.web.endpoint import Endpoint, Resource, Services
+from goflow.web.eventstream import OpenStreams
 from goflow.web.guard import Guard
 from goflow.web.openapi import OpenApi
 from goflow.web.path import route_path
@@ -63,7 +64,7 @@ def build(
         vitals=vitals,
         version=goflow_version(),
         show_source=show_source,
-        shutdown=shutdown or asyncio.Event(),
+        streams=OpenStreams(shutdown or asyncio.Event()),
     )
     document = OpenApi(API, services.version)
     endpoints = [*API, document.endpoint, *Dashboard(ui, ui_policy).endpoints()]

@@ -1,6 +1,7 @@
 """The benchmarks run to their end, with sizes too small to say anything about speed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,11 @@ from benchmarks import (
     submits,
     throughput,
     ticks,
+    watching,
 )
 from benchmarks.harness import Report
 
-TINY: dict[Callable[..., None], dict[str, float]] = {
+TINY: dict[Callable[..., None], dict[str, Any]] = {
     throughput.main: {"scale": 2, "width": 3, "repeat": 1},
     spawn.main: {"programs": 3, "repeat": 1},
     latency.main: {"submits": 3},
@@ -30,6 +32,15 @@ TINY: dict[Callable[..., None], dict[str, float]] = {
     retention.main: {"executions": 1100, "purges": 2},
     ticks.main: {"jobs": 3, "registered": 3, "rate": 2, "seconds": 2.0, "idle": 0.05},
     recovery.main: {"executions": 3, "programs": 1, "repeat": 1},
+    watching.main: {
+        "tasks": 6,
+        "chain": 3,
+        "streams": (1, 2),
+        "clients": 2,
+        "each": 3,
+        "repeat": 1,
+        "silent": 2,
+    },
     soak.main: {"seconds": 3.0},
 }
 

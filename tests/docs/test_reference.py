@@ -129,6 +129,7 @@ def test_limits_are_those_of_the_code() -> None:
         "executions on a page": reader.PAGE_LIMIT,
         "listeners of the stream": broadcast.LISTENER_LIMIT,
         "executions with changes that wait for one listener": broadcast.MAILBOX_LIMIT,
+        "executions sent when a stream opens": broadcast.SNAPSHOT,
         "a name of a job or task": NAME_LIMIT,
         "a cron expression": goflow.core.schedule.LONGEST_EXPRESSION,
         "an `Idempotency-Key`": jobs.KEY_LIMIT,

@@ -1,16 +1,20 @@
 """The stream: every change arrives, in order, with no gap, and a slow listener costs little."""
 
 import asyncio
+import heapq
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goflow import Task
+from goflow import Job, Task
 from goflow.engine import broadcast
+from goflow.engine.board import Entry
 from goflow.engine.broadcast import Event
+from goflow.engine.broadcast import Listener as Events
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest
 from goflow.stores.sqlite import SqliteStore
@@ -27,22 +31,42 @@ class Listener:
         self.stream = engine.broadcast.listen(job, last_id)
         self.task = asyncio.create_task(self._read(self.stream))
 
-    async def _read(self, stream: AsyncIterator[Event]) -> None:
-        async for event in stream:
-            self.events.append(event)
+    async def _read(self, stream: AsyncIterator[list[Event]]) -> None:
+        async for events in stream:
+            self.events += events
 
     @property
     def last(self) -> dict[str, Any]:
-        """The last that was heard of each execution."""
-        return {(e := json.loads(event.data))["id"]: e for event in self.events}
+        """The last event of each execution."""
+        return {event.id: told(event) for event in self.events}
 
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.wait({self.task})
 
 
+def told(event: Event) -> dict[str, Any]:
+    """The execution in an event, which is framed as a browser reads it."""
+    lines = event.frame.decode().split("\n")
+    assert [line.partition(": ")[0] for line in lines] == ["id", "event", "data", "", ""]
+    assert lines[1] == "event: message"
+    execution: dict[str, Any] = json.loads(lines[2].removeprefix("data: "))
+    return execution
+
+
+def id_of(event: Event) -> str:
+    """The id that resumes the stream after an event."""
+    return event.frame.decode().split("\n")[0].removeprefix("id: ")
+
+
 def versions(events: list[Event]) -> list[int]:
-    return [int(event.id.rpartition("-")[2]) for event in events]
+    return [int(id_of(event).rpartition("-")[2]) for event in events]
+
+
+async def first(stream: Events) -> dict[str, Any]:
+    """The execution in the next event, which comes alone."""
+    (event,) = await anext(stream)
+    return told(event)
 
 
 async def submit(engine: Engine, count: int, job: str = "j") -> list[str]:
@@ -88,9 +112,9 @@ async def test_resuming_at_any_event_leaves_no_gap(tmp_path: Path) -> None:
         await submit(engine, 12)
         await until(lambda: len(whole.last) == 13)
         await until(lambda: all(e["state"] == "successful" for e in whole.last.values()))
-        for place, event in enumerate(whole.events):
-            resumed = Listener(engine, last_id=event.id)
-            seen = {json.loads(e.data)["id"]: json.loads(e.data) for e in whole.events[: place + 1]}
+        for place, event in enumerate(list(whole.events)):
+            resumed = Listener(engine, last_id=id_of(event))
+            seen = {e.id: told(e) for e in whole.events[: place + 1]}
             await until(lambda resumed=resumed, seen=seen: seen | resumed.last == whole.last)
             assert versions(resumed.events) == sorted(versions(resumed.events))
             assert all(v > versions([event])[0] for v in versions(resumed.events))
@@ -104,7 +128,7 @@ async def test_an_id_stays_good_after_a_restart(tmp_path: Path) -> None:
         await submit(engine, 2)
         listener = Listener(engine)
         await until(lambda: len(listener.events) == 2)
-        last = listener.events[-1].id
+        last = id_of(listener.events[-1])
         await listener.close()
         missed = await submit(engine, 1)
     async with running(job, store=SqliteStore(tmp_path / "s.db")) as engine:
@@ -135,19 +159,21 @@ async def test_a_listener_that_does_not_read_costs_bounded_memory_and_misses_no_
 ) -> None:
     monkeypatch.setattr(broadcast, "MAILBOX_LIMIT", 5)
     async with running(job_of("j", Task("t", Scripted()))) as engine:
-        first = await submit(engine, 1)
+        before = await submit(engine, 1)
         stream = engine.broadcast.listen(None, None)
-        seen = {json.loads((await anext(stream)).data)["id"]}
-        assert seen == set(first)
-        ids = await submit(engine, 40)
+        assert (await first(stream))["id"] == before[0]
+        ids = []
         (mailbox,) = engine.broadcast._mailboxes
-        assert len(mailbox._pending) <= 5
+        for _ in range(40):
+            ids += await submit(engine, 1)
+            await until(lambda: engine.broadcast._flush_timer is None)
+            assert len(mailbox) <= 6
         states = {}
         async with asyncio.timeout(60):
             while set(states) != set(ids) or set(states.values()) != {"successful"}:
-                execution = json.loads((await anext(stream)).data)
-                states[execution["id"]] = execution["state"]
-        await stream.aclose()  # type: ignore[attr-defined]
+                for event in await anext(stream):
+                    states[event.id] = told(event)["state"]
+        await stream.aclose()
 
 
 async def test_only_the_latest_of_an_execution_waits_in_a_mailbox() -> None:
@@ -155,8 +181,203 @@ async def test_only_the_latest_of_an_execution_waits_in_a_mailbox() -> None:
     async with running(job) as engine:
         await submit(engine, 1)
         stream = engine.broadcast.listen(None, None)
-        await anext(stream)
+        await first(stream)
         (id,) = await submit(engine, 1)
-        event = json.loads((await anext(stream)).data)
+        await until(lambda: not engine.broadcast._changed)
+        event = await first(stream)
         assert (event["id"], event["state"]) == (id, "successful")
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
+
+
+class Timers:
+    """Stands for the event loop's `call_later`; time goes on as it is told."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.now = 0.0
+        self._waiting: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+        engine.broadcast._later = self.later
+
+    def later(self, delay: float, act: Callable[[], None]) -> object:
+        timer = (self.now + delay, next(self._count), act)
+        heapq.heappush(self._waiting, timer)
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._waiting and self._waiting[0][0] <= end:
+            self.now, _, act = heapq.heappop(self._waiting)
+            act()
+        self.now = end
+
+
+async def caught_up(engine: Engine) -> Listener:
+    """A listener that has received its snapshot."""
+    listener = Listener(engine)
+    await until(lambda: listener.stream._behind is None)
+    return listener
+
+
+def large(name: str, first: Scripted, second: Scripted) -> Job:
+    """So many tasks that it is paced; two hang until they are released."""
+    rest = (Task(f"t{n}", Scripted(), after=["first"]) for n in range(broadcast.MANY_TASKS))
+    return job_of(name, Task("first", first), Task("second", second), *rest)
+
+
+async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast, "PACE_PER_BYTE", 1.0)
+    one, two = Scripted(["hang"]), Scripted(["hang"])
+    small = job_of("small", Task("t", Scripted()))
+    async with running(large("large", one, two), small) as engine:
+        timers = Timers(engine)
+        listener = await caught_up(engine)
+        id = (await engine.submit("large")).id
+        await until(lambda: one.runs and two.runs)
+        timers.advance(0)
+        await until(lambda: len(listener.events) == 1)
+        one.release.set()
+        await until(
+            lambda: (entry := engine.board.get(id)) and entry.standing.counts["running"] == 1
+        )
+        timers.advance(1)  # less than its pace
+        other = (await engine.submit("small")).id
+        await until(lambda: len(engine._runners) == 1)
+        timers.advance(1)
+        await until(lambda: other in listener.last)
+        assert [event.id for event in listener.events].count(id) == 1
+        # Whoever resumes after the event of the small one is told of the large one as it is now.
+        resumed = Listener(engine, last_id=id_of(listener.events[-1]))
+        await until(lambda: id in resumed.last)
+        states = {task["name"]: task["state"] for task in resumed.last[id]["tasks"]}
+        assert (states["first"], states["t0"]) == ("successful", "successful")
+        two.release.set()
+        await until(lambda: not engine._runners)
+        timers.advance(1)  # still less than its pace
+        await until(lambda: listener.last[id]["state"] == "successful")
+        await resumed.close()
+        await listener.close()
+
+
+async def test_a_paced_execution_is_sent_when_its_pace_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast, "PACE_PER_BYTE", 1.0)
+    one, two = Scripted(["hang"]), Scripted(["hang"])
+    async with running(large("large", one, two)) as engine:
+        timers = Timers(engine)
+        listener = await caught_up(engine)
+        id = (await engine.submit("large")).id
+        await until(lambda: one.runs and two.runs)
+        timers.advance(0)
+        one.release.set()
+        await until(
+            lambda: (entry := engine.board.get(id)) and entry.standing.counts["running"] == 1
+        )
+        timers.advance(1)
+        assert len(listener.events) == 1
+        timers.advance(1_000_000)
+        await until(lambda: len(listener.events) == 2)
+        assert [t["state"] for t in listener.last[id]["tasks"]].count("successful") > 1
+        two.release.set()
+        await until(lambda: not engine._runners)
+        await listener.close()
+
+
+async def bytes_of_a_chain(length: int) -> int:
+    """What a listener receives while so many tasks run one after the other, a change a
+    millisecond."""
+    tasks = [Task(f"t{n}", Scripted(), after=[f"t{n - 1}"] if n else []) for n in range(length)]
+    async with running(job_of("chain", *tasks)) as engine:
+        timers = Timers(engine)
+        listener = Listener(engine)
+        publish = engine.broadcast.publish
+
+        def published(entry: Entry) -> None:
+            publish(entry)
+            timers.advance(0.001)
+
+        engine.broadcast.publish = published  # type: ignore[method-assign]
+        (id,) = await submit(engine, 1, "chain")
+        timers.advance(1)
+        await until(lambda: listener.last.get(id, {}).get("state") == "successful")
+        await listener.close()
+        return sum(len(event.frame) for event in listener.events)
+
+
+async def test_bytes_grow_with_the_tasks_and_not_with_their_square() -> None:
+    small, large = await bytes_of_a_chain(100), await bytes_of_a_chain(200)
+    assert 1.5 < large / small < 2.5
+
+
+async def test_a_flush_takes_a_pause_for_each_listener() -> None:
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        timers = Timers(engine)
+        listeners = [Listener(engine) for _ in range(20)]
+        await submit(engine, 1)
+        timers.advance(0)
+        await submit(engine, 5)
+        timers.advance(20 * broadcast.PAUSE_PER_LISTENER - 0.001)
+        await asyncio.sleep(0)
+        assert {len(listener.last) for listener in listeners} <= {0, 1}
+        timers.advance(0.01)
+        await until(lambda: all(len(listener.last) == 6 for listener in listeners))
+        # The bytes of an event are the same object for all.
+        frames = [[event.frame for event in listener.events] for listener in listeners]
+        assert all(a is b for one in frames[1:] for a, b in zip(one, frames[0], strict=True))
+        for listener in listeners:
+            await listener.close()
+
+
+@pytest.mark.parametrize("ahead", [broadcast.AHEAD, 2000])
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_catching_up_comes_in_small_pieces(
+    ahead: int, resumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broadcast, "PIECE", 3000)
+    monkeypatch.setattr(broadcast, "AHEAD", ahead)
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        ids = await submit(engine, 30)
+        stream = engine.broadcast.listen(None, f"{engine._store.epoch}-0" if resumed else None)
+        received: list[Event] = []
+        while len(received) < 30:
+            piece = await anext(stream)
+            assert sum(len(event.frame) for event in piece) <= 3000
+            received += piece
+        assert [event.id for event in received] == ids
+        assert versions(received) == sorted(set(versions(received)))
+        await stream.aclose()
+
+
+async def test_a_snapshot_has_no_more_bytes_than_its_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast, "SNAPSHOT_BYTES", 5000)
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        ids = await submit(engine, 30)
+        listener = Listener(engine)
+        await until(lambda: ids[-1] in listener.last)
+        await asyncio.sleep(0)
+        assert sum(len(event.frame) for event in listener.events) < 10_000
+        assert [event.id for event in listener.events] == ids[-len(listener.events) :]
+        await listener.close()
+
+
+def test_a_mailbox_that_is_not_emptied_holds_a_bounded_number_of_bytes() -> None:
+    mailbox = broadcast.Mailbox(None)
+    for number in range(1000):
+        mailbox.put([Event(f"e{number}", "epoch", number, number, b"x" * 1000)])
+        assert mailbox.size <= broadcast.MAILBOX_BYTES + 2000
+    assert mailbox.overflowed
+    assert not len(mailbox)
+
+
+async def test_a_listener_that_is_woken_gets_an_empty_list() -> None:
+    async with running(job_of("j", Task("t", Scripted()))) as engine:
+        stream = engine.broadcast.listen(None, None)
+        stream.wake()
+        assert await anext(stream) == []
+        stream.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)

@@ -397,8 +397,11 @@ def test_walking_the_finished_ones_meets_each_once_by_version(
         since = data.draw(st.integers(0, store.version()))
         upto = data.draw(st.integers(0, store.version()))
         walked, version = [], since
-        while some := store.finished_since(version, upto, limit, job):
+        room = data.draw(st.none() | st.integers(0, 500))
+        while some := store.finished_since(version, upto, limit, job, room):
             assert len(some) <= limit
+            sizes = [len(row.summary) for row in some]
+            assert room is None or len(some) == 1 or sum(sizes) <= room
             walked += some
             version = some[-1].version
     expected = [

@@ -1,15 +1,22 @@
 """The stream over a real socket: at once, whole, and gone when nobody listens."""
 
+import asyncio
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from benchmarks.ports import number_of, reserved_port
 from goflow import Goflow, MemoryStore
+from goflow.web.connection import Connection
+from goflow.web.eventstream import EventStream, OpenStreams
 from tests.web.conftest import DEADLINE, Asker, Served, simple, until
 
 
@@ -105,12 +112,11 @@ def test_what_changes_while_the_snapshot_is_sent_is_heard(served: Served) -> Non
         for _ in range(3):
             ask.run("simple")
         listener = served.app.engine.broadcast.listen(None, None)
-        step = lambda: served.call(anext(listener))  # noqa: E731
-        told = json.loads(step().data)["id"]
+        step = lambda: {event.id for event in served.call(anext(listener))}  # noqa: E731
+        heard: set[str] = step()
         id = ask.run("simple")["id"]
-        heard: set[str] = {told}
         while id not in heard:
-            heard.add(json.loads(step().data)["id"])
+            heard |= step()
         served.call(listener.aclose())
 
 
@@ -176,3 +182,131 @@ def test_open_streams_end_whole_when_the_server_stops(caplog: pytest.LogCaptureF
         assert len(gf.engine.broadcast) == 0
         # after some seconds uvicorn would cut the streams off, and say so
         assert "exceeded" not in caplog.text
+
+
+def test_listeners_that_never_read_cost_bounded_memory_and_leave_nothing(
+    served: Served, gf: Goflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[Connection] = []
+    made = Connection.connection_made
+
+    def connection_made(connection: Connection, transport: Any) -> None:
+        made(connection, transport)
+        # The system would keep megabytes of its own for each.
+        taken = transport.get_extra_info("socket")
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connections.append(connection)
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+    note = {"params": {"note": "x" * 4000}}  # as long as a stream shows
+    with contextlib.ExitStack() as stack, httpx2.Client(base_url=served.url) as http:
+        ask = Asker(http)
+        ids = [ask.submit("simple", json=note) for _ in range(10)]
+        silent = []
+        for _ in range(40):
+            listener = stack.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            listener.settimeout(DEADLINE)
+            listener.connect(("127.0.0.1", served.port))
+            listener.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            silent.append(listener)
+        until(lambda: len(gf.engine.broadcast) == 40)
+        mailboxes = list(gf.engine.broadcast._mailboxes)
+        ids += [ask.submit("simple", json=note) for _ in range(60)]
+        for id in ids:
+            ask.finished(id)
+        until(lambda: all(mailbox.overflowed for mailbox in mailboxes))
+        streams = [one for one in connections if one.cycle and not one.cycle.response_complete]
+        buffered = [one.transport.get_write_buffer_size() for one in streams]
+        assert sum(size > 0 for size in buffered) >= 40
+        assert max(buffered) < 50_000
+        assert sum(buffered) + sum(one.size for one in mailboxes) < 40 * 100 * 1024
+        # One of them begins to read, and still receives the last state of every execution.
+        states: dict[str, str] = {}
+        reader = stack.enter_context(silent[0].makefile("rb"))
+        while set(states.values()) != {"successful"} or not states.keys() >= set(ids):
+            line = reader.readline()
+            if line.startswith(b"data: ") and line.endswith(b"}\n"):
+                told = json.loads(line[6:])
+                states[told["id"]] = told["state"]
+    until(lambda: len(gf.engine.broadcast) == 0)
+    assert not any(mailbox.size for mailbox in mailboxes)
+    assert not gf.engine.broadcast._shared
+
+
+def test_a_silent_stream_is_pinged(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goflow.web.eventstream.PING", 0)
+    monkeypatch.setattr("goflow.web.eventstream.POLL", 0.01)
+    with socket.create_connection(("127.0.0.1", served.port), DEADLINE) as connection:
+        connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while received.count(b": ping\n\n") < 2:
+            received += connection.recv(4096)
+
+
+MAIN = """\
+from goflow import Goflow, Job, Task
+gf = Goflow()
+"""
+
+
+def test_open_streams_end_when_uvicorn_is_told_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(MAIN)
+    reserved = reserved_port()
+    port = number_of(reserved)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", "main:gf", "--port", str(port)], cwd=tmp_path
+    )
+    try:
+        answer = until(lambda: _opened(port))
+        server.terminate()
+        while answer.recv(4096):
+            pass
+        answer.close()
+        server.wait(DEADLINE)
+    finally:
+        server.kill()
+        server.wait()
+        reserved.close()
+
+
+def _opened(port: int) -> socket.socket | None:
+    try:
+        connection = socket.create_connection(("127.0.0.1", port), DEADLINE)
+    except OSError:
+        return None
+    connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    return connection
+
+
+def test_a_stream_that_nobody_reads_ends_soon_after_the_server_is_told_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> list[Any]:
+        shutdown = asyncio.Event()
+        gf = Goflow(MemoryStore(), ui_path=None)
+        sent: list[Any] = []
+        stuck = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if message["type"] == "http.response.body":
+                stuck.set()
+                await asyncio.Event().wait()  # as for a client that reads nothing
+
+        async with gf.lifespan():
+            stream = EventStream(gf.engine.broadcast.listen(None, None), OpenStreams(shutdown))
+            asked = asyncio.create_task(stream({"type": "http"}, asyncio.Event().wait, send))
+            await stuck.wait()
+            shutdown.set()
+            async with asyncio.timeout(DEADLINE):
+                await asked
+            assert len(gf.engine.broadcast) == 0
+        return sent
+
+    monkeypatch.setattr("goflow.web.eventstream.GRACE", 0.01)
+    assert [message["type"] for message in asyncio.run(main())] == [
+        "http.response.start",
+        "http.response.body",
+    ]
