@@ -15,9 +15,9 @@ import msgspec
 from goflow import zones
 from goflow.defining import defining
 from goflow.definition import Definition
-from goflow.engine import leaving, loops
-from goflow.engine.console import console, last_resort
 from goflow.engine.engine import Engine, Options, Submission
+from goflow.engine.process import leaving, loops
+from goflow.engine.process.console import console, last_resort
 from goflow.engine.retention import Keep
 from goflow.engine.runner import CLEANUP, Limits
 from goflow.engine.vitals import Vitals
@@ -397,7 +397,7 @@ class Goflow:
             StoreError: The store cannot be opened.
             CannotListen: The port is in use or not permitted.
         """
-        from goflow.engine.process_one import stand_aside
+        from goflow.engine.process.process_one import stand_aside
         from goflow.web.prefix import parse_prefix
         from goflow.web.server import listen
 
@@ -416,7 +416,7 @@ class Goflow:
             listening.close()
 
     async def _serve(self, listening: Any, prefix: str) -> None:
-        from goflow.engine.signals import ended_by_signals
+        from goflow.engine.process.signals import ended_by_signals
         from goflow.web.server import GRACE, serve
 
         limit = GRACE + self.engine.options.stop_timeout + CLEANUP + STOP_SLACK

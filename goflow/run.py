@@ -11,10 +11,10 @@ import msgspec
 from goflow.core.events import TaskSucceeded
 from goflow.core.states import State
 from goflow.core.summary import AttemptDetail
-from goflow.engine import loops
+from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine, Options
-from goflow.engine.results import read_result
+from goflow.engine.process import loops
 from goflow.job import Job
 from goflow.stores.memory import MemoryStore
 

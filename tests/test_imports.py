@@ -227,6 +227,29 @@ def test_the_rooms_are_a_hierarchy() -> None:
         above = {name: known for name, known in above.items() if name not in lowest}
 
 
+# package within the engine -> the packages it may know; any may know the engine's small modules
+ENGINE: dict[str, set[str]] = {
+    "output": set(),
+    "process": {"output"},
+    "executors": {"process", "output"},
+    "attempts": {"executors", "process", "output"},
+}
+BELOW = {"clock", "current", "surroundings", "threads", "turns", "peak", "journal", "slots"}
+
+
+@pytest.mark.parametrize("package", ENGINE)
+def test_the_packages_of_the_engine_know_one_another_one_way(package: str) -> None:
+    known = {package, *ENGINE[package], *BELOW}
+    wrong = [
+        f"{module} must not know {name}"
+        for module, tree in MODULES
+        if module.startswith(f"goflow.engine.{package}.")
+        for name, _ in imports(module, tree)
+        if name.startswith("goflow.engine.") and name.split(".")[2] not in known
+    ]
+    assert wrong == []
+
+
 @MODULE
 def test_imports_point_one_way(module: str, tree: ast.Module) -> None:
     assert turned_arrows(module, tree) == []

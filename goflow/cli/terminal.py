@@ -65,7 +65,7 @@ class Commands(click.Group):
         """As a program: what tasks have left running does not keep it from ending, and an answer
         that does not get out fails."""
         if os.getpid() == 1:
-            from goflow.engine.process_one import stand_aside
+            from goflow.engine.process.process_one import stand_aside
 
             stand_aside()
         output.check()
@@ -78,7 +78,7 @@ class Commands(click.Group):
             code = end.code if isinstance(end.code, int) else FAILED
         except output.Unwritable as error:
             code = output.give_up(error)
-        if (leaving := sys.modules.get("goflow.engine.leaving")) is not None:
+        if (leaving := sys.modules.get("goflow.engine.process.leaving")) is not None:
             leaving.depart(code)
         sys.exit(code)
 

@@ -24,23 +24,23 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
-from goflow.engine import exits, forked, leaving, loops
-from goflow.engine.abandoned import Abandoned
+from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.hanging import NAMED, Hanging
+from goflow.engine.attempts.results import Results
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
-from goflow.engine.backlog import Backlog
 from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
-from goflow.engine.capture import captured
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.errands import Errands, seen_through
-from goflow.engine.hanging import NAMED, Hanging
 from goflow.engine.idempotency import agrees, fingerprint
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.lineup import Lineup
+from goflow.engine.output.backlog import Backlog
+from goflow.engine.output.capture import captured
 from goflow.engine.peak import Peak
+from goflow.engine.process import exits, forked, leaving, loops
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import record_of, recover, salvage
-from goflow.engine.results import Results
 from goflow.engine.retention import Keep, Retention
 from goflow.engine.runner import Limits, Runner, Tools
 from goflow.engine.scheduler import (

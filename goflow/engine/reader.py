@@ -13,11 +13,11 @@ from goflow.core.events import AnyFact
 from goflow.core.result import digest
 from goflow.core.states import State
 from goflow.core.summary import Detail, TaskDetail, listed, result_of
-from goflow.engine import linetimes
+from goflow.engine.attempts.results import read_result
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
+from goflow.engine.output import linetimes
 from goflow.engine.recovery import salvage
-from goflow.engine.results import read_result
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick

@@ -29,18 +29,19 @@ from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Out
 from goflow.core.result import StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
-from goflow.engine import loops
-from goflow.engine.abandoned import Abandoned, AbandonedAttempt
-from goflow.engine.attempt import attempt, failed, is_told_to_stop, stop
-from goflow.engine.backlog import Backlog
+from goflow.engine.attempts.abandoned import Abandoned, AbandonedAttempt
+from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
+from goflow.engine.attempts.hanging import Hanging
+from goflow.engine.attempts.results import Results
 from goflow.engine.clock import Clock, wait
-from goflow.engine.hanging import Hanging
-from goflow.engine.isolated import Isolated
+from goflow.engine.executors.outcomes import failed
+from goflow.engine.executors.process import Isolated
 from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.output.backlog import Backlog
+from goflow.engine.output.tasklog import Chunk, TaskLog
+from goflow.engine.process import loops
 from goflow.engine.recovery import record_of, salvage
-from goflow.engine.results import Results
 from goflow.engine.slots import Kind, Request, Slots, title
-from goflow.engine.tasklog import Chunk, TaskLog
 from goflow.engine.turns import StartingLine
 from goflow.errors import NotFound, ResultLost, StoreUnavailable, Unavailable
 from goflow.job import Isolation, Job, Task

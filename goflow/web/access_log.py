@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from goflow.engine.console import ConsoleHandler
+from goflow.engine.process.console import ConsoleHandler
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -15,17 +15,10 @@ from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.cli import main
 from goflow.core import execution, result, summary
 from goflow.core.states import Tally, verdict
-from goflow.engine import (
-    attempt,
-    backfill,
-    broadcast,
-    engine,
-    reader,
-    retention,
-    scheduler,
-    tasklog,
-)
+from goflow.engine import backfill, broadcast, engine, reader, retention, scheduler
 from goflow.engine.engine import Options
+from goflow.engine.executors import outcomes
+from goflow.engine.output import tasklog
 from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import dial, http
@@ -119,7 +112,7 @@ def test_limits_are_those_of_the_code() -> None:
         "parameters of users' requests, in the detail of an execution": summary.ASKED_SHOWN,
         "an attempt's log": limits.log,
         "a line of a log": tasklog.LINE,
-        "an attempt's error": attempt.ERROR_LIMIT,
+        "an attempt's error": outcomes.ERROR_LIMIT,
         "a request's body": 1024 * 1024,
         "a request's head": server.HEAD_LIMIT,
         "the rate of a request's body, and of a client that reads a response": int(Pace().rate),

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock, SystemClock
-from goflow.engine.tasklog import Append, TaskLog
+from goflow.engine.output.backlog import Backlog
+from goflow.engine.output.tasklog import Append, TaskLog
 
 
 def task_log(

@@ -18,7 +18,8 @@ from typing import Any
 import httpx2
 
 from goflow import Command, Get, Goflow, Job, Task
-from goflow.engine import attempt, loops
+from goflow.engine.attempts import attempt
+from goflow.engine.process import loops
 from tests.engine.scripted import Scripted, until
 
 NOBODY = 65534

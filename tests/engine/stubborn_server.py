@@ -18,7 +18,8 @@ from typing import Any
 
 from goflow import Goflow, Job, Task
 from goflow import app as goflow_app
-from goflow.engine import leaving, runner
+from goflow.engine import runner
+from goflow.engine.process import leaving
 
 STORE, NAME, HOW = sys.argv[1:]
 runner.CLEANUP = goflow_app.CLEANUP = 0.5

@@ -16,9 +16,10 @@ import pytest
 
 from goflow import Command, Context
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine.attempt import ABANDONED, ERROR_LIMIT, attempt, stop
-from goflow.engine.capture import captured
-from goflow.engine.tasklog import Chunk
+from goflow.engine.attempts.attempt import ABANDONED, attempt, stop
+from goflow.engine.executors.outcomes import ERROR_LIMIT
+from goflow.engine.output.capture import captured
+from goflow.engine.output.tasklog import Chunk
 from goflow.engine.threads import DaemonThreads
 from goflow.errors import TaskFailed
 from goflow.operators.base import inspect_operator

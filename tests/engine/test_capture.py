@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from goflow.engine.capture import captured
 from goflow.engine.current import current_log
+from goflow.engine.output.capture import captured
 from tests.operators.memory_log import MemoryLog
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def in_a_fresh_process(code: str) -> tuple[str, str]:
     """stdout and stderr of a program in which nobody has configured logging."""
     head = (
         "import logging, sys\n"
-        "from goflow.engine.capture import captured\n"
+        "from goflow.engine.output.capture import captured\n"
         "from tests.engine.test_capture import task\n"
     )
     command = [sys.executable, "-W", "error", "-c", head + code]

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from goflow.engine.capture import captured
-from goflow.engine.carrying import POOL_METHODS, carry_into_pools
+from goflow.engine.output.capture import captured
+from goflow.engine.output.carrying import POOL_METHODS, carry_into_pools
 from tests.engine.test_capture import task
 
 Say = Callable[[], None]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from goflow import Job, Task
-from goflow.engine import loops
+from goflow.engine.process import loops
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
 EXITS = [SystemExit(3), KeyboardInterrupt("boom")]

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from goflow import Context, InvalidJob, Job, Task, TaskFailed
-from goflow.engine.attempt import ABANDONED
+from goflow.engine.attempts.attempt import ABANDONED
 from goflow.engine.engine import Engine, Options
 from goflow.run import FinishedExecution, FinishedTask
 from goflow.stores.memory import MemoryStore
@@ -181,7 +181,7 @@ def behaved() -> FinishedExecution:
     job.add(Task("await", Await(), **OPTIONS))
     with pytest.MonkeyPatch.context() as patch:
         # On a busy machine the end of an interpreter takes long, and a warning would be right.
-        patch.setattr("goflow.engine.isolated.GRACE", 60.0)
+        patch.setattr("goflow.engine.executors.process.GRACE", 60.0)
         return job.run()
 
 

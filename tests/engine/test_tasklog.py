@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goflow.engine.backlog import SHARE, SHARED, Backlog
 from goflow.engine.clock import SystemClock
-from goflow.engine.linetimes import LineTimes, milliseconds, unpack, without
-from goflow.engine.tasklog import CHUNK, LINE, MOMENT, Chunk, TaskLog
+from goflow.engine.output.backlog import SHARE, SHARED, Backlog
+from goflow.engine.output.linetimes import LineTimes, milliseconds, unpack, without
+from goflow.engine.output.tasklog import CHUNK, LINE, MOMENT, Chunk, TaskLog
 from goflow.testing import FakeClock
 from tests.engine.logs import task_log
 

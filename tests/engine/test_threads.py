@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from goflow import Context, Task
-from goflow.engine import attempt
+from goflow.engine.attempts import attempt
 from goflow.engine.threads import DaemonThreads, NoThread, Threads, Writer
 from goflow.errors import StoreError
 from tests.engine.scripted import job_of, running, states, until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from goflow import Get, InvalidJob, Post
-from goflow.engine.capture import captured
 from goflow.engine.current import current_log
+from goflow.engine.output.capture import captured
 from goflow.errors import TaskFailed
 from tests.operators.memory_log import MemoryLog, context_with
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goflow import Get, InvalidJob, Job, Post, Task
-from goflow.engine.capture import captured
 from goflow.engine.current import current_log
+from goflow.engine.output.capture import captured
 from goflow.errors import TaskFailed
 from goflow.operators.masking import masked
 from tests.operators.memory_log import MemoryLog, context_with

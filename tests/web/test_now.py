@@ -9,8 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from goflow import ConstantDelay, Goflow, Job, MemoryStore, Task
-from goflow.engine.abandoned import Abandoned
-from goflow.engine.hanging import Hanging
+from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.slots import Slots
 from goflow.testing import FakeClock
 from tests.web.conftest import DEADLINE, Asker, Fail, Hang, Say, until

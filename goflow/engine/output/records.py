@@ -15,7 +15,7 @@ from contextvars import Token
 from typing import Any
 
 from goflow.engine.current import UNSET, Own, current_log
-from goflow.engine.tasklog import Nowhere
+from goflow.engine.output.tasklog import Nowhere
 from goflow.operators.base import Log
 
 # One below INFO: INFO records are made, and the level is known to be ours, not the user's.

@@ -21,9 +21,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, TextIO
 
-from goflow.engine.backlog import Backlog
 from goflow.engine.clock import Clock
-from goflow.engine.linetimes import LineTimes, milliseconds
+from goflow.engine.output.backlog import Backlog
+from goflow.engine.output.linetimes import LineTimes, milliseconds
 
 LINE = 16 * 1024  # characters; longer lines are broken
 CHUNK = 64 * 1024  # characters handed on at a time

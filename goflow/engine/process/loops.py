@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from goflow.engine import exits
+from goflow.engine.process import exits
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 
-from goflow.engine.abandoned import Abandoned
+from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.clock import Clock
 from goflow.engine.slots import Slots
 

@@ -1,4 +1,4 @@
-"""Runs one operator in this process, which was started for it by `goflow.engine.isolated`.
+"""Runs one operator in this process, which `goflow.engine.executors.process` started for it.
 
 The rule that must not be broken: this process does not outlive its task or its server. It
 ends once it has answered; on SIGTERM, which raises SystemExit in the task so that it can
@@ -25,11 +25,11 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
-from goflow.engine.attempt import raised, run_sync, succeeded
-from goflow.engine.capture import captured
 from goflow.engine.current import current_log
-from goflow.engine.isolated import CONTEXT, LENGTH, Answer, Request
-from goflow.engine.tasklog import Lines, Nowhere, encodable
+from goflow.engine.executors.outcomes import raised, run_sync, succeeded
+from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Request
+from goflow.engine.output.capture import captured
+from goflow.engine.output.tasklog import Lines, Nowhere, encodable
 from goflow.loading import loading
 from goflow.operators import parcel
 from goflow.operators.base import Context

@@ -39,7 +39,7 @@ ERROR_ROOM = 256 * 1024  # bytes: more than an error takes as JSON
 # What the interpreter is started with; the path first, since it leads to all the rest.
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from goflow.engine.child import main; main(int(sys.argv[2]))"
+    "from goflow.engine.executors.child import main; main(int(sys.argv[2]))"
 )
 
 

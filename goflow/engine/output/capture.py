@@ -8,9 +8,9 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from goflow.engine.carrying import carry
-from goflow.engine.records import catch
-from goflow.engine.streams import route
+from goflow.engine.output.carrying import carry
+from goflow.engine.output.records import catch
+from goflow.engine.output.streams import route
 from goflow.engine.surroundings import watch
 from goflow.operators.base import Log
 

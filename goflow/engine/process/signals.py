@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from goflow import forks
-from goflow.engine import leaving
 from goflow.engine.clock import SystemClock
+from goflow.engine.process import leaving
 
 SIGNALS = forks.SIGNALS
 SECOND = 1.0  # seconds that the main thread has to act on a second signal

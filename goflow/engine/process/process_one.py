@@ -15,7 +15,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from goflow.engine.console import console
+from goflow.engine.process.console import console
 
 # Of faults of this process, which nobody else is to be told of.
 OWN = {

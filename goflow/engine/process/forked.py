@@ -22,9 +22,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from goflow import forks
-from goflow.engine import streams
 from goflow.engine.current import current_log
-from goflow.engine.tasklog import LINE, TaskLog
+from goflow.engine.output import streams
+from goflow.engine.output.tasklog import LINE, TaskLog
 from goflow.operators import cookie as cookies
 from goflow.operators.base import Log
 

@@ -7,26 +7,21 @@ comes out is an `Outcome`. No exception of an operator, be it a SystemExit, gets
 import asyncio
 import contextlib
 import contextvars
-import inspect
 import os
-import traceback
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future
-from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
-
-import msgspec
 
 from goflow import forks
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine import forked
-from goflow.engine.carrying import carry_into_pools
 from goflow.engine.current import current_log
-from goflow.engine.isolated import Isolated
+from goflow.engine.executors.outcomes import raised, run_sync, succeeded
+from goflow.engine.executors.process import Isolated
+from goflow.engine.output.carrying import carry_into_pools
+from goflow.engine.output.tasklog import TaskLog
+from goflow.engine.process import forked
 from goflow.engine.surroundings import surroundings
-from goflow.engine.tasklog import TaskLog
 from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators import leftovers
@@ -34,17 +29,13 @@ from goflow.operators.base import Call, Context
 from goflow.operators.command import Command
 from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.http import Get, Post
-from goflow.plain import Unfit, encode
-from goflow.shown import kind, reason, text_of
+from goflow.shown import reason
 
-ERROR_LIMIT = 16 * 1024  # characters
 THREAD_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, *[2.0] * 6)  # seconds in which one may become free
 ABANDONED = (
     "the thread of this attempt cannot be stopped; it was abandoned and may still run. "
     'A task with isolation="process" can be stopped'
 )
-
-_HOUSE = f"{Path(__file__).parent.parent}{os.sep}"
 
 _told: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
 
@@ -193,20 +184,6 @@ async def _submitted(
         raise TaskFailed(f"no thread could be had to run it in for {seconds}: {error}") from None
 
 
-def run_sync(
-    operator: Any, call: Call, context: Context, max_result: int
-) -> Outcome | Awaitable[Any]:
-    """What happens in the thread. It raises nothing: a future cannot carry a StopIteration."""
-    home = os.getpid()
-    try:
-        value = operator.run(context) if call.takes_context else operator.run()
-        forks.ends_here(home)
-        return value if inspect.isawaitable(value) else succeeded(value, max_result)
-    except BaseException as error:
-        forks.ends_here(home, error)
-        return raised(error)
-
-
 def _end_of(thread: "Future[Any]") -> "asyncio.Future[None]":
     """A future of the loop, done when the thread has ended."""
     loop = asyncio.get_running_loop()
@@ -247,82 +224,3 @@ async def _insist(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except asyncio.CancelledError:
             continue
-
-
-# -- results -----------------------------------------------------------------------
-
-
-def succeeded(value: object, max_result: int) -> Outcome:
-    if value is None:
-        return Succeeded()
-    try:
-        encoded = encode(value)
-    except Unfit as error:
-        return _unkept(value, str(error))
-    if len(encoded) > max_result:
-        return Failed(
-            f"the result is {len(encoded)} bytes as JSON, more than the {max_result} that are "
-            "kept; write it to a file or a database and return where it is"
-        )
-    return Succeeded(msgspec.Raw(encoded))
-
-
-def _unkept(value: object, reason: str) -> Failed:
-    return Failed(
-        f"the result, of type {type(value).__name__}, cannot be kept as JSON: {reason}; "
-        "return numbers, text, lists, dicts or None"
-    )
-
-
-# -- errors ------------------------------------------------------------------------
-
-
-def raised(error: BaseException) -> Outcome:
-    """How an attempt ends whose operator raised this. `sys.exit()` and `sys.exit(0)` end it well,
-    as they would a program; any other code or text is the reason why it failed."""
-    if not isinstance(error, SystemExit):
-        return failed(error)
-    code = error.code
-    if code is None or (isinstance(code, int) and code == 0):
-        return Succeeded()
-    told = f"exit code {int(code)}" if isinstance(code, int) else _exit_text(code)
-    return Failed(_bounded(f"{told}\n\n{_trace_of(error)}".rstrip("\n")))
-
-
-def _exit_text(code: object) -> str:
-    try:
-        return str.__str__(str(code)) or "SystemExit"
-    except BaseException as failure:
-        return f"SystemExit, whose text raises {kind(failure)}"
-
-
-def failed(error: BaseException) -> Failed:
-    if isinstance(error, TaskFailed):
-        return Failed(_bounded(text_of(error) or kind(error)))
-    text = text_of(error)
-    headline = f"{kind(error)}: {text}" if text else kind(error)
-    return Failed(_bounded(f"{headline}\n\n{_trace_of(error)}".rstrip("\n")))
-
-
-def _trace_of(error: BaseException) -> str:
-    try:
-        outside = _outside(error.__traceback__)
-        return "".join(traceback.TracebackException(type(error), error, outside).format())
-    except BaseException as failure:  # of its notes, its group, or what it names: anything
-        return f"<its traceback could not be made: {reason(failure)}>"
-
-
-def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is not goflow's, or all of it."""
-    outside = trace
-    while outside is not None and outside.tb_frame.f_code.co_filename.startswith(_HOUSE):
-        outside = outside.tb_next
-    return outside or trace
-
-
-def _bounded(text: str) -> str:
-    """At most 16 Ki characters, head and tail, of what UTF-8 can hold."""
-    if len(text) > ERROR_LIMIT:
-        half = ERROR_LIMIT // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

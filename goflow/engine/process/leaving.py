@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from goflow import forks
-from goflow.engine import forked, loops
-from goflow.engine.console import console
+from goflow.engine.process import forked, loops
+from goflow.engine.process.console import console
 from goflow.operators import leftovers
 from goflow.operators.process_group import kill_all
 

@@ -1,0 +1,122 @@
+"""Outcomes of operators: results and errors as the engine keeps them.
+
+The rule that must not be broken: whatever an operator returns or raises, an `Outcome` comes
+out, and its size is bounded.
+"""
+
+import inspect
+import os
+import traceback
+from collections.abc import Awaitable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from goflow import forks
+from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.errors import TaskFailed
+from goflow.operators.base import Call, Context
+from goflow.plain import Unfit, encode
+from goflow.shown import kind, reason, text_of
+
+ERROR_LIMIT = 16 * 1024  # characters
+
+_HOUSE = f"{Path(__file__).parents[2]}{os.sep}"
+
+
+def run_sync(
+    operator: Any, call: Call, context: Context, max_result: int
+) -> Outcome | Awaitable[Any]:
+    """Call a synchronous `run`; an awaitable that it returns is still to be awaited.
+
+    Raises nothing, since a future cannot carry a StopIteration.
+    """
+    home = os.getpid()
+    try:
+        value = operator.run(context) if call.takes_context else operator.run()
+        forks.ends_here(home)
+        return value if inspect.isawaitable(value) else succeeded(value, max_result)
+    except BaseException as error:
+        forks.ends_here(home, error)
+        return raised(error)
+
+
+# -- results -----------------------------------------------------------------------
+
+
+def succeeded(value: object, max_result: int) -> Outcome:
+    if value is None:
+        return Succeeded()
+    try:
+        encoded = encode(value)
+    except Unfit as error:
+        return _unkept(value, str(error))
+    if len(encoded) > max_result:
+        return Failed(
+            f"the result is {len(encoded)} bytes as JSON, more than the {max_result} that are "
+            "kept; write it to a file or a database and return where it is"
+        )
+    return Succeeded(msgspec.Raw(encoded))
+
+
+def _unkept(value: object, reason: str) -> Failed:
+    return Failed(
+        f"the result, of type {type(value).__name__}, cannot be kept as JSON: {reason}; "
+        "return numbers, text, lists, dicts or None"
+    )
+
+
+# -- errors ------------------------------------------------------------------------
+
+
+def raised(error: BaseException) -> Outcome:
+    """How an attempt ends whose operator raised this. `sys.exit()` and `sys.exit(0)` end it well,
+    as they would a program; any other code or text is the reason why it failed."""
+    if not isinstance(error, SystemExit):
+        return failed(error)
+    code = error.code
+    if code is None or (isinstance(code, int) and code == 0):
+        return Succeeded()
+    told = f"exit code {int(code)}" if isinstance(code, int) else _exit_text(code)
+    return Failed(_bounded(f"{told}\n\n{_trace_of(error)}".rstrip("\n")))
+
+
+def _exit_text(code: object) -> str:
+    try:
+        return str.__str__(str(code)) or "SystemExit"
+    except BaseException as failure:
+        return f"SystemExit, whose text raises {kind(failure)}"
+
+
+def failed(error: BaseException) -> Failed:
+    if isinstance(error, TaskFailed):
+        return Failed(_bounded(text_of(error) or kind(error)))
+    text = text_of(error)
+    headline = f"{kind(error)}: {text}" if text else kind(error)
+    return Failed(_bounded(f"{headline}\n\n{_trace_of(error)}".rstrip("\n")))
+
+
+def _trace_of(error: BaseException) -> str:
+    try:
+        outside = _outside(error.__traceback__)
+        return "".join(traceback.TracebackException(type(error), error, outside).format())
+    except BaseException as failure:  # of its notes, its group, or what it names: anything
+        return f"<its traceback could not be made: {reason(failure)}>"
+
+
+def _outside(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not goflow's, or all of it."""
+    outside = trace
+    while outside is not None and outside.tb_frame.f_code.co_filename.startswith(_HOUSE):
+        outside = outside.tb_next
+    return outside or trace
+
+
+def _bounded(text: str) -> str:
+    """At most 16 Ki characters, head and tail, of what UTF-8 can hold."""
+    if len(text) > ERROR_LIMIT:
+        half = ERROR_LIMIT // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
