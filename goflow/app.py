@@ -15,11 +15,12 @@ import msgspec
 from goflow import zones
 from goflow.defining import defining
 from goflow.definition import Definition
+from goflow.engine.attempts.dependencies import Limits
+from goflow.engine.attempts.under_way import CLEANUP
 from goflow.engine.engine import Engine, Options, Submission
 from goflow.engine.process import leaving, loops
 from goflow.engine.process.console import console, last_resort
 from goflow.engine.retention import Keep
-from goflow.engine.runner import CLEANUP, Limits
 from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job

@@ -22,11 +22,11 @@ from goflow.cli.terminal import (
     print_json,
 )
 from goflow.cli.view import View, choose_view, print_errors
+from goflow.engine.attempts.under_way import CLEANUP
 from goflow.engine.engine import Engine
 from goflow.engine.process import loops
 from goflow.engine.process.console import last_resort
 from goflow.engine.process.signals import ended_by_signals
-from goflow.engine.runner import CLEANUP
 from goflow.run import FinishedExecution, run_job
 
 # Seconds between two looks. Each costs in proportion to the tasks, so it may be this long;

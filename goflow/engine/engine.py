@@ -25,6 +25,7 @@ from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import State
 from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.dependencies import Dependencies, Limits
 from goflow.engine.attempts.hanging import NAMED, Hanging
 from goflow.engine.attempts.results import Results
 from goflow.engine.backfill import Backfilled, check_range, due_times, executions_of
@@ -32,6 +33,7 @@ from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.errands import Errands, seen_through
+from goflow.engine.executors.choice import Executors
 from goflow.engine.idempotency import agrees, fingerprint
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.lineup import Lineup
@@ -42,7 +44,7 @@ from goflow.engine.process import exits, forked, leaving, loops
 from goflow.engine.reader import Reader
 from goflow.engine.recovery import record_of, recover, salvage
 from goflow.engine.retention import Keep, Retention
-from goflow.engine.runner import Limits, Runner, Tools
+from goflow.engine.runner import Runner
 from goflow.engine.scheduler import (
     DOWN,
     SWITCHED_OFF,
@@ -265,7 +267,7 @@ class Engine:
         opened.callback(self._patterns.shutdown, wait=False, cancel_futures=True)
         slots = Slots(self.options.max_running, self.options.pools)
         self.hanging = Hanging(slots, self.abandoned, self.clock)
-        self._tools = Tools(
+        self._dependencies = Dependencies(
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
             on_defect=self.tell_defect,
@@ -275,7 +277,7 @@ class Engine:
             slots=slots,
             abandoned=self.abandoned,
             hanging=self.hanging,
-            executor=self._executor,
+            executors=Executors(self._executor),
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self._store.epoch,
@@ -450,7 +452,7 @@ class Engine:
 
     def _limit(self, job: Job) -> None:
         """Let there be the slots that the job's tasks ask for."""
-        slots = self._tools.slots
+        slots = self._dependencies.slots
         if job.max_running is not None:
             slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
@@ -465,7 +467,7 @@ class Engine:
             # One that was sent round again waits for others than when it was submitted.
             before = self._lineup.tail(job.name)
         kept = execution.cause == "schedule"
-        self._drive(Runner(execution, job, None, self._tools, before), kept=kept)
+        self._drive(Runner(execution, job, None, self._dependencies, before), kept=kept)
 
     def _switch(self, name: str) -> None:
         """Let a job's schedule be on or off, as it now should be."""
@@ -701,7 +703,7 @@ class Engine:
             by=by,
         )
         opening = self._opening(fact, job, idempotency)
-        runner = Runner(Execution(job.plan, fact), job, opening, self._tools, before)
+        runner = Runner(Execution(job.plan, fact), job, opening, self._dependencies, before)
         return runner, await self._drive(runner, kept=kept)
 
     @property
@@ -773,7 +775,7 @@ class Engine:
             if runner is newest:
                 return
             if not runner.execution.cancelling:
-                runner.order(lambda execution, now: execution.cancel(now, by))
+                runner.command(lambda execution, now: execution.cancel(now, by))
 
     def _replace_again(self, job: Job) -> None:
         """After a restart, which may have come between an execution and what it replaces."""
@@ -797,7 +799,7 @@ class Engine:
         """Stop an execution; False if it has finished. Raises `NotFound`."""
         self._check_running()
         if (runner := self._runners.get(id)) is not None:
-            return await runner.order(lambda execution, now: execution.cancel(now, by))
+            return await runner.command(lambda execution, now: execution.cancel(now, by))
         self._check_driven(id)
         if await self.reader.read(self._store.find, id) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
@@ -808,7 +810,7 @@ class Engine:
         self._check_running()
         if (runner := self._runners.get(id)) is not None:
             _check_task(runner.execution, task)
-            return await runner.order(lambda execution, now: execution.cancel_task(task, now, by))
+            return await runner.command(lambda execution, now: execution.cancel_task(task, now, by))
         self._check_driven(id)
         _check_task(await self._replayed(id), task)
         return False
@@ -828,7 +830,7 @@ class Engine:
 
         if (runner := self._runners.get(id)) is not None:
             _check_task(runner.execution, task)
-            if not await runner.order(order):
+            if not await runner.command(order):
                 raise refused
             return
         async with self._reopened(id) as (history, execution):
@@ -882,7 +884,7 @@ class Engine:
                 )
             self.board.adopt(history.plan, summary, history.version)
             self._check_running()
-            runner = Runner(execution, job, record_of(execution, facts), self._tools, before)
+            runner = Runner(execution, job, record_of(execution, facts), self._dependencies, before)
             try:
                 await self._drive(runner)
             except (Unavailable, NotFound):
@@ -1002,7 +1004,7 @@ class Engine:
 
     def usage(self) -> list[Usage]:
         """How each limit on running tasks is used, the one on all of them first."""
-        return self._tools.slots.usage()
+        return self._dependencies.slots.usage()
 
     async def coming(self, until: datetime, limit: int, each: int) -> list[Coming]:
         """The next due times of all jobs whose schedules are on, up to `until`, in order of

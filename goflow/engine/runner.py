@@ -1,20 +1,16 @@
 """Drives one execution from its first commit to its last.
 
 The rule that must not be broken: a fact is committed before anything is done because of
-it. The runner alone changes its `Execution`; others send it an order and wake it.
+it. Only the runner changes its `Execution`; others send it commands.
 
-A defect of ours in here ends this execution and no other: what runs is ended, the execution
-fails by what is committed of it, and whoever waits for the runner is answered.
+A defect of goflow in here ends this execution and no other: the runner ends its attempts, lets
+the execution fail from its committed facts, and answers everybody who waits for it.
 """
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-
-import msgspec
 
 from goflow.core.events import (
     AnyFact,
@@ -25,82 +21,36 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskStarted,
 )
-from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome, Succeeded
-from goflow.core.result import StoredResult
+from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome
 from goflow.core.retry import CENTURY
 from goflow.core.states import State
-from goflow.engine.attempts.abandoned import Abandoned, AbandonedAttempt
-from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
-from goflow.engine.attempts.hanging import Hanging
-from goflow.engine.attempts.results import Results
-from goflow.engine.clock import Clock, wait
-from goflow.engine.executors.outcomes import failed
-from goflow.engine.executors.process import Isolated
-from goflow.engine.journal import PATIENCE, Journal
-from goflow.engine.output.backlog import Backlog
-from goflow.engine.output.tasklog import Chunk, TaskLog
-from goflow.engine.process import loops
+from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.attempts.requests import Requests
+from goflow.engine.attempts.under_way import Attempts
+from goflow.engine.clock import wait
+from goflow.engine.journal import PATIENCE
 from goflow.engine.recovery import record_of, salvage
-from goflow.engine.slots import Kind, Request, Slots, title
-from goflow.engine.turns import StartingLine
-from goflow.errors import NotFound, ResultLost, StoreUnavailable, Unavailable
-from goflow.job import Isolation, Job, Task
-from goflow.operators.base import Context
-from goflow.operators.cookie import Cookie
-from goflow.operators.leftovers import End
+from goflow.errors import NotFound, StoreUnavailable, Unavailable
+from goflow.job import Job, Task
 from goflow.shown import reason
-from goflow.stores.base import AppendLog, Change, Existing, History
+from goflow.stores.base import Change, Existing, History
 from goflow.stores.base import Outcome as Written
 
-# How long a cancelled attempt may take to clean up before it is given up: longer than a
-# program and what it left behind are given to end, by SIGTERM and by SIGKILL.
-CLEANUP = 20.0  # seconds
 STOPPED = "interrupted: the server was stopped while this attempt was running"
 WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
-GIVEN_UP = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
 # A clock that differs from the even course of time by more was set. Below that it may be us
 # who read the two clocks one after the other, and were held up between.
 STEP = timedelta(seconds=0.25)
 
-Order = Callable[[Execution, datetime], list[AnyFact]]
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What one attempt may leave behind, all those of an execution together, and what all
-    unfinished executions may hold in memory."""
-
-    result: int = 1024 * 1024  # bytes of JSON
-    log: int = 16 * 1024 * 1024  # characters
-    results: int = 1024 * 1024 * 1024  # bytes of JSON of all the results of an execution
-    params: int = 256 * 1024 * 1024  # bytes of JSON of the params of all unfinished executions
-
-
-class Tools(msgspec.Struct, frozen=True):
-    """What runners are handed. `history` reads what is committed of an execution; `on_defect`
-    hears of what went wrong in goflow itself, and where."""
-
-    journal: Journal
-    history: Callable[[str], Awaitable[History | None]]
-    on_defect: Callable[[str, BaseException], None]
-    results: Results
-    clock: Clock
-    slots: Slots
-    starting_line: StartingLine
-    abandoned: Abandoned
-    hanging: Hanging
-    executor: Executor
-    limits: Limits
-    backlog: Backlog
-    epoch: str  # of the store
-    server: str  # this process, as cookies name it
-    end_leftovers: End
+# A request of somebody's to change an execution: applies facts, and returns them.
+Command = Callable[[Execution, datetime], list[AnyFact]]
 
 
 class Runner:
     """One execution under way. `opening` is the change that makes it so.
 
-    It starts nothing before the executions in `after` are over. `opened` is done with the
-    opening's outcome once that is committed, `over` when the runner has ended.
+    It starts nothing before the executions in `after` are over. `opened` gets the outcome of
+    the opening once that is committed; `over` is done when the runner has ended.
     """
 
     def __init__(
@@ -108,7 +58,7 @@ class Runner:
         execution: Execution,
         job: Job | None,
         opening: Change | None,
-        tools: Tools,
+        dependencies: Dependencies,
         after: "Iterable[Runner]" = (),
     ) -> None:
         self.execution = execution
@@ -116,17 +66,13 @@ class Runner:
         self.opened: asyncio.Future[Written] = loop.create_future()
         self.over: asyncio.Future[None] = loop.create_future()
         self._job = job
-        self._zero = tools.clock.now() - timedelta(seconds=tools.clock.elapsed())
+        self._clock = clock = dependencies.clock
+        self._zero = clock.now() - timedelta(seconds=clock.elapsed())
         self._opening = opening
-        self._tools = tools
-        self._attempts: dict[str, asyncio.Task[Outcome]] = {}
-        self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
-        self._requests: dict[str, Request] = {}  # waiting ones, and those of running attempts
-        self._granted: list[Request] = []
-        self._ended: list[tuple[str, Outcome]] = []
-        self._abandoned: dict[str, asyncio.Future[Any]] = {}
-        self._overdue: dict[str, asyncio.TimerHandle] = {}
-        self._orders: list[tuple[Order, asyncio.Future[bool]]] = []
+        self._dependencies = dependencies
+        self._requests = Requests(job, dependencies.slots, self.wake)
+        self._attempts = Attempts(execution, job, dependencies, self._requests, self.wake)
+        self._commands: list[tuple[Command, asyncio.Future[bool]]] = []
         self._answers: list[tuple[asyncio.Future[bool], bool]] = []  # once facts are committed
         self._defect: str | None = None
         self._stopping = False
@@ -142,10 +88,6 @@ class Runner:
     def wake(self) -> None:
         self._woken.set()
 
-    def granted(self, request: Request) -> None:
-        self._granted.append(request)
-        self.wake()
-
     def stop(self) -> None:
         """Start nothing more, and return when what is running has ended."""
         self._stopping = True
@@ -154,23 +96,23 @@ class Runner:
     def interrupt(self) -> None:
         """End the running attempts, and those whose start is being committed."""
         self._interrupted = True
-        self._end_all()
+        self._attempts.end_all()
 
-    def order(self, order: Order) -> "asyncio.Future[bool]":
-        """Have facts decided; done with whether there were any, once they are committed.
-        False if it is too late."""
+    def command(self, command: Command) -> "asyncio.Future[bool]":
+        """Have a command decide facts. The future is done once they are committed: True if there
+        were any, False if there were none or the execution is over."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.over.done():
             answer.set_result(False)
         else:
-            self._orders.append((order, answer))
+            self._commands.append((command, answer))
             self.wake()
         return answer
 
     @property
     def params_bytes(self) -> int:
         """How many bytes the execution's params take as JSON."""
-        return len(self._params)
+        return len(self._attempts.params)
 
     @property
     def before(self) -> Iterable[str]:
@@ -181,55 +123,57 @@ class Runner:
 
     @property
     def waits_for(self) -> "Iterable[Runner]":
-        """Those whose end it waits for, or waited for when it came to its own."""
+        """The runners whose end it waits for, or waited for when it ended itself."""
         return self._before.values()
 
     @property
     def held_up(self) -> str | None:
-        """Why the execution does not begin, for people; None if it may."""
+        """Why the execution does not begin, human-readable; None if it may."""
         waits = self._before and self.execution.state is State.NOTSTARTED
         return WAITS_FOR_OTHERS if waits else None
 
     @property
     def queued(self) -> Iterator[str]:
-        """The tasks that could run and wait for a slot."""
+        """The tasks that are ready to run and wait for a slot."""
         return (name for name in self._requests if self._is_queued(name))
 
     def waiting(self, name: str) -> str | None:
-        """Why a task that is ready does not run, for people; None if it does not wait."""
+        """Why a task that is ready does not run, human-readable; None if it does not wait."""
         if self.held_up is not None:
             return self.held_up
         if not self._is_queued(name):
             return None
-        return self._tools.slots.obstacle(self._requests[name])
+        return self._requests.obstacle(name)
 
     def _is_queued(self, name: str) -> bool:
-        request = self._requests.get(name)
-        return request is not None and not request.granted and self.execution.is_ready(name)
+        return self._requests.is_waiting(name) and self.execution.is_ready(name)
 
     def pool(self, name: str) -> str | None:
         """The pool that a task runs in, if any."""
         task = self._task(name)
         return None if task is None else task.pool
 
+    def _task(self, name: str) -> Task | None:
+        return None if self._job is None else self._job.find(name)
+
     # -- the life of an execution --------------------------------------------------
 
     async def run(self) -> bool:
-        """Drive the execution to its end, or until stopped; False if it was not opened, or
-        could not be driven to its end."""
+        """Drive the execution to its end, or until stopped. Returns False if it was not opened,
+        or could not be driven to its end."""
         try:
             return await self._live()
         except Unavailable:  # not written, since the process is to end
             raise
         except Exception as error:
             self._defect = reason(error)
-            self._tools.on_defect(self._title, error)
+            self._dependencies.on_defect(self._title, error)
             if not self.opened.done():
                 self.opened.set_exception(error)
             await self._fail(self._defect)
             return False
         finally:
-            self.opened.cancel()  # if nobody will know any more
+            self.opened.cancel()  # if its outcome will never be known
             _answer(self.over, None)
             self._leave()
 
@@ -244,7 +188,7 @@ class Runner:
             while self._answers:
                 _answer(*self._answers.pop(0))
             if not facts:
-                if self._stopping and not self._attempts:
+                if self._stopping and not len(self._attempts):
                     break
                 await self._rest()
         return True
@@ -258,7 +202,7 @@ class Runner:
             _answer(self.opened, None)
             return True
         try:
-            written = await self._tools.journal.commit(self._opening)
+            written = await self._dependencies.journal.commit(self._opening)
         except (Unavailable, NotFound) as error:  # it may have been purged meanwhile
             if not self.opened.done():
                 self.opened.set_exception(error)
@@ -267,24 +211,24 @@ class Runner:
         return not isinstance(written, Existing)
 
     def _decide(self) -> list[AnyFact]:
-        """What follows from what came in; the facts are applied, and must be committed."""
+        """The facts that follow from ends, commands and time. They are applied here, and must be
+        committed."""
         execution = self.execution
-        now = self._tools.clock.now()
-        skew = now - timedelta(seconds=self._tools.clock.elapsed()) - self._zero
+        now = self._clock.now()
+        skew = now - timedelta(seconds=self._clock.elapsed()) - self._zero
         if abs(skew - execution.skew) > STEP:
             execution.skew = skew
         facts: list[AnyFact] = []
-        ended, self._ended = self._ended, []
-        for name, outcome in ended:
+        for name, outcome in self._attempts.take_ended():
             facts.append(self._settle(name, outcome, now))
-        orders, self._orders = self._orders, []
-        for order, answer in orders:
+        commands, self._commands = self._commands, []
+        for command, answer in commands:
             try:
-                decided = order(execution, now)
+                decided = command(execution, now)
             except Exception as error:  # it decided nothing, and the execution is as it was
                 if not answer.done():
                     answer.set_exception(error)
-                self._tools.on_defect(f"an order to {self._title}", error)
+                self._dependencies.on_defect(f"a command to {self._title}", error)
             else:
                 facts += decided
                 self._answers.append((answer, bool(decided)))
@@ -294,33 +238,14 @@ class Runner:
         return facts
 
     def _started(self, now: datetime) -> list[str]:
-        """Ask for slots for what has become ready; the tasks that have got theirs."""
-        slots = self._tools.slots
-        for name in self.execution.newly_ready(now):
-            if name not in self._requests:
-                lane, priority = self._lane(name)
-                self._requests[name] = slots.request(self, name, lane, priority, now)
-        slots.grant()
-        granted, self._granted = self._granted, []
+        """Ask for slots for the tasks that have become ready; the tasks that have got theirs."""
         started = []
-        for request in granted:
-            if self.execution.is_ready(request.task):
-                started.append(request.task)
+        for name in self._requests.ask(self.execution.newly_ready(now), now):
+            if self.execution.is_ready(name):
+                started.append(name)
             else:  # it was cancelled or marked while it waited
-                self._release(request.task)
+                self._requests.release(name)
         return started
-
-    def _lane(self, name: str) -> tuple[tuple[str, ...], float]:
-        """The resources that a task needs besides a slot, and its priority."""
-        task = self._task(name)
-        if self._job is None or task is None:
-            return (), 0
-        lane = []
-        if self._job.max_running is not None:
-            lane.append(title(Kind.JOB, self._job.name))
-        if task.pool is not None:
-            lane.append(title(Kind.POOL, task.pool))
-        return tuple(lane), task.priority
 
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
         execution = self.execution
@@ -329,7 +254,6 @@ class Runner:
         delay = 0.0
         if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
             delay, outcome = self._delay(name, outcome)
-        self._keeping.pop(name, None)
         return execution.settle(name, outcome, now, delay)
 
     def _delay(self, name: str, failed: Failed) -> tuple[float, Failed]:
@@ -349,41 +273,40 @@ class Runner:
         return seconds, failed
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
-        await self._tools.journal.insist(record_of(execution, facts))
+        await self._dependencies.journal.insist(record_of(execution, facts))
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
         """Begin the attempts whose start is now committed, end those whose end was asked for."""
         for fact in facts:
             match fact:
                 case TaskStarted():
-                    self._begin(fact)
+                    self._attempts.begin(fact)
                 case CancelRequested():
-                    self._end_all()
+                    self._attempts.end_all()
                 case TaskCancelRequested() if fact.task in self._attempts:
-                    self._end(fact.task)
+                    self._attempts.end(fact.task)
                 case MarkedSuccessful() | MarkedSkipped() | TaskCancelled():
                     self._withdraw(fact.task)
         if self._interrupted:
-            self._end_all()
+            self._attempts.end_all()
 
     async def _rest(self) -> None:
         due = None
         if not self._stopping:
             dues = (self.execution.next_retry(), self.execution.deadline())
             due = min((one for one in dues if one is not None), default=None)
-        await wait(self._woken, self._tools.clock, due)
+        await wait(self._woken, self._clock, due)
 
     def _withdraw(self, name: str) -> None:
-        """Let a task that was cancelled or marked wait for a slot no longer."""
-        request = self._requests.get(name)
-        if request is not None and not request.granted:
-            self._release(name)
+        """Withdraw the request for a slot of a task that was cancelled or marked."""
+        if self._requests.is_waiting(name):
+            self._requests.release(name)
 
     def _leave(self) -> None:
         for name in list(self._requests):
             if name not in self._attempts:
-                self._release(name)
-        waiting = [answer for _, answer in self._orders] + [answer for answer, _ in self._answers]
+                self._requests.release(name)
+        waiting = [answer for _, answer in self._commands] + [answer for answer, _ in self._answers]
         for answer in waiting:
             if self._defect is not None and not answer.done():
                 told = f"{self._title} was ended by a defect in goflow: {self._defect}"
@@ -393,32 +316,32 @@ class Runner:
     # -- after a defect --------------------------------------------------------------
 
     async def _fail(self, defect: str) -> None:
-        """End what runs, and let the execution fail. What it was about to do is not trusted any
-        more: it is replayed from what is committed."""
-        self._end_all()
-        while self._attempts:
+        """End what runs, and let the execution fail. The state in memory is not trusted any more:
+        the execution is replayed from its committed facts."""
+        self._attempts.end_all()
+        while len(self._attempts):
             await self._woken.wait()
             self._woken.clear()
         try:
             if (history := await self._history()) is None:  # not opened, or purged
                 return
             execution = salvage(history).execution
-            if facts := execution.abort(self._tools.clock.now(), defect):
+            if facts := execution.abort(self._clock.now(), defect):
                 await self._record(execution, facts)
             self.execution = execution
         except Unavailable:
             raise
         except Exception as error:  # it is left to the next start
-            self._tools.on_defect(f"the end of {self._title}", error)
+            self._dependencies.on_defect(f"the end of {self._title}", error)
 
     async def _history(self) -> History | None:
         while True:
             try:
-                return await self._tools.history(self.execution.id)
+                return await self._dependencies.history(self.execution.id)
             except StoreUnavailable:
                 if self._interrupted:
                     raise
-                await self._tools.clock.sleep(PATIENCE)
+                await self._clock.sleep(PATIENCE)
 
     def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
         ended = self._before.pop(over)
@@ -431,192 +354,6 @@ class Runner:
             if runner.over not in self._before:
                 self._before[runner.over] = runner
                 runner.over.add_done_callback(self._tell)
-
-    # -- attempts ------------------------------------------------------------------
-
-    def _task(self, name: str) -> Task | None:
-        return None if self._job is None else self._job.find(name)
-
-    def _begin(self, fact: TaskStarted) -> None:
-        task = self._task(fact.task)
-        if task is None:
-            self._note(fact.task, Failed(self._missing(fact.task), final=True))
-            return
-        running = asyncio.get_running_loop().create_task(
-            # The results as they are now, committed all of them; in a moment they may not be.
-            self._attempt(task, fact.attempt, self.execution.results_for(task.name))
-        )
-        self._attempts[fact.task] = running
-        self._tools.hanging.started()
-        running.add_done_callback(functools.partial(self._done, fact.task))
-        if task.timeout is not None:
-            # A coroutine may swallow the cancellation that the attempt's own deadline is.
-            self._overdue[fact.task] = asyncio.get_running_loop().call_later(
-                task.timeout, self._expired, fact.task, running, task.timeout
-            )
-
-    def _missing(self, name: str) -> str:
-        if self._job is None:
-            return f"job {self.execution.job!r} is not registered with this server any more"
-        return f"job {self.execution.job!r} has no task {name!r} any more"
-
-    async def _attempt(
-        self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
-    ) -> Outcome:
-        execution, tools = self.execution, self._tools
-        if not task.call.is_async and task.isolation is Isolation.THREAD:
-            await tools.starting_line.turn()
-
-        async def append(chunk: Chunk) -> None:
-            await tools.journal.insist(
-                AppendLog(execution.id, task.name, number, **chunk._asdict())
-            )
-
-        log = TaskLog(
-            append,
-            asyncio.get_running_loop(),
-            clock=tools.clock,
-            backlog=tools.backlog,
-            limit=tools.limits.log,
-        )
-        try:
-            results = await tools.results.load(execution.id, upstream)
-        except ResultLost as lost:
-            await log.close(str(lost))
-            return Failed(str(lost))
-        context = Context(
-            job=execution.job,
-            task=task.name,
-            execution_id=execution.id,
-            attempt=number,
-            # Each attempt has its own of all that it is handed, and may do with it what it likes.
-            params=msgspec.json.decode(self._params),
-            results=results,
-            scheduled_at=execution.scheduled_at,
-            submitted_at=execution.submitted_at,
-            log=log,
-            cookie=str(self._cookie(task.name, number)),
-        )
-        operator: Any = task.operator
-        if task.isolation is Isolation.PROCESS:
-            operator = Isolated(task.parcel, tools.limits.result)
-        with tools.clock.work():
-            return await attempt(
-                operator,
-                task.call,
-                context,
-                executor=tools.executor,
-                timeout=task.timeout,
-                max_result=tools.limits.result,
-                end_leftovers=tools.end_leftovers,
-                on_abandoned=lambda thread: self._abandoned.update({task.name: thread}),
-                on_over=lambda: self._is_over(task.name),
-                keep=lambda outcome: self._keep(task.name, number, outcome),
-            )
-
-    @functools.cached_property
-    def _params(self) -> bytes:
-        return msgspec.json.encode(self.execution.params)
-
-    async def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome:
-        """Store a result that is too large for a fact, if there is room for it."""
-        size = len(outcome.result)
-        others = sum(self._keeping.values()) - self._keeping.get(name, 0)
-        together = self.execution.result_bytes + others + size
-        if together > (most := self._tools.limits.results):
-            return Failed(
-                f"the results of this execution would be {together:,} bytes as JSON, more than "
-                f"the {most:,} that are kept (max_results); write large ones to files or a "
-                "database, and return where they are"
-            )
-        self._keeping[name] = size
-        return await self._tools.results.keep(self.execution.id, name, number, outcome)
-
-    def _cookie(self, name: str, number: int) -> Cookie:
-        execution, tools = self.execution, self._tools
-        place = execution.plan.position[name]
-        return Cookie(tools.epoch, tools.server, execution.id, place, number)
-
-    def _done(self, name: str, running: "asyncio.Task[Outcome]") -> None:
-        if self._attempts.get(name) is running:
-            del self._attempts[name]
-            outcome: Outcome
-            if running.cancelled():
-                outcome = Cancelled()
-            elif (error := running.exception()) is not None:
-                self._tools.on_defect(f"an attempt of task {name!r}, {self._title}", error)
-                outcome = failed(error)
-            else:
-                outcome = running.result()
-            self._note(name, outcome)
-
-    def _end_all(self) -> None:
-        for name in list(self._attempts):
-            self._end(name)
-
-    def _end(self, name: str) -> None:
-        """Tell an attempt to end, and give it up if it does not."""
-        running = self._attempts[name]
-        if not is_told_to_stop(running):
-            stop(running)
-            self._give_up_after(CLEANUP, name, running, GIVEN_UP)
-
-    def _expired(self, name: str, running: "asyncio.Task[Outcome]", timeout: float) -> None:
-        # Counted from now, since the loop may have been held up.
-        self._overdue[name] = self._give_up_after(CLEANUP, name, running, overdue(timeout))
-
-    def _is_over(self, name: str) -> None:
-        """The operator of an attempt has ended, or is waited for no longer."""
-        if (timer := self._overdue.pop(name, None)) is not None:
-            timer.cancel()
-
-    def _give_up_after(
-        self, seconds: float, name: str, running: "asyncio.Task[Outcome]", outcome: Outcome
-    ) -> asyncio.TimerHandle:
-        timer = asyncio.get_running_loop().call_later(
-            seconds, self._give_up, name, running, outcome
-        )
-        running.add_done_callback(lambda _: timer.cancel())
-        return timer
-
-    def _give_up(self, name: str, running: "asyncio.Task[Outcome]", outcome: Outcome) -> None:
-        if self._attempts.get(name) is running:
-            del self._attempts[name]
-            self._abandoned[name] = running
-            loops.give_up(running)
-            self._note(name, Cancelled() if self.execution.is_cancelling(name) else outcome)
-
-    def _note(self, name: str, outcome: Outcome) -> None:
-        # What was abandoned keeps its slot for as long as it really runs.
-        if (abandoned := self._abandoned.pop(name, None)) is None:
-            self._release(name)
-        else:
-            request = self._requests.pop(name, None)
-            limits = () if request is None else request.lane.resources
-            self._tools.abandoned.add(self._abandoned_attempt(name, outcome), abandoned, limits)
-            if request is not None:
-                abandoned.add_done_callback(lambda _: self._tools.slots.release(request))
-        self._ended.append((name, outcome))
-        self.wake()
-
-    def _abandoned_attempt(self, name: str, outcome: Outcome) -> AbandonedAttempt:
-        execution, task = self.execution, self.execution.tasks[name]
-        now = self._tools.clock.now()
-        why = outcome.error.partition("\n")[0] if isinstance(outcome, Failed) else "cancelled"
-        return AbandonedAttempt(
-            execution.id, execution.job, name, task.attempt, task.started_at, now, why
-        )
-
-    def _release(self, name: str) -> None:
-        if (request := self._requests.pop(name, None)) is not None:
-            self._tools.slots.release(request)
-
-
-def overdue(timeout: float) -> Failed:
-    return Failed(
-        f"timed out after {timeout:g} s, and did not end when told to; "
-        "it was abandoned and may still run"
-    )
 
 
 def _answer(future: "asyncio.Future[Any]", value: object) -> None:

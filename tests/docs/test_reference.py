@@ -16,10 +16,10 @@ from goflow.cli import main
 from goflow.core import execution, result, summary
 from goflow.core.states import Tally, verdict
 from goflow.engine import backfill, broadcast, engine, reader, retention, scheduler
+from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.engine import Options
 from goflow.engine.executors import outcomes
 from goflow.engine.output import tasklog
-from goflow.engine.runner import Limits
 from goflow.job import NAME_LIMIT
 from goflow.operators import dial, http
 from goflow.web import jobs, server

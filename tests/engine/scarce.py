@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 
 from goflow import Command, Get, Goflow, Job, Task
-from goflow.engine.attempts import attempt
+from goflow.engine.executors import thread
 from goflow.engine.process import loops
 from tests.engine.scripted import Scripted, until
 
@@ -67,7 +67,7 @@ def dashboard(folder: str) -> Path:
 
 
 async def main(folder: str) -> dict[str, Any]:
-    attempt.THREAD_PAUSES = (0.05,) * 20
+    thread.PAUSES = (0.05,) * 20
     gf = Goflow(os.path.join(folder, "goflow.db"), ui_path=dashboard(folder))
     for name in ("refused", "later"):
         gf.add_job(Job(name, tasks=[Task("t", Sync(name))]))

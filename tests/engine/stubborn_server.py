@@ -18,11 +18,11 @@ from typing import Any
 
 from goflow import Goflow, Job, Task
 from goflow import app as goflow_app
-from goflow.engine import runner
+from goflow.engine.attempts import under_way
 from goflow.engine.process import leaving
 
 STORE, NAME, HOW = sys.argv[1:]
-runner.CLEANUP = goflow_app.CLEANUP = 0.5
+under_way.CLEANUP = goflow_app.CLEANUP = 0.5
 goflow_app.STOP_SLACK = 3.0
 leaving.EXIT_LIMIT = 1.0
 

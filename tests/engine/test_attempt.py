@@ -16,8 +16,11 @@ import pytest
 
 from goflow import Command, Context
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine.attempts.attempt import ABANDONED, attempt, stop
+from goflow.engine.attempts.attempt import attempt, stop
+from goflow.engine.executors.base import Work
+from goflow.engine.executors.loop import LoopExecutor
 from goflow.engine.executors.outcomes import ERROR_LIMIT
+from goflow.engine.executors.thread import ABANDONED, ThreadExecutor
 from goflow.engine.output.capture import captured
 from goflow.engine.output.tasklog import Chunk
 from goflow.engine.threads import DaemonThreads
@@ -58,14 +61,12 @@ class Trial:
         self.abandoned: list[asyncio.Future[None]] = []
         self.executor: Executor = DaemonThreads(workers)
         self.log = task_log(self._append)
+        call = inspect_operator(operator, "the trial")
         self.task = asyncio.create_task(
             attempt(
-                operator,
-                inspect_operator(operator, "the trial"),
-                context_with(self.log),
-                executor=self.executor,
+                LoopExecutor() if call.is_async else ThreadExecutor(self.executor),
+                Work(operator, call, context_with(self.log), MAX_RESULT),
                 timeout=timeout,
-                max_result=MAX_RESULT,
                 on_abandoned=self.abandoned.append,
             )
         )
@@ -461,12 +462,9 @@ def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
         operator = Async(lambda: log("the last word"))
         task = asyncio.create_task(
             attempt(
-                operator,
-                inspect_operator(operator, "t"),
-                context_with(log),
-                executor=DaemonThreads(1),
+                LoopExecutor(),
+                Work(operator, inspect_operator(operator, "t"), context_with(log), MAX_RESULT),
                 timeout=None,
-                max_result=MAX_RESULT,
             )
         )
         await asked.wait()
@@ -493,12 +491,9 @@ def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> No
         log = task_log(append, limit=1000)
         operator = Async(lambda: log("hello"))
         outcome = await attempt(
-            operator,
-            inspect_operator(operator, "t"),
-            context_with(log),
-            executor=DaemonThreads(1),
+            LoopExecutor(),
+            Work(operator, inspect_operator(operator, "t"), context_with(log), MAX_RESULT),
             timeout=None,
-            max_result=MAX_RESULT,
         )
         assert outcome == Succeeded()
         assert [str(report["exception"]) for report in reported] == ["broken"]

@@ -16,8 +16,8 @@ import pytest
 
 from goflow import ConstantDelay, Context, Job, Task
 from goflow.core.states import State
+from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.engine import Engine, Options
-from goflow.engine.runner import Limits
 from goflow.engine.threads import Threads
 from goflow.errors import (
     Conflict,
@@ -109,11 +109,11 @@ async def test_no_more_attempts_run_than_there_are_slots() -> None:
         id = (await engine.submit("j")).id
         for done in range(0, 6, 2):
             await until(lambda done=done: sum(len(o.runs) for o in operators) == done + 2)
-            assert engine._tools.slots.taken == 2
+            assert engine._dependencies.slots.taken == 2
             for operator in operators[done : done + 2]:
                 operator.release.set()
         await engine.finished(id)
-        assert engine._tools.slots.taken == 0
+        assert engine._dependencies.slots.taken == 0
 
 
 async def test_a_task_of_higher_priority_goes_before_older_ones() -> None:

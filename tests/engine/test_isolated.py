@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from goflow import Context, InvalidJob, Job, Task, TaskFailed
-from goflow.engine.attempts.attempt import ABANDONED
 from goflow.engine.engine import Engine, Options
+from goflow.engine.executors.thread import ABANDONED
 from goflow.run import FinishedExecution, FinishedTask
 from goflow.stores.memory import MemoryStore
 from tests.engine.scripted import Blocking, Scripted, running, states, until

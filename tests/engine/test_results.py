@@ -11,9 +11,9 @@ from goflow.core.events import AttemptFailed, TaskFailed, TaskSucceeded
 from goflow.core.execution import ERRORS_KEPT
 from goflow.core.result import SMALL
 from goflow.core.summary import ASKED_SHOWN, ERRORS_SHOWN, RESULTS_SHOWN
+from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.journal import BATCH_BYTES
 from goflow.engine.reader import PAGE_BYTES
-from goflow.engine.runner import Limits
 from goflow.errors import NotFound, ResultLost
 from goflow.stores.base import Change, KeepResult, Outcome
 from goflow.stores.memory import MemoryStore

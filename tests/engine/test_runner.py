@@ -10,7 +10,7 @@ from goflow import Task
 from goflow.core.events import TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.states import State
-from goflow.engine import runner as runner_module
+from goflow.engine.attempts import under_way
 from goflow.engine.engine import Engine
 from goflow.engine.runner import Runner
 from goflow.errors import Unavailable
@@ -53,7 +53,7 @@ async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_sl
         assert found == {"a": "cancelled", "odd": "cancelled", "": "failed"}
         detail = await engine.reader.execution(id)
         assert detail.reason == "a defect in goflow: TypeError: it cannot be encoded"
-        assert engine._tools.slots.taken == 0
+        assert engine._dependencies.slots.taken == 0
         assert len(engine.board) == 0
         assert engine.defect is not None
         assert id in engine.defect
@@ -75,7 +75,7 @@ async def test_what_runs_when_a_defect_comes_is_ended_and_told_so() -> None:
         assert hanging.ended == ["cancelled"]
         (task,) = [t for t in (await engine.reader.execution(id)).tasks if t.name == "a"]
         assert "was not recorded, by a defect in goflow: TypeError" in str(task.error)
-        assert engine._tools.slots.taken == 0
+        assert engine._dependencies.slots.taken == 0
 
 
 async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None:
@@ -99,10 +99,10 @@ async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None
         for asked in (engine.cancel(id), engine.cancel_task(id, "odd"), engine.retry(id)):
             with pytest.raises(Unavailable, match="stopped by a defect"):
                 await asked
-        assert engine._tools.slots.taken == 0
+        assert engine._dependencies.slots.taken == 0
 
 
-async def test_an_order_that_raises_is_answered_and_the_execution_goes_on() -> None:
+async def test_a_command_that_raises_is_answered_and_the_execution_goes_on() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging))) as engine:
         id = (await engine.submit("j")).id
@@ -110,11 +110,11 @@ async def test_an_order_that_raises_is_answered_and_the_execution_goes_on() -> N
         runner = engine.runner(id)
         assert runner is not None
 
-        def order(execution: Execution, now: Any) -> Any:
+        def command(execution: Execution, now: Any) -> Any:
             raise LookupError("nothing")
 
         with pytest.raises(LookupError):
-            await asyncio.wait_for(runner.order(order), 60)
+            await asyncio.wait_for(runner.command(command), 60)
         hanging.release.set()
         assert (await ended(engine, id))[""] == "successful"
         assert "LookupError: nothing" in str(engine.defect)
@@ -124,23 +124,23 @@ async def test_an_order_that_raises_is_answered_and_the_execution_goes_on() -> N
 async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = runner_module.attempt
+    attempt = under_way.attempt
     begun: list[str] = []
 
     async def raising(*given: Any, **options: Any) -> Any:
-        begun.append(given[2].task)
+        begun.append(given[1].context.task)
         if begun == ["t"]:
             raise error
         return await attempt(*given, **options)
 
-    monkeypatch.setattr(runner_module, "attempt", raising)
+    monkeypatch.setattr(under_way, "attempt", raising)
     async with running(job_of("j", Task("t", Scripted(), retries=1))) as engine:
         id = (await engine.submit("j")).id
         assert (await ended(engine, id)) == {"t": "successful", "": "successful"}
         (task,) = (await engine.reader.execution(id)).tasks
         assert [one.state for one in task.attempts] == [State.FAILED, State.SUCCESSFUL]
         assert type(error).__name__ in str(task.attempts[0].error)
-        assert engine._tools.slots.taken == 0
+        assert engine._dependencies.slots.taken == 0
 
 
 async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> None:
@@ -167,9 +167,9 @@ async def test_a_thread_that_outlives_a_defect_keeps_its_slot_until_it_ends() ->
     async with running(job, store=Picky()) as engine:
         id = (await engine.submit("j")).id
         assert (await ended(engine, id))[""] == "failed"
-        assert engine._tools.slots.taken == 1
+        assert engine._dependencies.slots.taken == 1
         blocking.release.set()
-        await until(lambda: engine._tools.slots.taken == 0)
+        await until(lambda: engine._dependencies.slots.taken == 0)
 
 
 async def test_an_execution_that_cannot_be_created_answers_who_asked(

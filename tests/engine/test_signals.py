@@ -140,9 +140,9 @@ def test_a_run_in_the_terminal_ends_with_the_signal_it_was_told_by(tmp_path: Pat
 PROGRAM = """
 import asyncio, os
 from goflow import Job
-from goflow.engine import runner
+from goflow.engine.attempts import under_way
 
-runner.CLEANUP = 0.5
+under_way.CLEANUP = 0.5
 job = Job("stubborn")
 
 @job.task

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from goflow import Context, Task
-from goflow.engine.attempts import attempt
+from goflow.engine.executors import thread as thread_module
 from goflow.engine.threads import DaemonThreads, NoThread, Threads, Writer
 from goflow.errors import StoreError
 from tests.engine.scripted import job_of, running, states, until
@@ -190,7 +190,7 @@ async def test_an_attempt_waits_for_a_thread_and_runs_once(monkeypatch: pytest.M
         def run(self, context: Context) -> None:
             runs.append(context.attempt)
 
-    monkeypatch.setattr(attempt, "THREAD_PAUSES", (0.01,) * 1000)
+    monkeypatch.setattr(thread_module, "PAUSES", (0.01,) * 1000)
     async with running(job_of("j", Task("t", Sync()))) as engine:
         refusing = Refusing(monkeypatch)
         id = (await engine.submit("j")).id

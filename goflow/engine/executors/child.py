@@ -26,6 +26,7 @@ import msgspec
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.engine.current import current_log
+from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import raised, run_sync, succeeded
 from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Request
 from goflow.engine.output.capture import captured
@@ -68,13 +69,14 @@ def main(fd: int) -> None:
 def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
     with loading():
         operator, call = parcel.unpack(packed)
-    value = run_sync(operator, call, context, max_result)
-    return value if isinstance(value, Outcome) else asyncio.run(_awaited(value, max_result))
+    work = Work(operator, call, context, max_result)
+    value = run_sync(work)
+    return value if isinstance(value, Outcome) else asyncio.run(_awaited(value, work))
 
 
-async def _awaited(value: Awaitable[Any], max_result: int) -> Outcome:
+async def _awaited(value: Awaitable[Any], work: Work) -> Outcome:
     try:
-        return succeeded(await value, max_result)
+        return succeeded(await value, work.max_result)
     except BaseException as error:  # a SystemExit would come out of the loop, which would tell
         return raised(error)
 

@@ -16,8 +16,8 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.engine.executors.base import Work
 from goflow.errors import TaskFailed
-from goflow.operators.base import Call, Context
 from goflow.plain import Unfit, encode
 from goflow.shown import kind, reason, text_of
 
@@ -26,21 +26,28 @@ ERROR_LIMIT = 16 * 1024  # characters
 _HOUSE = f"{Path(__file__).parents[2]}{os.sep}"
 
 
-def run_sync(
-    operator: Any, call: Call, context: Context, max_result: int
-) -> Outcome | Awaitable[Any]:
+def run_sync(work: Work) -> Outcome | Awaitable[Any]:
     """Call a synchronous `run`; an awaitable that it returns is still to be awaited.
 
     Raises nothing, since a future cannot carry a StopIteration.
     """
     home = os.getpid()
     try:
-        value = operator.run(context) if call.takes_context else operator.run()
+        run = work.operator.run
+        value = run(work.context) if work.call.takes_context else run()
         forks.ends_here(home)
-        return value if inspect.isawaitable(value) else succeeded(value, max_result)
+        return value if inspect.isawaitable(value) else succeeded(value, work.max_result)
     except BaseException as error:
         forks.ends_here(home, error)
         return raised(error)
+
+
+async def awaited(value: Awaitable[Any], work: Work) -> Outcome:
+    """The outcome of a coroutine, or another awaitable. Raises what it raises."""
+    home = os.getpid()
+    result = await value
+    forks.ends_here(home)
+    return succeeded(result, work.max_result)
 
 
 # -- results -----------------------------------------------------------------------
@@ -72,8 +79,8 @@ def _unkept(value: object, reason: str) -> Failed:
 
 
 def raised(error: BaseException) -> Outcome:
-    """How an attempt ends whose operator raised this. `sys.exit()` and `sys.exit(0)` end it well,
-    as they would a program; any other code or text is the reason why it failed."""
+    """The outcome of an operator that raised this error. `sys.exit()` and `sys.exit(0)` are a
+    success, as for a program; any other code or text is a failure with that reason."""
     if not isinstance(error, SystemExit):
         return failed(error)
     code = error.code

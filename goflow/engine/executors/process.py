@@ -10,6 +10,7 @@ many bytes. Whatever the task prints goes through the process's output, as any p
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
 from goflow.operators.base import Context
@@ -67,28 +69,47 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
 
 
-class Isolated:
-    """An operator that runs the one in `parcel`, made by `goflow.operators.parcel`."""
+class ProcessExecutor:
+    """Implements `Executor`: each attempt gets a fresh interpreter. What ran before a crash of
+    the server has ended by itself, since its socket was closed."""
 
-    def __init__(self, parcel: bytes, max_result: int) -> None:
-        self._parcel = parcel
-        self._max_result = max_result
+    shares_process = False
 
-    async def run(self, context: Context) -> Outcome:
+    async def start(self, work: Work, /) -> Run:
         if is_loading():
             raise TaskFailed(
                 "a program that is being read cannot start processes for its tasks; "
                 'what runs jobs belongs under if __name__ == "__main__":'
             )
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with ours, forks.withheld(lambda: [ours.fileno()]):
+        return ProcessRun(work)
+
+    def find(self, tag: str, /) -> Run | None:
+        return None
+
+
+class ProcessRun:
+    """A process that runs the operator in `work.operator`, packed by `goflow.operators.parcel`."""
+
+    def __init__(self, work: Work) -> None:
+        self._parcel: bytes = work.operator
+        self._context = work.context
+        self._max_result = work.max_result
+        with contextlib.ExitStack() as opened:
+            self._ours, theirs = socket.socketpair()
+            opened.enter_context(self._ours)
+            self._ours.setblocking(False)
+            opened.enter_context(forks.withheld(lambda: [self._ours.fileno()]))
             with theirs:
-                program = self._start(context, theirs.fileno())
-            talk = asyncio.get_running_loop().create_task(self._talk(ours, context))
+                self._program = self._start(self._context, theirs.fileno())
+            self._opened = opened.pop_all()
+
+    async def hear(self) -> Outcome:
+        context, program = self._context, self._program
+        with self._opened:
+            talk = asyncio.get_running_loop().create_task(self._talk(self._ours, context))
             try:
                 with real_work(program.has_exited):
-                    answer = await self._end(program, talk, context)
+                    answer = await self._await_end(program, talk, context)
             finally:
                 talk.cancel()
                 try:
@@ -99,6 +120,9 @@ class Isolated:
         if answer is None:
             return Failed(_reason(program.returncode))
         return self._outcome(answer)
+
+    def end(self) -> "asyncio.Future[None] | None":
+        return None  # `hear` has ended the process when it was cancelled
 
     def _start(self, context: Context, fd: int) -> Program:
         path = msgspec.json.encode([entry or os.getcwd() for entry in sys.path]).decode()
@@ -112,7 +136,7 @@ class Isolated:
             pass_fds=(fd,),
         )
 
-    async def _end(
+    async def _await_end(
         self, program: Program, talk: "asyncio.Task[bytes | None]", context: Context
     ) -> bytes | None:
         """Wait for the process to end, or to be told to; its answer, None if it gave none."""

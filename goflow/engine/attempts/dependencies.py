@@ -1,0 +1,47 @@
+"""What runners and attempts are handed by the engine."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.hanging import Hanging
+from goflow.engine.attempts.results import Results
+from goflow.engine.clock import Clock
+from goflow.engine.executors.choice import Executors
+from goflow.engine.journal import Journal
+from goflow.engine.output.backlog import Backlog
+from goflow.engine.slots import Slots
+from goflow.engine.turns import StartingLine
+from goflow.operators.leftovers import End
+from goflow.stores.base import History
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Limits of one attempt, of one execution, and of all unfinished executions together."""
+
+    result: int = 1024 * 1024  # bytes of JSON, of one attempt
+    log: int = 16 * 1024 * 1024  # characters, of one attempt
+    results: int = 1024 * 1024 * 1024  # bytes of JSON of all the results of an execution
+    params: int = 256 * 1024 * 1024  # bytes of JSON of the params of all unfinished executions
+
+
+class Dependencies(msgspec.Struct, frozen=True):
+    """Shared by all runners of an engine. `history` reads the committed facts of an execution;
+    `on_defect` is called with a defect of goflow itself, and where it happened."""
+
+    journal: Journal
+    history: Callable[[str], Awaitable[History | None]]
+    on_defect: Callable[[str, BaseException], None]
+    results: Results
+    clock: Clock
+    slots: Slots
+    starting_line: StartingLine
+    abandoned: Abandoned
+    hanging: Hanging
+    executors: Executors
+    limits: Limits
+    backlog: Backlog
+    epoch: str  # of the store
+    server: str  # this process, as cookies name it
+    end_leftovers: End

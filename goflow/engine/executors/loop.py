@@ -1,0 +1,36 @@
+"""Runs asynchronous operators on the engine's event loop."""
+
+import asyncio
+
+from goflow.core.execution import Outcome
+from goflow.engine.executors.base import Run, Work
+from goflow.engine.executors.outcomes import awaited
+
+
+class LoopExecutor:
+    """Implements `Executor` for an `async def run`. What ran here ended with the process."""
+
+    shares_process = True
+
+    async def start(self, work: Work, /) -> Run:
+        return LoopRun(work)
+
+    def find(self, tag: str, /) -> Run | None:
+        return None
+
+
+class LoopRun:
+    """A coroutine. It is part of the asyncio task that awaits `hear`."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def hear(self) -> Outcome:
+        work = self._work
+        run = work.operator.run
+        return await awaited(run(work.context) if work.call.takes_context else run(), work)
+
+    def end(self) -> "asyncio.Future[None] | None":
+        return None
