@@ -234,7 +234,17 @@ ENGINE: dict[str, set[str]] = {
     "executors": {"process", "output"},
     "attempts": {"executors", "process", "output"},
 }
-BELOW = {"clock", "current", "surroundings", "threads", "turns", "peak", "journal", "slots"}
+BELOW = {
+    "clock",
+    "current",
+    "surroundings",
+    "threads",
+    "turns",
+    "peak",
+    "journal",
+    "slots",
+    "hints",
+}
 
 
 @pytest.mark.parametrize("package", ENGINE)

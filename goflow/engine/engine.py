@@ -34,6 +34,7 @@ from goflow.engine.broadcast import Broadcast
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.errands import Errands, seen_through
 from goflow.engine.executors.choice import Executors
+from goflow.engine.hints import Hints, hints_file
 from goflow.engine.idempotency import agrees, fingerprint
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.lineup import Lineup
@@ -267,6 +268,9 @@ class Engine:
         opened.callback(self._patterns.shutdown, wait=False, cancel_futures=True)
         slots = Slots(self.options.max_running, self.options.pools)
         self.hanging = Hanging(slots, self.abandoned, self.clock)
+        hints = Hints(hints_file(self._store), self._store.epoch, self.notice)
+        opened.callback(hints.close)
+        hints.open()
         self._dependencies = Dependencies(
             journal=self.journal,
             history=lambda id: self.reader.read(self._store.history, id),
@@ -283,6 +287,7 @@ class Engine:
             epoch=self._store.epoch,
             server=cookie.this_server(),
             end_leftovers=self._threads.end_leftovers,
+            hints=hints,
         )
         self._scheduler = Scheduler(
             self.clock, self._fire, self._enter, self.reader.read, self.notice, self.tell_defect
@@ -296,7 +301,10 @@ class Engine:
         self.journal.start()
         for job in self.jobs.values():
             self._limit(job)
-        for execution in recover(self._store, self.board, self.clock, self.notice):
+        left = hints.found
+        unfinished = recover(self._store, self.board, self.clock, self.notice, self.jobs, left)
+        hints.cut()
+        for execution in unfinished:
             self._resume(execution)
         for job in self.jobs.values():
             self._replace_again(job)

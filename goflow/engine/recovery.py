@@ -7,20 +7,28 @@ The rule that must not be broken: one damaged history keeps neither the others n
 from going on. Its execution fails visibly, and says why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.progress import Salvaged
+from goflow.engine.attempts.settling import settle_hinted
 from goflow.engine.board import Board
 from goflow.engine.clock import Clock
+from goflow.engine.hints import Hint
+from goflow.job import Job
 from goflow.stores.base import History, Record, Store
 
 
 def recover(
-    store: Store, board: Board, clock: Clock, notice: Callable[[str], None]
+    store: Store,
+    board: Board,
+    clock: Clock,
+    notice: Callable[[str], None],
+    jobs: Mapping[str, Job],
+    hints: Sequence[Hint],
 ) -> list[Execution]:
     """The unfinished executions in the order in which they go on, with nothing left running;
     committed. `notice` hears of those that are damaged, which are not among them.
@@ -30,6 +38,9 @@ def recover(
 
     To be called before the journal starts: until then this is the one writer.
     """
+    ended: dict[str, list[Hint]] = {}
+    for hint in hints:
+        ended.setdefault(hint.execution, []).append(hint)
     executions = []
     opened: dict[str, int] = {}
     records = []
@@ -39,7 +50,9 @@ def recover(
         execution, _, damage = salvage(history)
         board.adopt(history.plan, execution.summary(), history.version, execution.retries)
         if damage is None:
-            facts = execution.interrupt(clock.now())
+            job = jobs.get(execution.job)
+            facts = settle_hinted(execution, job, ended.get(id, ()), clock.now())
+            facts += execution.interrupt(clock.now())
             executions.append(execution)
             opened[id] = history.opened
         else:

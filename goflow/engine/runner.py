@@ -21,11 +21,11 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskStarted,
 )
-from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome
-from goflow.core.retry import CENTURY
+from goflow.core.execution import Cancelled, Execution, Interrupted, Outcome
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
+from goflow.engine.attempts.settling import settle
 from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
@@ -184,6 +184,7 @@ class Runner:
             facts = self._decide()
             if facts:
                 await self._record(self.execution, facts)
+                self._attempts.committed()
                 self._launch(facts)
             while self._answers:
                 _answer(*self._answers.pop(0))
@@ -248,29 +249,9 @@ class Runner:
         return started
 
     def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
-        execution = self.execution
-        if isinstance(outcome, Cancelled) and not execution.is_cancelling(name):
+        if isinstance(outcome, Cancelled) and not self.execution.is_cancelling(name):
             outcome = Interrupted(STOPPED)
-        delay = 0.0
-        if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
-            delay, outcome = self._delay(name, outcome)
-        return execution.settle(name, outcome, now, delay)
-
-    def _delay(self, name: str, failed: Failed) -> tuple[float, Failed]:
-        """Ask the task's retry delay, which is the user's code and may do anything."""
-        task = self._task(name)
-        if task is None:
-            return 0.0, failed
-        number = self.execution.tasks[name].attempt
-        try:
-            seconds = float(task.retry_delay.delay(number))
-            if not 0 <= seconds <= CENTURY:
-                raise ValueError(f"{seconds!r} is not from 0 to {CENTURY:g} seconds")
-        except BaseException as error:  # a SystemExit would end the event loop
-            why = reason(error)
-            told = f"not tried again: retry_delay.delay({number}) gave no delay: {why}"
-            return 0.0, Failed(f"{failed.error}\n\n{told}", final=True)
-        return seconds, failed
+        return settle(self.execution, self._task(name), name, outcome, now)
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
         await self._dependencies.journal.insist(record_of(execution, facts))
@@ -328,6 +309,7 @@ class Runner:
             execution = salvage(history).execution
             if facts := execution.abort(self._clock.now(), defect):
                 await self._record(execution, facts)
+            self._attempts.forget()
             self.execution = execution
         except Unavailable:
             raise

@@ -76,6 +76,11 @@ class SqliteStore(SqlStore):
         self._pool = threading.Lock()
         self._turn = threading.Lock()  # of who writes, or looks whether the file is as written
 
+    @property
+    def file(self) -> Path:
+        """The file, with symbolic links resolved; once open."""
+        return self._file
+
     # -- open and close ------------------------------------------------------------
 
     def open(self) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from goflow.engine.hints import parse
+
 SERVER = Path(__file__).with_name("server.py")
 CLIENTS = 16
 SETTLED = 5  # seconds from a restart until nothing is left that ran at a kill
@@ -119,12 +121,20 @@ class Client(threading.Thread):
                 self.unanswered = []
 
 
+def hints_left(folder: Path) -> set[tuple[str, str, int]]:
+    """The attempts whose ends the killed server has hinted, whether they were committed or not."""
+    data = (folder / "store.db.ends").read_bytes()
+    hints, _ = parse(data, data.index(b"\n") + 1)
+    return {(one.execution, one.task, one.attempt) for one in hints}
+
+
 def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
     tmp_path: Path, kill_rounds: int
 ) -> None:
     rng = random.Random(11)
     acknowledged: dict[str, str] = {}
     unanswered: list[list[str]] = [[] for _ in range(CLIENTS)]
+    hinted: set[tuple[str, str, int]] = set()
     for _ in range(kill_rounds):
         server = Server(tmp_path)
         clients = [Client(n, server.client.base_url, unanswered[n]) for n in range(CLIENTS)]
@@ -132,6 +142,7 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
             client.start()
         time.sleep(rng.uniform(0.05, 0.5))  # when the kill comes is the point, not a wait
         server.kill()
+        hinted |= hints_left(tmp_path)
         for client in clients:
             client.join()
             for key, id in client.acknowledged.items():
@@ -169,6 +180,9 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
             assert all("interrupted" in attempt["error"] for attempt in before)
             interrupted += len(before)
     assert interrupted >= kill_rounds // 2, "hardly a kill came while a task ran"
+    assert hinted, "no kill came between the end of an attempt and its commit"
+    again = {(id, task, n) for id, task, n in hinted if order[id, task][-1] != ("end", n)}
+    assert not again, "a task ran again though its end was hinted"
 
     ticks = server.get("/api/jobs/chain/ticks?limit=1000")["ticks"]
     fired = {tick["due"]: tick["execution"] for tick in ticks if tick["outcome"] == "fired"}

@@ -42,6 +42,7 @@ async def attempt(
     on_over: Callable[[], None] = lambda: None,
     end_leftovers: leftovers.End = leftovers.end,
     keep: Keep | None = None,
+    hint: Callable[[Outcome], object] = lambda outcome: None,
 ) -> Outcome:
     """Run an operator once, in an asyncio task of its own, which `stop` tells to end.
 
@@ -51,6 +52,7 @@ async def attempt(
     - `on_over`: called when the attempt no longer waits for the operator.
     - `end_leftovers`: ends what a cancelled or timed out attempt has left running.
     - `keep`: stores a result, and returns the outcome. It is called again if it is cancelled.
+    - `hint`: called with the outcome as soon as it is certain, before the log is written.
 
     If `work.context.log` is a `TaskLog`, it is closed, with the error.
     """
@@ -88,6 +90,7 @@ async def attempt(
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
         await _end_leftovers(context, end_leftovers)
+    hint(outcome)
     if isinstance(log, TaskLog) and children is not None:
         children.close()
         error = outcome.error if isinstance(outcome, Failed) else None

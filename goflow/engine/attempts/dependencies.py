@@ -9,6 +9,7 @@ from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
 from goflow.engine.clock import Clock
 from goflow.engine.executors.choice import Executors
+from goflow.engine.hints import Hints
 from goflow.engine.journal import Journal
 from goflow.engine.output.backlog import Backlog
 from goflow.engine.slots import Slots
@@ -45,3 +46,4 @@ class Dependencies(msgspec.Struct, frozen=True):
     epoch: str  # of the store
     server: str  # this process, as cookies name it
     end_leftovers: End
+    hints: Hints

@@ -54,6 +54,10 @@ class Attempts:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
         self._ended: list[tuple[str, Outcome]] = []
+        # Hints whose outcomes are not committed yet, of two kinds: attempts that `take_ended`
+        # has not returned, and those that it has.
+        self._hinted: set[str] = set()
+        self._taken = 0
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._overdue: dict[str, asyncio.TimerHandle] = {}
 
@@ -155,6 +159,7 @@ class Attempts:
                 on_abandoned=lambda thread: self._abandoned.update({name: thread}),
                 on_over=lambda: self._is_over(name),
                 keep=lambda outcome: self._keep(name, number, outcome),
+                hint=lambda outcome: self._hint(name, number, outcome),
             )
 
     @functools.cached_property
@@ -199,7 +204,29 @@ class Attempts:
         ended, self._ended = self._ended, []
         for name, _ in ended:
             self._keeping.pop(name, None)
+            if name in self._hinted:
+                self._hinted.discard(name)
+                self._taken += 1
         return ended
+
+    def committed(self) -> None:
+        """To be called when all outcomes that `take_ended` has returned are committed."""
+        if self._taken:
+            taken, self._taken = self._taken, 0
+            self._dependencies.hints.committed(taken)
+
+    def forget(self) -> None:
+        """To be called when no further outcome will be committed."""
+        self._taken += len(self._hinted)
+        self._hinted.clear()
+        self.committed()
+
+    def _hint(self, name: str, number: int, outcome: Outcome) -> None:
+        """Leave a hint of an outcome before it is committed, in case the server is killed."""
+        if self._running.get(name) is asyncio.current_task():  # not one that was abandoned
+            execution = self._execution.id
+            if self._dependencies.hints.write(execution, name, number, outcome):
+                self._hinted.add(name)
 
     def _done(self, name: str, running: object, outcome: Outcome) -> None:
         if self._running.get(name) is running:
