@@ -434,15 +434,15 @@ class Goflow:
                     listening,
                     root_path=prefix,
                     closing=self._closing,
-                    room=self._room(),
+                    limits=self._connection_limits(),
                     notice=self.engine.notice,
                 )
             finally:
                 await self._stop()
 
-    def _room(self) -> Any:
+    def _connection_limits(self) -> Any:
         """How many connections there may be; what tasks do needs files too."""
-        from goflow.web.doorway import Room
+        from goflow.web.acceptor import ConnectionLimits
         from goflow.web.forwarded import parse_trusted
 
         files = open_files.raise_limit()
@@ -451,7 +451,7 @@ class Goflow:
         # Streams stay for hours, so they may not take all the room.
         self.engine.broadcast.most = max(total // 2, 1)
         each = self._max_each or max(total // 2, 1)
-        return Room(total, each, parse_trusted(self._trusted_proxies))
+        return ConnectionLimits(total, each, parse_trusted(self._trusted_proxies))
 
 
 def _made_by(function: Callable[[], object]) -> object:

@@ -1,7 +1,7 @@
-"""The command `goflow`: one module for each thing it deals with.
+"""The command `goflow`.
 
-Only this package reads the environment. What is slow to import (rich, the HTTP client, the
-server) is imported by the command that needs it, so that the others start at once.
+Only this package reads the environment. Each command imports its slow dependencies (rich, the HTTP
+client, the server) itself, so that the others start at once.
 """
 
 import click
@@ -23,8 +23,8 @@ from goflow.cli.version import version
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
-        "Exit codes: 0 done, 1 failed or refused, 2 wrong usage or a file that cannot be "
-        "used, 3 the server does not answer, 130 stopped by Ctrl-C."
+        "Exit codes: 0 success, 1 failed or refused, 2 wrong usage or an invalid file, "
+        "3 the server does not respond, 130 stopped by Ctrl-C."
     ),
 )
 @click.version_option(__version__, "--version", message="goflow %(version)s")

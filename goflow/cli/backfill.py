@@ -1,4 +1,4 @@
-"""Run a job on a server for due times that have passed, and watch that."""
+"""`goflow backfill`: run a job on a server for past due times, and watch the executions."""
 
 import sys
 import time
@@ -16,28 +16,30 @@ from goflow.cli.server import Refused, Server
 from goflow.cli.terminal import FAILED, as_json, columns, print_json, rfc3339
 from goflow.cli.times import read_instant, read_zone
 
-FORGOTTEN = "forgotten"  # of an execution that is not kept any more
+FORGOTTEN = "forgotten"  # the state of an execution that the server has deleted
 
 
 @click.command()
 @click.argument("job")
-@click.option("--from", "start", required=True, metavar="TIME", help="The first due time.")
-@click.option("--to", "end", required=True, metavar="TIME", help="Due times before this.")
+@click.option(
+    "--from", "start", required=True, metavar="TIME", help="Start of the range, inclusive."
+)
+@click.option("--to", "end", required=True, metavar="TIME", help="End, exclusive.")
 @click.option(
     "--timezone",
     metavar="ZONE",
-    help="Zone of times without an offset; by default that of the job's schedule.",
+    help="Time zone of TIMEs without an offset; the schedule's by default.",
 )
 @click.option(
     "--parallel",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
-    help="How many executions at once.",
+    help="Maximum number of executions at the same time.",
 )
-@click.option("--dry-run", is_flag=True, help="Only print what would run.")
+@click.option("--dry-run", is_flag=True, help="Only print the due times that would run.")
 @params_option
-@click.option("--wait", is_flag=True, help="Watch them to their end; the exit code tells.")
+@click.option("--wait", is_flag=True, help="Wait until all have ended; see the exit codes above.")
 @server_option
 @as_json
 def backfill(
@@ -52,11 +54,11 @@ def backfill(
     url: str,
     as_json: bool,
 ) -> None:
-    """Run JOB on a server for the due times of a range, oldest first.
+    """Run JOB on a server for past due times in a range, oldest first.
 
-    Those that have run already are left out, so it is safe to repeat. TIME is such as
-    2030-01-31T08:00:00Z or 2030-01-31. With --wait, exits with 0 if every execution of the
-    range is successful and with 1 if not; Ctrl-C ends the watching, not the executions.
+    Due times that have already run are skipped, so the command is safe to repeat. TIME is, for
+    example, 2030-01-31T08:00:00Z or 2030-01-31. With --wait, the exit code is 0 if every
+    execution of the range is successful, else 1; Ctrl-C stops the waiting, not the executions.
     """
     zone = None if timezone is None else read_zone(timezone)
     with Server(url) as server:
@@ -87,7 +89,7 @@ def backfill(
 
 
 def _print(ranges: Sequence[dict[str, Any]], dry_run: bool) -> None:
-    """A line for each due time, and one that counts them."""
+    """One line per due time, and a summary."""
     made, counted = ("would run", "would run") if dry_run else ("runs", "run now")
     known = [one["execution"] is not None and not one["created"] for one in ranges]
     rows = [
@@ -102,21 +104,22 @@ def _print(ranges: Sequence[dict[str, Any]], dry_run: bool) -> None:
 def _watch(
     server: Server, ranges: Sequence[dict[str, Any]], parallel: int, show: Callable[[str], None]
 ) -> dict[str, str]:
-    """The state in which each execution ended."""
+    """Wait for all executions; their final states by id."""
     made = [one["execution"] for one in ranges if one["created"]]
-    # Of those just made each waits for the one `parallel` before it: look at the first only.
-    lines = [deque(made[first::parallel]) for first in range(parallel)]
-    lines += [deque([one["execution"]]) for one in ranges if not one["created"]]
+    # Each new execution waits for the one `parallel` places before it, so only the first
+    # unfinished one of each chain needs polling.
+    chains = [deque(made[first::parallel]) for first in range(parallel)]
+    chains += [deque([one["execution"]]) for one in ranges if not one["created"]]
     ended: dict[str, str] = {}
     show(_summary(ended, len(ranges)))
-    while any(lines):
+    while any(chains):
         before = len(ended)
-        for line in lines:
-            while line and (state := _final_state(server, line[0])) is not None:
-                ended[line.popleft()] = state
+        for chain in chains:
+            while chain and (state := _final_state(server, chain[0])) is not None:
+                ended[chain.popleft()] = state
         if len(ended) > before:
             show(_summary(ended, len(ranges)))
-        elif any(lines):
+        elif any(chains):
             time.sleep(POLL)
     return ended
 
@@ -139,7 +142,7 @@ def _summary(ended: dict[str, str], number: int) -> str:
 
 @contextmanager
 def _progress(*, silent: bool) -> Iterator[Callable[[str], None]]:
-    """Shows a text: in a terminal in the place of the one before, else as a line."""
+    """A function that shows a text: in a terminal it replaces the last text, else it is a line."""
     if silent:
         yield lambda text: None
         return

@@ -1,4 +1,4 @@
-"""What is in a user's file: list it, check it, draw it."""
+"""`goflow list`, `check` and `graph`: the jobs in a user's file."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from goflow.engine.clock import SystemClock
 @file_argument
 @as_json
 def list_jobs(file: str, as_json: bool) -> None:
-    """List the jobs of FILE, and when the active ones fire next."""
+    """List the jobs in FILE and the next due times of active ones."""
     gf = load(file)
     jobs = [_described(gf, job) for job in gf.jobs]
     if as_json:
@@ -40,7 +40,7 @@ def list_jobs(file: str, as_json: bool) -> None:
 
 
 def _described(gf: Goflow, job: Job) -> dict[str, Any]:
-    """A job in the keys of `GET /api/jobs/{name}`, and its next fire."""
+    """A job with the keys of `GET /api/jobs/{name}`."""
     schedule = job.schedule_for(with_seconds=gf.engine.options.with_seconds)
     due = schedule.next(SystemClock().now()) if schedule and job.active else None
     return {
@@ -60,18 +60,18 @@ def _described(gf: Goflow, job: Job) -> dict[str, Any]:
 
 
 def _policy(job: dict[str, Any]) -> str:
-    """What of overlap and catch-up is not as usual."""
-    usual = {"overlap": Overlap.ALLOW, "catchup": CatchUp.LATEST}
-    return " ".join(f"{name}={job[name]}" for name in usual if job[name] is not usual[name])
+    """The overlap and catch-up policies that differ from the defaults."""
+    defaults = {"overlap": Overlap.ALLOW, "catchup": CatchUp.LATEST}
+    return " ".join(f"{name}={job[name]}" for name in defaults if job[name] is not defaults[name])
 
 
 @click.command()
 @file_argument
 @as_json
 def check(file: str, as_json: bool) -> None:
-    """Check that every job of FILE is valid.
+    """Check the jobs in FILE.
 
-    If not, exits with 1 and prints a line for each problem.
+    If one is invalid, prints one line per problem and exits with 1.
     """
     try:
         gf = load(file)
@@ -94,14 +94,14 @@ def check(file: str, as_json: bool) -> None:
 @click.command()
 @file_argument
 @click.argument("job", required=False)
-@click.option("--dot", "form", flag_value="dot", help="Print it for Graphviz.")
-@click.option("--mermaid", "form", flag_value="mermaid", help="Print it for Mermaid.")
-@click.option("--json", "form", flag_value="json", help="Print JSON, for programs.")
+@click.option("--dot", "form", flag_value="dot", help="Print the graph in DOT, for Graphviz.")
+@click.option("--mermaid", "form", flag_value="mermaid", help="Print the graph for Mermaid.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
 def graph(file: str, job: str | None, form: str | None) -> None:
-    """Draw the tasks of a job of FILE.
+    """Draw the task graph of a job in FILE.
 
-    JOB may be left out if there is only one. Each task stands below the last one it waits
-    for; the others are named beside it.
+    JOB may be omitted if FILE has only one. Each task is drawn below one of its upstream tasks;
+    the others are listed beside it.
     """
     found = find_job(load(file), file, job)
     match form:
@@ -140,7 +140,7 @@ def _dot(job: Job) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A string as Graphviz reads it, where a backslash begins an escape in labels."""
+    """A DOT string. Backslashes are escaped because they begin escape sequences in labels."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -157,5 +157,5 @@ def _mermaid(job: Job) -> str:
 
 
 def _entities(name: str) -> str:
-    """A text as Mermaid reads it between quotes: everything but plain letters as a number."""
+    """A text for Mermaid, with all but letters, digits and a few others as character codes."""
     return "".join(one if one.isalnum() or one in " -_." else f"#{ord(one)};" for one in name)

@@ -1,4 +1,4 @@
-"""What became of a job's due times on a server, and which are next."""
+"""`goflow ticks` and `upcoming`: the past and next due times of a job on a server."""
 
 from datetime import datetime
 from typing import Any
@@ -8,11 +8,11 @@ import click
 from goflow.cli.remote import server_option
 from goflow.cli.server import Server
 from goflow.cli.terminal import as_json, columns, print_json
-from goflow.cli.times import print_instants
+from goflow.cli.times import number_option, print_instants
 
 
 def zone_of(described: dict[str, Any]) -> str:
-    """The zone in which a job's schedule is read, given the job as the server shows it."""
+    """The time zone of a job's schedule, given the job as the server describes it."""
     from goflow.core.schedule import Schedule
 
     schedule, timezone = described["schedule"], str(described["timezone"])
@@ -21,22 +21,15 @@ def zone_of(described: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("job")
-@click.option(
-    "-n",
-    "--number",
-    type=click.IntRange(1, 1000),
-    default=20,
-    show_default=True,
-    help="How many ticks.",
-)
+@number_option(20, 1000, "Number of ticks.")
 @server_option
 @as_json
 def ticks(job: str, number: int, url: str, as_json: bool) -> None:
-    """Print what became of the due times of JOB on a server, newest first.
+    """Print the outcomes of past due times of JOB on a server, newest first.
 
-    fired, with its execution; skipped, because of the overlap policy; missed, with the
-    reason; merged into another by a change of the clocks. Missed ones in a row, and those merged
-    into the same one, are one line with their number.
+    A tick is fired, with its execution; skipped, because of the overlap policy; missed, with the
+    reason; or merged into another tick by a clock change. Consecutive missed ticks, and ticks
+    merged into the same one, share a line that counts them.
     """
     with Server(url) as server:
         answer = server.get("jobs", job, "ticks", limit=number)
@@ -58,22 +51,14 @@ def _remark(tick: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("job")
-@click.option(
-    "-n",
-    "--number",
-    type=click.IntRange(1, 1000),
-    default=10,
-    show_default=True,
-    help="How many due times.",
-)
+@number_option(10, 1000, "Number of due times.")
 @server_option
 @as_json
 def upcoming(job: str, number: int, url: str, as_json: bool) -> None:
-    """Print the next due times of JOB on a server.
+    """Print the next due times of JOB on a server, even if its schedule is off.
 
-    Each line begins with the instant in UTC; the local time follows if the job has another
-    zone, and what a change of the clocks has to do with it. They are told whether or not the
-    schedule is on.
+    Each line has the due time in UTC, then in local time if the job has another time zone, then
+    the effect of a clock change if there is one.
     """
     with Server(url) as server:
         answer = server.get("jobs", job, "upcoming", n=number)
@@ -84,4 +69,4 @@ def upcoming(job: str, number: int, url: str, as_json: bool) -> None:
     times = map(datetime.fromisoformat, answer["upcoming"])
     print_instants(times, timezone, answer["clock_changes"])
     if answer["upcoming"] and not answer["active"]:
-        click.echo(f"The schedule of {job} is off: none of these fires.", err=True)
+        click.echo(f"The schedule of {job} is off: none of these will run.", err=True)

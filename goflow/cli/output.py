@@ -1,7 +1,7 @@
-"""Standard output that cannot be written to is told in a sentence, and by the exit code.
+"""Errors of standard output: one message and an exit code.
 
-The rule: an answer that did not get out whole is a failure. Python itself would show a
-traceback, or say nothing where output is closed from the start.
+The rule: a command whose output is incomplete fails. Python itself would print a traceback, or
+say nothing if standard output is closed from the start.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ EXIT_CODE = 1
 
 
 class Unwritable(OSError):
-    """Standard output took no more."""
+    """A write to standard output failed."""
 
 
 class _Checked(io.FileIO):
@@ -27,13 +27,16 @@ class _Checked(io.FileIO):
 
 
 def check() -> None:
-    """Let standard output raise `Unwritable`. Descriptors that are closed are opened, so that a
-    file or a connection that is opened later does not become standard output by its number."""
+    """Make writes to standard output raise `Unwritable`.
+
+    Closed standard descriptors are opened on /dev/null, so that a file or connection opened later
+    does not get the number of standard output.
+    """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            # Not for writing, where what is written would be lost unnoticed.
+            # Standard output is opened for reading only, so that writes to it fail.
             os.open(os.devnull, os.O_WRONLY if fd == 2 else os.O_RDONLY)
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
@@ -56,9 +59,9 @@ def flush() -> None:
 
 
 def give_up(error: Unwritable) -> int:
-    """Say that the output did not get out; the exit code."""
+    """Print the error and return the exit code."""
     with contextlib.suppress(OSError):
-        # What is left in buffers must not be tried again at the exit.
+        # Buffered output must not be written again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         reason = "it is closed" if error.errno == errno.EBADF else error.strerror
         print(f"Error: cannot write to standard output: {reason}", file=sys.stderr)

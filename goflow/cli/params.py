@@ -1,4 +1,4 @@
-"""Parameters of a job, written as `--param name=value`."""
+"""The option `--param name=value`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ params_option: Callable[[Any], Any] = click.option(
     "params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the job, as JSON or as text; may be repeated.",
+    help="A parameter of the job, as JSON or text; may be repeated.",
 )
 
 
 def read_params(given: Sequence[str], schema: dict[str, Any] | None) -> dict[str, Any]:
-    """The values by name: JSON if the text is JSON and, by the job's schema, that may be
-    meant; else text."""
+    """The values by name. A value is parsed as JSON if the job's schema allows a result other
+    than text; else it is text."""
     import msgspec
 
     from goflow.params import kind_of, kinds_of
@@ -31,7 +31,7 @@ def read_params(given: Sequence[str], schema: dict[str, Any] | None) -> dict[str
         if not separator or not name:
             raise Unusable(f"--param {each!r} must be name=value")
         if name in values:
-            raise Unusable(f"--param {name!r} is given twice")
+            raise Unusable(f"--param {name!r} is given more than once")
         values[name] = text
         kinds = kinds_of(schema or {}, known.get(name, {}))
         if kinds != {"string"}:

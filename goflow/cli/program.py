@@ -1,7 +1,7 @@
-"""A user's file: read it for the jobs in it, without serving.
+"""Loads the jobs of a user's file without serving them.
 
-The file runs as a module named after it, never as `__main__`, with its folder first on
-`sys.path`, so that its neighbours can be imported and its classes pickled.
+The file is executed as a module with its own name, not as `__main__`, and with its folder first on
+`sys.path`. So it can import its neighbours, and its classes can be pickled.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ file_argument: Callable[[Any], Any] = click.argument("file", metavar="FILE")
 
 
 class NotLoaded(Unusable):
-    """The file cannot be used; `problems` are lines, `details` is the user's traceback."""
+    """The file is invalid. `problems` has one line each, `details` is the user's traceback."""
 
     def __init__(self, *problems: str, details: str = "") -> None:
         super().__init__("\n".join(problems))
@@ -41,9 +41,9 @@ class NotLoaded(Unusable):
 
 
 def load(target: str) -> Goflow:
-    """The `Goflow` of a file, `main.py` or `main.py:name`, else one made of its jobs.
+    """The `Goflow` in a file, given as `main.py` or `main.py:name`, or a new one with its jobs.
 
-    Raises `NotLoaded` for what is wrong in the file, `Unusable` for a wrong name.
+    Raises `NotLoaded` for an invalid file, `Unusable` for a wrong name.
     """
     path, name = _parse(target)
     module = _execute(path)
@@ -57,7 +57,7 @@ def load(target: str) -> Goflow:
         names = [name for name, _ in apps.values()]
         raise NotLoaded(
             f"{path} has several Goflow objects, {', '.join(names)}; "
-            f"choose one: {target}:{names[0]}"
+            f"choose one, such as {target}:{names[0]}"
         )
     if apps:
         gf: Goflow = next(iter(apps.values()))[1]
@@ -66,12 +66,12 @@ def load(target: str) -> Goflow:
 
 
 def find_job(gf: Goflow, target: str, name: str | None) -> Job:
-    """The job of that name, or the only one."""
+    """The job with the given name, or the only one."""
     known = ", ".join(repr(job.name) for job in gf.jobs) or "none"
     if name is None and len(gf.jobs) == 1:
         return gf.jobs[0]
     if name is None:
-        raise Unusable(f"say which job of {target}; it has {known}")
+        raise Unusable(f"name one of the jobs in {target}: {known}")
     for job in gf.jobs:
         if job.name == name:
             return job
@@ -87,7 +87,7 @@ def _parse(target: str) -> tuple[Path, str | None]:
     if not path.exists():
         raise Unusable(f"there is no file {str(path)!r}")
     if not path.is_file():
-        raise Unusable(f"{str(path)!r} is not a file; name one such as main.py")
+        raise Unusable(f"{str(path)!r} is not a file")
     return path, name
 
 
@@ -95,7 +95,7 @@ def _execute(path: Path) -> ModuleType:
     full = path.resolve()
     sys.path.insert(0, str(full.parent))
     name = full.stem
-    if name in sys.modules:  # a file named as a module in use, such as goflow.py
+    if name in sys.modules:  # the name of an imported module, such as goflow.py
         name = f"{name}_program"
     spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, str(full)))
     assert spec is not None
@@ -109,19 +109,19 @@ def _execute(path: Path) -> ModuleType:
     except InvalidJob as error:
         raise NotLoaded(f"{_place(error, path)}: {error}") from error
     except SystemExit as error:
-        raise NotLoaded(f"{path} ended itself while it was read, with {error.code!r}") from error
+        raise NotLoaded(f"{path} called sys.exit({error.code!r}) while it was loaded") from error
     except Exception as error:
         raise _unreadable(path, error) from error
     return module
 
 
 def _is(value: object, kind: type) -> bool:
-    """Whether it is an instance in truth: an object that claims any class is not."""
+    """Like `isinstance`, but not fooled by an object with a `__class__` of its own."""
     return issubclass(type(value), kind)
 
 
 def _gather(path: Path, module: ModuleType) -> Goflow:
-    """A Goflow of the jobs that a file holds, or has functions for."""
+    """A Goflow with the jobs in a file, and those that its functions return."""
     gf = Goflow()
     values = list({id(value): value for value in vars(module).values()}.values())
     held = [value for value in values if _is(value, Job)]
@@ -131,7 +131,7 @@ def _gather(path: Path, module: ModuleType) -> Goflow:
         try:
             made = source if _is(source, Job) else source()
             if made is not source and _is(made, Job) and made.name in names:
-                continue  # the module has called this function itself
+                continue  # the module has already called this function
             gf.add_job(made)
         except InvalidJob as error:
             problems.append(f"{_place(error, path)}: {error}")
@@ -141,7 +141,7 @@ def _gather(path: Path, module: ModuleType) -> Goflow:
         raise NotLoaded(*problems)
     if not gf.jobs:
         raise NotLoaded(
-            f"{path} has no Goflow, no Job and no function `def name() -> Job`: nothing to run"
+            f"{path} defines no jobs: it has no Goflow, no Job and no function `def name() -> Job`"
         )
     return gf
 
@@ -158,7 +158,7 @@ def _makes_a_job(value: Any) -> bool:
     return returned is Job and not required and not named and value.__name__[0] != "_"
 
 
-# -- whose fault it is -------------------------------------------------------------
+# -- errors in the user's file --------------------------------------------------------
 
 
 def _users(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
@@ -170,11 +170,11 @@ def _users(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSumm
 
 
 def _unreadable(path: Path, error: Exception) -> NotLoaded:
-    return NotLoaded(f"{path} cannot be read: {_summary(error)}", details=_users_traceback(error))
+    return NotLoaded(f"{path} failed to load: {_summary(error)}", details=_users_traceback(error))
 
 
 def _place(error: Exception, path: Path) -> str:
-    """Where the user's code made the mistake, as file:line."""
+    """The place of the error in the user's code, as file:line."""
     frames = _users(traceback.extract_tb(error.__traceback__))
     if not frames:
         return str(path)
@@ -191,7 +191,7 @@ def _summary(error: Exception) -> str:
 
 
 def _users_traceback(error: Exception) -> str:
-    """The traceback without the frames of goflow and of the import system."""
+    """The traceback without frames of goflow and of the import system."""
     whole = traceback.TracebackException.from_exception(error)
     at: traceback.TracebackException | None = whole
     seen = set()

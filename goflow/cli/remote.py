@@ -1,4 +1,4 @@
-"""Commands for a running server: submit, toggle, cancel, retry, mark, logs."""
+"""`goflow submit`, `toggle`, `cancel`, `retry`, `mark` and `logs`: commands for a server."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,12 +8,12 @@ import click
 
 from goflow.cli.params import params_option, read_params
 from goflow.cli.server import Server
-from goflow.cli.terminal import FAILED, Problem, Unusable, as_json, print_json
+from goflow.cli.terminal import FAILED, Problem, Unusable, as_json, print_answer, print_json
 
 if TYPE_CHECKING:
     from goflow.core.summary import Detail
 
-POLL = 0.3  # seconds between two looks at what is still going on
+POLL = 0.3  # seconds between polls
 
 server_option: Callable[[Any], Any] = click.option(
     "--server",
@@ -23,15 +23,17 @@ server_option: Callable[[Any], Any] = click.option(
     show_default=True,
     show_envvar=True,
     metavar="URL",
-    help="Where the server is.",
+    help="URL of the server.",
 )
 
 
 @click.command()
 @click.argument("job")
 @params_option
-@click.option("--idempotency-key", metavar="KEY", help="Repeated with the same key: submits once.")
-@click.option("--wait", is_flag=True, help="Watch it to its end; the exit code tells how it went.")
+@click.option(
+    "--idempotency-key", metavar="KEY", help="Repeats with the same KEY submit only once."
+)
+@click.option("--wait", is_flag=True, help="Wait until the execution has ended.")
 @server_option
 @as_json
 def submit(
@@ -42,10 +44,10 @@ def submit(
     url: str,
     as_json: bool,
 ) -> None:
-    """Submit JOB on a server and print the execution's id.
+    """Submit JOB on a server and print the id of the execution.
 
-    With --wait, exits with 0 if the execution is successful and with 1 if it is not; Ctrl-C
-    ends the watching, not the execution.
+    With --wait, the exit code is 0 if the execution is successful, else 1; Ctrl-C stops the
+    waiting, not the execution.
     """
     with Server(url) as server:
         body = None
@@ -56,10 +58,8 @@ def submit(
         accepted = server.post("jobs", job, "submit", body=body, headers=headers)
         if wait:
             _watch(server, accepted["id"], as_json)
-        elif as_json:
-            print_json(accepted)
         else:
-            click.echo(accepted["id"])
+            print_answer(accepted, accepted["id"], as_json)
 
 
 def _watch(server: Server, id: str, as_json: bool) -> None:
@@ -83,7 +83,7 @@ def _watch(server: Server, id: str, as_json: bool) -> None:
 
 
 def find_execution(server: Server, id: str) -> "Detail":
-    """The execution as it is now."""
+    """The execution in its current state."""
     import msgspec
 
     from goflow.core.summary import Detail
@@ -100,7 +100,12 @@ def _upstream(dag: dict[str, list[str]]) -> dict[str, Sequence[str]]:
 
 @click.command()
 @click.argument("job")
-@click.option("--on/--off", "active", default=None, help="Set it so; without, switch it over.")
+@click.option(
+    "--on/--off",
+    "active",
+    default=None,
+    help="The new state; by default the opposite of the current one.",
+)
 @server_option
 @as_json
 def toggle(job: str, active: bool | None, url: str, as_json: bool) -> None:
@@ -108,53 +113,49 @@ def toggle(job: str, active: bool | None, url: str, as_json: bool) -> None:
     with Server(url) as server:
         body = None if active is None else {"active": active}
         answer = server.post("jobs", job, "toggle", body=body)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{job} is {'on' if answer['active'] else 'off'}")
+    print_answer(answer, f"{job} is {'on' if answer['active'] else 'off'}", as_json)
 
 
 @click.command()
 @click.argument("id")
-@click.option("--task", metavar="TASK", help="Stop this task only; the others go on.")
+@click.option("--task", metavar="TASK", help="Cancel only this task; the others continue.")
 @server_option
 @as_json
 def cancel(id: str, task: str | None, url: str, as_json: bool) -> None:
-    """Stop the execution ID on a server, or one task of it.
+    """Cancel the execution ID on a server, or one of its tasks.
 
-    Exits with 1 if it had finished already. It is cancelled when what it runs has ended.
+    The command returns at once; the execution is cancelled when its running tasks have ended.
+    Exits with 1 if it has already finished.
     """
     place = ("executions", id) if task is None else ("executions", id, "tasks", task)
     with Server(url) as server:
         answer = server.post(*place, "cancel")
     what = f"execution {id}" if task is None else f"task {task!r} of execution {id}"
-    if as_json:
-        print_json(answer)
-    elif answer["success"]:
-        click.echo(f"{what} is being cancelled")
+    if answer["success"] or as_json:
+        print_answer(answer, f"{what} is being cancelled", as_json)
     if not answer["success"]:
         if as_json:
             raise click.exceptions.Exit(FAILED)
-        raise Problem(f"{what} had finished already")
+        raise Problem(f"{what} has already finished")
 
 
 @click.command()
 @click.argument("id")
-@click.option("--task", metavar="TASK", help="From this task on, whatever became of it.")
-@click.option("--only", is_flag=True, help="With --task: not what comes after it.")
+@click.option("--task", metavar="TASK", help="Run this task and all downstream of it.")
+@click.option("--only", is_flag=True, help="With --task: without its downstream tasks.")
 @params_option
 @server_option
 @as_json
 def retry(
     id: str, task: str | None, only: bool, params: tuple[str, ...], url: str, as_json: bool
 ) -> None:
-    """Run again what did not succeed in the finished execution ID.
+    """Run the unsuccessful tasks of the finished execution ID again.
 
-    With --task, that task and all that come after it. With --param the execution has that
-    value from now on, and keeps the others.
+    With --task, runs that task and all tasks downstream of it. --param changes a parameter of the
+    execution; the others are kept.
     """
     if only and task is None:
-        raise Unusable("--only needs --task: it says which one")
+        raise Unusable("--only requires --task")
     body: dict[str, Any] = {} if task is None else {"task": task, "following": not only}
     with Server(url) as server:
         if params:
@@ -162,10 +163,7 @@ def retry(
             schema = server.get("jobs", execution["job"])["params_schema"]
             body["params"] = execution["params"] | read_params(params, schema)
         answer = server.post("executions", id, "retry", body=body)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{id} runs again")
+    print_answer(answer, f"{id} runs again", as_json)
 
 
 @click.command()
@@ -175,30 +173,27 @@ def retry(
 @server_option
 @as_json
 def mark(id: str, task: str, state: str, url: str, as_json: bool) -> None:
-    """Let TASK of the execution ID count as successful or skipped, by hand.
+    """Mark TASK of the execution ID as successful or skipped.
 
-    For a task that does not run. What waits for it goes on; what has been skipped because
-    of it stays so, until a retry.
+    The task must not be running. Waiting downstream tasks continue; those already skipped stay
+    skipped until a retry.
     """
     with Server(url) as server:
         answer = server.post("executions", id, "tasks", task, "mark", body={"state": state})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"task {task!r} of execution {id} is {state}")
+    print_answer(answer, f"task {task!r} of execution {id} is {state}", as_json)
 
 
 @click.command()
 @click.argument("id")
 @click.argument("task")
-@click.option("--attempt", type=click.IntRange(1), help="Which attempt; the last by default.")
-@click.option("--follow", "-f", is_flag=True, help="Print what is added, until the task ends.")
-@click.option("--timestamps", is_flag=True, help="Each line after the time when it began, in UTC.")
+@click.option("--attempt", type=click.IntRange(1), help="Attempt number; the last by default.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until the task ends.")
+@click.option("--timestamps", is_flag=True, help="Begin each line with its time in UTC.")
 @server_option
 def logs(id: str, task: str, attempt: int | None, follow: bool, timestamps: bool, url: str) -> None:
     """Print the log of TASK in the execution ID.
 
-    --follow goes on to the next attempt when one fails, unless --attempt chose one.
+    --follow continues with the next attempt when one fails, unless --attempt is given.
     """
     with Server(url) as server:
         if follow:
@@ -212,7 +207,7 @@ def _follow(server: Server, id: str, task: str, chosen: int | None, timestamps: 
 
     attempt, following, begun_line = chosen, 0, ""
     while True:
-        # Looked at before the log is read: what has ended by now, adds nothing after.
+        # The state is read before the log: an attempt that has ended adds no lines.
         found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
         if found is None:
             raise Problem(f"execution {id} has no task {task!r}")
@@ -220,11 +215,11 @@ def _follow(server: Server, id: str, task: str, chosen: int | None, timestamps: 
         ended = {one.attempt for one in found.attempts if one.finished is not None}
         over = found.state.finished
         if attempt is None and begun:
-            # Sent round again and not begun yet: what there is, is of the round before.
+            # After a retry and before its first attempt, the last attempt is an old one.
             attempt = begun[-1] + (found.state is State.NOTSTARTED)
         if attempt in begun:
             text, following = server.log(id, task, attempt, following, timestamps=timestamps)
-            # A line that had not ended comes again, with more of it.
+            # An unfinished line comes again with its continuation.
             if text.startswith(begun_line):
                 click.echo(text.removeprefix(begun_line), nl=False)
             else:

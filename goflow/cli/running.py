@@ -1,4 +1,4 @@
-"""Run a job once, here in the terminal."""
+"""`goflow run`: run a job once in the terminal."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,12 @@ from goflow.engine.process.console import last_resort
 from goflow.engine.process.signals import ended_by_signals
 from goflow.run import FinishedExecution, run_job
 
-# Seconds between two looks. Each costs in proportion to the tasks, so it may be this long;
-# what came and went between two is told all the same.
+# Seconds between updates of the view. Each update costs in proportion to the number of tasks. The
+# view reports changes between two updates, too.
 PAUSE = 0.05
 PAUSE_PER_TASK = 0.0002
 
-STOP_SLACK = 10.0  # seconds that the end of what runs may take besides its clean-up
+STOP_SLACK = 10.0  # seconds to stop running attempts, in addition to their clean-up
 
 PROBLEMS: dict[signal.Signals, type[Problem]] = {
     signal.SIGINT: Interrupted,
@@ -47,20 +47,20 @@ PROBLEMS: dict[signal.Signals, type[Problem]] = {
 @file_argument
 @click.argument("job", required=False)
 @params_option
-@click.option("--logs", "show_logs", is_flag=True, help="Print each task's log at the end.")
+@click.option("--logs", "show_logs", is_flag=True, help="Print the log of each task at the end.")
 @as_json
 def run(
     file: str, job: str | None, params: tuple[str, ...], show_logs: bool, as_json: bool
 ) -> None:
-    """Run a job of FILE once, in this terminal.
+    """Run a job in FILE once, in this terminal.
 
-    JOB may be left out if there is only one. Nothing is kept and no server is needed. Exits
-    with 0 if the execution is successful and with 1 if it is not. Ctrl-C ends what runs,
-    programs included, and exits with 130.
+    JOB may be omitted if FILE has only one. The command needs no server and stores nothing. The
+    exit code is 0 if the execution is successful, else 1. Ctrl-C stops running tasks and
+    programs, and exits with 130.
     """
     found = find_job(load(file), file, job)
     values = read_params(params, found.params_schema)
-    found.fill_params(values)  # a bad one is refused before anything is drawn
+    found.fill_params(values)  # raises for an invalid one before the view is drawn
     after = {task.name: task.after for task in found.tasks}
     with choose_view(found.name, after, silent=as_json, local=True) as view:
         finished = loops.run(_run(found, values, view))
@@ -87,7 +87,7 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
 
 @contextlib.contextmanager
 def _cancelled_by_signals(view: View) -> Iterator[None]:
-    """The first signal cancels what runs, and is told when that has ended."""
+    """Cancels the current task at the first signal, and raises its `Problem` at the end."""
     running = asyncio.current_task()
     assert running is not None
     received: list[signal.Signals] = []
@@ -103,11 +103,11 @@ def _cancelled_by_signals(view: View) -> Iterator[None]:
             if not received:
                 raise
             problem = PROBLEMS[received[0]]
-            raise problem(f"stopped by {received[0].name}; what ran was ended") from None
+            raise problem(f"stopped by {received[0].name}") from None
 
 
 def as_listed(finished: FinishedExecution) -> dict[str, Any]:
-    """The execution in the keys of `GET /api/executions/{id}`, with the logs."""
+    """The execution with the keys of `GET /api/executions/{id}`, and the logs."""
     import msgspec
 
     return {**msgspec.structs.asdict(finished), "tasks": list(finished.tasks.values())}

@@ -1,6 +1,7 @@
-"""A running goflow server, as its clients on the command line see it.
+"""The command line's client of a goflow server.
 
-What it refuses is told in its own words; that it does not answer has an exit code of its own.
+An error response is printed in the server's words. A server that does not respond has its own exit
+code.
 """
 
 import getpass
@@ -19,12 +20,12 @@ from goflow.operators.masking import masked
 if TYPE_CHECKING:
     import httpx2
 
-TIMEOUT = 30  # seconds for one answer
+TIMEOUT = 30  # seconds per request
 USER_LIMIT = 100  # characters
 
 
 class Refused(Problem):
-    """The server refused; `status` is that of its answer."""
+    """An error response with the given `status`."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -32,14 +33,14 @@ class Refused(Problem):
 
 
 class Log(NamedTuple):
-    """Whole lines of an attempt's log; `following` is the number of the one after them."""
+    """Part of an attempt's log; `following` is the number of the next line."""
 
     text: str
     following: int
 
 
 class Server:
-    """Talks to the server at a URL, which may have a path if it is mounted under one."""
+    """A client of the server at a URL, which may have a path prefix."""
 
     def __init__(self, url: str) -> None:
         import httpx2
@@ -50,7 +51,7 @@ class Server:
         except httpx2.InvalidURL as error:
             raise Unusable(f"--server {masked(url)!r} is not a URL: {error}") from None
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise Unusable(f"--server {masked(url)!r} must be such as http://127.0.0.1:8181")
+            raise Unusable(f"--server {masked(url)!r} must be a URL such as http://127.0.0.1:8181")
         self._shown = masked(self.url)
         self._host = parsed.host
         port = parsed.port or {"http": 80, "https": 443}[parsed.scheme]
@@ -69,11 +70,11 @@ class Server:
         self._client.close()
 
     def get(self, *path: str, **query: Any) -> Any:
-        """A JSON answer; the segments of the path are quoted here."""
+        """A JSON response. The path segments are given unquoted."""
         return self._decoded(self._request("GET", path, query))
 
     def text(self, *path: str, **query: Any) -> str:
-        """An answer that is plain text in UTF-8."""
+        """A response as text."""
         return self._request("GET", path, query).content.decode("utf-8", "replace")
 
     def log(
@@ -96,7 +97,7 @@ class Server:
     def post(
         self, *path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Any:
-        """A JSON answer to a request that changes something."""
+        """The JSON response to a POST request."""
         return self._decoded(self._request("POST", path, {}, body, headers))
 
     def _request(
@@ -113,7 +114,7 @@ class Server:
             [self.url, "api", *(quote(part, safe="", errors="surrogateescape") for part in path)]
         )
         given = {name: value for name, value in query.items() if value is not None}
-        # as bytes, so that what is no header value is for the server to refuse
+        # As bytes, so that the server gets, and rejects, an invalid header value.
         sent = {
             name.encode(): value.encode("utf-8", "surrogateescape")
             for name, value in {"X-Goflow-User": user(), **(headers or {})}.items()
@@ -121,12 +122,12 @@ class Server:
         try:
             answer = self._client.request(method, url, params=given, json=body, headers=sent)
         except httpx2.LocalProtocolError as error:
-            raise Unusable(f"this cannot be sent: {error}") from None
+            raise Unusable(f"invalid request: {error}") from None
         except httpx2.TimeoutException:
-            raise Unreachable(f"{self._shown} did not answer within {TIMEOUT} seconds") from None
+            raise Unreachable(f"{self._shown} did not respond within {TIMEOUT} seconds") from None
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             reason = of_any(error, self._place, self._host)
-            raise Unreachable(f"no goflow server answers at {self._shown}: {reason}") from None
+            raise Unreachable(f"no goflow server responds at {self._shown}: {reason}") from None
         if answer.is_success:
             return answer
         raise Refused(_refusal(answer), answer.status_code)
@@ -138,12 +139,12 @@ class Server:
             raise self.foreign() from None
 
     def foreign(self) -> Unreachable:
-        """The error that what answers is not goflow, or another version of it."""
-        return Unreachable(f"{self._shown} answers, but not as goflow does")
+        """The error for a response that does not come from a compatible goflow server."""
+        return Unreachable(f"{self._shown} is not a goflow server, or of an incompatible version")
 
 
 def user() -> str:
-    """Who asks, as the server keeps it: login@host, with `?` for what is not ASCII."""
+    """The user name that the server records: login@host, with `?` for non-ASCII characters."""
     try:
         login = getpass.getuser()
     except (OSError, KeyError):  # the account has no name
@@ -152,10 +153,10 @@ def user() -> str:
 
 
 def _refusal(answer: "httpx2.Response") -> str:
-    """The message of goflow's error, or what there is instead."""
+    """The message of an error response, or its status."""
     try:
         message = answer.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         status = f"{answer.status_code} {answer.reason_phrase}".rstrip()
-        return f"{masked(str(answer.url))} answered {status}"
+        return f"{masked(str(answer.url))} responded with {status}"
     return str(message)

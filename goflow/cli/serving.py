@@ -1,4 +1,4 @@
-"""Serve a user's file, or the example jobs, until a signal ends it."""
+"""`goflow serve` and `demo`: serve a user's file or the example jobs."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ store_option: Callable[[Any], Any] = click.option(
     envvar="GOFLOW_STORE",
     show_envvar=True,
     metavar="PATH",
-    help="SQLite file that keeps everything; goflow.db by default.",
+    help="Path of the SQLite store; goflow.db by default.",
 )
 host_option: Callable[[Any], Any] = click.option(
-    "--host", help="Address to listen on; FILE's own, or 127.0.0.1, by default."
+    "--host", help="Address to listen on; by default the one in FILE, else 127.0.0.1."
 )
 port_option: Callable[[Any], Any] = click.option(
     "--port",
     type=click.IntRange(0, 65_535),
-    help="Port to listen on, 0 for a free one; FILE's own, or 8181, by default.",
+    help="Port to listen on, 0 for any free one; by default the one in FILE, else 8181.",
 )
 
 
@@ -59,21 +59,21 @@ def demo(host: str | None, port: int | None, store: str | None) -> None:
     default="",
     metavar="PATH",
     callback=_check_prefix,
-    help="Prefix under which a proxy serves it, such as /goflow.",
+    help="Path prefix under which a proxy serves it, such as /goflow.",
 )
 @click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="Host name to serve besides localhost and IP addresses; may be repeated.",
+    help="Host name to accept besides localhost and IP addresses; may be repeated.",
 )
 @click.option(
     "--trusted-proxy",
     "trusted_proxies",
     multiple=True,
     metavar="ADDRESS",
-    help="Address or network of a proxy whose X-Forwarded-* headers count; may be repeated.",
+    help="Address or network of a proxy to trust X-Forwarded-* headers from; may be repeated.",
 )
 def serve(
     file: str,
@@ -84,10 +84,10 @@ def serve(
     allowed_hosts: tuple[str, ...],
     trusted_proxies: tuple[str, ...],
 ) -> None:
-    """Serve the jobs of FILE, with API and dashboard.
+    """Serve the jobs in FILE with the API and the dashboard.
 
-    FILE makes a Goflow, or just jobs; `main.py:name` chooses one of several Goflow objects.
-    SIGTERM and Ctrl-C end the server in order; a second one ends it at once.
+    FILE defines a Goflow, or only jobs; `main.py:name` chooses one of several Goflow objects.
+    SIGTERM and Ctrl-C stop the server gracefully; a second one stops it at once.
     """
     from goflow.cli.program import load
 

@@ -1,6 +1,6 @@
-"""What every command says the same way: errors, exit codes, JSON, columns, durations.
+"""Common to all commands: errors, exit codes, JSON, columns and durations.
 
-An error is one line on stderr that begins with "Error: "; an answer goes to stdout.
+An error is one line on stderr that begins with "Error: ". Output goes to stdout.
 """
 
 import os
@@ -20,31 +20,31 @@ FAILED = 1
 
 
 class Problem(click.ClickException):
-    """It was tried and did not succeed, or was refused."""
+    """The command failed or was refused."""
 
     exit_code = FAILED
 
 
 class Unusable(Problem):
-    """Wrong usage, or a file that cannot be used."""
+    """Wrong usage, or an invalid file."""
 
     exit_code = 2
 
 
 class Unreachable(Problem):
-    """The server does not answer."""
+    """The server does not respond."""
 
     exit_code = 3
 
 
 class Interrupted(Problem):
-    """Ctrl-C. This code and the next two are what a shell reports of a program so ended."""
+    """Ctrl-C. The exit codes of this and the next two classes follow the convention of shells."""
 
     exit_code = 128 + signal.SIGINT
 
 
 class Terminated(Problem):
-    """SIGTERM, as `kill` sends it."""
+    """SIGTERM."""
 
     exit_code = 128 + signal.SIGTERM
 
@@ -56,14 +56,14 @@ class HungUp(Problem):
 
 
 class Commands(click.Group):
-    """The commands in the order added; goflow's own errors and Ctrl-C as exit codes."""
+    """Lists commands in the order added, and turns goflow's errors and Ctrl-C into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """As a program: what tasks have left running does not keep it from ending, and an answer
-        that does not get out fails."""
+        """Run as a program. Threads and processes left by tasks do not delay the exit, and an
+        error of standard output is a failure."""
         if os.getpid() == 1:
             from goflow.engine.process.process_one import stand_aside
 
@@ -93,25 +93,31 @@ class Commands(click.Group):
             raise Interrupted("stopped by Ctrl-C") from None
 
 
-as_json: Callable[[Any], Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, for programs."
-)
+as_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(value: object) -> None:
-    """The value as indented JSON; times as RFC 3339 in UTC."""
+    """Print a value as indented JSON, with times as RFC 3339 in UTC."""
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
+def print_answer(answer: object, text: str, as_json: bool) -> None:
+    """Print the server's answer as JSON, or a text about it."""
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(text)
+
+
 def rfc3339(instant: datetime) -> str:
-    """An instant in UTC, to the second, and finer only if it is not a whole one."""
+    """An instant in UTC. Fractions of a second are shown only if there are any."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def duration(span: timedelta) -> str:
-    """`0.4s`, `12.0s`, `2m05s`, `1h02m`; never below zero, though two clocks may disagree."""
+    """`0.4s`, `12.0s`, `2m05s`, `1h02m`. Never negative, even if two clocks disagree."""
     seconds = max(span.total_seconds(), 0.0)
     if seconds < 60:
         return f"{seconds:.1f}s"
@@ -122,7 +128,7 @@ def duration(span: timedelta) -> str:
 
 
 def width(text: str) -> int:
-    """Cells that a text takes in a terminal."""
+    """The number of cells a text takes in a terminal."""
     return sum(
         0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
         for one in text
@@ -134,6 +140,6 @@ def padded(text: str, cells: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of equally many texts, each column as wide as its widest text, none cut."""
+    """Rows as lines, with columns aligned to their widest text. All rows have the same length."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(padded, row, widths)).rstrip() for row in rows]

@@ -1,7 +1,8 @@
-"""When a cron expression fires, and how the command line reads and writes instants."""
+"""`goflow next`: the due times of a cron expression; reading and printing instants."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -9,32 +10,36 @@ import click
 from goflow.cli.terminal import Unusable, as_json, print_json, rfc3339
 
 
+def number_option(default: int, maximum: int, help: str) -> Callable[[Any], Any]:
+    """The option `-n`, from 1 to `maximum`."""
+    return click.option(
+        "-n",
+        "--number",
+        type=click.IntRange(1, maximum),
+        default=default,
+        show_default=True,
+        help=help,
+    )
+
+
 @click.command("next")
 @click.argument("cron")
-@click.option("--timezone", default="UTC", metavar="ZONE", help="Zone the expression is read in.")
+@click.option("--timezone", default="UTC", metavar="ZONE", help="Time zone of the expression.")
 @click.option(
     "--after",
     metavar="TIME",
-    help="Fires later than this, now by default: RFC 3339; without an offset it is read in ZONE.",
+    help="Start, exclusive; now by default. RFC 3339; in ZONE if it has no offset.",
 )
-@click.option(
-    "-n",
-    "--number",
-    type=click.IntRange(1, 100_000),
-    default=10,
-    show_default=True,
-    help="How many fires.",
-)
-@click.option("--seconds", is_flag=True, help="Six fields are allowed, the first one seconds.")
+@number_option(10, 100_000, "Number of due times.")
+@click.option("--seconds", is_flag=True, help="Allow six fields, the first one for seconds.")
 @as_json
 def next_times(
     cron: str, timezone: str, after: str | None, number: int, seconds: bool, as_json: bool
 ) -> None:
-    """Print when CRON fires next.
+    """Print the next due times of the expression CRON.
 
-    Each line begins with the instant in UTC; the local time follows if the zone is another.
-    A fire that is what it is because of a change of the clocks says so. Fewer lines than asked
-    for means that no more fires follow.
+    Each line has the due time in UTC, then in local time if ZONE is another, then the effect of
+    a clock change if there is one. The list is shorter than --number if there are no more.
     """
     from goflow import zones
     from goflow.core.schedule import Schedule
@@ -71,7 +76,7 @@ def now() -> datetime:
 
 
 def read_instant(option: str, text: str, zone: ZoneInfo) -> datetime:
-    """The instant that an option names; without an offset it is read in the zone."""
+    """The instant given by an option. Without an offset it is a local time in `zone`."""
     try:
         instant = datetime.fromisoformat(text)
         if instant.tzinfo is None:
@@ -79,12 +84,12 @@ def read_instant(option: str, text: str, zone: ZoneInfo) -> datetime:
         return instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise Unusable(
-            f"{option} {text[:80]!r} is not a time such as 2030-01-31T08:00:00Z"
+            f"{option} {text[:80]!r} is not a time; write it like 2030-01-31T08:00:00Z"
         ) from None
 
 
 def read_zone(name: str) -> ZoneInfo:
-    """A time zone by its name. Raises `InvalidJob`, as schedules do."""
+    """A time zone by name. Raises `InvalidJob`."""
     from goflow import zones
     from goflow.core.schedule import Schedule
 
@@ -94,8 +99,8 @@ def read_zone(name: str) -> ZoneInfo:
 def print_instants(
     instants: Iterable[datetime], timezone: str, changes: Iterable[dict[str, str]]
 ) -> None:
-    """A line for each: in UTC, in local time if the zone is another, and what a change of the
-    clocks has to do with it, as `GET /api/jobs/{name}/upcoming` tells."""
+    """Print a line per instant: in UTC, in local time if the zone is another, and the reason in
+    `changes`, which are as in `GET /api/jobs/{name}/upcoming`."""
     from goflow import zones
 
     zone = zones.find(timezone)
@@ -109,5 +114,5 @@ def print_instants(
 def _local(instant: datetime, zone: ZoneInfo) -> str | None:
     try:
         return instant.astimezone(zone).isoformat()
-    except OverflowError:  # the year 10000 has begun there
+    except OverflowError:  # the local year is 10000
         return None

@@ -1,18 +1,18 @@
-"""A graph drawn as a tree: each task once, below the upstream task of the deepest layer.
+"""Draws a task graph as a tree, with each task once.
 
-So a task stands below one of the tasks it waits for last, one layer further in; its other
-upstream tasks are named beside it.
+A task is drawn below its upstream task in the deepest layer. Its other upstream tasks are listed
+beside it.
 """
 
 from collections.abc import Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import NamedTuple
 
-DEEPEST = 30  # layers drawn; what is deeper keeps the indentation of its last ones
+DEEPEST = 30  # layers of indentation; deeper tasks are not indented further
 
 
 class Branch(NamedTuple):
-    """One line of the tree: `lines` are its strokes, `also` the upstream tasks not above it."""
+    """A line of the tree: its box-drawing characters, the task, and its other upstream tasks."""
 
     lines: str
     task: str
@@ -20,7 +20,7 @@ class Branch(NamedTuple):
 
 
 def draw(after: Mapping[str, Sequence[str]]) -> list[Branch]:
-    """The tree of the tasks, given for each the tasks it waits for; there must be no cycle."""
+    """The lines of the tree, given the upstream tasks of each task. There must be no cycle."""
     layer = _layers(after)
     below: dict[str, list[str]] = {task: [] for task in after}
     roots: list[str] = []
@@ -30,7 +30,7 @@ def draw(after: Mapping[str, Sequence[str]]) -> list[Branch]:
         else:
             roots.append(task)
     branches: list[Branch] = []
-    # a stack, since a chain of tasks may be longer than Python's calls go deep
+    # A stack, since a chain of tasks may be longer than the recursion limit.
     pending = [(root, "", "") for root in reversed(roots)]
     while pending:
         task, strokes, indent = pending.pop()
@@ -46,7 +46,7 @@ def draw(after: Mapping[str, Sequence[str]]) -> list[Branch]:
 
 
 def _layers(after: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The length of the longest way from a task without upstream tasks."""
+    """The layer of each task: the length of the longest path to it from a root."""
     layer: dict[str, int] = {}
     for task in TopologicalSorter(after).static_order():
         layer[task] = 1 + max((layer[upstream] for upstream in after[task]), default=-1)

@@ -1,4 +1,4 @@
-"""Which goflow this is."""
+"""`goflow version`."""
 
 import click
 

@@ -1,7 +1,7 @@
-"""An execution watched in the terminal: a live tree, or a line per change.
+"""Views of a running execution in the terminal: a live tree, or a line per change.
 
-Both are told the execution as last committed, whole, and find out themselves what changed,
-so a change that came and went between two looks is told all the same.
+A view gets the whole execution at each update and finds the changes itself. So it reports all of
+them, even if several happened between two updates.
 """
 
 import sys
@@ -26,7 +26,7 @@ WIDEST_NAME = 60  # cells
 
 
 class Seen(Protocol):
-    """What is looked at of a task: of a `TaskDetail` and of a `FinishedTask`."""
+    """The part of a task that views show; `TaskDetail` and `FinishedTask` have it."""
 
     @property
     def name(self) -> str: ...
@@ -39,16 +39,16 @@ class Seen(Protocol):
 
 
 class View:
-    """Shows nothing, as `--json` wants it; the base of those that show something."""
+    """Shows nothing, for `--json`. The base class of the other views."""
 
     def __enter__(self) -> Self:
         return self
 
     def update(self, state: State, tasks: Sequence[Seen]) -> None:
-        """Take up the execution as it is now."""
+        """Show the current state of the execution."""
 
     def abandon(self) -> None:
-        """Leave the terminal usable, since the process ends without `__exit__`."""
+        """Restore the terminal when the process ends without `__exit__`."""
 
     def __exit__(
         self,
@@ -60,16 +60,16 @@ class View:
 
 
 def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool, local: bool) -> View:
-    """The view for this terminal, or for what stands in its place.
+    """The view for standard output.
 
-    `local`: what runs ends with this process, so that no task runs on when the view ends.
+    `local`: the execution runs in this process, so its tasks stop when the view ends.
     """
     if silent:
         return View()
     if sys.stdout.isatty():
         from rich.console import Console
 
-        # Its file is settled here: tasks that print have sys.stdout replaced later.
+        # `file` is given because goflow replaces sys.stdout later, to capture prints of tasks.
         console = Console(file=sys.stdout, highlight=False)
         if not console.is_dumb_terminal:
             return Tree(job, after, console, local=local)
@@ -77,12 +77,12 @@ def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool, l
 
 
 def print_errors(tasks: Iterable[Seen]) -> None:
-    """What went wrong in each failed task, at the end."""
+    """Print the error of each failed task."""
     for task in tasks:
         if task.state is State.FAILED:
             attempts = len(task.attempts)
             click.echo(f"\n{task.name} failed in attempt {attempts}:")
-            for line in (task.error or "no reason is known").rstrip("\n").split("\n"):
+            for line in (task.error or "no error was recorded").rstrip("\n").split("\n"):
                 click.echo(f"  {line}".rstrip())
 
 
@@ -90,7 +90,7 @@ def print_errors(tasks: Iterable[Seen]) -> None:
 
 
 class Change(NamedTuple):
-    """A task's new state; `at` is None where nobody noted when."""
+    """A task's new state; `at` is None if the time was not recorded."""
 
     task: str
     state: State
@@ -112,18 +112,18 @@ def _history(task: Seen) -> Iterator[Change]:
 
 
 class Lines(View):
-    """One line per change: task, state, attempt, and how long the attempt took."""
+    """Prints a line per change: task, state, attempt, and duration of the attempt."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._cells = min(max(map(width, names), default=0), WIDEST_NAME)
-        self._told = dict.fromkeys(names, 0)
+        self._reported = dict.fromkeys(names, 0)
 
     def update(self, state: State, tasks: Sequence[Seen]) -> None:
         timed: list[tuple[datetime, Change]] = []
         untimed: list[Change] = []
         for task in tasks:
-            new = list(_history(task))[self._told[task.name] :]
-            self._told[task.name] += len(new)
+            new = list(_history(task))[self._reported[task.name] :]
+            self._reported[task.name] += len(new)
             for change in new:
                 if change.at is None:
                     untimed.append(change)
@@ -157,12 +157,12 @@ LOOKS: dict[State, tuple[str, str]] = {
     State.CANCELLED: ("■", "magenta"),
 }
 
-# Where not all rows fit on the screen, these are shown first.
+# Shown first if not all rows fit on the screen.
 FOREMOST = (State.RUNNING, State.UPFORRETRY, State.FAILED)
 
 
 class Tree(View):
-    """The job's tasks as a tree that is redrawn while they run."""
+    """Draws the job's tasks as a live tree."""
 
     def __init__(
         self,
@@ -270,7 +270,7 @@ class Tree(View):
             last = task.attempts[-1]
             row.append(f"  {duration((last.finished or now) - last.started)}")
             if state is State.UPFORRETRY and last.retry_at is not None:
-                row.append(f"  again in {duration(last.retry_at - now)}", "yellow")
+                row.append(f"  retry in {duration(last.retry_at - now)}", "yellow")
             elif len(task.attempts) > 1:
                 row.append(f"  attempt {last.attempt}", "dim")
         return row

@@ -1,4 +1,4 @@
-"""An access log, as an example of a middleware for `gf.use`: one line per request."""
+"""An access log, and an example of a middleware for `gf.use`."""
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -45,7 +45,7 @@ class AccessLog:
             await self._app(scope, receive, note)
         finally:
             client = scope.get("client") or ("-", 0)
-            # %r, so that a path cannot forge a line of the log
+            # %r, so that a path cannot forge a log line
             self._logger.info("%s %s %r %s", client[0], scope["method"], scope["path"], status)
 
 

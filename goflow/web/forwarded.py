@@ -1,10 +1,10 @@
-"""What a proxy in front says about the request it passes on.
+"""The X-Forwarded-* headers of proxies.
 
-The rule: X-Forwarded-For, -Proto and -Host count only if the connection comes from a trusted
-proxy. Anybody can send these headers.
+The rule: X-Forwarded-For, -Proto and -Host are used only if the connection comes from a trusted
+proxy, since any client can send them.
 
-`Forwarded` (RFC 7239) is not read: nginx, Caddy, Traefik and Apache do not set it, so they
-would pass on whatever the client sent.
+`Forwarded` (RFC 7239) is ignored: nginx, Caddy, Traefik and Apache do not set it, so a client's
+own header would pass through them.
 """
 
 import ipaddress
@@ -21,21 +21,21 @@ HEADERS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 
 
 class Hop(NamedTuple):
-    """A sender of the request: the client itself, or a proxy on the way."""
+    """A sender of the request: the client or a proxy."""
 
     address: Address
     port: int
 
 
 class Forwarded:
-    """Gives `app` the client, the scheme and the Host that trusted proxies tell of.
+    """Passes the client, scheme and Host that trusted proxies report on to `app`.
 
-    - `trusted`: addresses and networks of proxies, as `parse_trusted` gives them. With none,
-      nothing is changed.
+    - `trusted`: addresses and networks of proxies, from `parse_trusted`. If there are none,
+      requests are not changed.
 
-    Each proxy appends what it saw to these headers, so they are read from their end: as many
-    entries count as there are trusted proxies in a row. The Host that the last proxy itself
-    sent stays in `scope["proxied_host"]`, for the guard to check that one too.
+    Each proxy appends to these headers, so they are read from the end: one entry per trusted
+    proxy in a row. The Host header that the last proxy sent is kept in `scope["proxied_host"]`,
+    since the guard checks it, too.
     """
 
     def __init__(self, app: ASGIApp, trusted: Sequence[Network] = ()) -> None:
@@ -51,25 +51,25 @@ class Forwarded:
         peer = _hop(scope["client"][0], scope["client"][1]) if scope.get("client") else None
         if peer is None or not self._trusts(peer.address):
             return scope
-        said: dict[bytes, list[str]] = {name: [] for name in HEADERS}
+        values: dict[bytes, list[str]] = {name: [] for name in HEADERS}
         for name, value in scope["headers"]:
-            if name in said:
-                said[name] += [one.strip() for one in value.decode("latin-1").split(",")]
-        addresses, schemes, hosts = (said[name] for name in HEADERS)
+            if name in values:
+                values[name] += [one.strip() for one in value.decode("latin-1").split(",")]
+        addresses, schemes, hosts = (values[name] for name in HEADERS)
         client, proxies = self._client(peer, addresses)
         scope = {**scope, "client": (str(client.address), client.port)}
-        if schemes and (scheme := _said_by(proxies, schemes).lower()) in SCHEMES:
+        if schemes and (scheme := _entry(proxies, schemes).lower()) in SCHEMES:
             scope["scheme"] = scheme
         if hosts:
-            scope |= _with_host(scope, _said_by(proxies, hosts))
+            scope |= _with_host(scope, _entry(proxies, hosts))
         return scope
 
     def _client(self, peer: Hop, addresses: Sequence[str]) -> tuple[Hop, int]:
-        """The first sender that is no trusted proxy, and how many of these came after it."""
+        """The last sender that is not a trusted proxy, and the number of proxies after it."""
         client, proxies = peer, 0
         for text in reversed(addresses):
             proxies += 1
-            if (sender := _parse_hop(text)) is None:  # "unknown", or garbage: nobody to trust
+            if (sender := _parse_hop(text)) is None:  # "unknown" or garbage
                 return client, proxies
             client = sender
             if not self._trusts(sender.address):
@@ -81,12 +81,12 @@ class Forwarded:
 
 
 def parse_trusted(proxies: Iterable[object]) -> list[Network]:
-    """The networks that these addresses and networks stand for. Raises `ValueError`."""
+    """Addresses and networks as networks. Raises `ValueError`."""
     found: list[Network] = []
     for proxy in proxies:
         try:
             if not isinstance(proxy, str):
-                raise ValueError("it is not a str")
+                raise ValueError("not a str")
             found.append(ipaddress.ip_network(proxy))
         except ValueError as error:
             raise ValueError(
@@ -96,15 +96,15 @@ def parse_trusted(proxies: Iterable[object]) -> list[Network]:
     return found
 
 
-def _said_by(proxies: int, values: Sequence[str]) -> str:
-    """What the outermost of so many proxies appended; some replace the list instead."""
+def _entry(proxies: int, values: Sequence[str]) -> str:
+    """The entry of the first of so many proxies. The list is shorter if a proxy replaced it."""
     return values[max(0, len(values) - proxies)]
 
 
 def _with_host(scope: Scope, host: str) -> Scope:
-    """The parts of the scope in which `host` takes the place of the one Host header."""
+    """The changes of a scope that replace its Host header by `host`."""
     own = [value for name, value in scope["headers"] if name == b"host"]
-    if len(own) > 1:  # left for the guard to refuse
+    if len(own) > 1:  # the guard refuses the request
         return {}
     others = [pair for pair in scope["headers"] if pair[0] != b"host"]
     headers = [(b"host", host.encode("latin-1")), *others]
@@ -112,7 +112,7 @@ def _with_host(scope: Scope, host: str) -> Scope:
 
 
 def _parse_hop(text: str) -> Hop | None:
-    """An address, as proxies write it: `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[::1]:80`."""
+    """An address in a proxy's notation: `1.2.3.4`, `1.2.3.4:80`, `2001:db8::1`, `[::1]:80`."""
     if text.startswith("["):
         name, closed, port = text[1:].partition("]")
         if not closed:
@@ -132,6 +132,6 @@ def _hop(name: str, port: int) -> Hop | None:
         address = ipaddress.ip_address(name)
     except ValueError:
         return None
-    # what an IPv4 client is called by a socket that takes both
+    # a dual-stack socket reports IPv4 clients so
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return Hop(mapped or address, port)

@@ -1,10 +1,10 @@
-"""The guard: who may ask, and what browsers are told about the answers.
+"""The guard: protects against requests from pages of other sites, and sets security headers.
 
-A page of another site can make a browser on this machine send requests here. So the guard
-refuses a Host that is not ours (a foreign name that resolves to this machine), and whatever a
-foreign page asks of the API: what changes something, and what only reads, since the time an
-answer takes tells something too, and an open stream takes a place. The pages of the dashboard
-may be linked to from anywhere. There are no CORS headers: foreign pages read nothing.
+A page of another site can make a browser on this machine send requests to this server. So the guard
+refuses unknown Host names (a foreign name may resolve to this machine) and all API requests of
+foreign pages. That includes reads: a foreign page cannot see the response, but it can measure its
+time and keep streams open. Links to the dashboard's pages work from anywhere. There are no CORS
+headers, so foreign pages can read nothing.
 """
 
 import ipaddress
@@ -32,19 +32,19 @@ HEADERS = [
 
 _AUTHORITY = re.compile(r"(?P<name>[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{0,5}))?", re.ASCII)
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]+)", re.ASCII)
-# Pages and their files hold nothing that another site could make use of.
+# Pages and their files are not sensitive.
 _PAGES = re.compile(r"/?|/(ui|css|dist|src)(/.*)?", re.DOTALL)
 
 
 class Place(NamedTuple):
-    """A name or address, in lower case, and a port if one was given."""
+    """A host name or address in lower case, and the port if given."""
 
     name: str
     port: int | None
 
 
 class Origin(NamedTuple):
-    """Where a page is from."""
+    """The origin of a page."""
 
     scheme: str
     place: Place
@@ -55,10 +55,10 @@ class Origin(NamedTuple):
 
 
 class Guard:
-    """Lets a request through to `app`, or refuses it.
+    """Passes a request on to `app`, or refuses it.
 
-    - `allowed_hosts`: names served besides localhost and IP addresses, each with or
-      without a port; "*" for any, which gives up the protection by Host.
+    - `allowed_hosts`: host names to accept besides localhost and IP addresses, each with or
+      without a port. "*" accepts any and disables the check of Host.
     - `own`: see `route_path`.
     """
 
@@ -92,20 +92,20 @@ class Guard:
             elif name == b"sec-fetch-site":
                 sites.append(value)
         host = parse_place(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
-        # HTTP/1.0 knows no Host. No browser speaks it, but health checks do.
+        # HTTP/1.0 has no Host. Health checks use it, browsers do not.
         unnamed = scope.get("http_version") == "1.0" and b"".join(hosts) == b""
         if host is None and not unnamed:
-            return failure(400, "invalid-host", "a request needs one valid Host header", "Host")
-        # A browser whose own address is trusted as a proxy's may claim any X-Forwarded-Host, so
-        # the Host that it sent itself counts too.
+            return failure(400, "invalid-host", "a request must have one valid Host header", "Host")
+        # A browser may run at a trusted proxy's address, where its pages can set any
+        # X-Forwarded-Host. So the Host header that it sent is checked, too.
         proxied = scope.get("proxied_host")
         for asked in (host, proxied and parse_place(proxied.decode("latin-1"))):
             if asked is not None and not self._serves(asked):
                 return failure(
                     421,
                     "forbidden-host",
-                    f"host {asked.name!r} is not served here; add it to allowed_hosts if it "
-                    "should be",
+                    f"unknown host {asked.name!r}; add it to allowed_hosts if this server should "
+                    "accept it",
                     "Host",
                 )
         safe = scope["method"] in SAFE_METHODS
@@ -113,8 +113,10 @@ class Guard:
             return None
         if not self._is_foreign(scope.get("scheme", "http"), host, origins, sites):
             return None
-        may_not = "read the API" if safe else "change anything"
-        return failure(403, "foreign-origin", f"a page of another site may not {may_not}", "Origin")
+        forbidden = "read the API" if safe else "change anything"
+        return failure(
+            403, "foreign-origin", f"a page of another site must not {forbidden}", "Origin"
+        )
 
     def _serves(self, host: Place) -> bool:
         return (
@@ -134,10 +136,10 @@ class Guard:
         origins: Sequence[bytes],
         sites: Sequence[bytes],
     ) -> bool:
-        """Whether a page of another site made the request, as far as browsers tell."""
+        """Whether a page of another site made the request, according to the browser."""
         if len(origins) > 1 or len(sites) > 1:
             return True
-        # The browser's own judgement comes first: a page can neither set nor change it.
+        # Sec-Fetch-Site comes first: a page cannot change it.
         if sites and sites[0] not in (b"same-origin", b"none"):
             return True
         if not origins:
@@ -145,20 +147,20 @@ class Guard:
         if (origin := parse_origin(origins[0].decode("latin-1"))) is None:
             return True
         if sites and sites[0] == b"same-origin":
-            # So the page is from where it asked. Only the name can be wrong, as it is where a
-            # foreign name resolves to this machine; a proxy may have changed Host and port.
+            # The page comes from the host of the request. The name can still be foreign, if it
+            # resolves to this machine. Host and port may differ if a proxy changed them.
             return not self._serves(origin.place)
         return not self._is_own(origin, scheme, host)
 
     def _is_own(self, origin: Origin, scheme: str, host: Place | None) -> bool:
-        """Whether a page of that origin is ours. Another port or scheme makes another origin."""
+        """Whether the origin is this server's. Scheme and port are part of an origin."""
         if host is not None and host.name == origin.place.name:
-            # A server behind a proxy does not know that the page came by https, which a Host
-            # without a port suggests. One that was asked at a port of its own does know.
+            # Behind a proxy that speaks https the scheme is http here. Then Host usually has no
+            # port, so https is accepted only in that case.
             known = origin.scheme == scheme or (scheme == "http" and host.port is None)
             port = DEFAULT_PORTS[origin.scheme] if host.port is None else host.port
             return known and port == origin.port
-        # A proxy may put a Host of its own in place of the one that was asked.
+        # A proxy may replace the Host header.
         usual = origin.port == DEFAULT_PORTS[origin.scheme]
         return Place(origin.place.name, origin.port) in self._allowed or (
             usual and Place(origin.place.name, None) in self._allowed
@@ -166,14 +168,14 @@ class Guard:
 
 
 def parse_origin(text: str) -> Origin | None:
-    """The origin that a header Origin names; None for `null` and whatever is no web page's."""
+    """The origin in an Origin header; None for `null` and for other schemes than http(s)."""
     matched = _ORIGIN.fullmatch(text.lower())
     place = None if matched is None else parse_place(matched["authority"])
     return None if matched is None or place is None else Origin(matched["scheme"], place)
 
 
 def parse_place(text: str) -> Place | None:
-    """The host and port that an authority such as `localhost:8181` names; None for others."""
+    """The host and port of an authority such as `localhost:8181`; None if it is invalid."""
     matched = _AUTHORITY.fullmatch(text.lower())
     if matched is None:
         return None

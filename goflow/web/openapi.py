@@ -26,7 +26,7 @@ class Document(msgspec.Struct):
 
 
 class OpenApi:
-    """Describes `endpoints`, and itself."""
+    """Serves the document of `endpoints` and of its own endpoint."""
 
     def __init__(self, endpoints: Sequence[Endpoint], version: str) -> None:
         self.endpoint = Endpoint(

@@ -1,7 +1,7 @@
-"""Paths as sent: a name in a path may hold any character, a slash too, percent-encoded.
+"""Encoded paths. A name in a path may contain any percent-encoded character, even a slash.
 
-The rule: routes are matched on the encoded path, and decoded one segment at a time. The
-server's decoded path cannot tell `a%2Fb` from `a/b`.
+The rule: routes match the encoded path, and each segment is decoded by itself. The server's decoded
+path does not distinguish `a%2Fb` from `a/b`.
 """
 
 import re
@@ -13,11 +13,11 @@ _LETTER = re.compile(rb"%[0-9A-Fa-f]{2}|.", re.DOTALL)
 
 
 def route_path(scope: Mapping[str, Any], own: Collection[str] = ()) -> str:
-    """The path below where this application is mounted, still encoded; empty if that is all.
+    """The encoded path below the root path of this application; empty if there is no more.
 
-    `own` are the first segments of this application's paths. Servers put the root in front of
-    the path. If a proxy left it there as well, it is there twice, and both are taken off,
-    unless a path of ours might begin like it.
+    `own` has the first segments of this application's paths. Servers prepend the root path to
+    the path. If a proxy has not stripped it, the path has it twice, and both are removed, unless
+    the second could be the beginning of an own path.
     """
     raw: bytes | None = scope.get("raw_path")
     if raw is None:
@@ -33,11 +33,9 @@ def route_path(scope: Mapping[str, Any], own: Collection[str] = ()) -> str:
 
 
 def _below(root: bytes, raw: bytes) -> bytes | None:
-    """The rest of the path `raw`, if it begins with `root`.
+    """The rest of the path `raw` if it begins with `root`, else None.
 
-    It may begin with the root encoded: with as many letters, each encoded or not, as the root
-    has bytes. It may also begin with the root as it was configured, which uvicorn puts in
-    front.
+    The root may be partly percent-encoded, or, if uvicorn prepended it, as configured.
     """
     for start in (root, b"".join(_LETTER.findall(raw)[: len(root)])):
         rest = raw[len(start) :]
@@ -48,7 +46,7 @@ def _below(root: bytes, raw: bytes) -> bytes | None:
 
 
 def decode(segment: str) -> str | None:
-    """The text that a segment of an encoded path stands for; None if it is not UTF-8."""
+    """A decoded path segment; None if it is not UTF-8."""
     try:
         return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8")
     except UnicodeDecodeError:

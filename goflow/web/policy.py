@@ -1,4 +1,4 @@
-"""What browsers let pages do: the Content-Security-Policy of ours, and of other dashboards."""
+"""The Content-Security-Policy of the bundled dashboard and of custom ones."""
 
 import re
 
@@ -8,8 +8,8 @@ CONTENT_POLICY = (
     "frame-ancestors 'none'"
 )
 
-# For a folder of one's own, whose pages may have scripts and styles in them. What comes from
-# elsewhere is as forbidden as it is to ours, so that no other site gets into the page.
+# For a custom dashboard: its pages may contain inline scripts and styles. Resources of other sites
+# are forbidden, as for the bundled dashboard.
 OWN_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self'; font-src 'self' data:; connect-src 'self'; "
@@ -19,9 +19,9 @@ OWN_POLICY = (
 
 
 def check_policy(policy: object) -> str:
-    """A Content-Security-Policy as a header can have it. Raises `ValueError`."""
+    """A Content-Security-Policy without surrounding spaces. Raises `ValueError`."""
     if not isinstance(policy, str) or not re.fullmatch(r"[ -~]+", policy) or not policy.strip():
         raise ValueError(
-            f"ui_policy must be a Content-Security-Policy of ASCII in one line, not {policy!r}"
+            f"ui_policy must be a Content-Security-Policy in one line of ASCII, not {policy!r}"
         )
     return policy.strip()

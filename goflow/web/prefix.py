@@ -1,4 +1,4 @@
-"""The prefix under which a proxy serves goflow, such as /goflow."""
+"""The path prefix under which a proxy serves goflow, such as /goflow."""
 
 import re
 from urllib.parse import quote, unquote
@@ -9,10 +9,10 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f?#\\]")
 
 
 class Prefixed:
-    """Puts `prefix` before each path, as servers do with ASGI's `root_path`.
+    """Prepends `prefix` to each path, as ASGI servers do with `root_path`.
 
-    A path that has it already, since the proxy did not take it off, has it twice then;
-    `route_path` knows. uvicorn's own `root_path` fails for anything but ASCII.
+    If the proxy has not stripped the prefix, the path has it twice; `route_path` removes both.
+    uvicorn's own `root_path` fails for non-ASCII prefixes.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -32,7 +32,7 @@ class Prefixed:
 
 
 def parse_prefix(text: object) -> str:
-    """The prefix without percent-encoding and without a slash at its end; empty for none.
+    """The decoded prefix without a trailing slash; empty if there is none.
 
     Raises `ValueError`.
     """

@@ -1,7 +1,7 @@
-"""Serve an ASGI application with uvicorn until a signal comes, then stop in order.
+"""Serves an ASGI application with uvicorn until it is told to close, then stops gracefully.
 
-SIGTERM or SIGINT: open streams end, requests under way are answered, `stop` runs, and the
-process may exit 0. A second signal ends the process at once.
+At SIGTERM or SIGINT, open streams end, current requests are finished, the engine stops, and the
+process exits with 0. A second signal ends the process at once.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Callable, Iterator
 import uvicorn
 
 from goflow.errors import GoflowError
+from goflow.web.acceptor import BACKLOG, Acceptor, ConnectionLimits
 from goflow.web.connection import Connection, Pace
-from goflow.web.doorway import BACKLOG, Doorway, Room
 from goflow.web.prefix import Prefixed
 
 logger = logging.getLogger(__name__)
 
-HEAD_LIMIT = 64 * 1024  # bytes of a request's head; browsers send localhost every port's cookies
-GRACE = 5  # seconds that requests under way have; the last resort, streams end by themselves
+HEAD_LIMIT = 64 * 1024  # bytes of a request's head, which may have the cookies of other local ports
+GRACE = 5  # seconds for current requests to finish
 
 
 class CannotListen(GoflowError):
-    """The address is taken, not this machine's, or needs rights the process does not have."""
+    """The address is in use, not an address of this machine, or requires more privileges."""
 
     code = "cannot-listen"
 
@@ -37,30 +37,30 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotListen(f"cannot listen on {host}, port {port}: {reason}") from None
-    # Connections inherit it. asyncio sets it only on sockets whose protocol is given, not 0;
-    # without it the body of an answer waits 40 ms for the acknowledgement of its head.
+    # Connections inherit it. asyncio does not set it on sockets with protocol 0. Without it the
+    # body of a response waits 40 ms for the acknowledgement of its head.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with a doorway of ours."""
+    """uvicorn with our own acceptor of connections."""
 
-    doorway: Doorway
+    acceptor: Acceptor
 
-    def __init__(self, config: uvicorn.Config, enter: Callable[["_Server"], Doorway]) -> None:
+    def __init__(self, config: uvicorn.Config, enter: Callable[["_Server"], Acceptor]) -> None:
         super().__init__(config)
         self._enter = enter
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
-        self.doorway = self._enter(self)
-        self.servers = [self.doorway]  # type: ignore[list-item]  # it asks no more of them
+        self.acceptor = self._enter(self)
+        self.servers = [self.acceptor]  # type: ignore[list-item]  # uvicorn calls no other methods
         self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # Signals are handled around the whole run, and not raised again after it.
+        # The application handles signals.
         yield
 
 
@@ -70,35 +70,35 @@ async def serve(
     *,
     root_path: str,
     closing: asyncio.Event,
-    room: Room | None = None,
+    limits: ConnectionLimits | None = None,
     pace: Pace | None = None,
     notice: Callable[[str], None] = logger.warning,
 ) -> None:
     """Serve until `closing` is set.
 
-    `root_path` is a prefix as `parse_prefix` gives it, `room` how many connections there may be,
-    and `pace` how slow they may be. `notice` hears what people should know of.
+    `root_path` is a prefix from `parse_prefix`. `limits` bounds the number of connections, and
+    `pace` how slow they may be. `notice` is called with warnings for people.
     """
     config = uvicorn.Config(
         Prefixed(app, root_path),
         lifespan="off",
-        log_config=None,  # its own handlers would wait for who reads standard error
+        log_config=None,  # its handlers would block on a full pipe
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # goflow.web.forwarded reads them
+        proxy_headers=False,  # goflow.web.forwarded handles them
         timeout_graceful_shutdown=GRACE,
-        # The parser must not depend on what else is installed.
+        # Otherwise the parser depends on the installed packages.
         http="h11",
         ws="none",
         h11_max_incomplete_event_size=HEAD_LIMIT,
     )
 
-    def enter(server: _Server) -> Doorway:
-        def make(doorway: Doorway) -> Callable[[str], Connection]:
-            return lambda host: Connection(config, server.server_state, doorway, host)
+    def enter(server: _Server) -> Acceptor:
+        def make(acceptor: Acceptor) -> Callable[[str], Connection]:
+            return lambda host: Connection(config, server.server_state, acceptor, host)
 
-        return Doorway(listening, make, room or Room(), pace or Pace(), notice)
+        return Acceptor(listening, make, limits or ConnectionLimits(), pace or Pace(), notice)
 
     server = _Server(config, enter)
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
@@ -107,4 +107,4 @@ async def serve(
     closed.cancel()
     server.should_exit = True
     await serving
-    server.doorway.abandon()
+    server.acceptor.abandon()

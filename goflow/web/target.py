@@ -1,8 +1,8 @@
-"""The target of a request, in the one form that everybody reads.
+"""Normalizes the request target to origin form.
 
-A client may send the whole URL in the request line, as it would to a proxy. Then the host in
-that URL is the one that was asked, whatever the Host header says (RFC 9112, section 3.2.2).
-`OPTIONS *` asks about the server as a whole, which answers for its root.
+A client may send a whole URL in the request line, as to a proxy. Then the host in that URL
+overrides the Host header (RFC 9112, section 3.2.2). `OPTIONS *`, which is about the server as a
+whole, becomes a request for its root.
 """
 
 import re
@@ -13,10 +13,10 @@ _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/]*)(?P<path>/.*)?", re.IGNOR
 
 
 def origin_form(scope: Any) -> Any:
-    """The scope with a path that begins with a slash, and the Host that was asked."""
+    """The scope with a path that begins with a slash, and the effective Host."""
     raw: bytes | None = scope.get("raw_path")
     root: str = scope.get("root_path", "")
-    # Servers put the root in front of the target, some of them encoded.
+    # Servers prepend the root path to the target; some encode it.
     roots = (
         root.encode("utf-8", "surrogateescape"),
         quote(root, errors="surrogateescape").encode(),

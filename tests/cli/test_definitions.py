@@ -80,7 +80,7 @@ def test_an_exception_in_the_file_is_shown_with_the_users_frames_alone(goflow, m
     assert "importlib" not in result.stderr
     assert "cli/program.py" not in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last == f"Error: {path} cannot be read: ZeroDivisionError: division by zero"
+    assert last == f"Error: {path} failed to load: ZeroDivisionError: division by zero"
 
 
 def test_a_syntax_error_is_shown_with_its_line(goflow, main_py):

@@ -107,7 +107,7 @@ def test_when_there_are_no_files_connections_wait_and_one_line_says_so(spawn, ma
     eventually((tmp_path / "full").exists)
     with socket.create_connection(("127.0.0.1", port), 60) as waiting:
         waiting.sendall(b"GET /api/health HTTP/1.0\r\n\r\n")
-        eventually(lambda: "have to wait: Too many open files" in server.errors)
+        eventually(lambda: "cannot accept connections: Too many open files" in server.errors)
         (tmp_path / "greedy").unlink()
         assert waiting.recv(1000).startswith(b"HTTP/1.1 200")
     assert ask(f"{url}/api/health")["health"] == "OK"

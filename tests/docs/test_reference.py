@@ -23,8 +23,8 @@ from goflow.engine.output import tasklog
 from goflow.job import NAME_LIMIT
 from goflow.operators import dial, http
 from goflow.web import jobs, server
+from goflow.web.acceptor import ConnectionLimits
 from goflow.web.connection import Pace
-from goflow.web.doorway import Room
 from tests.docs.pages import ROOT, blocks
 
 REFERENCE = ROOT / "docs" / "reference.md"
@@ -116,7 +116,7 @@ def test_limits_are_those_of_the_code() -> None:
         "a request's body": 1024 * 1024,
         "a request's head": server.HEAD_LIMIT,
         "the rate of a request's body, and of a client that reads a response": int(Pace().rate),
-        "connections open at once": Room().total,
+        "connections open at once": ConnectionLimits().total,
         "the response body of `Get` and `Post`": http.MAX_BODY,
         "the response headers of `Get` and `Post`": dial.MAX_HEAD,
         "executions on a page": reader.PAGE_LIMIT,

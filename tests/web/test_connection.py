@@ -13,15 +13,15 @@ import httpx2
 import pytest
 
 from goflow import Goflow, Job, MemoryStore, Task
-from goflow.web import doorway
+from goflow.web import acceptor
+from goflow.web.acceptor import ConnectionLimits
 from goflow.web.connection import Pace
-from goflow.web.doorway import Room
 from tests.web.conftest import DEADLINE, Served, simple, until
 
 HOST = b"Host: localhost\r\n"
 HEALTH = b"GET /api/health HTTP/1.1\r\n" + HOST + b"\r\n"
 SUBMIT = b"POST /api/jobs/simple/submit HTTP/1.1\r\n" + HOST
-HASTY = Pace(head=0.2, body=0.2, answer=0.2, farewell=0.2, rate=1000)
+HASTY = Pace(head=0.2, body=0.2, response=0.2, farewell=0.2, rate=1000)
 LARGE = 8 * 1024 * 1024
 
 
@@ -35,7 +35,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """A server with its own room, pace and notices."""
+    """A server with its own limits, pace and notices."""
     with contextlib.ExitStack() as stack:
 
         def start(**options: Any) -> Served:
@@ -151,7 +151,7 @@ def test_an_answer_to_what_is_no_request_is_in_the_one_shape_of_errors(served: S
         head, _, body = client.read_all().partition(b"\r\n\r\n")
     assert b"content-type: application/json" in head
     assert b"x-content-type-options: nosniff" in head
-    assert b'{"error":{"code":"invalid-http","message":"this is not HTTP/1.1: ' in body
+    assert b'{"error":{"code":"invalid-http","message":"invalid HTTP/1.1 request: ' in body
 
 
 # -- the slow and the silent -----------------------------------------------------------
@@ -267,7 +267,7 @@ def result_of_large(server: Served) -> bytes:
 
 
 def test_the_longest_silent_makes_room_for_a_new_one(serve: Serve) -> None:
-    server = serve(room=Room(total=3))
+    server = serve(limits=ConnectionLimits(total=3))
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(Client(server)) for _ in range(5)]
         assert silent[0].read_all() == b""
@@ -277,11 +277,11 @@ def test_the_longest_silent_makes_room_for_a_new_one(serve: Serve) -> None:
         assert is_well(server)
         notices = [notice.text for notice in server.app.engine.notices]
         assert len(notices) == 1
-        assert notices[0].startswith("3 connections are open, which is the most there may be")
+        assert notices[0].startswith("3 connections are open, the limit")
 
 
 def test_who_is_being_answered_is_not_sent_away(serve: Serve) -> None:
-    server = serve(room=Room(total=3))
+    server = serve(limits=ConnectionLimits(total=3))
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(Client(server)) for _ in range(3)]
         for stream in streams:
@@ -306,8 +306,8 @@ def has_answer(server: Served) -> bool:
 def test_one_address_cannot_take_all_the_room(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorway, "LOOPBACK", ())
-    server = serve(room=Room(total=100, each=2))
+    monkeypatch.setattr(acceptor, "LOOPBACK", ())
+    server = serve(limits=ConnectionLimits(total=100, per_address=2))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(server)) for _ in range(3)]
         assert clients[0].read_all() == b""
@@ -317,7 +317,7 @@ def test_one_address_cannot_take_all_the_room(
         with Client(server) as refused:
             assert status_of(refused.read_all()) == 503
         notice = server.app.engine.notices[0].text
-        assert notice.startswith("127.0.0.1 has 2 connections, which is the most from one address")
+        assert notice.startswith("127.0.0.1 has 2 connections, the limit for one address")
 
 
 @pytest.mark.parametrize(
@@ -328,5 +328,5 @@ def test_one_address_cannot_take_all_the_room(
     ],
 )
 def test_proxies_and_this_machine_may_have_all_the_room(host: str, exempt: bool) -> None:
-    room = Room(proxies=[ipaddress.ip_network("10.1.0.0/16")])
-    assert room.exempts(host) is exempt
+    limits = ConnectionLimits(proxies=[ipaddress.ip_network("10.1.0.0/16")])
+    assert limits.exempts(host) is exempt
