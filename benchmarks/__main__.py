@@ -4,6 +4,8 @@ from benchmarks import (
     history,
     latency,
     pages,
+    peers,
+    record,
     recovery,
     soak,
     spawn,
@@ -16,7 +18,9 @@ from benchmarks import (
 from benchmarks.harness import Report
 
 if __name__ == "__main__":
-    short = (throughput, watching, spawn, latency, startup, submits, history, pages, ticks,
+    report = Report(record.last())
+    short = (throughput, watching, spawn, latency, startup, submits, peers, history, pages, ticks,
              recovery, soak)  # fmt: skip
     for benchmark in short:
-        benchmark.main(Report())
+        benchmark.main(report)
+    record.keep(report.figures)

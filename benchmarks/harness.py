@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -331,14 +331,25 @@ def at_most(limit: float) -> Target:
 
 
 class Report:
-    """Prints a row for each figure as soon as it is known."""
+    """Prints a row for each figure as soon as it is known, beside the one in `last`."""
+
+    def __init__(self, last: Mapping[str, float] | None = None) -> None:
+        self.figures: dict[str, float] = {}
+        self._last = last or {}
+        self._title = self._main = ""
 
     def title(self, text: str) -> None:
+        self._title = text.partition(":")[0]
         print(f"\n{text}", flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line that has no figure."""
+        print(f"  {text}", flush=True)
 
     def row(self, what: str, value: float, unit: str = "", target: Target | None = None,
             bare: float | None = None) -> None:  # fmt: skip
-        """`bare` is what a program without goflow did in the same run, in the same unit."""
+        """`bare` is the figure of a program without goflow in the same run, in the same unit.
+        A row that begins with spaces belongs to the one before."""
         line = f"  {what:<54}{_figure(value):>9} {unit:<8}"
         if target is not None:
             line += f" {'met   ' if target.met(value) else 'MISSED'} {target!s:<10}"
@@ -347,6 +358,13 @@ class Report:
         if bare is not None:
             ratio = value / bare if bare else float("inf")
             line += f" bare {_figure(bare)}, ratio {ratio:.2f}"
+        self._main = self._main if what.startswith(" ") else what
+        name = f"{self._title}: {self._main}"
+        if what.startswith(" "):
+            name += f": {what.strip()}"
+        self.figures[name] = value
+        if before := self._last.get(name):
+            line = f"{line:<72} last {_figure(before)}, {(value / before - 1) * 100:+.0f} %"
         print(line.rstrip(), flush=True)
 
 

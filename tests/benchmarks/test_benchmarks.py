@@ -1,6 +1,8 @@
 """The benchmarks run to their end, with sizes too small to say anything about speed."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from benchmarks import (
     history,
     latency,
     pages,
+    peers,
+    record,
     recovery,
     retention,
     soak,
@@ -29,6 +33,7 @@ TINY: dict[Callable[..., None], dict[str, Any]] = {
     submits.main: {"clients": 2, "each": 3},
     history.main: {"executions": 20, "streams": 2, "repeat": 1, "seconds": 0.05},
     pages.main: {"jobs": 3, "each": 2, "times": 2},
+    peers.main: {"submits": 2, "many": 3},
     retention.main: {"executions": 1100, "purges": 2},
     ticks.main: {"jobs": 3, "registered": 3, "rate": 2, "seconds": 2.0, "idle": 0.05},
     recovery.main: {"executions": 3, "programs": 1, "repeat": 1},
@@ -59,3 +64,23 @@ def test_every_submit_of_a_burst_is_kept(capsys: pytest.CaptureFixture[str]) -> 
     submits.main(Report(), clients=4, each=5)
     kept = next(row for row in capsys.readouterr().out.splitlines() if "of these kept" in row)
     assert kept.split()[3] == "20"
+
+
+def test_figures_are_kept_and_compared_with_the_last_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "history.jsonl"
+    assert record.last(file) == {}
+    for value in (200.0, 100.0):
+        report = Report(record.last(file))
+        report.title("speed: in tasks")
+        report.row("chain", value, "/s")
+        report.row("  watched", value / 2, "/s")
+        record.keep(report.figures, file)
+    assert record.last(file) == {"speed: chain": 100.0, "speed: chain: watched": 50.0}
+    assert [set(json.loads(line)) for line in file.read_text().splitlines()] == [
+        {"at", "commit", "figures"}
+    ] * 2
+    rows = capsys.readouterr().out.splitlines()
+    assert "last" not in rows[2]
+    assert rows[-2].endswith("last 200, -50 %")
