@@ -26,7 +26,6 @@ from goflow.definition import Definition
 from goflow.errors import InvalidJob, InvalidRequest
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator, bind
-from goflow.operators.parcel import pack
 from goflow.params import declare
 from goflow.patterns import Doubtful
 from goflow.shown import reason, shown
@@ -181,7 +180,7 @@ class Task:
         self.isolation = _check_choice(
             where, "isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
-        self.parcel = b""  # the operator as it is sent to a process of its own
+        self.pickled = b""  # the operator, for a process of its own
         self.job: Job | None = None
 
     def __repr__(self) -> str:
@@ -544,8 +543,11 @@ class Job:
         """Make ready what is sent to processes, as it is now. Raises `InvalidJob`."""
         for task in self.tasks:
             if task.isolation is Isolation.PROCESS:
+                # cloudpickle takes time to import, and most jobs do not need it.
+                from goflow.operators.pickling import dump
+
                 where = f"job {self.name!r}, task {task.name!r}"
-                task.parcel = pack((task.operator, task.call), where)
+                task.pickled = dump((task.operator, task.call), where)
 
     def schedule_for(self, *, with_seconds: bool) -> Schedule | None:
         """The schedule as an engine with or without seconds in cron reads it."""

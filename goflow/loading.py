@@ -1,6 +1,6 @@
-"""Reading a program for what is in it, without running it.
+"""Reads a program for its jobs without running it.
 
-The rule that must not be broken: while a program is read, its `gf.run()` does nothing.
+The rule that must not be broken: `gf.run()` does nothing while its program is being read.
 """
 
 import contextlib
@@ -9,12 +9,16 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
+programs: set[str] = set()
+"""Names of modules made from a program's file. They are pickled by value, like `__main__`, so that
+editing the file does not change the registered jobs."""
+
 _loading: contextvars.ContextVar[bool] = contextvars.ContextVar("goflow_loading", default=False)
 
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Inside, a program is being read."""
+    """Marks a block in which a program is being read."""
     token = _loading.set(True)
     try:
         yield
@@ -23,12 +27,13 @@ def loading() -> Iterator[None]:
 
 
 def is_loading() -> bool:
+    """Whether a program is being read, so that it must not start to serve."""
     return _loading.get() or _is_imported_by_a_child()
 
 
 def _is_imported_by_a_child() -> bool:
-    """Whether this is a process that multiprocessing has started afresh, to which a task has sent
-    a function of the program: it imports the program for that."""
+    """Whether a child process of multiprocessing imports the program, because a task has sent it
+    one of the program's functions."""
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is None or multiprocessing.parent_process() is None:
         return False

@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "core": {"errors", "shown", "defining", "zones"},
     "loading": set(),
     "forks": set(),
-    "operators": {"forks", "core", "errors", "shown", "defining"},
+    "operators": {"forks", "loading", "core", "errors", "shown", "defining"},
     "stores": {"forks", "core", "errors"},
     "patterns": set(),
     "params": {"patterns", "errors", "plain", "shown"},

@@ -17,8 +17,7 @@ import click
 
 from goflow import Goflow, InvalidJob, Job
 from goflow.cli.terminal import Unusable
-from goflow.loading import loading
-from goflow.operators import parcel
+from goflow.loading import loading, programs
 
 _OURS = str(Path(__file__).parent.parent)
 
@@ -102,7 +101,7 @@ def _execute(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    parcel.programs.add(name)
+    programs.add(name)
     try:
         with loading():
             spec.loader.exec_module(module)

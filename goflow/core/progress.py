@@ -415,12 +415,10 @@ class Progress:
         """The tasks that somebody asked to stop, and that have not stopped yet."""
         return list(self._doomed)
 
-    def is_attempting(self, place: int, attempt: int) -> bool:
-        """Whether this attempt, of the task in that place of the plan, is under way."""
-        if place >= len(self.plan.tasks):
-            return False
-        run = self.tasks[self.plan.tasks[place].name]
-        return run.state is State.RUNNING and run.attempt == attempt
+    def is_attempting(self, task: str, attempt: int) -> bool:
+        """Whether this attempt of the task is under way; False for an unknown task."""
+        run = self.tasks.get(task)
+        return run is not None and run.state is State.RUNNING and run.attempt == attempt
 
     def is_cancelling(self, name: str) -> bool:
         """Whether a task is to stop, by itself or with the whole execution."""

@@ -68,7 +68,7 @@ from goflow.errors import (
     Unavailable,
 )
 from goflow.job import Job, check_name
-from goflow.operators import cookie
+from goflow.operators import process_tag
 from goflow.shown import reason
 from goflow.stores.base import (
     Activity,
@@ -285,8 +285,8 @@ class Engine:
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self._store.epoch,
-            server=cookie.this_server(),
-            end_leftovers=self._threads.end_leftovers,
+            server=process_tag.this_server(),
+            end_orphans=self._threads.end_orphans,
             hints=hints,
         )
         self._scheduler = Scheduler(
@@ -294,7 +294,7 @@ class Engine:
         )
         for job in self.jobs.values():
             job.pack()  # again: by now the program has been read to its end
-        await self._end_leftovers()
+        await self._end_orphans()
         self._retention = Retention(self.journal, self.clock, self.options.keep, self._store.jobs())
         self._switches = self._store.switches()
         self._watches = self._store.watches()
@@ -313,30 +313,33 @@ class Engine:
             self._spawn(self._keep_up(self._scheduler.run, "the scheduler"), "the scheduler")
             self._spawn(self._keep_up(self._retention.run, "retention"), "retention")
 
-    async def _end_leftovers(self) -> None:
-        """End what attempts that a crash interrupted have left running, before they are tried
-        again. What an attempt that has ended left behind was left on purpose."""
+    async def _end_orphans(self) -> None:
+        """End the processes of interrupted attempts before these are tried again. An attempt
+        that ended by itself may have left processes running on purpose."""
         unfinished = set(self._store.unfinished())
-        replayed: dict[str, Execution] = {}
+        replayed: dict[str, tuple[Execution, dict[str, str]]] = {}
 
-        def was_running(found: cookie.Cookie) -> bool:
-            id = found.execution
-            if found.epoch != self._store.epoch or id not in unfinished:
-                return False
-            if not cookie.has_gone(found.server):  # it serves a copy of this store
-                return False
+        def task_of(tag: process_tag.ProcessTag) -> str | None:
+            """The task whose interrupted attempt has this tag; None if there is none."""
+            id = tag.execution
+            if tag.store != self._store.epoch or id not in unfinished:
+                return None
+            if not process_tag.has_gone(tag.server):  # it serves a copy of this store
+                return None
             if id not in replayed:
                 history = self._store.history(id)
                 assert history is not None
-                replayed[id] = salvage(history).execution
-            return replayed[id].is_attempting(found.place, found.attempt)
+                execution = salvage(history).execution
+                replayed[id] = execution, process_tag.tasks_by_key(execution.tasks)
+            execution, names = replayed[id]
+            task = names.get(tag.task, "")
+            return task if execution.is_attempting(task, tag.attempt) else None
 
         if unfinished:
-            for one in await self._threads.end_leftovers(was_running):
-                task = replayed[one.cookie.execution].plan.tasks[one.cookie.place].name
+            for one in await self._threads.end_orphans(lambda tag: task_of(tag) is not None):
                 self.notice(
-                    f"process {one.pid} was left over from attempt {one.cookie.attempt} of task "
-                    f"{task!r}, execution {one.cookie.execution}; it was ended"
+                    f"process {one.pid} was left over from attempt {one.tag.attempt} of task "
+                    f"{task_of(one.tag)!r}, execution {one.tag.execution}; it was ended"
                 )
 
     async def stop(self) -> None:

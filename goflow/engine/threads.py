@@ -16,8 +16,8 @@ from concurrent.futures import Executor, Future
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from goflow.errors import StoreError
-from goflow.operators import leftovers
-from goflow.operators.leftovers import Leftover, Wanted
+from goflow.operators import orphans
+from goflow.operators.orphans import Orphan, Wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,9 +51,9 @@ class Threads:
         except NoThread as error:
             raise StoreError(f"there is no thread to write the store in: {error}") from error
 
-    async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:
+    async def end_orphans(self, wanted: Wanted) -> list[Orphan]:
         """For finding and ending what attempts have left running."""
-        return await leftovers.end(wanted)
+        return await orphans.end(wanted)
 
 
 class NoThread(RuntimeError):

@@ -56,8 +56,8 @@ class Context:
         submitted_at: Time of the submit, in UTC.
         log: Writes to the attempt's log. `log(text)` writes a line, `log.info(format, *args)`
             and its like a line with a level, `log.write(text)` the text without a line end.
-        cookie: Value for the environment variable `GOFLOW_COOKIE` of processes that the attempt
-            starts, by which the server finds and ends them.
+        process_tag: Value for the environment variable `GOFLOW_COOKIE` of processes that the
+            attempt starts, by which the server finds and ends them.
 
     Examples:
         >>> from goflow import Context, Job
@@ -79,7 +79,7 @@ class Context:
     scheduled_at: datetime | None
     submitted_at: datetime
     log: Log
-    cookie: str = ""
+    process_tag: str = ""
 
 
 class Operator(Protocol):

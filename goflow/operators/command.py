@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from goflow.defining import defining
 from goflow.errors import InvalidJob, TaskFailed
-from goflow.operators import checks, leftovers
+from goflow.operators import checks, orphans
 from goflow.operators.base import Context
-from goflow.operators.cookie import marked
 from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.process_group import uninterrupted
+from goflow.operators.process_tag import tagged
 from goflow.operators.program import RESULT_LIMIT, Program
 
 
@@ -114,7 +114,7 @@ class Command:
     async def run(self, context: Context) -> str:
         program = Program(
             [self.cmd, *self.args],
-            env=marked(context.cookie, self.env),
+            env=tagged(context.process_tag, self.env),
             cwd=None if self.cwd is None else os.fspath(self.cwd),
             log=context.log,
         )
@@ -127,7 +127,7 @@ class Command:
                 if program.group.alive():
                     await uninterrupted(program.group.end(context.log.warning))
         except TimeoutError:
-            await uninterrupted(leftovers.end_of(context.cookie, context.log.warning))
+            await uninterrupted(orphans.end_tagged(context.process_tag, context.log.warning))
             raise TaskFailed(f"timed out after {self.timeout:g} s") from None
         finally:
             program.close()

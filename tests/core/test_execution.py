@@ -878,3 +878,14 @@ def test_tasks_that_are_slow_to_stop_cost_the_others_nothing() -> None:
         assert execution.state is State.CANCELLED
         work.append(lines[0] / tasks)
     assert work[1] <= 1.1 * work[0]
+
+
+def test_an_attempt_is_under_way_from_its_start_to_its_end() -> None:
+    execution = begin(A)
+    assert not execution.is_attempting("a", 1)
+    go_on(execution, NOW)
+    assert execution.is_attempting("a", 1)
+    assert not execution.is_attempting("a", 2)
+    assert not execution.is_attempting("nobody", 1)
+    execution.settle("a", Succeeded(), NOW)
+    assert not execution.is_attempting("a", 1)

@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from strays import HOW_MANY, be
 
 from goflow import Command, Goflow, Job, Task
-from goflow.operators import leftovers, process_group
+from goflow.operators import orphans, process_group
 
 STORE, PORT, FILE = sys.argv[1:]
 TIMEOUTS = (8, 60)  # seconds: time for all to say who they are, more on a busy machine
-process_group.GRACE = leftovers.GRACE = 0.5
+process_group.GRACE = orphans.GRACE = 0.5
 
 
 @dataclass(frozen=True)

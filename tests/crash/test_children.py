@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from goflow.operators.cookie import NAME, Cookie
+from goflow.operators.process_tag import VARIABLE, parse
 from tests.crash.strays import HOW_MANY, start_of
 from tests.crash.test_kill import Server, until
 
@@ -146,15 +146,16 @@ with sqlite3.connect(sys.argv[1]) as reading, sqlite3.connect(sys.argv[2]) as wr
 """
 
 
-def test_the_cookie_tells_execution_and_attempt(tmp_path: Path, strays: Strays) -> None:
+def test_the_process_tag_tells_execution_and_attempt(tmp_path: Path, strays: Strays) -> None:
     server = Server(tmp_path, SCRIPT)
     id = server.submit("strays")
     until(strays.all_there)
     for _, pid in strays.alive():
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        (word,) = [one.decode() for one in environ if one.startswith(NAME.encode())]
-        cookie = Cookie(*word.partition("=")[2].split(":"))  # type: ignore[arg-type]
-        assert cookie.execution == id
-        assert cookie.attempt == "1"  # type: ignore[comparison-overlap]
+        (word,) = [one.decode() for one in environ if one.startswith(VARIABLE.encode())]
+        tag = parse(word.partition("=")[2])
+        assert tag is not None
+        assert tag.execution == id
+        assert tag.attempt == 1
     assert server.stop() == 0
     assert strays.alive() == []

@@ -513,7 +513,7 @@ async def test_a_start_that_fails_gives_back_all_that_it_took(
 
 async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) -> None:
     class Slow(Threads):
-        async def end_leftovers(self, wanted: Any) -> Any:
+        async def end_orphans(self, wanted: Any) -> Any:
             await asyncio.Event().wait()
 
     path = tmp_path / "s"

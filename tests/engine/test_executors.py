@@ -18,7 +18,7 @@ from goflow.engine.executors.outcomes import raised
 from goflow.engine.executors.process import ProcessExecutor
 from goflow.engine.executors.thread import ThreadExecutor
 from goflow.engine.threads import DaemonThreads
-from goflow.operators import parcel
+from goflow.operators import pickling
 from goflow.operators.base import inspect_operator
 from tests.operators.memory_log import MemoryLog, context_with
 
@@ -40,7 +40,7 @@ class Kind:
     def work(self, function: Callable[[Context], Any]) -> Work:
         operator: Any = Async(function) if self.name == "loop" else Sync(function)
         call = inspect_operator(operator, "the work")
-        packed = parcel.pack((operator, call), "the work") if self.name == "process" else operator
+        packed = pickling.dump((operator, call), "the work") if self.name == "process" else operator
         return Work(packed, call, context_with(MemoryLog()), MAX_RESULT)
 
     async def heard(self, function: Callable[[Context], Any]) -> Outcome:

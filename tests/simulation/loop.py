@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from goflow.engine.threads import Threads, Writer
-from goflow.operators.leftovers import Leftover, Wanted
+from goflow.operators.orphans import Orphan, Wanted
 
 T = TypeVar("T")
 
@@ -253,5 +253,5 @@ class SimulatedThreads(Threads):
     ) -> Writer[T]:
         return SimulatedWriter(self._loop, self._rng, write, limit)
 
-    async def end_leftovers(self, wanted: Wanted) -> list[Leftover]:
+    async def end_orphans(self, wanted: Wanted) -> list[Orphan]:
         return []  # nothing starts processes here

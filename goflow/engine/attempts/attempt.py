@@ -19,7 +19,7 @@ from goflow.engine.output.carrying import carry_into_pools
 from goflow.engine.output.tasklog import TaskLog
 from goflow.engine.process import forked
 from goflow.engine.surroundings import surroundings
-from goflow.operators import leftovers
+from goflow.operators import orphans
 from goflow.operators.base import Context
 from goflow.operators.command import Command
 from goflow.operators.deadline import Deadline
@@ -40,7 +40,7 @@ async def attempt(
     timeout: float | None,
     on_abandoned: OnAbandoned | None = None,
     on_over: Callable[[], None] = lambda: None,
-    end_leftovers: leftovers.End = leftovers.end,
+    end_orphans: orphans.End = orphans.end,
     keep: Keep | None = None,
     hint: Callable[[Outcome], object] = lambda outcome: None,
 ) -> Outcome:
@@ -50,7 +50,7 @@ async def attempt(
     - `on_abandoned`: called if the executor cannot stop the operator of a cancelled or timed
       out attempt, with a future that is done once it has ended.
     - `on_over`: called when the attempt no longer waits for the operator.
-    - `end_leftovers`: ends what a cancelled or timed out attempt has left running.
+    - `end_orphans`: ends what a cancelled or timed out attempt has left running.
     - `keep`: stores a result, and returns the outcome. It is called again if it is cancelled.
     - `hint`: called with the outcome as soon as it is certain, before the log is written.
 
@@ -60,7 +60,7 @@ async def attempt(
     carry_into_pools()
     context = work.context
     log = context.log
-    children = forked.Children(log, context.cookie) if isinstance(log, TaskLog) else None
+    children = forked.Children(log, context.process_tag) if isinstance(log, TaskLog) else None
     token = current_log.set(log)
     # Our own operators change nothing that other tasks share.
     is_watched = executor.shares_process and not isinstance(work.operator, Command | Get | Post)
@@ -89,7 +89,7 @@ async def attempt(
     elif expired:
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
-        await _end_leftovers(context, end_leftovers)
+        await _end_orphans(context, end_orphans)
     hint(outcome)
     if isinstance(log, TaskLog) and children is not None:
         children.close()
@@ -121,9 +121,9 @@ async def _run(executor: Executor, work: Work, on_abandoned: OnAbandoned | None)
         return raised(error)
 
 
-async def _end_leftovers(context: Context, end: leftovers.End) -> None:
+async def _end_orphans(context: Context, end: orphans.End) -> None:
     try:
-        await _insist(lambda: leftovers.end_of(context.cookie, context.log.warning, end))
+        await _insist(lambda: orphans.end_tagged(context.process_tag, context.log.warning, end))
     except Exception as failure:  # it does not change the outcome
         context.log.warning("what it left running could not be ended: %s", reason(failure))
 

@@ -14,7 +14,7 @@ from goflow.engine.journal import Journal
 from goflow.engine.output.backlog import Backlog
 from goflow.engine.slots import Slots
 from goflow.engine.turns import StartingLine
-from goflow.operators.leftovers import End
+from goflow.operators.orphans import End
 from goflow.stores.base import History
 
 
@@ -44,6 +44,6 @@ class Dependencies(msgspec.Struct, frozen=True):
     limits: Limits
     backlog: Backlog
     epoch: str  # of the store
-    server: str  # this process, as cookies name it
-    end_leftovers: End
+    server: str  # this process, in the form that process tags use
+    end_orphans: End
     hints: Hints

@@ -26,7 +26,7 @@ from goflow.engine.process import loops
 from goflow.errors import ResultLost
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
-from goflow.operators.cookie import Cookie
+from goflow.operators.process_tag import ProcessTag, task_key
 from goflow.stores.base import AppendLog
 
 # How long a cancelled attempt may take to clean up before it is abandoned: longer than a
@@ -147,15 +147,15 @@ class Attempts:
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
             log=log,
-            cookie=str(self._cookie(name, number)),
+            process_tag=str(self._process_tag(name, number)),
         )
-        operator: Any = task.parcel if task.isolation is Isolation.PROCESS else task.operator
+        operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         with given.clock.work():
             return await attempt(
                 given.executors.of(task),
                 Work(operator, task.call, context, given.limits.result),
                 timeout=task.timeout,
-                end_leftovers=given.end_leftovers,
+                end_orphans=given.end_orphans,
                 on_abandoned=lambda thread: self._abandoned.update({name: thread}),
                 on_over=lambda: self._is_over(name),
                 keep=lambda outcome: self._keep(name, number, outcome),
@@ -167,10 +167,9 @@ class Attempts:
         """The execution's params as JSON."""
         return msgspec.json.encode(self._execution.params)
 
-    def _cookie(self, name: str, number: int) -> Cookie:
+    def _process_tag(self, name: str, number: int) -> ProcessTag:
         execution, given = self._execution, self._dependencies
-        place = execution.plan.position[name]
-        return Cookie(given.epoch, given.server, execution.id, place, number)
+        return ProcessTag(given.epoch, given.server, execution.id, task_key(name), number)
 
     async def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome:
         """Store a result that is too large for a fact, if there is room for it."""

@@ -32,7 +32,7 @@ from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Request
 from goflow.engine.output.capture import captured
 from goflow.engine.output.tasklog import Lines, Nowhere, encodable
 from goflow.loading import loading
-from goflow.operators import parcel
+from goflow.operators import pickling
 from goflow.operators.base import Context
 from goflow.operators.process_group import GRACE
 
@@ -68,7 +68,7 @@ def main(fd: int) -> None:
 
 def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
     with loading():
-        operator, call = parcel.unpack(packed)
+        operator, call = pickling.load(packed)
     work = Work(operator, call, context, max_result)
     value = run_sync(work)
     return value if isinstance(value, Outcome) else asyncio.run(_awaited(value, work))

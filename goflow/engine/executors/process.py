@@ -28,9 +28,9 @@ from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
 from goflow.operators.base import Context
-from goflow.operators.cookie import marked
 from goflow.operators.deadline import real_work
 from goflow.operators.process_group import GRACE, uninterrupted
+from goflow.operators.process_tag import tagged
 from goflow.operators.program import Program, signal_name
 
 LENGTH = struct.Struct(">Q")
@@ -57,7 +57,7 @@ class Request(msgspec.Struct, frozen=True):
     results: Mapping[str, Any]
     scheduled_at: datetime | None
     submitted_at: datetime
-    cookie: str
+    process_tag: str
     argv: list[str]
     max_result: int  # bytes of JSON
 
@@ -88,10 +88,10 @@ class ProcessExecutor:
 
 
 class ProcessRun:
-    """A process that runs the operator in `work.operator`, packed by `goflow.operators.parcel`."""
+    """A process that runs the operator in `work.operator`, pickled by `goflow.operators.pickling`."""
 
     def __init__(self, work: Work) -> None:
-        self._parcel: bytes = work.operator
+        self._pickled: bytes = work.operator
         self._context = work.context
         self._max_result = work.max_result
         with contextlib.ExitStack() as opened:
@@ -130,7 +130,7 @@ class ProcessRun:
         label = f"goflow task {context.job}/{context.task}"
         return Program(
             [sys.executable, "-c", START, path, str(fd), label],
-            env=marked(context.cookie),
+            env=tagged(context.process_tag),
             cwd=None,
             log=context.log,
             pass_fds=(fd,),
@@ -158,7 +158,7 @@ class ProcessRun:
         """Send the request; the answer, None if the other side closes without one."""
         loop = asyncio.get_running_loop()
         try:
-            for part in (self._request(context), self._parcel):
+            for part in (self._request(context), self._pickled):
                 await loop.sock_sendall(ours, LENGTH.pack(len(part)) + part)
             received = b""
             wanted = LENGTH.size

@@ -4,9 +4,9 @@ The rule that must not be broken: a child prints into its task's log and can be 
 like a program of the task, and it never touches the server's event loop.
 
 Its standard output and error are a pipe to the log, one for all children of an attempt, so that
-what C code and programs print gets there as well. It has the attempt's cookie in its environment,
-for the programs it starts; the environment that others see of it is the server's, so it holds a
-descriptor that is named by the cookie, and goes by a name that is looked for.
+what C code and programs print gets there as well. It has the attempt's process tag in its
+environment, for the programs it starts. Other processes still see the server's environment there,
+so it also holds a descriptor named by the tag, and has a process name that a scan looks for.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from goflow import forks
 from goflow.engine.current import current_log
 from goflow.engine.output import streams
 from goflow.engine.output.tasklog import LINE, TaskLog
-from goflow.operators import cookie as cookies
 from goflow.operators.base import Log
+from goflow.operators.process_tag import tag_fork
 
 READ = 64 * 1024  # bytes at a time: what a pipe holds
 NUMBERS = dict(zip(streams.STREAMS, (1, 2), strict=True))
 DRAIN_EVERY = 256 * 1024  # bytes between two looks at whether the log keeps up
 
-unfinished: set[str] = set()  # cookies of attempts that have forked and still may
+unfinished: set[str] = set()  # tags of attempts that have forked and may fork again
 _listening: "weakref.WeakSet[Children]" = weakref.WeakSet()
 _of_logs: "dict[Log, Children]" = {}
 
@@ -40,9 +40,9 @@ _of_logs: "dict[Log, Children]" = {}
 class Children:
     """Those that an attempt forks; made and closed on the event loop."""
 
-    def __init__(self, log: TaskLog, cookie: str) -> None:
+    def __init__(self, log: TaskLog, tag: str) -> None:
         self._log = log
-        self._cookie = cookie
+        self._tag = tag
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()  # never taken in a child, where another may hold it
         self._ours = self._theirs = -1  # the ends of the pipe, once there is one
@@ -60,7 +60,7 @@ class Children:
         with self._lock:
             if self._closed or self._ours >= 0:
                 return
-            unfinished.add(self._cookie)
+            unfinished.add(self._tag)
             try:
                 self._ours, self._theirs = os.pipe()
             except OSError:  # no descriptors left: then the child prints where the server does
@@ -71,7 +71,7 @@ class Children:
             self._loop.call_soon_threadsafe(self._listen)
 
     def in_child(self) -> None:
-        cookies.carry(self._cookie)
+        tag_fork(self._tag)
         print_to(None if self._closed or self._theirs < 0 else self._theirs, self._log)
 
     # -- reading -------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Children:
     def forget(self) -> None:
         """The attempt forks no more."""
         _of_logs.pop(self._log, None)
-        unfinished.discard(self._cookie)
+        unfinished.discard(self._tag)
 
     def _hang_up(self) -> None:
         self._loop.remove_reader(self._ours)

@@ -18,7 +18,7 @@ from typing import NoReturn
 from goflow import forks
 from goflow.engine.process import forked, loops
 from goflow.engine.process.console import console
-from goflow.operators import leftovers
+from goflow.operators import orphans
 from goflow.operators.process_group import kill_all
 
 EXIT_LIMIT = 5.0  # seconds that the interpreter may take to end
@@ -73,8 +73,8 @@ def end_all() -> None:
     forks.refuse()
     kill_all()
     if forked.unfinished:
-        for one in leftovers.look():
-            if str(one.cookie) in forked.unfinished:
+        for one in orphans.scan():
+            if str(one.tag) in forked.unfinished:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(one.pid, signal.SIGKILL)
 

@@ -1,10 +1,10 @@
-"""Operators packed to be sent to a process of their own.
+"""Pickles operators for a process of their own.
 
-The rule that must not be broken: what cannot be sent is refused when the job is registered,
-never when it runs.
+The rule that must not be broken: an operator that cannot be pickled is refused when its job is
+registered, never when it runs.
 
-What another interpreter can import is sent by its name. What it cannot (the program itself,
-functions inside functions, a notebook's cells) is sent as it is, with what it refers to.
+What another interpreter can import is pickled by name. The rest (the program itself, functions
+inside functions, cells of a notebook) is pickled by value, with everything it refers to.
 """
 
 import functools
@@ -23,59 +23,59 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 
 from goflow.errors import InvalidJob
+from goflow.loading import programs
 from goflow.operators.function import FunctionOperator
 
 SIZE_LIMIT = 16 * 1024 * 1024  # bytes
-TEXT_LIMIT = 256 * 1024  # characters of a text that is in no file
-
-programs: set[str] = set()
-"""Names of modules that are a program which was read from its file: sent as they are, like
-`__main__`, so that editing the file changes nothing of what was registered."""
+TEXT_LIMIT = 256 * 1024  # characters of source text that is in no file
 
 
-def pack(value: object, where: str) -> bytes:
-    """What `unpack` makes an equal value of. Raises `InvalidJob`; `where` begins the message."""
+def dump(value: object, where: str) -> bytes:
+    """Pickle a value for another interpreter, which reads it with `load`.
+
+    Raises `InvalidJob`; `where` begins the message.
+    """
     if not sys.executable:
         raise InvalidJob(
             f"{where} cannot have a process of its own: "
             "this program does not know where its Python interpreter is"
         )
     try:
-        packed = _pickled(value)
-    except Exception as error:  # of the user's classes, whatever they do when pickled
+        pickled = _dump(value)
+    except Exception as error:  # users' classes may raise anything when pickled
         raise InvalidJob(
             f"{where} cannot be sent to a process of its own: {error}; open files, "
             "connections and locks cannot be sent: make them inside the task, or move it "
             "into a module that can be imported"
         ) from error
-    if len(packed) > SIZE_LIMIT:
+    if len(pickled) > SIZE_LIMIT:
         raise InvalidJob(
-            f"{where} holds {len(packed)} bytes that would be sent to its process, more than "
+            f"{where} holds {len(pickled)} bytes that would be sent to its process, more than "
             f"{SIZE_LIMIT}; let the task read its data itself"
         )
-    return packed
+    return pickled
 
 
-def unpack(packed: bytes) -> Any:
-    """In the other interpreter. Raises whatever the user's modules raise when imported."""
-    return pickle.loads(packed)
+def load(pickled: bytes) -> Any:
+    """The value that `dump` pickled. Raises whatever the user's modules raise when imported."""
+    return pickle.loads(pickled)
 
 
-def _pickled(value: object) -> bytes:
+def _dump(value: object) -> bytes:
     by_value: set[str] = set()
     while True:
         written = io.BytesIO()
-        packer = _Packer(written)
-        with _sent_as_they_are(by_value):
-            packer.dump(value)
-        unknown = {name for name in packer.named - by_value if not _importable(name)}
+        pickler = _Pickler(written)
+        with _pickled_by_value(by_value):
+            pickler.dump(value)
+        unknown = {name for name in pickler.named - by_value if not _importable(name)}
         if not unknown:
             return written.getvalue()
         by_value |= unknown
 
 
-class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes note of the modules whose names are sent."""
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Records the modules that are pickled by name."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -84,7 +84,7 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType | type) and obj.__module__ in sys.modules:
             self.named.add(obj.__module__)
-            if isinstance(obj, types.FunctionType) and _is_by_task(obj):
+            if isinstance(obj, types.FunctionType) and _is_replaced_by_task(obj):
                 return _function_of_task, (obj.__module__, obj.__name__)
         elif isinstance(obj, types.ModuleType):
             self.named.add(obj.__name__)
@@ -93,8 +93,8 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
     def _code(self, code: types.CodeType) -> Any:
-        """With the name of its file, which cloudpickle leaves out, so that tracebacks are as they
-        would be here; and with its text, if that is known here alone, as of a notebook's cell."""
+        """A code object with the name of its file, which cloudpickle leaves out and tracebacks
+        need. Source text that is in no file, such as a notebook's cell, goes along."""
         _, given = self.dispatch_table[types.CodeType](code)
         name = code.co_filename
         given = tuple(name if one == "<dynamic-code>" else one for one in given)
@@ -110,8 +110,8 @@ def _make_code(lines: list[str], /, *given: Any) -> types.CodeType:
     return code
 
 
-def _is_by_task(function: types.FunctionType) -> bool:
-    """Whether a name that can be imported has become that of the function's task."""
+def _is_replaced_by_task(function: types.FunctionType) -> bool:
+    """Whether importing the function by its name gives the task that `@job.task` made of it."""
     name = function.__module__
     if name == "__main__" or not _importable(name):
         return False
@@ -125,7 +125,7 @@ def _function_of_task(module: str, name: str) -> Any:
 
 
 @contextmanager
-def _sent_as_they_are(names: Iterable[str]) -> Iterator[None]:
+def _pickled_by_value(names: Iterable[str]) -> Iterator[None]:
     ours = [sys.modules[name] for name in names]
     theirs = cloudpickle.list_registry_pickle_by_value()
     ours = [module for module in ours if module.__name__ not in theirs]
@@ -139,11 +139,11 @@ def _sent_as_they_are(names: Iterable[str]) -> Iterator[None]:
 
 
 def _importable(name: str) -> bool:
-    """Whether another interpreter with the same path finds this very module by its name."""
+    """Whether another interpreter with the same path finds the same module by this name."""
     if name in programs:
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
-    # __main__ is sent as it is in any case; what is no Python file is found in other ways
+    # cloudpickle always pickles __main__ by value; other modules need not be Python files
     if name == "__main__" or not str(file).endswith(".py"):
         return True
     return _file_of(name) in (file, "frozen")
@@ -151,7 +151,7 @@ def _importable(name: str) -> bool:
 
 @functools.lru_cache(1000)
 def _file_of(name: str) -> str | None:
-    """The file that an import of a module would read."""
+    """The file that an import of the module would read."""
     path: list[str] | None = None
     parts = name.split(".")
     spec: importlib.machinery.ModuleSpec | None = None
