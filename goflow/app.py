@@ -6,15 +6,14 @@ import gc
 import ipaddress
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from goflow import zones
-from goflow.defining import defining
-from goflow.definition import Definition
+from goflow import checks, zones
+from goflow.checks import defining
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.attempts.under_way import CLEANUP
 from goflow.engine.engine import Engine, Options, Submission
@@ -24,6 +23,7 @@ from goflow.engine.retention import Keep
 from goflow.engine.vitals import Vitals
 from goflow.errors import GoflowError, InvalidJob, StoreError
 from goflow.job import Job
+from goflow.job.source import Definition
 from goflow.loading import is_loading
 from goflow.operators import open_files
 from goflow.shown import reason, shown
@@ -108,9 +108,9 @@ class Goflow:
         show_source: bool = True,
     ) -> None:
         limits = Limits(
-            result=_check_size("max_result", max_result, RESULT_LIMIT),
-            log=_check_size("max_log", max_log),
-            results=_check_size("max_results", max_results),
+            result=_size("max_result", max_result, RESULT_LIMIT),
+            log=_size("max_log", max_log),
+            results=_size("max_results", max_results),
         )
         options = Options(
             with_seconds=with_seconds,
@@ -132,14 +132,12 @@ class Goflow:
             self._ui_policy = OWN_POLICY if ui_policy is None else check_policy(ui_policy)
         self._allowed_hosts = _check_hosts(allowed_hosts)
         self._trusted_proxies = _check_proxies(trusted_proxies)
-        self._max_connections = _check_size("max_connections", max_connections)
+        self._max_connections = _size("max_connections", max_connections)
         self._max_each = max_connections_per_address
         if self._max_each is not None:
-            _check_size("max_connections_per_address", self._max_each)
-        self._max_body = _check_size("max_body", max_body)
-        if not isinstance(show_source, bool):
-            raise ValueError(f"show_source must be True or False, not {show_source!r}")
-        self._show_source = show_source
+            _size("max_connections_per_address", self._max_each)
+        self._max_body = _size("max_body", max_body)
+        self._show_source = checks.flag("show_source", show_source, error=ValueError)
         self._middleware: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self._web: Any = None
         self._starting = asyncio.Lock()
@@ -488,10 +486,8 @@ def find_store(store: object) -> Store:
     return store  # type: ignore[return-value]
 
 
-def _check_proxies(proxies: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(proxies, str) or not isinstance(proxies, Iterable):
-        raise ValueError(f"trusted_proxies must be a list of addresses, not {proxies!r}")
-    checked = tuple(proxies)
+def _check_proxies(proxies: object) -> tuple[str, ...]:
+    checked = tuple(checks.texts("trusted_proxies", "addresses", proxies, error=ValueError))
     if checked:
         from goflow.web.forwarded import parse_trusted
 
@@ -500,27 +496,15 @@ def _check_proxies(proxies: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_hosts(hosts: object) -> tuple[str, ...]:
-    checked: tuple[Any, ...] = (None,)
-    if isinstance(hosts, Iterable) and not isinstance(hosts, str | bytes):
-        with contextlib.suppress(Exception):  # of an iterable of the user's, which is no list then
-            checked = tuple(hosts)
-    if not all(isinstance(host, str) for host in checked):
-        raise ValueError(f"allowed_hosts must be a list of names, not {hosts!r}")
-    return checked
+    return tuple(checks.texts("allowed_hosts", "names", hosts, error=ValueError))
 
 
 def _check_pools(pools: object) -> dict[str, int]:
-    if pools is not None and not isinstance(pools, Mapping):
-        raise ValueError(f"pools must map names to sizes, not {pools!r}")
-    return dict(pools or {})
+    return checks.mapping("pools", pools, error=ValueError)
 
 
-def _check_size(name: str, value: object, most: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most}, not {value!r}")
-    return value
+def _size(name: str, value: object, most: int | None = None) -> int:
+    return checks.count(name, value, 1, most, error=ValueError)
 
 
 def _parse_address(address: str | None, host: str | None, port: int | None) -> tuple[str, int]:

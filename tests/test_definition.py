@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from goflow import Command, Goflow, Job, MemoryStore, Task
-from goflow.definition import SOURCE_LIMIT, Source
+from goflow.job.source import SOURCE_LIMIT, Source
 
 TASKS = '[Task("t", Command("true"))]'
 HEAD = """\

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec import Meta, inspect
 
-from goflow.patterns import PLAIN, SHORT, doubtful, too_slow
+from goflow.job.patterns import PLAIN, SHORT, doubtful, too_slow
 
 EVIL = "a" * 60 + "!"
 

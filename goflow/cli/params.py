@@ -22,7 +22,7 @@ def read_params(given: Sequence[str], schema: dict[str, Any] | None) -> dict[str
     than text; else it is text."""
     import msgspec
 
-    from goflow.params import kind_of, kinds_of
+    from goflow.job.params import kind_of, kinds_of
 
     known = {} if schema is None else schema.get("properties", {})
     values: dict[str, Any] = {}

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from goflow.defining import defining
-from goflow.errors import InvalidJob
-from goflow.shown import shown
+from goflow.checks import defining, number
 
 
 class RetryDelay(Protocol):
@@ -25,15 +23,6 @@ class RetryDelay(Protocol):
 
 LARGEST = sys.float_info.max
 CENTURY = 100 * 366 * 86_400.0
-
-
-def _check(owner: object, name: str, value: object, least: float, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidJob(f"{type(owner).__name__}: {name} must be a number, not {shown(value)}")
-    if not least <= value <= most:
-        raise InvalidJob(
-            f"{type(owner).__name__}: {name} must be from {least:g} to {most:g}, not {shown(value)}"
-        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ class ConstantDelay:
 
     @defining("ConstantDelay")
     def __post_init__(self) -> None:
-        _check(self, "seconds", self.seconds, 0, CENTURY)
+        number("ConstantDelay: seconds", self.seconds, 0, CENTURY)
 
     def delay(self, attempt: int, /) -> float:
         """Seconds to wait after failed attempt number `attempt`, from 1."""
@@ -93,10 +82,10 @@ class ExponentialBackoff:
 
     @defining("ExponentialBackoff")
     def __post_init__(self) -> None:
-        _check(self, "base", self.base, 1, LARGEST)
-        _check(self, "initial", self.initial, 0, LARGEST)
-        _check(self, "maximum", self.maximum, 0, CENTURY)
-        _check(self, "jitter", self.jitter, 0, 1)
+        number("ExponentialBackoff: base", self.base, 1, LARGEST)
+        number("ExponentialBackoff: initial", self.initial, 0, LARGEST)
+        number("ExponentialBackoff: maximum", self.maximum, 0, CENTURY)
+        number("ExponentialBackoff: jitter", self.jitter, 0, 1)
 
     def delay(self, attempt: int, /) -> float:
         """Seconds to wait after failed attempt number `attempt`, from 1."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from goflow import patterns
+from goflow import checks
 from goflow.core.catchup import Overlap
 from goflow.core.days import last_days
 from goflow.core.events import AnyFact, Submitted
@@ -67,7 +67,8 @@ from goflow.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from goflow.job import Job, check_name
+from goflow.job import Job
+from goflow.job.patterns import too_slow
 from goflow.operators import process_tag
 from goflow.shown import reason
 from goflow.stores.base import (
@@ -114,20 +115,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("max_running", "max_unfinished"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
-        if not isinstance(self.pools, dict):
-            raise ValueError(f"pools must map names to sizes, not {self.pools!r}")
-        for pool, size in self.pools.items():
-            check_name("pool", pool)
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise ValueError(f"pools: {pool!r} must have a whole size from 1, not {size!r}")
-        stop = self.stop_timeout
-        if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 <= stop <= 86_400:
-            raise ValueError(f"stop_timeout must be 0 to 86400 seconds, not {stop!r}")
-        if not isinstance(self.with_seconds, bool):
-            raise ValueError(f"with_seconds must be True or False, not {self.with_seconds!r}")
+            checks.count(name, getattr(self, name), 1, error=ValueError)
+        for pool, size in checks.mapping("pools", self.pools, error=ValueError).items():
+            checks.count(f"pools: {checks.name('pool', pool)!r}", size, 1, error=ValueError)
+        checks.number("stop_timeout", self.stop_timeout, 0, DAY, error=ValueError)
+        checks.flag("with_seconds", self.with_seconds, error=ValueError)
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -622,7 +614,7 @@ class Engine:
         """Refuse params whose match with a pattern would take long, without being held up."""
         if found := job.doubtful_params(params):
             loop = asyncio.get_running_loop()
-            slow = await loop.run_in_executor(self._patterns, patterns.too_slow, found)
+            slow = await loop.run_in_executor(self._patterns, too_slow, found)
             if slow is not None:
                 raise job.refuse_slow(slow)
 
@@ -1173,6 +1165,7 @@ DRIVING = "an execution"
 LOOK = 1.0  # seconds between two looks at the store's files
 OFF = "off "  # before the schedule of a watch that was switched off
 KEPT = 10  # one in so many of the unfinished executions is kept for schedules
+DAY = 86_400  # seconds
 PATTERNS = 2  # requests whose patterns are tried at once, each in a process
 READERS = 4  # questions put to the store at once
 

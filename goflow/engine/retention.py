@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import msgspec
 
+from goflow import checks
 from goflow.engine.clock import Clock
 from goflow.engine.journal import Journal
 from goflow.errors import Unavailable
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 BATCH = 100  # executions forgotten in one transaction
 PAUSE = 0.025  # seconds between two of those, for others to write in
 ACTIVITY = timedelta(days=740)  # how long it is kept: what calendars show, and some days
+CENTURY = 36_525  # days
 EVERY = 600.0  # seconds between two rounds
 
 
@@ -32,15 +34,11 @@ class Keep(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         days = self.days
-        if days is not None and (
-            isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36_525
-        ):
-            raise ValueError(f"keep_days must be above 0 and within a century, not {days!r}")
+        if days is not None and not checks.number("keep_days", days, 0, CENTURY, error=ValueError):
+            raise ValueError("keep_days must be above 0; None keeps executions of any age")
         for name, value in (("executions", self.executions), ("per_job", self.per_job)):
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ValueError(f"keep_{name} must be a whole number from 1, not {value!r}")
+            if value is not None:
+                checks.count(f"keep_{name}", value, 1, error=ValueError)
 
 
 class Retention:

@@ -8,9 +8,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from goflow.defining import defining
+from goflow import checks
+from goflow.checks import defining
 from goflow.errors import InvalidJob, TaskFailed
-from goflow.operators import checks, orphans
+from goflow.operators import orphans
 from goflow.operators.base import Context
 from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.process_group import uninterrupted
@@ -56,7 +57,7 @@ class Command:
 
     @defining("Command")
     def __post_init__(self) -> None:
-        if not checks.text("Command: cmd", self.cmd).strip():
+        if not checks.os_text("Command: cmd", self.cmd).strip():
             raise InvalidJob(f"Command: cmd must name a program, not {self.cmd!r}")
         where = f"Command({self.cmd!r})"
         if isinstance(self.args, str | bytes) or not isinstance(self.args, Sequence):
@@ -64,21 +65,22 @@ class Command:
                 f"{where}: args must be a list of str, not {self.args!r}; "
                 "for a line of shell use Command.shell"
             )
-        args = tuple(checks.text(f"{where}: args[{i}]", arg) for i, arg in enumerate(self.args))
+        args = tuple(checks.os_text(f"{where}: args[{i}]", arg) for i, arg in enumerate(self.args))
         object.__setattr__(self, "args", args)
         if self.env is not None:
             env = checks.mapping(f"{where}: env", self.env)
             for name, value in env.items():
-                checks.text(f"{where}: env name", name)
-                checks.text(f"{where}: env[{name!r}]", value)
+                checks.os_text(f"{where}: env name", name)
+                checks.os_text(f"{where}: env[{name!r}]", value)
                 if not name or "=" in name:
                     raise InvalidJob(f"{where}: {name!r} cannot be the name of a variable")
             object.__setattr__(self, "env", env)
         if self.cwd is not None:
             if not isinstance(self.cwd, str | os.PathLike):
                 raise InvalidJob(f"{where}: cwd must be a path, not {self.cwd!r}")
-            checks.text(f"{where}: cwd", os.fspath(self.cwd))
-        checks.seconds(f"{where}: timeout", self.timeout)
+            checks.os_text(f"{where}: cwd", os.fspath(self.cwd))
+        if self.timeout is not None:
+            checks.seconds(f"{where}: timeout", self.timeout)
 
     @classmethod
     def shell(
@@ -107,7 +109,7 @@ class Command:
             >>> Command.shell("df -P / | tail -1", timeout=10).cmd
             '/bin/sh'
         """
-        if not checks.text("Command.shell: script", script).strip():
+        if not checks.os_text("Command.shell: script", script).strip():
             raise InvalidJob(f"Command.shell: there is nothing to run in {script!r}")
         return cls("/bin/sh", ("-c", script), env=env, cwd=cwd, timeout=timeout)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from goflow.defining import defining
+from goflow import checks
+from goflow.checks import defining
 from goflow.errors import InvalidJob, TaskFailed
-from goflow.operators import checks
 from goflow.operators.base import Context
 from goflow.operators.causes import Trouble
 from goflow.operators.masking import masked, scrubbed, secrets
@@ -75,8 +75,7 @@ class Get:
     def __post_init__(self) -> None:
         where = _check_url("Get", self.url)
         object.__setattr__(self, "headers", _checked_headers(where, self.headers))
-        checks.seconds(f"{where}: timeout", self.timeout)
-        _check_max_body(where, self.max_body)
+        _check_limits(where, self.timeout, self.max_body)
 
     async def run(self, context: Context) -> str:
         request = Request("GET", self.url, dict(self.headers or {}), None)
@@ -132,8 +131,7 @@ class Post:
             content = _content(where, self.body)
         object.__setattr__(self, "headers", headers)
         object.__setattr__(self, "_content", content)
-        checks.seconds(f"{where}: timeout", self.timeout)
-        _check_max_body(where, self.max_body)
+        _check_limits(where, self.timeout, self.max_body)
 
     async def run(self, context: Context) -> str:
         request = Request("POST", self.url, dict(self.headers or {}), self._content)
@@ -196,7 +194,7 @@ def _check_url(name: str, value: object) -> str:
         raise InvalidJob(f"{name}: url must be a str, not a {type(value).__name__}")
     shown = masked(value)
     try:
-        checks.text("url", value)
+        checks.os_text("url", value)
         parts = urlsplit(value)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
@@ -235,9 +233,10 @@ def _checked_headers(where: str, headers: object) -> dict[str, str]:
     return checked
 
 
-def _check_max_body(where: str, max_body: object) -> None:
-    if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:
-        raise InvalidJob(f"{where}: max_body must be a positive number of bytes, not {max_body!r}")
+def _check_limits(where: str, timeout: object, max_body: object) -> None:
+    if timeout is not None:
+        checks.seconds(f"{where}: timeout", timeout)
+    checks.count(f"{where}: max_body", max_body, 1)
 
 
 def _content(where: str, body: object) -> bytes:

@@ -18,7 +18,7 @@ from msgspec import inspect
 from starlette.requests import Request
 
 from goflow.errors import InvalidRequest
-from goflow.params import explain
+from goflow.job.params import explain
 from goflow.web.responses import TooLarge
 
 T = TypeVar("T")

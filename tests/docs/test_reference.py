@@ -12,6 +12,7 @@ import pytest
 
 import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
+from goflow.checks import NAME_LIMIT
 from goflow.cli import main
 from goflow.core import execution, result, summary
 from goflow.core.states import Tally, verdict
@@ -20,7 +21,6 @@ from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.engine import Options
 from goflow.engine.executors import outcomes
 from goflow.engine.output import tasklog
-from goflow.job import NAME_LIMIT
 from goflow.operators import dial, http
 from goflow.web import jobs, server
 from goflow.web.acceptor import ConnectionLimits

@@ -88,7 +88,7 @@ class ProcessExecutor:
 
 
 class ProcessRun:
-    """A process that runs the operator in `work.operator`, pickled by `goflow.operators.pickling`."""
+    """A process that runs the operator in `work.operator`, pickled by `operators.pickling`."""
 
     def __init__(self, work: Work) -> None:
         self._pickled: bytes = work.operator

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from goflow.errors import InvalidJob, InvalidRequest
-from goflow.patterns import Doubtful, doubtful
+from goflow.job.patterns import Doubtful, doubtful
 from goflow.plain import Unfit, as_json
 from goflow.shown import reason
 

@@ -1,0 +1,159 @@
+"""Task: one step of a job, checked when it is written."""
+
+import enum
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from goflow import checks
+from goflow.checks import defining
+from goflow.core.retry import ConstantDelay, RetryDelay
+from goflow.core.states import TriggerRule
+from goflow.errors import InvalidJob
+from goflow.operators.base import Call, Operator, inspect_operator
+from goflow.operators.function import FunctionOperator
+from goflow.shown import shown
+
+if TYPE_CHECKING:
+    from goflow.job.job import Job
+
+LARGEST_PRIORITY = 1_000_000
+
+
+class Isolation(enum.StrEnum):
+    """Where a task's operator runs."""
+
+    THREAD = "thread"  # a thread of the server, or its event loop if the operator is async
+    PROCESS = "process"  # a Python process of its own
+
+
+class Task:
+    """One step of a job.
+
+    Args:
+        name: Name of the task, unique in its job: 1 to 250 characters of any script, without
+            control characters.
+        operator: Object with a method `run()` or `run(context)`, sync or async.
+        retries: Further attempts after the first one, up to 1,000,000.
+        retry_delay: Object with `delay(attempt) -> seconds`; None retries at once.
+        trigger_rule: A `TriggerRule` or its value.
+        after: Names of upstream tasks. They must be in the job already.
+        timeout: Seconds that one attempt may take; None for no limit. A sync function in a thread
+            cannot be stopped: its attempt fails on time, and its thread is abandoned.
+        pool: Name of a pool of `Goflow(pools={"db": 2})`, which limits how many of its tasks run
+            at once, over all jobs; None for no pool.
+        priority: Waiting tasks start in order of priority, the highest first. One point counts as
+            much as a minute of waiting, so no task starves.
+        isolation: "process" runs each attempt in a new Python process, which can be stopped and
+            cannot crash the server. "thread" or None runs it in a thread of the server, or on its
+            event loop if `run` is async.
+
+    Raises:
+        InvalidJob: An argument is invalid. The message names the task and the value.
+
+    Examples:
+        >>> from goflow import Command, ConstantDelay, Task
+        >>> Task("load", Command("cat", ["input.txt"]), retries=5, retry_delay=ConstantDelay(60))
+        Task('load', Command(cmd='cat', args=('input.txt',), cwd=None, timeout=None))
+    """
+
+    @defining("task")
+    def __init__(
+        self,
+        name: str,
+        operator: Operator,
+        *,
+        retries: int = 0,
+        retry_delay: RetryDelay | None = None,
+        trigger_rule: TriggerRule | str = TriggerRule.ALL_SUCCESSFUL,
+        after: Iterable[str] = (),
+        timeout: float | None = None,
+        pool: str | None = None,
+        priority: int = 0,
+        isolation: Isolation | str | None = None,
+    ) -> None:
+        self.name = checks.name("task", name)
+        where = f"task {self.name!r}"
+        self.operator = operator
+        self.call: Call = inspect_operator(operator, where)
+        self.retries = checks.count(f"{where}: retries", retries, 0, checks.COUNT_LIMIT)
+        if retry_delay is not None and not callable(getattr(retry_delay, "delay", None)):
+            raise InvalidJob(
+                f"{where}: retry_delay must have a method delay(attempt), as "
+                f"ConstantDelay(seconds) has; not {shown(retry_delay)}"
+            )
+        self.retry_delay: RetryDelay = ConstantDelay(0) if retry_delay is None else retry_delay
+        self.trigger_rule = checks.choice(f"{where}: trigger_rule", TriggerRule, trigger_rule)
+        # A name that is given twice counts once.
+        self.after = list(dict.fromkeys(checks.texts(f"{where}: after", "names of tasks", after)))
+        self.timeout = None if timeout is None else checks.seconds(f"{where}: timeout", timeout)
+        self.pool = None if pool is None else checks.name("pool", pool)
+        self.priority = checks.number(
+            f"{where}: priority", priority, -LARGEST_PRIORITY, LARGEST_PRIORITY
+        )
+        self.isolation = checks.choice(
+            f"{where}: isolation", Isolation, Isolation.THREAD if isolation is None else isolation
+        )
+        self.pickled = b""  # the operator, for a process of its own
+        self.job: Job | None = None
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {shown(self.operator)})"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function that `@job.task` made this task of, as a plain function.
+
+        Args:
+            *args: Positional arguments of the function.
+            **kwargs: Keyword arguments of the function.
+
+        Raises:
+            TypeError: The task was not made of a function.
+        """
+        if not isinstance(self.operator, FunctionOperator):
+            raise TypeError(f"{self!r} was not made of a function")
+        return self.operator.function(*args, **kwargs)
+
+    @overload
+    def __rshift__(self, downstream: "Task") -> "Task": ...
+    @overload
+    def __rshift__(self, downstream: "Sequence[Task]") -> "Sequence[Task]": ...
+    def __rshift__(self, downstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
+        """`a >> b` and `a >> [b, c]`: `b` and `c` run after `a`. Returns the right side."""
+        for task in tasks_of(downstream):
+            _connect(self, task)
+        return downstream
+
+    def __lshift__(self, upstream: "Task | Sequence[Task]") -> "Task | Sequence[Task]":
+        """`b << a` and `c << [a, b]`: the left task runs after those on the right."""
+        for task in tasks_of(upstream):
+            _connect(task, self)
+        return upstream
+
+    def __rrshift__(self, upstream: "Sequence[Task]") -> "Task":
+        """`[a, b] >> c`: c runs after a and b."""
+        for task in tasks_of(upstream):
+            _connect(task, self)
+        return self
+
+    def __rlshift__(self, downstream: "Sequence[Task]") -> "Task":
+        """`[b, c] << a`: b and c run after a."""
+        for task in tasks_of(downstream):
+            _connect(self, task)
+        return self
+
+
+def tasks_of(given: object) -> list[Task]:
+    """The tasks of one side of `>>`: a task or a list of tasks. Raises `InvalidJob`."""
+    tasks: list[Task] = []
+    for task in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(task, Task):
+            raise InvalidJob(f"only tasks can be connected, not {shown(task)}")
+        tasks.append(task)
+    return tasks
+
+
+def _connect(upstream: Task, downstream: Task) -> None:
+    job = upstream.job or downstream.job
+    if job is None:
+        raise InvalidJob(f"{upstream!r} and {downstream!r} must be added to a job first")
+    job.set_downstream(upstream, downstream)
