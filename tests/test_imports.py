@@ -277,16 +277,6 @@ def test_the_core_is_pure(module: str, tree: ast.Module) -> None:
     assert impurities(module, tree) == []
 
 
-def test_only_the_schedule_knows_croniter() -> None:
-    knowing = {
-        module
-        for module, tree in MODULES
-        for name, _ in imports(module, tree)
-        if name.split(".")[0] == "croniter"
-    }
-    assert knowing == {"goflow.core.schedule"}
-
-
 @MODULE
 def test_only_the_clock_reads_the_time(module: str, tree: ast.Module) -> None:
     # A deadline reads the event loop's, as asyncio.timeout does: how late its own timer comes.
