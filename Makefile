@@ -1,17 +1,17 @@
-# Everything here needs Python 3.11 or newer and make, nothing else.
+# Needs Python 3.11 or newer and make.
 #
 #   make demo     the dashboard with the example jobs, on http://localhost:8181
 #   make test     all checks: style, types, the dashboard's own, and every test
 #   make lint     style and types only
-#   make bench    what is fast, measured: figures and ratios, in about six minutes
+#   make bench    measures speed, in about six minutes
 #   make docs     the documentation as a site, in site/
-#   make screenshots   the pictures in docs/images, taken from the demo
-#   make constraints   brings image/constraints.txt up to date: exact versions for the image
+#   make screenshots   takes the pictures in docs/images from the demo
+#   make constraints   updates image/constraints.txt, the exact versions of the image
 #   make wheel    the installable package, dashboard included, in dist/
-#   make clean    removes what the above have made
+#   make clean    removes what these commands created
 #
-# PYTHON=python3.13 chooses the interpreter, VENV=folder where its packages go,
-# TESTS="tests/core -x" what pytest is given.
+# PYTHON=python3.13 selects the interpreter, VENV=folder the virtual environment, and
+# TESTS="tests/core -x" the arguments of pytest.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench pytest lint ui browser servers ready docs constraints screenshots \
@@ -77,7 +77,7 @@ bench: $(USER_READY)
 
 docs: $(DEV_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "view it: $(BIN)/python -m http.server --directory site"
 
 screenshots: ui browser
 	$(BIN)/python docs/screenshots.py

@@ -1,7 +1,7 @@
-"""Takes the pictures in docs/images from the demo, as `make screenshots`.
+"""Takes the pictures in docs/images from the demo, for `make screenshots`.
 
-The demo runs in a folder of its own that goes away, with more submits than its schedules
-give, so that there is something to see. Pictures are kept small.
+The demo runs in a temporary folder. The script submits extra executions, so that the pages have
+content.
 """
 
 import json
@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import chromium  # noqa: E402  # the folder above is on the path only now
+from tests.browser import chromium  # noqa: E402  # after the change of sys.path
 
 IMAGES = ROOT / "docs" / "images"
 JOB = "example-complex-analytics"
@@ -48,7 +48,7 @@ def main() -> None:
 
 @contextmanager
 def demo(folder: Path) -> Iterator[str]:
-    """The address of `goflow demo` in `folder`."""
+    """Runs `goflow demo` in a folder and gives its address."""
     with (folder / "output").open("w+") as output:
         command = [sys.executable, "-m", "goflow", "demo", "--port", "0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -82,7 +82,7 @@ def ask(url: str, path: str, method: str = "GET") -> Any:
 
 
 def wait_for_one(url: str, state: str) -> str:
-    """The id of the newest execution of the job in this state."""
+    """Waits for an execution of the job in this state, and returns the id of the newest."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = ask(url, f"/api/executions?jobname={JOB}&state={state}&limit=1")["executions"]
@@ -96,7 +96,7 @@ def take(page: Page, address: str, name: str, *, dark: bool = False) -> None:
     page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
     page.goto(address)
     page.locator("[data-hears=live]").wait_for()
-    page.wait_for_timeout(1500)  # what is asked for once the page stands
+    page.wait_for_timeout(1500)  # for the requests that the page sends after it loads
     page.screenshot(path=IMAGES / f"{name}.jpeg", type="jpeg", quality=72)
     print(f"{name}: {(IMAGES / f'{name}.jpeg').stat().st_size / 1024:.0f} KiB")
 

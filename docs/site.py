@@ -1,7 +1,7 @@
-"""A hook of MkDocs: adds to the site the pages that do not lie in docs/.
+"""A hook of MkDocs: adds the pages outside docs/ to the site.
 
 README.md is the home page. CHANGELOG.md, CONTRIBUTING.md, LICENSE and examples/ keep their paths.
-Links into docs/ lose that folder, since the site's pages are relative to it.
+Links between these and docs/ are adapted, since the site's paths are relative to docs/.
 """
 
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -29,3 +30,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         path = program.relative_to(ROOT).as_posix()
         files.append(File.generated(config, path, abs_src_path=str(program)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Adapt links out of docs/, and drop diagrams that only a script from a CDN could draw."""
+    up = "../" * page.file.src_uri.count("/")
+    markdown = re.sub(r"\]\((?:\.\./)+(CHANGELOG|CONTRIBUTING)\.md", rf"]({up}\1.md", markdown)
+    return re.sub(r"^```mermaid\n.*?^```\n", "", markdown, flags=re.MULTILINE | re.DOTALL)

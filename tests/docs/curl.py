@@ -1,4 +1,4 @@
-"""Stands in for curl on a machine that has none, with the options the documentation uses."""
+"""A replacement for curl, with the options that the documentation uses."""
 
 import argparse
 import sys

@@ -1,9 +1,9 @@
-"""The documentation as programs: its pages, their fenced blocks, and a folder to run them in.
+"""The examples in the documentation: pages, their fenced blocks, and a folder to run them in.
 
-A block runs unless a comment before it, `<!-- not run: reason -->`, says why not. Python blocks
-of a page are one program; one that begins with `# main.py` is also written to that file.
-Console blocks hold commands after `$ ` and, below each, what it prints, with `...` for
-whatever differs; without any output shown, what it prints is not compared.
+A block runs unless a comment `<!-- not run: reason -->` precedes it. The Python blocks of a page
+are one program. A block that begins with `# main.py` is also written to that file. Console blocks
+contain commands after `$ `, each followed by its output, with `...` for any text. The output of a
+command without output on the page is not compared.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from pathlib import Path
 from benchmarks.ports import number_of, reserved_port
 
 ROOT = Path(__file__).resolve().parents[2]
-MADE = "states.md"  # by a program, from the transition table
-PORT = "8181"  # what the documentation says; a free one takes its place
+MADE = "states.md"  # generated from the transition table
+PORT = "8181"  # the documentation's port; a free one replaces it
 DEADLINE = 60  # seconds
 ASSIGNMENT = re.compile(r"([a-z]+)=\$\([^;&]*\)$")
 SERVER = re.compile(r"(goflow (serve|demo)|python [\w./]*main\.py$|uvicorn )")
@@ -37,7 +37,7 @@ FENCE = re.compile(
 
 
 def pages() -> list[Path]:
-    """Every page but those made by a program."""
+    """All pages except generated ones."""
     found = [ROOT / "README.md", ROOT / "examples" / "README.md"]
     found += sorted((ROOT / "docs").rglob("*.md"))
     return [page for page in found if page.name != MADE]
@@ -48,7 +48,7 @@ class Block:
     language: str
     text: str
     line: int
-    reason: str | None  # why it is not run
+    reason: str | None  # why it does not run
 
 
 def blocks(page: Path) -> list[Block]:
@@ -66,7 +66,7 @@ def blocks(page: Path) -> list[Block]:
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and what is shown of its output."""
+    """A command and its output on the page."""
 
     command: str
     output: str
@@ -86,7 +86,7 @@ def steps(block: Block) -> list[Step]:
 
 @dataclass
 class Terminal:
-    """A folder and a PATH in which `goflow`, `python` and `curl` are what the reader has."""
+    """A folder, and a PATH with `goflow`, `python` and `curl` as a reader has them."""
 
     folder: Path
     port: str
@@ -121,7 +121,7 @@ class Terminal:
         (self.folder / name).write_text(text.replace(PORT, self.port), encoding="utf-8")
 
     def run(self, step: Step) -> None:
-        """Run the command, and compare what it prints with what is shown, if anything is."""
+        """Run the command, and compare its output with that on the page, if there is any."""
         command = step.command.replace(PORT, self.port)
         if SERVER.match(command):
             self._serve(command)
@@ -140,7 +140,7 @@ class Terminal:
         )
         shown = done.stdout + done.stderr
         assert done.returncode == 0, f"$ {command}\nexit {done.returncode}\n{shown}"
-        if assigned:  # each command has a shell of its own; the reader's keeps variables
+        if assigned:  # a reader's shell keeps variables; here each command has a new one
             self.environment[assigned[1]] = done.stdout
             return
         wanted = step.output.replace(PORT, self.port)
@@ -181,7 +181,7 @@ class Terminal:
             return False
 
     def stop(self) -> None:
-        """End the server as a reader does, who expects it to end well."""
+        """End the server with Ctrl-C, and check that it exits with 0."""
         if self.server is not None:
             self.server.send_signal(signal.SIGINT)
             assert self.server.wait(DEADLINE) == 0, (self.folder / "server.log").read_text()

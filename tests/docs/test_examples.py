@@ -1,4 +1,4 @@
-"""Every example in the README and in docs/ runs, and prints what the page says it prints."""
+"""Every example in the README and in docs/ runs, and prints the output on the page."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ SHOWN = {
     "caddyfile",
     "dockerfile",
     "yaml",
-}  # nothing to run
+}  # do not run
 
 
 def _name(page: Path) -> str:
@@ -47,7 +47,7 @@ def test_every_example_of_a_page_runs(
             first = block.text.partition("\n")[0]
             if first.startswith("# ") and first.endswith(".py"):
                 opened.write(first[2:], block.text)
-            # as many lines before it as in the page, so that a traceback shows the right ones
+            # empty lines before the block, so that tracebacks have the line numbers of the page
             source = "\n" * block.line + block.text
             with loading():
                 exec(compile(source, str(page), "exec"), namespace)
@@ -64,7 +64,7 @@ def test_blocks_are_found_and_most_of_them_run() -> None:
     kept_back = [block for block in found if block.language in RUN and block.reason is not None]
     assert len(run) >= 40
     assert len(kept_back) <= 8
-    for page in pages():  # no fence is missed
+    for page in pages():  # every fence belongs to a block
         assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page)), page
 
 

@@ -1,4 +1,4 @@
-"""What the documentation lists is what there is: names, defaults, routes, commands, tables."""
+"""The lists in the documentation match the code: names, defaults, routes, commands, tables."""
 
 import ast
 import asyncio
@@ -31,7 +31,7 @@ REFERENCE = ROOT / "docs" / "reference.md"
 
 
 def table(page: str, name: str) -> list[list[str]]:
-    """The rows below the comment `<!-- table: name -->`, its head first."""
+    """The rows below the comment `<!-- table: name -->`, head first."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     found = re.search(rf"<!-- table: {name} -->\n((?:\|.*\n)+)", text)
     assert found is not None
@@ -42,7 +42,7 @@ def table(page: str, name: str) -> list[list[str]]:
 
 def signatures() -> list[ast.Call]:
     shown = "".join(block.text for block in blocks(REFERENCE) if block.language == "text")
-    calls = ast.parse(shown.replace("*, ", "")).body  # a call has no bare star
+    calls = ast.parse(shown.replace("*, ", "")).body  # calls have no bare star
     return [call.value for call in calls if isinstance(call, ast.Expr)]  # type: ignore[misc]
 
 
@@ -160,7 +160,7 @@ def test_the_table_of_clock_changes_is_what_the_schedule_does() -> None:
             nights,
             strict=True,
         ):
-            # from the local midnight before to 05:00 local time, whatever it is in UTC
+            # from local midnight to 05:00 local time
             offset = timedelta(hours=1 if day.month == 3 else 2)
             at, until = day - offset - timedelta(seconds=1), day + timedelta(hours=4)
             fires = []
@@ -175,8 +175,14 @@ def test_every_word_of_the_states_is_in_the_glossary_or_the_reference() -> None:
     assert all(f"`{state}`" in text for state in State)
 
 
-def test_a_page_for_every_module_of_a_room() -> None:
-    """The architecture names every module, so that a newcomer finds it there."""
+def test_the_paths_on_the_page_where_things_live_exist() -> None:
+    text = (ROOT / "docs" / "where.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`(goflow/[\w/.]*)`", text))
+    assert len(paths) > 15
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_every_module_of_the_engine() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     engine = {path.stem for path in (ROOT / "goflow" / "engine").glob("*.py")} - {"__init__"}
     assert [name for name in sorted(engine) if f"`{name}`" not in text] == []

@@ -418,19 +418,26 @@ class Story:
         return execution is not None and execution.cause == "backfill"
 
 
+def _parse(frame: bytes) -> tuple[str, bytes]:
+    """The id and the data of a server-sent event."""
+    fields = dict(line.split(b": ", 1) for line in frame.splitlines() if line)
+    return fields[b"id"].decode(), fields[b"data"]
+
+
 async def _listen(process: Process) -> None:
     """Keep up with the stream, slowly at times, coming back where one went."""
     world, rng = process.world, process.rng
     while True:
         listener = process.engine.broadcast.listen(None, world.last_event)
         try:
-            async for event in listener:
+            async for events in listener:
                 if world.last_event is None:
-                    # Who comes with no id is told of these: unfinished ones, and some recent.
+                    # A client without an id receives unfinished executions and recent ones.
                     executions = list(world.disk.executions.values())[:-SNAPSHOT]
                     world.too_old = {one.id for one in executions if one.finished}
-                world.told[msgspec.json.decode(event.data)["id"]] = event.data
-                world.last_event = event.id
+                for event in events:
+                    world.last_event, data = _parse(event.frame)
+                    world.told[msgspec.json.decode(data)["id"]] = data
                 if rng.random() < 0.05:
                     await asyncio.sleep(rng.choice((0, 0.5, 30)))
                 if rng.random() < 0.02:
