@@ -16,12 +16,14 @@ from goflow import checks, zones
 from goflow.checks import defining
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.attempts.under_way import CLEANUP
-from goflow.engine.engine import Engine, Options, Submission
+from goflow.engine.engine import Engine
+from goflow.engine.idempotency import Submission
+from goflow.engine.metrics import Metrics
+from goflow.engine.options import Options
 from goflow.engine.process import leaving, loops
 from goflow.engine.process.console import console, last_resort
 from goflow.engine.retention import Keep
-from goflow.engine.vitals import Vitals
-from goflow.errors import GoflowError, InvalidJob, StoreError
+from goflow.errors import GoflowError, InvalidJob, Stopping, StoreError
 from goflow.job import Job
 from goflow.job.source import Definition
 from goflow.loading import is_loading
@@ -154,7 +156,7 @@ class Goflow:
     @property
     def jobs(self) -> list[Job]:
         """The registered jobs, in order."""
-        return list(self.engine.jobs.values())
+        return list(self.engine.registry.jobs.values())
 
     @defining("add_job")
     def add_job(self, job: Job | Callable[[], Job]) -> Job:
@@ -172,7 +174,7 @@ class Goflow:
             raise InvalidJob(told)
         if made is not job:
             made.definition = Definition.of_function(job) or made.definition
-        return self.engine.register(made)
+        return self.engine.registry.register(made)
 
     async def submit(
         self, job: str, params: Mapping[str, Any] | None = None, *, key: str | None = None
@@ -198,7 +200,9 @@ class Goflow:
                 the execution.
             Unavailable: The server cannot accept the submit now.
         """
-        return await self.engine.submit(job, params, key=key)
+        if not self._running:
+            raise Stopping("goflow has not started, so it accepts no submits yet")
+        return await self.engine.submissions.submit(job, params, key=key)
 
     def use(self, middleware: Callable[..., Any], **options: Any) -> None:
         """Wrap the application in ASGI middleware. The first middleware is the outermost.
@@ -239,7 +243,7 @@ class Goflow:
         if store is not None:
             engine = Engine(find_store(store), self.engine.options)
             for job in self.jobs:
-                engine.register(job)
+                engine.registry.register(job)
             self.engine = engine
         self._allowed_hosts += _check_hosts(allowed_hosts)
         self._trusted_proxies += _check_proxies(trusted_proxies)
@@ -304,30 +308,30 @@ class Goflow:
                 return
             await self.engine.start()
             if (warning := zones.database().warning(self.engine.clock.now())) is not None:
-                self.engine.notice(warning)
+                self.engine.health.notice(warning)
             self._loop = asyncio.get_running_loop()
-            vitals = Vitals(self.engine)
+            metrics = Metrics(self.engine)
             try:
                 if self._web is None:
-                    self._web = self._build(vitals)
+                    self._web = self._build(metrics)
             except BaseException:  # of the user's middleware; nothing may run unseen
                 await self.engine.stop()
                 raise
-            self.engine.accompany(vitals.run(), "the vital signs")
-            self.engine.accompany(self.engine.watch_store(), "watching the store")
+            self.engine.lifetime.spawn(metrics.run(), "the vital signs")
+            self.engine.check_store()
             self._running = True
 
     async def _stop(self) -> None:
         self._closing.set()
         await self.engine.stop()
 
-    def _build(self, vitals: Vitals) -> Any:
+    def _build(self, metrics: Metrics) -> Any:
         from goflow.web.forwarded import Forwarded, parse_trusted
         from goflow.web.routes import build
 
         app: Any = build(
             self.engine,
-            vitals,
+            metrics,
             ui=self._ui,
             ui_policy=self._ui_policy,
             allowed_hosts=self._allowed_hosts,
@@ -433,7 +437,7 @@ class Goflow:
                     root_path=prefix,
                     closing=self._closing,
                     limits=self._connection_limits(),
-                    notice=self.engine.notice,
+                    notice=self.engine.health.notice,
                 )
             finally:
                 await self._stop()

@@ -13,7 +13,8 @@ from goflow.core.states import State
 from goflow.core.summary import AttemptDetail
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
+from goflow.engine.options import Options
 from goflow.engine.process import loops
 from goflow.job import Job
 from goflow.stores.memory import MemoryStore
@@ -85,19 +86,21 @@ async def run_job(
     engine = Engine(
         MemoryStore(), Options(stop_timeout=0, with_seconds=True), clock=clock, keeps_time=False
     )
-    engine.register(job)
+    engine.registry.register(job)
     await engine.start()
     try:
-        id = (await engine.submit(job.name, params, cause=cause)).id
+        id = (await engine.submissions.submit(job.name, params, cause=cause)).id
         watching = None if watch is None else asyncio.ensure_future(watch(engine, id))
         try:
-            await engine.finished(id)
+            await engine.runners.finished(id)
         finally:
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
-        if engine.defect is not None:
-            raise RuntimeError(f"job {job.name!r} could not be run to its end: {engine.defect}")
+        if engine.health.defect is not None:
+            raise RuntimeError(
+                f"job {job.name!r} could not be run to its end: {engine.health.defect}"
+            )
         return await _collect(engine, id)
     finally:
         await engine.stop()

@@ -297,14 +297,18 @@ async def test_params_that_cannot_be_made_cost_their_own_due_times_only(
             moody.error = error if minute == 2 else None
             clock.advance(minutes=1)
             later = BEGINNING + timedelta(minutes=minute + 1)
-            await until(lambda later=later: [engine.due("bad"), engine.due("good")] == [later] * 2)
-        await until(lambda: not engine._runners)
+            await until(
+                lambda later=later: (
+                    [engine.schedules.due("bad"), engine.schedules.due("good")] == [later] * 2
+                )
+            )
+        await until(lambda: not engine.runners)
         ticks = {name: await engine.reader.ticks(name, None, 9) for name in ("bad", "good")}
         assert [tick.outcome for tick in ticks["good"]] == ["fired"] * 3
         assert [tick.outcome for tick in ticks["bad"]] == ["fired", "skipped", "fired"]
         assert "boom" in ticks["bad"][1].reason
-        assert engine.defect is None
-        assert sum("'bad'" in notice.text for notice in engine.notices) == 1
+        assert engine.health.defect is None
+        assert sum("'bad'" in notice.text for notice in engine.health.notices()) == 1
 
 
 @kinds
@@ -319,12 +323,12 @@ async def test_params_made_wrong_are_refused_at_the_tick_and_at_the_request(
     async with running(minutely("bad", params=params_of(kind, moody)), clock=clock) as engine:
         moody.value = value
         clock.advance(minutes=1)
-        await until(lambda: engine.due("bad") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: engine.schedules.due("bad") == BEGINNING + timedelta(minutes=2))
         (tick,) = await engine.reader.ticks("bad", None, 9)
         assert tick.outcome == "skipped"
         assert "'n'" in tick.reason or "object" in tick.reason
         with pytest.raises(InvalidRequest):
-            await engine.submit("bad")
+            await engine.submissions.submit("bad")
 
 
 @kinds
@@ -369,7 +373,7 @@ async def test_params_given_by_a_mapping_that_raises_are_refused(error: BaseExce
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         for given in (BadMapping(error), {"a": Bad(error)}):
             with pytest.raises(InvalidRequest):
-                await engine.submit("j", given)
+                await engine.submissions.submit("j", given)
 
 
 # -- attempts ---------------------------------------------------------------------------
@@ -392,13 +396,13 @@ async def test_a_retry_delay_that_raises_fails_its_task_only(error: BaseExceptio
         for late in (False, True)
     ]
     async with running(job_of("j", *tasks, Task("good", Scripted()))) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         found = await states(engine, id)
         assert found == {"tFalse": "failed", "tTrue": "failed", "good": "successful", "": "failed"}
         for one in (await engine.reader.execution(id)).tasks[:2]:
             assert "gave no delay" in str(one.error)
-        assert engine.defect is None
+        assert engine.health.defect is None
 
 
 @pytest.mark.parametrize("sync", [True, False])
@@ -429,10 +433,10 @@ async def test_whatever_an_operator_raises_or_returns_fails_its_attempt(
                 return work()
 
         async with running(job_of("j", Task("t", Sync() if sync else Async()))) as engine:
-            id = (await engine.submit("j")).id
+            id = (await engine.submissions.submit("j")).id
             async with asyncio.timeout(60):
-                await engine.finished(id)
-            assert engine.defect is None
+                await engine.runners.finished(id)
+            assert engine.health.defect is None
             return await states(engine, id)
 
     def raising(what: BaseException) -> Any:

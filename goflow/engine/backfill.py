@@ -1,24 +1,38 @@
-"""A backfill's due times: which there are in a range, and which of them have run already.
+"""Backfills: executions for past due times that have not run.
 
-The rule that must not be broken: a range is refused whole, before anything is made of it.
+The rule that must not be broken: an invalid range is refused whole, before anything is created.
 """
 
+from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from goflow.core.schedule import Schedule
-from goflow.errors import InvalidRequest
-from goflow.stores.base import Store
+from goflow.engine.clock import Clock
+from goflow.engine.errands import Errands, seen_through
+from goflow.engine.ledger import Ledger
+from goflow.engine.param_checks import ParamChecks
+from goflow.engine.principal import NOBODY, Principal
+from goflow.engine.reader import Reader
+from goflow.engine.registry import Registry
+from goflow.engine.room import Room
+from goflow.engine.runner import Runner
+from goflow.engine.runners import Runners
+from goflow.engine.submissions import Request, Submissions
+from goflow.errors import Conflict, InvalidRequest
+from goflow.stores.base import Existing, Store
 
 LIMIT = 1000  # due times in one backfill
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # that one begins
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)  # start of a range
 LEDGER_PAGE = 500  # ticks read at once
 
 
 class Backfilled(msgspec.Struct, frozen=True):
-    """What a backfill did for a due time: made `execution`, or found that it had run; in a
-    dry run `execution` is None for what would be made."""
+    """The outcome for a due time: `execution` was created, or had run before. In a dry run
+    `execution` is None for one that would be created."""
 
     due: datetime
     execution: str | None
@@ -26,7 +40,7 @@ class Backfilled(msgspec.Struct, frozen=True):
 
 
 def check_range(start: datetime, end: datetime, now: datetime) -> None:
-    """Raise `InvalidRequest` for a range that is none, or not over yet."""
+    """Raise `InvalidRequest` for an empty range, or one that is not over yet."""
     if start < EARLIEST:
         raise InvalidRequest(
             f"{start.isoformat()} is before 1970", code="invalid-range", field="from"
@@ -48,8 +62,8 @@ def check_range(start: datetime, end: datetime, now: datetime) -> None:
 def due_times(
     schedule: Schedule, start: datetime, end: datetime, anchor: datetime
 ) -> list[datetime]:
-    """Those from `start` up to, not including, `end`, oldest first. Raises `InvalidRequest` if
-    they are more than `LIMIT`."""
+    """The due times from `start` up to, not including, `end`, oldest first. Raises
+    `InvalidRequest` for more than `LIMIT`."""
     found: list[datetime] = []
     at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
     while at is not None and at < end:
@@ -65,7 +79,7 @@ def due_times(
 
 
 def executions_of(store: Store, job: str, start: datetime, end: datetime) -> dict[datetime, str]:
-    """The executions of the due times in a range that fired, by due time."""
+    """The executions that fired in a range, by due time."""
     fired: dict[datetime, str] = {}
     before = end
     while ticks := store.ticks(job, before, LEDGER_PAGE):
@@ -76,3 +90,86 @@ def executions_of(store: Store, job: str, start: datetime, end: datetime) -> dic
         if before < start:
             break
     return fired
+
+
+class Backfills:
+    """Creates the executions of past due times on request."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        ledger: Ledger,
+        submissions: Submissions,
+        runners: Runners,
+        room: Room,
+        reader: Reader,
+        checks: ParamChecks,
+        errands: Errands,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._ledger = ledger
+        self._submissions = submissions
+        self._runners = runners
+        self._room = room
+        self._reader = reader
+        self._checks = checks
+        self._clock = clock
+        self.errands = errands
+
+    @seen_through
+    async def run(
+        self,
+        name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        parallel: int = 1,
+        params: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        by: Principal = NOBODY,
+    ) -> list[Backfilled]:
+        """Run a job for its due times from `start` up to, not including, `end`, oldest first,
+        at most `parallel` at once, except those that have run already.
+
+        All executions are created, durably, before this returns; each waits for the one
+        `parallel` places before it. With `dry_run` none is created. If the store refuses some,
+        those created before stay, and the same request again creates the rest.
+
+        Raises `NotFound`; `InvalidRequest` for an empty range, one in the future, or one of more
+        than 1000 due times or more than may be unfinished at all; `Conflict` for a job without
+        a schedule; and `Unavailable`, with nothing created, if there is no room for all of them
+        now.
+        """
+        job, schedule = self._registry.job(name), self._registry.schedule(name)
+        filled = await self._checks.fill(job, params)
+        if schedule is None:
+            raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
+        check_range(start, end, self._clock.now())
+        state = self._ledger.states.get(name)
+        anchor = start if state is None else state.anchor
+        dues = await self._reader.read(due_times, schedule, start, end, anchor)
+        fired = await self._reader.read(executions_of, self._store, name, start, end)
+        if dry_run:
+            return [Backfilled(due, fired.get(due), created=False) for due in dues]
+        with self._room.reserve(sum(due not in fired for due in dues)) as create_one:
+            result: list[Backfilled] = []
+            # The last `parallel` unfinished executions of the range, whoever created them.
+            last: deque[Runner] = deque(maxlen=parallel)
+            for due in dues:
+                if (known := fired.get(due)) is None:
+                    before = [last[0]] if len(last) == parallel else []
+                    create_one()
+                    request = Request(job, filled, "backfill", by, due=due, schedule=schedule)
+                    runner, outcome = await self._submissions.create(request, before)
+                    if not isinstance(outcome, Existing):
+                        last.append(runner)
+                        result.append(Backfilled(due, runner.execution.id, created=True))
+                        continue
+                    known = outcome.execution
+                if (under_way := self._runners.get(known)) is not None:
+                    last.append(under_way)
+                result.append(Backfilled(due, known, created=False))
+            return result

@@ -1,8 +1,8 @@
-"""What somebody asked for is seen through to its end, whoever still waits for it.
+"""Errands: requests that run to their end, even if the client that asked goes away.
 
-The rule that must not be broken: who asks may go away at any moment (a browser that is
-closed cancels its request), and nothing is left half done because of that. So the work
-is done in a task of its own, and the one who asked only waits for it.
+The rule that must not be broken: a client may leave at any moment (a browser that is closed
+cancels its request), and nothing is left half done because of that. So the work runs in a task
+of its own, and the request only waits for it.
 """
 
 import asyncio
@@ -16,22 +16,26 @@ T = TypeVar("T")
 
 
 class Errands:
-    """Work under way for those who asked for it. `on_defect` hears of what went wrong that
-    never should, also when nobody waits any more."""
+    """Requests under way. `on_defect` is told of unexpected errors, also when nobody waits for
+    the outcome any more."""
 
     def __init__(self, on_defect: Callable[[str, BaseException], None]) -> None:
         self._on_defect = on_defect
         self.under_way: set[asyncio.Task[Any]] = set()
 
+    async def run(self, work: Coroutine[Any, Any, T], what: str) -> T:
+        """Begin the work and wait for its outcome."""
+        return await self.outcome(self.begin(work, what))
+
     def begin(self, work: Coroutine[Any, Any, T], what: str) -> "asyncio.Task[T]":
-        """Let the work be done; `outcome` waits for it."""
+        """Begin the work; `outcome` waits for it."""
         task = asyncio.get_running_loop().create_task(work, name=what)
         self.under_way.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def outcome(self, task: "asyncio.Task[T]") -> T:
-        """What the work came to. To be cancelled here does not cancel it."""
+        """The outcome of the work. To cancel the wait does not cancel the work."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -41,7 +45,7 @@ class Errands:
             raise
 
     async def end(self) -> None:
-        """Wait for all that is under way; to be called when no more can come."""
+        """Wait for all work under way. Call it when no more can begin."""
         while self.under_way:
             await asyncio.wait(self.under_way)
 
@@ -62,11 +66,10 @@ Self = TypeVar("Self", bound=HasErrands)
 def seen_through(
     method: Callable[Concatenate[Self, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]:
-    """Let a method go on to its end, though whoever called it may be cancelled meanwhile."""
+    """Run a method as an errand: it runs to its end though its caller is cancelled."""
 
     async def asked(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        errands = self.errands
-        return await errands.outcome(errands.begin(method(self, *args, **kwargs), method.__name__))
+        return await self.errands.run(method(self, *args, **kwargs), method.__name__)
 
     asked.__name__, asked.__doc__ = method.__name__, method.__doc__
     return asked

@@ -1,32 +1,89 @@
-"""Whether a submit with a key that was used before asks for the same as the first one.
+"""Idempotency keys: a submit that repeats the key of an earlier one gets its answer.
 
-The rule: what counts is what was asked, not what became of it. Defaults are not part of it:
-they may be made anew each time, as today's date, or be edited, and a repeat stays a repeat.
+The rule: two submits ask for the same if they give the same params. Defaults do not count: they
+may be computed anew each time, as today's date, or be edited, and a repeat stays a repeat.
 """
 
+import asyncio
+import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-ASKED = "asked:"  # before a fingerprint of what was asked; older ones are of filled params
+from goflow.engine.errands import Errands
+from goflow.errors import Conflict, GoflowError
+
+ASKED = "asked:"  # before a fingerprint of given params; older ones are of filled params
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """An accepted submit. `created` is False if its key had been used before."""
+
+    id: str
+    submitted: datetime
+    created: bool
 
 
 def fingerprint(given: Mapping[str, Any]) -> str:
-    """Of the params of a submit as it gave them, which must be JSON."""
+    """The fingerprint of a submit's params as given, which must be JSON."""
     return f"{ASKED}{_hash(given)}"
 
 
 def agrees(kept: str | None, asked: str, filled: Callable[[], Mapping[str, Any]]) -> bool:
-    """Whether the fingerprint kept with a key is that of what is asked now.
+    """Whether a submit asks for the same as the one whose fingerprint was `kept`.
 
-    One kept by goflow before it took fingerprints of what is asked is of `filled` params, and
-    agrees as it did then: if the defaults are the same as when it was kept.
+    Early versions of goflow kept a fingerprint of the `filled` params. Such a one agrees if
+    the defaults are still the same.
     """
     if kept is None or kept.startswith(ASKED):
         return kept == asked
     return kept == _hash(filled())
+
+
+def key_reused(key: str, job: str) -> Conflict:
+    return Conflict(
+        f"Idempotency-Key {key!r} was used before for job {job!r} with other params",
+        code="idempotency-conflict",
+        field="Idempotency-Key",
+    )
+
+
+class Keys:
+    """Submits under way, by job and key. Submits with one key at the same time are one submit:
+    the first one is made, the others wait for it."""
+
+    def __init__(self, errands: Errands) -> None:
+        self._errands = errands
+        self.under_way: dict[tuple[str, str], tuple[str, asyncio.Task[Submission]]] = {}
+
+    async def submit_once(
+        self, job: str, key: str, asked: str, submit: Callable[[], Coroutine[Any, Any, Submission]]
+    ) -> Submission:
+        """Call `submit`, unless one with this key is under way; `asked` is the fingerprint."""
+        while (first := self.under_way.get((job, key))) is not None:
+            its_fingerprint, task = first
+            same = its_fingerprint == asked
+            try:
+                accepted = await self._errands.outcome(task)
+            except GoflowError:
+                if same:
+                    raise
+                self._forget(job, key, task)  # a refused submit has not used the key
+                continue
+            if not same:
+                raise key_reused(key, job)
+            return msgspec.structs.replace(accepted, created=False)
+        task = self._errands.begin(submit(), "submit")
+        self.under_way[job, key] = asked, task
+        task.add_done_callback(functools.partial(self._forget, job, key))
+        return await self._errands.outcome(task)
+
+    def _forget(self, job: str, key: str, task: "asyncio.Task[Submission]") -> None:
+        if (found := self.under_way.get((job, key))) is not None and found[1] is task:
+            del self.under_way[job, key]
 
 
 def _hash(params: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from goflow.engine.clock import Clock
-from goflow.engine.peak import Peak
+from goflow.engine.max_gauge import MaxGauge
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.shown import reason
@@ -62,7 +62,7 @@ class Journal:
         self._hurried = False
         self.trouble: StoreUnavailable | None = None  # why the last commit failed, if it did
         self._healing: asyncio.Task[None] | None = None
-        self.commits = Peak()  # the seconds each took
+        self.commits = MaxGauge()  # the seconds each took
 
     def start(self) -> None:
         """Begin to write; from the event loop."""

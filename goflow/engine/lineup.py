@@ -1,16 +1,24 @@
-"""Who waits for whom among the unfinished executions of a job.
+"""Which execution waits for which: the unfinished executions of each job, and overlap policies.
 
-The rule that must not be broken: a new one that has to wait for all the others waits for the
-`tail` only, however many there are. Whoever waits for one that ends early, because it was
-cancelled before it began, takes over what that one still waited for (see `Runner`); so the
-memory that a queue takes grows with its length, and not with the square of it.
+The rule that must not be broken: a new execution that has to wait for all others of its job
+waits for the `tail` only, however many there are. An execution that is cancelled before it
+starts hands what it waits for on to those behind it (see `Runner`). So a queue takes memory
+proportional to its length, not to the square of it.
 """
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from goflow.core.catchup import Overlap
+from goflow.core.execution import Execution
+from goflow.job import Job
+
 if TYPE_CHECKING:
     from goflow.engine.runner import Runner
+
+
+class NoRoom(Exception):
+    """The job's overlap policy allows no new execution now; the message says why."""
 
 
 class Lineup:
@@ -20,23 +28,65 @@ class Lineup:
         self._of_job: dict[str, dict[str, Runner]] = {}
         self._tails: dict[str, dict[str, Runner]] = {}
 
+    # -- overlap policies ------------------------------------------------------------
+
+    def before(self, job: Job) -> "list[Runner]":
+        """The executions that a new one of the job must wait for. Raises `NoRoom`."""
+        unfinished = self.count(job.name)
+        if job.overlap is Overlap.ALLOW or not unfinished:
+            return []
+        if job.overlap is Overlap.SKIP:
+            first = self.first(job.name).execution.id
+            raise NoRoom(f"execution {first} has not ended")
+        if job.overlap is Overlap.QUEUE and unfinished > job.max_queued:
+            raise NoRoom(f"{unfinished - 1} executions wait already, which is the limit")
+        return self.tail(job.name)
+
+    def before_resumed(self, execution: Execution, job: Job | None) -> "list[Runner]":
+        """The executions that one must wait for which is resumed after a restart."""
+        if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
+            # After a retry it waits for others than when it was submitted.
+            return self.tail(job.name)
+        of_job = self._of_job.get(execution.job, {})
+        return [of_job[id] for id in execution.after if id in of_job]
+
+    def replace(self, job: Job, newest: "Runner") -> None:
+        """Cancel all executions before the newest, if the job's policy is to replace them."""
+        if job.overlap is not Overlap.REPLACE:
+            return
+        by = f"replaced by {newest.execution.id}"
+        for runner in self.of(job.name):
+            if runner is newest:
+                return
+            if not runner.execution.cancelling:
+                runner.command(lambda execution, now: execution.cancel(now, by))
+
+    def replace_again(self, job: Job) -> None:
+        """After a restart, which may have come between an execution and what it replaces."""
+        of_job = reversed(self.of(job.name))
+        newest = next((one for one in of_job if one.execution.cause != "backfill"), None)
+        if newest is not None:
+            self.replace(job, newest)
+
+    # -- the order of executions -------------------------------------------------------
+
     def of(self, job: str) -> "list[Runner]":
-        """All of a job, oldest first."""
+        """All executions of a job, oldest first."""
         return list(self._of_job.get(job, {}).values())
 
     def count(self, job: str) -> int:
         return len(self._of_job.get(job, ()))
 
     def first(self, job: str) -> "Runner":
-        """The oldest one of a job, which has some."""
+        """The oldest execution of a job that has some."""
         return next(iter(self._of_job[job].values()))
 
     def tail(self, job: str) -> "list[Runner]":
-        """Those of a job after whose end all others of it have ended too."""
+        """The last executions of a job: once they have ended, all others have ended too."""
         return list(self._tails.get(job, {}).values())
 
     def add(self, runner: "Runner") -> None:
-        """One more, which waits for those in its `waits_for`."""
+        """Add an execution, which waits for those in its `waits_for`."""
         job, id = runner.execution.job, runner.execution.id
         self._of_job.setdefault(job, {})[id] = runner
         tail = self._tails.setdefault(job, {})
@@ -45,7 +95,7 @@ class Lineup:
         tail[id] = runner
 
     def remove(self, runner: "Runner") -> None:
-        """It has ended; those that it still waited for may have nobody else behind them."""
+        """Remove an execution that has ended. What it still waited for joins the tail."""
         job, id = runner.execution.job, runner.execution.id
         of_job, tail = self._of_job[job], self._tails[job]
         del of_job[id]

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from goflow.stores.base import Store
+from goflow.engine.board import Entry
+from goflow.stores.base import Change, Outcome, Purge, Store
 
 KEPT = 64 * 1024 * 1024  # bytes of JSON
 AT_ONCE = 100  # jobs asked for in one read
@@ -32,6 +33,7 @@ class Marks:
         self._read = read
         self._kept: dict[str, _Kept] = {}
         self._size = 0
+        self._purging = False  # whether the last purge removed something
 
     async def newest(self, jobs: Sequence[str], last: int) -> dict[str, bytes]:
         """For each job its newest `last` executions, the newest first, as a JSON array."""
@@ -66,11 +68,23 @@ class Marks:
         encode = msgspec.json.encode
         return {job: encode(marks) for job, marks in self._store.recent(jobs, last).items()}
 
+    def execution_changed(self, entry: Entry) -> None:
+        """Follow the executions that change."""
+        self.changed(entry.summary.job)
+
     def changed(self, job: str) -> None:
         """An execution of the job was created or has changed."""
         kept = self._kept.pop(job, None)
         if kept is not None and kept.encoded is not None:
             self._size -= len(kept.encoded)
+
+    def committed(self, change: Change, outcome: Outcome) -> None:
+        """Follow what the journal has committed. A round of retention is many purges: only at
+        its end is everything read again."""
+        if isinstance(change, Purge):
+            if self._purging and not outcome:
+                self.forget()
+            self._purging = bool(outcome)
 
     def forget(self) -> None:
         """Executions of any job may be gone."""

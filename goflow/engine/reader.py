@@ -17,7 +17,7 @@ from goflow.engine.attempts.results import read_result
 from goflow.engine.board import Board
 from goflow.engine.marks import Marks
 from goflow.engine.output import linetimes
-from goflow.engine.recovery import salvage
+from goflow.engine.replay import salvage
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import LogChunk, Row, Store, Tick

@@ -1,86 +1,152 @@
-"""After a restart: what was under way goes on, and nothing finished runs again.
+"""Recovery after a crash or a stop: replay, end orphans, settle, resume.
 
-Replay the unfinished executions' facts, mark what was running as interrupted, and hand
-each to a runner. A tick or a submit that was acknowledged is among them, by definition.
+Every unfinished execution is replayed from its facts. Processes that a crashed server left
+running are ended. Attempts that were running are settled by the hints that they left, the others
+as interrupted. Then runners resume the executions. Finished executions are not read at all, and
+no finished task runs again.
 
-The rule that must not be broken: one damaged history keeps neither the others nor the server
-from going on. Its execution fails visibly, and says why.
+The rule that must not be broken: one damaged history stops neither the other executions nor the
+server. Its execution fails visibly, and says why.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import msgspec
-
-from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.progress import Salvaged
+from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.settling import settle_hinted
 from goflow.engine.board import Board
 from goflow.engine.clock import Clock
+from goflow.engine.health import Health
 from goflow.engine.hints import Hint
-from goflow.job import Job
-from goflow.stores.base import History, Record, Store
+from goflow.engine.journal import Journal
+from goflow.engine.lineup import Lineup
+from goflow.engine.registry import Registry
+from goflow.engine.replay import record_of, salvage
+from goflow.engine.runner import Runner
+from goflow.engine.runners import Runners
+from goflow.operators import process_tag
+from goflow.operators.process_tag import ProcessTag
+from goflow.stores.base import Store
 
 
-def recover(
-    store: Store,
-    board: Board,
-    clock: Clock,
-    notice: Callable[[str], None],
-    jobs: Mapping[str, Job],
-    hints: Sequence[Hint],
-) -> list[Execution]:
-    """The unfinished executions in the order in which they go on, with nothing left running;
-    committed. `notice` hears of those that are damaged, which are not among them.
+class Replayed(NamedTuple):
+    """An unfinished execution as its facts have left it."""
 
-    Those that have begun come before those that wait; of either, each after those that were
-    submitted or sent round again before it. So what waits for whom is as it was.
+    execution: Execution
+    opened: int  # the version at which it was submitted or retried
+    damage: str | None
 
-    To be called before the journal starts: until then this is the one writer.
-    """
-    ended: dict[str, list[Hint]] = {}
+
+class Recovery:
+    """`run` recovers all unfinished executions, once, when the journal has started."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        board: Board,
+        registry: Registry,
+        runners: Runners,
+        lineup: Lineup,
+        dependencies: Dependencies,
+        health: Health,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._board = board
+        self._registry = registry
+        self._runners = runners
+        self._lineup = lineup
+        self._dependencies = dependencies
+        self._health = health
+        self._clock = clock
+
+    async def run(self) -> None:
+        replayed = self._replay()
+        await self._end_orphans(replayed)
+        for execution in await self._settle(replayed):
+            self._resume(execution)
+        for job in self._registry.jobs.values():
+            self._lineup.replace_again(job)
+
+    def _replay(self) -> dict[str, Replayed]:
+        """All unfinished executions, oldest first."""
+        replayed = {}
+        for id in self._store.unfinished():
+            history = self._store.history(id)
+            assert history is not None
+            execution, _, damage = salvage(history)
+            self._board.adopt(history.plan, execution.summary(), history.version, execution.retries)
+            replayed[id] = Replayed(execution, history.opened, damage)
+        return replayed
+
+    async def _end_orphans(self, replayed: dict[str, Replayed]) -> None:
+        """End the processes of attempts that a crash interrupted, before these are tried again.
+
+        An attempt that had ended left its processes running on purpose; those stay.
+        """
+
+        names: dict[str, dict[str, str]] = {}  # of tasks by key, for each execution
+
+        def task_of(tag: ProcessTag) -> str | None:
+            """The task whose interrupted attempt has this tag; None if there is none."""
+            if tag.store != self._store.epoch or tag.execution not in replayed:
+                return None
+            if not process_tag.has_gone(tag.server):  # it serves a copy of this store
+                return None
+            execution = replayed[tag.execution].execution
+            if execution.id not in names:
+                names[execution.id] = process_tag.tasks_by_key(execution.tasks)
+            task = names[execution.id].get(tag.task, "")
+            return task if execution.is_attempting(task, tag.attempt) else None
+
+        if not replayed:
+            return
+        for one in await self._dependencies.end_orphans(lambda tag: task_of(tag) is not None):
+            self._health.notice(
+                f"process {one.pid} was left over from attempt {one.tag.attempt} of task "
+                f"{task_of(one.tag)!r}, execution {one.tag.execution}; it was ended"
+            )
+
+    async def _settle(self, replayed: dict[str, Replayed]) -> list[Execution]:
+        """Commit how running attempts ended: as hinted, else interrupted. Returns the executions
+        to resume, in order.
+
+        Executions that have started come before those that wait, each of them in the order in
+        which the store opened them. So the executions of a job wait for each other as before.
+        """
+        records = []
+        ended = _by_execution(self._dependencies.hints.found)
+        for id, (execution, _, damage) in replayed.items():
+            if damage is None:
+                job = self._registry.jobs.get(execution.job)
+                facts = settle_hinted(execution, job, ended.get(id, ()), self._clock.now())
+                facts += execution.interrupt(self._clock.now())
+            else:
+                facts = execution.abort(self._clock.now(), f"its history is damaged: {damage}")
+                self._health.notice(
+                    f"execution {id} of job {execution.job!r} cannot go on: {execution.reason}"
+                )
+            if facts:
+                records.append(record_of(execution, facts))
+        await asyncio.gather(*map(self._journal.commit, records))
+        self._dependencies.hints.cut()
+        intact = [one for one in replayed.values() if one.damage is None]
+        intact.sort(key=lambda one: (one.execution.started_at is None, one.opened))
+        return [one.execution for one in intact]
+
+    def _resume(self, execution: Execution) -> None:
+        job = self._registry.jobs.get(execution.job)
+        before = self._lineup.before_resumed(execution, job)
+        runner = Runner(execution, job, None, self._dependencies, before)
+        self._runners.drive(runner, for_schedule=execution.cause == "schedule")
+
+
+def _by_execution(hints: Sequence[Hint]) -> Mapping[str, Sequence[Hint]]:
+    found: dict[str, list[Hint]] = {}
     for hint in hints:
-        ended.setdefault(hint.execution, []).append(hint)
-    executions = []
-    opened: dict[str, int] = {}
-    records = []
-    for id in store.unfinished():
-        history = store.history(id)
-        assert history is not None
-        execution, _, damage = salvage(history)
-        board.adopt(history.plan, execution.summary(), history.version, execution.retries)
-        if damage is None:
-            job = jobs.get(execution.job)
-            facts = settle_hinted(execution, job, ended.get(id, ()), clock.now())
-            facts += execution.interrupt(clock.now())
-            executions.append(execution)
-            opened[id] = history.opened
-        else:
-            facts = execution.abort(clock.now(), f"its history is damaged: {damage}")
-            notice(f"execution {id} of job {execution.job!r} cannot go on: {execution.reason}")
-        if facts:
-            records.append(record_of(execution, facts))
-    if records:
-        for record, version in zip(records, store.commit(records), strict=True):
-            board.committed(record, version)
-    # As the store put it down: the time at which they were opened is what a clock said.
-    return sorted(executions, key=lambda one: (one.started_at is None, opened[one.id]))
-
-
-def salvage(history: History) -> Salvaged[Execution]:
-    """The execution that a history led to, as far as it can be so."""
-    found = Execution.salvage(history.plan, history.facts)
-    return found if history.damage is None else found._replace(damage=history.damage)
-
-
-def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
-    """The change that writes down facts which the execution has taken note of."""
-    return Record(
-        execution.id,
-        list(facts),
-        execution.state,
-        execution.modified_at,
-        msgspec.json.encode(execution.summary()) if execution.finished else None,
-        execution.started_at,
-        execution.finished_at,
-    )
+        found.setdefault(hint.execution, []).append(hint)
+    return found

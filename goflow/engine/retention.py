@@ -10,6 +10,7 @@ from datetime import timedelta
 import msgspec
 
 from goflow import checks
+from goflow.engine.board import Entry
 from goflow.engine.clock import Clock
 from goflow.engine.journal import Journal
 from goflow.errors import Unavailable
@@ -57,6 +58,11 @@ class Retention:
     def note(self, job: str) -> None:
         """A job has one more finished execution."""
         self._grown.add(job)
+
+    def changed(self, entry: Entry) -> None:
+        """Follow the executions that change."""
+        if entry.summary.state.finished:
+            self.note(entry.summary.job)
 
     async def run(self) -> None:
         """Forget, for ever."""

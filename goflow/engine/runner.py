@@ -29,7 +29,7 @@ from goflow.engine.attempts.settling import settle
 from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
-from goflow.engine.recovery import record_of, salvage
+from goflow.engine.replay import record_of, salvage
 from goflow.errors import NotFound, StoreUnavailable, Unavailable
 from goflow.job import Job, Task
 from goflow.shown import reason

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
 from goflow.core.schedule import ClockChange, Schedule
 from goflow.engine.clock import Clock, wait
-from goflow.engine.peak import Peak
+from goflow.engine.max_gauge import MaxGauge
 from goflow.errors import Stopping, StoreUnavailable, Unavailable
 from goflow.shown import reason as reason_of
 from goflow.stores.base import Tick, TickOutcome
@@ -123,23 +123,20 @@ def in_order_of_time(
 
 
 class Scheduler:
-    """`fire(job, due, late)` makes an execution, or answers why it makes none; `late` says that
-    the job has a later due time already. `record(job, ticks, accounted)` writes to the ledger.
-    `Unavailable` from either means: again, soon. `compute` calls a function that may take a
-    while. `notice` hears what people should, `on_defect` what went wrong in goflow itself."""
+    """Fires the due times of the schedules that are on, for as long as `run` runs.
+
+    `compute` calls a function that may take a while, `notice` takes human-readable warnings,
+    and `on_defect` errors of goflow itself.
+    """
 
     def __init__(
         self,
         clock: Clock,
-        fire: Fire,
-        record: Record,
         compute: Compute,
         notice: Callable[[str], None],
         on_defect: Callable[[str, BaseException], None],
     ) -> None:
         self._clock = clock
-        self._fire = fire
-        self._record = record
         self._compute = compute
         self._notice = notice
         self._on_defect = on_defect
@@ -156,7 +153,7 @@ class Scheduler:
         self._last_seen = clock.now()
         # Seconds from each due time to the record of what became of it, if that is since its
         # schedule is on.
-        self.lateness = Peak()
+        self.lateness = MaxGauge()
 
     def switch_on(
         self,
@@ -211,8 +208,15 @@ class Scheduler:
         )
         return sorted(coming, key=lambda one: one[:2])[:limit]
 
-    async def run(self) -> None:
-        """Account for what is due, for ever; begun again, it goes on with all that are on."""
+    async def run(self, fire: Fire, record: Record) -> None:
+        """Account for due times, for ever; begun again, it goes on with all schedules that are
+        on.
+
+        `fire(job, due, late)` creates an execution, or returns a reason why there is none;
+        `late` means that the job has a later due time already. `record(job, ticks, accounted)`
+        writes to the ledger. If either raises `Unavailable` the due time is tried again soon.
+        """
+        self._fire, self._record = fire, record
         self._agenda.clear()
         self._behind.clear()
         for entry in self._on.values():

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from goflow.engine.engine import Engine
-from goflow.engine.vitals import Vitals
+from goflow.engine.metrics import Metrics
 from goflow.errors import GoflowError
 from goflow.web.eventstream import OpenStreams
 from goflow.web.path import decode
@@ -32,7 +32,7 @@ class Services:
     """
 
     engine: Engine
-    vitals: Vitals
+    metrics: Metrics
     version: str
     show_source: bool
     streams: OpenStreams

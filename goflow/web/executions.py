@@ -64,12 +64,12 @@ async def executions(call: Call) -> EncodedExecutions:
 async def execution(call: Call) -> Detail:
     engine = call.engine
     detail = await engine.reader.execution(call.path["id"])
-    job = engine.jobs.get(detail.job)
+    job = engine.registry.jobs.get(detail.job)
     for task in detail.tasks:
         if job is not None and (found := job.find(task.name)) is not None:
             task.operator = kind(found.operator)
         if not detail.state.finished:
-            task.waiting = engine.waiting(detail.id, task.name)
+            task.waiting = engine.runners.waiting(detail.id, task.name)
     return detail
 
 
@@ -101,12 +101,12 @@ async def result(call: Call) -> Response:
 
 async def cancel(call: Call) -> Done:
     id = call.path["id"]
-    return Done(id, await call.engine.cancel(id, by=requester(call.request)))
+    return Done(id, await call.engine.control.cancel(id, by=requester(call.request)))
 
 
 async def cancel_task(call: Call) -> Done:
     id, task = call.path["id"], call.path["task"]
-    return Done(id, await call.engine.cancel_task(id, task, by=requester(call.request)))
+    return Done(id, await call.engine.control.cancel_task(id, task, by=requester(call.request)))
 
 
 class RetryBody(Struct, forbid_unknown_fields=True):
@@ -121,7 +121,7 @@ class RetryBody(Struct, forbid_unknown_fields=True):
 
 async def retry(call: Call) -> Done:
     id, body = call.path["id"], call.body
-    await call.engine.retry(
+    await call.engine.control.retry(
         id,
         task=given(body.task),
         following=body.following,
@@ -137,7 +137,7 @@ class MarkBody(Struct, forbid_unknown_fields=True):
 
 async def mark(call: Call) -> Done:
     id, state = call.path["id"], State(call.body.state)
-    await call.engine.mark(id, call.path["task"], state, by=requester(call.request))
+    await call.engine.control.mark(id, call.path["task"], state, by=requester(call.request))
     return Done(id, True)
 
 

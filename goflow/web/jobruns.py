@@ -52,12 +52,12 @@ class JobRuns(Struct):
 
 async def jobruns(call: Call) -> JobRuns:
     engine, job, state = call.engine, call.query.jobname, call.query.state
-    if (job and job not in engine.jobs) or (state and state not in set(State)):
+    if (job and job not in engine.registry.jobs) or (state and state not in set(State)):
         return JobRuns([])
     wanted = State(state) if state else None
     page = await engine.reader.page(job or None, wanted, call.query.limit, None)
     # A page can be megabytes, so it is decoded outside of the event loop.
-    return await engine.reader.read(_job_runs, page.executions, frozenset(engine.jobs))
+    return await engine.reader.read(_job_runs, page.executions, frozenset(engine.registry.jobs))
 
 
 class _Task(Struct):

@@ -26,7 +26,7 @@ class Jobs(Struct):
 
 
 async def jobs(call: Call) -> Jobs:
-    return Jobs(list(call.engine.jobs))
+    return Jobs(list(call.engine.registry.jobs))
 
 
 # -- the overview ----------------------------------------------------------------------
@@ -74,9 +74,10 @@ class EncodedOverview(Struct):
 
 async def overview(call: Call) -> EncodedOverview:
     engine = call.engine
-    names = [name for name in dict.fromkeys(call.query.job or engine.jobs) if name in engine.jobs]
+    jobs = dict(engine.registry.jobs)  # one may be removed meanwhile
+    names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
     marks = await engine.reader.marks.newest(names, call.query.last)
-    return EncodedOverview([_row(engine, engine.jobs[name], marks[name]) for name in names])
+    return EncodedOverview([_row(engine, jobs[name], marks[name]) for name in names])
 
 
 def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:
@@ -84,10 +85,10 @@ def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:
         job=job.name,
         schedule=job.schedule,
         timezone=job.timezone,
-        active=engine.active(job.name),
+        active=engine.schedules.active(job.name),
         description=job.description,
         tags=list(job.tags),
-        next=engine.due(job.name),
+        next=engine.schedules.due(job.name),
         params=job.has_params,
         executions=Raw(executions),
     )
@@ -155,21 +156,21 @@ class JobMissing(Failure, kw_only=True):
 
 async def job(call: Call) -> JobView:
     engine = call.engine
-    found = engine.job(call.path["name"])
-    switch = engine.switched(found.name)
+    found = engine.registry.job(call.path["name"])
+    switch = engine.schedules.switched(found.name)
     show_source = call.services.show_source
     return JobView(
         job=found.name,
         tasks=[task.name for task in found.tasks],
         dag=found.plan.downstream,
         schedule=found.schedule,
-        active=engine.active(found.name),
+        active=engine.schedules.active(found.name),
         timezone=found.timezone,
         description=found.description,
         tags=list(found.tags),
         params=found.params,
         params_schema=found.params_schema,
-        next=engine.due(found.name),
+        next=engine.schedules.due(found.name),
         switched=None if switch is None else SwitchView(switch.at, switch.by),
         overlap=found.overlap,
         catchup=found.catchup.catchup,
@@ -207,7 +208,7 @@ class SourceView(Struct, kw_only=True):
 
 
 async def source(call: Call) -> SourceView:
-    job = call.engine.job(call.path["name"])
+    job = call.engine.registry.job(call.path["name"])
     if not call.services.show_source:
         raise NotFound(
             "this server hides the source of its jobs (show_source=False)",
@@ -239,7 +240,7 @@ class SubmitRefused(JobRefused, kw_only=True):
 async def submit(call: Call) -> Submitted:
     name = call.path["name"]
     key, by = _idempotency_key(call.request), requester(call.request)
-    accepted = await call.engine.submit(name, call.body.params, key=key, by=by)
+    accepted = await call.engine.submissions.submit(name, call.body.params, key=key, by=by)
     return Submitted(name, True, accepted.submitted, accepted.id)
 
 
@@ -275,7 +276,9 @@ class ToggleRefused(JobRefused, kw_only=True):
 
 async def toggle(call: Call) -> Toggled:
     name = call.path["name"]
-    active = await call.engine.toggle(name, given(call.body.active), by=requester(call.request))
+    active = await call.engine.schedules.toggle(
+        name, given(call.body.active), by=requester(call.request)
+    )
     return Toggled(name, True, active)
 
 

@@ -51,7 +51,7 @@ class Ticks(Struct):
 
 async def ticks(call: Call) -> Ticks:
     name, engine = call.path["name"], call.engine
-    found = await engine.ticks(name, given(call.query.cursor), call.query.limit)
+    found = await engine.ledger.ticks(name, given(call.query.cursor), call.query.limit)
     more = await engine.reader.ticks(name, found[-1].due, 1) if found else []
     views = [TickView(**to_dict(tick)) for tick in found]
     return Ticks(name, views, found[-1].due if more else None)
@@ -82,14 +82,14 @@ class Upcoming(Struct):
 
 async def upcoming(call: Call) -> Upcoming:
     name, engine = call.path["name"], call.engine
-    times = engine.upcoming(name, call.query.n)
-    schedule = engine.schedule(name)
+    times = engine.schedules.upcoming(name, call.query.n)
+    schedule = engine.registry.schedule(name)
     changes = [
         ClockChangeView(due, change.reason)
         for due in times
         if schedule is not None and (change := schedule.clock_change(due)) is not None
     ]
-    return Upcoming(name, engine.active(name), times, changes)
+    return Upcoming(name, engine.schedules.active(name), times, changes)
 
 
 # -- the calendar ----------------------------------------------------------------------
@@ -133,9 +133,9 @@ class Calendar(Struct):
 async def calendar(call: Call) -> Calendar:
     name, engine, zone = call.path["name"], call.engine, given(call.query.timezone)
     if zone is None:
-        job = engine.jobs.get(name)
+        job = engine.registry.jobs.get(name)
         zone = "UTC" if job is None else job.timezone
-    days = await engine.calendar(name, zone, call.query.days)
+    days = await engine.ledger.calendar(name, zone, call.query.days)
     return Calendar(name, zone, [_day(day, activity) for day, activity in days])
 
 
@@ -184,7 +184,7 @@ class Backfill(Struct):
 
 async def backfill(call: Call) -> Backfill:
     name, body = call.path["name"], call.body
-    done = await call.engine.backfill(
+    done = await call.engine.backfills.run(
         name,
         body.start,
         body.end,

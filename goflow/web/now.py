@@ -129,17 +129,22 @@ class Now(Struct, kw_only=True):
 async def now(call: Call) -> Now:
     engine, limit = call.engine, call.query.limit
     horizon = engine.clock.now() + timedelta(seconds=call.query.ahead)
-    coming = await engine.coming(horizon, limit, call.query.each)
+    coming = await engine.schedules.coming(horizon, limit, call.query.each)
     unfinished = (entry for entry in engine.board if not entry.summary.state.finished)
     oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.summary.submitted)
-    driven = ((entry, engine.runner(entry.summary.id)) for entry in oldest)
+    jobs = engine.registry.jobs
+    jobs = engine.registry.jobs
+    jobs = engine.registry.jobs
+    driven = ((entry, engine.runners.get(entry.summary.id)) for entry in oldest)
     return Now(
         at=engine.clock.now(),
         unfinished=len(engine.board),
         executions=[_execution(entry, runner) for entry, runner in driven if runner is not None],
         abandoned=[AbandonedView(**to_dict(one)) for one in islice(engine.abandoned, limit)],
-        upcoming=[FireView(one.job, one.due, engine.jobs[one.job].overlap) for one in coming],
-        pools=[PoolView.of(usage) for usage in engine.usage()],
+        upcoming=[
+            FireView(one.job, one.due, jobs[one.job].overlap) for one in coming if one.job in jobs
+        ],
+        pools=[PoolView.of(usage) for usage in engine.slots.usage()],
     )
 
 

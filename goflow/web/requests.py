@@ -17,6 +17,7 @@ import msgspec
 from msgspec import inspect
 from starlette.requests import Request
 
+from goflow.engine.principal import Principal
 from goflow.errors import InvalidRequest
 from goflow.job.params import explain
 from goflow.web.responses import TooLarge
@@ -123,8 +124,8 @@ def read_header(request: Request, name: str) -> str | None:
     return values[0] if values else None
 
 
-def requester(request: Request) -> str:
-    """The name in X-Goflow-User and the client's address, for people; nobody checks the name."""
+def requester(request: Request) -> Principal:
+    """The principal: the name in X-Goflow-User, which nobody checks, and the client's address."""
     user = read_header(request, "X-Goflow-User") or ""
     if not re.fullmatch(USER_PATTERN, user):
         raise InvalidRequest(
@@ -141,7 +142,7 @@ def requester(request: Request) -> str:
         )
     user = user.strip()
     address = "" if request.client is None else request.client.host
-    return f"{user} from {address}" if user and address else user or address
+    return Principal(f"{user} from {address}" if user and address else user or address)
 
 
 def _is_address(word: str) -> bool:

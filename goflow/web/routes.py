@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goflow.engine.engine import Engine
-from goflow.engine.vitals import Vitals
+from goflow.engine.metrics import Metrics
 from goflow.web import executions, jobruns, jobs, ledger, logs, now, stream, system
 from goflow.web.dashboard import Dashboard
 from goflow.web.endpoint import Endpoint, Resource, Services
@@ -41,7 +41,7 @@ API: list[Endpoint] = [
 
 def build(
     engine: Engine,
-    vitals: Vitals,
+    metrics: Metrics,
     *,
     ui: Path | None,
     ui_policy: str | None = None,
@@ -61,7 +61,7 @@ def build(
     """
     services = Services(
         engine=engine,
-        vitals=vitals,
+        metrics=metrics,
         version=goflow_version(),
         show_source=show_source,
         streams=OpenStreams(shutdown or asyncio.Event()),

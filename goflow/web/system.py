@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from goflow import zones
 from goflow.core.summary import Time
-from goflow.engine.engine import Notice
-from goflow.engine.vitals import EVERY, Sample
+from goflow.engine.health import Notice
+from goflow.engine.metrics import EVERY, Sample
 from goflow.web.endpoint import Call, Endpoint
 from goflow.web.now import PoolView
 from goflow.web.responses import failure
@@ -46,23 +46,23 @@ class Unhealthy(Failure, kw_only=True):
 
 async def health(call: Call) -> Health | Response:
     engine = call.engine
-    if engine.defect is not None:
-        return failure(503, "defect", engine.defect, schema=Unhealthy)
+    if engine.health.defect is not None:
+        return failure(503, "defect", engine.health.defect, schema=Unhealthy)
     if (trouble := engine.journal.trouble) is not None:
         return failure(503, trouble.code, str(trouble), schema=Unhealthy)
-    if engine.lost is not None:
-        return failure(503, "commits-lost", engine.lost, schema=Unhealthy)
-    if (stuck := engine.hanging.stuck) is not None:
+    if engine.health.lost is not None:
+        return failure(503, "commits-lost", engine.health.lost, schema=Unhealthy)
+    if (stuck := engine.health.stuck) is not None:
         return failure(503, "stuck", stuck, subject="stuck", schema=Unhealthy)
     return Health(
         health="OK",
         version=call.services.version,
         tzdata=zones.database().version,
         tzdata_source=zones.database().source,
-        jobs=len(engine.jobs),
+        jobs=len(engine.registry.jobs),
         unfinished=len(engine.board),
         streams=len(engine.broadcast),
-        notices=engine.all_notices(),
+        notices=engine.health.notices(),
     )
 
 
@@ -86,7 +86,7 @@ class SlotsView(Struct):
 
 class Load(Struct, kw_only=True):
     """Samples, oldest first, one every `every` seconds. The nth value of each list belongs to
-    the nth time in `at`. See `goflow.engine.vitals.Sample`."""
+    the nth time in `at`. See `goflow.engine.metrics.Sample`."""
 
     every: float
     at: list[Time]
@@ -121,9 +121,9 @@ class System(Struct, kw_only=True):
 
 
 async def system(call: Call) -> System:
-    engine, vitals = call.engine, call.services.vitals
-    store = StoreView(type(engine.store).__name__, await vitals.store_bytes())
-    slots, *limits = engine.usage()
+    engine, metrics = call.engine, call.services.metrics
+    store = StoreView(type(engine.store).__name__, await metrics.store_bytes())
+    slots, *limits = engine.slots.usage()
     return System(
         at=engine.clock.now(),
         started=engine.started_at,
@@ -132,11 +132,11 @@ async def system(call: Call) -> System:
         slots=SlotsView(slots.size, slots.taken, slots.waiting),
         pools=[PoolView.of(usage) for usage in (slots, *limits)],
         listeners=len(engine.broadcast),
-        jobs=len(engine.jobs),
-        active_jobs=engine.scheduled,
+        jobs=len(engine.registry.jobs),
+        active_jobs=len(engine.schedules),
         unfinished=len(engine.board),
-        notices=engine.all_notices(),
-        load=_load(vitals.since(given(call.query.after))),
+        notices=engine.health.notices(),
+        load=_load(metrics.since(given(call.query.after))),
     )
 
 

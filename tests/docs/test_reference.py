@@ -16,11 +16,12 @@ from goflow.checks import NAME_LIMIT
 from goflow.cli import main
 from goflow.core import execution, result, summary
 from goflow.core.states import Tally, verdict
-from goflow.engine import backfill, broadcast, engine, reader, retention, scheduler
+from goflow.engine import backfill, broadcast, reader, retention, scheduler
 from goflow.engine.attempts.dependencies import Limits
-from goflow.engine.engine import Options
 from goflow.engine.executors import outcomes
+from goflow.engine.options import Options
 from goflow.engine.output import tasklog
+from goflow.engine.room import SHARE
 from goflow.operators import dial, http
 from goflow.web import jobs, server
 from goflow.web.acceptor import ConnectionLimits
@@ -101,7 +102,7 @@ def test_limits_are_those_of_the_code() -> None:
     numbers = {
         "attempts that run at once": options.max_running,
         "unfinished executions": options.max_unfinished,
-        "of these, reserved for schedules while one is on": options.max_unfinished // engine.KEPT,
+        "of these, reserved for schedules while one is on": options.max_unfinished // SHARE,
         "parameters of all unfinished executions, as JSON": limits.params,
         "due times that a job catches up with before other jobs get their turn": scheduler.PORTION,
         "a task's result, as JSON": limits.result,

@@ -81,7 +81,7 @@ async def main(folder: str) -> dict[str, Any]:
         answer = await client.post(f"/api/jobs/{job}/submit")
         assert answer.status_code == 200, answer.text
         id = answer.json()["id"]
-        await until(lambda: gf.engine.runner(id) is None)
+        await until(lambda: gf.engine.runners.get(id) is None)
         detail = (await client.get(f"/api/executions/{id}")).json()
         return f"{detail['state']} {detail['tasks'][0]['error']}"
 
@@ -101,13 +101,13 @@ async def main(folder: str) -> dict[str, Any]:
             seen["sync"] = await ended("refused")
             seen["program"] = await ended("program")
             waiting = asyncio.create_task(ended("later"))
-            await until(lambda: gf.engine.usage()[0].taken == 1)
+            await until(lambda: gf.engine.slots.usage()[0].taken == 1)
         seen["later"] = await waiting
         gate = no_threads()
         gate.__enter__()
     gate.__exit__(None, None, None)
     seen["ran"] = ran
-    seen["defect"] = gf.engine.defect
+    seen["defect"] = gf.engine.health.defect
     return seen
 
 

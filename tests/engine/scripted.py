@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from goflow import Context, Job, Task
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
+from goflow.engine.options import Options
 from goflow.stores.base import Store
 from goflow.stores.memory import MemoryStore
 from goflow.testing import FakeClock
@@ -68,7 +69,7 @@ async def running(
         clock=clock if clock is not None else FakeClock(),
     )
     for job in jobs:
-        engine.register(job)
+        engine.registry.register(job)
     await engine.start()
     try:
         yield engine

@@ -14,7 +14,7 @@ from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.engine import board as board_module
 from goflow.engine.board import Board, Entry
-from goflow.engine.recovery import record_of
+from goflow.engine.replay import record_of
 from goflow.stores.base import Created, Existing, Purge, SetSwitch, Submit, Touch
 from tests.core.histories import NOW, SECOND, Choices, choices, plans, play, scripts
 

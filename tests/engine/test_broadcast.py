@@ -70,8 +70,8 @@ async def first(stream: Events) -> dict[str, Any]:
 
 
 async def submit(engine: Engine, count: int, job: str = "j") -> list[str]:
-    ids = [(await engine.submit(job)).id for _ in range(count)]
-    await until(lambda: not engine._runners)
+    ids = [(await engine.submissions.submit(job)).id for _ in range(count)]
+    await until(lambda: not engine.runners)
     return ids
 
 
@@ -141,7 +141,7 @@ async def test_an_id_stays_good_after_a_restart(tmp_path: Path) -> None:
 async def test_an_id_of_another_store_gets_the_recent_executions() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         ids = await submit(engine, 2)
-        for last_id in ("0123abcd-1", engine._store.epoch + "-999999"):
+        for last_id in ("0123abcd-1", engine.store.epoch + "-999999"):
             listener = Listener(engine, last_id=last_id)
             await until(lambda listener=listener: set(listener.last) == set(ids))
             await listener.close()
@@ -233,7 +233,7 @@ async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not
     async with running(large("large", one, two), small) as engine:
         timers = Timers(engine)
         listener = await caught_up(engine)
-        id = (await engine.submit("large")).id
+        id = (await engine.submissions.submit("large")).id
         await until(lambda: one.runs and two.runs)
         timers.advance(0)
         await until(lambda: len(listener.events) == 1)
@@ -242,8 +242,8 @@ async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not
             lambda: (entry := engine.board.get(id)) and entry.standing.counts["running"] == 1
         )
         timers.advance(1)  # less than its pace
-        other = (await engine.submit("small")).id
-        await until(lambda: len(engine._runners) == 1)
+        other = (await engine.submissions.submit("small")).id
+        await until(lambda: len(engine.runners) == 1)
         timers.advance(1)
         await until(lambda: other in listener.last)
         assert [event.id for event in listener.events].count(id) == 1
@@ -253,7 +253,7 @@ async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not
         states = {task["name"]: task["state"] for task in resumed.last[id]["tasks"]}
         assert (states["first"], states["t0"]) == ("successful", "successful")
         two.release.set()
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         timers.advance(1)  # still less than its pace
         await until(lambda: listener.last[id]["state"] == "successful")
         await resumed.close()
@@ -268,7 +268,7 @@ async def test_a_paced_execution_is_sent_when_its_pace_allows(
     async with running(large("large", one, two)) as engine:
         timers = Timers(engine)
         listener = await caught_up(engine)
-        id = (await engine.submit("large")).id
+        id = (await engine.submissions.submit("large")).id
         await until(lambda: one.runs and two.runs)
         timers.advance(0)
         one.release.set()
@@ -281,7 +281,7 @@ async def test_a_paced_execution_is_sent_when_its_pace_allows(
         await until(lambda: len(listener.events) == 2)
         assert [t["state"] for t in listener.last[id]["tasks"]].count("successful") > 1
         two.release.set()
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         await listener.close()
 
 
@@ -339,7 +339,7 @@ async def test_catching_up_comes_in_small_pieces(
     monkeypatch.setattr(broadcast, "AHEAD", ahead)
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         ids = await submit(engine, 30)
-        stream = engine.broadcast.listen(None, f"{engine._store.epoch}-0" if resumed else None)
+        stream = engine.broadcast.listen(None, f"{engine.store.epoch}-0" if resumed else None)
         received: list[Event] = []
         while len(received) < 30:
             piece = await anext(stream)

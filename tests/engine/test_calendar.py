@@ -17,13 +17,13 @@ EVENING = datetime(2026, 10, 24, 22, 30, tzinfo=UTC)  # in Berlin the next day, 
 
 
 async def ran(engine: Engine, job: str = "j") -> str:
-    id = (await engine.submit(job)).id
-    await engine.finished(id)
+    id = (await engine.submissions.submit(job)).id
+    await engine.runners.finished(id)
     return id
 
 
 async def counts(engine: Engine, zone: str, days: int = 371) -> dict[date, dict[str, int]]:
-    return {day: did.counts for day, did in await engine.calendar("j", zone, days)}
+    return {day: did.counts for day, did in await engine.ledger.calendar("j", zone, days)}
 
 
 async def test_an_execution_is_on_the_day_of_its_submit_in_the_zone_asked_for() -> None:
@@ -46,13 +46,13 @@ async def test_one_that_is_sent_round_again_counts_as_it_ends_at_last() -> None:
     async with running(job_of("j", Task("t", script)), clock=clock) as engine:
         id = await ran(engine)
         assert await counts(engine, "UTC") == {EVENING.date(): {"failed": 1}}
-        await engine.retry(id)
+        await engine.control.retry(id)
         await until(lambda: len(script.runs) == 2)
         assert await counts(engine, "UTC") == {}
         clock.advance(seconds=90)
         script.release.set()
-        await engine.finished(id)
-        [(_, did)] = await engine.calendar("j", "UTC", 2)
+        await engine.runners.finished(id)
+        [(_, did)] = await engine.ledger.calendar("j", "UTC", 2)
         assert (did.counts, did.took) == ({"successful": 1}, timedelta(seconds=90))
 
 
@@ -84,9 +84,9 @@ async def test_it_outlives_the_executions_but_not_for_ever() -> None:
 async def test_a_zone_that_there_is_not_is_refused(zone: str) -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         with pytest.raises(InvalidRequest, match="unknown time zone") as refusal:
-            await engine.calendar("j", zone, 9)
+            await engine.ledger.calendar("j", zone, 9)
         assert refusal.value.field == "timezone"
         with pytest.raises(NotFound):
-            await engine.calendar("unknown", "UTC", 9)
+            await engine.ledger.calendar("unknown", "UTC", 9)
         with pytest.raises(InvalidJob, match="unknown time zone"):
             job_of("k", Task("t", Scripted()), timezone=zone)

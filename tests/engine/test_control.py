@@ -8,6 +8,7 @@ import pytest
 
 from goflow import Context, Goflow, InvalidJob, Job, MemoryStore, SqliteStore, Task
 from goflow.core.states import State
+from goflow.engine.principal import Principal
 from goflow.engine.slots import Kind
 from goflow.errors import Conflict, InvalidRequest, NotFound
 from goflow.testing import BEGINNING, FakeClock
@@ -24,18 +25,18 @@ async def test_overlap_skip_makes_no_second_execution_and_the_ledger_says_why() 
     operator = Scripted(["hang"])
     job = job_of("j", Task("t", operator), schedule="* * * * *", active=True, overlap="skip")
     async with running(job, clock=clock) as engine:
-        first = (await engine.submit("j", key="k")).id
+        first = (await engine.submissions.submit("j", key="k")).id
         await until(lambda: operator.runs)
         with pytest.raises(Conflict, match=first):
-            await engine.submit("j")
-        assert (await engine.submit("j", key="k")).id == first
+            await engine.submissions.submit("j")
+        assert (await engine.submissions.submit("j", key="k")).id == first
         clock.advance(seconds=1)
-        await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: engine.schedules.due("j") == BEGINNING + timedelta(minutes=2))
         (tick,) = await engine.reader.ticks("j", None, 10)
         assert (tick.outcome, tick.execution) == ("skipped", None)
         assert first in tick.reason
         operator.release.set()
-        await engine.finished(first)
+        await engine.runners.finished(first)
 
 
 async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> None:
@@ -46,18 +47,18 @@ async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> 
 
     path = tmp_path / "s"
     async with running(job(), store=SqliteStore(path)) as engine:  # type: ignore[arg-type]
-        ids = [(await engine.submit("j")).id for _ in range(3)]
+        ids = [(await engine.submissions.submit("j")).id for _ in range(3)]
         with pytest.raises(Conflict, match="2 executions wait already"):
-            await engine.submit("j")
+            await engine.submissions.submit("j")
         await until(lambda: operator.runs == [1])
-        assert engine.waiting(ids[1], "t") == "earlier executions of the job have not ended"
+        assert engine.runners.waiting(ids[1], "t") == "earlier executions of the job have not ended"
     async with running(job(), store=SqliteStore(path)) as engine:  # type: ignore[arg-type]
         await until(lambda: operator.runs == [1, 2])
         await asyncio.sleep(0)
         assert (await states(engine, ids[1]))["t"] == "notstarted", "the wait outlives a restart"
         operator.release.set()
         for id in ids:
-            await engine.finished(id)
+            await engine.runners.finished(id)
         assert operator.runs == [1, 2, 1, 1]
 
 
@@ -76,32 +77,32 @@ async def test_what_queues_keeps_its_order_over_a_restart_however_the_clock_was_
     free.set()
     clock = FakeClock()
     async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
-        again = (await engine.submit("j")).id
-        await engine.finished(again)
+        again = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(again)
         free.clear()
-        running_one = (await engine.submit("j")).id
+        running_one = (await engine.submissions.submit("j")).id
         await until(lambda: ran[1:] == [running_one])
         clock.set(BEGINNING - timedelta(hours=1))
-        second = (await engine.submit("j")).id
+        second = (await engine.submissions.submit("j")).id
         clock.set(BEGINNING - timedelta(hours=2))
-        await engine.retry(again, task="other")
+        await engine.control.retry(again, task="other")
         clock.set(BEGINNING - timedelta(hours=3))
-        last = (await engine.submit("j")).id
-        await engine.mark(second, "other", State.SUCCESSFUL)
+        last = (await engine.submissions.submit("j")).id
+        await engine.control.mark(second, "other", State.SUCCESSFUL)
     del ran[:]
     free.set()
     async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
-        await engine.finished(last)
+        await engine.runners.finished(last)
         assert ran == [second, again, last], "the one that ran was interrupted, and has failed"
 
 
 async def test_overlap_replace_cancels_the_earlier_one_and_waits_for_its_end() -> None:
     operator = Scripted(["hang", "ok"])
     async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
-        first = (await engine.submit("j")).id
+        first = (await engine.submissions.submit("j")).id
         await until(lambda: operator.runs)
-        second = (await engine.submit("j")).id
-        await engine.finished(second)
+        second = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(second)
         assert (await states(engine, first))[""] == "cancelled"
         assert (await states(engine, second))[""] == "successful"
         assert operator.ended == ["cancelled"]
@@ -117,26 +118,26 @@ async def test_a_pool_bounds_its_tasks_and_holds_up_no_others() -> None:
     other = Scripted()
     tasks = [Task(f"p{n}", operator, pool="db") for n, operator in enumerate(pooled)]
     async with running(job_of("j", *tasks, Task("other", other)), pools={"db": 2}) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: other.runs and sum(len(o.runs) for o in pooled) == 2)
-        reasons = [engine.waiting(id, task.name) for task in tasks]
+        reasons = [engine.runners.waiting(id, task.name) for task in tasks]
         assert reasons.count("pool 'db': 2 of 2 in use") == 2
         for operator in pooled:
             operator.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
 
 
 async def test_a_job_s_limit_bounds_its_tasks_over_all_its_executions() -> None:
     operators = [Blocking() for _ in range(2)]
     tasks = [Task(f"t{n}", operator) for n, operator in enumerate(operators)]
     async with running(job_of("j", *tasks, max_running=1)) as engine:
-        ids = [(await engine.submit("j")).id for _ in range(2)]
+        ids = [(await engine.submissions.submit("j")).id for _ in range(2)]
         for done in (1, 2):
             await until(lambda done=done: sum(len(o.runs) for o in operators) == done)
-            assert engine.usage()[-1][:4] == (Kind.JOB, "j", 1, 1)
+            assert engine.slots.usage()[-1][:4] == (Kind.JOB, "j", 1, 1)
             next(o for o in operators if o.runs and not o.release.is_set()).release.set()
         for id in ids:
-            await engine.finished(id)
+            await engine.runners.finished(id)
         assert [len(o.runs) for o in operators] == [2, 2]
 
 
@@ -153,21 +154,21 @@ async def test_a_low_priority_does_not_starve() -> None:
     jobs = [job_of("first", Task("t", first)), job_of("low", Task("t", low))]
     jobs += [job_of(f"high{n}", Task("t", o, priority=1)) for n, o in enumerate(high)]
     async with running(*jobs, clock=clock, max_running=1) as engine:
-        ids = [(await engine.submit("first")).id]
+        ids = [(await engine.submissions.submit("first")).id]
         await until(lambda: first.runs)
-        ids.append((await engine.submit("low")).id)
-        await until(lambda: engine.waiting(ids[1], "t"))
+        ids.append((await engine.submissions.submit("low")).id)
+        await until(lambda: engine.runners.waiting(ids[1], "t"))
         clock.advance(seconds=61)
         for n in range(3):
-            ids.append((await engine.submit(f"high{n}")).id)
-            await until(lambda: engine.waiting(ids[-1], "t"))
+            ids.append((await engine.submissions.submit(f"high{n}")).id)
+            await until(lambda: engine.runners.waiting(ids[-1], "t"))
         first.release.set()
         await until(lambda: low.runs)
         assert not any(operator.runs for operator in high)
         for operator in [low, *high]:
             operator.release.set()
         for id in ids:
-            await engine.finished(id)
+            await engine.runners.finished(id)
 
 
 # -- time limits -------------------------------------------------------------------
@@ -178,14 +179,14 @@ async def test_an_execution_that_takes_too_long_is_ended_and_has_failed() -> Non
     hanging = Scripted(["hang"])
     job = job_of("j", Task("a", hanging), Task("b", Scripted(), after=["a"]), timeout=60)
     async with running(job, clock=clock) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         await asyncio.sleep(0.01)
         clock.advance(seconds=59)
         await asyncio.sleep(0.01)
         assert hanging.ended == []
         clock.advance(seconds=1)
-        await engine.finished(id)
+        await engine.runners.finished(id)
         detail = await engine.reader.execution(id)
         assert (detail.state, detail.reason) == ("failed", "timed out after 60 s")
         assert [task.state for task in detail.tasks] == ["cancelled", "cancelled"]
@@ -203,15 +204,15 @@ async def test_one_task_can_be_cancelled_and_the_others_go_on() -> None:
         Task("c", after, after=["a"], trigger_rule="allDone"),
     )
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs and sibling.runs)
         with pytest.raises(NotFound, match="'x'"):
-            await engine.cancel_task(id, "x")
-        assert await engine.cancel_task(id, "a", by="ada") is True
+            await engine.control.cancel_task(id, "x")
+        assert await engine.control.cancel_task(id, "a", by=Principal("ada")) is True
         await until(lambda: after.runs)
-        assert await engine.cancel_task(id, "a") is False
+        assert await engine.control.cancel_task(id, "a") is False
         sibling.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
         found = await states(engine, id)
         assert found == {"": "cancelled", "a": "cancelled", "b": "successful", "c": "successful"}
         action = (await engine.reader.execution(id)).actions[1]
@@ -221,16 +222,16 @@ async def test_one_task_can_be_cancelled_and_the_others_go_on() -> None:
 async def test_a_failed_task_can_be_marked_and_what_follows_run_again() -> None:
     bad, after = Scripted(["fail"] * 9), Scripted()
     async with running(job_of("j", Task("a", bad), Task("b", after, after=["a"]))) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        await engine.mark(id, "a", State.SUCCESSFUL, by="ada")
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        await engine.control.mark(id, "a", State.SUCCESSFUL, by=Principal("ada"))
         assert await states(engine, id) == {"": "successful", "a": "successful", "b": "skipped"}
         page = await engine.reader.page("j", State.SUCCESSFUL, 10, None)
         assert len(page.executions) == 1
         with pytest.raises(Conflict, match="in that state already"):
-            await engine.mark(id, "a", State.SUCCESSFUL)
-        await engine.retry(id)
-        await engine.finished(id)
+            await engine.control.mark(id, "a", State.SUCCESSFUL)
+        await engine.control.retry(id)
+        await engine.runners.finished(id)
         assert after.runs == [1]
         assert (await states(engine, id))["b"] == "successful"
 
@@ -238,12 +239,12 @@ async def test_a_failed_task_can_be_marked_and_what_follows_run_again() -> None:
 async def test_a_task_that_runs_cannot_be_marked() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("a", hanging))) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         with pytest.raises(Conflict, match="cannot be marked"):
-            await engine.mark(id, "a", State.SKIPPED)
+            await engine.control.mark(id, "a", State.SKIPPED)
         hanging.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
 
 
 async def test_a_task_that_waits_can_be_marked_and_what_follows_goes_on() -> None:
@@ -252,12 +253,12 @@ async def test_a_task_that_waits_can_be_marked_and_what_follows_goes_on() -> Non
         "j", Task("a", first), Task("b", second, after=["a"]), Task("c", third, after=["b"])
     )
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: first.runs)
-        await engine.mark(id, "b", State.SUCCESSFUL)
+        await engine.control.mark(id, "b", State.SUCCESSFUL)
         await until(lambda: third.runs)
         first.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert second.runs == []
         assert (await states(engine, id))[""] == "successful"
 
@@ -269,22 +270,22 @@ async def test_a_finished_execution_can_be_run_again_from_a_task(
     a, b, c = Scripted(), Scripted(), Scripted()
     job = job_of("j", Task("a", a), Task("b", b, after=["a"]), Task("c", c, after=["b"]))
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        await engine.retry(id, task="a" if following else "b", following=following)
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        await engine.control.retry(id, task="a" if following else "b", following=following)
+        await engine.runners.finished(id)
         assert [len(operator.runs) for operator in (a, b, c)] == ran
 
 
 async def test_a_retry_can_have_other_params() -> None:
     job = job_of("j", Task("t", Scripted()), params={"n": 1})
     async with running(job) as engine:
-        id = (await engine.submit("j", {"n": 2})).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j", {"n": 2})).id
+        await engine.runners.finished(id)
         with pytest.raises(InvalidRequest, match="'n'"):
-            await engine.retry(id, task="t", params={"n": "x"})
-        await engine.retry(id, task="t", params={"n": 3})
-        await engine.finished(id)
+            await engine.control.retry(id, task="t", params={"n": "x"})
+        await engine.control.retry(id, task="t", params={"n": 3})
+        await engine.runners.finished(id)
         assert (await engine.reader.execution(id)).params == {"n": 3}
 
 
@@ -293,10 +294,10 @@ async def test_what_was_acknowledged_by_hand_survives_a_restart(tmp_path: Path) 
     hanging = Scripted(["hang"] * 9)
     job = job_of("j", Task("a", hanging, retries=9), Task("b", Scripted()))
     async with running(job, store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
-        assert await engine.cancel_task(id, "a")
+        assert await engine.control.cancel_task(id, "a")
     async with running(job, store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert (await states(engine, id))["a"] == "cancelled"
         assert hanging.runs == [1]

@@ -17,7 +17,8 @@ import pytest
 from goflow import ConstantDelay, Context, Job, Task
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Limits
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
+from goflow.engine.options import Options
 from goflow.engine.threads import Threads
 from goflow.errors import (
     Conflict,
@@ -41,8 +42,8 @@ async def test_a_submitted_job_runs_its_tasks_in_order() -> None:
     first, second = Scripted(result={"rows": 3}), Scripted()
     job = job_of("j", Task("a", first), Task("b", second, after=["a"]))
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         assert await states(engine, id) == {"": "successful", "a": "successful", "b": "successful"}
         detail = await engine.reader.execution(id)
         assert json.loads(bytes(detail.tasks[0].result)) == {"rows": 3}
@@ -51,19 +52,19 @@ async def test_a_submitted_job_runs_its_tasks_in_order() -> None:
 async def test_independent_tasks_run_side_by_side() -> None:
     a, b = Scripted(["hang"]), Scripted(["hang"])
     async with running(job_of("j", Task("a", a), Task("b", b))) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: a.runs and b.runs)
         a.release.set()
         b.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
 
 
 async def test_a_failed_attempt_is_tried_again_and_every_attempt_is_kept() -> None:
     flaky = Scripted(["fail", "fail", "ok"])
     job = job_of("j", Task("t", flaky, retries=2, retry_delay=ConstantDelay(60)))
     async with running(job, clock=FakeClock(jumps=True)) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         task = (await engine.reader.execution(id)).tasks[0]
         assert [one.state for one in task.attempts] == ["failed", "failed", "successful"]
         assert "scripted to fail attempt 1" in (task.attempts[0].error or "")
@@ -73,8 +74,8 @@ async def test_a_failed_attempt_is_tried_again_and_every_attempt_is_kept() -> No
 async def test_attempts_never_exceed_retries_plus_one() -> None:
     flaky = Scripted(["fail"] * 10)
     async with running(job_of("j", Task("t", flaky, retries=2))) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         assert flaky.runs == [1, 2, 3]
         assert (await states(engine, id))[""] == "failed"
 
@@ -88,7 +89,7 @@ async def test_waiting_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None
         Task("sibling", sibling),
     )
     async with running(job, clock=clock, max_running=1) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: sibling.runs)
         board = engine.board.get(id)
         assert board is not None
@@ -98,7 +99,7 @@ async def test_waiting_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None
         await asyncio.sleep(0)
         assert flaky.runs == [1]
         clock.advance(seconds=0.001)
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert flaky.runs == [1, 2]
 
 
@@ -106,14 +107,14 @@ async def test_no_more_attempts_run_than_there_are_slots() -> None:
     operators = [Blocking() for _ in range(6)]
     job = job_of("j", *(Task(f"t{n}", operator) for n, operator in enumerate(operators)))
     async with running(job, max_running=2) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         for done in range(0, 6, 2):
             await until(lambda done=done: sum(len(o.runs) for o in operators) == done + 2)
-            assert engine._dependencies.slots.taken == 2
+            assert engine.slots.taken == 2
             for operator in operators[done : done + 2]:
                 operator.release.set()
-        await engine.finished(id)
-        assert engine._dependencies.slots.taken == 0
+        await engine.runners.finished(id)
+        assert engine.slots.taken == 0
 
 
 async def test_a_task_of_higher_priority_goes_before_older_ones() -> None:
@@ -122,36 +123,36 @@ async def test_a_task_of_higher_priority_goes_before_older_ones() -> None:
     big_job = job_of("big", *(Task(f"t{n}", operator) for n, operator in enumerate(big)))
     small_job = job_of("small", Task("t", small, priority=1))
     async with running(big_job, small_job, max_running=2) as engine:
-        first = (await engine.submit("big")).id
+        first = (await engine.submissions.submit("big")).id
         await until(lambda: sum(len(o.runs) for o in big) == 2)
-        second = (await engine.submit("small")).id
-        await until(lambda: engine.waiting(second, "t"))
-        assert engine.waiting(second, "t") == "all tasks: 2 of 2 in use"
+        second = (await engine.submissions.submit("small")).id
+        await until(lambda: engine.runners.waiting(second, "t"))
+        assert engine.runners.waiting(second, "t") == "all tasks: 2 of 2 in use"
         big[0].release.set()
         await until(lambda: small.runs)
         for operator in [*big, small]:
             operator.release.set()
-        await engine.finished(first)
-        await engine.finished(second)
+        await engine.runners.finished(first)
+        await engine.runners.finished(second)
 
 
 async def test_cancel_stops_what_runs_and_what_waits() -> None:
     hanging = Scripted(["hang"])
     job = job_of("j", Task("a", hanging), Task("b", Scripted(), after=["a"]))
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
-        assert await engine.cancel(id) is True
-        await engine.finished(id)
+        assert await engine.control.cancel(id) is True
+        await engine.runners.finished(id)
         assert await states(engine, id) == {"": "cancelled", "a": "cancelled", "b": "cancelled"}
         assert hanging.ended == ["cancelled"]
-        assert await engine.cancel(id) is False
+        assert await engine.control.cancel(id) is False
 
 
 async def test_cancel_of_an_unknown_execution_is_not_found() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         with pytest.raises(NotFound, match="nope"):
-            await engine.cancel("nope")
+            await engine.control.cancel("nope")
 
 
 async def test_retry_runs_again_only_what_did_not_succeed() -> None:
@@ -160,39 +161,41 @@ async def test_retry_runs_again_only_what_did_not_succeed() -> None:
         "j", Task("good", good), Task("bad", bad), Task("after", after, after=["good", "bad"])
     )
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         assert await states(engine, id) == {
             "": "failed",
             "good": "successful",
             "bad": "failed",
             "after": "skipped",
         }
-        await engine.retry(id)
-        await engine.finished(id)
+        await engine.control.retry(id)
+        await engine.runners.finished(id)
         assert set((await states(engine, id)).values()) == {"successful"}
         assert (good.runs, bad.runs, after.runs) == ([1], [1, 2], [1])
         with pytest.raises(Conflict, match="nothing to retry"):
-            await engine.retry(id)
+            await engine.control.retry(id)
 
 
 async def test_retry_of_an_unfinished_execution_is_refused() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging))) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         with pytest.raises(Conflict, match="unfinished"):
-            await engine.retry(id)
+            await engine.control.retry(id)
         hanging.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
 
 
 async def test_two_retries_at_once_make_one_round() -> None:
     bad = Scripted(["fail"])
     async with running(job_of("j", Task("t", bad))) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        answers = await asyncio.gather(engine.retry(id), engine.retry(id), return_exceptions=True)
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        answers = await asyncio.gather(
+            engine.control.retry(id), engine.control.retry(id), return_exceptions=True
+        )
+        await engine.runners.finished(id)
         assert sorted(type(answer).__name__ for answer in answers) == ["Conflict", "NoneType"]
         assert bad.runs == [1, 2]
 
@@ -200,13 +203,15 @@ async def test_two_retries_at_once_make_one_round() -> None:
 async def test_the_same_key_submits_once() -> None:
     operator = Scripted()
     async with running(job_of("j", Task("t", operator))) as engine:
-        answers = await asyncio.gather(*(engine.submit("j", key="k") for _ in range(20)))
+        answers = await asyncio.gather(
+            *(engine.submissions.submit("j", key="k") for _ in range(20))
+        )
         assert len({answer.id for answer in answers}) == 1
         assert sum(answer.created for answer in answers) == 1
-        await engine.finished(answers[0].id)
+        await engine.runners.finished(answers[0].id)
         assert operator.runs == [1]
         with pytest.raises(Conflict, match="other params"):
-            await engine.submit("j", {"n": 1}, key="k")
+            await engine.submissions.submit("j", {"n": 1}, key="k")
 
 
 async def test_params_reach_the_tasks_and_bad_ones_are_refused() -> None:
@@ -217,8 +222,8 @@ async def test_params_reach_the_tasks_and_bad_ones_are_refused() -> None:
         return [n, label]
 
     async with running(job) as engine:
-        id = (await engine.submit("j", {"n": 5})).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j", {"n": 5})).id
+        await engine.runners.finished(id)
         assert bytes((await engine.reader.execution(id)).tasks[0].result) == b'[5,"x"]'
         for params, field in [
             ({"m": 1}, "params.m"),
@@ -227,7 +232,7 @@ async def test_params_reach_the_tasks_and_bad_ones_are_refused() -> None:
             ({"label": float("nan")}, "params.label"),
         ]:
             with pytest.raises(InvalidRequest) as caught:
-                await engine.submit("j", params)
+                await engine.submissions.submit("j", params)
             assert caught.value.field == field
         assert len((await engine.reader.page("j", None, 100, None)).executions) == 1
 
@@ -238,14 +243,14 @@ async def test_toggle_answers_after_the_commit_and_survives_a_restart(tmp_path: 
 
     path = tmp_path / "goflow.db"
     async with running(job(), store=SqliteStore(path)) as engine:
-        assert engine.active("j") is False
-        assert await engine.toggle("j") is True
-        assert engine.due("j") == BEGINNING + timedelta(hours=1)
-        assert await engine.toggle("j", active=True) is True
+        assert engine.schedules.active("j") is False
+        assert await engine.schedules.toggle("j") is True
+        assert engine.schedules.due("j") == BEGINNING + timedelta(hours=1)
+        assert await engine.schedules.toggle("j", active=True) is True
     async with running(job(), store=SqliteStore(path)) as engine:
-        assert engine.active("j") is True
-        assert await engine.toggle("j") is False
-        assert engine.due("j") is None
+        assert engine.schedules.active("j") is True
+        assert await engine.schedules.toggle("j") is False
+        assert engine.schedules.due("j") is None
 
 
 async def test_a_due_job_fires_once_at_its_instant_and_never_before() -> None:
@@ -259,7 +264,7 @@ async def test_a_due_job_fires_once_at_its_instant_and_never_before() -> None:
         for minute, seconds in ((1, 0.001), (2, 60), (3, 60)):
             clock.advance(seconds=seconds)
             await until(lambda minute=minute: len(operator.runs) == minute)
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         page = await engine.reader.page("j", None, 100, None)
         due = [json.loads(execution)["scheduled_at"] for execution in page.executions]
         assert due == ["2030-01-01T00:03:00Z", "2030-01-01T00:02:00Z", "2030-01-01T00:01:00Z"]
@@ -271,8 +276,8 @@ async def test_a_process_held_up_over_many_fires_makes_one_late_one() -> None:
     job = job_of("j", Task("t", operator), schedule="@every 1s", active=True)
     async with running(job, clock=clock) as engine:
         clock.advance(days=365 * 174)
-        await until(lambda: operator.runs and not engine._runners)
-        due = engine.due("j")
+        await until(lambda: operator.runs and not engine.runners)
+        due = engine.schedules.due("j")
         assert operator.runs == [1]
         assert due == clock.now() + timedelta(seconds=1)
 
@@ -285,10 +290,10 @@ async def test_every_keeps_its_phase_across_restarts(tmp_path: Path) -> None:
         return job_of("j", Task("t", Scripted()), schedule="@every 10m", active=True)
 
     async with running(job(), store=SqliteStore(path), clock=clock) as engine:
-        assert engine.due("j") == BEGINNING + timedelta(minutes=10)
+        assert engine.schedules.due("j") == BEGINNING + timedelta(minutes=10)
     clock.advance(minutes=37)
     async with running(job(), store=SqliteStore(path), clock=clock) as engine:
-        await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=40))
+        await until(lambda: engine.schedules.due("j") == BEGINNING + timedelta(minutes=40))
 
 
 async def test_a_tick_fires_once_even_for_two_schedulers_in_turn(tmp_path: Path) -> None:
@@ -300,8 +305,8 @@ async def test_a_tick_fires_once_even_for_two_schedulers_in_turn(tmp_path: Path)
         job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
         async with running(job, store=SqliteStore(path), clock=clock) as engine:
             clock.advance(seconds=1)
-            await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=2))
-            await until(lambda: not engine._runners)
+            await until(lambda: engine.schedules.due("j") == BEGINNING + timedelta(minutes=2))
+            await until(lambda: not engine.runners)
         runs.append(len(operator.runs))
     assert runs == [1, 0]
 
@@ -319,10 +324,10 @@ async def test_what_was_running_at_a_stop_goes_on_at_the_next_start(tmp_path: Pa
         )
 
     async with running(job(1), store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
     async with running(job(1), store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert set((await states(engine, id)).values()) == {"successful"}
         detail = await engine.reader.execution(id)
         assert "interrupted" in (detail.tasks[1].attempts[0].error or "")
@@ -333,10 +338,10 @@ async def test_an_interrupted_task_without_retries_fails_visibly(tmp_path: Path)
     path = tmp_path / "goflow.db"
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging)), store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
     async with running(job_of("j", Task("t", hanging)), store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         detail = await engine.reader.execution(id)
         assert (detail.state, detail.tasks[0].error) != (State.RUNNING, None)
         assert detail.state == "failed"
@@ -348,10 +353,10 @@ async def test_an_execution_of_a_job_that_is_gone_fails_visibly(tmp_path: Path) 
     hanging = Scripted(["hang"])
     job = job_of("gone", Task("a", hanging, retries=3), Task("b", Scripted(), after=["a"]))
     async with running(job, store=SqliteStore(path)) as engine:
-        id = (await engine.submit("gone")).id
+        id = (await engine.submissions.submit("gone")).id
         await until(lambda: hanging.runs)
     async with running(store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         detail = await engine.reader.execution(id)
         assert [task.state for task in detail.tasks] == ["failed", "skipped"]
         assert "not registered" in (detail.tasks[0].error or "")
@@ -374,10 +379,10 @@ class Slow(MemoryStore):
 async def test_an_attempt_whose_start_is_being_committed_at_a_stop_holds_nobody_up() -> None:
     store, hanging = Slow(), Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging)), store=store) as engine:
-        await engine.submit("j")
+        await engine.submissions.submit("j")
         await until(store.asked.is_set)
         stopping = asyncio.create_task(engine.stop())
-        await until(lambda: all(runner._interrupted for runner in engine._runners.values()))
+        await until(lambda: all(runner._interrupted for runner in engine.runners.values()))
         store.may.set()
         async with asyncio.timeout(10):
             await stopping
@@ -388,14 +393,16 @@ async def test_a_graceful_stop_lets_short_tasks_end() -> None:
     operator = Scripted(["hang"])
     store = MemoryStore()
     engine = Engine(store, Options(stop_timeout=30), clock=FakeClock())
-    engine.register(job_of("j", Task("t", operator), Task("next", Scripted(), after=["t"])))
+    engine.registry.register(
+        job_of("j", Task("t", operator), Task("next", Scripted(), after=["t"]))
+    )
     await engine.start()
-    id = (await engine.submit("j")).id
+    id = (await engine.submissions.submit("j")).id
     await until(lambda: operator.runs)
     stopping = asyncio.create_task(engine.stop())
     await asyncio.sleep(0)
     with pytest.raises(Stopping):
-        await engine.submit("j")
+        await engine.submissions.submit("j")
     entry = engine.board.get(id)
     operator.release.set()
     await stopping
@@ -406,28 +413,28 @@ async def test_a_graceful_stop_lets_short_tasks_end() -> None:
 async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
     hanging = Scripted(["hang", "hang"])
     async with running(job_of("j", Task("t", hanging)), max_unfinished=2) as engine:
-        await engine.submit("j")
-        await engine.submit("j")
+        await engine.submissions.submit("j")
+        await engine.submissions.submit("j")
         with pytest.raises(Unavailable, match="2 executions are unfinished"):
-            await engine.submit("j")
+            await engine.submissions.submit("j")
         hanging.release.set()
-        await until(lambda: not engine._runners)
-        await engine.submit("j")
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
+        await engine.submissions.submit("j")
+        await until(lambda: not engine.runners)
 
 
 async def test_the_params_of_all_that_is_unfinished_are_limited_in_sum() -> None:
     hanging = Scripted(["hang", "hang", "hang"])
     job, large = job_of("j", Task("t", hanging)), {"text": "x" * 600}
     async with running(job, limits=Limits(params=1000)) as engine:
-        await engine.submit("j", large)
+        await engine.submissions.submit("j", large)
         with pytest.raises(Unavailable, match="1 unfinished executions take 611 bytes"):
-            await engine.submit("j", large)
-        await engine.submit("j", {"text": "short"})
+            await engine.submissions.submit("j", large)
+        await engine.submissions.submit("j", {"text": "short"})
         hanging.release.set()
-        await until(lambda: not engine._runners)
-        await engine.submit("j", large)
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
+        await engine.submissions.submit("j", large)
+        await until(lambda: not engine.runners)
 
 
 async def test_a_retry_delay_that_raises_fails_the_task_and_says_why() -> None:
@@ -437,8 +444,8 @@ async def test_a_retry_delay_that_raises_fails_the_task_and_says_why() -> None:
 
     job = job_of("j", Task("t", Scripted(["fail"]), retries=5, retry_delay=Broken()))
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         error = (await engine.reader.execution(id)).tasks[0].error or ""
         assert "scripted to fail" in error
         assert "RuntimeError: no idea" in error
@@ -449,8 +456,8 @@ async def test_pages_walk_every_execution_once_newest_first() -> None:
     async with running(
         job_of("a", Task("t", Scripted())), job_of("b", Task("t", Scripted(["fail"] * 99)))
     ) as engine:
-        ids = [(await engine.submit(rng.choice("ab"))).id for _ in range(25)]
-        await until(lambda: not engine._runners)
+        ids = [(await engine.submissions.submit(rng.choice("ab"))).id for _ in range(25)]
+        await until(lambda: not engine.runners)
         for job, state in [(None, None), ("a", None), (None, State.FAILED), ("b", State.FAILED)]:
             walked, cursor = [], None
             while True:
@@ -468,13 +475,13 @@ async def test_pages_walk_every_execution_once_newest_first() -> None:
 
 async def test_registering_twice_or_without_tasks_is_refused() -> None:
     engine = Engine(MemoryStore())
-    engine.register(job_of("j", Task("t", Scripted())))
+    engine.registry.register(job_of("j", Task("t", Scripted())))
     with pytest.raises(InvalidJob, match="'j' is registered already"):
-        engine.register(job_of("j", Task("t", Scripted())))
+        engine.registry.register(job_of("j", Task("t", Scripted())))
     with pytest.raises(InvalidJob, match="'empty' has no tasks"):
-        engine.register(Job("empty"))
+        engine.registry.register(Job("empty"))
     with pytest.raises(InvalidJob, match="with_seconds"):
-        engine.register(job_of("s", Task("t", Scripted()), schedule="* * * * * *"))
+        engine.registry.register(job_of("s", Task("t", Scripted()), schedule="* * * * * *"))
 
 
 class Damaged(SqliteStore):
@@ -497,17 +504,17 @@ async def test_a_start_that_fails_gives_back_all_that_it_took(
     before = sys.stdout, sys.stderr
     store = Damaged(path)
     engine = Engine(store, Options(), clock=FakeClock())
-    engine.register(job_of("j", Task("t", Scripted())))
+    engine.registry.register(job_of("j", Task("t", Scripted())))
     with pytest.raises(StoreUnavailable):
         await engine.start()
     assert (sys.stdout, sys.stderr) == before
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("goflow-writer")]
     async with running(job_of("j", Task("t", Scripted())), store=SqliteStore(path)) as other:
-        await other.finished((await other.submit("j")).id)
+        await other.runners.finished((await other.submissions.submit("j")).id)
     monkeypatch.setattr(Damaged, "bad", "")
     await engine.start()  # the same one, now that the store can be read
-    await engine.finished((await engine.submit("j")).id)
+    await engine.runners.finished((await engine.submissions.submit("j")).id)
     await engine.stop()
 
 
@@ -520,7 +527,7 @@ async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) ->
     hanging = Scripted(["hang"])
     job = job_of("j", Task("t", hanging, retries=1))
     async with running(job, store=SqliteStore(path)) as engine:
-        await engine.submit("j")
+        await engine.submissions.submit("j")
         await until(lambda: hanging.runs)
     slow = Engine(SqliteStore(path), Options(), clock=FakeClock(), threads=Slow())
     starting = asyncio.ensure_future(slow.start())
@@ -530,18 +537,18 @@ async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) ->
     starting.cancel()
     await asyncio.wait([starting])
     async with running(job, store=SqliteStore(path)) as engine:
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
 
 
 async def test_a_retry_of_a_job_that_is_gone_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "s"
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=SqliteStore(path)) as e:
-        id = (await e.submit("j")).id
-        await e.finished(id)
+        id = (await e.submissions.submit("j")).id
+        await e.runners.finished(id)
     async with running(store=SqliteStore(path)) as engine:
         for options in ({}, {"task": "t"}, {"params": {"n": 1}}, {"task": "nope"}):
             with pytest.raises(Conflict, match="'j' is not registered with this server any more"):
-                await engine.retry(id, **options)  # type: ignore[arg-type]
+                await engine.control.retry(id, **options)  # type: ignore[arg-type]
         assert (await states(engine, id))[""] == "failed"
         assert (await engine.reader.execution(id)).actions[-1].action == "submit"
 
@@ -568,14 +575,14 @@ async def test_each_attempt_has_params_and_results_of_its_own() -> None:
     async with running(job) as engine:
         for params, filled in ((asked, asked), (None, {"list": [1], "deep": {"a": {"b": []}}})):
             del seen[:]
-            id = (await engine.submit("j", params)).id
-            await engine.finished(id)
+            id = (await engine.submissions.submit("j", params)).id
+            await engine.runners.finished(id)
             assert seen == [[filled, {}]] * 2 + [[filled, {"first": [1]}]] * 4
             detail = await engine.reader.execution(id)
             assert detail.params == filled
             assert [msgspec.json.decode(task.result) for task in detail.tasks] == [[1]] * 3
-            await engine.retry(id, task="first")
-            await engine.finished(id)
+            await engine.control.retry(id, task="first")
+            await engine.runners.finished(id)
             assert seen[6:] == [[filled, {}]] + [[filled, {"first": [1]}]] * 2
     assert asked == {"list": [2], "deep": {"a": {"b": [1]}}}
     assert job.params == {"list": [1], "deep": {"a": {"b": []}}}
@@ -588,9 +595,9 @@ async def test_delays_and_time_limits_do_not_follow_a_clock_that_is_set(step: ti
     delayed = job_of("delayed", Task("t", operator, retries=1, retry_delay=ConstantDelay(30)))
     limited = job_of("limited", Task("t", hanging), timeout=60)
     async with running(delayed, limited, clock=clock) as engine:
-        ids = [(await engine.submit(name)).id for name in ("delayed", "limited")]
+        ids = [(await engine.submissions.submit(name)).id for name in ("delayed", "limited")]
         await until(lambda: hanging.runs)
-        await until(lambda: engine._runners[ids[0]].execution.next_retry() is not None)
+        await until(lambda: engine.runners[ids[0]].execution.next_retry() is not None)
         clock.set(clock.now() + step)
         for seconds in (19, 10):  # 29 in all
             clock.advance(seconds=seconds)
@@ -599,10 +606,10 @@ async def test_delays_and_time_limits_do_not_follow_a_clock_that_is_set(step: ti
             assert operator.runs == [1]
             assert (await states(engine, ids[1]))[""] == "running"
         clock.advance(seconds=1)
-        await engine.finished(ids[0])
+        await engine.runners.finished(ids[0])
         assert operator.runs == [1, 2]
         clock.advance(seconds=15)
         clock.advance(seconds=15)
-        await engine.finished(ids[1])
+        await engine.runners.finished(ids[1])
         detail = await engine.reader.execution(ids[1])
         assert (detail.state, detail.reason) == ("failed", "timed out after 60 s")

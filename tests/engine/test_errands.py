@@ -49,25 +49,25 @@ async def asked_and_left(store: Gated, engine: Engine, question: Coroutine[Any, 
 Act = Callable[[Engine, str], Coroutine[Any, Any, Any]]
 
 ACTS: dict[str, Act] = {
-    "submit": lambda engine, id: engine.submit("j"),
-    "submit with a key": lambda engine, id: engine.submit("j", key="k"),
-    "mark": lambda engine, id: engine.mark(id, "t", State.SUCCESSFUL),
-    "retry": lambda engine, id: engine.retry(id, task="t"),
-    "toggle": lambda engine, id: engine.toggle("j"),
-    "backfill": lambda engine, id: engine.backfill(
+    "submit": lambda engine, id: engine.submissions.submit("j"),
+    "submit with a key": lambda engine, id: engine.submissions.submit("j", key="k"),
+    "mark": lambda engine, id: engine.control.mark(id, "t", State.SUCCESSFUL),
+    "retry": lambda engine, id: engine.control.retry(id, task="t"),
+    "toggle": lambda engine, id: engine.schedules.toggle("j"),
+    "backfill": lambda engine, id: engine.backfills.run(
         "j", BEGINNING - timedelta(minutes=3), BEGINNING
     ),
-    "cancel": lambda engine, id: engine.cancel(id),
+    "cancel": lambda engine, id: engine.control.cancel(id),
 }
 
 
 async def is_whole(engine: Engine, act: str) -> None:
     """Nothing hangs, nothing is damaged, and everything can be asked for again."""
-    await until(lambda: not engine.errands.under_way and not engine._runners)
-    assert engine.defect is None
-    assert not engine._reopening
-    assert not engine._keyed
-    assert not engine._reserved
+    await until(lambda: not engine.errands.under_way and not engine.runners)
+    assert engine.health.defect is None
+    assert not engine.control._reopening
+    assert not engine.submissions.keys.under_way
+    assert not engine.room.reserved
     assert not list(engine.board)
     for row in engine.store.page(job=None, state=None, before=None, limit=100):
         detail = await engine.reader.execution(row.id)
@@ -82,8 +82,8 @@ async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, ste
     operator = Scripted(["fail"])
     job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="replace")
     async with running(job, store=store) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         store.gate.clear()
         asking = asyncio.ensure_future(ACTS[act](engine, id))
         for _ in range(steps):
@@ -99,37 +99,37 @@ async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, ste
         if (error := again.exception()) is not None:
             assert isinstance(error, GoflowError)
         await is_whole(engine, act)
-        await engine.retry(id, task="t")
-        await engine.finished(id)
+        await engine.control.retry(id, task="t")
+        await engine.runners.finished(id)
         assert (await states(engine, id))[""] == "successful"
 
 
 async def test_a_mark_whose_asker_has_left_keeps_others_away_until_it_is_written() -> None:
     store = Gated()
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=store) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        await asked_and_left(store, engine, engine.mark(id, "t", State.SUCCESSFUL))
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        await asked_and_left(store, engine, engine.control.mark(id, "t", State.SUCCESSFUL))
         with pytest.raises(Conflict):
-            await engine.mark(id, "t", State.SKIPPED)
+            await engine.control.mark(id, "t", State.SKIPPED)
         with pytest.raises(Conflict):
-            await engine.retry(id, task="t")
+            await engine.control.retry(id, task="t")
         store.gate.set()
         await until(lambda: not engine.errands.under_way)
         assert (await states(engine, id)) == {"": "successful", "t": "successful"}
-        await engine.retry(id, task="t")
-        await engine.finished(id)
+        await engine.control.retry(id, task="t")
+        await engine.runners.finished(id)
 
 
 async def test_what_replaces_others_does_so_though_nobody_waits_for_its_answer() -> None:
     store = Gated()
     operator = Scripted(["hang"])
     async with running(job_of("j", Task("t", operator), overlap="replace"), store=store) as engine:
-        first = (await engine.submit("j")).id
+        first = (await engine.submissions.submit("j")).id
         await until(lambda: operator.runs)
-        await asked_and_left(store, engine, engine.submit("j"))
+        await asked_and_left(store, engine, engine.submissions.submit("j"))
         store.gate.set()
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         assert (await states(engine, first))[""] == "cancelled"
         assert operator.runs == [1, 1]
 
@@ -138,12 +138,12 @@ async def test_switches_that_were_asked_for_by_people_who_left_are_switched_in_t
     store = Gated()
     job = job_of("j", Task("t", Scripted()), schedule="@yearly", active=True)
     async with running(job, store=store) as engine:
-        await asked_and_left(store, engine, engine.toggle("j"))
-        staying = asyncio.ensure_future(engine.toggle("j"))
+        await asked_and_left(store, engine, engine.schedules.toggle("j"))
+        staying = asyncio.ensure_future(engine.schedules.toggle("j"))
         await asyncio.sleep(0)
         store.gate.set()
         assert await staying is True
-        assert engine.active("j") is True
+        assert engine.schedules.active("j") is True
 
 
 async def test_who_waits_at_a_stop_is_told_so() -> None:

@@ -69,14 +69,14 @@ async def test_an_exit_of_what_an_operator_awaits_fails_its_attempt_only(
     async with running(
         job_of("bad", Task("t", Leaves())), job_of("good", Task("t", Scripted()))
     ) as engine:
-        bad, good = [(await engine.submit(name)).id for name in ("bad", "good")]
+        bad, good = [(await engine.submissions.submit(name)).id for name in ("bad", "good")]
         for id in (bad, good):
-            await engine.finished(id)
+            await engine.runners.finished(id)
         assert (await states(engine, bad))["t"] == "failed"
         assert (await states(engine, good))["t"] == "successful"
         (task,) = (await engine.reader.execution(bad)).tasks
         assert type(error).__name__ in str(task.error)
-        assert engine.defect is None
+        assert engine.health.defect is None
 
 
 @pytest.mark.anyio
@@ -89,8 +89,8 @@ async def test_a_task_that_is_cancelled_before_it_begins_complains_of_nothing() 
             return repr(task)
 
     async with running(job_of("j", Task("t", Cancels()))) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         (task,) = (await engine.reader.execution(id)).tasks
         assert b"leave" in bytes(task.result)
 

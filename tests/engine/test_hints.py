@@ -9,8 +9,9 @@ import pytest
 
 from goflow import Job, Task
 from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Succeeded
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
 from goflow.engine.hints import LIMIT, SPARE, Hints, hints_file
+from goflow.engine.options import Options
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
 from tests.engine.scripted import until
@@ -180,7 +181,7 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     counting = Counting(failures)
     job = Job("j", tasks=[Task("t", counting, retries=1)])
     first = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
-    first.register(job)
+    first.registry.register(job)
     await first.start()
     insist = first.journal.insist
 
@@ -191,7 +192,7 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
         return await insist(change)
 
     monkeypatch.setattr(first.journal, "insist", killed)
-    id = (await first.submit("j")).id
+    id = (await first.submissions.submit("j")).id
     await until(lambda: counting.runs)
     await until(lambda: (tmp_path / "a.db.ends").stat().st_size > 100)
     left = (tmp_path / "a.db.ends").read_bytes()
@@ -199,10 +200,10 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     (tmp_path / "a.db.ends").write_bytes(left)
 
     second = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
-    second.register(job)
+    second.registry.register(job)
     await second.start()
     try:
-        await second.finished(id)
+        await second.runners.finished(id)
         detail = await second.reader.execution(id)
         assert detail.state == state
         assert counting.runs == runs

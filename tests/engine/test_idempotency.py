@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from goflow import MemoryStore, SqliteStore, Task
 from goflow.core.events import Submitted
-from goflow.engine.engine import Submission
-from goflow.engine.idempotency import agrees, fingerprint
+from goflow.engine.idempotency import Submission, agrees, fingerprint
 from goflow.errors import Conflict, GoflowError, InvalidRequest, StoreUnavailable, Unavailable
 from goflow.stores.base import Change, Idempotency, Outcome, Submit
 from goflow.testing import BEGINNING
@@ -44,11 +43,11 @@ async def count(engine: Any) -> int:
 
 async def test_a_made_default_does_not_make_a_repeat_another_submit() -> None:
     async with running(job_of("j", Task("t", Scripted()), params=Made)) as engine:
-        first = await engine.submit("j", key="k")
-        again = await engine.submit("j", {}, key="k")
+        first = await engine.submissions.submit("j", key="k")
+        again = await engine.submissions.submit("j", {}, key="k")
         assert (again.id, again.created) == (first.id, False)
         with pytest.raises(Conflict, match="with other params"):
-            await engine.submit("j", {"name": "x"}, key="k")
+            await engine.submissions.submit("j", {"name": "x"}, key="k")
 
 
 async def test_an_edited_default_or_declaration_does_not_make_a_repeat_another_submit(
@@ -61,12 +60,12 @@ async def test_an_edited_default_or_declaration_does_not_make_a_repeat_another_s
     for params in declared:
         job = job_of("j", Task("t", Scripted()), params=params)
         async with running(job, store=SqliteStore(path)) as engine:
-            ids.append((await engine.submit("j", asked, key="k")).id)
+            ids.append((await engine.submissions.submit("j", asked, key="k")).id)
             with pytest.raises(Conflict, match="with other params"):
-                await engine.submit("j", {"b": [1, {"c": 2, "d": 1}], "a": 2}, key="k")
+                await engine.submissions.submit("j", {"b": [1, {"c": 2, "d": 1}], "a": 2}, key="k")
             if params == {"q": 1}:
                 with pytest.raises(InvalidRequest):
-                    await engine.submit("j", asked, key="another")
+                    await engine.submissions.submit("j", asked, key="another")
     assert len(set(ids)) == 1
 
 
@@ -82,44 +81,46 @@ async def test_submits_at_the_same_time_get_the_same_answer(
     async with running(job_of("j", Task("t", Scripted(["hang"])), **options)) as engine:
         asking = []
         for _ in range(5):
-            asking.append(asyncio.ensure_future(engine.submit("j", key="k")))
+            asking.append(asyncio.ensure_future(engine.submissions.submit("j", key="k")))
             for _ in range(apart):
                 await asyncio.sleep(0)
         answers = await asyncio.gather(*asking)
         assert len({answer.id for answer in answers}) == 1
         assert [answer.created for answer in answers].count(True) == 1
         assert await count(engine) == 1
-        await engine.cancel(answers[0].id)
+        await engine.control.cancel(answers[0].id)
 
 
 async def test_a_repeat_is_answered_where_there_is_room_for_no_more() -> None:
     job = job_of("j", Task("t", Scripted(["hang"])))
     async with running(job, max_unfinished=1) as engine:
-        asking = [engine.submit("j", key="k") for _ in range(3)]
+        asking = [engine.submissions.submit("j", key="k") for _ in range(3)]
         first, *rest = await asyncio.gather(*asking)
         assert {one.id for one in rest} == {first.id}
         with pytest.raises(Unavailable):
-            await engine.submit("j", key="another")
-        assert (await engine.submit("j", key="k")).id == first.id
+            await engine.submissions.submit("j", key="another")
+        assert (await engine.submissions.submit("j", key="k")).id == first.id
 
 
 async def test_one_that_is_refused_is_refused_for_all_who_ask_the_same() -> None:
     job = job_of("j", Task("t", Scripted(["hang"])), overlap="skip")
     async with running(job) as engine:
-        id = (await engine.submit("j")).id
-        refused = await both(*(engine.submit("j", key="k") for _ in range(3)))
+        id = (await engine.submissions.submit("j")).id
+        refused = await both(*(engine.submissions.submit("j", key="k") for _ in range(3)))
         assert all(isinstance(one, Conflict) and one.code == "overlap" for one in refused)
-        await engine.cancel(id)
-        await engine.finished(id)
-        assert (await engine.submit("j", key="k")).created, "a refusal has not used the key"
+        await engine.control.cancel(id)
+        await engine.runners.finished(id)
+        assert (await engine.submissions.submit("j", key="k")).created, (
+            "a refusal has not used the key"
+        )
 
 
 async def test_other_params_at_the_same_time_are_a_conflict_and_nothing_is_made_of_them() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         first, other, again = await both(
-            engine.submit("j", {"n": 1}, key="k"),
-            engine.submit("j", {"n": 2}, key="k"),
-            engine.submit("j", {"n": 1}, key="k"),
+            engine.submissions.submit("j", {"n": 1}, key="k"),
+            engine.submissions.submit("j", {"n": 2}, key="k"),
+            engine.submissions.submit("j", {"n": 1}, key="k"),
         )
         assert isinstance(first, Submission)
         assert isinstance(again, Submission)
@@ -144,9 +145,9 @@ class Refusing(MemoryStore):
 async def test_a_refusal_of_one_says_nothing_of_others_with_other_params() -> None:
     async with running(job_of("j", Task("t", Scripted())), store=Refusing()) as engine:
         first, other, again = await both(
-            engine.submit("j", {"n": 1}, key="k"),
-            engine.submit("j", {"n": 2}, key="k"),
-            engine.submit("j", {"n": 1}, key="k"),
+            engine.submissions.submit("j", {"n": 1}, key="k"),
+            engine.submissions.submit("j", {"n": 2}, key="k"),
+            engine.submissions.submit("j", {"n": 1}, key="k"),
         )
         assert isinstance(first, StoreUnavailable)
         assert isinstance(again, StoreUnavailable)
@@ -156,7 +157,7 @@ async def test_a_refusal_of_one_says_nothing_of_others_with_other_params() -> No
 
 async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
-        asking = [asyncio.ensure_future(engine.submit("j", key="k")) for _ in range(3)]
+        asking = [asyncio.ensure_future(engine.submissions.submit("j", key="k")) for _ in range(3)]
         await asyncio.sleep(0)
         asking[0].cancel()
         second, third = await asyncio.gather(*asking[1:])
@@ -182,7 +183,7 @@ def test_whatever_comes_when_a_key_has_one_answer(asked: list[tuple[str, int | N
                 for _ in range(apart):
                     await asyncio.sleep(0)
                 params = None if n is None else {"n": n}
-                task = asyncio.ensure_future(engine.submit("j", params, key=key))
+                task = asyncio.ensure_future(engine.submissions.submit("j", params, key=key))
                 asking.append((key, fingerprint(params or {}), task))
             answers: dict[str, set[tuple[str, str]]] = {"a": set(), "b": set()}
             refused: set[str] = set()
@@ -192,12 +193,12 @@ def test_whatever_comes_when_a_key_has_one_answer(asked: list[tuple[str, int | N
                 except GoflowError as error:
                     refused.add(error.code)
             assert refused <= {"overlap", "idempotency-conflict"}
-            await until(lambda: not engine._runners)
+            await until(lambda: not engine.runners)
             for key, found in answers.items():
                 assert len(found) <= 1, f"{key} has led to {found}"
             ids = {id for found in answers.values() for id, _ in found}
             assert await count(engine) == len(ids)
-            assert not engine._keyed
+            assert not engine.submissions.keys.under_way
 
     asyncio.run(play())
 
@@ -212,9 +213,9 @@ async def test_a_key_from_before_fingerprints_were_of_what_is_asked_is_still_a_r
     store.commit([Submit(fact, job.plan, idempotency=Idempotency("k", old))])
     async with running(job_of("j", Task("t", Scripted()), params={"n": 1}), store=store) as engine:
         for params in (None, {"n": 1}):
-            assert (await engine.submit("j", params, key="k")).id == "old"
+            assert (await engine.submissions.submit("j", params, key="k")).id == "old"
         with pytest.raises(Conflict, match="with other params"):
-            await engine.submit("j", {"n": 2}, key="k")
+            await engine.submissions.submit("j", {"n": 2}, key="k")
 
 
 def test_a_fingerprint_is_of_what_is_asked_in_whatever_order() -> None:

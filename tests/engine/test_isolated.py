@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from goflow import Context, InvalidJob, Job, Task, TaskFailed
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
 from goflow.engine.executors.thread import ABANDONED
+from goflow.engine.options import Options
 from goflow.run import FinishedExecution, FinishedTask
 from goflow.stores.memory import MemoryStore
 from tests.engine.scripted import Blocking, Scripted, running, states, until
@@ -302,12 +303,12 @@ async def test_it_can_be_cancelled(
     monkeypatch.setattr("goflow.operators.process_group.GRACE", 0.3)
     job = Job("cancelled", tasks=[Task("t", Does(lambda _: function()), **OPTIONS)])
     async with running(job) as engine:
-        id = (await engine.submit("cancelled")).id
+        id = (await engine.submissions.submit("cancelled")).id
         async with asyncio.timeout(60):
             while not await text_of(engine, id):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        assert await engine.cancel(id)
-        await engine.finished(id)
+        assert await engine.control.cancel(id)
+        await engine.runners.finished(id)
         assert await states(engine, id) == {"": "cancelled", "t": "cancelled"}
         assert re.fullmatch(log, await text_of(engine, id))
 
@@ -345,7 +346,7 @@ def test_what_cannot_be_sent_is_refused_when_the_job_is_registered() -> None:
             pass
 
     with pytest.raises(InvalidJob, match=r"(?s)job 'locked', task 'locked' cannot .*lock.*inside"):
-        Engine(MemoryStore(), Options()).register(job)
+        Engine(MemoryStore(), Options()).registry.register(job)
 
 
 def test_what_holds_too_much_is_refused() -> None:
@@ -433,16 +434,16 @@ async def test_an_abandoned_thread_keeps_its_slot_until_it_ends() -> None:
     stuck = Job("stuck", tasks=[Task("t", operator, timeout=1)])
     other = Job("other", tasks=[Task("t", Scripted())])
     async with running(stuck, other, max_running=1) as engine:
-        first = (await engine.submit("stuck")).id
-        await engine.finished(first)
+        first = (await engine.submissions.submit("stuck")).id
+        await engine.runners.finished(first)
         assert await states(engine, first) == {"": "failed", "t": "failed"}
         log = await engine.reader.log_of(first, "t", 1)
         assert ABANDONED in "".join([text async for text in log.texts])
-        second = (await engine.submit("other")).id
-        await until(lambda: engine.waiting(second, "t"))
+        second = (await engine.submissions.submit("other")).id
+        await until(lambda: engine.runners.waiting(second, "t"))
         assert await states(engine, second) == {"": "notstarted", "t": "notstarted"}
         operator.release.set()
-        await engine.finished(second)
+        await engine.runners.finished(second)
         assert await states(engine, second) == {"": "successful", "t": "successful"}
 
 

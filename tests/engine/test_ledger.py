@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from goflow import Job, MemoryStore, SqliteStore, Task
-from goflow.engine.engine import Engine, Submission
+from goflow.engine.engine import Engine
+from goflow.engine.idempotency import Submission
 from goflow.errors import Conflict, InvalidRequest, StoreUnavailable, Unavailable
 from goflow.stores.base import Change, Outcome, Submit, Tick
 from goflow.testing import BEGINNING, FakeClock
@@ -36,8 +37,8 @@ async def ledger(engine: Engine) -> list[tuple[str, int, int, str]]:
 
 async def settled(engine: Engine, minute: int) -> None:
     """Wait until everything up to this minute is accounted for and nothing runs."""
-    await until(lambda: engine._watches["j"].accounted >= BEGINNING + minute * MINUTE)
-    await until(lambda: not engine._runners)
+    await until(lambda: engine.ledger.states["j"].accounted >= BEGINNING + minute * MINUTE)
+    await until(lambda: not engine.runners)
 
 
 async def test_every_due_time_is_one_record_with_its_execution() -> None:
@@ -82,7 +83,7 @@ async def test_after_a_time_down_catch_up_does_what_it_was_told(
         assert "down" in found[0][3]
         assert [tick[:3] for tick in found[1:]] == [("fired", n, 1) for n in fired]
         assert len(operator.runs) == len(fired)
-        assert engine.due("j") == BEGINNING + 11 * MINUTE
+        assert engine.schedules.due("j") == BEGINNING + 11 * MINUTE
 
 
 async def test_a_process_that_was_held_up_accounts_for_what_it_missed() -> None:
@@ -109,15 +110,15 @@ async def test_switching_on_and_editing_never_fire_by_themselves(tmp_path: Path)
     async with running(
         minutely(operator, catchup="all"), store=SqliteStore(tmp_path / "s"), clock=clock
     ) as engine:
-        assert await engine.toggle("j") is False
+        assert await engine.schedules.toggle("j") is False
         clock.advance(minutes=3, seconds=30)
-        assert await engine.toggle("j") is True
+        assert await engine.schedules.toggle("j") is True
         await settled(engine, 3)
         assert await ledger(engine) == [("missed", 1, 3, "the schedule was off")]
     clock.advance(minutes=3)
     edited = minutely(operator, catchup="all", schedule="*/2 * * * *")
     async with running(edited, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
-        assert engine.due("j") == BEGINNING + 8 * MINUTE
+        assert engine.schedules.due("j") == BEGINNING + 8 * MINUTE
         assert operator.runs == []
 
 
@@ -147,11 +148,11 @@ async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
             clock.advance(minutes=1)
             await settled(engine, minute)
         clock.set(BEGINNING + timedelta(seconds=30))
-        await until(lambda: engine.notices or clock.advance(seconds=1))
-        assert "the clock went back" in engine.notices[0].text
+        await until(lambda: engine.health.notices() or clock.advance(seconds=1))
+        assert "the clock went back" in engine.health.notices()[0].text
         while clock.now() < BEGINNING + timedelta(minutes=3, seconds=30):
             clock.advance(seconds=1)
-            await until(lambda: (engine.due("j") or clock.now()) > clock.now())
+            await until(lambda: (engine.schedules.due("j") or clock.now()) > clock.now())
         assert len(operator.runs) == 3, "what had fired does not fire again"
         clock.advance(seconds=30)
         await settled(engine, 4)
@@ -172,7 +173,7 @@ async def test_an_edit_after_the_clock_was_set_back_counts_from_the_new_time(
         pass
     clock.set(BEGINNING + 5 * MINUTE)
     async with running(edited, store=SqliteStore(tmp_path / "s"), **options) as engine:
-        await until(lambda: engine._watches["j"].accounted > BEGINNING + 4 * MINUTE)
+        await until(lambda: engine.ledger.states["j"].accounted > BEGINNING + 4 * MINUTE)
         assert ("missed", 1, 4, "the server was down") in await ledger(engine)
 
 
@@ -180,11 +181,11 @@ async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
     clock = FakeClock()
     operator = Scripted()
     async with running(minutely(operator, catchup="all"), clock=clock) as engine:
-        await until(lambda: engine.due("j") == BEGINNING + MINUTE)
+        await until(lambda: engine.schedules.due("j") == BEGINNING + MINUTE)
         clock.set(BEGINNING + timedelta(days=365 * 174))
         clock.advance(minutes=1)
-        await until(lambda: engine._watches["j"].accounted >= clock.now() - MINUTE, 30)
-        await until(lambda: not engine._runners)
+        await until(lambda: engine.ledger.states["j"].accounted >= clock.now() - MINUTE, 30)
+        await until(lambda: not engine.runners)
         assert len(operator.runs) == 61, "those of the last hour, its ends included"
         assert (await ledger(engine))[0][0] == "missed"
 
@@ -211,10 +212,10 @@ async def brief(engine: Engine) -> list[str]:
 
 async def live_through(engine: Engine, clock: FakeClock, end: datetime) -> None:
     """Let everything due up to `end` fire, each at its time."""
-    while (due := engine.due("j")) is not None and due <= end:
+    while (due := engine.schedules.due("j")) is not None and due <= end:
         clock.advance(seconds=(due - clock.now()).total_seconds())
-        await until(lambda due=due: engine._watches["j"].accounted >= due)  # type: ignore[misc]
-        await until(lambda: not engine._runners)
+        await until(lambda due=due: engine.ledger.states["j"].accounted >= due)  # type: ignore[misc]
+        await until(lambda: not engine.runners)
 
 
 @pytest.mark.parametrize(
@@ -267,10 +268,10 @@ async def test_what_is_merged_into_a_skipped_or_a_missed_due_time_is_in_the_ledg
     clock, operator = FakeClock(SPRING), Scripted(["hang"])
     job = of_zone("Europe/Berlin", "30 2 * * *", operator, overlap="skip", catchup="none")
     async with running(job, clock=clock) as engine:
-        await engine.submit("j")
+        await engine.submissions.submit("j")
         await until(lambda: operator.runs)
         clock.advance(hours=13)
-        await until(lambda: engine._watches["j"].accounted > SPRING)
+        await until(lambda: engine.ledger.states["j"].accounted > SPRING)
         assert await brief(engine) == ["01:00 skipped 1", "01:30 merged 1 into 01:00"]
         operator.release.set()
     clock = FakeClock(SPRING)
@@ -278,7 +279,7 @@ async def test_what_is_merged_into_a_skipped_or_a_missed_due_time_is_in_the_ledg
         of_zone("Europe/Berlin", "30 2 * * *", catchup="none"), clock=clock
     ) as engine:
         clock.advance(hours=14)
-        await until(lambda: engine._watches["j"].accounted > SPRING)
+        await until(lambda: engine.ledger.states["j"].accounted > SPRING)
         assert await brief(engine) == ["01:00 missed 1", "01:30 merged 1 into 01:00"]
 
 
@@ -288,7 +289,7 @@ async def test_a_run_of_missed_ones_says_nothing_of_what_was_merged_into_them() 
         of_zone("Europe/Berlin", "30 2 * * *", catchup="none"), clock=clock
     ) as engine:
         clock.advance(days=3)
-        await until(lambda: engine._watches["j"].accounted > SPRING)
+        await until(lambda: engine.ledger.states["j"].accounted > SPRING)
         assert await brief(engine) == ["01:00 missed 3"]
 
 
@@ -296,9 +297,9 @@ async def test_a_backfill_over_a_clock_change_tells_of_it() -> None:
     clock = FakeClock(SPRING + timedelta(days=9))
     async with running(of_zone("Europe/Berlin", "30 2 * * *", active=False), clock=clock) as engine:
         for created in (True, False):
-            done = await engine.backfill("j", SPRING, SPRING + timedelta(days=2))
+            done = await engine.backfills.run("j", SPRING, SPRING + timedelta(days=2))
             assert [one.created for one in done] == [created] * 2
-            await until(lambda: not engine._runners)
+            await until(lambda: not engine.runners)
         assert await brief(engine) == [
             "01:00 fired 1", "01:30 merged 1 into 01:00", "00:30 fired 1"
         ]  # fmt: skip
@@ -330,17 +331,19 @@ async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() 
     async with running(minutely(operator, active=False), clock=clock) as engine:
         clock.advance(minutes=10)
         start, end = BEGINNING + MINUTE, BEGINNING + 7 * MINUTE
-        plan = await engine.backfill("j", start, end, dry_run=True)
+        plan = await engine.backfills.run("j", start, end, dry_run=True)
         assert [one.due for one in plan] == [BEGINNING + n * MINUTE for n in range(1, 7)]
         assert all(one.execution is None for one in plan)
-        done = await engine.backfill("j", start, end, parallel=2)
+        done = await engine.backfills.run("j", start, end, parallel=2)
         assert all(one.created for one in done)
         await until(lambda: len(operator.runs) == 2)
-        assert sum(engine.waiting(one.execution or "", "t") is not None for one in done) == 4
+        assert (
+            sum(engine.runners.waiting(one.execution or "", "t") is not None for one in done) == 4
+        )
         operator.release.set()
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         assert len(operator.runs) == 6
-        again = await engine.backfill("j", start, end)
+        again = await engine.backfills.run("j", start, end)
         assert [one.execution for one in again] == [one.execution for one in done]
         assert not any(one.created for one in again)
         assert {tick[0] for tick in await ledger(engine)} == {"fired"}
@@ -349,11 +352,11 @@ async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() 
 async def test_a_backfill_swallows_no_due_times_that_the_schedule_has_yet_to_account_for() -> None:
     clock = FakeClock()
     async with running(minutely(active=False), clock=clock) as engine:
-        assert await engine.toggle("j", True)
-        assert not await engine.toggle("j", False)
+        assert await engine.schedules.toggle("j", True)
+        assert not await engine.schedules.toggle("j", False)
         clock.advance(minutes=5, seconds=30)
-        await engine.backfill("j", BEGINNING + 5 * MINUTE, clock.now())
-        assert await engine.toggle("j", True)
+        await engine.backfills.run("j", BEGINNING + 5 * MINUTE, clock.now())
+        assert await engine.schedules.toggle("j", True)
         await settled(engine, 5)
         assert await ledger(engine) == [
             ("missed", 1, 5, "the schedule was off"),
@@ -371,7 +374,7 @@ async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_fir
     operator = Scripted()
     job = minutely(operator, catchup="all")
     async with running(job, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
-        done = await engine.backfill("j", BEGINNING + 4 * MINUTE, clock.now(), parallel=9)
+        done = await engine.backfills.run("j", BEGINNING + 4 * MINUTE, clock.now(), parallel=9)
         await settled(engine, 9)
         assert [tick[:3] for tick in await ledger(engine)] == [
             ("fired", n, 1) for n in range(1, 10)
@@ -379,7 +382,9 @@ async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_fir
         assert len(operator.runs) == 9
         assert [one.due for one in done] == [BEGINNING + n * MINUTE for n in range(4, 10)]
     async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
-        assert engine.due("j") == BEGINNING + 10 * MINUTE, "it is kept what is accounted for"
+        assert engine.schedules.due("j") == BEGINNING + 10 * MINUTE, (
+            "it is kept what is accounted for"
+        )
 
 
 @pytest.mark.parametrize(
@@ -393,20 +398,20 @@ async def test_a_backfill_of_a_range_that_is_none_is_refused(
     async with running(minutely(active=False), clock=clock) as engine:
         clock.advance(hours=2)
         with pytest.raises(InvalidRequest, match=message):
-            await engine.backfill("j", BEGINNING + start * MINUTE, BEGINNING + end * MINUTE)
-        assert not engine._runners
+            await engine.backfills.run("j", BEGINNING + start * MINUTE, BEGINNING + end * MINUTE)
+        assert not engine.runners
 
 
 async def test_a_job_without_a_schedule_has_no_due_times() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         with pytest.raises(Conflict, match="no schedule"):
-            await engine.backfill("j", BEGINNING - MINUTE, BEGINNING)
-        assert engine.upcoming("j", 5) == []
+            await engine.backfills.run("j", BEGINNING - MINUTE, BEGINNING)
+        assert engine.schedules.upcoming("j", 5) == []
 
 
 async def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on() -> None:
     async with running(minutely(active=False)) as engine:
-        assert engine.upcoming("j", 2) == [BEGINNING + MINUTE, BEGINNING + 2 * MINUTE]
+        assert engine.schedules.upcoming("j", 2) == [BEGINNING + MINUTE, BEGINNING + 2 * MINUTE]
 
 
 async def test_a_clock_that_is_set_back_fires_nothing_that_was_skipped(tmp_path: Path) -> None:
@@ -416,22 +421,24 @@ async def test_a_clock_that_is_set_back_fires_nothing_that_was_skipped(tmp_path:
     job = minutely(operator, overlap="skip", catchup="all")
     path = tmp_path / "s"
     async with running(job, store=SqliteStore(path), clock=clock) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         for minute in (1, 2):
             clock.advance(minutes=1)
-            await until(lambda m=minute: engine._watches["j"].accounted == BEGINNING + m * MINUTE)
+            await until(
+                lambda m=minute: engine.ledger.states["j"].accounted == BEGINNING + m * MINUTE
+            )
         assert [tick[0] for tick in await ledger(engine)] == ["skipped", "skipped"]
         operator.release.set()
-        await engine.finished(id)
+        await engine.runners.finished(id)
         clock.set(BEGINNING)
         clock.advance(seconds=25)
-        await until(lambda: engine.due("j") == BEGINNING + MINUTE)
+        await until(lambda: engine.schedules.due("j") == BEGINNING + MINUTE)
         clock.advance(seconds=36)
-        await until(lambda: engine.due("j") == BEGINNING + 2 * MINUTE)
+        await until(lambda: engine.schedules.due("j") == BEGINNING + 2 * MINUTE)
     job = minutely(operator, overlap="skip", catchup="all")
     async with running(job, store=SqliteStore(path), clock=clock) as engine:
         clock.advance(minutes=1)
-        await until(lambda: engine.due("j") == BEGINNING + 3 * MINUTE)
+        await until(lambda: engine.schedules.due("j") == BEGINNING + 3 * MINUTE)
         clock.advance(minutes=1)
         await settled(engine, 3)
         assert [tick[:2] for tick in await ledger(engine)] == [
@@ -451,17 +458,17 @@ async def test_a_backfill_that_has_no_room_makes_nothing_and_all_once_there_is()
     job, other = minutely(active=False), job_of("other", Task("t", operator))
     async with running(job, other, clock=clock, max_unfinished=4) as engine:
         clock.advance(minutes=30)
-        taken = (await engine.submit("other")).id
+        taken = (await engine.submissions.submit("other")).id
         range = BEGINNING + MINUTE, BEGINNING + 5 * MINUTE
         with pytest.raises(Unavailable, match="so 4 more are above the limit"):
-            await engine.backfill("j", *range)
+            await engine.backfills.run("j", *range)
         assert await ledger(engine) == []
         with pytest.raises(InvalidRequest, match="at most 4 executions"):
-            await engine.backfill("j", BEGINNING, BEGINNING + 6 * MINUTE)
+            await engine.backfills.run("j", BEGINNING, BEGINNING + 6 * MINUTE)
         assert await ledger(engine) == []
         operator.release.set()
-        await engine.finished(taken)
-        done = await engine.backfill("j", *range)
+        await engine.runners.finished(taken)
+        done = await engine.backfills.run("j", *range)
         assert [one.created for one in done] == [True] * 4
 
 
@@ -470,14 +477,14 @@ async def test_the_room_of_a_backfill_is_kept_while_it_is_made() -> None:
     async with running(minutely(active=False), clock=clock, max_unfinished=6) as engine:
         clock.advance(minutes=30)
         making = asyncio.ensure_future(
-            engine.backfill("j", BEGINNING + MINUTE, BEGINNING + 6 * MINUTE)
+            engine.backfills.run("j", BEGINNING + MINUTE, BEGINNING + 6 * MINUTE)
         )
-        await until(lambda: engine._reserved)
-        others = [asyncio.ensure_future(engine.submit("j")) for _ in range(6)]
+        await until(lambda: engine.room.reserved)
+        others = [asyncio.ensure_future(engine.submissions.submit("j")) for _ in range(6)]
         assert len(await making) == 5
         answers = await asyncio.gather(*others, return_exceptions=True)
         assert {type(one) for one in answers} <= {Submission, Unavailable}
-        assert engine._reserved == 0
+        assert engine.room.reserved == 0
 
 
 class RefusingSome(MemoryStore):
@@ -501,14 +508,14 @@ async def test_a_backfill_that_was_broken_off_goes_on_with_as_many_at_once(paral
         clock.advance(minutes=30)
         range = BEGINNING + MINUTE, BEGINNING + 8 * MINUTE
         with pytest.raises(StoreUnavailable):
-            await engine.backfill("j", *range, parallel=parallel)
+            await engine.backfills.run("j", *range, parallel=parallel)
         assert len(await ledger(engine)) == 3
-        assert engine._reserved == 0
+        assert engine.room.reserved == 0
         store.room = 100
-        done = await engine.backfill("j", *range, parallel=parallel)
+        done = await engine.backfills.run("j", *range, parallel=parallel)
         assert [one.created for one in done] == [False] * 3 + [True] * 4
         await until(lambda: len(operator.runs) == parallel)
         ids = [one.execution for one in done]
-        waiting = [engine._runners[id] for id in ids[parallel:] if id is not None]
+        waiting = [engine.runners[id] for id in ids[parallel:] if id is not None]
         assert [list(runner.before) for runner in waiting] == [[id] for id in ids[:-parallel]]
         operator.release.set()

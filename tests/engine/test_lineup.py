@@ -43,14 +43,14 @@ class OneAtATime:
 
 async def settled(engine: Engine, operator: OneAtATime) -> None:
     """Until one runs, if there is one."""
-    await until(lambda: operator.running or not engine._runners)
+    await until(lambda: operator.running or not engine.runners)
 
 
 async def end_what_runs(engine: Engine, operator: OneAtATime) -> None:
     ending = list(operator.running)
     operator.let_end()
     for id in ending:
-        await engine.finished(id)
+        await engine.runners.finished(id)
     await settled(engine, operator)
 
 
@@ -67,28 +67,28 @@ def test_a_queue_runs_one_after_the_other_whatever_is_cancelled_in_it(
         opened: list[str] = []
         async with running(job) as engine:
             for act, pick in asked:
-                unfinished = [id for id in opened if id in engine._runners]
-                finished = [id for id in opened if id not in engine._runners]
+                unfinished = [id for id in opened if id in engine.runners]
+                finished = [id for id in opened if id not in engine.runners]
                 match act:
                     case "submit":
-                        opened.append((await engine.submit("j")).id)
+                        opened.append((await engine.submissions.submit("j")).id)
                     case "cancel" if unfinished:
-                        await engine.cancel(id := unfinished[pick % len(unfinished)])
-                        await engine.finished(id)
+                        await engine.control.cancel(id := unfinished[pick % len(unfinished)])
+                        await engine.runners.finished(id)
                     case "retry" if finished:
                         opened.remove(id := finished[pick % len(finished)])
-                        await engine.retry(id, task="t")
+                        await engine.control.retry(id, task="t")
                         opened.append(id)
                     case "end":
                         await end_what_runs(engine, operator)
                 await settled(engine, operator)
-                unfinished = [id for id in opened if id in engine._runners]
+                unfinished = [id for id in opened if id in engine.runners]
                 assert list(operator.running) == unfinished[:1]
-                assert len(engine._lineup.tail("j")) <= 2
-            while engine._runners:
+                assert len(engine.lineup.tail("j")) <= 2
+            while engine.runners:
                 await end_what_runs(engine, operator)
-            assert engine.defect is None
-            assert not engine._lineup.tail("j")
+            assert engine.health.defect is None
+            assert not engine.lineup.tail("j")
 
     asyncio.run(play())
 
@@ -96,27 +96,27 @@ def test_a_queue_runs_one_after_the_other_whatever_is_cancelled_in_it(
 async def test_each_waits_for_the_last_one_and_says_so() -> None:
     operator = Scripted(["hang"])
     async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
-        ids = [(await engine.submit("j")).id for _ in range(4)]
+        ids = [(await engine.submissions.submit("j")).id for _ in range(4)]
         for before, id in itertools.pairwise(ids):
             assert (await engine.reader.execution(id)).after == (before,)
-            assert engine.waiting(id, "t") == "earlier executions of the job have not ended"
+            assert engine.runners.waiting(id, "t") == "earlier executions of the job have not ended"
         operator.release.set()
-        await engine.finished(ids[-1])
+        await engine.runners.finished(ids[-1])
 
 
 async def test_one_that_is_cancelled_in_the_queue_lets_nobody_past_what_runs() -> None:
     operator = OneAtATime()
     async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
-        first, second, third = [(await engine.submit("j")).id for _ in range(3)]
+        first, second, third = [(await engine.submissions.submit("j")).id for _ in range(3)]
         await until(lambda: operator.running)
-        await engine.cancel(second)
-        await engine.finished(second)
-        fourth = (await engine.submit("j")).id
-        await engine.cancel(fourth)
-        await engine.finished(fourth)
-        fifth = (await engine.submit("j")).id
+        await engine.control.cancel(second)
+        await engine.runners.finished(second)
+        fourth = (await engine.submissions.submit("j")).id
+        await engine.control.cancel(fourth)
+        await engine.runners.finished(fourth)
+        fifth = (await engine.submissions.submit("j")).id
         assert operator.order == [first]
-        while engine._runners:
+        while engine.runners:
             await end_what_runs(engine, operator)
         assert operator.order == [first, third, fifth]
 
@@ -126,12 +126,12 @@ async def test_a_new_one_waits_for_all_of_a_backfill_that_runs_side_by_side() ->
     job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="queue")
     async with running(job) as engine:
         start = BEGINNING.replace(year=2029)
-        await engine.backfill("j", start, start.replace(minute=3), parallel=3)
+        await engine.backfills.run("j", start, start.replace(minute=3), parallel=3)
         await until(lambda: len(operator.runs) == 3)
-        last = (await engine.submit("j")).id
+        last = (await engine.submissions.submit("j")).id
         assert len((await engine.reader.execution(last)).after) == 3
         operator.release.set()
-        await engine.finished(last)
+        await engine.runners.finished(last)
 
 
 def facts_of(ids: list[str], job: Job) -> list[Submit]:
@@ -155,8 +155,8 @@ async def test_a_queue_of_before_is_read_as_it_was_written() -> None:
     store.open()
     store.commit(facts_of(ids := [f"e{n}" for n in range(5)], job))
     async with running(job_of("j", Task("t", operator), overlap="queue"), store=store) as engine:
-        await engine.cancel("e2")
-        while engine._runners:
+        await engine.control.cancel("e2")
+        while engine.runners:
             await end_what_runs(engine, operator)
         ids.remove("e2")
         assert operator.order == ids
@@ -169,15 +169,15 @@ async def test_memory_of_a_queue_grows_with_its_length() -> None:
         operator = Scripted(["hang"])
         job = job_of("j", Task("t", operator), overlap="queue", max_queued=100_000)
         async with running(job) as engine:
-            await engine.submit("j")
+            await engine.submissions.submit("j")
             await until(lambda: operator.runs)
             tracemalloc.start()
             try:
-                await asyncio.gather(*(engine.submit("j") for _ in range(number)))
+                await asyncio.gather(*(engine.submissions.submit("j") for _ in range(number)))
                 memory = tracemalloc.get_traced_memory()[0]
             finally:
                 tracemalloc.stop()
-            for runner in list(engine._runners.values()):
+            for runner in list(engine.runners.values()):
                 runner.stop()
             return memory
 
@@ -188,12 +188,12 @@ async def test_memory_of_a_queue_grows_with_its_length() -> None:
 async def test_a_retry_replaces_what_is_under_way() -> None:
     operator = Scripted(["fail", "hang"])
     async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
-        again = (await engine.submit("j")).id
-        await engine.finished(again)
-        replaced = (await engine.submit("j")).id
+        again = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(again)
+        replaced = (await engine.submissions.submit("j")).id
         await until(lambda: operator.runs == [1, 1])
-        await engine.retry(again)
-        await engine.finished(again)
+        await engine.control.retry(again)
+        await engine.runners.finished(again)
         assert (await states(engine, replaced))[""] == "cancelled"
         assert (await states(engine, again))[""] == "successful"
         detail = await engine.reader.execution(replaced)
@@ -203,14 +203,14 @@ async def test_a_retry_replaces_what_is_under_way() -> None:
 async def test_a_retry_is_refused_or_waits_as_the_policy_says() -> None:
     operator = Scripted(["fail", "hang"])
     async with running(job_of("j", Task("t", operator), overlap="skip")) as engine:
-        again = (await engine.submit("j")).id
-        await engine.finished(again)
-        other = (await engine.submit("j")).id
+        again = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(again)
+        other = (await engine.submissions.submit("j")).id
         with pytest.raises(Conflict, match=other):
-            await engine.retry(again)
+            await engine.control.retry(again)
         operator.release.set()
-        await engine.finished(other)
-        await engine.retry(again)
+        await engine.runners.finished(other)
+        await engine.control.retry(again)
 
 
 async def test_a_restart_replaces_nothing_of_a_backfill(tmp_path: Any) -> None:
@@ -223,11 +223,11 @@ async def test_a_restart_replaces_nothing_of_a_backfill(tmp_path: Any) -> None:
 
     async with running(job(), store=SqliteStore(path)) as engine:
         start = BEGINNING.replace(year=2029)
-        made = await engine.backfill("j", start, start.replace(minute=3))
+        made = await engine.backfills.run("j", start, start.replace(minute=3))
         await until(lambda: operator.runs)
     operator.release.set()
     async with running(job(), store=SqliteStore(path)) as engine:
         for one in made:
             assert one.execution is not None
-            await engine.finished(one.execution)
+            await engine.runners.finished(one.execution)
             assert (await states(engine, one.execution))[""] == "successful"

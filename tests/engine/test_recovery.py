@@ -87,8 +87,8 @@ async def test_a_damaged_execution_fails_visibly_and_the_others_go_on(
     async with running(
         job, job_of("other", Task("t", other, retries=1)), store=SqliteStore(path)
     ) as engine:
-        id = (await engine.submit("j")).id
-        good = (await engine.submit("other")).id
+        id = (await engine.submissions.submit("j")).id
+        good = (await engine.submissions.submit("other")).id
         await until(lambda: first.runs and other.runs)
     damaged(path, DAMAGE[kind])
     for _ in range(2):
@@ -103,11 +103,11 @@ async def test_a_damaged_execution_fails_visibly_and_the_others_go_on(
             await readable(engine, id)
             assert "damaged" in ((await engine.reader.execution(id)).reason or "")
             assert second.runs == []
-            await engine.finished(good)
+            await engine.runners.finished(good)
             assert (await states(engine, good))[""] == "successful"
-            again = (await engine.submit("other")).id
-            await engine.finished(again)
-            assert engine.defect is None
+            again = (await engine.submissions.submit("other")).id
+            await engine.runners.finished(again)
+            assert engine.health.defect is None
     assert first.runs == [1]
 
 
@@ -116,11 +116,11 @@ async def test_a_notice_names_what_cannot_go_on(tmp_path: Path) -> None:
     operator = Scripted(["hang"])
     job = job_of("j", Task("a", operator, retries=1))
     async with running(job, store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: operator.runs)
     damaged(path, add(TaskSucceeded(BEGINNING, "nobody", 1)))
     async with running(store=SqliteStore(path)) as engine:
-        (notice,) = engine.notices
+        (notice,) = engine.health.notices()
         assert id in notice.text
         assert "'nobody'" in notice.text
 
@@ -133,15 +133,15 @@ async def test_marks_that_contradict_each_other_leave_an_execution_that_can_be_r
     operator = Scripted(["fail"])
     job = job_of("j", Task("a", operator))
     async with running(job, store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        await engine.mark(id, "a", State.SUCCESSFUL)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        await engine.control.mark(id, "a", State.SUCCESSFUL)
     damaged(path, add(MarkedSkipped(BEGINNING, "a", "", "failed")))
     damaged(path, add(MarkedSuccessful(BEGINNING, "a", "", "successful")))
     async with running(job_of("j", Task("a", operator)), store=SqliteStore(path)) as engine:
         await readable(engine, id)
-        await engine.retry(id, task="a")
-        await engine.finished(id)
+        await engine.control.retry(id, task="a")
+        await engine.runners.finished(id)
         assert (await states(engine, id)) == {"": "successful", "a": "successful"}
     assert operator.runs == [1, 2]
 
@@ -151,12 +151,12 @@ async def test_a_finished_execution_whose_end_is_lost_is_read_and_not_changed(
 ) -> None:
     path = tmp_path / "goflow.db"
     async with running(job_of("j", Task("a", Scripted())), store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
     damaged(path, sql("UPDATE facts SET body = 'x' WHERE version > 1"))
     async with running(job_of("j", Task("a", Scripted())), store=SqliteStore(path)) as engine:
         await readable(engine, id)
-        for change in (engine.retry(id), engine.mark(id, "a", State.SKIPPED)):
+        for change in (engine.control.retry(id), engine.control.mark(id, "a", State.SKIPPED)):
             with pytest.raises(Conflict, match="its history is damaged"):
                 await change
 
@@ -168,11 +168,11 @@ async def test_twenty_interruptions_take_none_of_a_task_s_retries(tmp_path: Path
         job = job_of("j", Task("t", operator, retries=5))
         async with running(job, store=SqliteStore(path)) as engine:
             if not round:
-                id = (await engine.submit("j")).id
+                id = (await engine.submissions.submit("j")).id
             await until(lambda round=round: len(operator.runs) == round + 1)
     job = job_of("j", Task("t", operator, retries=5))
     async with running(job, store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         (task,) = (await engine.reader.execution(id)).tasks
         assert task.state == "successful"
         assert operator.runs == [*range(1, 27)]

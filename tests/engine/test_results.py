@@ -42,8 +42,8 @@ def many(count: int, result: Any = LARGE) -> Job:
 
 
 async def done(engine: Any, job: str, **options: Any) -> Any:
-    id = (await engine.submit(job, **options)).id
-    await engine.finished(id)
+    id = (await engine.submissions.submit(job, **options)).id
+    await engine.runners.finished(id)
     return await engine.reader.execution(id)
 
 
@@ -131,8 +131,8 @@ async def test_params_of_many_retries_are_bounded_in_sum_in_the_detail() -> None
     async with running(job) as engine:
         detail = await done(engine, "j", params={"text": "x" * 200_000})
         for _ in range(15):
-            await engine.retry(detail.id, params={"text": "y" * 200_000})
-            await engine.finished(detail.id)
+            await engine.control.retry(detail.id, params={"text": "y" * 200_000})
+            await engine.runners.finished(detail.id)
         detail = await engine.reader.execution(detail.id)
         assert detail.params == {"text": "y" * 200_000}
         assert [one.params is not None for one in detail.actions] == [True] * 5 + [False] * 11
@@ -150,8 +150,8 @@ async def test_results_beyond_the_cap_of_an_execution_fail_and_say_so() -> None:
         log = await engine.reader.log_of(detail.id, failed, 1)
         assert "max_results" in "".join([text async for text in log.texts])
         # What is sent round again gives back what it had taken.
-        await engine.retry(detail.id, task="t0", following=False)
-        await engine.finished(detail.id)
+        await engine.control.retry(detail.id, task="t0", following=False)
+        await engine.runners.finished(detail.id)
         assert (await engine.reader.execution(detail.id)).tasks[0].state == "successful"
 
 
@@ -192,8 +192,8 @@ async def test_each_attempt_keeps_its_own_result() -> None:
     async with running(job_of("j", Task("t", operator))) as engine:
         id = (await done(engine, "j")).id
         operator.result = LARGE + "2"
-        await engine.retry(id, task="t")
-        await engine.finished(id)
+        await engine.control.retry(id, task="t")
+        await engine.runners.finished(id)
         assert len((await engine.reader.result(id, "t", 1)).body) == 100_002
         assert len((await engine.reader.result(id, "t", 2)).body) == 100_003
         assert (await engine.reader.result(id, "t")).attempt == 2
@@ -232,13 +232,13 @@ async def test_a_task_that_is_cancelled_while_its_result_is_stored_has_the_resul
 
     loop, storing, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     async with running(many(1), store=Slow()) as engine:
-        id = (await engine.submit("many")).id
+        id = (await engine.submissions.submit("many")).id
         await storing.wait()
-        cancelling = asyncio.ensure_future(engine.cancel(id))
+        cancelling = asyncio.ensure_future(engine.control.cancel(id))
         await asyncio.sleep(0)
         go_on.set()
         assert await cancelling
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert await states(engine, id) == {"t0": "successful", "": "cancelled"}
         assert len((await engine.reader.result(id, "t0")).body) == len(LARGE) + 2
 
@@ -287,12 +287,12 @@ async def test_what_one_server_stored_the_next_one_loads(tmp_path: Any) -> None:
     gates: list[Scripted] = []
     path = tmp_path / "goflow.db"
     async with running(job(), store=SqliteStore(path)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: gates[0].runs)
     gates_before = len(gates)
     later = job()
     gates[gates_before].script.clear()
     async with running(later, store=SqliteStore(path)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert (await engine.reader.execution(id)).state == "successful"
     assert seen == [{"big": LARGE, "gate": None}]

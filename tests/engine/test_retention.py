@@ -36,19 +36,19 @@ async def test_executions_older_than_the_bound_are_forgotten_but_not_unfinished_
     hanging = Scripted(["hang"])
     jobs = job_of("j", Task("t", Scripted())), job_of("long", Task("t", hanging))
     async with running(*jobs, clock=clock, keep=Keep(days=10)) as engine:
-        unfinished = (await engine.submit("long")).id
+        unfinished = (await engine.submissions.submit("long")).id
         for _ in range(5):
-            await engine.finished((await engine.submit("j")).id)
+            await engine.runners.finished((await engine.submissions.submit("j")).id)
         clock.advance(days=9)
-        young = (await engine.submit("j")).id
-        await engine.finished(young)
+        young = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(young)
         assert await kept(engine) == 7
         clock.advance(days=2)
         await forgotten_to(engine, clock, 2)
         assert (await engine.reader.execution(unfinished)).state == "running"
         assert (await engine.reader.execution(young)).state == "successful"
         hanging.release.set()
-        await engine.finished(unfinished)
+        await engine.runners.finished(unfinished)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ async def test_the_newest_of_all_and_of_each_job_are_kept(keep: Keep, left: int)
     async with running(*jobs, clock=clock, keep=keep) as engine:
         ids = []
         for n in range(20):
-            ids.append((await engine.submit("ab"[n % 2])).id)
-            await engine.finished(ids[-1])
+            ids.append((await engine.submissions.submit("ab"[n % 2])).id)
+            await engine.runners.finished(ids[-1])
         await forgotten_to(engine, clock, left)
         for id in ids[-left:]:
             assert (await engine.reader.execution(id)).id == id
@@ -72,7 +72,7 @@ async def test_a_job_that_is_idle_or_gone_since_a_restart_is_trimmed_too(tmp_pat
     jobs = [job_of(name, Task("t", Scripted())) for name in "ab"]
     async with running(*jobs, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
         for n in range(10):
-            await engine.finished((await engine.submit("ab"[n % 2])).id)
+            await engine.runners.finished((await engine.submissions.submit("ab"[n % 2])).id)
     left = job_of("a", Task("t", Scripted()))
     store = SqliteStore(tmp_path / "s")
     async with running(left, store=store, clock=clock, keep=Keep(per_job=2)) as engine:
@@ -84,13 +84,13 @@ async def test_what_finishes_after_a_round_is_trimmed_in_the_next_one() -> None:
     operator = Scripted(["hang"] * 4)
     job = job_of("a", Task("t", operator))
     async with running(job, clock=clock, keep=Keep(per_job=1)) as engine:
-        ids = [(await engine.submit("a")).id for _ in range(4)]
+        ids = [(await engine.submissions.submit("a")).id for _ in range(4)]
         await until(lambda: len(operator.runs) == 4)
         clock.advance(seconds=EVERY)
-        await until(lambda: not engine._retention._grown)
+        await until(lambda: not engine.retention._grown)
         operator.release.set()
         for id in ids:
-            await engine.finished(id)
+            await engine.runners.finished(id)
         await forgotten_to(engine, clock, 1)
 
 
@@ -102,14 +102,14 @@ async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:
     async with running(job, store=store, clock=clock, keep=Keep(days=1)) as engine:
         for _ in range(4):
             clock.advance(days=1)
-            await until(lambda: (engine.due("j") or clock.now()) > clock.now())
-            await until(lambda: not engine._runners)
+            await until(lambda: (engine.schedules.due("j") or clock.now()) > clock.now())
+            await until(lambda: not engine.runners)
         ran = len(operator.runs)
         for _ in range(40):
             clock.advance(seconds=1)
-            await until(lambda: not engine._runners)
+            await until(lambda: not engine.runners)
         assert len(operator.runs) == ran
-        assert engine.due("j") == BEGINNING + timedelta(days=5)
+        assert engine.schedules.due("j") == BEGINNING + timedelta(days=5)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,15 @@ class JustPurged(MemoryStore):
 @pytest.mark.parametrize("action", ["retry", "mark"])
 async def test_what_is_forgotten_while_it_is_changed_is_not_found(action: str) -> None:
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=JustPurged()) as engine:
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
-        act = engine.retry(id) if action == "retry" else engine.mark(id, "t", State.SKIPPED)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        act = (
+            engine.control.retry(id)
+            if action == "retry"
+            else engine.control.mark(id, "t", State.SKIPPED)
+        )
         with pytest.raises(NotFound, match=id):
             await act
         assert not engine.board.get(id)
-        assert engine.defect is None
-        await engine.finished((await engine.submit("j")).id)
+        assert engine.health.defect is None
+        await engine.runners.finished((await engine.submissions.submit("j")).id)

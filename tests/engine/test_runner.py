@@ -38,8 +38,8 @@ class Picky(MemoryStore):
 
 async def ended(engine: Engine, id: str) -> dict[str, str]:
     async with asyncio.timeout(60):
-        await engine.finished(id)
-        await until(lambda: engine.runner(id) is None)
+        await engine.runners.finished(id)
+        await until(lambda: engine.runners.get(id) is None)
     return await states(engine, id)
 
 
@@ -48,18 +48,18 @@ async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_sl
     bad = job_of("bad", Task("a", hanging), Task("odd", Scripted()), max_running=2)
     good = job_of("good", Task("t", Scripted(), pool="p"))
     async with running(bad, good, store=Picky(), max_running=2, pools={"p": 1}) as engine:
-        id = (await engine.submit("bad")).id
+        id = (await engine.submissions.submit("bad")).id
         found = await ended(engine, id)
         assert found == {"a": "cancelled", "odd": "cancelled", "": "failed"}
         detail = await engine.reader.execution(id)
         assert detail.reason == "a defect in goflow: TypeError: it cannot be encoded"
-        assert engine._dependencies.slots.taken == 0
+        assert engine.slots.taken == 0
         assert len(engine.board) == 0
-        assert engine.defect is not None
-        assert id in engine.defect
-        assert "TypeError: it cannot be encoded" in engine.defect
-        assert any(id in notice.text for notice in engine.notices)
-        other = (await engine.submit("good")).id
+        assert engine.health.defect is not None
+        assert id in engine.health.defect
+        assert "TypeError: it cannot be encoded" in engine.health.defect
+        assert any(id in notice.text for notice in engine.health.notices())
+        other = (await engine.submissions.submit("good")).id
         assert (await ended(engine, other))[""] == "successful"
 
 
@@ -69,13 +69,13 @@ async def test_what_runs_when_a_defect_comes_is_ended_and_told_so() -> None:
         "j", Task("a", hanging), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
     )
     async with running(job, store=Picky()) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         found = await ended(engine, id)
         assert found == {"a": "failed", "b": "failed", "odd": "cancelled", "": "failed"}
         assert hanging.ended == ["cancelled"]
         (task,) = [t for t in (await engine.reader.execution(id)).tasks if t.name == "a"]
         assert "was not recorded, by a defect in goflow: TypeError" in str(task.error)
-        assert engine._dependencies.slots.taken == 0
+        assert engine.slots.taken == 0
 
 
 async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None:
@@ -84,30 +84,34 @@ async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None
     store = Picky()
     async with running(job, store=store) as engine:
         store.refuses = ()
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         store.refuses = (object,)
         answers = await asyncio.gather(
-            asyncio.wait_for(engine.cancel_task(id, "odd"), 60),
-            asyncio.wait_for(engine.cancel(id), 60),
+            asyncio.wait_for(engine.control.cancel_task(id, "odd"), 60),
+            asyncio.wait_for(engine.control.cancel(id), 60),
             return_exceptions=True,
         )
         assert [type(answer) for answer in answers] == [Unavailable] * 2
         assert "defect" in str(answers[0])
         # even its end cannot be written; it is left to the next start, and nobody waits for it
         assert await ended(engine, id) == {"odd": "running", "": "running"}
-        for asked in (engine.cancel(id), engine.cancel_task(id, "odd"), engine.retry(id)):
+        for asked in (
+            engine.control.cancel(id),
+            engine.control.cancel_task(id, "odd"),
+            engine.control.retry(id),
+        ):
             with pytest.raises(Unavailable, match="stopped by a defect"):
                 await asked
-        assert engine._dependencies.slots.taken == 0
+        assert engine.slots.taken == 0
 
 
 async def test_a_command_that_raises_is_answered_and_the_execution_goes_on() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging))) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
-        runner = engine.runner(id)
+        runner = engine.runners.get(id)
         assert runner is not None
 
         def command(execution: Execution, now: Any) -> Any:
@@ -117,7 +121,7 @@ async def test_a_command_that_raises_is_answered_and_the_execution_goes_on() -> 
             await asyncio.wait_for(runner.command(command), 60)
         hanging.release.set()
         assert (await ended(engine, id))[""] == "successful"
-        assert "LookupError: nothing" in str(engine.defect)
+        assert "LookupError: nothing" in str(engine.health.defect)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), MemoryError()], ids=repr)
@@ -135,12 +139,12 @@ async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
 
     monkeypatch.setattr(under_way, "attempt", raising)
     async with running(job_of("j", Task("t", Scripted(), retries=1))) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         assert (await ended(engine, id)) == {"t": "successful", "": "successful"}
         (task,) = (await engine.reader.execution(id)).tasks
         assert [one.state for one in task.attempts] == [State.FAILED, State.SUCCESSFUL]
         assert type(error).__name__ in str(task.attempts[0].error)
-        assert engine._dependencies.slots.taken == 0
+        assert engine.slots.taken == 0
 
 
 async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> None:
@@ -148,8 +152,8 @@ async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> No
     job = job_of("j", Task("a", hanging), Task("odd", Scripted(), after=["a"]), overlap="queue")
     store = Picky()
     async with running(job, store=store) as engine:
-        first = (await engine.submit("j")).id
-        second = (await engine.submit("j")).id
+        first = (await engine.submissions.submit("j")).id
+        second = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         of_first, hanging.release = hanging.release, asyncio.Event()
         of_first.set()
@@ -165,11 +169,11 @@ async def test_a_thread_that_outlives_a_defect_keeps_its_slot_until_it_ends() ->
         "j", Task("a", blocking), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
     )
     async with running(job, store=Picky()) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         assert (await ended(engine, id))[""] == "failed"
-        assert engine._dependencies.slots.taken == 1
+        assert engine.slots.taken == 1
         blocking.release.set()
-        await until(lambda: engine._dependencies.slots.taken == 0)
+        await until(lambda: engine.slots.taken == 0)
 
 
 async def test_an_execution_that_cannot_be_created_answers_who_asked(
@@ -183,8 +187,8 @@ async def test_an_execution_that_cannot_be_created_answers_who_asked(
         with monkeypatch.context() as patched:
             patched.setattr(Runner, "_open", raising)
             with pytest.raises(KeyError):
-                await asyncio.wait_for(engine.submit("good"), 60)
-        id = (await engine.submit("good")).id
+                await asyncio.wait_for(engine.submissions.submit("good"), 60)
+        id = (await engine.submissions.submit("good")).id
         assert (await ended(engine, id))[""] == "successful"
 
 
@@ -203,8 +207,8 @@ async def test_the_board_shows_nothing_for_ever_that_has_finished(
     monkeypatch.setattr(Entry, "apply", raising)
     jobs = [job_of(name, Task("t", Scripted())) for name in ("bad", "good")]
     async with running(*jobs, clock=FakeClock()) as engine:
-        ids = [(await engine.submit(job.name)).id for job in jobs]
+        ids = [(await engine.submissions.submit(job.name)).id for job in jobs]
         for id in ids:
             assert (await ended(engine, id))[""] == "successful"
         assert len(engine.board) == 0
-        assert "KeyError: 'x'" in str(engine.defect)
+        assert "KeyError: 'x'" in str(engine.health.defect)

@@ -16,6 +16,7 @@ from goflow import Job, Schedule, SqliteStore, Task
 from goflow.core.catchup import Backlog, Policy
 from goflow.engine.engine import Engine
 from goflow.engine.scheduler import AT_ONCE, PORTION, TRIES, Scheduler, in_order_of_time
+from goflow.engine.submissions import Request, Submissions
 from goflow.errors import Unavailable
 from goflow.stores.base import Change, Outcome, Submit
 from goflow.testing import BEGINNING, FakeClock
@@ -33,7 +34,7 @@ def scheduler_of(minutes: dict[str, int]) -> Scheduler:
     async def compute(*args: object) -> Backlog:
         raise AssertionError("nothing piles up")
 
-    scheduler = Scheduler(FakeClock(), nothing, nothing, compute, print, print)
+    scheduler = Scheduler(FakeClock(), compute, print, print)
     for job, every in minutes.items():
         schedule = Schedule(f"@every {every}m")
         scheduler.switch_on(job, schedule, BEGINNING, BEGINNING, Policy())
@@ -145,7 +146,7 @@ async def test_more_jobs_than_are_handled_at_once_are_all_caught_up_with(tmp_pat
     store = Order(tmp_path)
     async with running(*map(minutely, names), store=store, clock=clock) as engine:
         await until(lambda: len(store.fired) == len(names))
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         assert sorted(store.fired) == sorted(names)
         assert await ticks(engine, "j7") == [("missed", 9), ("fired", 1)]
 
@@ -154,31 +155,31 @@ async def test_more_jobs_than_are_handled_at_once_are_all_caught_up_with(tmp_pat
 async def test_a_due_time_that_meets_a_defect_is_entered_with_it_and_others_go_on(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = Engine._submit
+    create = Submissions.create_next
     tried: list[str] = []
 
-    async def raising(self: Engine, name: str, *given: Any, **options: Any) -> Any:
-        tried.append(name)
-        if name == "bad" and tried.count("bad") <= TRIES:
+    async def raising(self: Submissions, request: Request) -> Any:
+        tried.append(request.job.name)
+        if request.job.name == "bad" and tried.count("bad") <= TRIES:
             raise error
-        return await submit(self, name, *given, **options)
+        return await create(self, request)
 
-    monkeypatch.setattr(Engine, "_submit", raising)
+    monkeypatch.setattr(Submissions, "create_next", raising)
     clock = FakeClock()
     async with running(minutely("bad"), minutely("good"), clock=clock) as engine:
         for tries, seconds in enumerate((60, 1, 2), 1):
             clock.advance(seconds=seconds)
             await until(lambda tries=tries: tried.count("bad") == tries)
-        await until(lambda: engine.due("bad") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: engine.schedules.due("bad") == BEGINNING + timedelta(minutes=2))
         clock.advance(seconds=57)
         await until(lambda: tried.count("good") == 2 and tried.count("bad") == TRIES + 1)
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         assert await ticks(engine, "good") == [("fired", 2)]
         assert await ticks(engine, "bad") == [("skipped", 1), ("fired", 1)]
         skipped = (await engine.reader.ticks("bad", None, 10))[-1]
         assert skipped.reason.startswith(f"a defect in goflow: {type(error).__name__}")
-        assert "the schedule of job 'bad'" in str(engine.defect)
-        assert sum("the schedule of job" in notice.text for notice in engine.notices) == 1
+        assert "the schedule of job 'bad'" in str(engine.health.defect)
+        assert sum("the schedule of job" in notice.text for notice in engine.health.notices()) == 1
 
 
 async def test_a_schedule_that_cannot_even_say_so_is_tried_again_ever_less_often() -> None:
@@ -198,10 +199,10 @@ async def test_a_schedule_that_cannot_even_say_so_is_tried_again_ever_less_often
         return work(*given)
 
     good: list[datetime] = []
-    scheduler = Scheduler(clock, fire, record, compute, print, lambda what, error: None)
+    scheduler = Scheduler(clock, compute, print, lambda what, error: None)
     for job in ("bad", "good"):
         scheduler.switch_on(job, Schedule("* * * * *"), BEGINNING, BEGINNING, Policy())
-    task = asyncio.create_task(scheduler.run())
+    task = asyncio.create_task(scheduler.run(fire, record))
     await until(lambda: len(good) == 8 or clock.advance(seconds=4))
     assert 5 < len(tried) < 30
     task.cancel()
@@ -222,12 +223,12 @@ async def test_a_scheduler_that_dies_is_begun_again(monkeypatch: pytest.MonkeyPa
     clock = FakeClock()
     async with running(minutely("j"), clock=clock) as engine:
         clock.advance(minutes=1)
-        await until(lambda: engine.defect)
+        await until(lambda: engine.health.defect)
         clock.advance(seconds=1)
-        await until(lambda: engine.due("j") == BEGINNING + timedelta(minutes=2))
-        await until(lambda: not engine._runners)
+        await until(lambda: engine.schedules.due("j") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: not engine.runners)
         assert await ticks(engine, "j") == [("fired", 1)]
-        assert "the scheduler: KeyError" in str(engine.defect)
+        assert "the scheduler: KeyError" in str(engine.health.defect)
 
 
 # -- a flood of submits ---------------------------------------------------------------
@@ -239,13 +240,15 @@ async def test_a_flood_of_submits_leaves_room_for_due_times() -> None:
     flood = job_of("flood", Task("t", hanging))
     async with running(flood, minutely("m"), clock=clock, max_unfinished=20) as engine:
         for _ in range(18):
-            await engine.submit("flood")
+            await engine.submissions.submit("flood")
         with pytest.raises(Unavailable, match=r"18 executions are unfinished.* 2 kept"):
-            await engine.submit("flood")
+            await engine.submissions.submit("flood")
         for n in range(1, 6):
             clock.advance(minutes=1)
-            await until(lambda n=n: engine.due("m") == BEGINNING + timedelta(minutes=n + 1))
-            await until(lambda: len(engine._runners) == 18)
+            await until(
+                lambda n=n: engine.schedules.due("m") == BEGINNING + timedelta(minutes=n + 1)
+            )
+            await until(lambda: len(engine.runners) == 18)
         assert await ticks(engine, "m") == [("fired", 5)]
         hanging.release.set()
 
@@ -255,17 +258,17 @@ async def test_retries_and_backfills_take_no_room_that_is_kept_for_due_times() -
     hanging = Scripted(["fail", *["hang"] * 100])
     flood = job_of("flood", Task("t", hanging))
     async with running(flood, minutely("m"), clock=clock, max_unfinished=10) as engine:
-        id = (await engine.submit("flood")).id
-        await engine.finished(id)
-        await until(lambda: not engine._runners)
+        id = (await engine.submissions.submit("flood")).id
+        await engine.runners.finished(id)
+        await until(lambda: not engine.runners)
         clock.advance(minutes=1)
-        await until(lambda: engine.due("m") == BEGINNING + timedelta(minutes=2))
+        await until(lambda: engine.schedules.due("m") == BEGINNING + timedelta(minutes=2))
         for _ in range(9):
-            await engine.submit("flood")
+            await engine.submissions.submit("flood")
         with pytest.raises(Unavailable, match="kept for schedules"):
-            await engine.retry(id)
+            await engine.control.retry(id)
         with pytest.raises(Unavailable, match="kept for schedules"):
-            await engine.backfill("m", BEGINNING - timedelta(minutes=1), BEGINNING)
+            await engine.backfills.run("m", BEGINNING - timedelta(minutes=1), BEGINNING)
         hanging.release.set()
 
 
@@ -277,9 +280,9 @@ async def test_without_a_schedule_that_is_on_submits_have_all_the_room() -> None
     )
     async with running(*jobs, max_unfinished=10) as engine:
         for _ in range(10):
-            await engine.submit("flood")
+            await engine.submissions.submit("flood")
         with pytest.raises(Unavailable, match="10 executions are unfinished, which is the limit;"):
-            await engine.submit("flood")
+            await engine.submissions.submit("flood")
         hanging.release.set()
 
 
@@ -290,17 +293,17 @@ async def test_the_ledger_says_that_the_limit_was_reached_when_it_was() -> None:
     async with running(
         slow, minutely("m", catchup="none"), clock=clock, max_unfinished=3
     ) as engine:
-        await engine.submit("slow")
-        await engine.submit("slow")
+        await engine.submissions.submit("slow")
+        await engine.submissions.submit("slow")
         clock.advance(minutes=1)
-        await until(lambda: len(engine._runners) == 3)
+        await until(lambda: len(engine.runners) == 3)
         seconds = iter(range(600))
         await until(lambda: next(seconds) == 300 or clock.advance(seconds=1))
-        assert len(engine._runners) == 3
+        assert len(engine.runners) == 3
         hanging.release.set()
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         clock.advance(seconds=1)
-        await until(lambda: (engine.due("m") or BEGINNING) > clock.now())
+        await until(lambda: (engine.schedules.due("m") or BEGINNING) > clock.now())
         missed = [t for t in await engine.reader.ticks("m", None, 10) if t.outcome == "missed"]
         assert missed
         assert {t.reason for t in missed} == {"the limit of unfinished executions was reached: 3"}
@@ -326,7 +329,7 @@ async def test_catching_up_takes_no_room_that_is_kept_for_due_times(tmp_path: Pa
         await until(lambda: store.fired.count("hungry") == 9)
         await until(lambda: store.fired.count("m") == 1)
         for n in range(2, 5):
-            await until(lambda: len(engine._runners) == 9)
+            await until(lambda: len(engine.runners) == 9)
             clock.advance(minutes=1)
             await until(lambda n=n: store.fired.count("m") == n)
         assert store.fired.count("hungry") == 9

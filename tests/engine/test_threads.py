@@ -193,11 +193,11 @@ async def test_an_attempt_waits_for_a_thread_and_runs_once(monkeypatch: pytest.M
     monkeypatch.setattr(thread_module, "PAUSES", (0.01,) * 1000)
     async with running(job_of("j", Task("t", Sync()))) as engine:
         refusing = Refusing(monkeypatch)
-        id = (await engine.submit("j")).id
-        await until(lambda: engine.usage()[0].taken == 1)
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: engine.slots.usage()[0].taken == 1)
         await until(lambda: engine.board.get(id))
         refusing.left = 1
-        await engine.finished(id)
+        await engine.runners.finished(id)
         log = await engine.reader.log_of(id, "t", 1)
         text = "".join([text async for text in log.texts])
         assert (await states(engine, id))["t"] == "successful"

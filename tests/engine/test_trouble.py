@@ -44,16 +44,16 @@ async def test_requests_are_refused_and_change_nothing(store: Troubled) -> None:
     async with running(job, store=store, clock=clock) as engine:
         store.full = True
         with pytest.raises(StoreUnavailable, match="disk is full"):
-            await engine.submit("j")
+            await engine.submissions.submit("j")
         with pytest.raises(StoreUnavailable):
-            await engine.toggle("j")
-        assert engine.active("j") is False
+            await engine.schedules.toggle("j")
+        assert engine.schedules.active("j") is False
         assert engine.journal.trouble is not None
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         store.full = False
         await until(lambda: engine.journal.trouble is None or clock.advance(seconds=1))
-        id = (await engine.submit("j")).id
-        await engine.finished(id)
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
         assert len((await engine.reader.page("j", None, 10, None)).executions) == 1
 
 
@@ -63,7 +63,7 @@ async def test_running_tasks_go_on_and_are_recorded_when_the_store_is_back(
     hanging, after = Scripted(["hang"]), Scripted()
     job = job_of("j", Task("a", hanging), Task("b", after, after=["a"]))
     async with running(job, store=store, clock=FakeClock(jumps=True)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         store.full = True
         hanging.release.set()
@@ -71,7 +71,7 @@ async def test_running_tasks_go_on_and_are_recorded_when_the_store_is_back(
         assert after.runs == [], "nothing starts because of a fact that is not committed"
         assert (await states(engine, id))["a"] == "running"
         store.full = False
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert set((await states(engine, id)).values()) == {"successful"}
 
 
@@ -88,10 +88,10 @@ async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
         await until(lambda: "waits: the disk is full" in caplog.text)
         store.full = False
         await until(lambda: operator.runs or clock.advance(seconds=1))
-        await until(lambda: not engine._runners)
+        await until(lambda: not engine.runners)
         (execution,) = (await engine.reader.page("j", None, 10, None)).executions
         assert b'"scheduled_at":"2030-01-01T00:01:00Z"' in execution
-        assert engine.due("j") == BEGINNING + timedelta(minutes=2)
+        assert engine.schedules.due("j") == BEGINNING + timedelta(minutes=2)
 
 
 async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_written(
@@ -108,8 +108,8 @@ async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_writte
         assert (operator.runs, store.watches()) == ([], {})
         store.refuses = None
         await until(lambda: operator.runs or clock.advance(seconds=1))
-        assert store.watches()["j"].accounted == engine._watches["j"].accounted
-        await until(lambda: not engine._runners)
+        assert store.watches()["j"].accounted == engine.ledger.states["j"].accounted
+        await until(lambda: not engine.runners)
 
 
 async def test_a_watch_that_was_refused_does_not_come_after_a_newer_one(store: Troubled) -> None:
@@ -119,12 +119,12 @@ async def test_a_watch_that_was_refused_does_not_come_after_a_newer_one(store: T
         await until(store.watches)
         watch = store.watches()["j"]
         store.refuses = SetWatch
-        await engine.toggle("j", False)
+        await engine.schedules.toggle("j", False)
         await until(lambda: store.refused)
         store.refuses = None
-        await engine.toggle("j", True)
+        await engine.schedules.toggle("j", True)
         clock.advance(seconds=1)
-        await engine.finished((await engine.submit("j")).id)
+        await engine.runners.finished((await engine.submissions.submit("j")).id)
         assert store.watches()["j"] == watch
 
 
@@ -137,13 +137,13 @@ async def test_a_stop_while_the_store_is_full_ends_and_the_next_start_settles(
         return job_of("j", Task("t", hanging, retries=1))
 
     async with running(job(), store=store, clock=FakeClock(jumps=True)) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: hanging.runs)
         store.full = True
     assert hanging.ended == ["cancelled"]
     store.full = False
     async with running(job(), store=store, clock=FakeClock(jumps=True)) as engine:
-        await engine.finished(id)
+        await engine.runners.finished(id)
         assert set((await states(engine, id)).values()) == {"successful"}
     assert hanging.runs == [1, 2]
 

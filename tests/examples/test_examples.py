@@ -68,7 +68,7 @@ def test_an_order_placed_twice_through_fastapi_is_shipped_once(example: Example)
         ):
             first = (await client.post("/orders/7")).json()
             assert (await client.post("/orders/7")).json() == first
-            await program.gf.engine.finished(first["execution"])
+            await program.gf.engine.runners.finished(first["execution"])
             listed = (await client.get("/goflow/api/executions")).json()["executions"]
             assert [(one["id"], one["state"]) for one in listed] == [
                 (first["execution"], "successful")

@@ -18,7 +18,7 @@ from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
-from goflow.engine.engine import OFF
+from goflow.engine.schedules import OFF
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
     Change,

@@ -28,7 +28,7 @@ from goflow.core.events import (
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
-from goflow.engine.engine import OFF
+from goflow.engine.schedules import OFF
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick, TickOutcome
 from tests.simulation.jobs import draw_job, edited
@@ -127,9 +127,9 @@ class Story:
             return False
         if not process.dead:
             switches = process.store.switches()
-            for name, job in process.engine.jobs.items():
+            for name, job in process.engine.registry.jobs.items():
                 on = switches[name].active if name in switches else job.active
-                if process.engine.active(name) is not on:
+                if process.engine.schedules.active(name) is not on:
                     raise self.world.broken(f"the switch of {name} is forgotten: {switches}")
         return not process.dead
 
@@ -196,9 +196,9 @@ class Story:
                 self.world.tell(f"{ask.__name__}: {type(error).__name__}: {error}")
 
     async def _submit(self, process: Process) -> None:
-        job = self.rng.choice(list(process.engine.jobs))
+        job = self.rng.choice(list(process.engine.registry.jobs))
         key = self.rng.choice((None, f"k{self.rng.randrange(8)}"))
-        answer = await process.engine.submit(job, key=key)
+        answer = await process.engine.submissions.submit(job, key=key)
         self.world.tell(f"acknowledged {job} {key} {answer.id} {answer.created}")
         self._promise(answer.id in self.world.disk.executions, f"submit of {answer.id}")
         if key is not None:
@@ -206,14 +206,14 @@ class Story:
             self._promise(known == answer.id, f"key {key} led to {known}, now to {answer.id}")
 
     async def _cancel(self, process: Process) -> None:
-        if (id := self._one()) is not None and await process.engine.cancel(id):
+        if (id := self._one()) is not None and await process.engine.control.cancel(id):
             self.world.tell(f"acknowledged cancel {id}")
             self._promise(self._facts(id, CancelRequested), f"cancel of {id}")
 
     async def _cancel_task(self, process: Process) -> None:
         if (id := self._one()) is not None:
             task = self.rng.choice(list(self.world.disk.executions[id].tasks))
-            if await process.engine.cancel_task(id, task):
+            if await process.engine.control.cancel_task(id, task):
                 self.world.tell(f"acknowledged cancel {id} {task}")
                 facts = self._facts(id, TaskCancelRequested, task)
                 self._promise(facts, f"cancel of {task} of {id}")
@@ -224,7 +224,7 @@ class Story:
             execution = self.world.disk.executions[id]
             task = self.rng.choice((None, *execution.tasks))
             following = self.rng.random() < 0.5
-            await process.engine.retry(id, task=task, following=following)
+            await process.engine.control.retry(id, task=task, following=following)
             self.world.tell(f"acknowledged retry {id}")
             self._promise(len(self._facts(id, Retried)) > before, f"retry of {id}")
 
@@ -232,23 +232,23 @@ class Story:
         if (id := self._one()) is not None:
             task = self.rng.choice(list(self.world.disk.executions[id].tasks))
             state = self.rng.choice((State.SUCCESSFUL, State.SKIPPED))
-            await process.engine.mark(id, task, state)
+            await process.engine.control.mark(id, task, state)
             self.world.tell(f"acknowledged mark {id} {task} {state}")
             kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
             self._promise(self._facts(id, kind, task), f"mark of {task} of {id}")
 
     async def _toggle(self, process: Process) -> None:
-        job = self.rng.choice(list(process.engine.jobs))
-        active = await process.engine.toggle(job, self.rng.choice((None, True, False)))
+        job = self.rng.choice(list(process.engine.registry.jobs))
+        active = await process.engine.schedules.toggle(job, self.rng.choice((None, True, False)))
         self.world.tell(f"acknowledged toggle {job} {active}")
         self._promise(self.world.disk.switches.get(job) is active, f"toggle of {job}")
-        self._promise(process.engine.active(job) is active, f"toggle of {job}")
+        self._promise(process.engine.schedules.active(job) is active, f"toggle of {job}")
 
     async def _backfill(self, process: Process) -> None:
-        job = self.rng.choice(list(process.engine.jobs))
+        job = self.rng.choice(list(process.engine.registry.jobs))
         now = process.clock.now()
         start = now - timedelta(seconds=self.rng.choice((10, 60, 400)))
-        done = await process.engine.backfill(job, start, now, parallel=self.rng.randint(1, 2))
+        done = await process.engine.backfills.run(job, start, now, parallel=self.rng.randint(1, 2))
         self.world.tell(f"acknowledged backfill {job} {len(done)}")
         for one in done:
             self._promise(one.execution in self.world.disk.executions, f"backfill {one}")
@@ -280,15 +280,15 @@ class Story:
         process.begin(_listen(process))
         engine = process.engine
         process.run(60)
-        for name in engine.jobs:
+        for name in engine.registry.jobs:
             self._catch_up(process, name)
             self._check_ledger(process, name)
-            process.call(engine.toggle(name, False))
+            process.call(engine.schedules.toggle(name, False))
         self._wind_up(process)
         process.run(1000)  # what was abandoned ends, too
         self._check_executions(process)
         self._check_logs(process)
-        for usage in engine.usage():
+        for usage in engine.slots.usage():
             self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
             self._hold(not usage.waiting, f"{usage}: tasks wait, and nothing is unfinished")
         process.call(engine.stop())
@@ -297,8 +297,8 @@ class Story:
     def _catch_up(self, process: Process, job: str) -> None:
         """The job's next due time is seen soon, or as soon as there is room for its execution."""
         engine, clock = process.engine, process.clock
-        due = engine.due(job)
-        on = engine.active(job) and "schedule" in self.world.jobs[job].options
+        due = engine.schedules.due(job)
+        on = engine.schedules.active(job) and "schedule" in self.world.jobs[job].options
         self._hold(on is (due is not None), f"{job} is due at {due}, though it is on: {on}")
         if due is None or clock.now() - due < SOON:
             return
@@ -307,16 +307,16 @@ class Story:
         steps = self._going_on(process, 1)
         # Other jobs may take the room that there is, but not for ever.
         while room < SOON and len(self.world.disk.executions) < made + MANY and next(steps, False):
-            if engine.due(job) != due:
+            if engine.schedules.due(job) != due:
                 return
-            full = not engine.has_room(kept=False)  # it may be one of many
+            full = not engine.room.has_room(for_schedule=False)  # it may be one of many
             room = timedelta(0) if full else room + timedelta(seconds=1)
         self._hold(False, f"{job}: {due} was not seen by {clock.now()}")
 
     def _wind_up(self, process: Process) -> None:
         """Everything ends, however much has piled up."""
         steps = self._going_on(process, 60)
-        while process.engine._runners and next(steps, False):
+        while process.engine.runners and next(steps, False):
             pass
 
     def _going_on(self, process: Process, step: float) -> Iterator[bool]:
@@ -375,10 +375,10 @@ class Story:
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
         if epochs:
-            watch, known = process.store.watches()[job], process.engine._watches[job]
+            watch, known = process.store.watches()[job], process.engine.ledger.states[job]
             self._hold(watch == known, f"{job}: {watch} is in the store, not {known}")
             accounted = watch.accounted, watch.schedule.startswith(OFF)
-            noted = epochs[-1].accounted, not process.engine.active(job)
+            noted = epochs[-1].accounted, not process.engine.schedules.active(job)
             self._hold(accounted == noted, f"{job}: {watch}, and not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:

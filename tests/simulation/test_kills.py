@@ -90,7 +90,7 @@ class Client:
         )
 
     async def end_of(self, id: str) -> None:
-        await self.process.engine.finished(id)
+        await self.process.engine.runners.finished(id)
         self.acknowledged(f"the end of {id}", lambda: self.world.disk.executions[id].finished)
 
 
@@ -98,7 +98,7 @@ Operation = Callable[[Client], Coroutine[Any, Any, None]]
 
 
 async def submit(client: Client) -> None:
-    answer = await client.process.engine.submit("j", key="again")
+    answer = await client.process.engine.submissions.submit("j", key="again")
     client.acknowledged(
         f"submit of {answer.id}",
         lambda: (
@@ -119,19 +119,19 @@ async def tick(client: Client) -> None:
 
 
 async def task(client: Client) -> None:
-    await client.end_of((await client.process.engine.submit("j")).id)
+    await client.end_of((await client.process.engine.submissions.submit("j")).id)
 
 
 async def cancel(client: Client) -> None:
     running = client.executions(finished=False)[0].id
-    if await client.process.engine.cancel(running):
+    if await client.process.engine.control.cancel(running):
         client.acknowledged(f"cancel of {running}", lambda: client.has(running, CancelRequested))
     await client.end_of(running)
 
 
 async def cancel_task(client: Client) -> None:
     running = client.executions(finished=False)[0].id
-    if await client.process.engine.cancel_task(running, "a"):
+    if await client.process.engine.control.cancel_task(running, "a"):
         client.acknowledged(
             f"cancel of a of {running}", lambda: client.has(running, TaskCancelRequested, "a")
         )
@@ -140,27 +140,27 @@ async def cancel_task(client: Client) -> None:
 
 async def retry(client: Client) -> None:
     finished = client.executions(finished=True)[0].id
-    await client.process.engine.retry(finished, task="a")
+    await client.process.engine.control.retry(finished, task="a")
     client.acknowledged(f"retry of {finished}", lambda: client.has(finished, Retried))
     await client.process.clock.sleep(1)
 
 
 async def mark(client: Client) -> None:
     running = client.executions(finished=False)[0].id
-    await client.process.engine.mark(running, "c", State.SUCCESSFUL)
+    await client.process.engine.control.mark(running, "c", State.SUCCESSFUL)
     client.acknowledged(
         f"mark of c of {running}", lambda: client.has(running, MarkedSuccessful, "c")
     )
 
 
 async def toggle(client: Client) -> None:
-    active = await client.process.engine.toggle("j")
+    active = await client.process.engine.schedules.toggle("j")
     client.acknowledged("toggle", lambda: client.world.disk.switches.get("j") is active)
 
 
 async def backfill(client: Client) -> None:
     now = client.process.clock.now()
-    for one in await client.process.engine.backfill("j", now - timedelta(hours=4), now):
+    for one in await client.process.engine.backfills.run("j", now - timedelta(hours=4), now):
         client.acknowledged(f"{one}", partial(client.world.disk.executions.get, one.execution))
 
 
@@ -212,7 +212,7 @@ def lived_through(operation: Operation, moment: Moment, number: int, seed: int) 
 def begin_with(client: Client) -> None:
     """One execution that has ended, and another one that runs."""
     client.process.call(task(client), seconds=LONG)
-    client.process.call(client.process.engine.submit("j"))
+    client.process.call(client.process.engine.submissions.submit("j"))
     client.process.run(1)
 
 

@@ -259,7 +259,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from([None, "k1", "k2"]))
     def submit(self, key: str | None) -> None:
-        answer = self.ask(self.process.engine.submit("told", key=key))
+        answer = self.ask(self.process.engine.submissions.submit("told", key=key))
         assert answer.created is (key is None or key not in self.keys)
         self.seen["submit new" if answer.created else "submit again"] += 1
         if answer.created:
@@ -295,7 +295,7 @@ class Machine(RuleBasedStateMachine):
         id, model = self.pick(number)
         wanted = model.cancel()
         self.seen[f"cancel {wanted}"] += 1
-        assert self.ask(self.process.engine.cancel(id)) is wanted
+        assert self.ask(self.process.engine.control.cancel(id)) is wanted
 
     @precondition(lambda self: self.models)
     @rule(number=some, task=task)
@@ -303,14 +303,14 @@ class Machine(RuleBasedStateMachine):
         id, model = self.pick(number)
         wanted = model.cancel_task(task)
         self.seen[f"cancel task {wanted}"] += 1
-        assert self.ask(self.process.engine.cancel_task(id, task)) is wanted
+        assert self.ask(self.process.engine.control.cancel_task(id, task)) is wanted
 
     @precondition(lambda self: self.models)
     @rule(number=some, task=st.sampled_from([None, "a", "b"]), following=st.booleans())
     def retry(self, number: int, task: str | None, following: bool) -> None:
         id, model = self.pick(number)
         accepted = model.retry(task, following=following)
-        question = self.process.engine.retry(id, task=task, following=following)
+        question = self.process.engine.control.retry(id, task=task, following=following)
         self.either("retry", accepted, question)
 
     @precondition(lambda self: self.models)
@@ -318,11 +318,11 @@ class Machine(RuleBasedStateMachine):
     def mark(self, number: int, task: str, state: State) -> None:
         id, model = self.pick(number)
         accepted = model.mark(task, state.value)
-        self.either("mark", accepted, self.process.engine.mark(id, task, state))
+        self.either("mark", accepted, self.process.engine.control.mark(id, task, state))
 
     @rule(active=st.booleans())
     def toggle(self, active: bool) -> None:
-        assert self.ask(self.process.engine.toggle("quick", active)) is active
+        assert self.ask(self.process.engine.schedules.toggle("quick", active)) is active
         self.seen[f"toggle {active}"] += 1
         self.timetable.switch(active, self.world.now())
 
@@ -331,7 +331,7 @@ class Machine(RuleBasedStateMachine):
         now = self.world.now()
         start = max(now - minutes * MINUTE, BEGINNING + SOON)
         fired, due = self.timetable.fired(now), self.timetable.due(start, now)
-        done = self.ask(self.process.engine.backfill("quick", start, now, parallel=2))
+        done = self.ask(self.process.engine.backfills.run("quick", start, now, parallel=2))
         assert [(one.due, one.created) for one in done] == [(one, one not in fired) for one in due]
         self.seen["backfill"] += any(one.created for one in done)
         self.timetable.backfilled.update(due)

@@ -16,7 +16,8 @@ import msgspec
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
-from goflow.engine.engine import Engine, Options
+from goflow.engine.engine import Engine
+from goflow.engine.options import Options
 from goflow.engine.retention import Keep
 from goflow.errors import Unavailable
 from goflow.operators.base import Context
@@ -73,8 +74,8 @@ class World:
 
     def check(self) -> None:
         """Raise `Broken` if a promise was."""
-        if self.process is not None and self.process.engine.defect is not None:
-            self.problems.append(f"defect: {self.process.engine.defect}")
+        if self.process is not None and self.process.engine.health.defect is not None:
+            self.problems.append(f"defect: {self.process.engine.health.defect}")
         if self.problems:
             raise self.broken(*self.problems)
 
@@ -137,7 +138,7 @@ class Process:
             threads=SimulatedThreads(self.loop, world.rng, self._lasts),
         )
         for spec in world.jobs.values():
-            job = self.engine.register(spec.build(self))
+            job = self.engine.registry.register(spec.build(self))
             if (schedule := job.schedule_for(with_seconds=True)) is not None:
                 world.schedules[repr(schedule)] = schedule
 
@@ -149,7 +150,7 @@ class Process:
         error = context.get("exception")
         # A log that cannot be written while the process is to end is given up, since running
         # again what has succeeded would be worse.
-        given_up = isinstance(error, Unavailable) and self.engine._stopping
+        given_up = isinstance(error, Unavailable) and self.engine.lifetime.stopping
         self.world.logs_given_up += given_up
         if not (self.dead or isinstance(error, Killed) or given_up):
             self.world.problems.append(f"asyncio: {context}")
@@ -163,7 +164,7 @@ class Process:
         with self.loop.running():
             while not self.dead and (steps is None or steps > 0) and self.loop.step(until):
                 steps = None if steps is None else steps - 1
-                if world.problems or self.engine.defect is not None:
+                if world.problems or self.engine.health.defect is not None:
                     break
         if not self.dead:
             world.check()
@@ -252,7 +253,7 @@ class Process:
     def _check_limits(self) -> None:
         taken: Counter[str] = Counter()
         for running in self.running.values():
-            job = self.engine.jobs[running.context.job]
+            job = self.engine.registry.jobs[running.context.job]
             task = job.task(running.context.task)
             taken["all"] += 1
             taken[f"job {job.name}"] += 1

@@ -28,11 +28,11 @@ def test_health_is_ok(client: TestClient) -> None:
 
 
 def test_health_tells_of_a_defect(client: TestClient, gf: Goflow) -> None:
-    gf.engine.defect = "the scheduler: KeyError: 'x'"
+    gf.engine.health.defect = "the scheduler: KeyError: 'x'"
     answer = client.get("/api/health")
     assert answer.status_code == 503
     assert answer.json()["health"] != "OK"
-    assert answer.json()["error"]["message"] == gf.engine.defect
+    assert answer.json()["error"]["message"] == gf.engine.health.defect
 
 
 def test_jobs_are_listed_in_the_order_registered(client: TestClient) -> None:
@@ -183,7 +183,7 @@ def test_an_executions_page_has_the_plan_it_was_submitted_with(ask: Asker, gf: G
     assert (last["retries"], last["trigger_rule"]) == (0, "always")
     assert (first["operator"], last["operator"]) == ("Fail", "Say")
     assert [attempt["state"] for attempt in first["attempts"]] == ["failed", "failed"]
-    del gf.engine.jobs["odd"]
+    del gf.engine.registry.jobs["odd"]
     assert [task["operator"] for task in ask.execution(detail["id"])["tasks"]] == [None, None]
 
 

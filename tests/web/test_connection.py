@@ -42,7 +42,7 @@ def serve() -> Iterator[Serve]:
             gf = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1, max_result=2 * LARGE)
             gf.add_job(simple())
             gf.add_job(Job("large", tasks=[Task("say", Large())]))
-            server = Served(gf, notice=gf.engine.notice, **options)
+            server = Served(gf, notice=gf.engine.health.notice, **options)
             server.start()
             stack.callback(server.stop)
             return server
@@ -275,7 +275,7 @@ def test_the_longest_silent_makes_room_for_a_new_one(serve: Serve) -> None:
         silent[4].send(HEALTH)
         assert status_of(silent[4].read_until(b"}")) == 200
         assert is_well(server)
-        notices = [notice.text for notice in server.app.engine.notices]
+        notices = [notice.text for notice in server.app.engine.health.notices()]
         assert len(notices) == 1
         assert notices[0].startswith("3 connections are open, the limit")
 
@@ -316,7 +316,7 @@ def test_one_address_cannot_take_all_the_room(
             client.read_until(b"retry: ")
         with Client(server) as refused:
             assert status_of(refused.read_all()) == 503
-        notice = server.app.engine.notices[0].text
+        notice = server.app.engine.health.notices()[0].text
         assert notice.startswith("127.0.0.1 has 2 connections, the limit for one address")
 
 

@@ -410,7 +410,7 @@ def test_a_task_that_waits_says_for_what(crowded: Asker) -> None:
 
 def test_health_tells_what_people_should_know(client: TestClient, gf: Goflow) -> None:
     assert client.get("/api/health").json()["notices"] == []
-    gf.engine.notice("the clock went back")
+    gf.engine.health.notice("the clock went back")
     (notice,) = client.get("/api/health").json()["notices"]
     assert notice["text"] == "the clock went back"
     assert TIME.fullmatch(notice["at"])

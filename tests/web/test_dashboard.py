@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from goflow import Goflow, MemoryStore
 from goflow.engine.engine import Engine
-from goflow.engine.vitals import Vitals
+from goflow.engine.metrics import Metrics
 from goflow.web.routes import build
 from tests.web.conftest import segment, simple
 
@@ -228,7 +228,7 @@ def test_without_a_dashboard_there_is_the_api_alone() -> None:
 
 def test_a_dashboard_that_was_not_built_says_how_to_build_it(tmp_path: Path) -> None:
     engine = Engine(MemoryStore())
-    app = build(engine, Vitals(engine), ui=tmp_path / "static", allowed_hosts=())
+    app = build(engine, Metrics(engine), ui=tmp_path / "static", allowed_hosts=())
     answer = TestClient(app, base_url="http://localhost").get("/ui/")
     assert answer.status_code == 404
     assert "make ui" in answer.text

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from goflow import Command, Context, Goflow, Job, Task
-from goflow.engine.vitals import memory_in_use
+from goflow.engine.metrics import memory_in_use
 from tests.web.conftest import Served
 
 TASKS = 100

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from goflow import Goflow, __version__
-from goflow.engine.vitals import Sample
+from goflow.engine.metrics import Sample
 from tests.web.conftest import Asker, until
 from tests.web.test_api import TIME
 
@@ -20,7 +20,7 @@ def seen(client: TestClient, **query: Any) -> Any:
 
 def test_the_server_tells_about_itself(client: TestClient, ask: Asker, gf: Goflow) -> None:
     ask.submit("hanging")
-    gf.engine.notice("something")
+    gf.engine.health.notice("something")
     system = until(lambda: (s := seen(client))["slots"]["running"] and s)
     assert TIME.fullmatch(system["at"])
     assert system["started"] <= system["at"]
@@ -46,7 +46,7 @@ def test_the_server_tells_about_itself(client: TestClient, ask: Asker, gf: Goflo
 def test_samples_come_while_it_serves_and_only_newer_ones_if_asked(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("goflow.engine.vitals.EVERY", 0)
+    monkeypatch.setattr("goflow.engine.metrics.EVERY", 0)
     load = until(lambda: (s := seen(client)["load"])["at"][1:] and s)
     lengths = {len(column) for name, column in load.items() if name != "every"}
     assert lengths == {len(load["at"])}

@@ -16,7 +16,7 @@ import msgspec
 from goflow.core.summary import Time
 from goflow.engine.clock import processor_time
 from goflow.engine.engine import Engine
-from goflow.engine.peak import Peak
+from goflow.engine.max_gauge import MaxGauge
 from goflow.errors import StoreUnavailable
 
 EVERY = 5.0  # seconds between samples
@@ -48,13 +48,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     listeners: int
 
 
-class Vitals:
+class Metrics:
     """The vital signs of a started engine, once `run` runs beside it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._samples: deque[Sample] = deque(maxlen=KEPT)
-        self._lag = Peak()
+        self._lag = MaxGauge()
         self._store_bytes = 0
 
     def since(self, after: datetime | None) -> list[Sample]:
@@ -80,10 +80,10 @@ class Vitals:
         engine = self._engine
         store_bytes = await self.store_bytes()
         commit, commits = engine.journal.commits.take()
-        every = engine.usage()[0]
+        every = engine.slots.usage()[0]
         sample = Sample(
             at=engine.clock.now(),
-            lateness=round(engine.lateness.take()[0], 6),
+            lateness=round(engine.schedules.lateness.take()[0], 6),
             loop_lag=round(self._lag.take()[0], 6),
             commit=round(commit, 6),
             commits=round(commits / passed, 3),

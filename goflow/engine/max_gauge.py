@@ -1,8 +1,8 @@
-"""The greatest of what was measured since somebody last looked; costs nothing to speak of."""
+"""A gauge that keeps the greatest value since it was last read; it costs next to nothing."""
 
 
-class Peak:
-    """`note` values, none below 0; one reader takes the greatest, and how many there were."""
+class MaxGauge:
+    """`note` values, none below 0; one reader takes the greatest, and their number."""
 
     __slots__ = ("_count", "_greatest")
 
@@ -16,7 +16,7 @@ class Peak:
             self._greatest = value
 
     def take(self) -> tuple[float, int]:
-        """The greatest value since the last take, 0 if there was none, and the count."""
+        """The greatest value since the last take, 0 if there was none, and the number of values."""
         taken = self._greatest, self._count
         self._greatest, self._count = 0.0, 0
         return taken

@@ -12,8 +12,8 @@ import pytest
 
 from goflow import SqliteStore, Task
 from goflow.engine.engine import Engine
-from goflow.engine.peak import Peak
-from goflow.engine.vitals import EVERY, KEPT, PROBE, Sample, Vitals, memory_in_use
+from goflow.engine.max_gauge import MaxGauge
+from goflow.engine.metrics import EVERY, KEPT, PROBE, Metrics, Sample, memory_in_use
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Blocking, Scripted, job_of, running, until
 
@@ -35,32 +35,32 @@ class Stepped(FakeClock):
 
 
 @asynccontextmanager
-async def watched(engine: Engine) -> AsyncIterator[Vitals]:
+async def watched(engine: Engine) -> AsyncIterator[Metrics]:
     """The engine's vital signs, being taken."""
-    vitals = Vitals(engine)
+    metrics = Metrics(engine)
     clock = engine.clock
     assert isinstance(clock, Stepped)
     before = len(clock._sleepers)
-    taking = asyncio.create_task(vitals.run())
+    taking = asyncio.create_task(metrics.run())
     await until(lambda: len(clock._sleepers) > before)
     try:
-        yield vitals
+        yield metrics
     finally:
         taking.cancel()
         with suppress(asyncio.CancelledError):
             await taking
 
 
-async def sampled(vitals: Vitals, clock: Stepped, seconds: float = EVERY) -> Sample:
+async def sampled(metrics: Metrics, clock: Stepped, seconds: float = EVERY) -> Sample:
     """The sample that is taken after so many seconds."""
-    known = vitals.since(None)
+    known = metrics.since(None)
     await clock.pass_by(seconds)
-    await until(lambda: vitals.since(None) != known)
-    return vitals.since(None)[-1]
+    await until(lambda: metrics.since(None) != known)
+    return metrics.since(None)[-1]
 
 
 def test_a_peak_is_the_greatest_since_it_was_taken() -> None:
-    peak = Peak()
+    peak = MaxGauge()
     assert peak.take() == (0.0, 0)
     for value in (0.5, 2.0, 1.0):
         peak.note(value)
@@ -72,10 +72,10 @@ async def test_a_sample_says_what_runs_and_what_waits() -> None:
     clock, operator = Stepped(), Blocking()
     tasks = [Task(f"t{n}", operator) for n in range(3)]
     async with running(job_of("j", *tasks), clock=clock, max_running=2) as engine:
-        id = (await engine.submit("j")).id
+        id = (await engine.submissions.submit("j")).id
         await until(lambda: len(operator.runs) == 2)
-        async with watched(engine) as vitals:
-            sample = await sampled(vitals, clock)
+        async with watched(engine) as metrics:
+            sample = await sampled(metrics, clock)
             assert (sample.running, sample.waiting, sample.listeners) == (2, 1, 0)
             assert sample.at == BEGINNING + timedelta(seconds=EVERY)
             assert sample.commits > 0
@@ -83,49 +83,49 @@ async def test_a_sample_says_what_runs_and_what_waits() -> None:
             assert sample.processor >= 0
             assert sample.store_bytes == engine.store.size()
             operator.release.set()
-            await engine.finished(id)
-            sample = await sampled(vitals, clock)
+            await engine.runners.finished(id)
+            sample = await sampled(metrics, clock)
             assert (sample.running, sample.waiting) == (0, 0)
 
 
 async def test_the_worst_lag_and_lateness_since_the_sample_before_are_told() -> None:
     clock = Stepped(BEGINNING + timedelta(seconds=58))
     job = job_of("j", Task("t", Scripted()), schedule="* * * * *", active=True)
-    async with running(job, clock=clock) as engine, watched(engine) as vitals:
+    async with running(job, clock=clock) as engine, watched(engine) as metrics:
         clock.advance(seconds=4)  # in which nobody was woken: the job is due after 2
-        await until(lambda: engine.lateness._count)
-        late = await sampled(vitals, clock, EVERY - 4)
+        await until(lambda: engine.schedules.lateness._count)
+        late = await sampled(metrics, clock, EVERY - 4)
         assert late.lateness == 2
         assert late.loop_lag == 4 - PROBE
-        quiet = await sampled(vitals, clock)
+        quiet = await sampled(metrics, clock)
         assert (quiet.lateness, quiet.loop_lag) == (0, 0)
 
 
 async def test_samples_are_kept_for_half_an_hour_and_their_times_ascend() -> None:
     clock = Stepped()
-    async with running(clock=clock) as engine, watched(engine) as vitals:
+    async with running(clock=clock) as engine, watched(engine) as metrics:
         for _ in range(KEPT + 3):
-            known = vitals.since(None)[-1:]
+            known = metrics.since(None)[-1:]
             await clock.nap(EVERY)
-            await until(lambda known=known: vitals.since(None)[-1:] != known)
-        times = [sample.at for sample in vitals.since(None)]
+            await until(lambda known=known: metrics.since(None)[-1:] != known)
+        times = [sample.at for sample in metrics.since(None)]
         assert len(times) == KEPT
-        assert vitals.since(times[-3])[0].at == times[-2]
+        assert metrics.since(times[-3])[0].at == times[-2]
         clock.set(times[-10])
         await clock.nap(EVERY)
-        await until(lambda: vitals.since(None)[-1].at != times[-1])
-        times = [sample.at for sample in vitals.since(None)]
+        await until(lambda: metrics.since(None)[-1].at != times[-1])
+        times = [sample.at for sample in metrics.since(None)]
         assert times == sorted(set(times))
 
 
 async def test_a_store_that_cannot_be_asked_is_as_big_as_it_was(tmp_path: Path) -> None:
     file, away = tmp_path / "goflow.db", tmp_path / "away.db"
     async with running(store=SqliteStore(file), clock=FakeClock()) as engine:
-        vitals = Vitals(engine)
-        known = await vitals.store_bytes()
+        metrics = Metrics(engine)
+        known = await metrics.store_bytes()
         assert known > 0
         file.rename(away)
-        assert await vitals.store_bytes() == known
+        assert await metrics.store_bytes() == known
         away.rename(file)
 
 
@@ -144,13 +144,13 @@ def no_more_files() -> Iterator[None]:
 
 async def test_a_sample_that_cannot_be_taken_is_left_out() -> None:
     clock = Stepped()
-    async with running(clock=clock) as engine, watched(engine) as vitals:
+    async with running(clock=clock) as engine, watched(engine) as metrics:
         with no_more_files():
             await clock.pass_by(EVERY)
-        assert vitals.since(None) == []
-        assert engine.defect is None
-        await sampled(vitals, clock)
-        assert len(vitals.since(None)) == 1
+        assert metrics.since(None) == []
+        assert engine.health.defect is None
+        await sampled(metrics, clock)
+        assert len(metrics.since(None)) == 1
 
 
 def test_the_memory_in_use_is_that_of_this_process() -> None:

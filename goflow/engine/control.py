@@ -1,0 +1,212 @@
+"""Control of executions: cancel, mark, retry.
+
+An execution under way is changed by its runner alone, at its next turn. A finished one has no
+runner: it is replayed, changed, and after a retry handed to a new one; one change at a time.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from goflow.core.events import AnyFact
+from goflow.core.execution import Execution
+from goflow.core.states import State
+from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.board import Board
+from goflow.engine.clock import Clock
+from goflow.engine.errands import Errands, seen_through
+from goflow.engine.journal import Journal
+from goflow.engine.lifetime import Lifetime
+from goflow.engine.lineup import Lineup, NoRoom
+from goflow.engine.param_checks import ParamChecks
+from goflow.engine.principal import NOBODY, Principal
+from goflow.engine.reader import Reader
+from goflow.engine.registry import Registry
+from goflow.engine.replay import record_of, salvage
+from goflow.engine.room import Room
+from goflow.engine.runner import Runner
+from goflow.engine.runners import Runners
+from goflow.errors import Conflict, NotFound, Unavailable
+from goflow.stores.base import History, Store
+
+
+class Control:
+    """Changes executions on request."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        runners: Runners,
+        lineup: Lineup,
+        room: Room,
+        board: Board,
+        journal: Journal,
+        reader: Reader,
+        checks: ParamChecks,
+        errands: Errands,
+        lifetime: Lifetime,
+        dependencies: Dependencies,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._runners = runners
+        self._lineup = lineup
+        self._room = room
+        self._board = board
+        self._journal = journal
+        self._reader = reader
+        self._checks = checks
+        self._lifetime = lifetime
+        self._dependencies = dependencies
+        self._clock = clock
+        self._reopening: set[str] = set()
+        self.errands = errands
+
+    async def cancel(self, id: str, *, by: Principal = NOBODY) -> bool:
+        """Cancel an execution; False if it has finished. Raises `NotFound` and `Unavailable`."""
+        self._lifetime.check()
+        if (runner := self._runners.get(id)) is not None:
+            return await runner.command(lambda execution, now: execution.cancel(now, by.name))
+        self._check_driven(id)
+        if await self._reader.read(self._store.find, id) is None:
+            raise _no_execution(id)
+        return False
+
+    async def cancel_task(self, id: str, task: str, *, by: Principal = NOBODY) -> bool:
+        """Cancel one task, while the others go on; False if it has ended. Raises `NotFound` and
+        `Unavailable`."""
+        self._lifetime.check()
+        if (runner := self._runners.get(id)) is not None:
+            _check_task(runner.execution, task)
+            return await runner.command(
+                lambda execution, now: execution.cancel_task(task, now, by.name)
+            )
+        self._check_driven(id)
+        _check_task(salvage(await self._history(id)).execution, task)
+        return False
+
+    @seen_through
+    async def mark(self, id: str, task: str, state: State, *, by: Principal = NOBODY) -> None:
+        """Mark a task as successful or skipped. Raises `NotFound`, `Unavailable`, and `Conflict`
+        if the task runs, is being cancelled, or is in that state already."""
+        self._lifetime.check()
+        refused = Conflict(
+            f"task {task!r} of execution {id!r} cannot be marked {state} now: "
+            f"it runs, is being cancelled, or is in that state already"
+        )
+
+        def decide(execution: Execution, now: datetime) -> list[AnyFact]:
+            return execution.mark(task, state, now, by.name)
+
+        if (runner := self._runners.get(id)) is not None:
+            _check_task(runner.execution, task)
+            if not await runner.command(decide):
+                raise refused
+            return
+        async with self._reopened(id) as (history, execution):
+            _check_task(execution, task)
+            summary = execution.summary()
+            if not (facts := decide(execution, self._clock.now())):
+                raise refused
+            self._board.adopt(history.plan, summary, history.version)
+            try:
+                await self._journal.commit(record_of(execution, facts))
+            except (Unavailable, NotFound):
+                self._board.drop(id)
+                raise
+
+    @seen_through
+    async def retry(
+        self,
+        id: str,
+        *,
+        task: str | None = None,
+        following: bool = True,
+        params: Mapping[str, Any] | None = None,
+        by: Principal = NOBODY,
+    ) -> None:
+        """Re-run the tasks of a finished execution that did not succeed, under the same id; or
+        `task` alone, with all tasks after it if `following`. `params` replace those it had.
+
+        Raises `NotFound`, `InvalidRequest` for bad params, `Unavailable`, and `Conflict` if the
+        execution is unfinished, its job is not registered any more, or there is nothing to
+        re-run.
+        """
+        self._lifetime.check()
+        async with self._reopened(id) as (history, execution):
+            if (job := self._registry.jobs.get(execution.job)) is None:
+                raise Conflict(
+                    f"job {execution.job!r} is not registered with this server any more, so "
+                    f"there is nothing to run again for execution {id!r}",
+                    code="job-gone",
+                )
+            if task is not None:
+                _check_task(execution, task)
+            edited = None if params is None else await self._checks.fill(job, params)
+            before = self._lineup.before(job)
+            self._room.check(for_schedule=False)
+            summary = execution.summary()
+            facts = execution.retry(
+                self._clock.now(), task, following=following, params=edited, by=by.name
+            )
+            if not facts:
+                raise Conflict(
+                    f"every task of execution {id!r} succeeded; there is nothing to retry"
+                )
+            self._board.adopt(history.plan, summary, history.version)
+            self._lifetime.check()
+            runner = Runner(execution, job, record_of(execution, facts), self._dependencies, before)
+            try:
+                await self._runners.drive(runner)
+            except (Unavailable, NotFound):
+                self._board.drop(id)
+                raise
+            self._lineup.replace(job, runner)
+
+    @asynccontextmanager
+    async def _reopened(self, id: str) -> AsyncIterator[tuple[History, Execution]]:
+        """A finished execution to change, while no other request changes it."""
+        if id in self._runners or id in self._reopening:
+            raise Conflict(f"execution {id!r} is unfinished; cancel it or wait for its end")
+        self._check_driven(id)
+        self._reopening.add(id)
+        try:
+            history = await self._history(id)
+            execution, _, damage = salvage(history)
+            if damage is not None and not execution.finished:
+                raise Conflict(
+                    f"execution {id!r} cannot be changed, since its history is damaged: {damage}",
+                    code="damaged",
+                )
+            yield history, execution
+        except NoRoom as no_room:
+            raise Conflict(str(no_room), code="overlap") from None
+        finally:
+            self._reopening.discard(id)
+
+    async def _history(self, id: str) -> History:
+        history = await self._reader.read(self._store.history, id)
+        if history is None:
+            raise _no_execution(id)
+        return history
+
+    def _check_driven(self, id: str) -> None:
+        """Raise `Unavailable` for an execution that a defect has stopped in the middle."""
+        has_driver = id in self._runners or id in self._reopening
+        if not has_driver and self._board.get(id) is not None:
+            raise Unavailable(
+                f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
+                f"written; it goes on when the server is started again"
+            )
+
+
+def _no_execution(id: str) -> NotFound:
+    return NotFound(f"there is no execution {id!r}", field="id")
+
+
+def _check_task(execution: Execution, task: str) -> None:
+    if task not in execution.tasks:
+        raise NotFound(f"execution {execution.id!r} has no task {task!r}", field="task")

@@ -1,0 +1,50 @@
+"""Due times: what the scheduler fires becomes an execution, or a reason why there is none."""
+
+from datetime import datetime
+
+from goflow.engine.health import Health
+from goflow.engine.ledger import Ledger
+from goflow.engine.lineup import NoRoom
+from goflow.engine.registry import Registry
+from goflow.engine.submissions import Request, Submissions
+from goflow.errors import InvalidRequest
+
+
+class DueTimes:
+    """`fire` is what the scheduler calls for each due time."""
+
+    def __init__(
+        self, registry: Registry, ledger: Ledger, submissions: Submissions, health: Health
+    ) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._submissions = submissions
+        self._health = health
+
+    async def fire(self, name: str, due: datetime, late: bool) -> str | None:
+        """Create the execution of a due time; a reason if there is to be none.
+
+        A due time that is `late`, with another one after it, takes no room reserved for those
+        that are not. Raises `Unavailable`.
+        """
+        await self._ledger.written(name)
+        state = self._ledger.states.get(name)
+        # The clock may have been set back. A due time recorded as missed may still run then;
+        # one that was skipped is not decided again.
+        again = state is not None and due <= state.accounted
+        if again and await self._ledger.was_skipped(name, due):
+            return None
+        job, schedule = self._registry.job(name), self._registry.schedule(name)
+        try:
+            params = job.fill_params(None)
+        except InvalidRequest as error:  # of a params class of the user's
+            self._health.notice_once(f"job {name!r} makes no executions for its schedule: {error}")
+            return str(error)
+        request = Request(
+            job, params, "schedule", due=due, schedule=schedule, for_schedule=not late
+        )
+        try:
+            await self._submissions.create_next(request)
+        except NoRoom as no_room:
+            return str(no_room)
+        return None

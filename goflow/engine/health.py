@@ -1,0 +1,85 @@
+"""Health: defects of goflow, lost commits, and notices to the operators of the server."""
+
+import heapq
+import logging
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from goflow.engine.attempts.hanging import NAMED, Hanging
+from goflow.engine.board import Entry
+from goflow.engine.clock import Clock
+from goflow.shown import reason
+
+logger = logging.getLogger(__name__)
+
+KEPT = 100  # notices
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A human-readable warning: no error, but an operator should see it."""
+
+    at: datetime
+    text: str
+
+
+class Health:
+    """What an operator should know. `entries` are the unfinished executions, once there are any.
+
+    - `defect`: the last defect of goflow itself, None if there was none.
+    - `lost`: says which committed changes the store has lost, None if it has lost none.
+    """
+
+    def __init__(self, clock: Clock, hanging: Hanging) -> None:
+        self._clock = clock
+        self.hanging = hanging
+        self._notices: deque[Notice] = deque(maxlen=KEPT)
+        self.entries: Iterable[Entry] = ()
+        self.defect: str | None = None
+        self.lost: str | None = None
+
+    @property
+    def stuck(self) -> str | None:
+        """Why no task can start any more; None while tasks can start."""
+        return self.hanging.stuck
+
+    def notices(self) -> list[Notice]:
+        """The last notices, oldest first, then those that hold at the moment."""
+        notices = list(self._notices)
+        if (told := self.hanging.told) is not None:
+            notices.append(Notice(*told))
+        if self.hanging.may_be_stalled:
+            running = (
+                (since, f"task {name!r} of job {entry.summary.job!r}")
+                for entry in self.entries
+                for name, since in entry.standing.running.items()
+            )
+            text = self.hanging.stalled(heapq.nsmallest(NAMED, running))
+            if text is not None:
+                notices.append(Notice(self._clock.now(), text))
+        return notices
+
+    def notice(self, text: str) -> None:
+        """Add a notice."""
+        self._notices.append(Notice(self._clock.now(), text))
+        logger.warning("%s", text)
+
+    def notice_once(self, text: str) -> None:
+        """Add a notice, unless the last ones contain it already."""
+        if not self._knows(text):
+            self.notice(text)
+
+    def tell_defect(self, what: str, error: BaseException) -> None:
+        """Report an error of goflow itself, in `what`; the rest goes on."""
+        self.defect = f"{what}: {reason(error)}"
+        text = f"a defect in {self.defect}"
+        if not self._knows(text):
+            self._notices.append(Notice(self._clock.now(), text))
+        with suppress(Exception):  # a logging handler of the user's must not make it worse
+            logger.critical("defect in %s", what, exc_info=error)
+
+    def _knows(self, text: str) -> bool:
+        return any(notice.text == text for notice in self._notices)

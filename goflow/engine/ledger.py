@@ -1,0 +1,150 @@
+"""The ledger: what became of every due time of every job.
+
+For each job the store keeps the state of its schedule: the schedule itself, the anchor that
+`@every` counts from, and `accounted`, up to which all due times are in the ledger. The rule that
+must not be broken: nothing enters the ledger before the state that it rests on is written.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+
+import msgspec
+
+from goflow.core.days import last_days
+from goflow.core.schedule import find_zone
+from goflow.engine.clock import Clock
+from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.lifetime import Lifetime
+from goflow.engine.reader import Reader
+from goflow.engine.registry import Registry
+from goflow.errors import InvalidRequest, Unavailable
+from goflow.stores.base import (
+    Activity,
+    Change,
+    Outcome,
+    RecordTicks,
+    SetWatch,
+    Store,
+    Submit,
+    Tick,
+    TickOutcome,
+    Watch,
+)
+
+
+class Ledger:
+    """The states of all schedules, as last set, and the ticks of their due times."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        reader: Reader,
+        registry: Registry,
+        lifetime: Lifetime,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._reader = reader
+        self._registry = registry
+        self._lifetime = lifetime
+        self._clock = clock
+        self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # states not yet in the store
+        self.states: dict[str, Watch] = store.watches()
+
+    # -- the states of schedules -------------------------------------------------------
+
+    def set_state(self, job: str, state: Watch) -> Watch:
+        """Set the state of a job's schedule, and write it behind."""
+        self.states[job] = state
+        self._write(job)
+        return state
+
+    async def written(self, job: str) -> None:
+        """Wait until the state of a job's schedule is in the store. Raises `Unavailable`."""
+        if (queued := self._unwritten.get(job)) is not None:
+            await asyncio.shield(queued)
+
+    def _write(self, job: str) -> None:
+        """Queue the state. If it is refused, queue it again, unless it was set anew."""
+
+        def written(queued: "asyncio.Future[Outcome]") -> None:
+            if queued.cancelled() or self._unwritten.get(job) is not queued:
+                return
+            if queued.exception() is None:
+                del self._unwritten[job]
+            elif not self._lifetime.stopping:
+                self._lifetime.spawn(again(queued), "writing the state of a schedule")
+
+        async def again(refused: "asyncio.Future[Outcome]") -> None:
+            with suppress(Unavailable):  # and nothing else: that would be a defect
+                await refused
+            await self._clock.sleep(PATIENCE)
+            if self._unwritten.get(job) is refused:
+                self._write(job)
+
+        queued = self._journal.commit(SetWatch(job, self.states[job]))
+        self._unwritten[job] = queued
+        queued.add_done_callback(written)
+
+    def committed(self, change: Change, outcome: Outcome) -> None:
+        """Follow what the journal has committed."""
+        match change:
+            case RecordTicks():
+                self._account(change.job, change.accounted)
+            case Submit() if change.accounts:
+                assert change.fact.scheduled_at is not None
+                self._account(change.fact.job, change.fact.scheduled_at)
+
+    def _account(self, job: str, accounted: datetime) -> None:
+        state = self.states.get(job)
+        if state is not None and accounted > state.accounted:
+            self.states[job] = msgspec.structs.replace(state, accounted=accounted)
+
+    # -- ticks -------------------------------------------------------------------------
+
+    async def record(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
+        """Record due times that made no execution; all up to `accounted` are recorded then.
+        Raises `Unavailable`."""
+        self._lifetime.check()
+        await self.written(job)
+        await self._journal.commit(RecordTicks(job, ticks, accounted))
+
+    async def was_skipped(self, job: str, due: datetime) -> bool:
+        """Whether a due time is recorded as skipped."""
+        ticks = await self._reader.read(self._store.ticks, job, due + timedelta(microseconds=1), 1)
+        return any(tick.due == due and tick.outcome is TickOutcome.SKIPPED for tick in ticks)
+
+    async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
+        """A job's ticks, newest first, with due times before `before`. Raises `NotFound`."""
+        await self.check_known(job)
+        return await self._reader.ticks(job, before, limit)
+
+    async def calendar(self, job: str, timezone: str, days: int) -> list[tuple[date, Activity]]:
+        """A job's activity on each of the last `days` days of a time zone, today included,
+        oldest first; days without any are left out.
+
+        Raises `InvalidRequest` for an unknown zone, and `NotFound`.
+        """
+        await self.check_known(job)
+        now = self._clock.now()
+
+        def read() -> list[tuple[date, Activity]]:
+            try:
+                zone = find_zone(timezone)
+            except ValueError as error:
+                raise InvalidRequest(
+                    str(error), code="invalid-timezone", field="timezone"
+                ) from None
+            found = list(last_days(zone, now, days))
+            spans = self._store.activity(job, [begin for _, begin in found])
+            return [(day, did) for (day, _), did in zip(found, spans, strict=False) if did.counts]
+
+        return await self._reader.read(read)
+
+    async def check_known(self, job: str) -> None:
+        """Raise `NotFound` for a job that is not registered and has no history either."""
+        if job not in self._registry.jobs and not await self._reader.read(self._store.knows, job):
+            self._registry.job(job)

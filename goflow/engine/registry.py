@@ -1,0 +1,67 @@
+"""The registry of jobs: which jobs there are, under which names, with which schedules.
+
+An execution keeps the definition it was created with. To replace or remove a job changes what
+is created afterwards, never what is under way.
+"""
+
+from collections.abc import Callable
+
+from goflow.core.schedule import Schedule
+from goflow.engine.options import Options
+from goflow.engine.slots import Kind, Slots
+from goflow.errors import InvalidJob, NotFound
+from goflow.job import Job
+
+
+class Registry:
+    """Jobs by name. `on_change` is called with the name of a job that was registered, replaced
+    or removed. An engine that keeps no time has no pools of its own: every name is one."""
+
+    def __init__(self, options: Options, slots: Slots, *, keeps_time: bool = True) -> None:
+        self._options = options
+        self._slots = slots
+        self._keeps_time = keeps_time
+        self._schedules: dict[str, Schedule | None] = {}
+        self.jobs: dict[str, Job] = {}
+        self.on_change: Callable[[str], None] = lambda job: None
+
+    def register(self, job: Job) -> Job:
+        """Add a job, before or after the start. Raises `InvalidJob`."""
+        if job.name in self.jobs:
+            raise InvalidJob(f"job {job.name!r} is registered already; names must differ")
+        job.seal()
+        schedule = job.schedule_for(with_seconds=self._options.with_seconds)
+        self._check_pools(job)
+        self.jobs[job.name] = job
+        self._schedules[job.name] = schedule
+        self._limit(job)
+        self.on_change(job.name)
+        return job
+
+    def job(self, name: str) -> Job:
+        """The job of that name. Raises `NotFound`."""
+        if (job := self.jobs.get(name)) is None:
+            raise NotFound(f"there is no job {name!r}", field="job")
+        return job
+
+    def schedule(self, name: str) -> Schedule | None:
+        """A job's schedule, None if it has none. Raises `NotFound`."""
+        self.job(name)
+        return self._schedules[name]
+
+    def _check_pools(self, job: Job) -> None:
+        pools = self._options.pools
+        for task in job.tasks:
+            if self._keeps_time and task.pool is not None and task.pool not in pools:
+                known = ", ".join(map(repr, pools)) or "none"
+                raise InvalidJob(
+                    f"job {job.name!r}, task {task.name!r}: there is no pool {task.pool!r}; "
+                    f"Goflow(pools={{…}}) has {known}"
+                )
+
+    def _limit(self, job: Job) -> None:
+        if job.max_running is not None:
+            self._slots.limit(Kind.JOB, job.name, job.max_running)
+        for task in job.tasks:
+            if task.pool is not None and not self._keeps_time:
+                self._slots.limit(Kind.POOL, task.pool, self._options.max_running)

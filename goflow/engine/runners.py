@@ -1,0 +1,76 @@
+"""The runners of all unfinished executions."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from goflow.engine.lifetime import Lifetime
+from goflow.engine.lineup import Lineup
+from goflow.engine.room import Room
+from goflow.engine.runner import Runner
+from goflow.stores.base import Outcome
+
+
+class Runners(Mapping[str, Runner]):
+    """Runners by execution. `drive` starts one, and it leaves when its execution has ended."""
+
+    def __init__(self, lifetime: Lifetime, lineup: Lineup, room: Room) -> None:
+        self._lifetime = lifetime
+        self._lineup = lineup
+        self._room = room
+        self._runners: dict[str, Runner] = {}
+        self._driving: set[asyncio.Task[None]] = set()
+
+    def __getitem__(self, id: str) -> Runner:
+        return self._runners[id]
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._runners
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runners)
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def drive(self, runner: Runner, *, for_schedule: bool = False) -> "asyncio.Future[Outcome]":
+        """Let a runner drive its execution. The future is done once the opening is committed;
+        to cancel it does not cancel the runner."""
+        self._runners[runner.execution.id] = runner
+        self._room.take(runner.params_bytes, for_schedule=for_schedule)
+        self._lineup.add(runner)
+        task = self._lifetime.spawn(self._drive(runner, for_schedule), "an execution")
+        self._driving.add(task)
+        task.add_done_callback(self._driving.discard)
+        return asyncio.shield(runner.opened)
+
+    async def _drive(self, runner: Runner, for_schedule: bool) -> None:
+        try:
+            await runner.run()
+        finally:
+            del self._runners[runner.execution.id]
+            self._room.give_back(runner.params_bytes, for_schedule=for_schedule)
+            self._lineup.remove(runner)
+
+    async def finished(self, id: str) -> None:
+        """Wait until an execution has no runner any more."""
+        if (runner := self._runners.get(id)) is not None:
+            await asyncio.shield(runner.over)
+
+    def waiting(self, id: str, task: str) -> str | None:
+        """A human-readable reason why a ready task does not run; None if it does not wait."""
+        runner = self._runners.get(id)
+        return None if runner is None else runner.waiting(task)
+
+    async def stop(self, timeout: float) -> None:
+        """Start nothing more, and wait up to `timeout` seconds for running attempts to end."""
+        for runner in list(self._runners.values()):
+            runner.stop()
+        if self._driving:
+            await asyncio.wait(self._driving, timeout=timeout)
+
+    async def interrupt(self) -> None:
+        """End the attempts that still run, and wait for the runners."""
+        for runner in list(self._runners.values()):
+            runner.interrupt()
+        if self._driving:
+            await asyncio.wait(self._driving)

@@ -1,0 +1,187 @@
+"""Submissions: from a request for an execution to the committed execution.
+
+The rule that must not be broken: `submit` returns after the commit, never before.
+"""
+
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from goflow.core.events import Submitted
+from goflow.core.execution import Execution
+from goflow.core.schedule import Schedule
+from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.clock import Clock
+from goflow.engine.errands import Errands
+from goflow.engine.idempotency import Keys, Submission, agrees, fingerprint, key_reused
+from goflow.engine.lifetime import Lifetime
+from goflow.engine.lineup import Lineup, NoRoom
+from goflow.engine.param_checks import ParamChecks
+from goflow.engine.principal import NOBODY, Principal
+from goflow.engine.reader import Reader
+from goflow.engine.registry import Registry
+from goflow.engine.room import Room
+from goflow.engine.runner import Runner
+from goflow.engine.runners import Runners
+from goflow.engine.scheduler import merged_into
+from goflow.errors import Conflict
+from goflow.job import Job
+from goflow.stores.base import Existing, Idempotency, Outcome, Store, Submit
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request for an execution, its params filled in.
+
+    A `due` time comes with the `schedule` that it is of. A request `for_schedule` may take the
+    room reserved for schedules.
+    """
+
+    job: Job
+    params: dict[str, Any]
+    cause: str
+    by: Principal = NOBODY
+    key: Idempotency | None = None
+    due: datetime | None = None
+    schedule: Schedule | None = None
+    for_schedule: bool = False
+
+
+class Submissions:
+    """Creates executions."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        runners: Runners,
+        lineup: Lineup,
+        room: Room,
+        reader: Reader,
+        checks: ParamChecks,
+        errands: Errands,
+        lifetime: Lifetime,
+        dependencies: Dependencies,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._runners = runners
+        self._lineup = lineup
+        self._room = room
+        self._reader = reader
+        self._checks = checks
+        self._errands = errands
+        self._lifetime = lifetime
+        self._dependencies = dependencies
+        self._clock = clock
+        self._rng = rng
+        self.keys = Keys(errands)
+
+    async def submit(
+        self,
+        job: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        cause: str = "api",
+        by: Principal = NOBODY,
+    ) -> Submission:
+        """Create an execution of a job; it is durable when this returns.
+
+        With the `key` of an earlier submit of the job, return the answer to that one.
+        Raises `NotFound`, `InvalidRequest` for bad params, `Conflict` for a key used with
+        other params, or if the job's overlap policy allows no new execution, and `Unavailable`.
+        """
+        known = self._registry.job(job)
+        if key is None:
+            return await self._errands.run(self._accept(known, params, None, cause, by), "submit")
+        asked = Idempotency(key, fingerprint(known.given_params(params)))
+        return await self._keys_submit(known, params, asked, cause, by)
+
+    async def _keys_submit(
+        self,
+        job: Job,
+        params: Mapping[str, Any] | None,
+        asked: Idempotency,
+        cause: str,
+        by: Principal,
+    ) -> Submission:
+        async def submit() -> Submission:
+            self._lifetime.check()
+            # First of all: a repeat is answered whatever the job accepts and has room for now.
+            kept = await self._reader.read(self._store.submitted_with, job.name, asked.key)
+            if kept is None:
+                return await self._accept(job, params, asked, cause, by)
+            await self._checks.check(job, params)
+            if not agrees(kept.fingerprint, asked.fingerprint, lambda: job.fill_params(params)):
+                raise key_reused(asked.key, job.name)
+            return Submission(kept.execution, kept.submitted, created=False)
+
+        return await self.keys.submit_once(job.name, asked.key, asked.fingerprint, submit)
+
+    async def _accept(
+        self,
+        job: Job,
+        params: Mapping[str, Any] | None,
+        key: Idempotency | None,
+        cause: str,
+        by: Principal,
+    ) -> Submission:
+        filled = await self._checks.fill(job, params)
+        try:
+            return await self.create_next(Request(job, filled, cause, by, key))
+        except NoRoom as no_room:
+            raise Conflict(f"job {job.name!r}: {no_room}", code="overlap") from None
+
+    async def create_next(self, request: Request) -> Submission:
+        """Create an execution in the place that the job's overlap policy gives it. Raises
+        `NoRoom` if the policy allows none, and `Unavailable`."""
+        runner, outcome = await self.create(request, self._lineup.before(request.job))
+        if isinstance(outcome, Existing):  # of a due time; a key was looked up before
+            return Submission(outcome.execution, outcome.submitted, created=False)
+        self._lineup.replace(request.job, runner)
+        execution = runner.execution
+        return Submission(execution.id, execution.submitted_at, created=True)
+
+    async def create(self, request: Request, before: Sequence[Runner]) -> tuple[Runner, Outcome]:
+        """Create an execution that waits for those `before`; its runner and the store's answer.
+
+        `Existing` is the answer for a due time that has an execution. Raises `Unavailable`.
+        """
+        self._lifetime.check()
+        self._room.check(for_schedule=request.for_schedule)
+        if not request.for_schedule:
+            self._room.check_params(request.params)
+        job = request.job
+        fact = Submitted(
+            self._clock.now(),
+            id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
+            job=job.name,
+            plan=job.plan.id,
+            cause=request.cause,
+            params=request.params,
+            scheduled_at=request.due,
+            after=tuple(runner.execution.id for runner in before),
+            timeout=job.timeout,
+            by=request.by.name,
+        )
+        opening = _opening(request, fact)
+        runner = Runner(Execution(job.plan, fact), job, opening, self._dependencies, before)
+        return runner, await self._runners.drive(runner, for_schedule=request.for_schedule)
+
+
+def _opening(request: Request, fact: Submitted) -> Submit:
+    """The change that creates the execution, and records its due time in the ledger."""
+    plan, key = request.job.plan, request.key
+    if request.due is None or request.schedule is None:
+        return Submit(fact, plan, idempotency=key)
+    change = request.schedule.clock_change(request.due)
+    if change is None:
+        return Submit(fact, plan, tick=True, idempotency=key)
+    merged = merged_into(request.due, change, fact.at)
+    return Submit(fact, plan, True, key, change.reason, merged)
