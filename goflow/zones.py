@@ -15,13 +15,15 @@ import zoneinfo
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
 from os import pathsep
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 PACKAGE = "the package tzdata"
 UNKNOWN = "unknown"
@@ -74,7 +76,7 @@ class Database:
         if name != "UTC" and name not in _names():
             raise LookupError(name)
         places = [folder.joinpath(name) for folder in self._folders]
-        packaged = resources.files("tzdata").joinpath("zoneinfo", *name.split("/"))
+        packaged = _packaged().joinpath("zoneinfo", *name.split("/"))
         for place in [*places, packaged] if self._folders_first else [packaged, *places]:
             if place.is_file():
                 return place.open("rb")
@@ -91,6 +93,17 @@ class Database:
             "old: schedules are wrong in zones whose rules have changed since. "
             "Upgrade the package tzdata"
         )
+
+
+@cache
+def _packaged() -> "Traversable":
+    """The folder of the package tzdata."""
+    folder = Path(tzdata.__file__).parent
+    if folder.is_dir():
+        return folder
+    from importlib import resources  # the package is in a zip file
+
+    return resources.files("tzdata")
 
 
 @cache

@@ -4,7 +4,6 @@ An error response is printed in the server's words. A server that does not respo
 code.
 """
 
-import getpass
 import json
 import re
 import socket
@@ -145,6 +144,8 @@ class Server:
 
 def user() -> str:
     """The user name that the server records: login@host, with `?` for non-ASCII characters."""
+    import getpass  # imported here, since `goflow serve` does not need it
+
     try:
         login = getpass.getuser()
     except (OSError, KeyError):  # the account has no name

@@ -10,7 +10,6 @@ of its kind; `tests/test_imports.py` pins it.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
     from goflow.run import FinishedExecution
 
 
-@dataclass(frozen=True)
 class _TaskAccess:
     """`job.task`: a getter by name, and a decorator for functions."""
 
-    job: "Job"
+    def __init__(self, job: "Job") -> None:
+        self.job = job
 
     @overload
     def __call__(self, name: str, /) -> Task: ...

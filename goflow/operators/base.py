@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import FunctionType, MethodType
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from goflow.errors import InvalidJob
 from goflow.shown import shown
@@ -90,9 +90,8 @@ class Operator(Protocol):
     def run(self) -> Callable[..., Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """How to call an operator's `run`, found out once, when the task is written."""
+class Call(NamedTuple):
+    """How to call an operator's `run`, determined once, when the task is written."""
 
     takes_context: bool
     is_async: bool

@@ -13,7 +13,7 @@ import ssl
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import httpcore2
 import httpx2
@@ -160,7 +160,7 @@ def _redirected(
     shown = masked(str(target))[:LONGEST]
     stays = _origin(source) == _origin(target)
     if code not in _KEPT and request.method != "GET":
-        request = replace(request, method="GET", content=None, headers=_without_content(request))
+        request = request._replace(method="GET", content=None, headers=_without_content(request))
     if not stays and request.content:
         raise Trouble(
             f"{status}, to {shown}, which is another origin, so the body is not sent there; "
@@ -170,7 +170,7 @@ def _redirected(
     tell(f"{status}, to {shown}{', without our headers: another origin' if own else ''}")
     if stays and not target.userinfo:
         target = target.copy_with(userinfo=source.userinfo)
-    return replace(request, url=str(target), headers=request.headers if stays else {})
+    return request._replace(url=str(target), headers=request.headers if stays else {})
 
 
 def _without_content(request: Request) -> dict[str, str]:

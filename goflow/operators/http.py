@@ -11,7 +11,7 @@ import json as jsonlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from goflow import checks
@@ -30,9 +30,8 @@ _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 _SET_BY_US = ("content-length", "transfer-encoding")
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request that can be sent any number of times; `content` is None without a body."""
+class Request(NamedTuple):
+    """A request that can be sent repeatedly. `content` is None without a body."""
 
     method: str
     url: str

@@ -3,7 +3,6 @@
 import platform
 import sqlite3
 from functools import cache
-from importlib.metadata import version
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -143,6 +142,9 @@ async def system(call: Call) -> System:
 @cache
 def _versions() -> dict[str, str]:
     """The versions of Python and of the main dependencies."""
+    # Imported here, since it takes long and only this page needs it.
+    from importlib.metadata import version
+
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
