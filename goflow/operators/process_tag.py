@@ -89,8 +89,9 @@ def tag_fork(tag: str) -> None:
 def tag_of_fork(pid: int) -> str | None:
     """The tag that `tag_fork` gave to a process; None if it gave none."""
     try:
-        if Path(f"/proc/{pid}/comm").read_bytes() != FORKED + b"\n":
-            return None
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            if file.readall() != FORKED + b"\n":
+                return None
         with os.scandir(f"/proc/{pid}/fd") as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
@@ -124,7 +125,8 @@ def start_of(pid: int) -> int | None:
     the time in seconds since 1970 instead, which shifts when the machine's clock is set.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            stat = file.readall()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(stat[stat.rindex(b")") + 2 :].split()[19])
