@@ -1,13 +1,13 @@
-"""What a fork of this process does without: signal handlers, descriptors and locks of ours.
+"""Removes the server's signal handlers, descriptors and locks from forks of the server.
 
-A Python task runs in a thread of the server and may fork it, as multiprocessing does. The child
-has a copy of everything, and a server's copy is no use to it and harm to others.
+A Python task runs in a thread of the server and may fork it, as multiprocessing does. The child has
+a copy of everything, and a copy of the server's resources is useless to it and harmful to others.
 
-The rule that must not be broken: a child leaves nothing of the server's behind that outlives the
-server. Its descriptors are not closed but become ones of /dev/null: objects that believe to own
-them live on in the child, and a number that was free again would be closed by them in another's
-place. /dev/null is open for reading alone, so that SQLite, should a connection be closed in the
-child after all, gets no lock, and neither writes to the store nor removes its log.
+The rule that must not be broken: a child keeps nothing of the server that outlives the server. The
+server's descriptors are not closed in the child but replaced by /dev/null. The objects that own
+them still exist in the child, and would otherwise close a descriptor that has reused the number.
+/dev/null is opened read-only: if SQLite closes a connection in the child, it gets no lock, so it
+neither writes to the store nor removes its log.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Protocol
 
-# Their handlers are for whoever serves, not for a child of it.
+# Handlers of these signals belong to the server, not to its children.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVERS = {"asyncio", "daphne", "goflow", "granian", "gunicorn", "hypercorn", "uvicorn"}
 
@@ -29,10 +29,10 @@ Descriptors = Callable[[], Iterable[int]]
 
 
 class Forking(Protocol):
-    """Whose code forks: an attempt, say."""
+    """The owner of the code that forks, such as an attempt."""
 
     def before(self) -> None:
-        """In the parent."""
+        """Called in the parent, before the fork."""
         ...
 
     def in_child(self) -> None: ...
@@ -42,19 +42,19 @@ def _nobody() -> Forking | None:
     return None
 
 
-whose: Callable[[], Forking | None] = _nobody  # finds who forks, in the thread that does
+whose: Callable[[], Forking | None] = _nobody  # finds the owner of the current thread's code
 
 _withheld: dict[object, Descriptors] = {}
 _users = 0
 _registered = False
 _refused = False
 _masks = threading.local()
-_kept: list[object] = []  # in a child: what must never be collected there
+_kept: list[object] = []  # in a child: objects that must never be collected
 
 
 @contextlib.contextmanager
 def disinherited() -> Iterator[None]:
-    """Inside, a fork of this process gets what the module says, and no more."""
+    """While the block runs, forks of this process lose the server's resources."""
     global _users, _registered
     if not _registered and hasattr(os, "register_at_fork"):
         os.register_at_fork(
@@ -69,8 +69,10 @@ def disinherited() -> Iterator[None]:
 
 
 def withhold(descriptors: Descriptors) -> Callable[[], None]:
-    """Keep descriptors from forks; they are asked for in the child. Call what is returned once
-    they are closed."""
+    """Withhold descriptors from forks. `descriptors` is called in the child.
+
+    Returns a function to call when they are closed.
+    """
     key = object()
     _withheld[key] = descriptors
 
@@ -90,19 +92,19 @@ def withheld(descriptors: Descriptors) -> Iterator[None]:
 
 
 def keep(thing: object) -> None:
-    """In a child: let an object never be collected, which would flush or close what it has."""
+    """In a child: never collect an object, since that would flush or close its descriptors."""
     _kept.append(thing)
 
 
 def refuse() -> None:
-    """From now on children end as soon as they begin: this process is about to."""
+    """Let new children exit at once from now on, since this process is about to exit."""
     global _refused
     _refused = True
 
 
 def ends_here(home: int, error: BaseException | None = None) -> None:
-    """End this process, as a program ends that has raised `error` or nothing, if it is a child
-    of the process `home`: one that comes out of a task's code has nothing to do out here."""
+    """Exit if this process is a child of the process `home`, as a program exits that has raised
+    `error` or nothing. A child that leaves its task's code must not run the server's."""
     if os.getpid() != home:
         leave_child(error)
 
@@ -134,7 +136,7 @@ def leave_child(error: BaseException | None) -> NoReturn:
 def _before() -> None:
     if not _users:
         return
-    # A signal that came to the child before it has its own handlers would be taken for ours.
+    # Until the child has its own handlers, it would handle a signal as the server does.
     _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if (forking := whose()) is not None:
         forking.before()
@@ -151,7 +153,7 @@ def _after_in_child() -> None:
         return
     if _refused:
         os._exit(1)
-    _users = 0  # for its own children there is nothing left to do
+    _users = 0  # nothing is left to remove from the child's own children
     try:
         _handle_no_signals()
         if (forking := whose()) is not None:
@@ -170,7 +172,7 @@ def _handle_no_signals() -> None:
 
 
 def _is_of_a_server(handler: object) -> bool:
-    called = getattr(handler, "func", handler)  # of a functools.partial
+    called = getattr(handler, "func", handler)  # the function of a functools.partial
     return callable(called) and str(getattr(called, "__module__", "")).split(".")[0] in SERVERS
 
 
@@ -180,7 +182,7 @@ def _disinherit() -> None:
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for descriptors in sources:
         for fd in list(descriptors()):
-            if fd > 2:  # 1 and 2 are told to others, whatever they are
+            if fd > 2:  # 1 and 2 are the outputs, also if the server has reopened them
                 with contextlib.suppress(OSError):
                     os.dup2(null, fd, inheritable=False)
     os.close(null)

@@ -1,12 +1,11 @@
-"""Values as JSON has them: what results and parameters are kept as.
+"""Converts results and parameters to JSON.
 
-The rule that must not be broken: a value is kept as what it is, or it is refused with the
-place where it is not JSON. Nothing becomes something else in silence: an infinite number is
-no null.
+The rule that must not be broken: a value is stored unchanged, or refused with the place that JSON
+cannot hold. Nothing is converted silently: infinity does not become null.
 
-Values of subclasses (of str, int, float, datetime and so on, as numpy, pandas and lxml have
-them) are taken as the value that they are, and so are numpy's and pandas's own scalars, which
-are told by their module: neither has to be there.
+Instances of subclasses of builtins (numpy, pandas and lxml have such classes) are stored as the
+builtin value. So are the scalars of numpy and pandas. They are recognised by their module's name,
+so neither package needs to be installed.
 """
 
 import enum
@@ -20,17 +19,17 @@ import msgspec
 
 from goflow.shown import shown
 
-NESTING_LIMIT = 200  # levels; what is deeper might not be readable again
+NESTING_LIMIT = 200  # levels; deeper values might not be readable again
 
 _encoder = msgspec.json.Encoder()
 _EXACT = (type(None), bool, int, str, datetime, date, time, timedelta, bytes, Decimal)
 _NAMES = (str, int, float, date, time, timedelta, Decimal)
-# What the encoder writes for numbers that JSON has not, as values and as keys.
+# The encoder's output for numbers that JSON does not have, as values and as keys.
 _SUSPICIOUS = (b"null", b'"nan"', b'"inf"', b'"-inf"')
 
 
 class Unfit(ValueError):
-    """A value that cannot be kept as JSON; `place` says where it is, as `a.b[0]`."""
+    """A value cannot be stored as JSON. `place` is its path, such as `a.b[0]`."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"at `{place}`: {reason}" if place else reason)
@@ -39,11 +38,11 @@ class Unfit(ValueError):
 
 
 def encode(value: object) -> bytes:
-    """The value as JSON. Raises `Unfit`, and whatever the value's own methods raise."""
+    """Encode a value as JSON. Raises `Unfit`, and whatever the value's own methods raise."""
     try:
         encoded = _encoder.encode(value)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        pass  # what the encoder does not know, or does not say where it is
+        pass  # the encoder does not know the type, or does not say where the value is
     else:
         deep = encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT
         if not (deep or any(mark in encoded for mark in _SUSPICIOUS)):
@@ -56,12 +55,12 @@ def encode(value: object) -> bytes:
 
 
 def as_json(value: object) -> Any:
-    """A copy of the value, of what JSON has alone. Raises as `encode` does."""
+    """A copy of the value that has only JSON's types. Raises like `encode`."""
     return msgspec.json.decode(encode(value))
 
 
 def _plain(value: Any, place: str, depth: int) -> Any:
-    """The value, of builtin types alone."""
+    """The value with builtin types only."""
     if depth > NESTING_LIMIT:
         raise Unfit("", f"it is nested deeper than {NESTING_LIMIT} levels")
     value = _leaf(value, place)
@@ -103,8 +102,10 @@ def _members(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]
 
 
 def _leaf(value: Any, place: str, known: bool = False) -> Any:
-    """A value of a subclass, or of numpy's or pandas's, as the builtin one that it is; any other
-    as it is, or with `known`, refused."""
+    """The builtin value of an instance of a subclass or of a scalar of numpy or pandas.
+
+    Other values are returned unchanged; with `known` they raise `TypeError`.
+    """
     kind = type(value)
     if kind in _EXACT or kind is float:
         return value
@@ -113,7 +114,7 @@ def _leaf(value: Any, place: str, known: bool = False) -> Any:
     if kind.__module__.partition(".")[0] in ("numpy", "pandas"):
         value = _scalar(value, place)
         kind = type(value)
-        if kind is bool:  # no subclass of it can be, but it is one of int
+        if kind is bool:  # bool cannot have subclasses, but is one of int
             return value
     for base, exact in _BASES:
         if isinstance(value, base):
@@ -124,11 +125,11 @@ def _leaf(value: Any, place: str, known: bool = False) -> Any:
 
 
 def _scalar(value: Any, place: str) -> Any:
-    """A value of numpy's or pandas's as a builtin one."""
+    """The builtin value of a scalar of numpy or pandas."""
     kind = type(value).__name__
     if kind in ("NaTType", "NAType"):
         raise Unfit(place, f"{shown(value)} is no value")
-    if isinstance(value, datetime | timedelta):  # pandas's, which are subclasses
+    if isinstance(value, datetime | timedelta):  # pandas's types are subclasses of these
         return value
     if getattr(value, "ndim", 0) != 0 or not hasattr(value, "item"):
         hint = "; its tolist() is" if hasattr(value, "tolist") else ""
@@ -136,11 +137,11 @@ def _scalar(value: Any, place: str) -> Any:
     item = value.item()
     letter = str(getattr(getattr(value, "dtype", None), "kind", "-"))
     if letter in "mM" and not isinstance(item, date | timedelta):
-        # Finer than microseconds, or far away, it comes as a bare number; None is none at all.
+        # A time finer than microseconds, or out of range, comes as a number, and NaT as None.
         item = value.astype(f"{letter}8[us]").item()
         if not isinstance(item, date | timedelta):
             raise Unfit(place, f"{shown(value)} is no time that can be kept")
-    if type(item).__module__ == "numpy":  # a longdouble gives itself
+    if type(item).__module__ == "numpy":  # item() of a longdouble returns a longdouble
         item = float(item)
     if isinstance(item, complex):
         raise Unfit(place, f"{item!r} is not a number that JSON has")
@@ -160,8 +161,8 @@ def _exact_time(value: time) -> time:
     )
 
 
-# Each before those that it is a subclass of. By the base's own methods, whatever a subclass
-# makes of them.
+# Subclasses come before their bases. The base's own methods are called, since a subclass may
+# override them.
 _BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),

@@ -1,4 +1,4 @@
-"""Run a job once in this process, with no server and nothing kept."""
+"""Runs a job once in this process, without a server, and keeps nothing."""
 
 import asyncio
 import threading
@@ -81,8 +81,11 @@ async def run_job(
     cause: str = "run",
     watch: Watch | None = None,
 ) -> FinishedExecution:
-    """Run a job to its end. `watch(engine, execution id)` runs beside it, for a live view,
-    and is cancelled at the end. Cancelling this ends what runs, programs included."""
+    """Run a job to its end.
+
+    `watch(engine, execution id)` runs beside it, for a live view, and is cancelled at the end.
+    Cancelling this ends all running tasks, including programs.
+    """
     engine = Engine(
         MemoryStore(), Options(stop_timeout=0, with_seconds=True), clock=clock, keeps_time=False
     )
@@ -121,7 +124,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         result = bytes(task.result)
         if task.result_bytes and (stored := large.get(task.name)) is not None:
             result = await engine.reader.read(read_result, engine.store, id, stored)
-        elif task.result_bytes and result == b"null":  # left out, since there are many
+        elif task.result_bytes and result == b"null":  # omitted, since the execution has many tasks
             result = (await engine.reader.result(id, task.name)).body
         tasks[task.name] = FinishedTask(
             name=task.name,
@@ -145,7 +148,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
 def run_once(
     job: Job, params: Mapping[str, Any] | None = None, *, clock: Clock | None = None
 ) -> FinishedExecution:
-    """`run_job` for those who do not await; also where an event loop runs, as in a notebook."""
+    """`run_job` as a blocking call, also from a thread with a running event loop (a notebook)."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -156,7 +159,7 @@ def run_once(
     def run() -> None:
         try:
             finished.append(loops.run(run_job(job, params, clock=clock)))
-        except BaseException as error:  # raised again below, in the thread that asked
+        except BaseException as error:  # raised again below, in the calling thread
             failure.append(error)
 
     thread = threading.Thread(target=run, name="goflow-run")

@@ -1,7 +1,7 @@
-"""What users' values and errors say of themselves, as a part of a message.
+"""Formats users' values and errors for messages.
 
-The rule that must not be broken: nothing here raises, whatever an object's own methods do,
-and what comes out is a short text that UTF-8 can hold.
+The rule that must not be broken: nothing here raises, whatever an object's own methods do, and the
+result is a short text that can be encoded as UTF-8.
 """
 
 LIMIT = 300  # characters of a value
@@ -9,10 +9,10 @@ REASON_LIMIT = 2000  # characters of an error's text
 
 
 def shown(value: object, limit: int = LIMIT) -> str:
-    """`repr(value)`, cut to `limit` characters; its type where it has none that can be had."""
+    """`repr(value)`, cut to `limit` characters; the type's name if `repr` fails."""
     try:
         text = repr(value)
-    except BaseException as failure:  # it may raise anything, and is only needed for a message
+    except BaseException as failure:  # __repr__ may raise anything, and a message must not fail
         return f"<{kind(value)}, whose repr raises {kind(failure)}>"
     return tame(text, limit)
 
@@ -23,7 +23,7 @@ def kind(value: object) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """`str(error)`, however long; a remark where that cannot be had."""
+    """`str(error)` in full; a placeholder if `str` fails."""
     try:
         text = str(error)
     except BaseException as failure:
@@ -32,13 +32,13 @@ def text_of(error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """An error in one line or a few: its type, and its text if it has one."""
+    """An error's type, and its text if it has one."""
     text = text_of(error)
     return f"{kind(error)}: {tame(text, REASON_LIMIT)}" if text else kind(error)
 
 
 def tame(text: str, limit: int) -> str:
-    """At most `limit` characters of a text and a mark of the cut, as UTF-8 can hold them."""
-    exact = str.__str__(text)  # of a subclass, which may have methods of its own
+    """The first `limit` characters, with an ellipsis after a cut, encodable as UTF-8."""
+    exact = str.__str__(text)  # a subclass may override methods
     cut = exact if len(exact) <= limit else f"{exact[:limit]}…"
     return cut if cut.isascii() else cut.encode("utf-8", "backslashreplace").decode()

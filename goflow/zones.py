@@ -1,12 +1,11 @@
-"""The time zone database: which of the copies at hand is used, and the zones in it.
+"""The time zone database: selects a copy of it and finds zones.
 
-A machine has a copy of its own, which may be years old, and the package tzdata brings another.
-The newer one is used, unless whoever runs the program has chosen folders (PYTHONTZPATH, or
-`zoneinfo.reset_tzpath`): then these come first, as `zoneinfo` has it.
+The machine has a copy, which may be years old, and the package tzdata has another one. The newer
+copy is used. If folders were chosen (by PYTHONTZPATH or `zoneinfo.reset_tzpath`), they come first,
+as in `zoneinfo`.
 
-The rule: whoever needs a zone asks here. `zoneinfo.ZoneInfo(name)` prefers the machine's copy
-whatever its age, and changing that for the whole process would change it for the user's own
-code.
+The rule that must not be broken: all code of goflow finds zones here. `zoneinfo.ZoneInfo(name)`
+prefers the machine's copy at any age, and changing that would change it for users' code too.
 """
 
 import re
@@ -29,29 +28,28 @@ PACKAGE = "the package tzdata"
 UNKNOWN = "unknown"
 OLD = 2  # years
 
-Release = tuple[int, int]  # the year, and the number of the release in it, from 1
+Release = tuple[int, int]  # the year, and the number of the release in that year, from 1
 
 
 def release_of(version: str) -> Release | None:
-    """What a version stands for: "2026f" and the package's "2026.6" are both (2026, 6)."""
+    """The release that a version names: "2026f", and the package's "2026.6", are (2026, 6)."""
     if packaged := re.match(r"(\d{4})\.(\d+)", version):
         return int(packaged[1]), int(packaged[2])
-    # After z come za, zb and so on.
+    # The letter z is followed by za, zb and so on.
     if named := re.match(r"(\d{4})(z*)([a-z])", version):
         return int(named[1]), 26 * len(named[2]) + ord(named[3]) - ord("a") + 1
     return None
 
 
 class Database:
-    """The copy in use. `folders` are the machine's; `chosen` says that they are to be used,
-    however old they are."""
+    """The copy in use. `folders` are the machine's; if `chosen`, they are used at any age."""
 
     def __init__(self, folders: Sequence[str], *, chosen: bool) -> None:
         self._folders = [Path(folder) for folder in folders if Path(folder).is_dir()]
         folder = self._folders[0] if self._folders else None
         version = None if folder is None else _version_in(folder)
         packaged = release_of(tzdata.__version__)
-        # Of a copy that does not say how old it is, nothing good can be assumed.
+        # A copy without a version may be of any age, so the package is preferred.
         newer = (release_of(version or "") or (0, 0)) > (packaged or (0, 0))
         self._folders_first = folder is not None and (chosen or newer)
         if self._folders_first:
@@ -63,16 +61,16 @@ class Database:
         self._zones: dict[str, ZoneInfo] = {}
 
     def find(self, name: str) -> ZoneInfo:
-        """The zone of that name, the same object each time. Raises `LookupError` for others."""
+        """The zone of that name, the same object each time. Raises `LookupError` if unknown."""
         if (found := self._zones.get(name)) is None:
             with self._open(name) as file:
-                # Two threads may read it at once; both get the one that was kept first.
+                # If two threads read the file at once, both get the zone that was stored first.
                 found = self._zones.setdefault(name, ZoneInfo.from_file(file, key=name))
         return found
 
     def _open(self, name: str) -> IO[bytes]:
-        # The common case need not wait for a walk through the folders. The others are looked up
-        # in the list, since a name may be a path to anywhere.
+        # UTC, the common case, does not wait for the list of zones. Other names are looked up in
+        # the list, since a name could be a path to any file.
         if name != "UTC" and name not in _names():
             raise LookupError(name)
         places = [folder.joinpath(name) for folder in self._folders]
@@ -83,9 +81,9 @@ class Database:
         raise LookupError(name)
 
     def warning(self, now: datetime) -> str | None:
-        """What people should know of it, a sentence; None if all is well."""
+        """A warning about old data, in one sentence; None if the data is recent."""
         release = release_of(self.version)
-        # A version tells the year, and the middle of that is never far off.
+        # A version only gives the year, so the release is taken to be from its middle.
         if release is None or now <= datetime(release[0] + OLD, 7, 1, tzinfo=UTC):
             return None
         return (
@@ -113,19 +111,19 @@ def _names() -> frozenset[str]:
 
 @cache
 def database() -> Database:
-    """The copy that this process uses, chosen when it is first needed."""
+    """The copy that this process uses, selected on first use."""
     usual = (sysconfig.get_config_var("TZPATH") or "").split(pathsep)
     folders = zoneinfo.TZPATH
     return Database(folders, chosen=list(folders) != [one for one in usual if one])
 
 
 def find(name: str) -> ZoneInfo:
-    """The zone of that name, of the copy in use. Raises `LookupError` for others."""
+    """The zone of that name in the copy in use. Raises `LookupError` if unknown."""
     return database().find(name)
 
 
 def _version_in(folder: Path) -> str | None:
-    """The version that a copy says it is, in the file of rules or, on macOS, in one of its own."""
+    """A copy's version, from its file of rules or, on macOS, from the file +VERSION."""
     for name, pattern in (("tzdata.zi", r"# version (\S+)"), ("+VERSION", r"(\S+)")):
         try:
             with folder.joinpath(name).open(encoding="utf-8", errors="replace") as file:

@@ -1,6 +1,6 @@
-"""What to do about due times that have passed, and about executions that overlap.
+"""The policies for missed due times and for overlapping executions.
 
-Pure: which of the due times between two instants fire, and which are missed.
+`backlog` decides which of the due times between two instants fire and which are missed.
 """
 
 import enum
@@ -15,10 +15,10 @@ _MOMENT = timedelta(microseconds=1)
 
 
 class CatchUp(enum.StrEnum):
-    """What becomes of due times that passed while the process was down or held up.
+    """Which due times still fire that passed while the process was down or busy.
 
-    `latest`: the last one fires if it is young enough; `none`: none does; `all`: all that
-    are young enough do, the oldest first, up to a limit.
+    `latest`: the last one, if it is recent enough. `none`: none. `all`: all recent ones, up to a
+    limit, the oldest first.
     """
 
     LATEST = "latest"
@@ -27,10 +27,10 @@ class CatchUp(enum.StrEnum):
 
 
 class Overlap(enum.StrEnum):
-    """What becomes of a new execution of a job while an earlier one is unfinished.
+    """What a new execution of a job does while an earlier one is unfinished.
 
-    `allow`: they run side by side; `skip`: it is not made; `queue`: it waits for the earlier
-    ones, up to a limit; `replace`: the earlier ones are cancelled, and it waits for their end.
+    `allow`: runs beside it. `skip`: is not created. `queue`: waits for it; the number of waiting
+    executions is limited. `replace`: cancels it and waits for its end.
     """
 
     ALLOW = "allow"
@@ -40,7 +40,7 @@ class Overlap(enum.StrEnum):
 
 
 class Missed(NamedTuple):
-    """A run of due times that do not fire."""
+    """Consecutive due times that do not fire."""
 
     first: datetime
     last: datetime
@@ -48,14 +48,14 @@ class Missed(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """Due times that have passed: those to fire, oldest first, and those before them."""
+    """Due times that have passed: those that fire, oldest first, and the missed ones before."""
 
     fire: list[datetime]
     missed: Missed | None
 
 
 class Policy(NamedTuple):
-    """A job's catch-up policy: `window` is the greatest age, `limit` the greatest number."""
+    """A job's catch-up policy: `window` limits the age, `limit` the number of due times."""
 
     catchup: CatchUp = CatchUp.LATEST
     window: timedelta = timedelta(hours=1)
@@ -65,7 +65,7 @@ class Policy(NamedTuple):
 def backlog(
     schedule: Schedule, anchor: datetime, due: datetime, now: datetime, policy: Policy
 ) -> Backlog:
-    """Sort the due times from `due` on, itself one, up to `now`."""
+    """Split the due times from `due`, the first one, up to `now`."""
     before = due - _MOMENT
     number = schedule.count(before, now, anchor=anchor)
     young = schedule.count(max(before, now - policy.window - _MOMENT), now, anchor=anchor)
@@ -80,8 +80,8 @@ def backlog(
 def _newest(
     schedule: Schedule, anchor: datetime, after: datetime, now: datetime, number: int
 ) -> list[datetime]:
-    """The last due times up to `now`, so many as there are at least after `after`."""
-    # A second has one due time at most, so the shortest age that has enough has no more.
+    """The last `number` due times up to `now`. At least as many follow `after`."""
+    # A second has at most one due time, so the shortest age with enough has no more.
     ages = range((now - after) // _SECOND + 1)
     age = bisect_left(
         ages, number, key=lambda age: schedule.count(now - age * _SECOND, now, anchor=anchor)

@@ -1,6 +1,7 @@
 """The days of a time zone, as instants.
 
-The rule: a day begins when local clocks first show it, so it may have 23 hours, or 25.
+The rule that must not be broken: a day begins when local clocks first show its date, so it may have
+23 or 25 hours.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,7 @@ _DAY = timedelta(days=1)
 
 
 def last_days(zone: ZoneInfo, now: datetime, count: int) -> Iterator[tuple[date, datetime]]:
-    """The last `count` days up to the one that `now` is in, oldest first, each with the
-    instant at which it begins, in UTC; and last of all the day that follows."""
+    """The last `count` days up to today, oldest first, and tomorrow, each with its begin in UTC."""
     today = now.astimezone(zone).date()
     for back in range(count - 1, -2, -1):
         day = today - back * _DAY

@@ -1,7 +1,7 @@
-"""How long to wait before the next attempt.
+"""Delays before the next attempt.
 
-A retry delay is any object with `delay(attempt) -> seconds`, where `attempt` is the
-number of the attempt that failed, from 1.
+A retry delay is any object with `delay(attempt) -> seconds`, where `attempt` is the number of the
+failed attempt, from 1.
 """
 
 import random
@@ -14,7 +14,7 @@ from goflow.checks import defining, number
 
 
 class RetryDelay(Protocol):
-    """What `Task(retry_delay=…)` takes."""
+    """The type of `Task(retry_delay=…)`."""
 
     def delay(self, attempt: int, /) -> float:
         """Seconds to wait after failed attempt number `attempt`, from 1."""

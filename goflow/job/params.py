@@ -1,7 +1,7 @@
-"""The parameters of a job: which ones a submit may set, and what they may be.
+"""The parameters of a job: their names, types and defaults, and the checks of a submit's values.
 
-The rule: an execution's parameters are JSON, whatever they were declared by, since they are
-kept and shown; and what is refused names the field and changes nothing.
+The rule that must not be broken: an execution's parameters are JSON, however they were declared,
+since they are stored and shown. A refusal names the field and changes nothing.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ _UNFIT = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 
 
 def explain(error: msgspec.ValidationError) -> tuple[str, str]:
-    """Which part of a value does not fit, as `a.b[0]`, "" for the whole; and why."""
+    """The path of the invalid part of a value, such as `a.b[0]` ("" for the whole), and why."""
     place, named = _PLACE.search(str(error)), _NAMED.search(str(error))
     parts = [place[1] if place else "", named[1] if named else ""]
     return ".".join(filter(None, parts)), _PLACE.sub("", str(error))
 
 
 def declare(where: str, given: object) -> "Params":
-    """What `Job(params=…)` says. Raises `InvalidJob`; `where` names the job."""
+    """Read the argument of `Job(params=…)`. Raises `InvalidJob`; `where` names the job."""
     if given is None:
         return AnyParams()
     if isinstance(given, Mapping):
@@ -48,43 +48,45 @@ def declare(where: str, given: object) -> "Params":
 
 
 class Params(ABC):
-    """What a submit may set. `names` is None if that is anything."""
+    """The declared parameters. `names` is None if a submit may set any."""
 
     names: Collection[str] | None
 
     @property
     @abstractmethod
     def defaults(self) -> Json | None:
-        """The values of those that need not be given; None if any may be."""
+        """Defaults of the parameters that have one; None if a submit may set any parameter."""
 
     @abstractmethod
     def schema(self, hints: Mapping[str, Any]) -> Json | None:
-        """The JSON Schema of all of them, None for any. `hints` are the annotations that the
-        job's functions have for them."""
+        """JSON Schema of the parameters; None if a submit may set any.
+
+        `hints` are the annotations of the job's functions, by parameter.
+        """
 
     @abstractmethod
     def check(self, job: str, values: Json) -> Json:
-        """The values with defaults filled in. Raises `InvalidRequest` naming the field."""
+        """The values, and defaults for the rest. Raises `InvalidRequest`, which names the field."""
 
     def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
-        """Refuse what defaults that are made anew have become; those `given` were checked."""
+        """Check the defaults that factories have just made; the `given` values were checked."""
         return
 
     @property
     def required(self) -> list[str]:
-        """Those that have no default."""
+        """Names of the parameters without a default."""
         return [name for name in self.names or () if name not in (self.defaults or {})]
 
     def doubtful(self, values: Json) -> list[Doubtful]:
-        """What of the values given may take long to be matched against a pattern."""
+        """The values whose match against a pattern may take long."""
         return []
 
     def fill(self, job: str, given: Mapping[str, Any] | None) -> Json:
-        """The parameters of an execution that is submitted with these."""
+        """The parameters of an execution: a submit's values, and defaults for the rest."""
         return self.check(job, self.given(job, given))
 
     def given(self, job: str, given: Mapping[str, Any] | None) -> Json:
-        """What a submit gives, as JSON, unchecked."""
+        """A submit's values as JSON, unchecked."""
         try:
             if not all(isinstance(name, str) for name in given or {}):
                 raise TypeError("names must be text")
@@ -110,7 +112,7 @@ class Params(ABC):
 
 
 class AnyParams(Params):
-    """Any object, unchecked."""
+    """Undeclared parameters: any JSON object, unchecked."""
 
     names = None
     defaults = None
@@ -123,7 +125,7 @@ class AnyParams(Params):
 
 
 class DefaultParams(Params):
-    """Declared by defaults: a value must be of its default's JSON type."""
+    """Parameters declared by defaults: a value must have its default's JSON type."""
 
     def __init__(self, where: str, given: Mapping[Any, Any]) -> None:
         if not all(isinstance(name, str) for name in given):
@@ -136,7 +138,7 @@ class DefaultParams(Params):
 
     @property
     def defaults(self) -> Json:
-        return copy.deepcopy(self._defaults)  # what is done to them changes no execution's
+        return copy.deepcopy(self._defaults)  # changes to the copy do not affect executions
 
     def schema(self, hints: Mapping[str, Any]) -> Json:
         properties = {
@@ -160,12 +162,12 @@ class DefaultParams(Params):
                     code="invalid-parameter",
                     field=f"params.{name}",
                 )
-        # copied, so that a task that changes a value changes no other execution's
+        # a copy, so that a task that changes a value does not affect other executions
         return copy.deepcopy(self._defaults) | values
 
 
 class TypedParams(Params):
-    """Declared by a class: a `msgspec.Struct`, a dataclass or a TypedDict."""
+    """Parameters declared by a class: a `msgspec.Struct`, a dataclass or a TypedDict."""
 
     def __init__(self, where: str, given: type) -> None:
         self._type = given
@@ -173,7 +175,7 @@ class TypedParams(Params):
         try:
             described = inspect.type_info(given)
             hints = typing.get_type_hints(given, include_extras=True)
-        except Exception as error:  # annotations may be anything, and fail in any way
+        except Exception as error:  # annotations may be any expression, and raise anything
             raise InvalidJob(f"{where}: its fields cannot be read: {error}") from None
         if not isinstance(
             described, inspect.StructType | inspect.DataclassType | inspect.TypedDictType
@@ -198,12 +200,12 @@ class TypedParams(Params):
         if not self.required:
             try:
                 msgspec.convert({}, given)
-            except Exception as error:  # of the class's own, which may check what it likes
+            except Exception as error:  # the class may have checks of its own
                 raise InvalidJob(f"{where}: the defaults are refused: {error}") from None
 
     @property
     def defaults(self) -> Json:
-        """Without those that cannot be made just now."""
+        """Defaults of the parameters, without those whose factory fails now."""
         found: Json = {}
         for name in self._fields:
             with contextlib.suppress(InvalidJob):
@@ -211,7 +213,7 @@ class TypedParams(Params):
         return found
 
     def _defaults(self, where: str, names: Iterable[str] | None = None) -> Json:
-        """Made anew each time: a factory may give today's date."""
+        """Defaults made anew: a factory may return today's date."""
         found = {}
         for name in self._fields if names is None else names:
             field = self._fields[name]
@@ -219,7 +221,7 @@ class TypedParams(Params):
             if field.default_factory is not msgspec.NODEFAULT:
                 try:
                     value = field.default_factory()
-                except BaseException as error:  # of the user's, which may raise a SystemExit
+                except BaseException as error:  # users' code may raise anything, even SystemExit
                     made = f"the default of {name!r} cannot be made"
                     raise InvalidJob(f"{where}: {made}: {reason(error)}") from error
             if value is not msgspec.NODEFAULT and value is not UNSET:
@@ -261,12 +263,11 @@ class TypedParams(Params):
             self._refuse(job, *explain(error))
         except Unfit as error:
             self._refuse(job, error.place, error.reason)
-        except Exception as error:  # of the class's own, which may check what it likes
+        except Exception as error:  # the class may have checks of its own
             self._refuse(job, "", f"{type(error).__name__}: {error}")
 
     def _values(self, fitting: Any) -> Json:
-        """An instance as JSON, one field after another: so none that is a default is left out,
-        and no tag comes in."""
+        """An instance as JSON, field by field, so that defaults are included and no tag is."""
         if isinstance(fitting, dict):
             return typing.cast(Json, as_json(fitting))
         values = {name: getattr(fitting, field.name) for name, field in self._fields.items()}
@@ -279,7 +280,7 @@ class TypedParams(Params):
 
 
 def kinds_of(schema: Json, described: Json) -> set[str] | None:
-    """The JSON types that `described`, a part of `schema`, admits; None for any."""
+    """The JSON types that `described`, a part of `schema`, allows; None for any."""
     if (reference := described.get("$ref")) is not None:
         return kinds_of(schema, schema["$defs"][reference.rpartition("/")[2]])
     if "type" in described:
@@ -296,7 +297,7 @@ def kinds_of(schema: Json, described: Json) -> set[str] | None:
 
 
 def _schema_of(given: Any) -> Json:
-    """The JSON Schema of a type, with its own keys at the top."""
+    """JSON Schema of a type, with the type itself at the top level."""
     (top,), parts = msgspec.json.schema_components([given], ref_template="#/$defs/{name}")
     if (reference := top.pop("$ref", None)) is not None:
         name = reference.rpartition("/")[2]
@@ -307,13 +308,13 @@ def _schema_of(given: Any) -> Json:
 
 
 def _described(default: Any, hint: Any) -> Json:
-    """What a parameter may be: of its default's JSON type, or less, if an annotation that the
-    default fits says so."""
+    """JSON Schema of a parameter: its default's JSON type, or a narrower annotation that allows
+    the default."""
     wide: Json = {} if default is None else {"type": kind_of(default)}
     try:
         msgspec.convert(default, hint)
         narrow = _schema_of(hint)
-    except Exception:  # the hint may be a class of the user's, which checks what it likes
+    except Exception:  # the annotation may be a class with checks of its own
         return wide
     if "$defs" in narrow or (wide and kinds_of(narrow, narrow) != {wide["type"]}):
         return wide

@@ -1,11 +1,11 @@
-"""Regular expressions that parameters must match: tried within bounds before they are relied on.
+"""Matches parameters against regular expressions within a bounded time.
 
-Python's `re` may take a time that grows with the square of a text's length, or doubles with every
-letter, and holds the whole interpreter meanwhile: in a thread it would freeze the server as well.
+The time of Python's `re` may grow with the square of a text's length, or exponentially, and `re`
+holds the interpreter's lock meanwhile, so a thread would freeze the server too.
 
-The rule that must not be broken: what came with a request is matched in this process only if that
-is known to be quick, because pattern and text are plain and short, or because it was tried before
-in another process, which can be killed.
+The rule that must not be broken: a request's text is matched in this process only if the match is
+known to be fast: pattern and text are simple and short, or another process, which can be killed,
+has tried the match before.
 """
 
 import json
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 from msgspec import inspect
 
-SECONDS = 1.0  # that all patterns of a request may take together, the start of a process included
-SHORT = 16  # characters that any pattern is matched against at once
-PLAIN = 1000  # characters that a plain pattern is
-FEW = 20  # repetitions that are none to speak of
+SECONDS = 1.0  # for all patterns of a request together, including the start of the process
+SHORT = 16  # characters up to which any pattern is matched directly
+PLAIN = 1000  # characters up to which a plain pattern is matched directly
+FEW = 20  # repetitions that do not count as many
 
 _TRY = """
 import json, re, sys
@@ -34,7 +34,7 @@ for place, pattern, text in json.load(sys.stdin):
 
 
 class Doubtful(NamedTuple):
-    """A text that must match a pattern, which may take long. `place` is such as `a.b[0]`."""
+    """A text whose match against a pattern may take long. `place` is its path: `a.b[0]`."""
 
     place: str
     pattern: str
@@ -42,7 +42,7 @@ class Doubtful(NamedTuple):
 
 
 def doubtful(described: inspect.Type, value: object) -> list[Doubtful]:
-    """What of a value may take long to be matched against the patterns of its type."""
+    """The texts in a value whose match against the patterns of its type may take long."""
     return [
         one
         for one in _texts(described, value, "")
@@ -51,7 +51,7 @@ def doubtful(described: inspect.Type, value: object) -> list[Doubtful]:
 
 
 def too_slow(found: list[Doubtful]) -> Doubtful | None:
-    """The first that takes too long, None if none does. Waits for that; not for an event loop."""
+    """The first match that takes too long, or None. Blocks: not for the event loop."""
     try:
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", _TRY],
@@ -70,7 +70,7 @@ _LISTS = inspect.ListType | inspect.SetType | inspect.FrozenSetType | inspect.Va
 
 
 def _texts(described: inspect.Type, value: object, place: str) -> Iterator[Doubtful]:
-    """Every text of a value that a pattern is for. What does not fit its type is passed over."""
+    """The texts in a value that have a pattern. Parts of another type are skipped."""
     match described:
         case inspect.Metadata():
             yield from _texts(described.type, value, place)
@@ -108,8 +108,7 @@ def _joined(place: str, name: str) -> str:
 
 @lru_cache(maxsize=256)
 def _is_plain(pattern: str) -> bool:
-    """Whether it takes at most the square of a text's length: with one long repetition, of one
-    character at a time."""
+    """Whether the time is at most quadratic: one long repetition, of single characters."""
     try:
         return _long_repetitions(parser.parse(pattern)) <= 1
     except (re.error, RecursionError, OverflowError):
@@ -117,7 +116,7 @@ def _is_plain(pattern: str) -> bool:
 
 
 def _long_repetitions(parsed: Any) -> float:
-    """How many there are; infinite if something is repeated that is no single character."""
+    """The number of long repetitions; infinite if more than a character is repeated."""
     found = 0.0
     for op, argument in parsed:
         match op:
@@ -133,7 +132,7 @@ def _long_repetitions(parsed: Any) -> float:
                 if not single:
                     return float("inf")
                 found += most > FEW
-                # many short ones in a row are as many ways to divide a text
+                # many short repetitions in a row divide a text in many ways, too
                 found += 0.25 if most <= FEW else 0
             case _:
                 return float("inf")

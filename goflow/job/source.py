@@ -1,8 +1,7 @@
-"""Where a job was written, for people who want to read it.
+"""The source code of a job's definition, for the API and the dashboard.
 
-The rule that must not be broken: the only files read are those of code that made a job, and
-they are read when it is registered, so that what is shown is what runs though it was edited
-since.
+The rule that must not be broken: goflow reads only files whose code made a job. It reads them when
+the job is registered, so it shows the code that runs even after an edit.
 """
 
 import ast
@@ -20,7 +19,7 @@ SOURCE_LIMIT = 64 * 1024  # bytes
 
 
 class Source(NamedTuple):
-    """Text of a program from `line` (from 1) on, up to `SOURCE_LIMIT` bytes of it."""
+    """Source code that begins at `line` (from 1), cut after `SOURCE_LIMIT` bytes."""
 
     line: int | None
     text: str
@@ -28,8 +27,11 @@ class Source(NamedTuple):
 
 
 class Definition:
-    """The place of the code that made a job. `file` and `line` are None if there is no file
-    (typed in, for example); a file below the working directory is named from there."""
+    """The location of the code that made a job.
+
+    `file` is relative if it is below the working directory. `file` and `line` are None if the code
+    is in no file, for example in an interactive session.
+    """
 
     def __init__(self, path: str, line: int) -> None:
         self._path = path
@@ -41,9 +43,9 @@ class Definition:
 
     @classmethod
     def of_caller(cls, made: object) -> "Definition":
-        """Of who calls the constructor of `made`, in which this is called."""
+        """The location of the call of `made`'s constructor. Call it in that constructor."""
         frame = sys._getframe(2)
-        # a class derived from it has a constructor of its own
+        # skip the constructors of subclasses
         while frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is made:
             assert frame.f_back is not None
             frame = frame.f_back
@@ -51,7 +53,7 @@ class Definition:
 
     @classmethod
     def of_function(cls, function: object) -> "Definition | None":
-        """Of a function; None for what is none, and not made of one."""
+        """The location of a function; None for other objects, unless they wrap a function."""
         while isinstance(function, functools.partial):
             function = function.func
         if callable(function):
@@ -62,17 +64,17 @@ class Definition:
         return cls(code.co_filename, code.co_firstlineno)
 
     def keep(self) -> None:
-        """Read the file as it is now."""
+        """Read the file and keep its text."""
         self._lines = linecache.getlines(self._path)
 
     def source(self) -> Source:
-        """The function that made the job, or the statements of the module from the one that
-        did to the last one about it; no text if that is not known."""
+        """The function that made the job. For a job made at module level, the statements from the
+        first one about it to the last one. Empty if the code is unknown."""
         if not 1 <= self._line <= len(self._lines):
             return Source(self.line, "", truncated=False)
         try:
             begin, end = _extent(ast.parse("".join(self._lines)), self._line)
-        except (SyntaxError, ValueError, RecursionError):  # of a file that was edited meanwhile
+        except (SyntaxError, ValueError, RecursionError):  # the file was edited after the import
             begin, end = self._line, self._line
         text = textwrap.dedent("".join(self._lines[begin - 1 : end]))
         encoded = text.encode("utf-8", "replace")
@@ -83,11 +85,11 @@ class Definition:
 def _shown(path: str) -> str:
     with contextlib.suppress(OSError):  # the working directory may be gone
         path = os.path.abspath(path).removeprefix(os.path.join(os.getcwd(), ""))
-    return os.fsencode(path).decode("utf-8", "replace")  # a name need not be text
+    return os.fsencode(path).decode("utf-8", "replace")  # a file name may be any bytes
 
 
 def _extent(module: ast.Module, line: int) -> tuple[int, int]:
-    """The first and the last line of what is to be shown of the code in a line."""
+    """The first and the last line of the code to show for a line."""
     functions = [
         node
         for node in ast.walk(module)
@@ -124,7 +126,7 @@ def _last(node: ast.stmt) -> int:
 
 
 def _assigned(statement: ast.stmt) -> set[str]:
-    """The names that a simple assignment gives a value."""
+    """The names that a simple assignment binds."""
     match statement:
         case ast.Assign(targets=targets):
             return {target.id for target in targets if isinstance(target, ast.Name)}

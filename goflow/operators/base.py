@@ -1,8 +1,8 @@
-"""The contract of operators, and the context an attempt runs in.
+"""The contract of operators, and the context of an attempt.
 
-An operator is any object with a `run` method, sync or async, that takes nothing or one
-`Context`. What it returns is the task's result and must be JSON; what it raises fails the
-attempt. `goflow.errors.TaskFailed` fails it without a traceback.
+An operator is any object with a method `run`, sync or async, that takes nothing or one `Context`.
+Its return value is the task's result and must be JSON. An exception fails the attempt;
+`goflow.errors.TaskFailed` does so without a traceback.
 """
 
 import inspect
@@ -18,20 +18,20 @@ from goflow.shown import shown
 
 
 class Log(Protocol):
-    """The log of one attempt. Calling it with a text writes that text as a line."""
+    """The log of one attempt. A call with a text writes the text as a line."""
 
     def __call__(self, message: object, /) -> None: ...
 
     def write(self, text: str, /) -> int:
-        """Append text as it is; a line ends where the text says so. Safe from any thread."""
+        """Append text unchanged, without a line end. Safe from any thread."""
         ...
 
     def flush(self) -> None:
-        """Hand on a line that was begun, if it waits in a buffer of this process."""
+        """Write an unfinished line that is buffered in this process."""
         ...
 
     async def drain(self) -> None:
-        """Wait until the log can take more without cutting; from the event loop only."""
+        """Wait until the log can accept more without a cut. Only on the event loop."""
         ...
 
     def debug(self, message: object, *args: object) -> None: ...
@@ -83,8 +83,7 @@ class Context:
 
 
 class Operator(Protocol):
-    """Structural: anything with `run`. Annotated loosely since `run` may take a `Context`
-    or nothing, and may be a coroutine function."""
+    """Any object with `run`, which may take a `Context` or nothing, and may be async."""
 
     @property
     def run(self) -> Callable[..., Any]: ...
@@ -118,18 +117,18 @@ def _is_method(run: object) -> TypeGuard[MethodType]:
     return isinstance(run, MethodType) and isinstance(run.__func__, FunctionType)
 
 
-# Remembered, because many tasks have operators of the same few classes.
+# Cached, because many tasks have operators of the same few classes.
 @lru_cache(maxsize=1024)
 def _call_of_method(function: FunctionType) -> Call | None:
     return _call(MethodType(function, object()))
 
 
 def _call(run: Callable[..., Any]) -> Call | None:
-    """How to call this; None if it wants more than it is given."""
+    """How to call this function; None if it requires other arguments."""
     is_async = inspect.iscoroutinefunction(run)
     try:
         parameters = inspect.signature(run).parameters.values()
-    except (TypeError, ValueError):  # a builtin that tells nothing of itself
+    except (TypeError, ValueError):  # a builtin without a readable signature
         return Call(takes_context=False, is_async=is_async)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in positional if p.default is p.empty]
@@ -143,5 +142,5 @@ def _call(run: Callable[..., Any]) -> Call | None:
 
 
 def _is_context(annotation: object) -> bool:
-    # By identity, since an annotation may be anything, and compare as it likes.
+    # By identity, since an annotation may be any object with any __eq__.
     return annotation is Context or (type(annotation) is str and annotation == "Context")

@@ -1,6 +1,6 @@
-"""Why an exchange with a server failed, in one sentence that names the server.
+"""Explains a failed exchange with a server, in one sentence that names the server.
 
-The libraries below wrap what the system said in exceptions that say less; this looks for it.
+HTTP libraries wrap the system's errors in exceptions that say less. This module finds the original.
 """
 
 import errno
@@ -11,19 +11,19 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
-LIMIT = 300  # characters of what others say
+LIMIT = 300  # characters of a text that comes from others
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNEXPECTED_MESSAGE", "RECORD_LAYER_FAILURE")
 
-# How OpenSSL says that the other side has not sent enough, or has hung up.
+# OpenSSL raises these when the peer has sent too little, or has closed the connection.
 _NO_ERRORS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 class Trouble(Exception):
-    """An exchange failed, and the message says why."""
+    """An exchange failed; the message says why."""
 
 
 def of_any(error: BaseException, place: str, host: str) -> Trouble:
-    """Why there is no answer, when nobody knows any more how far it had come."""
+    """Explain a failure at an unknown point of the exchange."""
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLError):
             return of_tls(error, place, host)
@@ -35,7 +35,7 @@ def of_any(error: BaseException, place: str, host: str) -> Trouble:
 
 
 def of_connecting(errors: Sequence[BaseException], place: str, host: str) -> Trouble:
-    """Why there is no connection, given why each address refused one."""
+    """Explain why no connection was made, given the error of each address."""
     causes: list[OSError] = []
     for error in errors:
         causes += [cause for cause in _chain(error) if _says_why(cause)]
@@ -52,7 +52,7 @@ def of_connecting(errors: Sequence[BaseException], place: str, host: str) -> Tro
 
 
 def of_tls(error: BaseException, place: str, host: str) -> Trouble:
-    """Why there is no encrypted connection."""
+    """Explain a failed TLS handshake."""
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Trouble(f"the certificate of {place} {_of_certificate(cause, host)}")
@@ -66,7 +66,7 @@ def of_tls(error: BaseException, place: str, host: str) -> Trouble:
 
 
 def of_transfer(error: BaseException, place: str, doing: str) -> Trouble:
-    """Why a connection ended that there was."""
+    """Explain why an open connection ended."""
     for cause in _chain(error):
         if isinstance(cause, ssl.SSLError) and cause.reason:
             words = cause.reason.replace("_", " ").lower()
@@ -80,7 +80,7 @@ def of_transfer(error: BaseException, place: str, doing: str) -> Trouble:
 
 
 def of_protocol(error: BaseException, place: str) -> Trouble:
-    """Why what was sent is no answer in HTTP."""
+    """Explain why a response is not valid HTTP."""
     said = str(error)
     if "without sending a response" in said:
         return Trouble(f"{place} closed the connection without an answer")
@@ -117,7 +117,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was made of, outermost first."""
+    """The error and its causes, outermost first."""
     waiting, seen = [error], set[int]()
     while waiting:
         one = waiting.pop(0)

@@ -1,15 +1,15 @@
-"""The text that bytes of the web stand for.
+"""Decodes response bodies.
 
-Rule: only the encodings of the WHATWG Encoding Standard are decoded. Python knows others, which
-a server could name to do harm: punycode takes time that grows with the square, and codecs
-remembers each name it was ever asked for.
+The rule that must not be broken: only the encodings of the WHATWG Encoding Standard are decoded.
+Others that Python knows can do harm: punycode takes quadratic time, and `codecs` caches every name
+that a server sends.
 """
 
 import codecs
 import re
 
-# Python's codec for each encoding of the standard, and its labels there. x-user-defined and what
-# the standard never decodes ("replacement") are left out.
+# Python's codec for each encoding of the standard, and its labels there, without x-user-defined and
+# the labels that the standard never decodes ("replacement").
 _LABELS = {
     "utf-8": """
         unicode-1-1-utf-8 unicode11utf8 unicode20utf8 utf-8 utf8 x-unicode20utf8
@@ -133,7 +133,7 @@ _LABELS = {
 
 
 def _plain(label: str) -> str:
-    """Without what separates its parts: servers write latin-1 for latin1, utf_8 for utf-8."""
+    """A label without separators: servers write latin-1 for latin1 and utf_8 for utf-8."""
     return re.sub(r"[-_: ]", "", label.lower())
 
 
@@ -142,9 +142,9 @@ _CHARSET = re.compile(r"""; *charset *= *(?:"([^"]*)"|([^;\s"]*))""", re.IGNOREC
 
 
 def decoder(content_type: str, start: bytes) -> codecs.IncrementalDecoder:
-    """What decodes a body of this Content-Type that starts so: as its charset says, else as UTF-8.
+    """The decoder for a body with this Content-Type and start: of its charset, or of UTF-8.
 
-    What cannot be decoded becomes U+FFFD. A byte order mark stays, as U+FEFF.
+    Invalid bytes become U+FFFD. A byte order mark stays, as U+FEFF.
     """
     named = _CHARSET.search(content_type)
     label = _plain(named[1] or named[2] or "") if named else ""

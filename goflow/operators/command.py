@@ -1,7 +1,7 @@
-"""Runs a program, with its whole process group under control.
+"""Runs a program in a process group of its own.
 
-The rule that must not be broken: when `run` has returned or raised, for whatever reason,
-nothing of the program's process group is left behind.
+The rule that must not be broken: when `run` returns or raises, for whatever reason, no process of
+the program's group is left.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""A time limit that judges by when the work ended, not by when somebody got to look.
+"""A time limit that counts when the work ended, not when the event loop noticed.
 
-The rule that must not be broken: the time in which the event loop was held up is nobody's. What
-had ended in time, a thread or a program, has not timed out because the news of it came late.
+The rule that must not be broken: time in which the event loop was blocked does not count. A thread
+or a program that ended in time has not timed out, even if the notification arrives late.
 
-`async with Deadline(seconds)` cancels what is inside as `asyncio.timeout` does, and raises
-`TimeoutError`. `with real_work(has_ended)` tells those around it how to look.
+`async with Deadline(seconds)` cancels its block like `asyncio.timeout`, and raises `TimeoutError`.
+`with real_work(has_ended)` tells the surrounding deadlines how to check for the end.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 
-HELD_UP = 0.05  # seconds that a timer may come late without the loop having been held up
-GRACE = 5.0  # seconds at most that are given because of that, or until news of an end arrive
-LOOK = 0.02  # seconds between two looks for such news
+HELD_UP = 0.05  # seconds that a timer may be late although the loop was not blocked
+GRACE = 5.0  # seconds at most that are added for that, or to wait for a notification
+LOOK = 0.02  # seconds between two checks for a notification
 
 _innermost: ContextVar["Deadline | None"] = ContextVar("goflow_deadline", default=None)
 
 
 class Deadline:
-    """Of so many seconds from the entry on; None for none. `expired` tells whether it came."""
+    """A limit in seconds from the entry on; None for no limit. `expired` is true after it."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
@@ -51,7 +51,7 @@ class Deadline:
             self._timer.cancel()
         _innermost.reset(self._token)
         if not self.expired or self._task.uncancel() > self._cancelling:
-            return  # or it is somebody else who cancels, too
+            return  # or another caller cancels too
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             raise TimeoutError from error
 
@@ -90,5 +90,5 @@ class Deadline:
 
 
 def real_work(has_ended: Callable[[], bool]) -> contextlib.AbstractContextManager[None]:
-    """Inside, something goes on beside the event loop; `has_ended` tells whether it still does."""
+    """The block waits for work outside of the event loop; `has_ended` says whether it ended."""
     return Deadline._around(has_ended)

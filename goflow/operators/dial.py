@@ -1,7 +1,7 @@
-"""Connections to servers that are not trusted, for the HTTP client.
+"""Connections to untrusted servers, for the HTTP client.
 
-Rule: what comes before an answer's body is bounded in size, however it is cut up. Whatever
-fails says in one sentence what failed, and where.
+The rule that must not be broken: the part of a response before its body is bounded in size, however
+it arrives. Every failure says in one sentence what failed, and where.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ import httpcore2
 from goflow.operators.causes import Trouble, of_connecting, of_tls, of_transfer
 from goflow.operators.names import names
 
-MAX_HEAD = 64 * 1024  # bytes of status lines and headers, those of 1xx answers too
-AT_ONCE = 4 * 1024  # bytes, so that what is made of them at one go takes a few milliseconds
-ADDRESSES = 8  # of one name that are tried
+MAX_HEAD = 64 * 1024  # bytes of status lines and headers, including 1xx responses
+AT_ONCE = 4 * 1024  # bytes, so that parsing them takes a few milliseconds
+ADDRESSES = 8  # addresses of one name that are tried
 AHEAD = 0.25  # seconds until the next address is tried as well (RFC 8305)
 
 
 class Progress:
-    """How far an exchange has come, so that whoever ends it can say where."""
+    """The progress of an exchange, for the message of a timeout."""
 
     def __init__(self) -> None:
-        self.place = ""  # host and port of the server, though a proxy may be what is connected to
+        self.place = ""  # host and port of the server, also if the connection is to a proxy
         self.doing = "starting"
-        self.status = ""  # of the answer, once there is one
-        self.head: int | None = 0  # bytes read before the body; None in the body
+        self.status = ""  # status of the response, once it has arrived
+        self.head: int | None = 0  # bytes read before the body; None from then on
 
     def begin(self, place: str) -> None:
         self.place, self.doing, self.status, self.head = place, "starting", "", 0
@@ -37,7 +37,7 @@ class Progress:
 
 
 class Backend(httpcore2.AsyncNetworkBackend):
-    """Connects for httpcore, and tells `progress`."""
+    """Makes connections for httpcore and updates `progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -70,7 +70,7 @@ class Backend(httpcore2.AsyncNetworkBackend):
     async def _first(
         self, addresses: list[str], port: int, place: str, host: str
     ) -> httpcore2.AsyncNetworkStream:
-        """A connection to the first address that takes one; each is given a head start."""
+        """A connection to the first address that accepts; each address gets a head start."""
         waiting, failed = list(addresses), list[BaseException]()
         trying: set[asyncio.Task[httpcore2.AsyncNetworkStream]] = set()
         try:
@@ -116,7 +116,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         progress.doing = "waiting for the answer"
         data = await self._read(AT_ONCE)
         progress.head += len(data)
-        # What belongs to the body may have come with it, but no more than one reading's worth.
+        # The start of the body may have come with it, but at most one read.
         if progress.head > MAX_HEAD + AT_ONCE:
             raise Trouble(f"{progress.place} sent more than {MAX_HEAD // 1024} KiB of headers")
         return data
@@ -128,7 +128,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
             raise of_transfer(error, self._progress.place, self._progress.doing) from None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        # A WriteError is for httpcore: there may be an answer all the same.
+        # httpcore handles a WriteError: the server may have responded anyway.
         await self._stream.write(buffer)
 
     async def aclose(self) -> None:
@@ -144,7 +144,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         try:
             stream = await self._stream.start_tls(ssl_context, server_hostname)
         except BaseException as error:
-            await self.aclose()  # which nobody else does: httpcore has not got it yet
+            await self.aclose()  # httpcore does not own the connection yet
             if isinstance(error, httpcore2.ConnectError | OSError | ValueError):
                 raise of_tls(error, self._progress.place, server_hostname or "") from None
             raise

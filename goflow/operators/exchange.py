@@ -1,8 +1,8 @@
-"""Asks a server that is not trusted: one request, the redirects it leads to, and the answer.
+"""Sends a request to an untrusted server, follows redirects, and reads the response.
 
-The rules: what a server sends is bounded in size, and the work it makes is done in pieces, between
-which the event loop has its turns. What is the caller's own, which are headers, credentials and a
-body, goes to the origin that the caller named and to no other.
+The rules that must not be broken: a response is bounded in size, and is processed in pieces,
+between which the event loop runs. The caller's headers, credentials and body go only to the origin
+that the caller named.
 """
 
 import asyncio
@@ -26,26 +26,26 @@ from goflow.operators.inflate import Gunzip
 from goflow.operators.masking import masked
 
 MAX_REDIRECTS = 10  # as Go's net/http
-MAX_HEADERS = 1000  # of an answer
+MAX_HEADERS = 1000  # of a response
 LONGEST_NAME = 253  # characters of a host name (RFC 1035)
-LONGEST = 300  # characters of what a server says in its head, as logs and errors show it
-PADDING = 64 * 1024  # bytes that gzip may take in addition to what it holds
-PIECE = 64 * 1024  # bytes that are decoded at one go
+LONGEST = 300  # characters of a server's status or header in logs and errors
+PADDING = 64 * 1024  # bytes that gzip may add to its content
+PIECE = 64 * 1024  # bytes that are decoded at once
 
 _MOVED = (301, 302, 303, 307, 308)
-_KEPT = (307, 308)  # the request is to be repeated as it was
+_KEPT = (307, 308)  # the request is repeated unchanged
 _NO_CODING = ("", "identity")
 _GZIP = ("gzip", "x-gzip")  # RFC 9110, 8.4.1.3
-# Set while a request of ours is under way: httpcore would log the headers of the answer.
+# Set during goflow's requests: httpcore would log the headers of the response.
 _ours: ContextVar[bool] = ContextVar("goflow_http_ours", default=False)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The status, and what was read of the body as text; `whole` if that is all of it.
+    """The status, and the text of the body as far as it was read; `whole` if to its end.
 
-    - `size`: bytes of what was read, unpacked.
-    - `trouble`: why the body could not be read, if so; a status outside 2xx counts all the same.
+    - `size`: decompressed bytes that were read.
+    - `trouble`: why the body could not be read. A status outside 2xx takes precedence.
     """
 
     status: str
@@ -63,10 +63,10 @@ async def exchange(
     progress: Progress,
     tell: Callable[[str], None],
 ) -> Answer:
-    """The answer to a request, after redirects.
+    """The response to a request, after redirects.
 
-    `max_body` bounds the bytes of the body in a 2xx answer, `max_error` in others. `tell` gets a
-    sentence for each redirect. Raises `Trouble`.
+    `max_body` limits the bytes of the body of a 2xx response, `max_error` those of others. `tell`
+    is called with a sentence for each redirect. Raises `Trouble`.
     """
     token = _ours.set(True)
     try:
@@ -84,7 +84,7 @@ async def exchange(
 async def _ask(
     request: Request, max_body: int, max_error: int, progress: Progress
 ) -> Answer | httpx2.URL:
-    """The answer, or where it redirects to."""
+    """The response, or the target of its redirect."""
     url = _parse(request.url)
     progress.begin(_place(url))
     try:
@@ -107,7 +107,7 @@ async def _ask(
 
 
 class _Head:
-    """The status line and the headers of an answer."""
+    """The status line and the headers of a response."""
 
     def __init__(self, response: httpcore2.Response, place: str) -> None:
         if len(response.headers) > MAX_HEADERS:
@@ -125,11 +125,11 @@ class _Head:
         return [value for each, value in self._headers if each == name]
 
     def target(self, url: httpx2.URL) -> httpx2.URL | None:
-        """Where it redirects to, if it does. Raises `Trouble`."""
+        """The target of a redirect; None if it is not one. Raises `Trouble`."""
         locations = self.all("location")
         if self.code not in _MOVED or not locations:
             return None
-        # Sent as UTF-8 by some, though it should be ASCII.
+        # It should be ASCII, but some servers send UTF-8.
         location = locations[0].encode("latin-1").decode("utf-8", "replace")
         try:
             target = _checked(url.join(location))
@@ -152,9 +152,9 @@ def _redirected(
 ) -> Request:
     """The request that follows a redirect. Raises `Trouble`.
 
-    What a 307 or 308 does with a body at another origin differs: browsers, curl, requests and Go
-    send it on. The body was meant for the server named, so here it is not sent; and a POST
-    without its body would be another request, so none is sent.
+    After a 307 or 308 to another origin, browsers, curl, requests and Go send the body again.
+    goflow does not, since the body was meant for the named server. A POST without its body would be
+    another request, so goflow sends none.
     """
     source, code = _parse(request.url), int(status[:3])
     shown = masked(str(target))[:LONGEST]
@@ -276,7 +276,7 @@ def _parse(url: str) -> httpx2.URL:
 
 
 def _checked(url: httpx2.URL) -> httpx2.URL:
-    """The address, if it has a port and a name that can be. Raises `ValueError`."""
+    """Parse an address with a valid host name and port. Raises `ValueError`."""
     if url.port is not None and not 0 < url.port < 65_536:
         raise ValueError("its port is not 1 to 65535")
     if len(url.host) > LONGEST_NAME:
@@ -295,7 +295,7 @@ def _place(url: httpx2.URL) -> str:
 
 
 def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
-    """The proxy that the environment names for this address (HTTPS_PROXY, NO_PROXY and so on)."""
+    """The environment's proxy for this address (HTTPS_PROXY, NO_PROXY and so on)."""
     named = urllib.request.getproxies()
     address = named.get(url.scheme) or named.get("all")
     if not address or urllib.request.proxy_bypass(_place(url)):
@@ -314,14 +314,14 @@ def _of_library(error: Exception, place: str) -> Trouble:
     if isinstance(error, httpcore2.ProxyError):
         return Trouble(f"the proxy refused to connect to {place}: {error}")
     if isinstance(error, httpcore2.LocalProtocolError):
-        # It may repeat a header, and with it a secret.
+        # The message may repeat a header, and with it a secret.
         return Trouble("the request cannot be sent; one of its headers is not valid HTTP")
     return of_protocol(error, place)
 
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    """Shared by all requests: to read the certificates takes tens of milliseconds."""
+    """Shared by all requests, since reading the certificates takes tens of milliseconds."""
     return httpx2.create_ssl_context()
 
 
@@ -331,7 +331,7 @@ def _quiet() -> None:
 
 
 def prepare() -> None:
-    """What takes long the first time; safe from any thread."""
+    """Do what takes long the first time. Safe from any thread."""
     _ssl_context()
 
 

@@ -1,7 +1,7 @@
-"""Runs a Python function: what `@job.task` makes of one.
+"""The operator that `@job.task` makes of a Python function.
 
-The rule that must not be broken: where each argument comes from is decided when the task is
-written, from the function's signature, never at run time.
+The rule that must not be broken: the source of each argument is determined from the function's
+signature when the task is defined, never at run time.
 """
 
 import copy
@@ -18,14 +18,14 @@ from goflow.shown import shown
 
 
 class FromContext(msgspec.Struct, frozen=True):
-    """The context itself."""
+    """An argument that receives the context."""
 
     def value(self, context: Context) -> Any:
         return context
 
 
 class FromResult(msgspec.Struct, frozen=True):
-    """The result of an upstream task; `default` if it has none, being skipped or failed."""
+    """An argument that receives an upstream task's result; `default` if the task has none."""
 
     task: str
     default: Any = None
@@ -36,7 +36,7 @@ class FromResult(msgspec.Struct, frozen=True):
 
 
 class FromParam(msgspec.Struct, frozen=True):
-    """The value of a job parameter; `default` if the execution has none."""
+    """An argument that receives a job parameter; `default` if the execution lacks it."""
 
     name: str
     default: Any = None
@@ -50,14 +50,14 @@ Source = FromContext | FromResult | FromParam
 
 
 def _own(default: Any) -> Any:
-    """A default for one call alone: a function may append to a list that it is handed."""
+    """A copy of a default for one call: a function may modify a list that it receives."""
     return copy.deepcopy(default) if type(default) in (list, dict, set) else default
 
 
 class FunctionOperator(msgspec.Struct, frozen=True):
-    """Calls `function` with keyword arguments from `arguments`; its value is the result.
+    """Calls `function` with keyword arguments from `arguments`; its return value is the result.
 
-    `run` is a coroutine function exactly if `function` is one.
+    `run` is a coroutine function if and only if `function` is.
     """
 
     function: Callable[..., Any]
@@ -68,7 +68,7 @@ class FunctionOperator(msgspec.Struct, frozen=True):
         return self._run_async if inspect.iscoroutinefunction(self.function) else self._run_sync
 
     def param_hints(self) -> dict[str, Any]:
-        """The annotations that it has for parameters of the job, by their names."""
+        """The function's annotations for job parameters, by parameter name."""
         hints = _hints(self.function)
         return {
             source.name: hints[name]
@@ -89,24 +89,24 @@ class FunctionOperator(msgspec.Struct, frozen=True):
 def bind(
     function: Callable[..., Any], *, tasks: Collection[str], params: Collection[str], where: str
 ) -> tuple[FunctionOperator, list[str]]:
-    """The operator for a function, and the tasks it has to wait for.
+    """Make the operator of a function, and list its upstream tasks.
 
-    A parameter annotated `Context`, or named `context`, gets the context; one named like one
-    of `tasks` that task's result; one named like one of `params` that job parameter; any
-    other must have a default. `where` names job and task in errors. Raises `InvalidJob`.
+    A parameter annotated `Context`, or named `context`, receives the context. A parameter named
+    like one of `tasks` receives its result, and one named like one of `params` its value. Others
+    must have a default. `where` names job and task in errors. Raises `InvalidJob`.
     """
     _check_kind(function, where)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        raise InvalidJob(f"{where}: {shown(function)} does not tell its parameters") from None
+        raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
     hints = _hints(function)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidJob(
-                f"{where}: parameter {str(parameter)!r} says not what it wants; "
-                "name the tasks and job parameters it needs"
+                f"{where}: parameter {str(parameter)!r} accepts any argument; "
+                "name the tasks and job parameters that the function needs"
             )
         source = _source(parameter, hints.get(name, parameter.annotation), tasks, params)
         if source is None and parameter.default is parameter.empty:
@@ -151,10 +151,10 @@ def _check_kind(function: object, where: str) -> None:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations with names resolved, or none where one of them cannot be."""
+    """The resolved annotations; none if one of them cannot be resolved."""
     try:
         return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
-    except BaseException:  # an annotation may be any expression, and is none of our business
+    except BaseException:  # an annotation may be any expression
         return {}
 
 

@@ -1,7 +1,6 @@
-"""Gets from and posts to a URL.
+"""Sends GET and POST requests.
 
-The rule that must not be broken: what a server sends, or fails to send, is bounded in size
-and in time.
+The rule that must not be broken: a response is bounded in size and in time.
 """
 
 import asyncio
@@ -141,10 +140,10 @@ class Post:
 
 
 async def _send(request: Request, context: Context, timeout: float | None, max_body: int) -> str:
-    """The body of the answer. Raises `TaskFailed`."""
+    """The body of the response. Raises `TaskFailed`."""
     try:
         client = await asyncio.to_thread(_client)
-    except RuntimeError:  # no thread can be had: this once the event loop waits
+    except RuntimeError:  # no thread is available: then the event loop waits, once
         client = _client()
     what = f"{request.method} {masked(request.url)}"
     hidden = secrets(request.url, request.headers)
@@ -181,14 +180,14 @@ async def _send(request: Request, context: Context, timeout: float | None, max_b
 
 @functools.cache
 def _client() -> Any:
-    """The HTTP client, imported when first needed: it takes longer than all of goflow."""
+    """The HTTP client, imported on first use, since that takes longer than importing goflow."""
     exchange = importlib.import_module("goflow.operators.exchange")
     exchange.prepare()
     return exchange
 
 
 def _check_url(name: str, value: object) -> str:
-    """How errors call the operator. Raises `InvalidJob`."""
+    """Check a URL. Returns the operator's name in errors. Raises `InvalidJob`."""
     if not isinstance(value, str):
         raise InvalidJob(f"{name}: url must be a str, not a {type(value).__name__}")
     shown = masked(value)
@@ -206,7 +205,7 @@ def _check_url(name: str, value: object) -> str:
 
 
 def _checked_headers(where: str, headers: object) -> dict[str, str]:
-    """A copy. Errors do not show the values, which may be secret. Raises `InvalidJob`."""
+    """A checked copy. Raises `InvalidJob`, without the values, which may be secret."""
     if headers is not None and not isinstance(headers, Mapping):
         raise InvalidJob(f"{where}: headers must be a mapping, not a {type(headers).__name__}")
     checked: dict[str, str] = {}

@@ -1,13 +1,13 @@
-"""Unpacks gzip as it comes.
+"""Decompresses gzip as a stream.
 
-Rule: each step takes and gives a bounded number of bytes, so that whoever asks for the steps
-decides how long it all may take.
+The rule that must not be broken: each step reads and returns a bounded number of bytes, so the
+caller controls the total time.
 """
 
 import zlib
 from collections.abc import Iterator
 
-# A step takes about a millisecond at most, even of blocks that hold nothing but their tables.
+# A step takes about a millisecond at most, even for blocks that contain only their tables.
 TAKES = 4 * 1024  # bytes
 GIVES = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
@@ -15,20 +15,20 @@ _MAGIC = b"\x1f\x8b"
 
 
 class Gunzip:
-    """Unpacks members of gzip, one after the other.
+    """Decompresses the members of a gzip stream.
 
-    What follows the last member and is none is ignored, as gzip(1) does. Raises `ValueError`
-    for what cannot be unpacked.
+    Other data after the last member is ignored, as by gzip(1). Raises `ValueError` for invalid
+    data.
     """
 
     def __init__(self) -> None:
         self._member: zlib._Decompress | None = None
-        self._magic = b""  # the beginning of a member, until there is enough to tell
+        self._magic = b""  # the beginning of a member, until there is enough to recognise it
         self._first = True
         self._ended = False
 
     def steps(self, data: bytes) -> Iterator[bytes]:
-        """The steps of unpacking `data`: each gives what it has unpacked, maybe nothing."""
+        """Decompress `data` in steps. Each step returns some bytes, or none."""
         for start in range(0, len(data), TAKES):
             rest = data[start : start + TAKES]
             while rest and not self._ended:
@@ -43,7 +43,7 @@ class Gunzip:
                     self._member = None
 
     def end(self) -> None:
-        """Say that there is no more. Raises `ValueError` if a member is not whole."""
+        """End the stream. Raises `ValueError` if a member is incomplete."""
         if self._member is not None or (self._first and self._magic):
             raise ValueError("it ends early")
 

@@ -1,8 +1,7 @@
-"""Addresses as logs and errors show them.
+"""Masks secrets in URLs for logs and errors.
 
-Rule: what may be a secret is not shown: passwords, a token in place of a user's name, the values
-of a query, a fragment. A secret that is a part of the path looks like any other path, and is
-shown.
+The rule that must not be broken: passwords, tokens in place of a user name, query values and
+fragments are never shown. A secret in the path cannot be recognised, and is shown.
 """
 
 import base64
@@ -11,19 +10,19 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 MASK = "***"
-# A shorter secret would be found in words that have nothing to do with it.
+# Shorter secrets would be found in unrelated words.
 SHORTEST_PASSWORD = 4  # characters
 SHORTEST_VALUE = 8
 
 _PARAMETER = re.compile(r";([^=;/]*)=[^;/]*")
-_NO_PASSWORDS = ("", "x-oauth-basic")  # the user's name is the token then
+_NO_PASSWORDS = ("", "x-oauth-basic")  # with these the user name is the token
 _NO_SECRETS = re.compile(r"accept|content-|user-agent|host|cache-control|if-|range", re.IGNORECASE)
 
 
 def masked(url: str) -> str:
-    """The address with `***` for what may be secret. Takes any text, a URL or not."""
+    """The address with `***` for possible secrets. Accepts any text, valid URL or not."""
     if "@" in url and not _is_sound(url):
-        # Who can say where a password ends? All before the last @ may be a part of it.
+        # In an invalid URL everything before the last @ may be part of a password.
         scheme, slashes, _ = url.partition("://")
         shown = f"{scheme}{slashes}" if slashes and scheme.isalpha() else ""
         return f"{shown}{MASK}@{_masked(url.rpartition('@')[2])}"
@@ -31,7 +30,7 @@ def masked(url: str) -> str:
 
 
 def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
-    """The texts that must not show even where a server repeats them, the longest first."""
+    """The secrets to mask where a server repeats them, the longest first."""
     address, _, query = url.partition("#")[0].partition("?")
     values = [pair.partition("=")[2] or pair for pair in query.split("&")]
     values += [unquote_plus(value) for value in values]
@@ -49,7 +48,7 @@ def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:
-    """The text with `***` for each secret in it."""
+    """The text with each secret replaced by `***`."""
     for secret in secrets:
         text = text.replace(secret, MASK)
     return text

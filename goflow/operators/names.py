@@ -1,7 +1,7 @@
-"""Looks up the addresses of host names, in threads that hold nobody else up.
+"""Resolves host names in threads of their own.
 
-The system's look-up can hang for as long as a name server is silent. In the event loop's own
-threads, which are few, that would stop all else that needs one.
+A lookup can hang while a name server does not respond. In the event loop's few threads it would
+block everything else that needs a thread.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import socket
 import threading
 from dataclasses import dataclass
 
-THREADS = 16  # look-ups at once; further ones wait their turn
+THREADS = 16  # lookups at once; further ones wait
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class _Lookup:
     answer: "asyncio.Future[list[str]]"
 
     def look(self) -> None:
-        if self.answer.done():  # nobody waits for it any more
+        if self.answer.done():  # the caller has stopped waiting
             return
         found: list[str] | OSError
         try:
@@ -30,9 +30,9 @@ class _Lookup:
             found = [str(info[4][0]) for info in infos]
         except OSError as error:
             found = error
-        except UnicodeError:  # an empty label, or one that is too long
+        except UnicodeError:  # an empty or too long label
             found = socket.gaierror(socket.EAI_NONAME, "not a host name")
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has closed
             self.loop.call_soon_threadsafe(self._tell, found)
 
     def _tell(self, found: list[str] | OSError) -> None:
@@ -45,7 +45,7 @@ class _Lookup:
 
 
 class Names:
-    """The threads, started when they are first needed. They do not keep the process alive."""
+    """The threads. They start on first use and do not keep the process alive."""
 
     def __init__(self) -> None:
         self._lookups: queue.SimpleQueue[_Lookup] = queue.SimpleQueue()
@@ -54,7 +54,7 @@ class Names:
         self._free = 0
 
     async def addresses(self, name: str) -> list[str]:
-        """The addresses of a name, in the system's order. Raises `socket.gaierror`."""
+        """Resolve a name. Addresses are in the system's order. Raises `socket.gaierror`."""
         try:
             return [str(ipaddress.ip_address(name))]
         except ValueError:
@@ -68,7 +68,7 @@ class Names:
         if needs_thread:
             try:
                 threading.Thread(target=self._look, name="goflow-names", daemon=True).start()
-            except RuntimeError:  # no thread to be had; those there are will do it
+            except RuntimeError:  # no thread is available; the existing ones do it
                 with self._lock:
                     self._threads -= 1
                     if not self._threads:

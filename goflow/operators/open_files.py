@@ -1,9 +1,8 @@
-"""How many files the process may have open: as many as the system lets it.
+"""Raises the limit of open files for the server, and restores it for programs.
 
-The usual soft limit is 1,024, for the sake of old programs that use select(2), which knows no
-more, and of those that close every file there might be before they begin. A server has a file
-for each connection and some for each program that tasks run, so it raises its own. Programs
-get the limit that the server was started with, as those that a Go program starts do.
+The usual soft limit is 1,024, for old programs that use select(2) or close all possible files at
+their start. A server has a file for each connection and some for each program that tasks run, so
+it raises its limit. Programs get the limit that the server was started with, as in Go.
 """
 
 import os
@@ -13,14 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
-ROOM = 64  # files that others may open while the limit is down
+ROOM = 64  # files that other threads may open while the limit is lowered
 
 _given: tuple[int, int] | None = None  # the limits before they were raised
 _lowering = threading.Lock()
 
 
 class Started(Protocol):
-    """A program that was started."""
+    """A started program."""
 
     pid: int
 
@@ -29,11 +28,11 @@ P = TypeVar("P", bound=Started)
 
 
 def raise_limit() -> int | None:
-    """Raise the soft limit to the hard one. How many files may be open then, None for any."""
+    """Raise the soft limit to the hard one. Returns the new limit; None for no limit."""
     global _given
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        # macOS refuses more than some number that it does not tell.
+        # macOS refuses limits above an unknown number.
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             _given = _given or (soft, hard)
@@ -42,7 +41,7 @@ def raise_limit() -> int | None:
 
 
 def start_as_given(start: Callable[[], P]) -> P:
-    """What `start` starts, with the limit that this process was given."""
+    """Call `start`, and give the started program this process's original limit."""
     given = _given
     if given is None:
         return start()
@@ -51,7 +50,7 @@ def start_as_given(start: Callable[[], P]) -> P:
             return start()
     started = start()
     if hasattr(resource, "prlimit"):  # Linux
-        # The program may have ended, or run as somebody else (setuid).
+        # The program may have ended, or run as another user (setuid).
         with suppress(ProcessLookupError, PermissionError):
             resource.prlimit(started.pid, resource.RLIMIT_NOFILE, given)
     return started
@@ -59,7 +58,7 @@ def start_as_given(start: Callable[[], P]) -> P:
 
 @contextmanager
 def _lowered(given: tuple[int, int]) -> Iterator[None]:
-    """The limit as given. Whoever opens a file meanwhile does not notice: there is room."""
+    """Lower the limit during the block. Other threads can still open files below it."""
     with _lowering:
         raised = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, given)
@@ -70,8 +69,7 @@ def _lowered(given: tuple[int, int]) -> Iterator[None]:
 
 
 def _is_far_below(limit: int) -> bool:
-    """Whether the files that are open leave room below a limit: the next one has the lowest
-    free number."""
+    """Whether the open files leave room below a limit. A new file gets the lowest free number."""
     try:
         lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,7 @@
-"""A process group: is anything of it left, and how to end it.
+"""Watches a process group and ends it.
 
-The rule that must not be broken: once the group was found empty it is never signalled
-again, since its number may be somebody else's by then.
+The rule that must not be broken: an empty group is never signalled again, since another group may
+have its number by then.
 """
 
 import asyncio
@@ -21,14 +21,13 @@ _watched: "set[ProcessGroup]" = set()
 
 
 def kill_all() -> None:
-    """Kill every group that an attempt of this process still watches; from any thread, and
-    from a signal handler, when there is no time for an orderly end."""
+    """Kill every group that this process watches. Safe from any thread and signal handler."""
     for group in list(_watched):
         group.signal(signal.SIGKILL)
 
 
-def _forsaken() -> list[int]:
-    """In a fork of this process, which watches nothing: the pipes to what is watched here."""
+def _pipes_of_watched() -> list[int]:
+    """In a fork of this process: stop watching, and return the pipes to the programs."""
     groups = list(_watched)
     _watched.clear()
     forks.keep(groups)
@@ -36,48 +35,47 @@ def _forsaken() -> list[int]:
     return [pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed]
 
 
-forks.withhold(_forsaken)
+forks.withhold(_pipes_of_watched)
 
 
 class ProcessGroup:
-    """The group that `process` was started as the leader of."""
+    """The group whose leader is `process`."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._leader = process
         self._number = process.pid
         self._empty = False
-        self._known: list[int] = []  # members seen alive besides the leader
+        self._known: list[int] = []  # members other than the leader, as of the last scan
         _watched.add(self)
 
     def release(self) -> None:
-        """Watch it no longer."""
+        """Stop watching the group."""
         _watched.discard(self)
 
     def alive(self) -> bool:
-        """Whether anything of the group runs, its leader included."""
+        """Whether any process of the group runs, the leader included."""
         if self._leader.returncode is None:
             return True
         if self._empty:
             return False
-        self._bury()
+        self._reap()
         try:
             os.killpg(self._number, 0)
             self._empty = not self._has_living()
         except ProcessLookupError:
             self._empty = True
-        except PermissionError:  # it is there, as another user
+        except PermissionError:  # it runs as another user
             return True
         return not self._empty
 
-    def _bury(self) -> None:
-        """As process 1 of a container we inherit orphans, and they wait for us to take note."""
+    def _reap(self) -> None:
+        """As process 1 of a container, this process inherits orphans and must reap them."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self._number, os.WNOHANG)[0]:
                 pass
 
     def _has_living(self) -> bool:
-        """Whether there is more than zombies that nobody buries. Only /proc knows; where there
-        is none, all count as living."""
+        """Whether the group has more than zombies. Without /proc, zombies count as living."""
         if not any(_lives_in(self._number, pid) for pid in self._known):
             try:
                 pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
@@ -94,9 +92,9 @@ class ProcessGroup:
                 os.killpg(self._number, number)
 
     async def end(self, warn: Callable[[str], None]) -> None:
-        """Ask all of it to end, wait, force it. Returns after twice the grace at the latest."""
+        """Send SIGTERM, wait, and send SIGKILL. Takes at most twice the grace."""
         self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # a stopped process cannot follow the request
+        self.signal(signal.SIGCONT)  # a stopped process does not handle SIGTERM
         if await self._gone_within(GRACE):
             return
         warn(f"still there {GRACE:g} s after SIGTERM; sending SIGKILL")
@@ -115,7 +113,7 @@ class ProcessGroup:
 
 
 def _lives_in(group: int, pid: int) -> bool:
-    """Whether a process is of this group and not a zombie; see proc(5) for the fields."""
+    """Whether a process is in this group and not a zombie; see proc(5)."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -125,7 +123,7 @@ def _lives_in(group: int, pid: int) -> bool:
 
 
 async def uninterrupted(cleanup: Coroutine[Any, Any, None]) -> None:
-    """Await to the end, however often the awaiting task is cancelled meanwhile."""
+    """Await a coroutine to its end, even if the awaiting task is cancelled meanwhile."""
     task = asyncio.get_running_loop().create_task(cleanup)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

@@ -1,9 +1,9 @@
-"""A running program: its two pipes are read as they fill, its end is waited for.
+"""A running program: reads its two pipes and waits for its end.
 
-The rule that must not be broken: memory stays bounded whatever the program prints.
+The rule that must not be broken: memory stays bounded, whatever the program prints.
 
-It is spawned and watched here rather than through asyncio's transports: there is no moment
-at which a cancellation could lose the process, and no thread per child.
+asyncio's own transports are not used: a cancellation could lose the process at its start, and some
+of them need a thread per child.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from goflow.operators import open_files, unrunnable
 from goflow.operators.base import Log
 from goflow.operators.process_group import ProcessGroup
 
-RESULT_LIMIT = 1024 * 1024  # bytes of JSON; of longer output the head and the tail are kept
+RESULT_LIMIT = 1024 * 1024  # bytes of JSON; longer output is cut to its head and tail
 ERROR_LIMIT = 2000  # characters of stderr in the error
-LINE = 16 * 1024  # characters of a line that has not ended, after which the log may have them
-MOMENT = 0.5  # seconds after which it has them anyhow
-READ = 64 * 1024  # bytes at a time: what a pipe holds
-DRAIN_EVERY = 256 * 1024  # bytes of output between two looks at whether the log keeps up
-LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two looks whether it has ended
+LINE = 16 * 1024  # characters of an unfinished line that are written to the log at once
+MOMENT = 0.5  # seconds after which an unfinished line is written to the log
+READ = 64 * 1024  # bytes at a time, the size of a pipe
+DRAIN_EVERY = 256 * 1024  # bytes of output between two checks that the log keeps up
+LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two checks for the end
 LINGER = 0.25  # seconds: the longest of the doubling pauses, 0.5 in all, that what the
 # program left behind has to end by itself
 
@@ -38,8 +38,8 @@ LINGER = 0.25  # seconds: the longest of the doubling pauses, 0.5 in all, that w
 class Program:
     """A program that runs, its process group and its two pipes.
 
-    `ended` is done when the program has ended and its pipes are read to their end, or,
-    where somebody else holds them open, a short while later.
+    `ended` is done when the program has exited and its pipes are read to the end. If another
+    process holds the pipes open, it is done a short time after the exit.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Program:
         self._draining: asyncio.Task[None] | None = None
         self._undrained = 0
         self._showing: asyncio.TimerHandle | None = None
-        self._begun: Output | None = None  # whose unfinished line the log has
+        self._begun: Output | None = None  # the pipe whose unfinished line is in the log
         self.stdout = Output(self._process.stdout, self._say, RESULT_LIMIT // 2)
         self.stderr = Output(self._process.stderr, self._say, ERROR_LIMIT)
         self._open = [self.stdout, self.stderr]
@@ -104,7 +104,7 @@ class Program:
         self._check()
 
     def _say(self, output: "Output", text: str) -> None:
-        """Write into the log; whole lines, but for one that has stood unfinished."""
+        """Write to the log: whole lines, or a line that has been unfinished for a while."""
         if self._begun is not None and self._begun is not output:
             text = f"\n{text}"
         self._begun = None if text.endswith("\n") else output
@@ -139,7 +139,7 @@ class Program:
 
     def _lingered(self) -> None:
         self._linger = None
-        if self._draining is None:  # else what the program printed is still being read
+        if self._draining is None:  # otherwise the output is still being read
             self._pause_length *= 2
         if self._pause_length <= LINGER or self.ended.done():
             self._check()
@@ -151,7 +151,7 @@ class Program:
         self.ended.set_result(None)
 
     def close(self) -> None:
-        """Let go of the pipes, after a last look into them."""
+        """Read the pipes a last time and close them."""
         for timer in (self._linger, self._showing):
             if timer is not None:
                 timer.cancel()
@@ -167,16 +167,16 @@ class Program:
         self.stderr.close()
 
     def has_exited(self) -> bool:
-        """Whether the program itself has ended, though its end may not have been told yet."""
+        """Whether the program has exited, even if the event loop has not been notified."""
         return self._process.poll() is not None
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, or minus the signal that ended it, None while it runs."""
+        """The exit code, or the negated number of the signal; None while it runs."""
         return self._process.returncode
 
     def failure(self) -> str | None:
-        """Why the program failed, None if it did not."""
+        """Why the program failed; None if it succeeded."""
         code = self._process.returncode
         if code == 0:
             return None
@@ -191,15 +191,14 @@ class Program:
 
 
 class Output:
-    """One of a program's pipes: its bytes become text, lines in the log, and a bounded copy.
-
-    Of the text the first and the last `half` characters are kept.
+    """One of a program's pipes. Its text goes to the log, and its first and last `half` characters
+    are kept.
     """
 
     def __init__(self, pipe: Any, say: "Callable[[Output, str], None]", half: int) -> None:
         self.fd: int = pipe.fileno()
         os.set_blocking(self.fd, False)
-        self.line = ""  # begun, not ended, and not in the log
+        self.line = ""  # an unfinished line that is not in the log yet
         self._pipe = pipe
         self._say = say
         self._half = half
@@ -225,7 +224,7 @@ class Output:
             self.show()
 
     def show(self) -> None:
-        """Let the log have the line that has not ended; what comes goes on with it."""
+        """Write the unfinished line to the log. Later output continues it."""
         if self.line:
             self._say(self, self.line)
             self.line = ""
@@ -251,7 +250,7 @@ class Output:
         self._pipe.close()
 
     def kept(self, limit: int) -> str:
-        """The text, cut in the middle so that it takes at most `limit` bytes as JSON."""
+        """The text, cut in the middle to at most `limit` bytes as JSON."""
         head, tail = "".join(self._head), "".join(self._tail)
         text, half = head + tail, self._half
         if self._cut or self._tail_size > half:
@@ -268,7 +267,7 @@ class Output:
         return f"{both[:half]}\n… {left_out} characters left out …\n{both[-half:]}"
 
     def kept_tail(self, limit: int) -> str:
-        """The end of the text, at most `limit` characters."""
+        """The last `limit` characters of the text."""
         text = "".join(self._head) + "".join(self._tail)
         return text if not self._cut and len(text) <= limit else f"…{text[-limit:]}"
 
@@ -303,11 +302,11 @@ def _spawn(
 
 @functools.cache
 def _of_its_own() -> dict[str, Any]:
-    """How to give a program a process group of its own.
+    """The options of `Popen` that give a program a process group of its own.
 
-    A session of its own also keeps it from our terminal, where a question nobody sees would
-    stop it for ever. Without a terminal the group alone will do, and is spawned 3 times faster
-    on a busy Linux, whose scheduler gives every session a share of its own (sched(7)).
+    With a terminal it gets a session of its own too, since a program that asks a question on the
+    server's terminal would wait for ever. Without a terminal a group is enough, and starts 3 times
+    faster on a busy Linux, whose scheduler gives each session its own share (sched(7)).
     """
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC))
@@ -321,10 +320,10 @@ def _watch(
     loop: asyncio.AbstractEventLoop,
     exited: Callable[[], None],
 ) -> int | None:
-    """Call `exited` on the loop once the process has ended; the pidfd that tells it, if any."""
+    """Call `exited` on the loop when the process has ended. Returns its pidfd, if it has one."""
     try:
         pidfd = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # not Linux, or an old one, or too many files are open
+    except (AttributeError, OSError):  # not Linux, an old Linux, or too many open files
         loop.call_later(LOOK, _look, process, loop, exited, LOOK)
         return None
     loop.add_reader(pidfd, exited)
@@ -337,8 +336,8 @@ def _look(
     exited: Callable[[], None],
     pause: float,
 ) -> None:
-    """Look again and again whether a process has ended: that needs no thread, which may not be
-    had, and a program that has begun must not be lost."""
+    """Poll for the end of a process. A thread may not be available, and a started program must
+    not be lost."""
     if process.poll() is not None:
         exited()
     else:

@@ -1,7 +1,7 @@
-"""Why a program cannot be run, in words that say what to do.
+"""Explains why a program cannot be run, and what to do.
 
-The system has one word for many causes: "No such file or directory" is also what it says of a
-script that is there, whose interpreter is not.
+The system has one message for several causes: it also says "No such file or directory" of an
+existing script whose interpreter does not exist.
 """
 
 import errno
@@ -9,12 +9,12 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-_HEAD = 256  # bytes of a file that tell what it is: what Linux reads of a first line
+_HEAD = 256  # bytes of a file that show its type; Linux reads as many of the first line
 _ELF = b"\x7fELF"
 
 
 def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | None) -> str:
-    """A clause that goes after "cannot run 'program': "."""
+    """The reason, as a clause that follows "cannot run 'program': "."""
     said = error.strerror or type(error).__name__
     if error.errno == errno.E2BIG:
         size = sum(len(os.fsencode(arg)) + 1 for arg in args)
@@ -29,12 +29,12 @@ def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | 
         if stat.S_ISREG(mode) and error.errno in (errno.ENOENT, errno.ENOEXEC, errno.EACCES):
             with open(file, "rb") as opened:
                 head = opened.read(_HEAD)
-    except OSError:  # not there, or not for us to read: then it is what the system says
+    except OSError:  # it does not exist or is not readable, as the system's message says
         return said
     if stat.S_ISDIR(mode):
         return "it is a folder, not a program"
     if not stat.S_ISREG(mode):
-        return f"it is no regular file: {said}"
+        return f"it is not a regular file: {said}"
     interpreter = _interpreter(head)
     match error.errno:
         case errno.ENOENT | errno.EACCES | errno.ENOTDIR if interpreter is not None and (
@@ -46,7 +46,7 @@ def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | 
         case errno.EACCES if not mode & 0o111:
             return f"{said}: it is not executable; chmod +x, or name its interpreter"
         case errno.ENOEXEC if head.startswith(_ELF):
-            return f"{said}: it is built for another kind of machine, or damaged"
+            return f"{said}: it is built for another architecture, or damaged"
         case errno.ENOEXEC if not head:
             return f"{said}: the file is empty"
         case errno.ENOEXEC:
@@ -58,7 +58,7 @@ def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | 
 
 
 def _file_of(program: str, env: Mapping[str, str], cwd: str | None) -> str | None:
-    """The file that the program is, None if there is none on PATH."""
+    """The program's file; None if PATH has none."""
     if "/" in program:
         return os.path.join(cwd or "", program)
     found = [os.path.join(cwd or "", each, program) for each in os.get_exec_path(dict(env))]
@@ -68,7 +68,7 @@ def _file_of(program: str, env: Mapping[str, str], cwd: str | None) -> str | Non
 
 
 def _interpreter(head: bytes) -> str | None:
-    """What the first line of a script names."""
+    """The interpreter in a script's first line."""
     if not head.startswith(b"#!"):
         return None
     line = head[2:].split(b"\n")[0].strip(b" \t")
@@ -94,7 +94,7 @@ def _about(interpreter: str) -> str:
 
 
 def why_not_in(error: OSError, cwd: str) -> str:
-    """The same of the folder that it should run in."""
+    """The reason why a program cannot run in a folder."""
     if not os.path.lexists(cwd):
         return f"{error.strerror}: there is no such folder"
     if os.path.exists(cwd) and not os.path.isdir(cwd):

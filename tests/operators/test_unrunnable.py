@@ -22,7 +22,7 @@ ELF = bytes.fromhex("7f454c4602010100000000000000000002001400") + bytes(44)  # f
         (b"#!/no/such\n", 0o644, "it is not executable; chmod +x"),
         (b"", 0o755, "the file is empty"),
         (b"echo hello\n", 0o755, "a script whose first line names an interpreter"),
-        (ELF, 0o755, "it is built for another kind of machine"),
+        (ELF, 0o755, "it is built for another architecture"),
     ],
 )
 def test_why_a_file_cannot_be_run(tmp_path: Path, content: bytes, mode: int, reason: str) -> None:
@@ -44,7 +44,7 @@ def test_why_a_file_cannot_be_run(tmp_path: Path, content: bytes, mode: int, rea
     ("command", "reason"),
     [
         (Command("/tmp"), "cannot run '/tmp': it is a folder"),
-        (Command("/dev/null"), "cannot run '/dev/null': it is no regular file"),
+        (Command("/dev/null"), "cannot run '/dev/null': it is not a regular file"),
         (Command("/no/such"), "cannot run '/no/such': No such file or directory"),
         (Command("no-such-program"), "there is no such program on PATH"),
         (Command("true", ["x" * 2_000_000]), "arguments and environment take 2,"),
