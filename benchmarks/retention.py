@@ -19,7 +19,8 @@ from goflow import SqliteStore
 from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted, TaskSucceeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
-from goflow.stores.base import AppendLog, Change, Purge, Record, SetSwitch, Submit
+from goflow.stores.base import Change, Purge, Record, SetSwitch, Submit
+from goflow.stores.logs import AppendLog
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 JOBS = [f"job-{n}" for n in range(100)]

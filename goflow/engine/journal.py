@@ -18,16 +18,8 @@ from goflow.engine.max_gauge import MaxGauge
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.shown import reason
-from goflow.stores.base import (
-    AppendLog,
-    Change,
-    KeepResult,
-    Outcome,
-    Record,
-    Store,
-    Submit,
-    Touch,
-)
+from goflow.stores.base import Change, KeepResult, Outcome, Record, Store, Submit, Touch
+from goflow.stores.logs import AppendLog
 
 BATCH_LIMIT = 1000  # changes in one transaction
 BATCH_BYTES = 8 * 1024 * 1024  # after which a transaction takes no further change

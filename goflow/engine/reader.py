@@ -20,7 +20,8 @@ from goflow.engine.output import linetimes
 from goflow.engine.replay import salvage
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
-from goflow.stores.base import LogChunk, Row, Store, Tick
+from goflow.stores.base import Row, Store, Tick
+from goflow.stores.logs import LogChunk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -250,7 +251,7 @@ class Reader:
         """An attempt's log from line number `after` on, or at most the last `tail` lines; with
         `timestamps`, each line after its time, in RFC 3339, and a space."""
         place = id, task, attempt
-        end = await self.read(self._store.log_end, *place)
+        end = await self.read(self._store.logs.end, *place)
         after = _begin(after, tail, end)
         return Log(after, end, self._texts(place, after, end, timestamps))
 
@@ -270,7 +271,7 @@ class Reader:
 
     def _unfinished(self, place: Place, end: int, timestamps: bool = False) -> LogChunk | None:
         """The line number `end` of a log, if it has not ended."""
-        chunk = self._store.log_unfinished(*place)
+        chunk = self._store.logs.unfinished(*place)
         if chunk is None or chunk.first != end:
             return None
         return _stamped(chunk) if timestamps else chunk
@@ -281,7 +282,7 @@ class Reader:
         """What is kept of the log from line `after` on, a page at most; none at the end."""
         if after >= end:
             return []
-        chunks = self._store.log(*place, after, LOG_PAGE)
+        chunks = self._store.logs.read(*place, after, LOG_PAGE)
         if chunks and chunks[0].first < after:
             known = after - chunks[0].first
             rest = chunks[0].text.split("\n", known)[known]
@@ -297,7 +298,7 @@ class Reader:
         return await self.read(self._window, (id, task, attempt), after, tail, limit)
 
     def _window(self, place: Place, after: int, tail: int | None, limit: int) -> Window:
-        end = self._store.log_end(*place)
+        end = self._store.logs.end(*place)
         at = after = _begin(after, tail, end)
         room = WINDOW
         lines: list[str] = []
@@ -330,7 +331,7 @@ class Reader:
         """The lines from number `after` on that a search finds, at most `limit`; it gives up
         after `SEARCHED` characters."""
         place = id, task, attempt
-        end = await self.read(self._store.log_end, *place)
+        end = await self.read(self._store.logs.end, *place)
         numbers: list[int] = []
         room = SEARCHED
         # A page at a time, so that others who read need not wait for all of it.

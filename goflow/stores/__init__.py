@@ -1,1 +1,1 @@
-"""Where facts are kept. `base` is the contract; the siblings implement it."""
+"""Where facts are kept. `base` and `logs` are the contract; the siblings implement it."""

@@ -22,6 +22,7 @@ from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
 from goflow.core.summary import Mark
+from goflow.stores.logs import AppendLog, Logs
 
 # -- what is written ---------------------------------------------------------------
 
@@ -98,27 +99,6 @@ class Record(msgspec.Struct, frozen=True):
     summary: bytes | None = None
     started: datetime | None = None
     finished: datetime | None = None
-
-
-class AppendLog(msgspec.Struct, frozen=True):
-    """Append whole lines to an attempt's log and forget a stretch in its middle.
-
-    `text` holds `lines` lines, each ended by a newline; `first` is the number of the first
-    one, from 0. With 0 `lines` it is the beginning of a line that has not ended; such a text
-    is the last one of the log until a change `replaces` it, naming its number. `times` says
-    when the lines came, in a form that means nothing to a store. `forget` is a half-open range
-    of line numbers; chunks that lie wholly in it go. Outcome: None.
-    """
-
-    execution: str
-    task: str
-    attempt: int
-    first: int
-    lines: int
-    text: str
-    forget: tuple[int, int] | None = None
-    times: bytes = b""
-    replaces: int | None = None
 
 
 class KeepResult(msgspec.Struct, frozen=True):
@@ -265,15 +245,6 @@ class History(msgspec.Struct, frozen=True):
     damage: str | None = None
 
 
-class LogChunk(msgspec.Struct, frozen=True):
-    """A stretch of an attempt's log, as appended. `times` are empty where none are known."""
-
-    first: int
-    lines: int
-    text: str
-    times: bytes = b""
-
-
 class Remark(msgspec.Struct, frozen=True):
     """Something about the store that people should know of. `lost` says that changes which were
     committed are not in it any more."""
@@ -300,6 +271,11 @@ class Store(Protocol):
     @property
     def epoch(self) -> str:
         """A random word made with the store: versions of other epochs mean nothing here."""
+        ...
+
+    @property
+    def logs(self) -> Logs:
+        """The logs of the executions in this store."""
         ...
 
     def version(self) -> int:
@@ -379,24 +355,9 @@ class Store(Protocol):
         """The JSON that `KeepResult` kept of this attempt, None if there is none."""
         ...
 
-    def log(
-        self, execution: str, task: str, attempt: int, after: int, limit: int
-    ) -> list[LogChunk]:
-        """Chunks that hold lines numbered >= `after`, in order; they stop once their texts
-        add up to `limit` characters (at least one chunk, if there is any)."""
-        ...
-
-    def log_end(self, execution: str, task: str, attempt: int) -> int:
-        """The number that the next line of an attempt's log will have, counted from 0."""
-        ...
-
     def check(self) -> list[Remark]:
         """Look whether the store is still what it was, at little cost; what people should know
         of since the last call. Raises `StoreUnavailable` where it is not."""
-        ...
-
-    def log_unfinished(self, execution: str, task: str, attempt: int) -> LogChunk | None:
-        """The line at the end of an attempt's log that has not ended, if there is one."""
         ...
 
     def size(self) -> int:

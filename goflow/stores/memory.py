@@ -1,6 +1,6 @@
-"""A store that keeps nothing: the tables of the real one, in memory.
+"""A store in memory, for tests and trials.
 
-The rule: it must behave like the real one, so it has no logic of its own.
+The rule: it behaves like the one on disk, so it is the same tables and has no logic of its own.
 """
 
 import sqlite3
@@ -9,19 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from goflow.errors import StoreUnavailable
-from goflow.stores.tables import SqlStore, migrate, read_epoch
+from goflow.stores.logs import LogStore
+from goflow.stores.sqlite.schema import migrate, read_epoch
+from goflow.stores.sqlite.tables import SqliteTables
 
 
-class MemoryStore(SqlStore):
+class MemoryStore(SqliteTables):
     """Keeps everything in memory and loses it when it is closed.
+
+    Args:
+        logs: Another place for the logs of tasks. None keeps them in memory too.
 
     Examples:
         >>> from goflow import Goflow, MemoryStore
         >>> gf = Goflow(MemoryStore())
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, logs: LogStore | None = None) -> None:
+        super().__init__(logs)
         # Writer and readers share one connection: a database in memory is its connection.
         self._turn = threading.Lock()
         self._connection: sqlite3.Connection | None = None

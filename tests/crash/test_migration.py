@@ -25,7 +25,6 @@ from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import (
     Activity,
-    AppendLog,
     Created,
     Existing,
     Idempotency,
@@ -36,9 +35,11 @@ from goflow.stores.base import (
     Tick,
     TickOutcome,
 )
-from goflow.stores.results import move_out_of_facts
+from goflow.stores.logs import AppendLog
 from goflow.stores.sqlite import SqliteStore
-from goflow.stores.tables import MIGRATIONS, QUARTER, SCHEMA, take
+from goflow.stores.sqlite.codec import QUARTER
+from goflow.stores.sqlite.results import move_out_of_facts
+from goflow.stores.sqlite.schema import MIGRATIONS, SCHEMA, take
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = Plan((PlannedTask("a"), PlannedTask("b", ("a",))))
@@ -214,7 +215,9 @@ def check_whole(path: Path) -> None:
             assert store.history(row.id).facts == facts_now(number)
             assert store.result(row.id, "a", 1) == (None if number % 7 else LARGE)
             assert store.history(row.id).plan == PLAN
-            assert [chunk.text for chunk in store.log(row.id, "a", 1, 0, 9)] == [f"of {number}\n"]
+            assert [chunk.text for chunk in store.logs.read(row.id, "a", 1, 0, 9)] == [
+                f"of {number}\n"
+            ]
         for job in range(4):
             for mark in store.recent([f"job {job}"], RUNS)[f"job {job}"]:
                 number = int(mark.id[1:])
@@ -289,7 +292,7 @@ def test_an_earlier_store_comes_over_whole(version: int, tmp_path: Path) -> None
 KILLED = """
 import os, shutil, signal, sqlite3, sys
 from pathlib import Path
-from goflow.stores.results import move_out_of_facts
+from goflow.stores.sqlite.results import move_out_of_facts
 from goflow.stores.sqlite import SqliteStore
 
 class Dying(sqlite3.Connection):

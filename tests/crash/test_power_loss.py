@@ -20,7 +20,6 @@ from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.errors import GoflowError
 from goflow.stores.base import (
-    AppendLog,
     Change,
     Idempotency,
     Purge,
@@ -34,6 +33,7 @@ from goflow.stores.base import (
     TickOutcome,
     Watch,
 )
+from goflow.stores.logs import AppendLog
 from goflow.stores.sqlite import SqliteStore
 from tests.crash.disk import Connection, Disk, RecordingVfs
 
@@ -74,7 +74,7 @@ def contents(store: Store) -> list[object]:
         store.unfinished(),
         rows,
         [store.history(row.id) for row in rows],
-        [store.log(row.id, "a", 1, 0, 10**6) for row in rows],
+        [store.logs.read(row.id, "a", 1, 0, 10**6) for row in rows],
         store.recent(["job"], 100),
         store.activity("job", [BEGIN, BEGIN + timedelta(days=1)]),
     ]

@@ -32,7 +32,8 @@ from goflow.stores.base import (
     TickOutcome,
     Watch,
 )
-from goflow.stores.tables import SqlStore, migrate, read_epoch
+from goflow.stores.sqlite.schema import migrate, read_epoch
+from goflow.stores.sqlite.tables import SqliteTables
 
 
 class Killed(BaseException):
@@ -219,7 +220,7 @@ def _brief(fact: AnyFact) -> str:
     return " ".join(told)
 
 
-class Handle(SqlStore):
+class Handle(SqliteTables):
     """The disk as one process has it open: with nothing remembered from the one before."""
 
     def __init__(self, disk: Disk) -> None:

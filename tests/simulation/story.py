@@ -360,7 +360,7 @@ class Story:
         for (id, task, attempt), lines in self.world.said.items():
             succeeded: list[Any] = self._facts(id, TaskSucceeded, task)
             if any(fact.attempt == attempt for fact in succeeded):
-                chunks = process.store.log(id, task, attempt, 0, 10**6)
+                chunks = process.store.logs.read(id, task, attempt, 0, 10**6)
                 kept = "".join(chunk.text for chunk in chunks).split("\n")[:-1]
                 given_up -= kept != lines
                 told = f"{id} {task} {attempt} said {lines}; kept is {kept}"

@@ -10,7 +10,8 @@ import pytest
 from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
-from goflow.stores.base import AppendLog, Idempotency, Record, Store, Submit
+from goflow.stores.base import Idempotency, Record, Store, Submit
+from goflow.stores.logs import AppendLog
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
 

@@ -111,7 +111,7 @@ def test_of_a_batch_that_raises_nothing_stays_and_the_next_one_works(store, chan
     assert everything(store) == before
     assert (store.switches(), store.watches()) == ({}, {})
     assert store.ticks("other", None, 9) == []
-    assert store.log("x", "a", 1, 0, 100) == []
+    assert store.logs.read("x", "a", 1, 0, 100) == []
 
     assert isinstance(store.commit(batch)[0], Created)
     assert store.history("y").plan == Plan((PlannedTask("z"),))
@@ -299,7 +299,7 @@ def test_histories_do_not_mix(store, changes):
 def test_what_is_not_there_is_none(store):
     assert store.find("x") is None
     assert store.history("x") is None
-    assert store.log("x", "a", 1, 0, 100) == []
+    assert store.logs.read("x", "a", 1, 0, 100) == []
     assert store.page(job="x", state=None, before=None, limit=5) == []
 
 
@@ -463,9 +463,9 @@ def test_numbers_beyond_all_rows_are_just_that(store, changes):
     assert store.page(job=None, state=None, before=-FAR, limit=9) == []
     assert store.finished_since(-FAR, FAR, 9, None) == [row]
     assert store.finished_since(FAR, FAR, 9, None) == []
-    assert store.log("x", "a", 1, FAR, 100) == []
-    assert len(store.log("x", "a", 1, -FAR, 100)) == 1
-    assert store.log("x", "a", FAR, 0, 100) == []
+    assert store.logs.read("x", "a", 1, FAR, 100) == []
+    assert len(store.logs.read("x", "a", 1, -FAR, 100)) == 1
+    assert store.logs.read("x", "a", FAR, 0, 100) == []
 
 
 # -- logs --------------------------------------------------------------------------
@@ -475,7 +475,7 @@ def test_logs_come_back_letter_by_letter(store, changes):
     lines = ["", "nul \0 here", "\r", "日本語 \U0001f600", "\x1b[31mred", "'; DROP TABLE logs; --"]
     store.commit([changes.submit("x")])
     store.commit([changes.log("x", 0, *lines)])
-    [chunk] = store.log("x", "a", 1, 0, 10_000)
+    [chunk] = store.logs.read("x", "a", 1, 0, 10_000)
     assert chunk.text == "".join(f"{line}\n" for line in lines)
     assert (chunk.first, chunk.lines) == (0, len(lines))
 
@@ -492,28 +492,28 @@ def test_logs_are_per_execution_task_and_attempt(store, changes):
             changes.log("y", 0, "of y a 1"),
         ]
     )
-    assert [chunk.text for chunk in store.log("x", "a", 2, 0, 100)] == ["of x a 2\n"]
-    assert [chunk.text for chunk in store.log("y", "a", 1, 0, 100)] == ["of y a 1\n"]
-    assert store.log("x", "c", 1, 0, 100) == []
+    assert [chunk.text for chunk in store.logs.read("x", "a", 2, 0, 100)] == ["of x a 2\n"]
+    assert [chunk.text for chunk in store.logs.read("y", "a", 1, 0, 100)] == ["of y a 1\n"]
+    assert store.logs.read("x", "c", 1, 0, 100) == []
 
 
 def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
-    assert store.log_end("x", "a", 1) == 0
+    assert store.logs.end("x", "a", 1) == 0
     store.commit([changes.submit("x")])
-    assert store.log_end("x", "a", 1) == 0
+    assert store.logs.end("x", "a", 1) == 0
     store.commit(
         [changes.log("x", 0, "0", "1"), changes.log("x", 2, "2"), changes.log("x", 3, "3")]
     )
     store.commit([changes.log("x", 4, "4", forget=(2, 4)), changes.log("x", 0, "0", attempt=10)])
-    assert store.log_end("x", "a", 1) == 5
-    assert store.log_end("x", "a", 10) == 1
-    assert store.log_end("x", "b", 1) == store.log_end("x", "a", 2**70) == 0
+    assert store.logs.end("x", "a", 1) == 5
+    assert store.logs.end("x", "a", 10) == 1
+    assert store.logs.end("x", "b", 1) == store.logs.end("x", "a", 2**70) == 0
 
 
 def test_a_finished_execution_still_takes_log_lines(store, changes):
     store.commit([changes.submit("x"), changes.finish("x")])
     store.commit([changes.log("x", 0, "late")])
-    assert [chunk.text for chunk in store.log("x", "a", 1, 0, 100)] == ["late\n"]
+    assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 100)] == ["late\n"]
 
 
 @few
@@ -537,7 +537,7 @@ def test_a_log_is_its_chunks_less_the_forgotten_ones(opened, changes, sizes, for
                 chunks = [c for c in chunks if not (forget[0] <= c[0] and c[0] + c[1] <= forget[1])]
             first += size
         store.commit(batch)
-        read = [(c.first, c.lines, c.text) for c in store.log("x", "a", 1, after, limit)]
+        read = [(c.first, c.lines, c.text) for c in store.logs.read("x", "a", 1, after, limit)]
     expected, length = [], 0
     for chunk in chunks:
         if chunk[0] + chunk[1] > after and length < limit:
@@ -805,7 +805,7 @@ def test_nothing_is_left_of_what_was_purged(store, changes):
     store.commit([Purge("other", None, 0, 10)])
     assert store.result("x", "a", 1) is None
     assert store.find("x") is store.history("x") is None
-    assert store.log("x", "a", 1, 0, 100) == []
+    assert store.logs.read("x", "a", 1, 0, 100) == []
     assert store.recent(["other"], 5) == {"other": []}
     assert store.finished_since(0, version, 10, "other") == []
     assert store.version() == version
@@ -953,7 +953,7 @@ def test_a_backup_opens_as_a_store_with_everything_in_it(store, changes, tmp_pat
         assert everything(copy) == everything(store)
         assert copy.ticks("job", None, 9) == store.ticks("job", None, 9)
         assert (copy.switches(), copy.watches()) == (store.switches(), store.watches())
-        assert [chunk.text for chunk in copy.log("a", "a", 1, 0, 100)] == ["line\n"]
+        assert [chunk.text for chunk in copy.logs.read("a", "a", 1, 0, 100)] == ["line\n"]
 
 
 def test_a_backup_is_another_store(store, tmp_path):

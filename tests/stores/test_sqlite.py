@@ -16,9 +16,8 @@ import pytest
 
 from goflow.core.states import State
 from goflow.errors import StoreError, StoreUnavailable
-from goflow.stores import tables
 from goflow.stores.base import Purge, RecordTicks, SetSwitch, SetWatch, Tick, TickOutcome, Watch
-from goflow.stores.sqlite import SqliteStore
+from goflow.stores.sqlite import SqliteStore, file, schema
 
 # What a child process needs to commit something.
 PRELUDE = """
@@ -28,7 +27,8 @@ from goflow.core.events import Submitted, TaskStarted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.errors import StoreError, StoreUnavailable
-from goflow.stores.base import AppendLog, Record, Submit
+from goflow.stores.base import (Record, Submit)
+from goflow.stores.logs import AppendLog
 from goflow.stores.sqlite import SqliteStore
 
 now = datetime.now(UTC)
@@ -89,7 +89,7 @@ def contents(store: SqliteStore) -> list[object]:
         store.page(job=None, state=None, before=None, limit=9),
         store.history("x"),
         store.history("y"),
-        store.log("x", "a", 1, 0, 99),
+        store.logs.read("x", "a", 1, 0, 99),
     ]
 
 
@@ -234,7 +234,7 @@ while died:
     store.close()
 print(life)
 """
-    assert int(run(script, tmp_path)) > len(tables.MIGRATIONS[0])
+    assert int(run(script, tmp_path)) > len(schema.MIGRATIONS[0])
     for made in tmp_path.glob("*.db"):
         connection = sqlite3.connect(made)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -344,7 +344,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(filled):
     before = filled.read_bytes()
     message = refusal(filled)
     assert f"{filled} is of store version 77" in message
-    assert f"up to {tables.SCHEMA}" in message
+    assert f"up to {schema.SCHEMA}" in message
     assert filled.read_bytes() == before
 
 
@@ -445,11 +445,11 @@ for _ in range(3):
         store.commit(big)
     except StoreUnavailable as error:
         print(json.dumps(str(error)))
-print(json.dumps([store.unfinished(), store.log("x", "a", 1, 0, 1), store.find("y") is None]))
+print(json.dumps([store.unfinished(), store.logs.read("x", "a", 1, 0, 1), store.find("y") is None]))
 store.commit([submit("small")])
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 store.commit(big)
-print(json.dumps([store.unfinished(), len(store.log("x", "a", 1, 0, 1))]))
+print(json.dumps([store.unfinished(), len(store.logs.read("x", "a", 1, 0, 1))]))
 store.close()
 """
     *refused, meanwhile, after = map(json.loads, run(script, path).splitlines())
@@ -467,7 +467,7 @@ def test_a_full_disk_by_pages_is_told_as_such(filled, changes):
     huge = [changes.log("x", 1, "z" * 100_000)]
     with pytest.raises(StoreUnavailable, match="does not fit on its disk: make room"):
         store.commit(huge)
-    assert store.log("x", "a", 1, 1, 1) == []
+    assert store.logs.read("x", "a", 1, 1, 1) == []
     with store._writing() as writer:
         writer.execute("PRAGMA max_page_count = 1000000")
     store.commit(huge)
@@ -554,7 +554,7 @@ except StoreError as error:
 
 
 def test_a_store_of_an_earlier_version_is_copied_as_it_is(path, monkeypatch):
-    monkeypatch.setattr(tables, "MIGRATIONS", tables.MIGRATIONS[:1])
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
     earlier = SqliteStore(path)
     earlier.open()
     earlier.close()
@@ -590,18 +590,18 @@ def test_a_store_of_a_newer_version_is_not_copied(filled):
 def test_migrations_keep_what_is_there_and_run_once(filled, monkeypatch):
     before = reopened(filled)
     added = ("ALTER TABLE executions ADD COLUMN note TEXT", "CREATE TABLE notes (x)")
-    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, added))
-    monkeypatch.setattr("goflow.stores.sqlite.SCHEMA", tables.SCHEMA + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, added))
+    monkeypatch.setattr(file, "SCHEMA", schema.SCHEMA + 1)
     assert reopened(filled) == before
     assert reopened(filled) == before
     monkeypatch.undo()
-    assert f"store version {tables.SCHEMA + 1}" in refusal(filled)
+    assert f"store version {schema.SCHEMA + 1}" in refusal(filled)
 
 
 def test_a_migration_that_fails_leaves_the_version_before(filled, monkeypatch):
     before = reopened(filled)
     failing = ("CREATE TABLE notes (x)", "CREATE TABLE executions (x)")
-    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, failing))
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, failing))
     assert "executions already exists" in refusal(filled)
     monkeypatch.undo()
     assert reopened(filled) == before
@@ -627,7 +627,7 @@ def test_no_statement_reads_more_than_it_needs(filled, changes):
     store.unfinished()
     store.find("x")
     store.history("x")
-    store.log("x", "a", 1, 0, 9)
+    store.logs.read("x", "a", 1, 0, 9)
     store.version()
     store.ticks("job", None, 9)
     store.activity("job", [changes.now(), changes.now()])

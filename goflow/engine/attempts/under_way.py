@@ -27,7 +27,7 @@ from goflow.errors import ResultLost
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.process_tag import ProcessTag, task_key
-from goflow.stores.base import AppendLog
+from goflow.stores.logs import AppendLog
 
 # How long a cancelled attempt may take to clean up before it is abandoned: longer than a
 # program and its children get to end, by SIGTERM and then by SIGKILL.

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from goflow import forks
 from goflow.errors import StoreError, StoreUnavailable
-from goflow.stores.backup import write_copy
 from goflow.stores.base import Change, Outcome, Remark
-from goflow.stores.files import Files, identity
-from goflow.stores.lock import FileLock, InodeLock, InUse
-from goflow.stores.tables import APPLICATION_ID, SCHEMA, SqlStore, migrate, read_epoch
+from goflow.stores.logs import LogStore
+from goflow.stores.sqlite.backup import write_copy
+from goflow.stores.sqlite.files import Files, identity
+from goflow.stores.sqlite.lock import FileLock, InodeLock, InUse
+from goflow.stores.sqlite.schema import APPLICATION_ID, SCHEMA, migrate, read_epoch
+from goflow.stores.sqlite.tables import SqliteTables
 
 _MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT = 5.0  # seconds to wait for another program that reads or copies the file
@@ -40,7 +42,7 @@ _ADVICE = {
 }
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(SqliteTables):
     """Keeps everything in an SQLite file. A commit survives power loss.
 
     While the store is open, locks on the file and on `<path>.lock` keep other servers out, and
@@ -50,6 +52,7 @@ class SqliteStore(SqlStore):
 
     Args:
         path: File to use. It is created if it does not exist.
+        logs: Another place for the logs of tasks. None keeps them in the file.
 
     Raises:
         ValueError: The path cannot name a file, such as `:memory:`.
@@ -59,8 +62,8 @@ class SqliteStore(SqlStore):
         >>> gf = Goflow(SqliteStore("/var/lib/goflow/goflow.db"))
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__()
+    def __init__(self, path: str | os.PathLike[str], *, logs: LogStore | None = None) -> None:
+        super().__init__(logs)
         self._path = Path(_checked(path))
         self._file = self._path  # with symbolic links resolved, once open
         self._lock: FileLock | None = None
