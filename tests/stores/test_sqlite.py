@@ -291,11 +291,14 @@ def test_a_forked_worker_that_outlives_its_server_does_not_keep_the_next_one_out
     script = """
 store.open()
 read, write = os.pipe()
+begun, begin = os.pipe()
 worker = os.fork()
 if worker == 0:
     os.close(write)
+    os.write(begin, b".")
     os.read(read, 1)  # until the test ends it
     os._exit(0)
+os.read(begun, 1)  # the worker runs, not only its fork
 print(worker, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
