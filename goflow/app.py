@@ -30,7 +30,7 @@ from goflow.loading import is_loading
 from goflow.operators import open_files
 from goflow.shown import reason, shown
 from goflow.stores.base import Store
-from goflow.stores.sqlite import SqliteStore
+from goflow.stores.registry import find_store
 from goflow.web.policy import OWN_POLICY, check_policy
 from goflow.web.target import origin_form
 
@@ -464,30 +464,6 @@ def _made_by(function: Callable[[], object]) -> object:
     except BaseException as error:
         name = shown(getattr(function, "__name__", function))
         raise InvalidJob(f"the function {name} made no job: {reason(error)}") from error
-
-
-def find_store(store: object) -> Store:
-    """The store that `Goflow(store=…)` means, not opened. Raises `ValueError`."""
-    if store is None:
-        return SqliteStore("goflow.db")
-    if isinstance(store, str | os.PathLike):
-        path = os.fspath(store)
-        if not isinstance(path, str):
-            raise ValueError(f"store must be a path as text, not {path!r}")
-        scheme, separator, rest = path.partition("://")
-        if not separator:
-            return SqliteStore(path)
-        if scheme == "sqlite" and rest in ("", "/"):
-            raise ValueError(
-                f"store {path!r} names no file: give a path; goflow.MemoryStore() keeps nothing"
-            )
-        if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-            return SqliteStore(rest[1:])
-        raise ValueError(f"store {path!r}: a path or sqlite:///path is known, {scheme}:// is not")
-    missing = [name for name in ("open", "commit", "history") if not hasattr(store, name)]
-    if isinstance(store, type) or missing:
-        raise ValueError(f"store must be a path, a URL or a store such as MemoryStore(): {store!r}")
-    return store  # type: ignore[return-value]
 
 
 def _check_proxies(proxies: object) -> tuple[str, ...]:

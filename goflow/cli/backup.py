@@ -1,4 +1,4 @@
-"""Copy a store, in use or not."""
+"""Copy a store, whether or not it is in use."""
 
 from pathlib import Path
 
@@ -13,21 +13,20 @@ from goflow.cli.terminal import Unusable, as_json, print_json
 @store_option
 @as_json
 def backup(file: str, store: str | None, as_json: bool) -> None:
-    """Copy a store to the new FILE, whole, while its server runs or not.
+    """Copy a store to the new FILE, whether or not its server runs.
 
-    The server goes on meanwhile. FILE is a store like any other: serve it with --store.
+    The server continues meanwhile. FILE is a store like any other: serve it with --store.
     """
-    from goflow.app import find_store
-    from goflow.stores.sqlite import SqliteStore
+    from goflow.stores.registry import DEFAULT, find_store
 
     try:
-        source = find_store(store)
+        found = find_store(store)
     except ValueError as error:
         raise Unusable(str(error)) from None
-    assert isinstance(source, SqliteStore)  # a path or URL names no other kind
-    source.backup_unopened(file)
+    found.backup_unopened(file)
+    source = store or DEFAULT
     size = Path(file).stat().st_size
     if as_json:
-        print_json({"file": file, "store": store or "goflow.db", "bytes": size})
+        print_json({"file": file, "store": source, "bytes": size})
     else:
-        click.echo(f"{file} is a copy of {store or 'goflow.db'}, {size:,} bytes")
+        click.echo(f"{file} is a copy of {source}, {size:,} bytes")

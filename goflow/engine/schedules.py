@@ -133,7 +133,7 @@ class Schedules:
                 self._set_schedule(name, state, OFF + state.schedule)
             return
         reason = DOWN  # why due times since `accounted` have not fired
-        text = repr(schedule)
+        text = schedule.text
         if state is None or state.schedule.removeprefix(OFF) != text:
             # A new or edited schedule begins now, with a new phase.
             now = self._clock.now().replace(microsecond=0)

@@ -169,6 +169,15 @@ class Purge(msgspec.Struct, frozen=True):
     activity_before: datetime | None = None
 
 
+class Put(msgspec.Struct, frozen=True):
+    """Keep a small value under a kind and a key; None deletes it. `value` is JSON, of a few
+    kilobytes at most: all entries of a kind are read at once. Outcome: None."""
+
+    kind: str
+    key: str
+    value: bytes | None
+
+
 class Touch(msgspec.Struct, frozen=True):
     """Write something, only to find out whether that is possible. Outcome: None."""
 
@@ -176,7 +185,16 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 Change = (
-    Submit | Record | AppendLog | KeepResult | SetSwitch | RecordTicks | SetWatch | Purge | Touch
+    Submit
+    | Record
+    | AppendLog
+    | KeepResult
+    | Put
+    | SetSwitch
+    | RecordTicks
+    | SetWatch
+    | Purge
+    | Touch
 )
 
 
@@ -245,6 +263,25 @@ class History(msgspec.Struct, frozen=True):
     damage: str | None = None
 
 
+class Committed(msgspec.Struct, frozen=True):
+    """The facts that one `Submit` or `Record` has committed, and the version they have.
+    `damage` says, for humans, why they cannot be read; then there are none."""
+
+    version: int
+    execution: str
+    job: str
+    facts: list[AnyFact]
+    damage: str | None = None
+
+
+class FactsPage(msgspec.Struct, frozen=True):
+    """All facts above the version asked for, up to version `upto`. A version in that range that
+    is missing was purged: versions are consecutive."""
+
+    committed: list[Committed]
+    upto: int
+
+
 class Remark(msgspec.Struct, frozen=True):
     """Something about the store that people should know of. `lost` says that changes which were
     committed are not in it any more."""
@@ -280,6 +317,16 @@ class Store(Protocol):
 
     def version(self) -> int:
         """The highest version given so far, 0 at the beginning."""
+        ...
+
+    def entries(self, kind: str) -> dict[str, bytes]:
+        """The values that `Put` keeps under a kind, by key."""
+        ...
+
+    def facts_since(self, version: int, limit: int, room: int) -> FactsPage:
+        """The facts of all executions above a version, in the order of versions: those of
+        `limit` versions at most, and of fewer where they are longer than `room` bytes (but of
+        one, if there is any)."""
         ...
 
     def switches(self) -> dict[str, SetSwitch]:
@@ -365,6 +412,11 @@ class Store(Protocol):
         ...
 
     def backup(self, path: str) -> None:
-        """Write a consistent copy, of an epoch of its own, to a new file while others go on.
-        Raises `StoreError`."""
+        """Write a consistent copy, with an epoch of its own, to a new file while reads and commits
+        go on. Raises `StoreError`."""
+        ...
+
+    def backup_unopened(self, path: str) -> None:
+        """As `backup`, of a store that is not open in this process, whether or not a server has it
+        open. Raises `StoreError`, also for a store that cannot do that."""
         ...

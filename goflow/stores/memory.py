@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from goflow.errors import StoreUnavailable
+from goflow.errors import StoreError, StoreUnavailable
 from goflow.stores.logs import LogStore
 from goflow.stores.sqlite.schema import migrate, read_epoch
 from goflow.stores.sqlite.tables import SqliteTables
@@ -56,6 +56,9 @@ class MemoryStore(SqliteTables):
             yield self._connection
 
     _writing = _reading
+
+    def backup_unopened(self, path: str) -> None:
+        raise StoreError("a store in memory can only be copied while it is open")
 
     def size(self) -> int:
         with self._reading() as connection:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from goflow.core.schedule import LONGEST_EXPRESSION, Schedule
 from goflow.errors import InvalidJob
+from goflow.stores.sqlite.entries import text_of_repr
 
 
 def at(text: str) -> datetime:
@@ -548,3 +549,32 @@ def test_every_stays_on_the_grid_of_its_anchor(
     assert due is not None
     assert timedelta(0) < due - after <= timedelta(seconds=seconds)
     assert (due - anchor.replace(microsecond=0)) % timedelta(seconds=seconds) == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone", "text"),
+    [
+        ("0 6 * * *", "UTC", "CRON_TZ=UTC 0 6 * * *"),
+        ("\t0   6 *\t* MON ", "Europe/Berlin", "CRON_TZ=Europe/Berlin 0 6 * * MON"),
+        ("CRON_TZ=Asia/Tokyo 0 6 * * *", "UTC", "CRON_TZ=Asia/Tokyo 0 6 * * *"),
+        ("TZ=Asia/Tokyo  @daily", "Europe/Berlin", "CRON_TZ=Asia/Tokyo @daily"),
+        ("@every  1h30m", "UTC", "CRON_TZ=UTC @every 1h30m"),
+        ("5 0 6 * * *", "UTC", "CRON_TZ=UTC 5 0 6 * * *"),
+    ],
+)
+def test_the_canonical_text_is_another_way_to_write_the_schedule(expression, timezone, text):
+    schedule = Schedule(expression, timezone, with_seconds=True)
+    assert schedule.text == text
+    again = Schedule(text, with_seconds=True)
+    assert again.text == text
+    after = datetime(2026, 3, 1, tzinfo=UTC)
+    for _ in range(5):
+        due = schedule.next(after, anchor=after)
+        assert due == again.next(after, anchor=after)
+        after = due
+
+
+@pytest.mark.parametrize("expression", ["0  6 * * *", "CRON_TZ=Asia/Tokyo\t0 6 * * *", "@every 1h"])
+def test_a_schedule_kept_as_its_repr_is_migrated_to_its_text(expression):
+    schedule = Schedule(expression, "Europe/Berlin")
+    assert text_of_repr(repr(schedule)) == schedule.text

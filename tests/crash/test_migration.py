@@ -47,7 +47,32 @@ EPOCH = "0123456789abcdef"
 RUNS = 60  # executions in an old store; every third is unfinished, every second was a tick
 
 # What stores in the field were made by. A step that was released is never edited.
-RELEASED = {1: "77cd03b3455d8dc5", 2: "6342b1af49441304", 3: "7afe2184880adc5a"}
+RELEASED = {
+    1: "77cd03b3455d8dc5",
+    2: "6342b1af49441304",
+    3: "7afe2184880adc5a",
+    5: "ec3f3c6a629a36c9",
+}
+
+ANCHOR = BEGIN + timedelta(hours=1)
+# Schedules as versions 2 to 5 kept them: by job, and up to when due times are accounted for.
+WATCHES = (
+    ("job 1", "Schedule('0 6 * * *', 'Europe/Berlin', with_seconds=False)", ANCHOR),
+    ("job 2", "off Schedule('@every 1h', 'UTC', with_seconds=True)", ANCHOR + timedelta(hours=5)),
+    (
+        "job 3",
+        "Schedule('CRON_TZ=Asia/Tokyo  0  7 * * *', 'Asia/Tokyo', with_seconds=False)",
+        BEGIN,
+    ),
+    ("odd", "off not a schedule", BEGIN),
+)
+# The same by job, since version 6: the schedule, and whether it is on.
+SCHEDULES = {
+    "job 1": ("CRON_TZ=Europe/Berlin 0 6 * * *", True),
+    "job 2": ("CRON_TZ=UTC @every 1h", False),
+    "job 3": ("CRON_TZ=Asia/Tokyo 0 7 * * *", True),
+    "odd": ("not a schedule", False),
+}
 
 LARGE = b'["' + b"r" * 5000 + b'"]'  # a result that facts carried before version 4
 
@@ -143,6 +168,9 @@ def fill_2(store: sqlite3.Connection) -> None:
         tick = f"job {number % 4}", due, 0, "fired", due, 1, None, f"x{number}"
         store.execute(TICK, tick)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
+    for job, text, accounted in WATCHES:
+        watch = job, text, micros(ANCHOR), micros(accounted)
+        store.execute("INSERT INTO watches VALUES (?, ?, ?, ?)", watch)
     due = micros(at(0))
     store.execute(TICK, ("late", due, 0, "skipped", 0, 1, None, None))
     store.execute(TICK, ("late", due, 1, "missed", 0, 5, 9, None))
@@ -171,11 +199,15 @@ def fill_4(store: sqlite3.Connection) -> None:
     move_out_of_facts(store)
 
 
+fill_5 = fill_4  # a column of `logs` was added, with a default
+
+
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: fill_1,
     2: fill_2,
     3: fill_3,
     4: fill_4,
+    5: fill_5,
 }
 
 
@@ -197,14 +229,22 @@ def old_store(version: int, folder: Path) -> Path:
     return path
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, version: int) -> None:
     """Everything that `fill` wrote is there, and the store goes on from it."""
     store = SqliteStore(path)
     store.open()
     try:
         assert store.epoch == EPOCH
         assert store.switches() == {"job 1": SetSwitch("job 1", True, at(0))}
-        assert store.watches() == {}
+        states = {job: msgspec.json.decode(kept) for job, kept in store.entries("schedule").items()}
+        known = WATCHES if states else ()  # version 1 had none
+        assert {job: (kept["schedule"], kept["on"]) for job, kept in states.items()} == {
+            job: SCHEDULES[job] for job, _, _ in known
+        }
+        assert all(kept["anchor"] == "2026-01-01T01:00:00Z" for kept in states.values())
+        accounted = {job: watch.accounted for job, watch in store.watches().items()}
+        assert accounted == {job: upto for job, _, upto in known}
+        assert bool(states) is (version > 1)
         rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]
         assert [row.id for row in rows] == [f"x{number}" for number in range(1, RUNS + 1)]
         assert [row.number for row in rows] == list(range(1, RUNS + 1))
@@ -284,7 +324,7 @@ def test_no_step_was_edited_that_stores_were_made_by() -> None:
 
 @pytest.mark.parametrize("version", FILL)
 def test_an_earlier_store_comes_over_whole(version: int, tmp_path: Path) -> None:
-    check_whole(old_store(version, tmp_path / "store"))
+    check_whole(old_store(version, tmp_path / "store"), version)
 
 
 # Opens a copy of the store for each number of statements, and is killed after that many; then
@@ -339,4 +379,4 @@ def test_a_migration_killed_after_any_statement_is_completed_by_the_next_start(
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     assert int(done.stdout) >= max(20, len(MIGRATIONS[-1]))
     for life in lives.iterdir():
-        check_whole(life / old.name)
+        check_whole(life / old.name, version)

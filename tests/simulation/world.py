@@ -140,7 +140,7 @@ class Process:
         for spec in world.jobs.values():
             job = self.engine.registry.register(spec.build(self))
             if (schedule := job.schedule_for(with_seconds=True)) is not None:
-                world.schedules[repr(schedule)] = schedule
+                world.schedules[schedule.text] = schedule
 
     @property
     def dead(self) -> bool:

@@ -27,8 +27,10 @@ from goflow.errors import NotFound, StoreError, StoreUnavailable
 from goflow.stores.base import (
     Created,
     Existing,
+    FactsPage,
     KeepResult,
     Purge,
+    Put,
     RecordTicks,
     SetSwitch,
     SetWatch,
@@ -466,84 +468,6 @@ def test_numbers_beyond_all_rows_are_just_that(store, changes):
     assert store.logs.read("x", "a", 1, FAR, 100) == []
     assert len(store.logs.read("x", "a", 1, -FAR, 100)) == 1
     assert store.logs.read("x", "a", FAR, 0, 100) == []
-
-
-# -- logs --------------------------------------------------------------------------
-
-
-def test_logs_come_back_letter_by_letter(store, changes):
-    lines = ["", "nul \0 here", "\r", "日本語 \U0001f600", "\x1b[31mred", "'; DROP TABLE logs; --"]
-    store.commit([changes.submit("x")])
-    store.commit([changes.log("x", 0, *lines)])
-    [chunk] = store.logs.read("x", "a", 1, 0, 10_000)
-    assert chunk.text == "".join(f"{line}\n" for line in lines)
-    assert (chunk.first, chunk.lines) == (0, len(lines))
-
-
-def test_logs_are_per_execution_task_and_attempt(store, changes):
-    store.commit(
-        [
-            changes.submit("x"),
-            changes.submit("y"),
-            changes.log("x", 0, "of x a 1"),
-            changes.log("x", 0, "of x a 10", attempt=10),
-            changes.log("x", 0, "of x a 2", attempt=2),
-            changes.log("x", 0, "of x b 1", task="b"),
-            changes.log("y", 0, "of y a 1"),
-        ]
-    )
-    assert [chunk.text for chunk in store.logs.read("x", "a", 2, 0, 100)] == ["of x a 2\n"]
-    assert [chunk.text for chunk in store.logs.read("y", "a", 1, 0, 100)] == ["of y a 1\n"]
-    assert store.logs.read("x", "c", 1, 0, 100) == []
-
-
-def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
-    assert store.logs.end("x", "a", 1) == 0
-    store.commit([changes.submit("x")])
-    assert store.logs.end("x", "a", 1) == 0
-    store.commit(
-        [changes.log("x", 0, "0", "1"), changes.log("x", 2, "2"), changes.log("x", 3, "3")]
-    )
-    store.commit([changes.log("x", 4, "4", forget=(2, 4)), changes.log("x", 0, "0", attempt=10)])
-    assert store.logs.end("x", "a", 1) == 5
-    assert store.logs.end("x", "a", 10) == 1
-    assert store.logs.end("x", "b", 1) == store.logs.end("x", "a", 2**70) == 0
-
-
-def test_a_finished_execution_still_takes_log_lines(store, changes):
-    store.commit([changes.submit("x"), changes.finish("x")])
-    store.commit([changes.log("x", 0, "late")])
-    assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 100)] == ["late\n"]
-
-
-@few
-@given(
-    sizes=st.lists(st.integers(1, 4), max_size=12),
-    forgets=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=12),
-    after=st.integers(0, 40),
-    limit=st.integers(1, 30),
-)
-def test_a_log_is_its_chunks_less_the_forgotten_ones(opened, changes, sizes, forgets, after, limit):
-    chunks, first = [], 0
-    with opened() as store:
-        store.commit([changes.submit("x")])
-        batch = []
-        for place, size in enumerate(sizes):
-            forget = forgets[place] if place < len(forgets) else None
-            lines = [f"{first + line}" for line in range(size)]
-            batch.append(changes.log("x", first, *lines, forget=forget))
-            chunks.append((first, size, batch[-1].text))
-            if forget is not None:
-                chunks = [c for c in chunks if not (forget[0] <= c[0] and c[0] + c[1] <= forget[1])]
-            first += size
-        store.commit(batch)
-        read = [(c.first, c.lines, c.text) for c in store.logs.read("x", "a", 1, after, limit)]
-    expected, length = [], 0
-    for chunk in chunks:
-        if chunk[0] + chunk[1] > after and length < limit:
-            expected.append(chunk)
-            length += len(chunk[2])
-    assert read == expected
 
 
 # -- the ledger --------------------------------------------------------------------
@@ -1007,6 +931,85 @@ def test_an_unfinished_backup_is_not_taken_for_one(store, tmp_path):
     with pytest.raises(StoreError, match="another backup"):
         store.backup(str(tmp_path / "copy.db"))
     assert (tmp_path / "copy.db.part").read_text() == "of another one"
+
+
+# -- entries -----------------------------------------------------------------------
+
+
+def test_the_last_value_of_an_entry_stays_until_it_is_deleted(store):
+    store.commit([Put("cursor", "a", b"1"), Put("cursor", "b", b"{}"), Put("cursor", "a", b"2")])
+    store.commit([Put("other", "a", b"[]"), Put("cursor", "\0 日本", b'"x"')])
+    assert store.entries("cursor") == {"a": b"2", "b": b"{}", "\0 日本": b'"x"'}
+    store.commit([Put("cursor", "a", None), Put("cursor", "never", None)])
+    assert store.entries("cursor") == {"b": b"{}", "\0 日本": b'"x"'}
+    assert store.entries("other") == {"a": b"[]"}
+    assert store.entries("unknown") == {}
+
+
+# -- facts of all executions -------------------------------------------------------
+
+
+def everything_since(store, version, limit, room):
+    """All facts above a version, page by page, and the versions that were purged."""
+    found, purged = [], []
+    while version < store.version():
+        page = store.facts_since(version, limit, room)
+        assert len(page.committed) <= limit
+        assert page.upto > version
+        there = [one.version for one in page.committed]
+        assert there == sorted(there)
+        purged += sorted(set(range(version + 1, page.upto + 1)) - set(there))
+        found += page.committed
+        version = page.upto
+    assert store.facts_since(version, limit, room) == FactsPage([], version)
+    return found, purged
+
+
+@pytest.mark.parametrize(("limit", "room"), [(1, 10**6), (2, 10**6), (100, 1), (100, 300)])
+def test_facts_of_all_executions_come_in_the_order_of_versions(store, changes, limit, room):
+    store.commit([changes.submit("x"), changes.submit("y", "other"), changes.record("x")])
+    store.commit([SetSwitch("job", True, DUE), changes.record("y"), changes.finish("x")])
+    found, purged = everything_since(store, 0, limit, room)
+    assert [one.version for one in found] == [1, 2, 3, 4, 5]
+    assert [(one.execution, one.job) for one in found] == [
+        ("x", "job"), ("y", "other"), ("x", "job"), ("y", "other"), ("x", "job")
+    ]  # fmt: skip
+    of_x = [fact for one in found if one.execution == "x" for fact in one.facts]
+    assert of_x == store.history("x").facts
+    assert purged == []
+    assert everything_since(store, 3, limit, room)[0] == found[3:]
+
+
+def test_a_page_of_facts_is_bounded_by_their_length_but_never_empty(store, changes):
+    store.commit([changes.submit(f"x{n}", "j" * 200) for n in range(9)])
+    page = store.facts_since(0, 100, 700)
+    assert 1 < len(page.committed) < 5
+    assert page.upto == page.committed[-1].version
+    assert len(store.facts_since(0, 100, 0).committed) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_purged_facts_are_missing_and_never_skipped_in_silence(store, changes, limit):
+    for execution in "abc":
+        store.commit([changes.submit(execution), changes.record(execution)])
+    store.commit([changes.finish("a"), changes.finish("c")])
+    while store.commit([Purge(None, None, 0, 9)]) != [0]:
+        pass
+    found, purged = everything_since(store, 0, limit, 10**6)
+    assert [(one.version, one.execution) for one in found] == [(3, "b"), (4, "b")]
+    assert purged == [1, 2, 5, 6, 7, 8]
+
+
+def test_facts_of_an_execution_half_purged_are_missing(store, changes):
+    store.commit([changes.submit("x")])
+    for _ in range(300):
+        store.commit([changes.record("x") for _ in range(40)])
+    store.commit([changes.finish("x")])
+    assert store.commit([Purge(None, None, 0, 9)]) != [0]
+    assert store.history("x") is None
+    page = store.facts_since(0, 50, 10**6)
+    assert page.committed == []
+    assert 0 < page.upto <= store.version()
 
 
 # -- switches, epoch ---------------------------------------------------------------

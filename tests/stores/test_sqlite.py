@@ -632,6 +632,8 @@ def test_no_statement_reads_more_than_it_needs(filled, changes):
     store.history("x")
     store.logs.read("x", "a", 1, 0, 9)
     store.version()
+    store.entries("switch")
+    store.facts_since(0, 9, 10**6)
     store.ticks("job", None, 9)
     store.activity("job", [changes.now(), changes.now()])
     store.commit([Purge(None, None, None, 9, changes.now())])

@@ -18,7 +18,9 @@ from goflow.core.states import State
 from goflow.core.summary import Mark
 from goflow.stores.base import (
     Activity,
+    Committed,
     Existing,
+    FactsPage,
     History,
     Row,
     SetSwitch,
@@ -26,7 +28,7 @@ from goflow.stores.base import (
     TickOutcome,
     Watch,
 )
-from goflow.stores.sqlite import results
+from goflow.stores.sqlite import entries, results
 from goflow.stores.sqlite.codec import (
     HIGHEST,
     MICROSECOND,
@@ -36,6 +38,7 @@ from goflow.stores.sqlite.codec import (
     to_instant,
     to_micros,
 )
+from goflow.stores.sqlite.entries import decode_switch, decode_watch
 from goflow.stores.sqlite.schema import KEYED, find_number, last_version
 
 _TICKS = """SELECT due, outcome, at, reason, count, until, execution, merged_into FROM ticks
@@ -43,6 +46,9 @@ _TICKS = """SELECT due, outcome, at, reason, count, until, execution, merged_int
 # The index is named where a wrong guess of the planner would read the whole table.
 _UNFINISHED = """SELECT id FROM executions INDEXED BY executions_unfinished
     WHERE finished = 0 ORDER BY number"""
+_FACTS_SINCE = """SELECT f.version, e.id, e.job, f.body FROM facts f
+    LEFT JOIN executions e ON e.number = f.execution
+    WHERE f.version > ? AND f.version <= ? ORDER BY f.version LIMIT ?"""
 _RECENT = """SELECT id, state, submitted, modified, started, ended, version FROM executions
     WHERE job = ? ORDER BY number DESC LIMIT ?"""
 _WHOLE = """SELECT e.number, e.version, e.id, e.job, e.state, e.submitted, e.modified, s.body
@@ -69,21 +75,40 @@ class Reads(ABC):
         with self._reading() as connection:
             return last_version(connection)
 
-    def switches(self) -> dict[str, SetSwitch]:
+    def entries(self, kind: str) -> dict[str, bytes]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, active, at, who FROM switches")
-            return {
-                job: SetSwitch(job, bool(active), to_instant(at), who)
-                for job, active, at, who in rows.fetchall()
-            }
+            return dict(connection.execute(entries.READ, (kind,)).fetchall())
+
+    def facts_since(self, version: int, limit: int, room: int) -> FactsPage:
+        found: list[Committed] = []
+        with self._reading() as connection:
+            upto = last_version(connection)  # first: what is committed meanwhile is above it
+            place = in_range((version, upto, limit))
+            seen = 0
+            with closing(connection.execute(_FACTS_SINCE, place)) as rows:
+                for number, execution, job, body in rows:
+                    room -= len(body)
+                    if room < 0 and seen:
+                        break
+                    seen += 1
+                    version = number
+                    if execution is not None:  # else a purge has begun to delete it
+                        found.append(_committed(number, execution, job, body))
+                else:
+                    if seen < limit:
+                        version = upto
+        return FactsPage(found, version)
+
+    def switches(self) -> dict[str, SetSwitch]:
+        return {job: decode_switch(job, value) for job, value in self.entries("switch").items()}
 
     def watches(self) -> dict[str, Watch]:
+        states = self.entries("schedule")
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, schedule, anchor, accounted FROM watches")
-            return {
-                job: Watch(schedule, to_instant(anchor), to_instant(accounted))
-                for job, schedule, anchor, accounted in rows.fetchall()
-            }
+            rows = connection.execute("SELECT job, upto FROM accounted").fetchall()
+        return {
+            job: decode_watch(states[job], to_instant(upto)) for job, upto in rows if job in states
+        }
 
     def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
         below = HIGHEST if before is None else to_micros(before)
@@ -235,6 +260,13 @@ class Reads(ABC):
             place = in_range((number, task, attempt))
             row = connection.execute(results.READ, place).fetchone()
         return None if row is None else bytes(row[0])
+
+
+def _committed(version: int, execution: str, job: str, body: bytes) -> Committed:
+    try:
+        return Committed(version, execution, job, decode_facts(body))
+    except msgspec.MsgspecError as error:
+        return Committed(version, execution, job, [], str(error))
 
 
 def _where(*conditions: tuple[str, str | None]) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from goflow.stores.sqlite import results
+from goflow.stores.sqlite import entries, results
 from goflow.stores.sqlite.codec import QUARTER
 
 APPLICATION_ID = 0x676F666C  # "gofl"
@@ -167,6 +167,19 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         results.move_out_of_facts,
     ),
     ("ALTER TABLE logs ADD COLUMN times BLOB NOT NULL DEFAULT x''",),
+    (
+        *entries.CREATE,
+        # For the schedule with this anchor, every due time up to `upto` is in the ledger.
+        """CREATE TABLE accounted (
+            job TEXT PRIMARY KEY,
+            anchor INTEGER NOT NULL,
+            upto INTEGER NOT NULL) WITHOUT ROWID""",
+        "INSERT INTO accounted SELECT job, anchor, accounted FROM watches",
+        entries.move_in_switches,
+        entries.move_in_watches,
+        "DROP TABLE switches",
+        "DROP TABLE watches",
+    ),
 )
 SCHEMA = len(MIGRATIONS)
 

@@ -21,6 +21,7 @@ from goflow.stores.base import (
     KeepResult,
     Outcome,
     Purge,
+    Put,
     Record,
     RecordTicks,
     SetSwitch,
@@ -30,8 +31,9 @@ from goflow.stores.base import (
     Touch,
 )
 from goflow.stores.logs import AppendLog, LogStore
-from goflow.stores.sqlite import logs, results
+from goflow.stores.sqlite import entries, logs, results
 from goflow.stores.sqlite.codec import QUARTER, micros_or_null, to_instant, to_micros
+from goflow.stores.sqlite.entries import encode_switch, encode_watch
 from goflow.stores.sqlite.purge import purge
 from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_version
 
@@ -42,12 +44,11 @@ _CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, ?, 1, NULL, 
 _ADD_TICK = """INSERT OR REPLACE INTO ticks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
     WHERE NOT EXISTS (SELECT 1 FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
         AND (outcome <> 'merged' OR ?4 = 'merged'))"""
-# What is accounted for stays so, since a tick may be written between a watch's making and this;
-# but it was so for the due times from that anchor, and says nothing of those from another one.
-_WATCH = """INSERT INTO watches VALUES (?, ?, ?, ?) ON CONFLICT (job) DO UPDATE SET
-    schedule = excluded.schedule, anchor = excluded.anchor,
-    accounted = max(excluded.accounted, iif(anchor = excluded.anchor, accounted, 0))"""
-_ACCOUNT = "UPDATE watches SET accounted = ?2 WHERE job = ?1 AND accounted < ?2"
+# `accounted` only grows for the same anchor, and starts anew with another.
+_BEGIN_ACCOUNT = """INSERT INTO accounted VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET
+    anchor = excluded.anchor,
+    upto = max(excluded.upto, iif(anchor = excluded.anchor, upto, 0))"""
+_ACCOUNT = "UPDATE accounted SET upto = ?2 WHERE job = ?1 AND upto < ?2"
 _ADD_EXECUTION = """INSERT INTO executions
     (id, job, plan, submitted, state, finished, modified, version)
     VALUES (?, ?, ?, ?, 'notstarted', 0, ?, ?)"""
@@ -129,11 +130,10 @@ class Writes:
                     number = self._number(connection, change.execution)
                     place = number, change.task, change.attempt
                     connection.execute(results.ADD, (*place, change.body))
-                case SetSwitch():
-                    connection.execute(
-                        "INSERT OR REPLACE INTO switches VALUES (?, ?, ?, ?)",
-                        (change.job, change.active, to_micros(change.at), change.by),
-                    )
+                case Put():
+                    _put(connection, change)
+                case SetSwitch(job):
+                    _put(connection, Put("switch", job, encode_switch(change)))
                 case Touch():
                     connection.execute(
                         "INSERT OR REPLACE INTO meta VALUES ('touched', ?)",
@@ -143,11 +143,9 @@ class Writes:
                     _add_ticks(connection, change.job, change.ticks)
                     connection.execute(_ACCOUNT, (change.job, to_micros(change.accounted)))
                 case SetWatch(job, watch):
-                    connection.execute(
-                        _WATCH,
-                        (job, watch.schedule, to_micros(watch.anchor),
-                         to_micros(watch.accounted)),
-                    )  # fmt: skip
+                    _put(connection, Put("schedule", job, encode_watch(watch)))
+                    span = to_micros(watch.anchor), to_micros(watch.accounted)
+                    connection.execute(_BEGIN_ACCOUNT, (job, *span))
                 case Purge():
                     self._write_pending(connection, pending)
                     pending = _Pending()
@@ -258,6 +256,13 @@ def _existing(connection: sqlite3.Connection, submit: Submit) -> Existing | None
         return None
     execution, submitted, fingerprint = found
     return Existing(execution, to_instant(submitted), fingerprint)
+
+
+def _put(connection: sqlite3.Connection, put: Put) -> None:
+    if put.value is None:
+        connection.execute(entries.DELETE, (put.kind, put.key))
+    else:
+        connection.execute(entries.PUT, (put.kind, put.key, put.value))
 
 
 def _add_ticks(connection: sqlite3.Connection, job: str, ticks: Sequence[Tick]) -> None:

@@ -1,0 +1,79 @@
+"""Small values by kind and key: what has no table of its own.
+
+The rule: a value is JSON that its writer encodes and decodes; the store only keeps it.
+"""
+
+import ast
+import re
+import sqlite3
+from datetime import UTC, datetime
+
+import msgspec
+
+from goflow.stores.base import SetSwitch, Watch
+from goflow.stores.sqlite.codec import to_instant
+
+CREATE = (
+    """CREATE TABLE entries (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (kind, key)) WITHOUT ROWID""",
+)
+PUT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)"
+DELETE = "DELETE FROM entries WHERE kind = ? AND key = ?"
+READ = "SELECT key, value FROM entries WHERE kind = ?"
+
+# Before version 6 a schedule was kept as its `repr`, after "off " if it was switched off.
+_OFF = "off "
+_ZONE = re.compile(r"^[ \t]*(?:CRON_)?TZ=[^ \t]*")
+_REPR = re.compile(r"Schedule\((.*), with_seconds=(?:True|False)\)", re.DOTALL)
+
+
+def move_in_switches(connection: sqlite3.Connection) -> None:
+    """Make entries of the rows of `switches`."""
+    rows = connection.execute("SELECT job, active, at, who FROM switches").fetchall()
+    for job, active, at, by in rows:
+        value = {"active": bool(active), "at": to_instant(at), "by": by}
+        connection.execute(PUT, ("switch", job, msgspec.json.encode(value)))
+
+
+def move_in_watches(connection: sqlite3.Connection) -> None:
+    """Make entries of the rows of `watches`."""
+    rows = connection.execute("SELECT job, schedule, anchor FROM watches").fetchall()
+    for job, text, anchor in rows:
+        schedule = text_of_repr(text.removeprefix(_OFF))
+        on = not text.startswith(_OFF)
+        value = {"schedule": schedule, "anchor": to_instant(anchor), "on": on}
+        connection.execute(PUT, ("schedule", job, msgspec.json.encode(value)))
+
+
+def text_of_repr(shown: str) -> str:
+    """`Schedule.text` from the `repr` of a schedule; anything else stays as it is."""
+    if (found := _REPR.fullmatch(shown)) is None:
+        return shown
+    try:
+        expression, timezone = ast.literal_eval(f"({found[1]})")
+        fields = _ZONE.sub("", expression).split()
+        return " ".join([f"CRON_TZ={timezone}", *fields])
+    except (SyntaxError, ValueError, TypeError):
+        return shown
+
+
+def encode_switch(switch: SetSwitch) -> bytes:
+    return msgspec.json.encode({"active": switch.active, "at": switch.at, "by": switch.by})
+
+
+def decode_switch(job: str, value: bytes) -> SetSwitch:
+    return msgspec.convert(msgspec.json.decode(value) | {"job": job}, SetSwitch)
+
+
+def encode_watch(watch: Watch) -> bytes:
+    schedule, on = watch.schedule.removeprefix(_OFF), not watch.schedule.startswith(_OFF)
+    return msgspec.json.encode({"schedule": schedule, "anchor": watch.anchor, "on": on})
+
+
+def decode_watch(value: bytes, accounted: datetime) -> Watch:
+    state = msgspec.json.decode(value)
+    text = state["schedule"] if state["on"] else _OFF + state["schedule"]
+    return Watch(text, datetime.fromisoformat(state["anchor"]).astimezone(UTC), accounted)
