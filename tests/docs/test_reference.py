@@ -185,5 +185,5 @@ def test_the_paths_on_the_page_where_things_live_exist() -> None:
 
 def test_the_architecture_names_every_module_of_the_engine() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    engine = {path.stem for path in (ROOT / "goflow" / "engine").glob("*.py")} - {"__init__"}
+    engine = {path.stem for path in (ROOT / "goflow" / "engine").rglob("*.py")} - {"__init__"}
     assert [name for name in sorted(engine) if f"`{name}`" not in text] == []
