@@ -1,14 +1,16 @@
 """Hints: the outcomes of attempts that are not committed yet, in a file beside the store.
 
 An attempt's end waits for a commit, some milliseconds. A server that is killed in between would
-run the task again. So each outcome is also written to this file, unsynced, which takes about
-two microseconds. The page cache survives the death of the process; only power loss loses it.
+run the task again. So each outcome is also written to this file, which is mapped into memory
+and never synced. The page cache survives the death of the process; only power loss loses it.
 
-The rule that must not be broken: a hint never says more than happened, and the file is cut only
+The rule that must not be broken: a hint never says more than happened, and is overwritten only
 after the store has what it says. A hint that cannot be trusted (a damaged file, another store's)
 is ignored, with a notice.
 """
 
+import errno
+import mmap
 import os
 import struct
 import zlib
@@ -17,14 +19,15 @@ from pathlib import Path
 
 import msgspec
 
-from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.shown import reason
 
 SUFFIX = ".ends"
-LIMIT = 16 * 1024 * 1024  # bytes of the file; beyond that no hints are written
-SPARE = 64 * 1024  # bytes that the file may keep after their outcomes were committed
+SIZE = 4 * 1024 * 1024  # bytes of the file; while it is full no hints are written
 FRAME = struct.Struct(">II")  # the length of a hint, and its CRC-32
+END = FRAME.pack(0, 0)  # after the last hint; what follows is of earlier rounds
+
+_encode = msgspec.json.Encoder().encode
 
 
 def hints_file(store: object) -> Path | None:
@@ -63,8 +66,8 @@ class Hints:
         self._path = path
         self._header = f"goflow hints 1 {epoch}\n".encode()
         self._notice = notice
-        self._descriptor = -1
-        self._size = 0  # of the file
+        self._map: mmap.mmap | None = None
+        self._place = 0  # of the next hint; 0 while what was left is not settled
         self._open = 0  # hints whose outcomes are not committed yet
         self.found: list[Hint] = []  # left by a server that was killed, in order
 
@@ -74,76 +77,80 @@ class Hints:
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._descriptor = os.open(self._path, flags, 0o600)
-            self._give_up = forks.withhold(lambda: [self._descriptor])
-            self.found = self._read()
+            descriptor = os.open(self._path, flags, 0o600)
+            try:
+                self.found = self._read(descriptor)
+                # All of it, since writing to a hole in a map of a full disk would end the process.
+                has = os.fstat(descriptor).st_size
+                if has < SIZE and os.pwrite(descriptor, bytes(SIZE - has), has) < SIZE - has:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._map = mmap.mmap(descriptor, SIZE)
+            finally:
+                os.close(descriptor)
         except OSError as error:
-            self._stop(error)
+            self._notice(
+                f"{self._path} cannot be used ({reason(error)}): should the server be killed, "
+                "tasks that have just ended may run again"
+            )
 
     def write(self, execution: str, task: str, attempt: int, outcome: Outcome) -> bool:
         """Write the outcome of an attempt, if it is one that counts after a crash; returns
         whether it was written. `committed` is to be called for it once the store has it."""
-        match outcome:
-            case Succeeded(result, size, sha256):
-                hint = Hint(execution, task, attempt, None, False, result, size, sha256)
-            case Failed(error, final):
-                hint = Hint(execution, task, attempt, error, final)
-            case _:
-                return False
-        if self._descriptor < 0 or not self._size:  # closed, or what was left is not settled yet
+        file, place = self._map, self._place
+        if file is None or not place:
             return False
-        body = msgspec.json.encode(hint)
-        frame = FRAME.pack(len(body), zlib.crc32(body)) + body
-        if self._size + len(frame) > LIMIT:
+        if isinstance(outcome, Succeeded):
+            result, size, sha256 = outcome.result, outcome.size, outcome.sha256
+            hint = Hint(execution, task, attempt, None, False, result, size, sha256)
+        elif isinstance(outcome, Failed):
+            hint = Hint(execution, task, attempt, outcome.error, outcome.final)
+        else:
             return False
-        try:
-            written = os.pwrite(self._descriptor, frame, self._size)
-        except OSError as error:
-            self._stop(error)
+        body = _encode(hint)
+        start = place + FRAME.size
+        end = start + len(body)
+        if end + len(END) > SIZE:
             return False
-        if written < len(frame):  # the disk is full; the next hint is written over this one
-            return False
-        self._size += len(frame)
+        # In this order, so that there is a whole hint or none, whenever the process dies.
+        file[end : end + len(END)] = END
+        file[start:end] = body
+        file[place:start] = FRAME.pack(len(body), zlib.crc32(body))
+        self._place = end
         self._open += 1
         return True
 
     def committed(self, count: int) -> None:
         """The store has the outcomes of so many hints, or will never have them."""
         self._open -= count
-        if not self._open and self._size > SPARE:
-            self.cut()
+        if not self._open and self._map is not None:
+            self._place = start = len(self._header)
+            self._map[start : start + len(END)] = END
 
     def cut(self) -> None:
         """Empty the file. To be called when the store has all that it says."""
         self.found = []
-        if self._descriptor < 0:
-            return
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, self._header, 0)
-        except OSError as error:
-            self._stop(error)
-            return
-        self._size = len(self._header)
-        self._open = 0
+        if self._map is not None:
+            self._map[: len(self._header) + len(END)] = self._header + END
+            self._place = len(self._header)
+            self._open = 0
 
     def close(self) -> None:
         """Close the file, and remove it if the store has all that it says."""
-        if self._descriptor >= 0:
-            self._give_up()
-            os.close(self._descriptor)
-            self._descriptor = -1
-            if not self._open and self._path is not None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+            if self._place and not self._open and self._path is not None:
                 self._path.unlink(missing_ok=True)
 
-    def _read(self) -> list[Hint]:
-        size = os.fstat(self._descriptor).st_size
-        data = os.pread(self._descriptor, min(size, LIMIT), 0)
-        if data and not data.startswith(self._header):
+    def _read(self, descriptor: int) -> list[Hint]:
+        data = os.pread(descriptor, SIZE, 0)
+        if not data.strip(b"\0"):
+            return []
+        if not data.startswith(self._header):
             self._ignored("it belongs to another store or is damaged")
             return []
         hints, place = parse(data, len(self._header))
-        if place < len(data):
+        if data[place : place + len(END)] != END:
             self._ignored(f"it is damaged from byte {place} on")
         return hints
 
@@ -151,16 +158,6 @@ class Hints:
         self._notice(
             f"{self._path} tells which tasks had ended when the server was killed, but {why}; "
             "the rest of it is ignored, and those tasks may run again"
-        )
-
-    def _stop(self, error: OSError) -> None:
-        if self._descriptor >= 0:
-            self._give_up()
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self._notice(
-            f"{self._path} cannot be used ({reason(error)}): should the server be killed, tasks "
-            "that have just ended may run again"
         )
 
 
@@ -171,7 +168,7 @@ def parse(data: bytes, place: int) -> tuple[list[Hint], int]:
         length, checksum = FRAME.unpack_from(data, place)
         end = place + FRAME.size + length
         body = data[place + FRAME.size : end]
-        if end > len(data) or zlib.crc32(body) != checksum:
+        if not length or end > len(data) or zlib.crc32(body) != checksum:
             break
         try:
             hints.append(msgspec.json.decode(body, type=Hint))

@@ -140,7 +140,8 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
         clients = [Client(n, server.client.base_url, unanswered[n]) for n in range(CLIENTS)]
         for client in clients:
             client.start()
-        time.sleep(rng.uniform(0.05, 0.5))  # when the kill comes is the point, not a wait
+        until(lambda clients=clients: any(client.acknowledged for client in clients))
+        time.sleep(rng.uniform(0, 0.4))  # when the kill comes is the point, not a wait
         server.kill()
         hinted |= hints_left(tmp_path)
         for client in clients:
