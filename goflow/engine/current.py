@@ -1,7 +1,7 @@
-"""Which task the running code belongs to, and what that task has for itself.
+"""The task that the running code belongs to, and variables with one value per task.
 
-A task is known by the log of its attempt. Threads that it starts belong to it, too: see
-`carrying`.
+The log of its attempt identifies a task. Threads that it starts belong to it, too: see
+`output.carrying`.
 """
 
 import enum
@@ -18,7 +18,7 @@ current_log: ContextVar[Log | None] = ContextVar("goflow_current_log", default=N
 
 
 class Unset(enum.Enum):
-    """No value; None may be one."""
+    """The absence of a value, since None may be a value."""
 
     UNSET = enum.auto()
 
@@ -27,11 +27,11 @@ UNSET: Final = Unset.UNSET
 
 
 class Own(Generic[T]):
-    """A variable of which every task has its own, all its threads together, as a process has;
-    and so has the code outside tasks."""
+    """A variable with one value per task, shared by all threads of the task, and one value for
+    the code outside tasks."""
 
     def __init__(self) -> None:
-        self._is_used = False  # hardly any is, and each print asks
+        self._is_used = False  # most never are, and each `print` looks here
         self._outside: T | Unset = UNSET
         self._of_tasks: MutableMapping[Log, T] = WeakKeyDictionary()
 

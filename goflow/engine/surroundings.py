@@ -1,14 +1,15 @@
-"""What all tasks of a process share and any of them can change: it is put back at the task's end.
+"""Process-wide settings that any task can change: they are restored when the task ends.
 
-The rule that must not be broken: outside tasks nothing is put back. What changes while no task
-runs is how the program wants it.
+The rule that must not be broken: changes by code outside tasks stay. A change while no task runs
+is what the program wants.
 
-A change made by the usual function (`os.chdir`) is known with its maker, and is put back when that
-attempt ends. Any other is found by looking, at each attempt's begin and end: all that ran since the
-look before may have made it, so it is put back when the last of these has ended.
+A change by the usual function (`os.chdir`) is attributed to the attempt that called it, and is
+undone when that attempt ends. Any other change is found by a comparison at the start and end of
+each attempt. All attempts that ran since the previous comparison are suspects, and the change is
+undone when the last of them has ended.
 
-Looking must be cheap, and must not give the interpreter to other threads: with a hundred that
-compute, each time costs the event loop a place at the end of their queue.
+The comparison must be cheap, and must not release the interpreter: beside 100 threads that
+compute, each release puts the event loop at the end of their queue.
 """
 
 import asyncio
@@ -33,11 +34,11 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGPIPE", "SIGA
 
 
 class Setting(NamedTuple):
-    """Something that the process has once: how to read it, and how to put it back.
+    """A setting of the process: how to read it, and how to restore it.
 
     - `changers`: the functions that change it, each by its module and name.
-    - `looked`: whether it is read at each look, or only once a changer was called.
-    - `told`: whether the log tells of it. Libraries change some when they are imported.
+    - `looked`: whether each comparison reads it, or only one after a call of a changer.
+    - `told`: whether the log mentions it. Some libraries change settings on import.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Setting(NamedTuple):
     told: bool = True
 
 
-_setlocale = locale.setlocale  # the plain one, since to ask it is no change
+_setlocale = locale.setlocale  # the original one, since reading is no change
 
 
 def _folder() -> str | None:
@@ -64,7 +65,7 @@ def _enter(folder: str | None) -> None:
 
 
 def _environment() -> dict[Any, Any]:
-    return dict(os.environ._data)  # type: ignore[attr-defined] # the copy of it takes 100 times as long
+    return dict(os.environ._data)  # type: ignore[attr-defined] # `os.environ.copy()` takes 100 times as long
 
 
 def _set_environment(wanted: dict[Any, Any]) -> None:
@@ -76,7 +77,7 @@ def _set_environment(wanted: dict[Any, Any]) -> None:
 
 
 def _umask() -> int | None:
-    """Read from the kernel, since setting it to find out would be a moment without one."""
+    """Read from the kernel: reading by `os.umask` would reset it for a moment."""
     try:
         with open("/proc/self/status", "rb") as file:
             for line in file:
@@ -98,7 +99,7 @@ def _filters() -> list[Any]:
 
 def _set_filters(filters: list[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
-    warnings.simplefilter("default", Warning, append=True)  # so that nothing remembered counts
+    warnings.simplefilter("default", Warning, append=True)  # drops what `warnings` has cached
     warnings.filters[:] = filters  # type: ignore[index]
 
 
@@ -109,16 +110,16 @@ def _handlers() -> tuple[Any, ...]:
 
 def _set_handlers(handlers: tuple[Any, ...]) -> None:
     if threading.current_thread() is not threading.main_thread():
-        return  # nor could a task have set any
+        return  # tasks in threads cannot set any
     for number, handler in handlers:
         if handler is not None and signal.getsignal(number) != handler:
             signal.signal(number, handler)
 
 
 def _policy() -> Any:
-    # Asked for by its function it warns from Python 3.14 on.
+    # The public function emits a warning from Python 3.14 on.
     policy = getattr(asyncio.events, "_event_loop_policy", None)
-    # The usual one is made when it is first needed, and has nothing of anybody's in it.
+    # The default policy is created on demand, and holds no state of the program.
     return None if type(policy).__module__ == "asyncio.unix_events" else policy
 
 
@@ -191,19 +192,21 @@ LOOKED = [one for one in SETTINGS if one.looked]
 
 
 class Surroundings:
-    """The settings of this process, and the attempts in it."""
+    """The settings of this process, and the attempts that run in it."""
 
     def __init__(self) -> None:
-        # Putting a setting back calls its changer, which tells again.
+        # Reentrant, since restoring a setting calls its changer, which reports here again.
         self._lock = threading.RLock()
         self._running: set[Log] = set()
-        self._settled: dict[str, Any] = {}  # what to put back
-        self._last: dict[str, Any] = {}  # as last looked
-        self._makers: dict[str, set[Log | None]] = {}  # who called a changer since; None: no task
-        self._suspects: dict[str, set[Log]] = {}  # whose end a change waits for
+        self._settled: dict[str, Any] = {}  # the values to restore
+        self._last: dict[str, Any] = {}  # at the previous comparison
+        self._makers: dict[
+            str, set[Log | None]
+        ] = {}  # callers of a changer since then; None: no task
+        self._suspects: dict[str, set[Log]] = {}  # attempts whose end a restore waits for
 
     def enter(self, log: Log) -> None:
-        """The attempt that writes to this log begins."""
+        """An attempt, identified by its log, begins."""
         with self._lock:
             if self._running:
                 self._look()
@@ -215,13 +218,13 @@ class Surroundings:
             self._running.add(log)
 
     def leave(self, log: Log) -> None:
-        """The attempt has ended; what it changed is put back, and its log says so."""
+        """An attempt has ended: restore what it changed, and mention that in its log."""
         put_back = []
         with self._lock:
             self._look()
             self._running.discard(log)
             for name, suspects in list(self._suspects.items()):
-                suspects &= self._running  # a thread that was abandoned may have made it since
+                suspects &= self._running  # an abandoned thread may have changed it since
                 if suspects:
                     continue
                 del self._suspects[name]
@@ -239,7 +242,7 @@ class Surroundings:
             )
 
     def changing(self, setting: Setting) -> None:
-        """Somebody is about to call a changer of it."""
+        """A changer of the setting is about to be called."""
         with self._lock:
             if not self._running:
                 return
@@ -248,12 +251,12 @@ class Surroundings:
             self._makers.setdefault(setting.name, set()).add(current_log.get())
 
     def forget(self) -> None:
-        """In a fork: no attempt runs here, and nobody will release what others hold."""
+        """In a fork: no attempt runs here, and locks held by other threads stay locked."""
         self._lock = threading.RLock()
         self._running = set()
 
     def __reduce__(self) -> str:
-        return "surroundings"  # what is sent to another process finds that one's own
+        return "surroundings"  # unpickled in another process it is the one of that process
 
     def _look(self) -> None:
         makers, self._makers = self._makers, {}
@@ -267,7 +270,7 @@ class Surroundings:
                 self._note(name, now, known)
 
     def _note(self, name: str, now: Any, makers: set[Log | None] | None) -> None:
-        """It was changed by one of these; by anyone if it is None."""
+        """Note a change by one of these makers; None if the maker is unknown."""
         self._last[name] = now
         if makers == {None}:
             self._settled[name] = now
@@ -283,7 +286,7 @@ os.register_at_fork(after_in_child=surroundings.forget)
 
 
 def watch() -> Callable[[], None]:
-    """Be told by the functions that change a setting; returns what undoes that."""
+    """Patch the functions that change settings, to report here. Returns the undo function."""
     watched = [
         (module, name, getattr(module, name), _telling(setting, getattr(module, name)))
         for setting in SETTINGS
@@ -294,7 +297,7 @@ def watch() -> Callable[[], None]:
 
     def undo() -> None:
         for module, name, plain, telling in watched:
-            if getattr(module, name) is telling:  # else somebody replaced it after us
+            if getattr(module, name) is telling:  # otherwise other code has patched it since
                 setattr(module, name, plain)
 
     return undo

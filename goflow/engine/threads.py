@@ -1,11 +1,11 @@
-"""Threads for what must not hold up the event loop: operators that are not async, the store.
+"""Threads for work that would block the event loop: synchronous operators, and the store.
 
 The rule that must not be broken: an operator that never returns must not keep the process
 from ending. The standard ThreadPoolExecutor joins its threads at interpreter exit, so these
 are daemon threads.
 
-The system may refuse a thread (`ulimit -u`, memory). What reads and writes the store is there
-from the start; an attempt that finds none is told so, and nothing of it is left to run later.
+The system may refuse a thread (`ulimit -u`, memory). Threads for the store start with the
+engine; an attempt that gets no thread raises, and none of its work stays queued.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ Work = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Threads:
-    """Where the engine has work done beside its event loop. Another one may be handed to it,
-    which then decides when that work is done."""
+    """Runs the engine's work outside the event loop. Tests pass another one to the engine, which
+    decides when work is done."""
 
     def operators(self, size: int) -> Executor:
-        """For operators, at most `size` at once."""
+        """An executor of synchronous operators, at most `size` at once."""
         return DaemonThreads(size)
 
     def readers(self, size: int) -> Executor:
-        """For reading the store."""
+        """An executor of reads of the store."""
         try:
             return DaemonThreads(size, name="goflow-reader", ready=True)
         except NoThread as error:
@@ -44,24 +44,24 @@ class Threads:
     def writer(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
     ) -> "Writer[T]":
-        """For writing: `write` is called with at most `limit` items, in the order they come,
-        one call at a time. Items that weigh `load` together are enough, too."""
+        """A writer of the store. It calls `write` with a batch of items in order, one call at a
+        time. A batch is full at `limit` items, or when they weigh `load` together."""
         try:
             return WriterThread(write, limit, weigh, load)
         except NoThread as error:
             raise StoreError(f"there is no thread to write the store in: {error}") from error
 
     async def end_orphans(self, wanted: Wanted) -> list[Orphan]:
-        """For finding and ending what attempts have left running."""
+        """Find and end orphans: processes that attempts have left running."""
         return await orphans.end(wanted)
 
 
 class NoThread(RuntimeError):
-    """The system refuses another thread; says what it said."""
+    """The system refuses another thread. The message is the system's."""
 
 
 def start(work: Callable[[], None], name: str) -> threading.Thread:
-    """A daemon thread that does this. Raises `NoThread`."""
+    """Start a daemon thread. Raises `NoThread`."""
     thread = threading.Thread(target=work, name=name, daemon=True)
     try:
         thread.start()
@@ -72,18 +72,18 @@ def start(work: Callable[[], None], name: str) -> threading.Thread:
 
 
 class Writer(Protocol[Item]):
-    """Takes what is to be written."""
+    """Accepts items to be written."""
 
     def put(self, item: Item, /) -> None: ...
 
     async def stop(self) -> None:
-        """Return when everything that was taken is written; to be called last, once."""
+        """Wait until all accepted items are written. Called once, at the end."""
         ...
 
 
 class WriterThread(Generic[T]):
-    """Writes what queued up while the last was written. There is no timer: a lone item is
-    written at once, and under load batches grow by themselves."""
+    """Writes all items that queued up during the previous write as one batch. There is no timer:
+    a lone item is written at once, and under load batches grow by themselves."""
 
     def __init__(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
@@ -101,8 +101,8 @@ class WriterThread(Generic[T]):
 
     async def stop(self) -> None:
         self._queue.put(None)
-        # Not in a thread of asyncio's: what tasks have running there may never end, and another
-        # one may not be had.
+        # Not in a thread of asyncio's pool: tasks may block all of those for ever, and the system
+        # may refuse another one.
         await asyncio.wrap_future(self._stopped)
 
     def _work(self) -> None:
@@ -129,8 +129,11 @@ class WriterThread(Generic[T]):
 
 
 class DaemonThreads(Executor):
-    """At most `max_workers` threads, each started when work finds no idle one; or, if they are
-    to be `ready`, all at once, or as many as there can be. Raises `NoThread` if that is none."""
+    """A pool of at most `max_workers` daemon threads.
+
+    A thread starts when work finds no idle one. With `ready` all start at once, or as many as
+    the system permits; raises `NoThread` if it permits none.
+    """
 
     def __init__(
         self, max_workers: int, *, name: str = "goflow-operator", ready: bool = False
@@ -140,7 +143,7 @@ class DaemonThreads(Executor):
         self._max_workers = max_workers
         self._name = name
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._idle = 0  # threads that wait for work, less the work that waits for them
+        self._idle = 0  # idle threads, less the queued work
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._shutdown = False
@@ -150,7 +153,7 @@ class DaemonThreads(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run `fn(*args, **kwargs)` in a thread. Raises `RuntimeError` after `shutdown`, and
-        `NoThread` if it needs another one that cannot be had: then it is not run."""
+        `NoThread` if it needs another thread and the system refuses it: then it is not run."""
         future: Future[T] = Future()
         with self._lock:
             if self._shutdown:
@@ -172,7 +175,7 @@ class DaemonThreads(Executor):
             except NoThread:
                 if not self._threads:
                     raise
-                self._max_workers = len(self._threads)  # what comes waits for one of these
+                self._max_workers = len(self._threads)  # further work waits for one of these
             else:
                 self._idle += 1
 
@@ -193,7 +196,7 @@ class DaemonThreads(Executor):
         self._queue.put(None)  # for the next one
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work; with `wait`, return when all that was taken has ended."""
+        """Accept no more work; with `wait`, return when all accepted work has ended."""
         with self._lock:
             self._shutdown = True
             if cancel_futures:

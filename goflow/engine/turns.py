@@ -1,11 +1,12 @@
-"""CPU-bound threads leave the event loop its turns.
+"""Keeps the event loop responsive beside CPU-bound threads.
 
-Whoever wants the interpreter waits until each thread before it in line has had its interval.
-With 100 of them the usual 5 ms make that half a second, each time, and a request takes several.
+A thread that wants the interpreter waits until each thread ahead of it has used its switch
+interval. With 100 threads and the default of 5 ms that is half a second, and a request needs
+several turns.
 
-Among so many the loop gets a hundredth of the processor, so that a millisecond of its work takes
-a tenth of a second. A hundred attempts that start together would be ten seconds in which it
-answers nobody: they start one after another, and between them the loop does what else there is.
+Beside 100 threads the loop gets a hundredth of the processor, so a millisecond of its work takes
+a tenth of a second. Starting 100 attempts at once would block all requests for ten seconds. So
+attempts start one after another, and the loop handles other events in between.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _before: float
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """While inside, threads take turns often; may be nested and overlap."""
+    """Shorten the switch interval while inside. May be nested, and may overlap."""
     global _asked, _before
     with _lock:
         if not _asked:
@@ -38,12 +39,14 @@ def short_turns() -> Iterator[None]:
     finally:
         with _lock:
             _asked -= 1
-            if not _asked and sys.getswitchinterval() == INTERVAL:  # else it is somebody else's
+            if (
+                not _asked and sys.getswitchinterval() == INTERVAL
+            ):  # otherwise another program has set it
                 sys.setswitchinterval(_before)
 
 
 class StartingLine:
-    """Attempts that will run in threads wait here for their turn to start."""
+    """A queue of attempts that are about to start in threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -51,7 +54,7 @@ class StartingLine:
         self._begun: float | None = None  # when the first one started in this round of the loop
 
     async def turn(self) -> None:
-        """Return when the next attempt may start: at once, unless the loop is busy with starts."""
+        """Wait until the next attempt may start: at once, unless the loop is busy with starts."""
         async with self._line:
             now = self._clock.elapsed()
             if self._begun is not None and now - self._begun > AT_ONCE:

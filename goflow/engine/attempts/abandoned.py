@@ -1,4 +1,4 @@
-"""Attempts that were given up and still run: each holds a slot until its thread ends."""
+"""Abandoned attempts that still run. Each holds a slot until its thread ends."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from goflow.engine.slots import Resource, title
 
 
 class AbandonedAttempt(msgspec.Struct, frozen=True):
-    """An attempt that runs since `started` and was given up at `abandoned`, and why."""
+    """An attempt that has run since `started` and was abandoned at `abandoned`, and the reason."""
 
     execution: str
     job: str
@@ -24,7 +24,7 @@ class AbandonedAttempt(msgspec.Struct, frozen=True):
 
 
 class Abandoned:
-    """Those that still run, in the order in which they were given up."""
+    """The abandoned attempts that still run, oldest first."""
 
     def __init__(self) -> None:
         self._running: dict[asyncio.Future[Any], AbandonedAttempt] = {}
@@ -42,7 +42,7 @@ class Abandoned:
         running: "asyncio.Future[Any]",
         limits: Sequence[Resource] = (),
     ) -> None:
-        """Keep an attempt on the list until it is done; `limits` are those that count it."""
+        """List an attempt until `running` is done; `limits` are the resources that it occupies."""
 
         def ended(_: "asyncio.Future[Any]") -> None:
             del self._running[running]
@@ -54,5 +54,5 @@ class Abandoned:
 
     @property
     def taken_up(self) -> list[str]:
-        """The limits of pools and jobs of which nothing is left for others."""
+        """The pools and jobs whose whole limit is occupied by abandoned attempts."""
         return [title(one.kind, one.name) for one, held in self._held.items() if held >= one.size]

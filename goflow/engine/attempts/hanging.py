@@ -1,6 +1,6 @@
-"""Whether tasks can still start, or attempts that hang hold all the slots.
+"""Warns when hanging attempts hold the slots, so that no task can start.
 
-The rule: what is told is what is so now. Once such an attempt ends, nobody hears of it again.
+The rule: a warning describes the current state. It disappears when the attempt ends.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.clock import Clock
 from goflow.engine.slots import Slots
 
-STALLED = 300.0  # seconds without a task's start, while some wait, after which that is told
-NAMED = 5  # attempts or tasks that a text names
+STALLED = 300.0  # seconds without a start, while tasks wait, until a warning
+NAMED = 5  # attempts or tasks listed in a warning
 WAY_OUT = (
     "Python cannot stop a thread: a restart of the server ends them, and tasks with "
     'isolation="process" can be stopped'
@@ -20,7 +20,7 @@ WAY_OUT = (
 
 
 class Hanging:
-    """What comes of attempts that hold their slots though they were given up, or for long."""
+    """The effects of attempts that hold slots for long, or after they were abandoned."""
 
     def __init__(self, slots: Slots, abandoned: Abandoned, clock: Clock) -> None:
         self._slots = slots
@@ -29,12 +29,12 @@ class Hanging:
         self._last_start = clock.elapsed()
 
     def started(self) -> None:
-        """A task has started, so tasks can start."""
+        """A task has started."""
         self._last_start = self._clock.elapsed()
 
     @property
     def stuck(self) -> str | None:
-        """Why no task can start any more, for people; None if that is not so."""
+        """Why no task can start any more, human-readable; None if tasks can start."""
         if len(self._abandoned) < self._slots.size:
             return None
         return (
@@ -44,7 +44,7 @@ class Hanging:
 
     @property
     def told(self) -> tuple[datetime, str] | None:
-        """What people should know of, and since when; None if there is nothing."""
+        """A warning about abandoned attempts, and since when; None if there are none."""
         if not self._abandoned:
             return None
         left = self._slots.size - self._slots.taken
@@ -57,8 +57,8 @@ class Hanging:
         return next(iter(self._abandoned)).abandoned, f"{text}. {WAY_OUT}"
 
     def stalled(self, running: Sequence[tuple[datetime, str]]) -> str | None:
-        """Why nothing has started for a long time though tasks wait, given since when which
-        tasks run, oldest first; None if that is not so."""
+        """A warning that no task has started for long though some wait; None if that is not so.
+        `running` lists the running tasks with their start, oldest first."""
         every = self._slots.usage()[0]
         passed = self._clock.elapsed() - self._last_start
         if not self.may_be_stalled:

@@ -1,7 +1,7 @@
-"""Results on their way between attempts and the store.
+"""Moves results between attempts and the store.
 
-The rule: a large result is durable before the fact that speaks of it is decided, and what
-comes back from the store is checked against that fact.
+The rule: a large result is durable before the fact that refers to it, and a result read from
+the store is checked against that fact.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -18,7 +18,7 @@ from goflow.stores.base import KeepResult, Store
 
 
 class Read(Protocol):
-    """Has a question answered beside the event loop."""
+    """Runs a function in a reader thread."""
 
     def __call__(self, question: Any, /, *args: Any) -> Awaitable[Any]: ...
 
@@ -33,14 +33,14 @@ class Results:
         self._read = read
 
     async def keep(self, execution: str, task: str, attempt: int, outcome: Succeeded) -> Outcome:
-        """Store the result if it is too large for a fact; how the attempt ended thereby."""
+        """Store the result if it is too large for a fact; returns the outcome that results."""
         if len(outcome.result) <= SMALL:
             return outcome
         body = bytes(outcome.result)
         sha256 = await self._read(digest, body)
         try:
             await self._journal.insist(KeepResult(execution, task, attempt, body))
-        except StoreUnavailable as error:  # the process is to end, and waits no longer
+        except StoreUnavailable as error:  # the process is about to end, and waits no longer
             return Failed(f"the result could not be stored: {error}")
         return Succeeded(size=len(body), sha256=sha256)
 
@@ -68,7 +68,7 @@ class Results:
 
 
 def read_result(store: Store, execution: str, stored: StoredResult) -> bytes:
-    """The JSON of a result that the store keeps by itself. Raises `ResultLost`."""
+    """The JSON of a result that is stored separately. Raises `ResultLost`."""
     body = store.result(execution, stored.task, stored.attempt)
     if body is None or not stored.is_intact(body):
         raise ResultLost(

@@ -1,11 +1,11 @@
 """Runs one operator in this process, which `goflow.engine.executors.process` started for it.
 
-The rule that must not be broken: this process does not outlive its task or its server. It
-ends once it has answered; on SIGTERM, which raises SystemExit in the task so that it can
-clean up; and, in the same way, when the socket to the server is closed.
+The rule that must not be broken: this process does not outlive its task or its server. It ends
+after its answer; on SIGTERM, which raises SystemExit in the task so that it can clean up; and,
+in the same way, when the server closes the socket.
 
-The operator runs in the main thread, and no other thread is started: it may fork, and set
-signal handlers, as in a program of its own.
+The operator runs in the main thread, and there is no other thread: it may fork and set signal
+handlers, as a separate program may.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from goflow.operators.process_group import GRACE
 
 
 def main(fd: int) -> None:
-    """Answer the request that comes over the socket `fd`, and end."""
+    """Answer one request on the socket `fd`, and return."""
     pid = os.getpid()
     os.set_inheritable(fd, False)
     log = OutputLog(os.dup(1))
@@ -54,7 +54,7 @@ def main(fd: int) -> None:
     context = Context(log=log, **{name: getattr(request, name) for name in CONTEXT})
     current_log.set(log)
     try:
-        # What handlers print to this process's streams would be in the log twice.
+        # Output of handlers to the streams of this process would be in the log twice.
         with captured(handlers_print_to=Nowhere()):
             outcome = _run(packed, context, request.max_result)
     except BaseException as error:
@@ -77,7 +77,7 @@ def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
 async def _awaited(value: Awaitable[Any], work: Work) -> Outcome:
     try:
         return succeeded(await value, work.max_result)
-    except BaseException as error:  # a SystemExit would come out of the loop, which would tell
+    except BaseException as error:  # a SystemExit would leave the loop, which would print it
         return raised(error)
 
 
@@ -109,7 +109,7 @@ def _exactly(server: socket.socket, length: int) -> bytes:
 
 
 class Ending:
-    """Listens for SIGTERM and for the end of the server, without a thread."""
+    """Handles SIGTERM and the end of the server, without a thread."""
 
     def __init__(self, server: socket.socket) -> None:
         self.told = False
@@ -130,19 +130,19 @@ class Ending:
         with contextlib.suppress(BlockingIOError, OSError):
             if not self._server.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
                 signal.signal(signal.SIGIO, signal.SIG_IGN)
-                # Nobody is there to insist, so the kernel does.
+                # The server is gone, so a timer of the kernel ends this process in any case.
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.setitimer(signal.ITIMER_REAL, GRACE)
                 os.killpg(0, signal.SIGTERM)
 
     def end(self) -> None:
-        """End as SIGTERM would have had it."""
+        """End with the status of SIGTERM."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 class OutputLog(Lines):
-    """Implements `goflow.operators.base.Log`: writes to a file descriptor at once."""
+    """Implements `goflow.operators.base.Log`: writes to a file descriptor, unbuffered."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

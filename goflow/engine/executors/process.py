@@ -1,12 +1,12 @@
-"""Runs an operator in a process of its own: what happens on the server's side.
+"""Runs operators in processes of their own: the server's side.
 
-The rule that must not be broken: whatever that process does, be it to crash, to hang or to
-write nonsense, what comes out is an `Outcome`, and nothing of its process group is left.
+The rule that must not be broken: whatever the process does, whether it crashes, hangs or sends
+garbage, an `Outcome` comes out, and no process of its process group is left.
 
-A fresh interpreter is started rather than this process forked: a fork would have this one's
-locks as other threads hold them, its connections, its listening socket and its store. The
-two talk over a socket: a request goes there, one answer comes back, each as a length and so
-many bytes. Whatever the task prints goes through the process's output, as any program's.
+It is a fresh interpreter, not a fork: a fork would inherit locks that other threads hold,
+connections, the listening socket and the store. The two processes talk over a socket: one request
+and one answer, each as a length and that many bytes. The output of the task is the output of the
+process, as for any program.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from goflow.operators.process_tag import tagged
 from goflow.operators.program import Program, signal_name
 
 LENGTH = struct.Struct(">Q")
-LINGER = 1.0  # seconds after the process's end that its answer may still be on its way
-LOOKS = 10  # how often it is looked for in that time
-ERROR_ROOM = 256 * 1024  # bytes: more than an error takes as JSON
+LINGER = 1.0  # seconds to wait for the answer after the process has ended
+LOOKS = 10  # how often to check in that time
+ERROR_ROOM = 256 * 1024  # bytes: more than the JSON of any error
 
-# What the interpreter is started with; the path first, since it leads to all the rest.
+# The code that the interpreter runs. It sets the path first, since all imports need it.
 START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from goflow.engine.executors.child import main; main(int(sys.argv[2]))"
@@ -46,8 +46,8 @@ START = (
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What the process is told: the context, and how to be like this process. The packed
-    operator follows it."""
+    """The request: the context, and the settings to copy from this process. The packed operator
+    follows it."""
 
     job: str
     task: str
@@ -63,7 +63,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How it ended: with an error, or with a result as JSON."""
+    """The answer: an error, or a result as JSON."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
@@ -126,7 +126,7 @@ class ProcessRun:
 
     def _start(self, context: Context, fd: int) -> Program:
         path = msgspec.json.encode([entry or os.getcwd() for entry in sys.path]).decode()
-        # The last argument is for people who look at the list of processes.
+        # The last argument is a label for the list of processes.
         label = f"goflow task {context.job}/{context.task}"
         return Program(
             [sys.executable, "-c", START, path, str(fd), label],
@@ -139,14 +139,14 @@ class ProcessRun:
     async def _await_end(
         self, program: Program, talk: "asyncio.Task[bytes | None]", context: Context
     ) -> bytes | None:
-        """Wait for the process to end, or to be told to; its answer, None if it gave none."""
+        """Wait for the process to end; returns its answer, None if it gave none."""
         await asyncio.wait([talk, program.ended], return_when=asyncio.FIRST_COMPLETED)
-        if not talk.done():  # what is on its way; a process it left may hold the socket open
-            for _ in range(LOOKS):  # more than one: a loop that was held up looks late
+        if not talk.done():  # the answer may be on its way; a child of it may hold the socket open
+            for _ in range(LOOKS):  # more than one, since a busy loop checks late
                 await asyncio.wait([talk], timeout=LINGER / LOOKS)
             return talk.result() if talk.done() else None
         answer = talk.result()
-        if answer is None:  # it has closed the socket; perhaps it has closed all it had
+        if answer is None:  # it has closed the socket, perhaps with all other descriptors
             await program.ended
         else:
             await asyncio.wait([program.ended], timeout=GRACE)
@@ -155,7 +155,7 @@ class ProcessRun:
         return answer
 
     async def _talk(self, ours: socket.socket, context: Context) -> bytes | None:
-        """Send the request; the answer, None if the other side closes without one."""
+        """Send the request; returns the answer, None if the socket is closed without one."""
         loop = asyncio.get_running_loop()
         try:
             for part in (self._request(context), self._pickled):

@@ -1,11 +1,10 @@
-"""What logs have taken and the store has not: bounded for each attempt, and for all together.
+"""Bounds the log text that is not stored yet: for each attempt, and for all together.
 
-The rule that must not be broken: whoever writes from a thread waits while there is too much of
-it, or while the event loop does not get its turns; and whoever writes on the loop never does,
-since nothing would be written then.
+The rule that must not be broken: a thread that writes waits while there is too much text, or while
+the event loop is starved. The event loop itself never waits, since then nothing would be stored.
 
-Nor does the loop wait for a lock that such a thread may hold. There may be many of them, and
-each has to wait its turn to run before it can let go of the lock.
+The loop does not wait for a lock that such a thread may hold, either: with many threads, each waits
+for its turn to run before it can release the lock.
 """
 
 import asyncio
@@ -18,29 +17,28 @@ from typing import NamedTuple
 from goflow.engine.clock import Clock
 
 LIMIT = 64 * 1024 * 1024  # bytes
-SHARED = 4 * 1024 * 1024  # bytes that all logs may have waiting before threads wait
-SHARE = 16 * 1024, 1024 * 1024  # the least and the most of it that is one log's
-# Seconds between two threads that are let go on: about what one takes to write its share. All
-# of them at once would only take turns with each other, and with the event loop.
+SHARED = 4 * 1024 * 1024  # bytes that all logs may hold before threads wait
+SHARE = 16 * 1024, 1024 * 1024  # the minimum and maximum for one log
+# Seconds between waking two threads: about the time in which one writes its share. Woken all at
+# once they would compete with each other, and with the event loop.
 PACE = 0.002
-# Seconds between two turns of the event loop while threads write, and after which it lacks one.
+# Seconds between two ticks on the event loop while threads write, and until it counts as starved.
 TICK = 0.02
 STARVED = 0.05
-# A program that was let go on may have nothing more to say, so the others look again.
+# A program that was woken may write nothing more, so the others check again.
 AGAIN = 0.1  # seconds
-LOOK = 1.0  # seconds until one looks for itself, should the loop have ended
+LOOK = 1.0  # seconds until a thread checks by itself, in case the loop has ended
 
 
 class Waiting(NamedTuple):
-    """A thread that waits: the lock it waits for, and whether it may go on."""
+    """A waiting thread: the lock it waits for, and whether it may continue."""
 
     bell: threading.Lock
     may_go_on: Callable[[], bool]
 
 
 class Backlog:
-    """Counts bytes; made on the event loop. The limit may be exceeded by what each writer
-    writes at a time."""
+    """Counts bytes. Created on the event loop. Each writer may exceed the limit by one write."""
 
     def __init__(self, clock: Clock, limit: int = LIMIT) -> None:
         self._clock = clock
@@ -49,12 +47,12 @@ class Backlog:
         self._ticking = False
         self._ticked = 0.0
         self._used = False  # since the last tick
-        self.share = SHARE[1]  # bytes of one log waiting at which its threads wait
+        self.share = SHARE[1]  # bytes of one log at which its threads wait
         self._logs = 0
         self._home = threading.get_ident()
         self._by_loop = 0
         self._by_threads = 0
-        self._lock = threading.Lock()  # of what threads count
+        self._lock = threading.Lock()  # guards `_by_threads`
         self._threads: deque[Waiting] = deque()
         self._waking: asyncio.TimerHandle | None = None
         self._futures: deque[asyncio.Future[None]] = deque()
@@ -68,13 +66,13 @@ class Backlog:
         return self.size >= self._limit
 
     def opened(self, logs: int) -> None:
-        """There are so many logs more; from the event loop."""
+        """Count logs that were opened, or closed if negative; from the event loop."""
         self._logs += logs
         least, most = SHARE
         self.share = min(max(SHARED // max(self._logs, 1), least), most)
 
     def count(self, size: int) -> None:
-        """Add what is to be written, or take off what was dropped; from any thread."""
+        """Add bytes to be stored, or subtract dropped ones; from any thread."""
         if threading.get_ident() == self._home:
             self._by_loop += size
         else:
@@ -82,7 +80,7 @@ class Backlog:
                 self._by_threads += size
 
     def landed(self, size: int) -> None:
-        """Take off what was written; from the event loop."""
+        """Subtract stored bytes; from the event loop."""
         self._by_loop -= size
         self.wake()
         while self._futures and not self.full:
@@ -92,7 +90,7 @@ class Backlog:
                 break
 
     def wake(self) -> None:
-        """Let threads go on that may, one after the other; from the event loop."""
+        """Wake the threads that may continue, one after another; from the event loop."""
         if self._threads and self._waking is None:
             self._wake_one()
 
@@ -107,7 +105,7 @@ class Backlog:
             self._threads.append(waiting)
 
     def may_write(self) -> bool:
-        """Whether a thread may write now, to any log."""
+        """Whether a thread may write now, to whatever log."""
         now = self._clock.elapsed()
         self._used = True
         if not self._ticking:
@@ -124,7 +122,7 @@ class Backlog:
         self.wake()
 
     def wait(self, may_go_on: Callable[[], bool]) -> None:
-        """Return when it may go on, in its turn; never from the event loop."""
+        """Block until the thread may continue, in its turn; never from the event loop."""
         while not may_go_on():
             waiting = Waiting(threading.Lock(), may_go_on)
             waiting.bell.acquire()

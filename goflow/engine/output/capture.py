@@ -1,7 +1,7 @@
-"""What a task prints and logs, in whatever thread of its own, lands in that task's log.
+"""Sends what a task prints and logs, in any of its threads, to the task's log.
 
-The rule that must not be broken: outside tasks nothing changes. Streams are the original
-ones, no logger gets noisier, and what `logging` does when nobody configured it stays.
+The rule that must not be broken: outside tasks nothing changes. Streams are the original ones, no
+logger gets noisier, and an unconfigured `logging` behaves as before.
 """
 
 import contextlib
@@ -14,17 +14,16 @@ from goflow.engine.output.streams import route
 from goflow.engine.surroundings import watch
 from goflow.operators.base import Log
 
-_lock = threading.Lock()  # never held where a task runs, which may fork
+_lock = threading.Lock()  # never held while a task runs, since the task may fork
 _capturing = 0
 _undo: contextlib.ExitStack
 
 
 @contextlib.contextmanager
 def captured(handlers_print_to: Log | None = None) -> Iterator[None]:
-    """Capture while inside; may be nested and overlap, several engines may run.
+    """Capture while inside. May be nested and overlap, as with several engines.
 
-    What handlers print that the user configured goes to the streams as they are outside tasks,
-    or to a log of its own.
+    Handlers that the user configured print to the original streams, or to `handlers_print_to`.
     """
     global _capturing, _undo
     with _lock:

@@ -1,7 +1,7 @@
-"""Threads that a task starts belong to that task: what they print lands in its log.
+"""Threads that a task starts belong to the task: their output goes to its log.
 
-A thread of one's own is told when it starts, a pool's with each piece of work, since the same
-thread works for many. Only whose work it is is carried over, no other context variable.
+A thread gets its task when it starts; a thread of a pool gets it with each piece of work, since it
+works for many tasks. No other context variable is carried over.
 """
 
 import sys
@@ -18,11 +18,11 @@ from goflow.operators.base import Log
 POOL = "multiprocessing.pool"  # seldom used, and slow to import
 POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 
-_pools: list[type] = []  # the classes of such pools that have been told
+_pools: list[type] = []  # the patched classes
 
 
 def carry() -> Callable[[], None]:
-    """Let threads belong to who starts them; returns what undoes that."""
+    """Patch the start of threads. Returns the undo function."""
     plain_start = threading.Thread.start
     plain_submit = ThreadPoolExecutor.submit
 
@@ -30,7 +30,7 @@ def carry() -> Callable[[], None]:
         log = current_log.get()
         if log is None:
             return plain_start(thread)
-        # All that happens in the thread, so that a traceback it ends with lands in the log.
+        # All of the thread, so that a traceback at its end is in the log, too.
         thread._bootstrap = partial(_context_of(log).run, thread._bootstrap)
         if getattr(thread, "_context", log) is None and not _inherits():  # Python 3.14
             thread._context = _context_of(log)
@@ -48,7 +48,7 @@ def carry() -> Callable[[], None]:
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign, assignment]
 
     def undo() -> None:
-        # What somebody replaced after us stays as it is; ours below it passes everything on.
+        # A later patch by other code stays; ours below it passes everything on.
         if threading.Thread.start is start:
             threading.Thread.start = plain_start  # type: ignore[method-assign]
         if ThreadPoolExecutor.submit is submit:
@@ -62,7 +62,7 @@ def carry() -> Callable[[], None]:
 
 
 def carry_into_pools() -> None:
-    """The same for `multiprocessing.pool.ThreadPool`, if anybody has imported it by now."""
+    """The same for `multiprocessing.pool.ThreadPool`, once it has been imported."""
     module = sys.modules.get(POOL)
     pool = getattr(module, "ThreadPool", None)  # None while it is being imported
     if pool is None or pool in _pools:
@@ -80,7 +80,7 @@ def _carrying(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _belonging(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The work as that of who hands it over."""
+    """The work, done for the task that submits it."""
     return partial(_work_for, current_log.get(), work)
 
 

@@ -1,8 +1,8 @@
-"""When the lines of a log came, packed for the store: mostly a byte a line.
+"""The times of log lines, packed for the store: mostly one byte per line.
 
-Times are whole milliseconds since 1970 in UTC. A pack begins with the first line's, in 8 bytes;
-each of the others is the difference to the one before, zigzag-coded since clocks are set back,
-seven bits to a byte, the low ones first.
+Times are whole milliseconds since 1970 in UTC. A pack starts with the time of the first line, in
+8 bytes. The others are differences to the previous line: zigzag-coded, since clocks may go back, as
+varints of seven bits per byte, low bits first.
 """
 
 import struct
@@ -13,7 +13,7 @@ FIRST = struct.Struct(">q")
 
 
 class LineTimes:
-    """The times of lines that follow each other, to be packed."""
+    """The times of consecutive lines."""
 
     __slots__ = ("_first", "_last", "_rest")
 
@@ -22,13 +22,13 @@ class LineTimes:
         self._rest = bytearray(lines - 1)
 
     def add(self, following: "LineTimes") -> None:
-        """Add the times of the lines that come next."""
+        """Append the times of the following lines."""
         self._rest += _varint(following._first - self._last)
         self._rest += following._rest
         self._last = following._last
 
     def __len__(self) -> int:
-        """How many bytes they take, packed."""
+        """The size of the pack in bytes."""
         return FIRST.size + len(self._rest)
 
     def packed(self) -> bytes:
@@ -36,12 +36,12 @@ class LineTimes:
 
 
 def unpack(packed: bytes) -> list[int]:
-    """The time of each line; none at all where none were kept."""
+    """The time of each line; empty if no times were kept."""
     return list(_unpacked(packed)) if packed else []
 
 
 def without(packed: bytes, lines: int) -> bytes:
-    """The pack without the first so many lines, of which it has more."""
+    """The pack without its first `lines` lines; it must have more."""
     times = unpack(packed)
     if not times:
         return packed

@@ -1,12 +1,11 @@
-"""`logging` inside a task: its records land in its log, and what it switches is switched for it.
+"""`logging` inside a task: records go to the task's log, and global switches apply to it alone.
 
-`logging` is caught where a record goes to its handlers, for there every record passes once,
-whatever handlers there are. The handlers that the user configured get it as well, and
-what they print goes where it would have gone without goflow.
+Records are caught where a logger calls its handlers, since every record passes there once. Handlers
+that the user configured get the record as well, and print where they would without goflow.
 
-What a task does to all of `logging` holds for that task: `logging.disable`, the level and the
-handlers of the root logger, and loggers disabled by a configuration. What it does to a logger
-by name holds for the whole process, as it should: modules do that once, when they are imported.
+Global switches apply to the task that uses them: `logging.disable`, level and handlers of the root
+logger, and loggers that a configuration disables. Changes to a named logger apply to the whole
+process, since modules make them once, on import.
 """
 
 import logging
@@ -18,17 +17,16 @@ from goflow.engine.current import UNSET, Own, current_log
 from goflow.engine.output.tasklog import Nowhere
 from goflow.operators.base import Log
 
-# One below INFO: INFO records are made, and the level is known to be ours, not the user's.
+# One below INFO: INFO records are created, and the level is recognizable as ours.
 LOWERED = logging.INFO - 1
 
 Key = tuple[object, str]  # a logger, or the manager of them all, and an attribute
 
 
 def catch(handlers_print_to: Log | None) -> Callable[[], None]:
-    """Send the records of tasks to their logs; returns what undoes that.
+    """Send the records of tasks to their logs. Returns the undo function.
 
-    What handlers print that the user configured goes to the streams as they are outside tasks,
-    or to a log of its own.
+    Handlers that the user configured print to the original streams, or to `handlers_print_to`.
     """
     root = logging.getLogger()
     level = root.level
@@ -52,7 +50,7 @@ def catch(handlers_print_to: Log | None) -> Callable[[], None]:
             if logger.hasHandlers() and _wanted(logger, record, level):
                 hand_over(logger, record)
             if own is not UNSET and _reaches_root(logger):
-                # What they print is in the log already.
+                # Their output is in the log already.
                 current_log.set(nowhere)
                 for handler in own.get((root, "handlers"), ()):
                     if record.levelno >= handler.level:
@@ -63,7 +61,7 @@ def catch(handlers_print_to: Log | None) -> Callable[[], None]:
     def enabled(logger: logging.Logger, level: int) -> bool:
         if owned.get() is UNSET:
             return is_enabled(logger, level)
-        # Loggers remember answers, but only those that hold for everybody.
+        # Loggers cache answers, but only those that apply to all tasks.
         if logger.disabled or logger.manager.disable >= level:
             return False
         return level >= logger.getEffectiveLevel()
@@ -83,7 +81,7 @@ def catch(handlers_print_to: Log | None) -> Callable[[], None]:
     def undo() -> None:
         for (where, name, was), (_, _, ours) in zip(before, patches, strict=True):
             if where.__dict__.get(name) is not ours:
-                continue  # somebody replaced it after us; ours below it passes everything on
+                continue  # a later patch by other code stays; ours below it passes everything on
             if was is UNSET:
                 delattr(where, name)
             else:
@@ -95,8 +93,8 @@ def catch(handlers_print_to: Log | None) -> Callable[[], None]:
 
 
 class OwnAttribute:
-    """An attribute of which every task has its own once it sets it; if `make` is given, from
-    the beginning."""
+    """An attribute that has a value per task, once the task sets it; with `make`, from the
+    start."""
 
     def __init__(
         self, name: str, owned: Own[dict[Key, Any]], make: Callable[[], Any] | None = None
@@ -134,7 +132,7 @@ class OwnAttribute:
 
 
 def _wanted(logger: logging.Logger, record: logging.LogRecord, root_level: int) -> bool:
-    """Whether the record would have been made, had the root's level not been lowered."""
+    """Whether the record would exist if we had not lowered the level of the root logger."""
     effective = logger.getEffectiveLevel()
     return record.levelno >= (root_level if effective == LOWERED else effective)
 
@@ -149,14 +147,14 @@ def _reaches_root(logger: logging.Logger) -> bool:
 
 
 class _ToLog(logging.Handler):
-    """Writes a record into the log of the task that made it."""
+    """Writes a record to the log of its task."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = current_log.get()
         if log is not None:
             try:
                 log(self.format(record))
-            except Exception:  # as every handler does: a bad record fails nobody's task
+            except Exception:  # as every handler does: a bad record fails no task
                 self.handleError(record)
 
 

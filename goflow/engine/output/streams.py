@@ -1,11 +1,11 @@
-"""sys.stdout and sys.stderr: every task has its own, and nothing it does to them reaches others.
+"""Gives every task its own sys.stdout and sys.stderr; its changes to them affect no other code.
 
-The rule that must not be broken: outside tasks nothing changes. Streams are the original ones,
-and one that is put in their place is what everybody outside sees, then and afterwards.
+The rule that must not be broken: outside tasks nothing changes. Streams are the original ones, and
+code outside tasks that replaces one replaces it for all such code, also after the capture.
 
-`print` and the interpreter itself look streams up in the module's dictionary, where one object
-stays for as long as tasks are captured. Everyone else asks the module for an attribute, and
-sets that, as `contextlib.redirect_stdout` does; there a property stands, which knows who asks.
+`print` and the interpreter look streams up in the module's dictionary, which holds one object for
+the time of the capture. Other code reads and sets attributes of the module, as
+`contextlib.redirect_stdout` does; there a property distinguishes the tasks.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _routes: "dict[str, Route]" = {}  # while tasks are captured
 
 
 def route() -> Callable[[], None]:
-    """Send what tasks print to their logs; returns what undoes that."""
+    """Send the output of tasks to their logs. Returns the undo function."""
     plain = type(sys)
     routes = {name: Route(name) for name in STREAMS}
     properties: dict[str, Any] = {}
@@ -32,7 +32,7 @@ def route() -> Callable[[], None]:
         properties[name] = property(one.get, one.put, one.delete)
         properties[f"__{name}__"] = property(one.get_raw, one.put_raw)
         sys.__dict__[name] = one.front
-    # An operator that is sent to a process of its own may refer to the module.
+    # A pickled operator may refer to the module.
     properties["__reduce__"] = lambda module: (importlib.import_module, (module.__name__,))
     routed = type("RoutedModule", (plain,), properties)
     sys.__class__ = routed
@@ -50,7 +50,7 @@ def route() -> Callable[[], None]:
 
 
 def originals() -> dict[str, list[Any]]:
-    """The streams where text goes that is no task's, by the names of `STREAMS`."""
+    """The streams of code outside tasks, by the names of `STREAMS`."""
     found = {name: [sys.__dict__[f"__{name}__"]] for name in STREAMS}
     for name, route in _routes.items():
         found[name].append(route.base.original)
@@ -125,10 +125,10 @@ class Front:
 
 
 class RoutedStream:
-    """A task's text goes to its log, the rest, and every other attribute, to the original
-    stream (None where there is none).
+    """Sends a task's text to its log. Other text, and all other attributes, go to the original
+    stream, which may be None.
 
-    A task can neither close nor change what all share: to it that has happened, and no more.
+    A task that closes or reconfigures the stream does not affect the original one.
     """
 
     def __init__(self, original: Any) -> None:
@@ -154,7 +154,7 @@ class RoutedStream:
             self.original.flush()
 
     def isatty(self) -> bool:
-        """Never inside a task: its log shows no colours and no progress bars."""
+        """False inside a task, since a log shows no colours and no progress bars."""
         return self.original is not None and current_log.get() is None and self.original.isatty()
 
     def fileno(self) -> int:
@@ -165,7 +165,7 @@ class RoutedStream:
 
     @property
     def buffer(self) -> Any:
-        """For bytes; a task's are UTF-8, and what is not is replaced."""
+        """Takes bytes; a task's are decoded as UTF-8, with replacements."""
         log = current_log.get()
         if log is None:
             return self.original.buffer
@@ -200,7 +200,7 @@ class RoutedStream:
 
 
 class BytesToLog(io.RawIOBase):
-    """Bytes that become text in a task's log."""
+    """A binary stream that writes text to a task's log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -218,4 +218,4 @@ class BytesToLog(io.RawIOBase):
         self._log.flush()
 
     def close(self) -> None:
-        """Nothing is closed: the task's log goes on."""
+        """Do nothing: the task's log stays open."""

@@ -1,14 +1,13 @@
-"""The log of one attempt: takes text from any thread, hands whole lines on in order.
+"""The log of one attempt: takes text from any thread, and passes whole lines to the store in order.
 
-The rule that must not be broken: whatever a task prints, memory and store stay bounded.
-Of `limit` characters the first half, the head, is never dropped; the newest lines take the
-place of older ones in the second half, the tail, and only once it is full, however slow the
-store is. Every line that ever came has a number, so that a reader sees by the gap in the
-numbers that some are gone.
+The rule that must not be broken: whatever a task prints, memory and store stay bounded. A log keeps
+`limit` characters. The first half, the head, is never dropped. In the second half, the tail, new
+lines replace old ones once it is full, however slow the store is. Every line has a number, so a
+reader sees by the gap in the numbers that lines are missing.
 
-A thread that writes faster than the store waits, when its share of what is to be written has
-come together, or the backlog of all logs is full. The event loop cannot wait: of what is written
-on it into a full backlog, the oldest is dropped, head or not.
+A thread that writes faster than the store waits when its log has reached its share, or the backlog
+of all logs is full. The event loop cannot wait: when it writes into a full backlog, the oldest
+lines are dropped, even from the head.
 """
 
 import asyncio
@@ -25,25 +24,25 @@ from goflow.engine.clock import Clock
 from goflow.engine.output.backlog import Backlog
 from goflow.engine.output.linetimes import LineTimes, milliseconds
 
-LINE = 16 * 1024  # characters; longer lines are broken
-CHUNK = 64 * 1024  # characters handed on at a time
-SHORT = 1024  # characters; shorter pieces that wait are joined, since each has its price
-PRICE = 256  # bytes of memory that a piece takes besides its text and times
-DRAINED = 128 * 1024  # characters waiting at which `drain` lets more come
-MOMENT = 0.5  # seconds until an unfinished line is shown
-SOMETIMES = 64  # writes without a line's end, after which a thread sees whether it has to wait
-LINGER = 0.01  # seconds until nothing more is expected of a thread that has written
-BUSY = 0.001  # seconds until the event loop looks again whether a thread has done writing
+LINE = 16 * 1024  # characters; longer lines are split
+CHUNK = 64 * 1024  # characters of one append
+SHORT = 1024  # characters; shorter pieces are joined, since each has its overhead
+PRICE = 256  # bytes of overhead per piece
+DRAINED = 128 * 1024  # pending characters at which `drain` returns
+MOMENT = 0.5  # seconds until an unfinished line is passed on
+SOMETIMES = 64  # writes without a newline until a thread checks whether it has to wait
+LINGER = 0.01  # seconds to wait for more text of a thread
+BUSY = 0.001  # seconds until the event loop tries again to take a lock that a thread holds
 
 Append = Callable[["Chunk"], Awaitable[None]]
 
 
 class Chunk(NamedTuple):
-    """Whole lines that follow each other, the first of them numbered `first`; or, with 0
-    `lines`, the beginning of a line that has not ended.
+    """Consecutive whole lines, the first of them numbered `first`; or, with 0 `lines`, the start
+    of an unfinished line.
 
     `forget` is a half-open range of line numbers to drop, or None. `replaces` is the number of
-    the unfinished line that was handed on before and goes now, or None.
+    an unfinished line, passed on before, that this chunk replaces, or None.
     """
 
     first: int
@@ -55,7 +54,7 @@ class Chunk(NamedTuple):
 
 
 class Piece:
-    """Whole lines that wait to be handed on."""
+    """Whole lines that wait to be passed on."""
 
     __slots__ = ("cost", "first", "lines", "text", "times")
 
@@ -67,7 +66,7 @@ class Piece:
         self.cost = sys.getsizeof(text) + len(times) + PRICE  # bytes
 
     def add(self, lines: int, text: str, times: LineTimes) -> None:
-        """Add the lines that come next."""
+        """Append the following lines."""
         self.lines += lines
         self.text += text
         self.times.add(times)
@@ -75,7 +74,7 @@ class Piece:
 
 
 class Stretch:
-    """Lines of the tail that were handed on and will be forgotten together."""
+    """Lines of the tail that were passed on, and will be dropped together."""
 
     __slots__ = ("end", "first", "size")
 
@@ -86,15 +85,15 @@ class Stretch:
 
 
 class Lines:
-    """What a log does besides `line` and `write`: the levels, as prefixes."""
+    """The methods of a log besides `line` and `write`: levels, as prefixes."""
 
     __slots__ = ()
 
     def flush(self) -> None:
-        """Hand on a line that was begun, where it waits for its end in this process."""
+        """Pass an unfinished line on, if this process buffers it."""
 
     def line(self, text: str) -> None:
-        """Append text as lines of its own, ending the line that others have begun."""
+        """Append text as separate lines, after ending an unfinished line."""
         raise NotImplementedError
 
     def __call__(self, message: object, /) -> None:
@@ -119,7 +118,7 @@ class Lines:
 
 
 class Nowhere(Lines):
-    """A log that keeps nothing."""
+    """A log that discards everything."""
 
     def line(self, text: str) -> None:
         return
@@ -132,12 +131,12 @@ class Nowhere(Lines):
 
 
 class TaskLog(Lines):
-    """Implements `goflow.operators.base.Log`; made and closed on the event loop `loop`.
+    """Implements `goflow.operators.base.Log`. Created and closed on the event loop `loop`.
 
-    `append` is awaited with at most 64 Ki characters, one call at a time; what comes meanwhile
-    goes with the next. A line that does not end is handed on too after a moment, and replaced
-    later. Lines are numbered from 0. `limit` is in characters. What is written after `close`
-    (by a thread that could not be stopped) is lost.
+    `append` is awaited with at most 64 Ki characters, one call at a time; text that arrives
+    meanwhile goes with the next call. An unfinished line is passed on too after a moment, and
+    replaced later. Lines are numbered from 0. `limit` is in characters. Text written after
+    `close` (by a thread that could not be stopped) is lost.
     """
 
     __slots__ = (
@@ -183,26 +182,26 @@ class TaskLog(Lines):
         backlog: Backlog,
         limit: int,
     ) -> None:
-        self.lines = 0  # that ever came
+        self.lines = 0  # received so far
         self._append = append
         self._loop = loop
         self._clock = clock
         self._backlog = backlog
         backlog.opened(1)
-        # Bytes that this log has added to the backlog, and those that the event loop, which
-        # must not wait for the lock, has taken off it.
+        # Bytes that this log has added to the backlog, and those that were stored. The event loop
+        # counts the latter apart, since it must not wait for the lock.
         self._held = 0
         self._handed_on = 0
         self._home = threading.get_ident()
         self._lock = threading.Lock()
         self._partial = ""
-        self._begun = 0  # when `_partial` did
+        self._begun = 0  # the time at which `_partial` started
         self._pending = 0  # characters in _head and _tail
         self._head: deque[Piece] = deque()
         self._tail: deque[Piece] = deque()
         self._tail_pending = 0
         self._tail_limit = limit - limit // 2
-        self._room = limit  # characters until something is dropped; negative from then on
+        self._room = limit  # characters until lines are dropped; negative from then on
         self._kept: deque[Stretch] = deque()
         self._kept_size = 0
         self._busy = False  # a flight is under way, or about to be
@@ -210,8 +209,8 @@ class TaskLog(Lines):
         self._closed = False
         self._elsewhere: TextIO | None = None
         self._writes = 0  # from threads
-        # The unfinished line: whether somebody will look at it, which one it was, whether it is
-        # to be handed on, and which one was.
+        # The unfinished line: whether a timer will look at it, its number then, whether it is
+        # due to be passed on, and the one that was passed on last.
         self._looking = False
         self._looks_at = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -247,7 +246,7 @@ class TaskLog(Lines):
         at_home = threading.get_ident() == self._home
         if not at_home:
             self._writes += 1
-            # Not for each of the pieces that a line is printed in.
+            # Not for each piece of a line.
             if ("\n" in text or self._writes % SOMETIMES == 0) and not self._may_go_on():
                 self._backlog.wait(self._may_go_on)
         with self._lock:
@@ -273,7 +272,9 @@ class TaskLog(Lines):
         if at_home:
             call()
         else:
-            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody reads on
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop has closed, and nothing is stored any more
                 self._loop.call_soon_threadsafe(call)
 
     def _may_go_on(self) -> bool:
@@ -287,7 +288,7 @@ class TaskLog(Lines):
             self._partial += text
             return
         now = milliseconds(self._clock.now())
-        # A line came when it began.
+        # The time of a line is that of its start.
         at = self._begun if self._partial else now
         text = self._partial + text
         start = 0
@@ -298,7 +299,7 @@ class TaskLog(Lines):
             elif len(text) - start <= LINE:
                 break
             elif visible := _visible_from(text, start, start + LINE):
-                end = visible  # no terminal shows what a carriage return has overwritten
+                end = visible  # a carriage return overwrites the text before it
             else:
                 end = start + LINE
                 self._add(text[start:end] + "\n", at, now)
@@ -307,7 +308,7 @@ class TaskLog(Lines):
         self._begun = at
 
     def _add(self, text: str, at: int, now: int) -> None:
-        """Take whole lines, of which the first came at another time than the others."""
+        """Take whole lines. `at` is the time of the first one, `now` that of the others."""
         first, lines = self.lines, text.count("\n")
         times = LineTimes(at, 1)
         if lines > 1:
@@ -330,7 +331,7 @@ class TaskLog(Lines):
                 self._drop_first_of_tail()
 
     def _drop_beyond(self, share: int) -> None:
-        """Drop the oldest lines that wait, but for a share; from now on the tail is written."""
+        """Drop the oldest pending lines down to a share. From now on lines belong to the tail."""
         share += self._handed_on
         if self._head and self._held > share:
             self._tail.extendleft(reversed(self._head))
@@ -357,7 +358,7 @@ class TaskLog(Lines):
             self._timer = self._loop.call_later(MOMENT, self._look)
 
     def _look(self) -> None:
-        """Hand the unfinished line on, if it is the one that was there a moment ago."""
+        """Pass the unfinished line on, if it has been there for a moment."""
         if not self._lock.acquire(blocking=False):
             self._timer = self._loop.call_later(BUSY, self._look)
             return
@@ -377,8 +378,7 @@ class TaskLog(Lines):
             self._depart()
 
     def become(self, stream: TextIO) -> None:
-        """In a fork of this process: be no more than a name for a stream, which leads to the
-        log that this was a copy of."""
+        """In a fork of this process: write to a stream instead, which leads to the original log."""
         self._lock = threading.Lock()
         self._elsewhere = stream
 
@@ -395,19 +395,19 @@ class TaskLog(Lines):
     # -- handing on, on the event loop ---------------------------------------------
 
     def _depart(self) -> None:
-        # An empty context: what `append` prints or logs is not the task's.
+        # An empty context: output of `append` does not belong to the task.
         self._flight = self._loop.create_task(self._fly(), context=contextvars.Context())
 
     async def _fly(self) -> None:
         lingered = False
         try:
             while True:
-                # Not to be waited for: a thread that writes may have to wait its turn to run.
+                # Not blocking: the thread that holds the lock may wait for its turn to run.
                 while not self._lock.acquire(blocking=False):  # noqa: ASYNC110
                     await asyncio.sleep(BUSY)
                 try:
                     chunk, held = self._next_chunk()
-                    # What is written on the loop comes all at once.
+                    # Text written on the loop arrives all at once.
                     if chunk is None and (lingered or self._closed or not self._writes):
                         self._busy = False
                         return
@@ -424,17 +424,17 @@ class TaskLog(Lines):
                     self._backlog.landed(held)
         except BaseException:
             self._busy = False
-            self._let_go()  # none of it can be written, so nobody need wait for that
+            self._let_go()  # nothing can be stored, so nobody has to wait
             raise
 
     async def _linger(self) -> None:
-        """Wait for more a moment, as a thread may be in the middle of writing it."""
+        """Wait a moment, since a thread may be about to write more."""
         self._lingering = self._loop.create_future()
         await asyncio.wait([self._lingering], timeout=LINGER)
         self._lingering = None
 
     def _next_chunk(self) -> tuple[Chunk | None, int]:
-        """The oldest pending lines, and the bytes they hold; None if there is nothing."""
+        """The oldest pending lines, and their bytes in the backlog; None if nothing is pending."""
         if self._head:
             chunk, held = self._join(self._head)
         elif self._tail:
@@ -453,7 +453,7 @@ class TaskLog(Lines):
         return chunk, held
 
     def _join(self, pieces: deque[Piece]) -> tuple[Chunk, int]:
-        """Take pieces that follow each other, up to a chunk."""
+        """Take consecutive pieces, up to the size of a chunk."""
         joined = pieces.popleft()
         texts, size, held = [joined.text], len(joined.text), joined.cost
         while (
@@ -471,7 +471,7 @@ class TaskLog(Lines):
         return Chunk(joined.first, joined.lines, "".join(texts), joined.times.packed()), held
 
     def _keep(self, first: int, lines: int, size: int) -> tuple[int, int] | None:
-        """Take note of what is kept of the tail; the range that has to go, if any."""
+        """Note lines that the store keeps of the tail; returns the range to drop, if any."""
         if self._kept and self._kept[-1].size + size <= self._tail_limit // 16:
             self._kept[-1].end = first + lines
             self._kept[-1].size += size
@@ -486,9 +486,8 @@ class TaskLog(Lines):
         return None if gone is None else (begin, gone.end)
 
     async def drain(self) -> None:
-        """Wait while more would only pile up. Once the log is full it waits for the backlog of
-        all logs alone: more is cut anyhow, and the task should not be slowed by what nobody
-        keeps."""
+        """Wait while the store is behind. A full log waits only for the backlog of all logs: its
+        lines are dropped anyway, so they should not slow the task down."""
         while self._backlog.full or (self._room > 0 and self._pending > DRAINED):
             if self._backlog.full:
                 await self._backlog.drained()
@@ -498,9 +497,9 @@ class TaskLog(Lines):
                 await asyncio.wait([self._flight])
 
     async def close(self, error: str | None = None) -> None:
-        """Append the error, if any, and return when everything is handed on.
+        """Append the error, if any, and return when everything is stored.
 
-        Raises what `append` raised. After a cancellation, call it again: it goes on waiting.
+        Raises what `append` raised. After a cancellation, call it again to continue waiting.
         """
         if not self._closed:
             if error is not None:
@@ -523,7 +522,7 @@ class TaskLog(Lines):
             self._flight.result()
 
     def _let_go(self) -> None:
-        """Leave the backlog to others, also when an append failed and all of it is still there."""
+        """Remove this log's bytes from the backlog, also those that could not be stored."""
         with self._lock:
             self._head.clear()
             self._tail.clear()
@@ -533,15 +532,15 @@ class TaskLog(Lines):
 
 
 def _visible_from(text: str, start: int, end: int) -> int:
-    """Where what a terminal shows of a line begins, after its last carriage return; 0 if it
-    has none. One at its very end has overwritten nothing yet."""
+    """The start of the visible part of a line, after its last carriage return; 0 if it has none.
+    A carriage return at the very end has overwritten nothing yet."""
     while end > start and text[end - 1] == "\r":
         end -= 1
     return text.rfind("\r", start, end) + 1
 
 
 def _formatted(message: object, args: tuple[object, ...]) -> str:
-    """`message % args` as `logging` does it, except that a mistake in it fails no task."""
+    """`message % args` as in `logging`, except that a mistake in it does not raise."""
     text = str(message)
     if not args:
         return text
@@ -553,7 +552,7 @@ def _formatted(message: object, args: tuple[object, ...]) -> str:
 
 
 def encodable(text: str) -> str:
-    """Lone surrogates, which UTF-8 cannot hold, written as escapes."""
+    """The text with lone surrogates, which UTF-8 cannot encode, as escapes."""
     if text.isascii():
         return text
     try:

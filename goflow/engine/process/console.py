@@ -1,9 +1,9 @@
-"""Words for people on standard error: said without ever waiting for somebody to read them.
+"""Human-readable messages on standard error, written without ever blocking the caller.
 
-The rule that must not be broken: nothing here holds up who says something, raises, or grows. A
-pipe that nobody reads fills up, and then a write to it never returns; a terminal may be stopped
-by Ctrl-S, a disk be full. So a thread of its own writes, and what it cannot keep up with is
-dropped, counted, and told once it can.
+The rule that must not be broken: the console never blocks, raises, or grows without limit. A pipe
+that nobody reads fills up, and then writes block; Ctrl-S stops a terminal, and a disk may be full.
+So a separate thread writes. Messages beyond the limit are dropped and counted, and the count is
+written later.
 """
 
 import contextlib
@@ -15,29 +15,29 @@ from collections import deque
 from collections.abc import Iterator
 
 LIMIT = 256 * 1024  # bytes that may wait
-FLUSH = 1.0  # seconds that an end waits for what was said to be out
+FLUSH = 1.0  # seconds that `flush` waits
 
 
 class Console:
-    """Standard error, as it is when something is written."""
+    """Standard error, looked up at each write."""
 
     def __init__(self) -> None:
-        self._home = 0  # the process whose thread writes; a fork has no such thread
+        self._home = 0  # the process of the writing thread, which a fork does not have
         self._begin()
 
     def _begin(self) -> None:
         self._news = threading.Condition()
         self._waiting: deque[bytes] = deque()
-        self._size = 0  # of what waits and of what is being written
+        self._size = 0  # bytes that wait or are being written
         self._dropped = 0
 
     def say(self, text: str) -> None:
-        """Write a text as lines of its own, as soon as that is possible; from any thread."""
+        """Queue a message, which ends with a newline. From any thread."""
         line = f"{text}\n".encode(errors="backslashreplace")
         if self._home != os.getpid():
             self._home = os.getpid()
             self._begin()
-            # no more threads: then nothing is said
+            # no more threads: the message is lost
             with contextlib.suppress(RuntimeError):
                 threading.Thread(target=self._work, name="goflow-console", daemon=True).start()
         with self._news:
@@ -49,7 +49,7 @@ class Console:
             self._news.notify_all()
 
     def flush(self, seconds: float = FLUSH) -> None:
-        """Wait until all that was said is out, but not for long."""
+        """Wait until all messages are written, but not for long."""
         if self._home == os.getpid():
             with self._news:
                 self._news.wait_for(lambda: not self._size and not self._dropped, seconds)
@@ -73,14 +73,14 @@ class Console:
 
 
 def _write(line: bytes) -> None:
-    """May take for ever. What cannot be written is lost: nobody is there to be told."""
+    """May block for ever. A line that cannot be written is lost."""
     stream = sys.stderr
     stream = getattr(stream, "original", stream)
     with contextlib.suppress(OSError, ValueError):
         if stream is None:
             return
         try:
-            # Not through its buffer, whose lock would be held by this thread at the very end.
+            # Not through its buffer, whose lock this thread would hold at exit.
             fd = stream.fileno()
         except (OSError, ValueError, AttributeError):
             stream.write(line.decode())
@@ -95,7 +95,7 @@ console = Console()
 
 
 class ConsoleHandler(logging.Handler):
-    """Says each record on the console."""
+    """Writes each record to the console."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -106,7 +106,7 @@ class ConsoleHandler(logging.Handler):
 
 @contextlib.contextmanager
 def last_resort() -> Iterator[None]:
-    """Inside, what `logging` prints because nobody configured it is said on the console."""
+    """Send records of an unconfigured `logging` to the console, while inside."""
     before = logging.lastResort
     logging.lastResort = ConsoleHandler(logging.WARNING)
     try:

@@ -1,9 +1,9 @@
-"""A SystemExit, or a KeyboardInterrupt, of a task's code fails the task, not the event loop.
+"""A SystemExit or KeyboardInterrupt in a task's code fails the task, not the event loop.
 
-asyncio raises these two out of the loop from whatever task or callback they come, so that a
-`sys.exit()` in a helper that an operator awaits by `gather` would end the server. An attempt
-catches its own; here is what it may begin besides. Nor can a task's code stop the loop, or cancel
-what is not its own by asking for all tasks.
+asyncio raises both out of the event loop, from any task or callback. So a `sys.exit()` in a helper
+that an operator awaits by `gather` would end the server. An attempt catches its own exceptions;
+this module covers the asyncio tasks that it starts. It also keeps a task's code from stopping the
+loop, and from cancelling tasks of others through `asyncio.all_tasks()`.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from goflow.shown import reason
 T = TypeVar("T")
 
 STOPPED = (
-    "Event loop stopped before Future completed."  # asyncio's words, which it has no class for
+    "Event loop stopped before Future completed."  # asyncio's message; it has no class for this
 )
 
 
 class Exited(RuntimeError):
-    """Code of a task's raised a SystemExit or a KeyboardInterrupt; says which."""
+    """A task's code raised a SystemExit or a KeyboardInterrupt; the message says which."""
 
 
 _plain_all_tasks = asyncio.all_tasks
@@ -34,7 +34,7 @@ _begun_by: WeakKeyDictionary[Any, Log] = WeakKeyDictionary()
 
 
 def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> "set[asyncio.Task[Any]]":
-    """Of an attempt those that it began; `for task in all_tasks(): task.cancel()` is common."""
+    """In an attempt, only its own tasks: `for task in all_tasks(): task.cancel()` is common."""
     found = _plain_all_tasks(loop)
     log = current_log.get()
     if log is None or (loop or asyncio.get_running_loop()) not in _homes:
@@ -44,7 +44,7 @@ def _all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> "set[asyncio.Ta
 
 @contextmanager
 def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Inside, what the asyncio tasks of an attempt raise is theirs alone."""
+    """Contain what asyncio tasks of attempts raise, while inside."""
     before: Any = loop.get_task_factory()
 
     def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
@@ -66,12 +66,12 @@ def contained(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         yield
     finally:
         _homes.discard(loop)
-        if loop.get_task_factory() is make:  # somebody may have put another one there since
+        if loop.get_task_factory() is make:  # other code may have replaced it since
             loop.set_task_factory(before)
 
 
 class Contained(Coroutine[Any, Any, Any]):
-    """A coroutine that raises `Exited` for what would end the event loop."""
+    """A coroutine that raises `Exited` instead of an exception that would end the event loop."""
 
     def __init__(self, coroutine: Any) -> None:
         self._coroutine = coroutine
@@ -95,13 +95,13 @@ class Contained(Coroutine[Any, Any, Any]):
         result: Any = yield from self._coroutine.__await__()
         return result
 
-    def __getattr__(self, name: str) -> Any:  # its name and frame, for who shows tasks
+    def __getattr__(self, name: str) -> Any:  # its name and frame, for tools that show tasks
         return getattr(self._coroutine, name)
 
 
 def run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
-    """`runner.run(main)`, which goes on though a callback of a task's raises one of the two, or
-    stops the loop. Ctrl-C still ends it, where nobody else handles that."""
+    """`runner.run(main)`, which continues when a callback raises one of the two, or stops the
+    loop. Ctrl-C still ends it unless a handler for SIGINT is set."""
     loop = runner.get_loop()
     task = loop.create_task(main)
     while True:

@@ -1,4 +1,4 @@
-"""What becomes of the children that a task forks off the server's own process.
+"""Handles children that a task forks from the server's process.
 
 The rule that must not be broken: a child prints into its task's log and can be found and ended
 like a program of the task, and it never touches the server's event loop.
@@ -38,19 +38,19 @@ _of_logs: "dict[Log, Children]" = {}
 
 
 class Children:
-    """Those that an attempt forks; made and closed on the event loop."""
+    """The children of one attempt. Created and closed on the event loop."""
 
     def __init__(self, log: TaskLog, tag: str) -> None:
         self._log = log
         self._tag = tag
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()  # never taken in a child, where another may hold it
-        self._ours = self._theirs = -1  # the ends of the pipe, once there is one
+        self._ours = self._theirs = -1  # the ends of the pipe, once it exists
         self._closed = False
-        self.abandoned = False  # whether a thread of the attempt goes on when that has ended
+        self.abandoned = False  # whether a thread of the ended attempt still runs
         _of_logs[log] = self
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._line = ""  # begun, not ended
+        self._line = ""  # unfinished
         self._undrained = 0
         self._draining: asyncio.Task[None] | None = None
 
@@ -63,7 +63,7 @@ class Children:
             unfinished.add(self._tag)
             try:
                 self._ours, self._theirs = os.pipe()
-            except OSError:  # no descriptors left: then the child prints where the server does
+            except OSError:  # out of descriptors: the child prints to the output of the server
                 return
         os.set_blocking(self._ours, False)
         self._give_up = forks.withhold(lambda: [self._ours, self._theirs])
@@ -88,7 +88,7 @@ class Children:
             return
         if not data:
             self._hang_up()
-        elif not self._closed:  # else nobody keeps it, and the child must not be held up
+        elif not self._closed:  # otherwise it is discarded, so that the child is not blocked
             self._feed(data)
             self._undrained += len(data)
             if self._undrained >= DRAIN_EVERY:
@@ -103,7 +103,7 @@ class Children:
             self._loop.add_reader(self._ours, self._read)
 
     def _feed(self, data: bytes, final: bool = False) -> None:
-        """Whole lines, since those of the task itself come in between."""
+        """Write whole lines, since lines of the task itself come in between."""
         *lines, self._line = (self._line + self._decode(data, final)).split("\n")
         if lines:
             self._log.line("\n".join(lines))
@@ -114,8 +114,8 @@ class Children:
     # -- the end -------------------------------------------------------------------
 
     def close(self) -> None:
-        """The attempt has ended, before its log does. Take what was printed; what is printed
-        from now on, by a child that lives on, is read so that it can go on, and not kept."""
+        """The attempt has ended, its log has not. Take the output up to now. Later output, of a
+        child that lives on, is read and discarded, so that the child is not blocked."""
         with self._lock:
             if self._closed:
                 return
@@ -134,7 +134,7 @@ class Children:
         self._listen()
 
     def forget(self) -> None:
-        """The attempt forks no more."""
+        """The attempt cannot fork any more."""
         _of_logs.pop(self._log, None)
         unfinished.discard(self._tag)
 
@@ -148,7 +148,7 @@ class Children:
 
 
 def abandon(log: Log, thread: "Future[Any]") -> None:
-    """A thread of an attempt goes on when that has ended, and may fork still."""
+    """Note that a thread of the attempt outlives it, and may still fork."""
     if (children := _of_logs.get(log)) is not None:
         children.abandoned = True
         thread.add_done_callback(lambda _: children.forget())
@@ -166,8 +166,8 @@ forks.whose = _whose
 
 
 def print_to(fd: int | None, log: TaskLog) -> None:
-    """Let all that this process prints go to a descriptor, or, if that is None, to where the
-    server's own output goes; what is written into the task's log as well.
+    """Redirect all output of this process, and the task's log, to a descriptor; or to the
+    server's own output if that is None.
 
     What handlers print that the user configured goes where it did.
     """
@@ -181,7 +181,7 @@ def print_to(fd: int | None, log: TaskLog) -> None:
     if fd is not None:
         os.dup2(fd, 1)
         os.dup2(fd, 2)
-    # They may hold text of the server's, which is not for the child to print.
+    # Their buffers may hold text of the server, which the child must not print.
     forks.keep(originals)
     opened = {name: _stream(number) for name, number in NUMBERS.items()}
     streams.reopen(opened)
@@ -194,7 +194,7 @@ def _stream(fd: int) -> io.TextIOWrapper:
 
 
 class _Patient(io.FileIO):
-    """Output of a child, which goes on though nobody listens to it any more."""
+    """Output of a child that ignores a closed pipe."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -204,7 +204,7 @@ class _Patient(io.FileIO):
 
 
 def let_go(loop: asyncio.AbstractEventLoop) -> None:
-    """Listen no more to children that outlive their attempts; the loop is about to close."""
+    """Stop reading from children that outlive their attempts; the loop is about to close."""
     for children in [one for one in _listening if one._loop is loop]:
         children._hang_up()
 
@@ -214,14 +214,14 @@ def let_go(loop: asyncio.AbstractEventLoop) -> None:
 
 @contextlib.contextmanager
 def own(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Inside, forks of this process get no descriptor of the loop, and cannot go on with it."""
+    """Keep the loop's descriptors from forks, and end forks that wait on the loop, while inside."""
     with forks.disinherited(), forks.withheld(lambda: _descriptors_of(loop)):
         yield
 
 
 def _descriptors_of(loop: Any) -> Iterator[int]:
-    """In the child: what asyncio's own loop has open, watched or not. It also sees to it that
-    the child ends should its code wait for something on the loop, for there nothing comes."""
+    """In the child: all descriptors that asyncio's loop has open. It also ensures that the child
+    ends if its code waits on the loop, where no event would ever arrive."""
     ready = getattr(loop, "_ready", None)
     if ready is None:  # another loop, such as uvloop's
         return

@@ -1,9 +1,9 @@
-"""The end of the process, when tasks will not let it end.
+"""Ends the process even if tasks keep it from ending.
 
-The rule that must not be broken: who was told to end ends, within limits. A thread cannot be
-stopped, nor a coroutine that swallows its cancellation; the interpreter waits for threads that
-are no daemons, multiprocessing for its children, and code that blocks the event loop keeps
-anybody from being told anything. So a thread of its own waits for the limit, and leaves then.
+The rule that must not be broken: a process that was told to end ends within limits. Threads cannot
+be stopped, nor coroutines that swallow their cancellation; the interpreter waits for non-daemon
+threads, multiprocessing waits for its children, and code that blocks the event loop blocks the
+stop. So a separate thread waits until the limit, and exits then.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from goflow.operators import orphans
 from goflow.operators.process_group import kill_all
 
 EXIT_LIMIT = 5.0  # seconds that the interpreter may take to end
-FLUSH = 2.0  # seconds for what is still to be written, and as many for multiprocessing
+FLUSH = 2.0  # seconds to flush streams, and as many for multiprocessing
 
 _ran = False  # whether an engine ran in this process
-_abandoned = False  # whether attempts go on that were told to end
+_abandoned = False  # whether cancelled attempts still run
 
 
 def note_run(abandoned: bool) -> None:
@@ -36,7 +36,7 @@ def note_run(abandoned: bool) -> None:
 
 
 def depart(code: int) -> None:
-    """The process is about to exit with this code: see to it that it does."""
+    """Ensure that the process, which is about to exit with this code, does exit."""
     if _abandoned or loops.is_anything_left():
         leave(code)
     if _ran:
@@ -49,7 +49,7 @@ def depart(code: int) -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit now, with what there is to be flushed flushed as far as that is possible."""
+    """Exit now, after flushing streams as far as possible."""
     _bounded(_end_multiprocessing)
     end_all()
     _bounded(_flush)
@@ -58,8 +58,8 @@ def leave(code: int) -> NoReturn:
 
 
 def leave_held_up(number: int, seconds: float | None) -> NoReturn:
-    """Exit though the process did not come to stop in order, or, without `seconds`, was told to
-    end at once and did not come to that."""
+    """Exit although the stop has not finished within `seconds`; None after a second signal that
+    the main thread did not handle."""
     if seconds is not None:
         console.say(
             f"goflow: not stopped {seconds:g} s after {signal.Signals(number).name}; ending at "
@@ -69,7 +69,7 @@ def leave_held_up(number: int, seconds: float | None) -> NoReturn:
 
 
 def end_all() -> None:
-    """Kill what attempts that have not ended started, and let nothing more be started."""
+    """Kill the processes of running attempts, and refuse to start more."""
     forks.refuse()
     kill_all()
     if forked.unfinished:
@@ -93,7 +93,7 @@ def _flush() -> None:
 
 
 def _end_multiprocessing() -> None:
-    """What it does at the exit of the interpreter: else its semaphores would be told as leaked."""
+    """Run its exit function: otherwise it would report leaked semaphores."""
     if (util := sys.modules.get("multiprocessing.util")) is not None:
         util._exit_function()
 

@@ -1,8 +1,8 @@
-"""`asyncio.run` that ends, whatever tasks have left on the event loop.
+"""`asyncio.run` that returns, whatever tasks have left on the event loop.
 
-The rule that must not be broken: at the end each thing that is still going on is told to end, and
-is waited for, but not for ever. A coroutine may swallow its cancellation, and a function that was
-handed to a thread may never return; `asyncio.run` would wait for both until the end of time.
+The rule that must not be broken: at the end everything that still runs is cancelled and awaited,
+but not for ever. A coroutine may swallow its cancellation, and a function in a thread may never
+return; `asyncio.run` would wait for both indefinitely.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from goflow.engine.process import exits
 T = TypeVar("T")
 
 LOOK = 0.01  # seconds between two looks at threads
-PATIENCE = 2.0  # seconds for what is cancelled, and as many for threads
+PATIENCE = 2.0  # seconds to wait for cancelled tasks, and as many for threads
 
-# Kept for ever: to collect a coroutine is to end it once more, and to complain if it will not.
+# Kept for ever: collecting a coroutine closes it, which fails with a message if it refuses.
 _stubborn: "list[asyncio.Task[Any]]" = []
 _given_up: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
 _threads_left = False
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on an event loop of its own, and close that."""
+    """Run a coroutine on a new event loop, and close the loop."""
     runner = asyncio.Runner()
     try:
         return exits.run(runner, main)
@@ -36,17 +36,17 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def is_anything_left() -> bool:
-    """Whether something goes on that was told to end in this process, and never may."""
+    """Whether a cancelled task or thread still runs in this process."""
     return _threads_left or any(not task.done() for task in _stubborn)
 
 
 def give_up(task: "asyncio.Task[Any]") -> None:
-    """Take note of a task that does not heed its cancellation; it may do so yet."""
+    """Note a task that ignores its cancellation; it may still end."""
     _given_up.add(task)
 
 
 def disown_given_up() -> None:
-    """At a stop: let nobody wait for those any more, whoever runs the event loop."""
+    """At a stop: exempt the noted tasks from being awaited by any runner of the event loop."""
     loop = asyncio.get_running_loop()
     for task in [one for one in _given_up if one.get_loop() is loop]:
         _given_up.discard(task)
@@ -54,7 +54,7 @@ def disown_given_up() -> None:
 
 
 def disown(task: "asyncio.Task[Any]") -> None:
-    """Let nobody wait any more for a task that does not heed its cancellation."""
+    """Exempt a task that ignores its cancellation from being awaited at the end."""
     if not task.done():
         _stubborn.append(task)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -83,14 +83,14 @@ async def _settle() -> None:
 
 
 async def _settle_threads(loop: Any) -> None:
-    """Those of the loop's own executor, which `asyncio.to_thread` uses."""
+    """Wait for the threads of the loop's default executor, which `asyncio.to_thread` uses."""
     global _threads_left
     executor, loop._default_executor = loop._default_executor, None
     if executor is None:
         return
     executor.shutdown(wait=False, cancel_futures=True)
     threads = list(executor._threads)
-    # Looked at rather than joined in one more thread, which may not be had.
+    # Polled: joining them would need another thread, which the system may refuse.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110  nothing tells

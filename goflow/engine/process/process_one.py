@@ -1,11 +1,11 @@
-"""Process 1 of a container: takes note of orphans that have ended, and hands signals on.
+"""The duties of process 1 in a container: reap orphans, and forward signals.
 
-The kernel gives orphans to process 1 of their PID namespace, and keeps those that have ended as
-zombies until it takes note. A server cannot do that: it would take the exit codes of children that
-tasks wait for. So where goflow is started as process 1, it runs in a child of that.
+The kernel makes process 1 the parent of orphans, and keeps ended ones as zombies until their parent
+reaps them. The server cannot do that: it would also take the exit codes of children that tasks
+wait for. So if goflow is started as process 1, the server runs in a child.
 
-The rule that must not be broken: to whoever runs the container, nothing shows. Signals go to the
-server, and its exit code is the container's.
+The rule that must not be broken: the container behaves as if there were one process. Signals reach
+the server, and its exit code is the container's.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from goflow.engine.process.console import console
 
-# Of faults of this process, which nobody else is to be told of.
+# Signals by faults of this process, which are not forwarded.
 OWN = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -34,10 +34,10 @@ ZOMBIES = (
 
 
 def stand_aside() -> None:
-    """If this is process 1, go on in a child of it. To be called before anything is begun."""
+    """If this is process 1, fork, and return in the child. Call it first of all."""
     if os.getpid() != 1:
         return
-    if threading.active_count() > 1:  # they would be missing in the child
+    if threading.active_count() > 1:  # the child would not have them
         console.say(ZOMBIES)
         return
     handed_on = {int(number) for number in signal.valid_signals()} - OWN
@@ -48,7 +48,7 @@ def stand_aside() -> None:
     child = os.fork()
     if child:
         _watch_over(child, handed_on)
-    # A terminal's Ctrl-C goes to a whole group: to the server alone, not by way of process 1 too.
+    # Ctrl-C goes to a whole process group: only to the server, not through process 1 as well.
     os.setpgid(0, 0)
     with contextlib.suppress(OSError):
         os.tcsetpgrp(0, os.getpid())

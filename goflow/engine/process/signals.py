@@ -1,8 +1,8 @@
-"""Ending by a signal: the first one ends in order, a second one at once, programs included.
+"""Stops on signals: the first one stops in order, the second one at once, programs included.
 
-The rule that must not be broken: whoever is told to end ends. Python calls handlers in the main
-thread, between two of its steps; where that thread is in the midst of something that takes for
-ever, a thread of our own, which the system tells of every signal, ends the process in time.
+The rule that must not be broken: a signal ends the process. Python calls handlers in the main
+thread, between two instructions. If the main thread is stuck, a separate thread, which the system
+notifies of every signal, ends the process in time.
 """
 
 import asyncio
@@ -29,9 +29,11 @@ def ended_by_signals(
     *,
     limit: float,
 ) -> Iterator[None]:
-    """Inside, on the event loop of the main thread: call `first` with the first signal; at the
-    second one, and when `limit` seconds after the first one this has not been left, kill what
-    tasks run, call `last`, and end with 128 plus its number."""
+    """Handle signals while inside, on the event loop of the main thread.
+
+    Calls `first` with the first signal. At the second one, or `limit` seconds after the first
+    one, kills the processes of tasks, calls `last`, and exits with 128 plus the signal's number.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,7 +42,7 @@ def ended_by_signals(
     home = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != home:  # in a child whose own handlers are not there yet
+        if os.getpid() != home:  # in a child that has not set its own handlers yet
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -52,7 +54,7 @@ def ended_by_signals(
             leaving.end_all()
             os._exit(128 + number)
 
-    # nohup has SIGHUP ignored, and that is meant
+    # nohup ignores SIGHUP on purpose
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     with _watched(limit, last):
         before = {number: signal.signal(number, handle) for number in heeded}
@@ -65,7 +67,7 @@ def ended_by_signals(
 
 @contextlib.contextmanager
 def _watched(limit: float, last: Callable[[], None]) -> Iterator[None]:
-    """Inside, a thread sees to it that the process ends."""
+    """Run the thread that ends the process, while inside."""
     told, telling = os.pipe()
     os.set_blocking(telling, False)
     over = threading.Event()
@@ -96,7 +98,7 @@ def _watched(limit: float, last: Callable[[], None]) -> Iterator[None]:
 
 
 def _next_signal(told: int, seconds: float | None) -> int | None:
-    """The next one of ours, None if there is none in time, or no more of them."""
+    """The next handled signal; None if none arrives in time, or none will arrive any more."""
     clock, poll = SystemClock(), select.poll()
     poll.register(told, select.POLLIN)
     begun = clock.elapsed()
