@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.detail import AttemptDetail
 from goflow.core.events import TaskSucceeded
 from goflow.core.states import State
-from goflow.core.summary import AttemptDetail
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine

@@ -11,7 +11,7 @@ from goflow.cli.server import Server
 from goflow.cli.terminal import FAILED, Problem, Unusable, as_json, print_answer, print_json
 
 if TYPE_CHECKING:
-    from goflow.core.summary import Detail
+    from goflow.core.detail import Detail
 
 POLL = 0.3  # seconds between polls
 
@@ -86,7 +86,7 @@ def find_execution(server: Server, id: str) -> "Detail":
     """The execution in its current state."""
     import msgspec
 
-    from goflow.core.summary import Detail
+    from goflow.core.detail import Detail
 
     try:
         return msgspec.json.decode(server.text("executions", id), type=Detail)

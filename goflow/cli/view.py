@@ -14,8 +14,8 @@ import click
 
 from goflow.cli.terminal import duration, padded, width
 from goflow.cli.tree import Branch, draw
+from goflow.core.detail import AttemptDetail
 from goflow.core.states import State
-from goflow.core.summary import AttemptDetail
 from goflow.engine.clock import Clock, SystemClock
 
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
-"""What happened: facts about one execution, in the past tense, never changed.
+"""Facts: what happened to an execution, in the past tense.
 
-Facts are the only truth the store keeps of an execution; its state is a fold of them.
-A fact may gain fields with defaults, and never loses or renames one.
+The store keeps the facts of an execution, and its state is a fold of them. Facts are never
+changed. A fact may gain fields with defaults; it never loses or renames one, since stored facts
+must stay readable. `goflow.core.progress` says how a fact is added.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,17 +15,30 @@ from goflow.core.result import StoredResult
 
 
 class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_defaults=True):
-    """Something that happened at the UTC instant `at`."""
+    """Something that happened at the UTC instant `at`.
+
+    `action` is set on facts that record a request by a person or a program, as `Detail.actions`
+    shows it; such a fact has a field `by`, which says who asked.
+    """
+
+    action: ClassVar[str | None] = None
 
     at: datetime
+
+    @property
+    def about(self) -> str | None:
+        """The task that the fact is about, if it is about one."""
+        return getattr(self, "task", None)
 
 
 class Submitted(Fact, frozen=True, kw_only=True):
     """The execution was accepted. `cause` is "schedule", "api", "run" or "backfill".
 
     It begins when the executions in `after` have ended. `timeout` is in seconds from the
-    start of its first attempt. `by` says who asked, for people.
+    start of its first attempt.
     """
+
+    action = "submit"
 
     id: str
     job: str
@@ -38,16 +52,16 @@ class Submitted(Fact, frozen=True, kw_only=True):
 
 
 class TaskStarted(Fact, frozen=True):
-    """Attempt number `attempt` (from 1) of a task was begun."""
+    """Attempt number `attempt` (from 1) of a task started."""
 
     task: str
     attempt: int
 
 
 class TaskSucceeded(Fact, frozen=True):
-    """The attempt ended well; `result` is JSON.
+    """The attempt succeeded; `result` is JSON.
 
-    A result of more than `goflow.core.result.SMALL` bytes is in the store by itself, under
+    The store keeps a result of more than `goflow.core.result.SMALL` bytes separately, under
     this task and attempt. Then `result` is null here, `size` is the number of its bytes and
     `sha256` their hash.
     """
@@ -60,7 +74,7 @@ class TaskSucceeded(Fact, frozen=True):
 
     @property
     def stored(self) -> StoredResult | None:
-        """Where the result is, if it is not in here."""
+        """The location of a result that the store keeps separately, else None."""
         if not self.sha256:
             return None
         return StoredResult(self.task, self.attempt, self.size, self.sha256)
@@ -69,8 +83,7 @@ class TaskSucceeded(Fact, frozen=True):
 class AttemptFailed(Fact, frozen=True):
     """The attempt failed, and another one is due at `retry_at`.
 
-    With `interrupted` it was not the attempt that failed but the server that went away: that
-    takes none of the task's retries.
+    An attempt `interrupted` by the end of the server takes none of the task's retries.
     """
 
     task: str
@@ -96,11 +109,13 @@ class TaskSkipped(Fact, frozen=True):
 
 
 class CancelRequested(Fact, frozen=True):
-    """Somebody asked for the execution to stop; nothing starts after this.
+    """The execution is asked to stop; nothing starts after this.
 
-    `timeout` is set, to the execution's, when it was time that asked: then it has failed. So
-    it has with a `defect`, which says what went wrong in goflow itself.
+    With `timeout`, in seconds, the execution failed because its time was over. With `defect`
+    it failed because of an error in goflow itself.
     """
+
+    action = "cancel"
 
     by: str = ""
     timeout: float | None = None
@@ -108,24 +123,28 @@ class CancelRequested(Fact, frozen=True):
 
 
 class TaskCancelRequested(Fact, frozen=True):
-    """Somebody asked for one task to stop, or not to start; the others go on."""
+    """One task is asked to stop, or not to start; the others go on."""
+
+    action = "cancel task"
 
     task: str
     by: str = ""
 
 
 class TaskCancelled(Fact, frozen=True):
-    """The task will not run, or, if `attempt` is not 0, that attempt was ended early."""
+    """The task will not run. If `attempt` is not 0, that attempt was running and was stopped."""
 
     task: str
     attempt: int = 0
 
 
 class MarkedSuccessful(Fact, frozen=True):
-    """Somebody said by hand that a task that is not running counts as successful.
+    """A task that is not running was marked successful by hand.
 
-    `finished` is the state of the execution thereby, if it has finished, else None.
+    `finished` is the resulting state of a finished execution, None for an unfinished one.
     """
+
+    action = "mark successful"
 
     task: str
     by: str = ""
@@ -133,7 +152,9 @@ class MarkedSuccessful(Fact, frozen=True):
 
 
 class MarkedSkipped(Fact, frozen=True):
-    """Somebody said by hand that a task that is not running counts as skipped; see above."""
+    """A task that is not running was marked skipped by hand; as `MarkedSuccessful`."""
+
+    action = "mark skipped"
 
     task: str
     by: str = ""
@@ -141,21 +162,29 @@ class MarkedSkipped(Fact, frozen=True):
 
 
 class Finished(Fact, frozen=True):
-    """Every task came to an end."""
+    """Every task has ended; `state` is the final state of the execution."""
 
     state: str
 
 
 class Retried(Fact, frozen=True):
-    """A finished execution was sent round again with these tasks; the others keep their end.
+    """A finished execution was reopened to run these tasks again; the others keep their state.
 
-    With `params` it has those from now on. `asked` is the task that was asked for, if one was.
+    `params` replace those of the execution, unless None. `asked` is the task named in the
+    request, if any.
     """
+
+    action = "retry"
 
     tasks: tuple[str, ...]
     by: str = ""
     params: dict[str, Any] | None = None
     asked: str | None = None
+
+    @property
+    def about(self) -> str | None:
+        """The task named in the request."""
+        return self.asked
 
 
 TaskFact = (

@@ -1,9 +1,9 @@
-"""One execution: what may happen next.
+"""One execution: the decisions about what happens next.
 
-The rule that must not be broken: everything here is decided from what was applied, so it
-comes out the same after a crash. The shell asks (`advance`, `settle`, `interrupt`, `cancel`,
-`cancel_task`, `mark`, `retry`); each answers with the facts it has decided on and already
-applied, for the shell to commit before it acts.
+Every decision follows from the applied facts, so it is the same after a crash. The shell calls
+`advance`, `settle`, `interrupt`, `cancel`, `cancel_task`, `mark` or `retry`. Each returns the
+facts it decided on, already applied, and the shell commits them before it acts. `transition`
+returns what those facts changed, for everything that shows the execution.
 """
 
 import heapq
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.detail import cut_error
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -21,6 +22,7 @@ from goflow.core.events import (
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
+    Submitted,
     TaskCancelled,
     TaskCancelRequested,
     TaskFailed,
@@ -28,9 +30,10 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.progress import TRANSITIONS, Progress, without_skew
+from goflow.core.graph import Plan
+from goflow.core.progress import TABLE, Progress, without_skew
 from goflow.core.states import State
-from goflow.core.summary import cut_error
+from goflow.core.transition import TaskChange, Transition
 
 _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
     State.SUCCESSFUL: MarkedSuccessful,
@@ -38,17 +41,15 @@ _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
 }
 
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
-# How often in a row a task is interrupted and tried again all the same. It is bounded since a
-# task may be what ends the server; and generous, since that is rarely so.
+# A task is retried after so many interruptions in a row. The number is bounded, since a task may
+# be what kills the server, and generous, since it rarely is.
 INTERRUPTIONS = 100
-
-
-ERRORS_KEPT = 16 * 1024 * 1024  # characters of errors, after which facts keep them cut
+ERRORS_KEPT = 16 * 1024 * 1024  # characters of all errors; further ones are cut in the facts
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """How an attempt ended: well, with a result as JSON. If the store has that by itself,
-    `size` and `sha256` are as in the fact `TaskSucceeded`."""
+    """Outcome of an attempt that returned; `result`, `size` and `sha256` are as in the fact
+    `TaskSucceeded`."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
@@ -56,18 +57,18 @@ class Succeeded(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """How an attempt ended: with an error. `final` failures are not tried again."""
+    """Outcome of an attempt that raised. A `final` failure is not retried."""
 
     error: str
     final: bool = False
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """How an attempt ended: stopped because it, or its execution, was cancelled."""
+    """Outcome of an attempt that was stopped because its task or execution was cancelled."""
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """How an attempt ended: with the server it ran in. That is no failure of its own."""
+    """Outcome of an attempt that ended with the server it ran in."""
 
     error: str = INTERRUPTED
 
@@ -76,23 +77,31 @@ Outcome = Succeeded | Failed | Cancelled | Interrupted
 
 
 class Execution(Progress):
-    """One run of a job: how far it has come, and what follows from that."""
+    """One run of a job: its state, and the decisions that follow from it."""
+
+    def __init__(self, plan: Plan, submitted: Submitted) -> None:
+        super().__init__(plan, submitted)
+        self._decided: list[TaskChange] = []
+
+    def transition(self) -> Transition:
+        """The changes made by the facts decided since the last call; one change commits both."""
+        changes, self._decided = self._decided, []
+        return Transition(self.brief(), changes)
 
     # -- when to look again --------------------------------------------------------
 
     def newly_ready(self, now: datetime) -> list[str]:
-        """The tasks that may start and have not been told of since they may, each once, in
-        the order in which that came about. After a replay all are told of again."""
+        """The tasks that have become ready since the last call, in the order in which they did.
+        After a replay, all ready tasks are returned again."""
         if self.cancelling or self.finished:
             return []
         while (due := self._next_due()) is not None and due <= without_skew(now, self.skew):
             self._make_ready(heapq.heappop(self._retries)[1])
-        ready, self._untold = self._untold, {}
+        ready, self._unannounced = self._unannounced, {}
         return list(ready)
 
     def next_retry(self) -> datetime | None:
-        """When the next retry is due that nobody was told of, by the clock as it is set now;
-        or None."""
+        """When the next task becomes ready for a retry, by the clock as it is set now; or None."""
         due = self._next_due()
         return None if due is None else without_skew(due, -self.skew)
 
@@ -106,8 +115,8 @@ class Execution(Progress):
         return None
 
     def deadline(self) -> datetime | None:
-        """When the execution's time is over, by the clock as it is set now; if it has begun,
-        has a limit, and goes on."""
+        """When the execution times out, by the clock as it is set now. None if it has no limit,
+        has not started, or is ending."""
         ending = self.cancelling or not self._unfinished
         if self.timeout is None or self._began is None or ending:
             return None
@@ -116,11 +125,11 @@ class Execution(Progress):
         except OverflowError:
             return None
 
-    # -- what follows from what happened -------------------------------------------
+    # -- what follows by the rules -------------------------------------------------
 
     def advance(self, now: datetime, granted: Iterable[str] = ()) -> list[AnyFact]:
-        """Cancel, skip, start those of the `granted` tasks that are ready, and finish, as
-        the rules say."""
+        """Time out, cancel and skip tasks, start the `granted` tasks that are ready, and finish
+        the execution, as the rules say."""
         facts: list[AnyFact] = []
         if self.finished:
             return facts
@@ -130,10 +139,10 @@ class Execution(Progress):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
-        while self._forsaken:
-            self._decide(facts, TaskCancelled(now, next(iter(self._forsaken))))
-        while self._unmeetable:
-            self._decide(facts, TaskSkipped(now, next(iter(self._unmeetable))))
+        while self._to_cancel:
+            self._decide(facts, TaskCancelled(now, next(iter(self._to_cancel))))
+        while self._to_skip:
+            self._decide(facts, TaskSkipped(now, next(iter(self._to_skip))))
         for name in granted:
             if self.is_ready(name):
                 self._decide(facts, TaskStarted(now, name, self.tasks[name].attempt + 1))
@@ -142,7 +151,7 @@ class Execution(Progress):
         return facts
 
     def will_retry(self, name: str, outcome: Outcome) -> bool:
-        """Whether this end of the running attempt leads to another one."""
+        """Whether the task is retried after this outcome of its running attempt."""
         return (
             isinstance(outcome, Failed)
             and not outcome.final
@@ -151,13 +160,13 @@ class Execution(Progress):
         )
 
     def goes_on(self, name: str) -> bool:
-        """Whether a task is tried again when its running attempt is interrupted. None of its
-        retries is taken by that, but one without any must not be repeated."""
+        """Whether a task is retried if its running attempt is interrupted. That takes none of
+        its retries, but a task without retries must not run twice."""
         task = self.tasks[name]
         return task.planned.retries > 0 and task.interruptions < INTERRUPTIONS
 
     def settle(self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
-        """How the running attempt of a task ended; `delay` is in seconds, before a retry."""
+        """Record the outcome of a task's running attempt; `delay` is in seconds, before a retry."""
         attempt = self.tasks[name].attempt
         if isinstance(outcome, Failed) and self.error_characters > ERRORS_KEPT:
             outcome = Failed(cut_error(outcome.error), outcome.final)
@@ -183,16 +192,16 @@ class Execution(Progress):
                 )
             case Failed():
                 fact = TaskFailed(now, name, attempt, outcome.error)
-        self.apply(fact)
+        self._decided += self.apply(fact)
         return fact
 
     def interrupt(self, now: datetime) -> list[AnyFact]:
-        """After a restart: what was running is not any more. It is tried again at once if it
-        may be, and fails visibly if not."""
+        """Settle the attempts that were running when the server stopped. A task that may be
+        retried is retried at once; any other fails visibly."""
         return [self.settle(name, Interrupted(), now) for name in self.running]
 
     def abort(self, now: datetime, defect: str) -> list[AnyFact]:
-        """End it here and now, as failed, because goflow itself went wrong; empty if it has
+        """Fail the execution at once because of an error in goflow itself; empty if it has
         finished."""
         facts: list[AnyFact] = []
         if self.finished:
@@ -204,29 +213,29 @@ class Execution(Progress):
             facts.append(self.settle(name, Failed(told, final=True), now))
         return facts + self.advance(now)
 
-    # -- what somebody asks for ----------------------------------------------------
+    # -- requests ------------------------------------------------------------------
 
     def cancel(self, now: datetime, by: str = "") -> list[AnyFact]:
-        """Ask for the end; empty if it was asked before or the execution has finished."""
+        """Cancel the execution; empty if it was cancelled before or has finished."""
         facts: list[AnyFact] = []
         if not self.cancelling and not self.finished:
             self._decide(facts, CancelRequested(now, by))
         return facts
 
     def cancel_task(self, name: str, now: datetime, by: str = "") -> list[AnyFact]:
-        """Ask for the end of one task; empty if it has ended, or was asked before."""
+        """Cancel one task; empty if it was cancelled before or has ended."""
         facts: list[AnyFact] = []
         if not self.is_cancelling(name) and not self.tasks[name].state.finished:
             self._decide(facts, TaskCancelRequested(now, name, by))
         return facts
 
     def mark(self, name: str, state: State, now: datetime, by: str = "") -> list[AnyFact]:
-        """Let a task count as `state`, successful or skipped; empty if it runs, is to stop,
-        or has ended so, or well, already."""
+        """Mark a task successful or skipped by hand. Empty if it is running or being cancelled,
+        succeeded, or is in that state already."""
         kind = _MARKS[state]
         before = self.tasks[name].state
         facts: list[AnyFact] = []
-        if (before, kind) not in TRANSITIONS:
+        if before not in TABLE[kind].moves:
             return facts
         if self.finished:
             self._decide(facts, kind(now, name, by, self._final_state(without=before).value))
@@ -243,8 +252,8 @@ class Execution(Progress):
         params: dict[str, Any] | None = None,
         by: str = "",
     ) -> list[AnyFact]:
-        """Send a finished execution round again: what did not succeed, or one task and, if
-        `following`, all that come after it. Empty if there is nothing to do again."""
+        """Reopen a finished execution to run again the tasks that did not succeed; or `task`
+        and, if `following`, all tasks downstream of it. Empty if there is nothing to run."""
         facts: list[AnyFact] = []
         if not self.finished:
             return facts
@@ -258,5 +267,5 @@ class Execution(Progress):
         return facts
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:
-        self.apply(fact)
+        self._decided += self.apply(fact)
         facts.append(fact)

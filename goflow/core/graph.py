@@ -1,7 +1,7 @@
-"""Who waits for whom.
+"""The dependencies between tasks.
 
-A `Plan` is the shape of a job at the moment it was submitted. It is kept with the
-execution, so a job edited between a crash and a restart does not change what was begun.
+A `Plan` is the shape of a job at the time of a submit. The store keeps it with the execution, so
+editing a job between a crash and a restart does not change an execution that has begun.
 """
 
 import graphlib
@@ -15,7 +15,7 @@ from goflow.core.states import TriggerRule
 
 
 class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the core needs to know of a task; `after` names its upstream tasks."""
+    """A task as the core needs it; `after` names its upstream tasks."""
 
     name: str
     after: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def downstream(self) -> dict[str, list[str]]:
-        """For every task the tasks that wait for it, in the order added."""
+        """For every task the tasks directly downstream, in the order added."""
         waiting: dict[str, list[str]] = {task.name: [] for task in self.tasks}
         for task in self.tasks:
             for upstream in task.after:
@@ -53,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
         return waiting
 
     def following(self, name: str) -> set[str]:
-        """The task and all that come after it."""
+        """The task and all tasks downstream of it."""
         found = {name}
         frontier = [name]
         while frontier:
@@ -73,7 +73,7 @@ _decoder = msgspec.json.Decoder(Plan)
 
 
 def find_cycle(after: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """Names along a cycle, the first one repeated at the end, or None."""
+    """The names along a cycle, the first one repeated at the end; None without a cycle."""
     try:
         graphlib.TopologicalSorter(after).prepare()
     except graphlib.CycleError as error:

@@ -1,14 +1,17 @@
-"""How far an execution has come: the fold of its facts.
+"""The fold: an execution's state, computed from its facts.
 
-Rules
-- `apply` is the only door to the state, for facts as they happen and for facts replayed.
-- A fact that `TRANSITIONS` or a trigger rule does not allow raises and changes nothing.
-- Work per fact is proportional to the edges it touches; nothing here looks at all tasks.
+`apply` is the only way to change the state, for new facts and for replayed ones. A fact that
+`TABLE`, at the end of this file, does not allow raises `IllegalTransition` and changes nothing.
+`apply` returns the changes of tasks it made. Everything that shows an execution is derived from
+the state here, or from those changes; no other module interprets facts.
+
+The work per fact is proportional to the edges it touches: nothing here looks at all tasks.
+Tasks are keyed by name, never by position, so a fact may add tasks.
 """
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, Never, Self, TypeVar
 
@@ -33,40 +36,12 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.result import StoredResult
-from goflow.core.states import FINISHED, State, Tally, Verdict, verdict
-from goflow.core.summary import Summary, TaskSummary, reason_of, shown_params
+from goflow.core.states import FINISHED, State, Tally, Verdict, rule_for
+from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, shown_params
+from goflow.core.transition import TaskChange
 
-# (state of the task, fact) -> state of the task after it
-TRANSITIONS: dict[tuple[State, type], State] = {
-    (State.NOTSTARTED, TaskStarted): State.RUNNING,
-    (State.UPFORRETRY, TaskStarted): State.RUNNING,
-    (State.RUNNING, TaskSucceeded): State.SUCCESSFUL,
-    (State.RUNNING, AttemptFailed): State.UPFORRETRY,
-    (State.RUNNING, TaskFailed): State.FAILED,
-    (State.RUNNING, TaskCancelled): State.CANCELLED,
-    (State.UPFORRETRY, TaskCancelled): State.CANCELLED,
-    (State.NOTSTARTED, TaskCancelled): State.CANCELLED,
-    (State.NOTSTARTED, TaskSkipped): State.SKIPPED,
-    (State.NOTSTARTED, TaskCancelRequested): State.NOTSTARTED,
-    (State.UPFORRETRY, TaskCancelRequested): State.UPFORRETRY,
-    (State.RUNNING, TaskCancelRequested): State.RUNNING,
-    (State.NOTSTARTED, MarkedSuccessful): State.SUCCESSFUL,
-    (State.UPFORRETRY, MarkedSuccessful): State.SUCCESSFUL,
-    (State.SKIPPED, MarkedSuccessful): State.SUCCESSFUL,
-    (State.FAILED, MarkedSuccessful): State.SUCCESSFUL,
-    (State.CANCELLED, MarkedSuccessful): State.SUCCESSFUL,
-    (State.NOTSTARTED, MarkedSkipped): State.SKIPPED,
-    (State.UPFORRETRY, MarkedSkipped): State.SKIPPED,
-    (State.FAILED, MarkedSkipped): State.SKIPPED,
-    (State.CANCELLED, MarkedSkipped): State.SKIPPED,
-    (State.SKIPPED, Retried): State.NOTSTARTED,
-    (State.FAILED, Retried): State.NOTSTARTED,
-    (State.CANCELLED, Retried): State.NOTSTARTED,
-    (State.SUCCESSFUL, Retried): State.NOTSTARTED,
-}
-
-# what may be said of a finished execution
-AFTERWARDS = (Retried, MarkedSuccessful, MarkedSkipped)
+Changes = tuple[TaskChange, ...]
+Heard = Callable[[AnyFact, Changes], None]
 
 
 class IllegalTransition(RuntimeError):
@@ -85,6 +60,7 @@ class TaskRun:
         "result",
         "retries_left",
         "retry_at",
+        "rule",
         "started_at",
         "state",
         "tally",
@@ -95,20 +71,27 @@ class TaskRun:
         self.state = State.NOTSTARTED
         self.attempt = 0
         self.retries_left = planned.retries
-        self.interruptions = 0  # since an attempt last came to an end of its own
+        self.interruptions = 0  # since an attempt last ended by itself
         self.retry_at: datetime | None = None
-        self.due: datetime | None = None  # the same, had the clock not been set; see `skew`
+        self.due: datetime | None = None  # `retry_at` without the skew of the clock
+        self.rule = rule_for(planned.rule, len(planned.after))
         self.tally = Tally(len(planned.after))
         self.result: msgspec.Raw | StoredResult | None = None
         self.started_at: datetime | None = None  # the last attempt
         self.finished_at: datetime | None = None
+
+    def summary(self) -> TaskSummary:
+        return TaskSummary(
+            self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
+        )
 
 
 Folded = TypeVar("Folded", bound="Progress")
 
 
 class Salvaged(NamedTuple, Generic[Folded]):
-    """What damaged facts led to, those of them that count, and which did not, for people."""
+    """The execution that damaged facts led to, the facts that count, and a description of the
+    damage for people to read, None without any."""
 
     execution: Folded
     facts: list[AnyFact]
@@ -133,79 +116,93 @@ class Progress:
         self.finished_at: datetime | None = None
         self.state = State.NOTSTARTED
         self.cancelling = False
-        self.reason: str | None = None  # why it fails though no task of it may have
-        # How far the clock was set since this process took the execution up. Delays and time
-        # limits are counted without it; for a replay there is nobody left who would know.
+        self.reason: str | None = None  # of a failure that no failed task explains
+        # By how much the clock was set since this process took the execution up. Delays and
+        # time limits do not count it. After a restart it is unknown, and counted as 0.
         self.skew = timedelta(0)
-        self._began: datetime | None = None  # `started_at`, less the skew
+        self._began: datetime | None = None  # `started_at` without the skew
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
-        self.result_bytes = 0  # of all the results that tasks have
-        self.error_characters = 0  # of all attempts that have failed so far
+        self.result_bytes = 0  # of the current results of all tasks
+        self.error_characters = 0  # of all failed attempts so far
+        self._shown_params: msgspec.Raw | None = None
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._running: dict[str, None] = {}
-        self._doomed: dict[str, None] = {}
+        self._cancel_requested: dict[str, None] = {}  # one by one, and not ended yet
         self._ready: set[str] = set()
-        self._untold: dict[str, None] = {}  # those of the ready that nobody was told of
-        # ordered: finding the first key of a dict that was emptied from the front is a scan
-        self._forsaken: OrderedDict[str, None] = OrderedDict()  # doomed ones without an attempt
-        self._unmeetable: OrderedDict[str, None] = OrderedDict()
-        # A heap of `due`; what no longer holds is in it too.
+        self._unannounced: dict[str, None] = {}  # ready, and not returned by `newly_ready` yet
+        # Ordered, since finding the first key of a dict that was emptied from the front is a scan.
+        self._to_cancel: OrderedDict[str, None] = OrderedDict()  # requested, and not running
+        self._to_skip: OrderedDict[str, None] = OrderedDict()  # the rule can no longer be met
+        # A heap of `due`. Retries that were cancelled, or have started, are removed lazily.
         self._retries: list[tuple[datetime, str]] = []
-        for planned in plan.tasks:
-            self._judge(planned.name)
+        for task in self.tasks.values():
+            self._judge(task)
 
     @classmethod
-    def salvage(cls, plan: Plan, facts: Sequence[AnyFact]) -> "Salvaged[Self]":
-        """`replay` for facts that may be damaged: those that cannot have happened are left
-        out. The first one of all must be `Submitted`."""
+    def salvage(
+        cls, plan: Plan, facts: Sequence[AnyFact], heard: Heard | None = None
+    ) -> "Salvaged[Self]":
+        """`replay` for facts that may be damaged: facts that cannot have happened are left
+        out. The first one must be `Submitted`."""
         opening = facts[0]
         assert isinstance(opening, Submitted)
         execution, damage = cls(plan, opening), None
+        if heard is not None:
+            heard(opening, ())
         kept: list[AnyFact] = [opening]
         for place, fact in enumerate(facts[1:], 2):
             try:
-                execution.apply(fact)
-            except (IllegalTransition, ValueError) as error:  # a state that there is not
+                changes = execution.apply(fact)
+            except (IllegalTransition, ValueError) as error:  # also an unknown state
                 damage = damage or f"fact {place} of {len(facts)} cannot be so: {error}"
             else:
                 kept.append(fact)
+                if heard is not None:
+                    heard(fact, changes)
         return Salvaged(execution, kept, damage)
 
     @classmethod
-    def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> Self:
-        """The execution that these facts, in order, led to."""
+    def replay(cls, plan: Plan, facts: Iterable[AnyFact], heard: Heard | None = None) -> Self:
+        """The execution that these facts, in order, led to. `heard` receives each fact with the
+        changes it made."""
         remaining = iter(facts)
         first = next(remaining, None)
         if not isinstance(first, Submitted):
             raise IllegalTransition("the facts of an execution begin with Submitted")
         execution = cls(plan, first)
+        if heard is not None:
+            heard(first, ())
         for fact in remaining:
-            execution.apply(fact)
+            changes = execution.apply(fact)
+            if heard is not None:
+                heard(fact, changes)
         return execution
 
-    # -- what happened -------------------------------------------------------------
+    # -- applying facts --------------------------------------------------------------
 
-    def apply(self, fact: AnyFact) -> None:
-        """Take note of a fact, or raise `IllegalTransition` and change nothing."""
-        if self.finished and type(fact) not in AFTERWARDS:
-            _refuse(fact, f"after execution {self.id} finished")
-        note = _NOTE.get(type(fact))
-        if note is None:
+    def apply(self, fact: AnyFact) -> Changes:
+        """Change the state as a fact says, or raise `IllegalTransition` and change nothing."""
+        row = TABLE.get(type(fact))
+        if row is None:
             _refuse(fact, "cannot follow another fact")
-        note(self, fact)
+        if self.finished and not row.afterwards:
+            _refuse(fact, f"after execution {self.id} finished")
+        changes = row.apply(self, fact)
         self.modified_at = fact.at
+        return changes
 
-    # Each of these looks at all that can be wrong with its fact before it changes anything.
+    # The functions that rows of the table name. Each checks everything that can be wrong with
+    # its fact before it changes anything.
 
-    def _started(self, fact: TaskStarted) -> None:
-        task = self._subject(fact)
+    def _started(self, fact: TaskStarted) -> Changes:
+        task, after = self._subject(fact)
         if self.is_cancelling(fact.task):
             _refuse(fact, "after it was cancelled")
         if fact.attempt != task.attempt + 1:
             _refuse(fact, f"follows attempt {task.attempt}")
         if task.state is State.NOTSTARTED and fact.task not in self._ready:
             _refuse(fact, f"while {task.planned.rule} is not met")
-        self._move(task, fact)
+        before = self._move(task, after)
         task.attempt = fact.attempt
         task.started_at = fact.at
         task.finished_at = task.retry_at = task.due = None
@@ -215,21 +212,24 @@ class Progress:
         if self.started_at is None:
             self.started_at = fact.at
             self._began = without_skew(fact.at, self.skew)
+        return (TaskChange(before, task.summary()),)
 
-    def _succeeded(self, fact: TaskSucceeded) -> None:
-        task = self._subject_running(fact)
+    def _succeeded(self, fact: TaskSucceeded) -> Changes:
+        task, after = self._subject_running(fact)
         task.result = fact.stored or fact.result
         self.result_bytes += _size(task.result)
-        self._end(task, fact)
+        before = self._end(task, after, fact.at)
+        return (TaskChange(before, task.summary(), result=task.result),)
 
-    def _attempt_failed(self, fact: AttemptFailed) -> None:
-        task = self._subject_running(fact)
+    def _attempt_failed(self, fact: AttemptFailed) -> Changes:
+        task, after = self._subject_running(fact)
         if fact.interrupted:
             if not task.planned.retries:
-                _refuse(fact, "of a task that is not to be tried again")
+                _refuse(fact, "of a task without retries")
         elif not task.retries_left:
             _refuse(fact, "with no retries left")
-        self._move(task, fact)
+        before = self._move(task, after)
+        task.finished_at = fact.at
         if fact.interrupted:
             task.interruptions += 1
         else:
@@ -239,58 +239,68 @@ class Progress:
         task.due = without_skew(fact.retry_at, self.skew)
         self.error_characters += len(fact.error)
         del self._running[fact.task]
-        if fact.task in self._doomed:
-            self._forsaken[fact.task] = None
+        if fact.task in self._cancel_requested:
+            self._to_cancel[fact.task] = None
         heapq.heappush(self._retries, (task.due, fact.task))
+        return (TaskChange(before, task.summary(), fact.retry_at, fact.error, fact.interrupted),)
 
-    def _task_failed(self, fact: TaskFailed) -> None:
-        self._end(self._subject_running(fact), fact)
+    def _task_failed(self, fact: TaskFailed) -> Changes:
+        task, after = self._subject_running(fact)
+        before = self._end(task, after, fact.at)
         self.error_characters += len(fact.error)
+        return (TaskChange(before, task.summary(), error=fact.error, interrupted=fact.interrupted),)
 
-    def _skipped(self, fact: TaskSkipped) -> None:
-        task = self._subject(fact)
-        if fact.task not in self._unmeetable:
+    def _skipped(self, fact: TaskSkipped) -> Changes:
+        task, after = self._subject(fact)
+        if fact.task not in self._to_skip:
             _refuse(fact, f"while {task.planned.rule} can still be met")
-        self._end(task, fact)
+        return (TaskChange(self._end(task, after, fact.at), task.summary()),)
 
-    def _cancelled(self, fact: TaskCancelled) -> None:
-        task = self._subject(fact)
+    def _cancelled(self, fact: TaskCancelled) -> Changes:
+        task, after = self._subject(fact)
         attempt = task.attempt if task.state is State.RUNNING else 0
         if fact.attempt != attempt:
             _refuse(fact, f"while attempt {attempt} is running")
-        self._end(task, fact)
+        return (TaskChange(self._end(task, after, fact.at), task.summary()),)
 
-    def _cancel_requested(self, fact: CancelRequested) -> None:
+    def _cancel(self, fact: CancelRequested) -> Changes:
         if self.cancelling:
             _refuse(fact, "a second time")
         self.cancelling = True
-        self.reason = reason_of(fact)
+        if fact.timeout is not None:
+            self.reason = f"timed out after {fact.timeout:g} s"
+        elif fact.defect:
+            self.reason = f"a defect in goflow: {fact.defect}"
+        return ()
 
-    def _task_cancel_requested(self, fact: TaskCancelRequested) -> None:
-        task = self._subject(fact)
+    def _cancel_task(self, fact: TaskCancelRequested) -> Changes:
+        task, _ = self._subject(fact)
         if self.is_cancelling(fact.task):
             _refuse(fact, "a second time")
-        self._doomed[fact.task] = None
+        self._cancel_requested[fact.task] = None
         if task.state is not State.RUNNING:
-            self._forsaken[fact.task] = None
+            self._to_cancel[fact.task] = None
         self._withdraw(fact.task)
+        return ()
 
-    def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> None:
-        task = self._subject(fact)
+    def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> Changes:
+        task, after = self._subject(fact)
         state = self._final_state(without=task.state) if self.finished else None
         if fact.finished != state:
             _refuse(fact, f"leaves the execution {state or 'unfinished'}")
         if state is None and self.is_cancelling(fact.task):
             _refuse(fact, "after it was cancelled")
         if task.state in FINISHED:
-            self._move(task, fact)
+            before = self._move(task, after)
+            task.finished_at = fact.at
             for waiting in self.plan.downstream[fact.task]:
                 self._count_again(waiting)
         else:
-            self._end(task, fact)
+            before = self._end(task, after, fact.at)
         self.state = state or self.state
+        return (TaskChange(before, task.summary()),)
 
-    def _finished(self, fact: Finished) -> None:
+    def _finished(self, fact: Finished) -> Changes:
         if self._unfinished:
             _refuse(fact, f"with {self._unfinished} tasks unfinished")
         state = self._final_state()
@@ -298,20 +308,23 @@ class Progress:
             _refuse(fact, f"of an execution that is {state}")
         self.state = state
         self.finished_at = fact.at
+        return ()
 
-    def _retried(self, fact: Retried) -> None:
+    def _retried(self, fact: Retried) -> Changes:
         if not self.finished or not fact.tasks or len(set(fact.tasks)) != len(fact.tasks):
             _refuse(fact, f"while {self.state}")
         if not self.tasks.keys() >= set(fact.tasks):
             _refuse(fact, "of tasks that the plan has not")
         affected: dict[str, None] = {}
+        changes = []
         for name in fact.tasks:
             task = self.tasks[name]
-            self._move(task, fact)
+            before = self._move(task, State.NOTSTARTED)
             task.retries_left = task.planned.retries
             task.interruptions = 0
             self.result_bytes -= _size(task.result)
             task.started_at = task.finished_at = task.retry_at = task.due = task.result = None
+            changes.append(TaskChange(before, task.summary()))
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
             self._count_again(name)
@@ -321,76 +334,94 @@ class Progress:
         self.started_at = self.finished_at = self.reason = self._began = None
         if fact.params is not None:
             self.params = fact.params
+            self._shown_params = None
+        return tuple(changes)
 
-    def _subject(self, fact: TaskFact) -> TaskRun:
-        """The task that a fact is about, if the table allows the fact."""
+    def _subject(self, fact: TaskFact) -> tuple[TaskRun, State]:
+        """The task that a fact is about, and its state after the fact, if the table allows it."""
         task = self.tasks.get(fact.task)
         if task is None:
             _refuse(fact, f"while the plan has no task {fact.task!r}")
-        if (task.state, type(fact)) not in TRANSITIONS:
+        after = TABLE[type(fact)].moves.get(task.state)
+        if after is None:
             _refuse(fact, f"while {task.state}, attempt {task.attempt}")
-        return task
+        return task, after
 
-    def _subject_running(self, fact: TaskSucceeded | AttemptFailed | TaskFailed) -> TaskRun:
-        task = self._subject(fact)
+    def _subject_running(
+        self, fact: TaskSucceeded | AttemptFailed | TaskFailed
+    ) -> tuple[TaskRun, State]:
+        task, after = self._subject(fact)
         if fact.attempt != task.attempt:
             _refuse(fact, f"while {task.state}, attempt {task.attempt}")
-        return task
+        return task, after
 
-    def _move(self, task: TaskRun, fact: AnyFact) -> None:
-        after = TRANSITIONS[task.state, type(fact)]
-        self._count[task.state] -= 1
+    def _move(self, task: TaskRun, after: State) -> State:
+        """Set the state of a task; returns the one before."""
+        before = task.state
+        self._count[before] -= 1
         self._count[after] += 1
         task.state = after
-        task.finished_at = fact.at
+        return before
 
-    def _end(self, task: TaskRun, fact: AnyFact) -> None:
-        """A task comes to its end: tell those who wait for it."""
-        self._move(task, fact)
+    def _end(self, task: TaskRun, after: State, at: datetime) -> State:
+        """End a task, and judge the tasks that wait for it; returns the state before."""
+        before = self._move(task, after)
+        task.finished_at = at
         name = task.planned.name
-        self._running.pop(name, None)
-        self._doomed.pop(name, None)
-        self._forsaken.pop(name, None)
-        self._withdraw(name)
+        if before is State.RUNNING:
+            del self._running[name]
+        else:
+            self._to_cancel.pop(name, None)
+            self._withdraw(name)
+        self._cancel_requested.pop(name, None)
         for waiting in self.plan.downstream[name]:
-            self.tasks[waiting].tally = self.tasks[waiting].tally.counting(task.state)
-            self._judge(waiting)
+            other = self.tasks[waiting]
+            other.tally.count(after)
+            if other.state is State.NOTSTARTED:
+                self._judge(other)
+        return before
 
     def _count_again(self, name: str) -> None:
-        """Judge a task anew after an upstream task's end was changed or taken back."""
+        """Judge a task anew after the end of an upstream task was changed or taken back."""
         task = self.tasks[name]
-        task.tally = Tally(len(task.planned.after))
+        task.tally.reset()
         for upstream in task.planned.after:
             if (state := self.tasks[upstream].state) in FINISHED:
-                task.tally = task.tally.counting(state)
-        self._judge(name)
+                task.tally.count(state)
+        if task.state is State.NOTSTARTED:
+            found = task.rule(task.tally)
+            if found is not Verdict.RUN:
+                self._ready.discard(name)
+                self._unannounced.pop(name, None)
+            if found is not Verdict.SKIP:
+                self._to_skip.pop(name, None)
+            self._judge(task)
 
-    def _judge(self, name: str) -> None:
-        task = self.tasks[name]
-        if task.state is not State.NOTSTARTED or name in self._doomed:
+    def _judge(self, task: TaskRun) -> None:
+        """Let a task that waits become ready or be skipped, if its trigger rule has decided.
+
+        The decision is final, except after `_count_again`.
+        """
+        found = task.rule(task.tally)
+        if found is Verdict.WAIT or (name := task.planned.name) in self._cancel_requested:
             return
-        match verdict(task.planned.rule, task.tally):
-            case Verdict.RUN:
-                self._unmeetable.pop(name, None)
-                self._make_ready(name)
-            case Verdict.SKIP:
-                self._withdraw(name)
-                self._unmeetable[name] = None
-            case Verdict.WAIT:
-                self._withdraw(name)
+        if found is Verdict.RUN:
+            self._make_ready(name)
+        else:
+            self._to_skip[name] = None
 
     def _make_ready(self, name: str) -> None:
         if name not in self._ready:
             self._ready.add(name)
-            self._untold[name] = None
+            self._unannounced[name] = None
 
     def _withdraw(self, name: str) -> None:
         """Neither start nor skip a task."""
         self._ready.discard(name)
-        self._untold.pop(name, None)
-        self._unmeetable.pop(name, None)
+        self._unannounced.pop(name, None)
+        self._to_skip.pop(name, None)
 
-    # -- how it stands -------------------------------------------------------------
+    # -- the state -------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
@@ -411,9 +442,9 @@ class Progress:
         }
 
     @property
-    def doomed(self) -> list[str]:
-        """The tasks that somebody asked to stop, and that have not stopped yet."""
-        return list(self._doomed)
+    def cancel_requested(self) -> list[str]:
+        """The tasks that were asked to stop one by one, and have not ended yet."""
+        return list(self._cancel_requested)
 
     def is_attempting(self, task: str, attempt: int) -> bool:
         """Whether this attempt of the task is under way; False for an unknown task."""
@@ -422,7 +453,7 @@ class Progress:
 
     def is_cancelling(self, name: str) -> bool:
         """Whether a task is to stop, by itself or with the whole execution."""
-        return self.cancelling or name in self._doomed
+        return self.cancelling or name in self._cancel_requested
 
     def is_ready(self, name: str) -> bool:
         """Whether a task may start now."""
@@ -452,8 +483,10 @@ class Progress:
                 results[upstream] = result
         return results
 
-    def summary(self) -> Summary:
-        """The execution as `/api/executions` and `/stream` show it."""
+    def brief(self) -> Summary:
+        """The execution as `summary` has it, without its tasks."""
+        if self._shown_params is None:
+            self._shown_params = shown_params(self.params)
         return Summary(
             id=self.id,
             job=self.job,
@@ -466,12 +499,16 @@ class Progress:
             cause=self.cause,
             after=self.after,
             reason=self.reason,
-            params=shown_params(self.params),
-            tasks=[
-                TaskSummary(name, task.state, task.attempt, task.started_at, task.finished_at)
-                for name, task in self.tasks.items()
-            ],
+            params=self._shown_params,
+            taskCounts={state: number for state, number in self._count.items() if number},
         )
+
+    def summary(self) -> Summary:
+        """The execution as `/api/executions` and `/stream` show it."""
+        summary = self.brief()
+        if len(self.tasks) <= TASKS_SHOWN:
+            summary.tasks = [task.summary() for task in self.tasks.values()]
+        return summary
 
 
 def without_skew(at: datetime, skew: timedelta) -> datetime:
@@ -496,17 +533,80 @@ def _refuse(fact: AnyFact, reason: str) -> Never:
     raise IllegalTransition(f"{fact!r} {reason}")
 
 
-_NOTE: dict[type, Callable[[Progress, Any], None]] = {
-    TaskStarted: Progress._started,
-    TaskSucceeded: Progress._succeeded,
-    AttemptFailed: Progress._attempt_failed,
-    TaskFailed: Progress._task_failed,
-    TaskSkipped: Progress._skipped,
-    TaskCancelled: Progress._cancelled,
-    CancelRequested: Progress._cancel_requested,
-    TaskCancelRequested: Progress._task_cancel_requested,
-    MarkedSuccessful: Progress._marked,
-    MarkedSkipped: Progress._marked,
-    Finished: Progress._finished,
-    Retried: Progress._retried,
+class Row(NamedTuple):
+    """A row of the table: how a fact is applied, the states of its task before and after it,
+    and whether it may follow `Finished`."""
+
+    apply: Callable[[Progress, Any], Changes]
+    moves: Mapping[State, State] = {}
+    afterwards: bool = False
+
+
+_SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RUNNING)}
+
+# The table of all facts but `Submitted`, which begins an execution.
+#
+# Rules:
+# - A fact about a task is allowed only in the states on the left of its row, and leaves the task
+#   in the state on the right. The function of the row checks what the table cannot say: trigger
+#   rules, numbers of attempts, retries left.
+# - Only a retry and the marks may follow `Finished`.
+# - The end of a task, and only that, is counted for the tasks that wait for it.
+# - A change of a task's state is returned as a `TaskChange`, whichever fact made it.
+#
+# To add a fact: write its class in events.py, and add it to `AnyFact`; add its row here, with the
+# function that the row names; write its test. Then `python -m tests.core.render_states` draws
+# docs/states.md anew. Tests fail for a fact without a row, without a fixed spelling in JSON
+# (tests/core/test_events.py), or unknown to the model (tests/core/model.py).
+TABLE: dict[type, Row] = {
+    TaskStarted: Row(
+        Progress._started,
+        {State.NOTSTARTED: State.RUNNING, State.UPFORRETRY: State.RUNNING},
+    ),
+    TaskSucceeded: Row(Progress._succeeded, {State.RUNNING: State.SUCCESSFUL}),
+    AttemptFailed: Row(Progress._attempt_failed, {State.RUNNING: State.UPFORRETRY}),
+    TaskFailed: Row(Progress._task_failed, {State.RUNNING: State.FAILED}),
+    TaskSkipped: Row(Progress._skipped, {State.NOTSTARTED: State.SKIPPED}),
+    TaskCancelled: Row(
+        Progress._cancelled,
+        {
+            State.RUNNING: State.CANCELLED,
+            State.UPFORRETRY: State.CANCELLED,
+            State.NOTSTARTED: State.CANCELLED,
+        },
+    ),
+    TaskCancelRequested: Row(Progress._cancel_task, _SAME),
+    CancelRequested: Row(Progress._cancel),
+    MarkedSuccessful: Row(
+        Progress._marked,
+        {
+            State.NOTSTARTED: State.SUCCESSFUL,
+            State.UPFORRETRY: State.SUCCESSFUL,
+            State.SKIPPED: State.SUCCESSFUL,
+            State.FAILED: State.SUCCESSFUL,
+            State.CANCELLED: State.SUCCESSFUL,
+        },
+        afterwards=True,
+    ),
+    MarkedSkipped: Row(
+        Progress._marked,
+        {
+            State.NOTSTARTED: State.SKIPPED,
+            State.UPFORRETRY: State.SKIPPED,
+            State.FAILED: State.SKIPPED,
+            State.CANCELLED: State.SKIPPED,
+        },
+        afterwards=True,
+    ),
+    Finished: Row(Progress._finished),
+    Retried: Row(
+        Progress._retried,
+        {
+            State.SKIPPED: State.NOTSTARTED,
+            State.FAILED: State.NOTSTARTED,
+            State.CANCELLED: State.NOTSTARTED,
+            State.SUCCESSFUL: State.NOTSTARTED,
+        },
+        afterwards=True,
+    ),
 }

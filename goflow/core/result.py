@@ -1,19 +1,18 @@
-"""Where a task's result is: a small one in its fact, a large one in the store by itself.
+"""The location of a task's result: a fact carries a small one, the store keeps a large one.
 
-So facts stay small, and what reads them (a replay, an execution's page) costs little,
-whatever the tasks have returned.
+So facts stay small, and a replay is fast whatever tasks return.
 """
 
 import hashlib
 
 import msgspec
 
-SMALL = 4096  # bytes of JSON that a fact carries at most
+SMALL = 4096  # the most bytes of JSON that a fact carries
 
 
 class StoredResult(msgspec.Struct, frozen=True):
-    """A result that the store keeps by itself: of which attempt it is, the bytes of its JSON,
-    and the SHA-256 of these in hexadecimal."""
+    """A result that the store keeps separately: its attempt, the number of bytes of its JSON,
+    and their SHA-256 in hexadecimal."""
 
     task: str
     attempt: int
@@ -21,7 +20,7 @@ class StoredResult(msgspec.Struct, frozen=True):
     sha256: str
 
     def is_intact(self, body: bytes) -> bool:
-        """Whether that is the JSON that was stored."""
+        """Whether `body` is the JSON that was stored."""
         return len(body) == self.size and digest(body) == self.sha256
 
 

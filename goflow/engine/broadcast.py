@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from goflow.core.summary import listed
-from goflow.engine.board import Board, Entry
+from goflow.engine.live import LiveExecution, LiveState
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Row, Store
 
@@ -216,22 +216,24 @@ class Kept(NamedTuple):
     id: str
 
 
-Item = tuple[int, Event | Entry | Kept]  # an execution to send, at this version
+Item = tuple[int, Event | LiveExecution | Kept]  # an execution to send, at this version
 
 
 class Broadcast:
     """All listeners. `later` calls a function after some seconds, and is the event loop's
     `call_later` by default."""
 
-    def __init__(self, store: Store, board: Board, read: Read, later: Later | None = None) -> None:
+    def __init__(
+        self, store: Store, live: LiveState, read: Read, later: Later | None = None
+    ) -> None:
         self._store = store
-        self._board = board
+        self._live = live
         self._read = read
         self._later = asyncio.get_running_loop().call_later if later is None else later
         self._mailboxes: set[Mailbox] = set()
         self._jobs: Counter[str | None] = Counter()  # listeners by the job they asked for
-        self._changed: dict[str, Entry] = {}  # for the next flush
-        self._paced: dict[str, Entry] = {}  # for the flush after the current pace
+        self._changed: dict[str, LiveExecution] = {}  # for the next flush
+        self._paced: dict[str, LiveExecution] = {}  # for the flush after the current pace
         self._flush_timer: object | None = None
         self._pace_timer: object | None = None
         # Events of finished executions, so that listeners who catch up share the bytes.
@@ -243,15 +245,15 @@ class Broadcast:
 
     # -- changes -------------------------------------------------------------------
 
-    def publish(self, entry: Entry) -> None:
+    def publish(self, entry: LiveExecution) -> None:
         """Note that an execution changed; its listeners receive it at the next flush."""
-        if not self._recipients(entry.summary.job):
+        if not self._recipients(entry.job):
             return
-        id = entry.summary.id
+        id = entry.id
         if (
             self._pace_timer is not None
-            and not entry.summary.state.finished
-            and len(entry.plan.tasks) > MANY_TASKS
+            and not entry.state.finished
+            and len(entry.tasks) > MANY_TASKS
         ):
             self._paced[id] = entry
             return
@@ -273,16 +275,16 @@ class Broadcast:
         by_job: dict[str, list[Event]] = {}
         sent = paced = 0
         for entry in changed:
-            if not (recipients := self._recipients(entry.summary.job)):
+            if not (recipients := self._recipients(entry.job)):
                 continue
             version = entry.version
             position = version if below is None else min(version, below - 1)
-            event = Event(entry.summary.id, self._store.epoch, version, position, entry.encoded())
+            event = Event(entry.id, self._store.epoch, version, position, entry.encoded())
             everything.append(event)
-            by_job.setdefault(entry.summary.job, []).append(event)
+            by_job.setdefault(entry.job, []).append(event)
             size = len(event.frame)
             sent += size * recipients
-            if len(entry.plan.tasks) > MANY_TASKS and not entry.summary.state.finished:
+            if len(entry.tasks) > MANY_TASKS and not entry.state.finished:
                 paced += size * (recipients + ENCODING)
         if not everything:
             return
@@ -322,7 +324,7 @@ class Broadcast:
         most = min(self.most, LISTENER_LIMIT)
         if len(self._mailboxes) >= most:
             raise Unavailable(f"{most} listeners are connected already")
-        if since is not None and since > self._board.version:
+        if since is not None and since > self._live.version:
             since = None
         mailbox = Mailbox(job)
         # Added before anything is read, so that no change falls between.
@@ -358,7 +360,7 @@ class Broadcast:
     @property
     def version(self) -> int:
         """The highest version that was committed."""
-        return self._board.version
+        return self._live.version
 
     async def snapshot(
         self, job: str | None, since: int, upto: int
@@ -379,8 +381,8 @@ class Broadcast:
             ),
             upto,
         )
-        newest = {item.id for _, item in items if not isinstance(item, Entry)}
-        unfinished = (entry for entry in self._of(job) if entry.summary.id not in newest)
+        newest = {item.id for _, item in items if not isinstance(item, LiveExecution)}
+        unfinished = (entry for entry in self._of(job) if entry.id not in newest)
         items += [
             (entry.version, entry)
             for entry in heapq.nlargest(SNAPSHOT_UNFINISHED, unfinished, key=_version)
@@ -422,8 +424,8 @@ class Broadcast:
                 yield events
             since = last
 
-    def _of(self, job: str | None) -> Iterable[Entry]:
-        return (entry for entry in self._board if job in (None, entry.summary.job))
+    def _of(self, job: str | None) -> Iterable[LiveExecution]:
+        return (entry for entry in self._live if job in (None, entry.job))
 
     async def _pieces(self, items: list[Item], position: int) -> AsyncIterator[list[Event]]:
         """The items as events, `PIECE` bytes at a time; each is encoded when its turn comes."""
@@ -445,7 +447,7 @@ class Broadcast:
             yield piece
 
     async def _resolve(
-        self, version: int, item: Event | Entry | Kept, position: int
+        self, version: int, item: Event | LiveExecution | Kept, position: int
     ) -> Event | None:
         """The event of an item. None if its execution changed meanwhile, since the mailbox has
         a newer event then, or is gone."""
@@ -458,7 +460,7 @@ class Broadcast:
             return self._event(row, min(version, position))
         if item.version != version:
             return None
-        return self._share(item.summary.id, version, min(version, position), item.encoded)
+        return self._share(item.id, version, min(version, position), item.encoded)
 
     def _event(self, row: Row, position: int) -> Event:
         summary = row.summary
@@ -474,5 +476,5 @@ class Broadcast:
         return event
 
 
-def _version(of: Row | Entry) -> int:
+def _version(of: Row | LiveExecution) -> int:
     return of.version

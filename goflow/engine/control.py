@@ -13,12 +13,12 @@ from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.engine.board import Board
 from goflow.engine.clock import Clock
 from goflow.engine.errands import Errands, seen_through
 from goflow.engine.journal import Journal
 from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup, NoRoom
+from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.param_checks import ParamChecks
 from goflow.engine.principal import NOBODY, Principal
 from goflow.engine.reader import Reader
@@ -41,7 +41,7 @@ class Control:
         runners: Runners,
         lineup: Lineup,
         room: Room,
-        board: Board,
+        live: LiveState,
         journal: Journal,
         reader: Reader,
         checks: ParamChecks,
@@ -55,7 +55,7 @@ class Control:
         self._runners = runners
         self._lineup = lineup
         self._room = room
-        self._board = board
+        self._live = live
         self._journal = journal
         self._reader = reader
         self._checks = checks
@@ -108,14 +108,14 @@ class Control:
             return
         async with self._reopened(id) as (history, execution):
             _check_task(execution, task)
-            summary = execution.summary()
+            committed = LiveExecution.replayed(execution, history.version)
             if not (facts := decide(execution, self._clock.now())):
                 raise refused
-            self._board.adopt(history.plan, summary, history.version)
+            self._live.add(committed)
             try:
                 await self._journal.commit(record_of(execution, facts))
             except (Unavailable, NotFound):
-                self._board.drop(id)
+                self._live.drop(id)
                 raise
 
     @seen_through
@@ -148,7 +148,7 @@ class Control:
             edited = None if params is None else await self._checks.fill(job, params)
             before = self._lineup.before(job)
             self._room.check(for_schedule=False)
-            summary = execution.summary()
+            committed = LiveExecution.replayed(execution, history.version)
             facts = execution.retry(
                 self._clock.now(), task, following=following, params=edited, by=by.name
             )
@@ -156,13 +156,13 @@ class Control:
                 raise Conflict(
                     f"every task of execution {id!r} succeeded; there is nothing to retry"
                 )
-            self._board.adopt(history.plan, summary, history.version)
+            self._live.add(committed)
             self._lifetime.check()
             runner = Runner(execution, job, record_of(execution, facts), self._dependencies, before)
             try:
                 await self._runners.drive(runner)
             except (Unavailable, NotFound):
-                self._board.drop(id)
+                self._live.drop(id)
                 raise
             self._lineup.replace(job, runner)
 
@@ -196,7 +196,7 @@ class Control:
     def _check_driven(self, id: str) -> None:
         """Raise `Unavailable` for an execution that a defect has stopped in the middle."""
         has_driver = id in self._runners or id in self._reopening
-        if not has_driver and self._board.get(id) is not None:
+        if not has_driver and self._live.get(id) is not None:
             raise Unavailable(
                 f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
                 f"written; it goes on when the server is started again"

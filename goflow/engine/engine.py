@@ -15,7 +15,6 @@ from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
 from goflow.engine.backfill import Backfills
-from goflow.engine.board import Board, Entry
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.control import Control
@@ -28,6 +27,7 @@ from goflow.engine.journal import Journal
 from goflow.engine.ledger import Ledger
 from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup
+from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.options import Options
 from goflow.engine.output.backlog import Backlog
 from goflow.engine.output.capture import captured
@@ -61,7 +61,7 @@ class Engine:
     Before the start, `registry` takes jobs. From the start on the engine also has
 
     - `submissions`, `control`, `schedules` and `backfills`, which take requests,
-    - `reader`, `ledger`, `board`, `runners`, `slots` and `health`, which answer questions, and
+    - `reader`, `ledger`, `live`, `runners`, `slots` and `health`, which answer questions, and
     - `broadcast`, which tells listeners of every change.
 
     Without `keeps_time` schedules never fire.
@@ -132,13 +132,13 @@ class Engine:
         """Create the rooms, each after those that it knows."""
         store, clock, health, threads = self.store, self.clock, self.health, self._threads
         committed: list[Callable[[Change, Outcome], None]] = []
-        changed: list[Callable[[Entry], None]] = []
+        changed: list[Callable[[LiveExecution], None]] = []
         self.journal = Journal(store, clock, _each(committed), threads, health.tell_defect)
-        self.board = Board(_each(changed))
-        self.board.version = store.version()
-        self.reader = Reader(store, self.board, threads.readers(READERS))
+        self.live = LiveState(_each(changed))
+        self.live.version = store.version()
+        self.reader = Reader(store, self.live, threads.readers(READERS))
         self._opened.callback(self.reader.close)
-        self.broadcast = Broadcast(store, self.board, self.reader.read)
+        self.broadcast = Broadcast(store, self.live, self.reader.read)
         self.retention = Retention(self.journal, clock, self.options.keep, store.jobs())
         self.ledger = Ledger(store, self.journal, self.reader, self.registry, self.lifetime, clock)
         self._scheduler = Scheduler(clock, self.reader.read, health.notice, health.tell_defect)
@@ -157,15 +157,15 @@ class Engine:
         committed += [
             self.schedules.committed,
             self.ledger.committed,
-            self.board.committed,
-            self.reader.marks.committed,
+            self.live.committed,
+            self.reader.recent.committed,
         ]
         changed += [
-            self.reader.marks.execution_changed,
+            self.reader.recent.execution_changed,
             self.retention.changed,
             self.broadcast.publish,
         ]
-        health.entries = self.board
+        health.entries = self.live
 
         self.lineup = Lineup()
         self.room = Room(self.options, self._scheduler)
@@ -206,7 +206,7 @@ class Engine:
             self.runners,
             self.lineup,
             self.room,
-            self.board,
+            self.live,
             self.journal,
             self.reader,
             checks,
@@ -219,7 +219,7 @@ class Engine:
         self._recovery = Recovery(
             store,
             self.journal,
-            self.board,
+            self.live,
             self.registry,
             self.runners,
             self.lineup,

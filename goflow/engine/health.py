@@ -10,8 +10,8 @@ from datetime import datetime
 import msgspec
 
 from goflow.engine.attempts.hanging import NAMED, Hanging
-from goflow.engine.board import Entry
 from goflow.engine.clock import Clock
+from goflow.engine.live import LiveExecution
 from goflow.shown import reason
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Health:
         self._clock = clock
         self.hanging = hanging
         self._notices: deque[Notice] = deque(maxlen=KEPT)
-        self.entries: Iterable[Entry] = ()
+        self.entries: Iterable[LiveExecution] = ()
         self.defect: str | None = None
         self.lost: str | None = None
 
@@ -53,9 +53,9 @@ class Health:
             notices.append(Notice(*told))
         if self.hanging.may_be_stalled:
             running = (
-                (since, f"task {name!r} of job {entry.summary.job!r}")
+                (since, f"task {name!r} of job {entry.job!r}")
                 for entry in self.entries
-                for name, since in entry.standing.running.items()
+                for name, since in entry.running.items()
             )
             text = self.hanging.stalled(heapq.nsmallest(NAMED, running))
             if text is not None:

@@ -1,4 +1,4 @@
-"""What was and what is: the store's history, overlaid with the board where it goes on.
+"""What was and what is: the store's history, overlaid with the live state.
 
 Reads run in an executor of their own, so that the event loop never waits for a disk.
 """
@@ -9,14 +9,15 @@ from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from goflow.core.detail import Detail, Details, result_of
 from goflow.core.events import AnyFact
 from goflow.core.result import digest
 from goflow.core.states import State
-from goflow.core.summary import Detail, TaskDetail, listed, result_of
+from goflow.core.summary import listed
 from goflow.engine.attempts.results import read_result
-from goflow.engine.board import Board
-from goflow.engine.marks import Marks
+from goflow.engine.live import LiveState
 from goflow.engine.output import linetimes
+from goflow.engine.recent import RecentExecutions
 from goflow.engine.replay import salvage
 from goflow.engine.search import Search
 from goflow.errors import InvalidRequest, NotFound
@@ -103,11 +104,11 @@ class Found(NamedTuple):
 class Reader:
     """Questions about executions and their logs."""
 
-    def __init__(self, store: Store, board: Board, executor: Executor) -> None:
+    def __init__(self, store: Store, live: LiveState, executor: Executor) -> None:
         self._store = store
-        self._board = board
+        self._live = live
         self._executor = executor
-        self.marks = Marks(store, self.read)
+        self.recent = RecentExecutions(store, self.read)
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask the store something beside the event loop."""
@@ -158,7 +159,7 @@ class Reader:
         while True:
             if row.summary is not None:
                 return listed(row.summary, row.version)
-            if (entry := self._board.get(row.id)) is not None:
+            if (entry := self._live.get(row.id)) is not None:
                 return entry.encoded()
             found = await self.read(self._store.find, row.id)
             if found is None:
@@ -171,8 +172,9 @@ class Reader:
         def fold() -> Detail | None:
             if (history := self._store.history(id)) is None:
                 return None
-            _, facts, damage = salvage(history)
-            detail = Detail.replay(history.plan, facts)
+            details = Details()
+            execution, _, damage = salvage(history, details.note)
+            detail = details.of(execution)
             detail.version = history.version
             detail.damage = damage
             return detail
@@ -198,10 +200,11 @@ class Reader:
         """The attempt, and all facts of the execution."""
         if (history := self._store.history(id)) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
-        if task not in history.plan.position:
+        details = Details()
+        execution, facts, _ = salvage(history, details.note)
+        if (run := execution.tasks.get(task)) is None:
             raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-        execution, facts, _ = salvage(history)
-        found = TaskDetail.replay(history.plan, task, facts)
+        found = details.of_task(run.planned)
         states = {one.attempt: one.state for one in found.attempts}
         if number is None:
             number = max(states, default=0)

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from goflow.core.execution import Execution
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.settling import settle_hinted
-from goflow.engine.board import Board
 from goflow.engine.clock import Clock
 from goflow.engine.health import Health
 from goflow.engine.hints import Hint
 from goflow.engine.journal import Journal
 from goflow.engine.lineup import Lineup
+from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.registry import Registry
 from goflow.engine.replay import record_of, salvage
 from goflow.engine.runner import Runner
@@ -46,7 +46,7 @@ class Recovery:
         self,
         store: Store,
         journal: Journal,
-        board: Board,
+        live: LiveState,
         registry: Registry,
         runners: Runners,
         lineup: Lineup,
@@ -56,7 +56,7 @@ class Recovery:
     ) -> None:
         self._store = store
         self._journal = journal
-        self._board = board
+        self._live = live
         self._registry = registry
         self._runners = runners
         self._lineup = lineup
@@ -79,7 +79,7 @@ class Recovery:
             history = self._store.history(id)
             assert history is not None
             execution, _, damage = salvage(history)
-            self._board.adopt(history.plan, execution.summary(), history.version, execution.retries)
+            self._live.add(LiveExecution.replayed(execution, history.version))
             replayed[id] = Replayed(execution, history.opened, damage)
         return replayed
 

@@ -6,13 +6,13 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.progress import Salvaged
+from goflow.core.progress import Heard, Salvaged
 from goflow.stores.base import History, Record
 
 
-def salvage(history: History) -> Salvaged[Execution]:
+def salvage(history: History, heard: Heard | None = None) -> Salvaged[Execution]:
     """Replay a history, leaving out what is damaged."""
-    found = Execution.salvage(history.plan, history.facts)
+    found = Execution.salvage(history.plan, history.facts, heard)
     return found if history.damage is None else found._replace(damage=history.damage)
 
 
@@ -26,4 +26,5 @@ def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
         msgspec.json.encode(execution.summary()) if execution.finished else None,
         execution.started_at,
         execution.finished_at,
+        execution.transition(),
     )

@@ -10,9 +10,9 @@ from datetime import timedelta
 import msgspec
 
 from goflow import checks
-from goflow.engine.board import Entry
 from goflow.engine.clock import Clock
 from goflow.engine.journal import Journal
+from goflow.engine.live import LiveExecution
 from goflow.errors import Unavailable
 from goflow.stores.base import Purge
 
@@ -59,10 +59,10 @@ class Retention:
         """A job has one more finished execution."""
         self._grown.add(job)
 
-    def changed(self, entry: Entry) -> None:
+    def changed(self, entry: LiveExecution) -> None:
         """Follow the executions that change."""
-        if entry.summary.state.finished:
-            self.note(entry.summary.job)
+        if entry.state.finished:
+            self.note(entry.job)
 
     async def run(self) -> None:
         """Forget, for ever."""

@@ -21,7 +21,8 @@ import msgspec
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
-from goflow.core.summary import Mark
+from goflow.core.summary import RecentExecution
+from goflow.core.transition import Transition
 from goflow.stores.logs import AppendLog, Logs
 
 # -- what is written ---------------------------------------------------------------
@@ -89,7 +90,8 @@ class Record(msgspec.Struct, frozen=True):
 
     `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
     (also when it is sent round again). `started` and `finished` are the execution's, None
-    before that. Outcome: the version, an int.
+    before that. `transition` is what the facts changed, for the live state; stores ignore it.
+    Outcome: the version, an int.
     """
 
     execution: str
@@ -99,6 +101,7 @@ class Record(msgspec.Struct, frozen=True):
     summary: bytes | None = None
     started: datetime | None = None
     finished: datetime | None = None
+    transition: Transition | None = None
 
 
 class KeepResult(msgspec.Struct, frozen=True):
@@ -394,7 +397,7 @@ class Store(Protocol):
         `room` as in `page`."""
         ...
 
-    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[RecentExecution]]:
         """For each job its newest `last` executions, newest first."""
         ...
 

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
+from goflow.core.detail import Detail
 from goflow.core.states import State
-from goflow.core.summary import Detail, Listed
+from goflow.core.summary import Listed
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.shown import kind
 from goflow.web.endpoint import Call, Endpoint

@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from starlette.requests import Request
 
 from goflow.core.states import TriggerRule
-from goflow.core.summary import Mark, Time
+from goflow.core.summary import RecentExecution, Time
 from goflow.engine.engine import Engine
 from goflow.errors import InvalidRequest, NotFound
 from goflow.job import Job, Task
@@ -55,7 +55,7 @@ class JobRow(Struct, kw_only=True):
 class OverviewJob(JobRow, kw_only=True):
     """`executions` has the newest ones, newest first."""
 
-    executions: list[Mark]
+    executions: list[RecentExecution]
 
 
 class Overview(Struct):
@@ -76,8 +76,8 @@ async def overview(call: Call) -> EncodedOverview:
     engine = call.engine
     jobs = dict(engine.registry.jobs)  # one may be removed meanwhile
     names = [name for name in dict.fromkeys(call.query.job or jobs) if name in jobs]
-    marks = await engine.reader.marks.newest(names, call.query.last)
-    return EncodedOverview([_row(engine, jobs[name], marks[name]) for name in names])
+    recent = await engine.reader.recent.newest(names, call.query.last)
+    return EncodedOverview([_row(engine, jobs[name], recent[name]) for name in names])
 
 
 def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:

@@ -15,7 +15,7 @@ from msgspec.structs import asdict as to_dict
 
 from goflow.core.states import State
 from goflow.core.summary import Time
-from goflow.engine.board import Entry
+from goflow.engine.live import LiveExecution
 from goflow.engine.runner import Runner
 from goflow.engine.slots import Kind, Usage
 from goflow.web.endpoint import Call, Endpoint
@@ -68,7 +68,7 @@ class ExecutionNow(Struct, kw_only=True):
     started: Time | None
     waiting: str | None
     after: list[str]
-    counts: dict[str, int]
+    counts: dict[State, int]
     tasks: list[TaskNow]
 
 
@@ -130,16 +130,14 @@ async def now(call: Call) -> Now:
     engine, limit = call.engine, call.query.limit
     horizon = engine.clock.now() + timedelta(seconds=call.query.ahead)
     coming = await engine.schedules.coming(horizon, limit, call.query.each)
-    unfinished = (entry for entry in engine.board if not entry.summary.state.finished)
-    oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.summary.submitted)
+    unfinished = (entry for entry in engine.live if not entry.state.finished)
+    oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.brief.submitted)
     jobs = engine.registry.jobs
-    jobs = engine.registry.jobs
-    jobs = engine.registry.jobs
-    driven = ((entry, engine.runners.get(entry.summary.id)) for entry in oldest)
+    driven = ((entry, engine.runners.get(entry.id)) for entry in oldest)
     return Now(
         at=engine.clock.now(),
-        unfinished=len(engine.board),
-        executions=[_execution(entry, runner) for entry, runner in driven if runner is not None],
+        unfinished=len(engine.live),
+        executions=[_execution(one, runner) for one, runner in driven if runner is not None],
         abandoned=[AbandonedView(**to_dict(one)) for one in islice(engine.abandoned, limit)],
         upcoming=[
             FireView(one.job, one.due, jobs[one.job].overlap) for one in coming if one.job in jobs
@@ -148,8 +146,8 @@ async def now(call: Call) -> Now:
     )
 
 
-def _execution(entry: Entry, runner: Runner) -> ExecutionNow:
-    summary = entry.summary
+def _execution(execution: LiveExecution, runner: Runner) -> ExecutionNow:
+    summary = execution.brief
     return ExecutionNow(
         id=summary.id,
         job=summary.job,
@@ -160,21 +158,20 @@ def _execution(entry: Entry, runner: Runner) -> ExecutionNow:
         started=summary.started,
         waiting=runner.held_up,
         after=list(islice(runner.before, PREDECESSORS_SHOWN)),
-        counts={state: count for state, count in entry.standing.counts.items() if count},
-        tasks=list(islice(_tasks(entry, runner), TASKS_SHOWN)),
+        counts=execution.counts,
+        tasks=list(islice(_tasks(execution, runner), TASKS_SHOWN)),
     )
 
 
-def _tasks(entry: Entry, runner: Runner) -> Iterator[TaskNow]:
+def _tasks(execution: LiveExecution, runner: Runner) -> Iterator[TaskNow]:
     """Running tasks, then those up for retry, then those that wait for a slot."""
-    standing = entry.standing
-    for name, since in standing.running.items():
+    for name, since in execution.running.items():
         yield TaskNow(name, State.RUNNING, started=since, pool=runner.pool(name))
-    for name, due in standing.retry_at.items():
+    for name, due in execution.retry_at.items():
         waiting = runner.waiting(name)
         yield TaskNow(name, State.UPFORRETRY, None, due, waiting, runner.pool(name))
     for name in runner.queued:
-        state = entry.summary.tasks[entry.plan.position[name]].state
+        state = execution.tasks[name].state
         if state is State.NOTSTARTED and (waiting := runner.waiting(name)) is not None:
             yield TaskNow(name, state, waiting=waiting, pool=runner.pool(name))
 

@@ -59,7 +59,7 @@ async def health(call: Call) -> Health | Response:
         tzdata=zones.database().version,
         tzdata_source=zones.database().source,
         jobs=len(engine.registry.jobs),
-        unfinished=len(engine.board),
+        unfinished=len(engine.live),
         streams=len(engine.broadcast),
         notices=engine.health.notices(),
     )
@@ -133,7 +133,7 @@ async def system(call: Call) -> System:
         listeners=len(engine.broadcast),
         jobs=len(engine.registry.jobs),
         active_jobs=len(engine.schedules),
-        unfinished=len(engine.board),
+        unfinished=len(engine.live),
         notices=engine.health.notices(),
         load=_load(metrics.since(given(call.query.after))),
     )

@@ -27,7 +27,7 @@ from goflow.core.events import (
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import TaskRun
-from goflow.core.states import FINISHED, State, TriggerRule
+from goflow.core.states import FINISHED, State, Tally, TriggerRule
 from tests.core.model import C, F, K, Model, S, end_of, runs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -265,7 +265,8 @@ def dump(execution: Execution) -> dict[str, Any]:
 
 
 def _slots(task: TaskRun) -> tuple[Any, ...]:
-    return tuple(getattr(task, slot) for slot in TaskRun.__slots__)
+    values = (getattr(task, slot) for slot in TaskRun.__slots__)
+    return tuple(counts_of(value) if isinstance(value, Tally) else value for value in values)
 
 
 def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
@@ -277,7 +278,7 @@ def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
         execution.params,
         execution.cancelling,
         set(execution.running),
-        set(execution.doomed),
+        set(execution.cancel_requested),
         waiting_to_start(execution, now),
         execution.deadline(),
     )
@@ -302,5 +303,11 @@ def assert_tallies_are_right(execution: Execution) -> None:
     """Every tally is that of the upstream tasks as they are."""
     for task in execution.tasks.values():
         ends = Counter(execution.tasks[upstream].state for upstream in task.planned.after)
-        assert task.tally == (len(task.planned.after), ends[S], ends[F], ends[K], ends[C])
+        counted = (len(task.planned.after), ends[S], ends[F], ends[K], ends[C])
+        assert counts_of(task.tally) == counted
         assert task.tally.done == sum(ends[end] for end in FINISHED)
+
+
+def counts_of(tally: Tally) -> tuple[int, ...]:
+    """The total, and the number that ended successful, failed, skipped and cancelled."""
+    return tally.total, tally.successful, tally.failed, tally.skipped, tally.cancelled

@@ -18,7 +18,7 @@ from goflow.core.events import (
     TaskCancelled,
     TaskCancelRequested,
 )
-from goflow.core.progress import TRANSITIONS
+from goflow.core.progress import TABLE
 from goflow.core.states import RULES, State, Tally, Verdict, verdict
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "states.md"
@@ -100,7 +100,9 @@ def _transitions() -> str:
 
 
 def _rows() -> list[tuple[State, type, State]]:
-    return [(before, fact, after) for (before, fact), after in TRANSITIONS.items()]
+    return [
+        (before, fact, after) for fact, row in TABLE.items() for before, after in row.moves.items()
+    ]
 
 
 def _rules() -> str:
@@ -114,7 +116,7 @@ def _rules() -> str:
     for ends in cases:
         tally = Tally(2)
         for end in ends:
-            tally = tally.counting(end)
+            tally.count(end)
         shown = ", ".join([*ends, *["…"] * (2 - len(ends))])
         rows.append([shown, *(SHOWN[verdict(rule, tally)] for rule in RULES)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

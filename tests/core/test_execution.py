@@ -349,7 +349,7 @@ def test_a_task_cancelled_while_it_waits_never_starts_and_the_others_go_on() -> 
     assert execution.cancel_task("c", NOW, "ann") == [TaskCancelRequested(NOW, "c", "ann")]
     assert execution.cancel_task("b", NOW) == [TaskCancelRequested(NOW, "b")]
     assert execution.cancel_task("b", NOW) == []
-    assert (execution.doomed, execution.is_ready("c")) == (["c", "b"], False)
+    assert (execution.cancel_requested, execution.is_ready("c")) == (["c", "b"], False)
     execution.settle("a", Succeeded(), NOW)
     assert execution.newly_ready(NOW) == []
     assert not execution.is_ready("b")
@@ -358,7 +358,7 @@ def test_a_task_cancelled_while_it_waits_never_starts_and_the_others_go_on() -> 
         TaskCancelled(NOW, "b"),
         Finished(NOW, "cancelled"),
     ]
-    assert execution.doomed == []
+    assert execution.cancel_requested == []
 
 
 def test_a_running_task_that_is_cancelled_ends_when_it_has_stopped() -> None:
@@ -369,7 +369,7 @@ def test_a_running_task_that_is_cancelled_ends_when_it_has_stopped() -> None:
     assert not execution.is_cancelling("b")
     assert not execution.will_retry("a", Failed("boom"))
     assert go_on(execution, NOW) == []
-    assert (execution.running, execution.doomed) == (["a", "b"], ["a"])
+    assert (execution.running, execution.cancel_requested) == (["a", "b"], ["a"])
     assert execution.settle("a", Cancelled(), NOW) == TaskCancelled(NOW, "a", 1)
     execution.settle("b", Succeeded(), NOW)
     assert go_on(execution, NOW) == [Finished(NOW, "cancelled")]

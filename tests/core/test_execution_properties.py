@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from goflow.core.detail import Detail
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -25,6 +26,7 @@ from goflow.core.events import (
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
+    Submitted,
     TaskCancelled,
     TaskCancelRequested,
     TaskFact,
@@ -43,9 +45,12 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
-from goflow.core.progress import TRANSITIONS, IllegalTransition, TaskRun
+from goflow.core.progress import TABLE, IllegalTransition, TaskRun
 from goflow.core.states import FINISHED, State
-from goflow.core.summary import Detail, Standing, Summary, TaskDetail
+from goflow.core.summary import Summary
+from goflow.core.transition import Transition
+from goflow.engine.live import LiveExecution
+from goflow.stores.base import Submit
 from tests.core.histories import (
     NOW,
     SECOND,
@@ -333,7 +338,7 @@ def test_a_crash_after_any_fact_undoes_no_cancel_and_no_mark(
         if execution.finished:
             assert look(execution, NOW) == look(Execution.replay(plan, facts), NOW)
             continue
-        doomed = set(execution.doomed)
+        doomed = set(execution.cancel_requested)
         ends = {name: state for name, state in states(execution).items() if state in FINISHED}
         kept += execution.interrupt(kept[-1].at + SECOND)
         play(execution, kept, script, choose)
@@ -454,8 +459,8 @@ class AnyLife(RuleBasedStateMachine):
         opening = submitted(timeout=timeout)
         self.facts = [opening]
         self.execution = Execution(plan, opening)
-        self.folded = Summary.begin(plan, opening)
-        self.standing = Standing(self.folded, {})
+        self.live = LiveExecution.created(Submit(opening, plan), 1)
+        self.states = {task.name: State.NOTSTARTED for task in plan.tasks}
         self.model = Model(plan, opening)
         self.told: set[str] = set()
 
@@ -590,19 +595,28 @@ class AnyLife(RuleBasedStateMachine):
         before = dump(self.execution)
         allowed = self.model.allows(fact)
         try:
-            self.execution.apply(fact)
+            changes = self.execution.apply(fact)
         except IllegalTransition:
             assert not allowed
             assert dump(self.execution) == before
         else:
             assert allowed
+            self.show(Transition(self.execution.brief(), list(changes)))
             self.take([fact])
+
+    def show(self, transition: Transition) -> None:
+        """Hand on a transition, as a commit does; each change goes on from the one before."""
+        for change in transition.tasks:
+            assert change.before is self.states[change.task.name]
+            self.states[change.task.name] = change.task.state
+        self.live.apply(transition, self.live.version + 1)
+        changed = dict.fromkeys(change.task.name for change in transition.tasks)
+        assert {task.name for task in self.live.changes(self.live.version - 1)} == set(changed)
 
     def take(self, decided: list[AnyFact]) -> None:
         self.facts += decided
+        self.show(self.execution.transition())
         for fact in decided:
-            self.standing.apply(self.plan, self.folded, fact)
-            self.folded.apply(self.plan, fact)
             assert self.model.allows(fact), fact
             self.model.take(fact)
             self.told &= self.ready()
@@ -611,25 +625,31 @@ class AnyLife(RuleBasedStateMachine):
     def it_stands_as_the_model_says(self) -> None:
         assert states(self.execution) == self.model.states
         assert self.execution.state == self.model.state
-        assert set(self.execution.doomed) == self.model.doomed
+        assert set(self.execution.cancel_requested) == self.model.doomed
         assert self.execution.params == self.model.params
         assert waiting_to_start(self.execution, self.now) == self.ready()
 
     @invariant()
-    def the_folded_summary_is_the_executions(self) -> None:
-        assert self.folded == self.execution.summary()
+    def the_live_state_is_the_executions(self) -> None:
+        assert self.live.summary() == self.execution.summary()
+        tasks = self.execution.tasks.items()
+        assert self.live.counts == Counter(task.state for _, task in tasks)
+        assert set(self.live.running) == set(self.execution.running)
+        assert self.live.retry_at == self.execution.retries
+        assert self.live.retry_at == {
+            name: task.retry_at for name, task in tasks if task.state is State.UPFORRETRY
+        }
 
     @invariant()
     def the_details_agree_with_the_summary(self) -> None:
         detail = Detail.replay(self.plan, self.facts)
-        for field in set(Summary.__struct_fields__) - {"tasks", "params"}:
-            assert getattr(detail, field) == getattr(self.folded, field)
+        for field in set(Summary.__struct_fields__) - {"tasks", "taskCounts", "params"}:
+            assert getattr(detail, field) == getattr(self.live.brief, field)
         assert detail.params == self.execution.params
-        assert msgspec.json.decode(self.folded.params) == self.execution.params
+        assert msgspec.json.decode(self.live.brief.params) == self.execution.params
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
         for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
-            assert TaskDetail.replay(self.plan, name, self.facts) == row
             assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert [attempt.attempt for attempt in row.attempts] == [*range(1, task.attempt + 1)]
             assert row.result == (msgspec.Raw(b"null") if task.result is None else task.result)
@@ -640,16 +660,6 @@ class AnyLife(RuleBasedStateMachine):
                 running = task.state is State.RUNNING
                 assert (row.attempts[-1].state is State.RUNNING) == running
                 assert (row.attempts[-1].finished is None) == running
-
-    @invariant()
-    def the_standing_says_what_runs_and_what_is_tried_again(self) -> None:
-        tasks = self.execution.tasks.items()
-        assert +self.standing.counts == Counter(task.state for _, task in tasks)
-        assert set(self.standing.running) == set(self.execution.running)
-        assert self.standing.retry_at == self.execution.retries
-        assert self.standing.retry_at == {
-            name: task.retry_at for name, task in tasks if task.state is State.UPFORRETRY
-        }
 
     @invariant()
     def replayed_it_is_the_same(self) -> None:
@@ -691,12 +701,22 @@ TestAnyLife = AnyLife.TestCase
 TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40)
 
 
-def test_the_table_has_every_fact_about_a_task() -> None:
-    assert {fact for _, fact in TRANSITIONS} == {*get_args(TaskFact), Retried}
+def test_the_table_has_a_row_for_every_fact_but_the_first() -> None:
+    assert set(TABLE) == set(get_args(AnyFact)) - {Submitted}
+    moving = {fact for fact, row in TABLE.items() if row.moves}
+    assert moving == {*get_args(TaskFact), Retried}
+
+
+def test_every_request_says_who_asked_and_has_a_name_to_be_shown() -> None:
+    for fact in get_args(AnyFact):
+        assert ("by" in fact.__struct_fields__) == (fact.action is not None), fact
 
 
 def test_no_fact_leaves_a_finished_task_but_a_retry_and_a_mark() -> None:
-    for (state, fact), after in TRANSITIONS.items():
+    rows = [
+        (state, fact, after) for fact, row in TABLE.items() for state, after in row.moves.items()
+    ]
+    for state, fact, after in rows:
         if fact in (MarkedSuccessful, MarkedSkipped):
             assert state is not State.RUNNING
             assert state is not State.SUCCESSFUL

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from goflow.core.states import FINISHED, RULES, State, Tally, TriggerRule, Verdict, verdict
+from tests.core.histories import counts_of
 from tests.core.model import runs
 
 ENDS = sorted(FINISHED)
@@ -14,7 +15,7 @@ MOST = 4  # upstream tasks
 def tally(total: int, ends: tuple[State, ...]) -> Tally:
     counted = Tally(total)
     for end in ends:
-        counted = counted.counting(end)
+        counted.count(end)
     return counted
 
 
@@ -91,10 +92,13 @@ def test_a_rule_decides_as_soon_as_the_rest_cannot_matter_and_never_changes_its_
 @pytest.mark.parametrize("state", [state for state in State if not state.finished])
 def test_only_ends_are_counted(state: State) -> None:
     with pytest.raises(ValueError, match=f"^{state} is not the end of a task$"):
-        Tally(1).counting(state)
+        Tally(1).count(state)
 
 
 def test_a_tally_counts_every_end_once() -> None:
     counted = tally(5, (State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED))
-    assert counted == Tally(total=5, successful=1, failed=1, skipped=1, cancelled=1)
+    assert counts_of(counted) == (5, 1, 1, 1, 1)
     assert counted.done == 4
+    counted.reset()
+    assert counts_of(counted) == (5, 0, 0, 0, 0)
+    assert counted.done == 0

@@ -1,6 +1,6 @@
 """docs/states.md shows the tables as they are."""
 
-from goflow.core.progress import TRANSITIONS
+from goflow.core.progress import TABLE
 from goflow.core.states import State, TriggerRule
 from tests.core.render_states import DOCUMENT, render
 
@@ -13,8 +13,9 @@ def test_the_document_is_up_to_date() -> None:
 
 def test_every_transition_is_drawn_once() -> None:
     document = render()
-    for (before, fact), after in TRANSITIONS.items():
-        assert document.count(f"\n    {before} --> {after}: {fact.__name__}\n") == 1
+    for fact, row in TABLE.items():
+        for before, after in row.moves.items():
+            assert document.count(f"\n    {before} --> {after}: {fact.__name__}\n") == 1
 
 
 def test_every_state_and_every_rule_is_named() -> None:

@@ -1,11 +1,13 @@
-"""An execution as others see it. That the folds agree with the execution, whatever
-happens, is proven in test_execution_properties.py."""
+"""An execution as lists, the stream and its page show it. That they agree with the fold,
+whatever happens, is proven in test_execution_properties.py."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from goflow.core.detail import Action, AttemptDetail, Detail, TaskDetail
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -22,9 +24,17 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
+from goflow.core.execution import Execution
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import PARAMS_SHOWN, Action, AttemptDetail, Detail, Summary, TaskDetail
+from goflow.core.summary import (
+    PARAMS_SHOWN,
+    TASKS_SHOWN,
+    Listed,
+    Summary,
+    TaskSummary,
+    listed,
+)
 from tests.core.histories import NOW, SECOND
 
 PLAN = Plan((PlannedTask("a", retries=1), PlannedTask("b", ("a",), TriggerRule.NONE_FAILED)))
@@ -32,6 +42,12 @@ SUBMITTED = Submitted(
     NOW, id="e", job="j", plan=PLAN.id, cause="schedule", params={"x": 1}, scheduled_at=NOW
 )
 LATER, LATEST = NOW + SECOND, NOW + 2 * SECOND
+ENDED: list[AnyFact] = [
+    TaskStarted(NOW, "a", 1),
+    TaskFailed(NOW, "a", 1, "boom"),
+    TaskSkipped(NOW, "b"),
+    Finished(NOW, "failed"),
+]
 
 
 def detail(*facts: AnyFact) -> Detail:
@@ -40,13 +56,12 @@ def detail(*facts: AnyFact) -> Detail:
 
 def task(name: str, state: State = State.NOTSTARTED, **details: Any) -> TaskDetail:
     """A row of a task of the plan."""
-    planned = PLAN.tasks[PLAN.position[name]]
+    planned = next(one for one in PLAN.tasks if one.name == name)
     return TaskDetail(name, state, retries=planned.retries, trigger_rule=planned.rule, **details)
 
 
 def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
-    summary = Summary.begin(PLAN, SUBMITTED)
-    summary.apply(PLAN, TaskStarted(LATER, "a", 1))
+    summary = Execution.replay(PLAN, [SUBMITTED, TaskStarted(LATER, "a", 1)]).summary()
     assert msgspec.json.decode(msgspec.json.encode(summary)) == {
         "id": "e",
         "job": "j",
@@ -60,6 +75,7 @@ def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
         "after": [],
         "reason": None,
         "params": {"x": 1},
+        "taskCounts": {"notstarted": 1, "running": 1},
         "tasks": [
             {
                 "name": "a",
@@ -80,7 +96,7 @@ def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
 
 
 def test_a_task_in_brief_tells_its_attempts_and_the_times_of_the_last_one() -> None:
-    summary = Summary.begin(PLAN, SUBMITTED)
+    execution = Execution(PLAN, SUBMITTED)
     seen = []
     for fact in (
         TaskStarted(NOW, "a", 1),
@@ -92,8 +108,8 @@ def test_a_task_in_brief_tells_its_attempts_and_the_times_of_the_last_one() -> N
         Retried(LATEST, ("a", "b")),
         TaskStarted(LATEST, "a", 3),
     ):
-        summary.apply(PLAN, fact)
-        row = summary.tasks[0]
+        execution.apply(fact)
+        row = execution.summary().tasks[0]
         seen.append((row.attempts, row.started, row.finished))
     assert seen == [
         (1, NOW, None),
@@ -112,19 +128,20 @@ def test_params_that_are_large_are_left_out_of_what_is_sent_at_each_change() -> 
     large = {"text": fits["text"] + "x"}
     for params, shown in ((fits, fits), (large, None)):
         submitted = msgspec.structs.replace(SUBMITTED, params=params)
-        summary = Summary.begin(PLAN, submitted)
-        assert msgspec.json.decode(summary.params) == shown
+        assert msgspec.json.decode(Summary.created(PLAN, submitted).params) == shown
         assert Detail.replay(PLAN, [submitted]).params == params
-        summary.apply(PLAN, Retried(LATER, ("a",)))
-        assert msgspec.json.decode(summary.params) == shown
-        summary.apply(PLAN, Retried(LATER, ("a",), "", {"y": 2}))
-        assert msgspec.json.decode(summary.params) == {"y": 2}
+        execution = Execution.replay(PLAN, [submitted, *ENDED])
+        execution.apply(Retried(LATER, ("a",)))
+        assert msgspec.json.decode(execution.summary().params) == shown
+        execution = Execution.replay(PLAN, [submitted, *ENDED])
+        execution.apply(Retried(LATER, ("a",), "", {"y": 2}))
+        assert msgspec.json.decode(execution.summary().params) == {"y": 2}
 
 
 def test_two_executions_of_one_plan_share_no_rows() -> None:
-    one, other = Summary.begin(PLAN, SUBMITTED), Summary.begin(PLAN, SUBMITTED)
-    one.apply(PLAN, TaskStarted(LATER, "a", 1))
-    assert other == Summary.begin(PLAN, SUBMITTED)
+    one, other = Execution(PLAN, SUBMITTED), Execution(PLAN, SUBMITTED)
+    one.apply(TaskStarted(LATER, "a", 1))
+    assert other.summary() == Execution(PLAN, SUBMITTED).summary()
     assert detail(TaskStarted(LATER, "a", 1)).tasks[0].attempts
     assert detail().tasks[0].attempts == []
 
@@ -213,7 +230,8 @@ def test_a_task_sent_round_again_shows_no_result_of_before() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskSucceeded(NOW, "a", 1, Raw(b"7")),
-        TaskSkipped(NOW, "b"),
+        TaskStarted(NOW, "b", 1),
+        TaskSucceeded(NOW, "b", 1),
         Finished(NOW, "successful"),
         Retried(LATER, ("a",)),
     )
@@ -276,5 +294,49 @@ def test_an_execution_that_was_out_of_time_says_so_until_it_is_sent_round_again(
 
 def test_what_an_execution_waits_for_shows() -> None:
     waiting = msgspec.structs.replace(SUBMITTED, after=("d", "c"))
-    assert Summary.begin(PLAN, waiting).after == ("d", "c")
+    assert Summary.created(PLAN, waiting).after == ("d", "c")
     assert Detail.replay(PLAN, [waiting]).after == ("d", "c")
+
+
+def wide(tasks: int) -> Execution:
+    plan = Plan(tuple(PlannedTask(f"t{number}") for number in range(tasks)))
+    return Execution(plan, SUBMITTED)
+
+
+def test_a_summary_of_many_tasks_has_their_counts_alone() -> None:
+    few, many = wide(TASKS_SHOWN), wide(TASKS_SHOWN + 1)
+    for execution in (few, many):
+        execution.apply(TaskStarted(LATER, "t7", 1))
+    assert len(few.summary().tasks) == TASKS_SHOWN
+    assert few.summary().taskCounts == {State.NOTSTARTED: TASKS_SHOWN - 1, State.RUNNING: 1}
+    assert many.summary().tasks == []
+    assert many.summary().taskCounts == {State.NOTSTARTED: TASKS_SHOWN, State.RUNNING: 1}
+
+
+def stored_by_an_older_version(tasks: Sequence[TaskSummary]) -> bytes:
+    """A summary without counts, and with all tasks."""
+    summary = Summary(id="e", job="j", submitted=NOW, modifiedTimestamp=NOW, tasks=list(tasks))
+    whole = msgspec.json.decode(msgspec.json.encode(summary))
+    del whole["taskCounts"]
+    return msgspec.json.encode(whole)
+
+
+def test_a_summary_that_an_older_version_stored_is_counted_and_cut_when_it_is_listed() -> None:
+    rows = [TaskSummary(f"t{number}", State.SUCCESSFUL) for number in range(TASKS_SHOWN)]
+    few = msgspec.json.decode(listed(stored_by_an_older_version(rows), 7), type=Listed)
+    assert (few.version, few.tasks) == (7, rows)
+    assert few.taskCounts == {State.SUCCESSFUL: TASKS_SHOWN}
+    rows.append(TaskSummary("last", State.FAILED))
+    many = msgspec.json.decode(listed(stored_by_an_older_version(rows), 7), type=Listed)
+    assert (many.version, many.tasks) == (7, [])
+    assert many.taskCounts == {State.SUCCESSFUL: TASKS_SHOWN, State.FAILED: 1}
+
+
+def test_a_summary_of_this_version_is_listed_as_it_is() -> None:
+    for execution in (wide(1), wide(TASKS_SHOWN + 1)):
+        encoded = msgspec.json.encode(execution.summary())
+        assert listed(encoded, 7) == encoded[:-1] + b',"version":7}'
+
+
+def test_a_damaged_summary_is_listed_as_it_is() -> None:
+    assert listed(b'{"id":5}', 7) == b'{"id":5,"version":7}'

@@ -14,7 +14,7 @@ import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
 from goflow.checks import NAME_LIMIT
 from goflow.cli import main
-from goflow.core import execution, result, summary
+from goflow.core import detail, execution, result, summary
 from goflow.core.states import Tally, verdict
 from goflow.engine import backfill, broadcast, reader, retention, scheduler
 from goflow.engine.attempts.dependencies import Limits
@@ -107,10 +107,11 @@ def test_limits_are_those_of_the_code() -> None:
         "due times that a job catches up with before other jobs get their turn": scheduler.PORTION,
         "a task's result, as JSON": limits.result,
         "all results of an execution together": limits.results,
+        "tasks of an execution in lists and events": summary.TASKS_SHOWN,
         "a result in the detail of an execution": result.SMALL,
-        "errors in the detail of an execution": summary.ERRORS_SHOWN,
+        "errors in the detail of an execution": detail.ERRORS_SHOWN,
         "errors of an execution, besides the logs": execution.ERRORS_KEPT,
-        "parameters of users' requests, in the detail of an execution": summary.ASKED_SHOWN,
+        "parameters of users' requests, in the detail of an execution": detail.ASKED_SHOWN,
         "an attempt's log": limits.log,
         "a line of a log": tasklog.LINE,
         "an attempt's error": outcomes.ERROR_LIMIT,
@@ -147,7 +148,7 @@ def test_the_table_of_trigger_rules_is_what_they_say() -> None:
         for upstream, said in zip(head[1:], verdicts, strict=True):
             tally = Tally(2)
             for state in upstream.split(", "):
-                tally = tally.counting(State(state))
+                tally.count(State(state))
             assert verdict(TriggerRule(rule.strip("`")), tally).name.lower() == said
 
 

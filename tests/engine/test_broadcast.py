@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from goflow import Job, Task
+from goflow.core.states import State
 from goflow.engine import broadcast
-from goflow.engine.board import Entry
 from goflow.engine.broadcast import Event
 from goflow.engine.broadcast import Listener as Events
 from goflow.engine.engine import Engine
+from goflow.engine.live import LiveExecution
 from goflow.errors import InvalidRequest
 from goflow.stores.sqlite import SqliteStore
 from tests.engine.scripted import Scripted, job_of, running, until
@@ -238,9 +239,7 @@ async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not
         timers.advance(0)
         await until(lambda: len(listener.events) == 1)
         one.release.set()
-        await until(
-            lambda: (entry := engine.board.get(id)) and entry.standing.counts["running"] == 1
-        )
+        await until(lambda: (entry := engine.live.get(id)) and entry.counts.get(State.RUNNING) == 1)
         timers.advance(1)  # less than its pace
         other = (await engine.submissions.submit("small")).id
         await until(lambda: len(engine.runners) == 1)
@@ -272,9 +271,7 @@ async def test_a_paced_execution_is_sent_when_its_pace_allows(
         await until(lambda: one.runs and two.runs)
         timers.advance(0)
         one.release.set()
-        await until(
-            lambda: (entry := engine.board.get(id)) and entry.standing.counts["running"] == 1
-        )
+        await until(lambda: (entry := engine.live.get(id)) and entry.counts.get(State.RUNNING) == 1)
         timers.advance(1)
         assert len(listener.events) == 1
         timers.advance(1_000_000)
@@ -294,7 +291,7 @@ async def bytes_of_a_chain(length: int) -> int:
         listener = Listener(engine)
         publish = engine.broadcast.publish
 
-        def published(entry: Entry) -> None:
+        def published(entry: LiveExecution) -> None:
             publish(entry)
             timers.advance(0.001)
 

@@ -91,10 +91,10 @@ async def test_waiting_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None
     async with running(job, clock=clock, max_running=1) as engine:
         id = (await engine.submissions.submit("j")).id
         await until(lambda: sibling.runs)
-        board = engine.board.get(id)
-        assert board is not None
-        await until(lambda: board.summary.tasks[1].state == State.SUCCESSFUL)
-        assert board.summary.tasks[0].state == State.UPFORRETRY
+        live = engine.live.get(id)
+        assert live is not None
+        await until(lambda: live.tasks["sibling"].state == State.SUCCESSFUL)
+        assert live.tasks["flaky"].state == State.UPFORRETRY
         clock.advance(seconds=3599.999)
         await asyncio.sleep(0)
         assert flaky.runs == [1]
@@ -403,11 +403,11 @@ async def test_a_graceful_stop_lets_short_tasks_end() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Stopping):
         await engine.submissions.submit("j")
-    entry = engine.board.get(id)
+    live = engine.live.get(id)
     operator.release.set()
     await stopping
-    assert entry is not None
-    assert [task.state for task in entry.summary.tasks] == ["successful", "notstarted"]
+    assert live is not None
+    assert [task.state for task in live.tasks.values()] == ["successful", "notstarted"]
 
 
 async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:

@@ -68,7 +68,7 @@ async def is_whole(engine: Engine, act: str) -> None:
     assert not engine.control._reopening
     assert not engine.submissions.keys.under_way
     assert not engine.room.reserved
-    assert not list(engine.board)
+    assert not list(engine.live)
     for row in engine.store.page(job=None, state=None, before=None, limit=100):
         detail = await engine.reader.execution(row.id)
         assert detail.damage is None

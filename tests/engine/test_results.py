@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from goflow import Context, Job, Task
+from goflow.core.detail import ASKED_SHOWN, ERRORS_SHOWN, RESULTS_SHOWN
 from goflow.core.events import AttemptFailed, TaskFailed, TaskSucceeded
 from goflow.core.execution import ERRORS_KEPT
 from goflow.core.result import SMALL
-from goflow.core.summary import ASKED_SHOWN, ERRORS_SHOWN, RESULTS_SHOWN
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.journal import BATCH_BYTES
 from goflow.engine.reader import PAGE_BYTES

@@ -144,6 +144,6 @@ async def test_what_is_forgotten_while_it_is_changed_is_not_found(action: str) -
         )
         with pytest.raises(NotFound, match=id):
             await act
-        assert not engine.board.get(id)
+        assert not engine.live.get(id)
         assert engine.health.defect is None
         await engine.runners.finished((await engine.submissions.submit("j")).id)

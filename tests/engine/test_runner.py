@@ -54,7 +54,7 @@ async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_sl
         detail = await engine.reader.execution(id)
         assert detail.reason == "a defect in goflow: TypeError: it cannot be encoded"
         assert engine.slots.taken == 0
-        assert len(engine.board) == 0
+        assert len(engine.live) == 0
         assert engine.health.defect is not None
         assert id in engine.health.defect
         assert "TypeError: it cannot be encoded" in engine.health.defect
@@ -192,23 +192,23 @@ async def test_an_execution_that_cannot_be_created_answers_who_asked(
         assert (await ended(engine, id))[""] == "successful"
 
 
-async def test_the_board_shows_nothing_for_ever_that_has_finished(
+async def test_the_live_state_keeps_no_finished_execution_whatever_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from goflow.engine.board import Entry
+    from goflow.engine.live import LiveExecution
 
-    apply = Entry.apply
+    apply = LiveExecution.apply
 
-    def raising(self: Entry, facts: Any, version: int) -> None:
-        if self.summary.job == "bad":
+    def raising(self: LiveExecution, transition: Any, version: int) -> None:
+        if self.job == "bad":
             raise KeyError("x")
-        apply(self, facts, version)
+        apply(self, transition, version)
 
-    monkeypatch.setattr(Entry, "apply", raising)
+    monkeypatch.setattr(LiveExecution, "apply", raising)
     jobs = [job_of(name, Task("t", Scripted())) for name in ("bad", "good")]
     async with running(*jobs, clock=FakeClock()) as engine:
         ids = [(await engine.submissions.submit(job.name)).id for job in jobs]
         for id in ids:
             assert (await ended(engine, id))[""] == "successful"
-        assert len(engine.board) == 0
+        assert len(engine.live) == 0
         assert "KeyError: 'x'" in str(engine.health.defect)

@@ -195,7 +195,7 @@ async def test_an_attempt_waits_for_a_thread_and_runs_once(monkeypatch: pytest.M
         refusing = Refusing(monkeypatch)
         id = (await engine.submissions.submit("j")).id
         await until(lambda: engine.slots.usage()[0].taken == 1)
-        await until(lambda: engine.board.get(id))
+        await until(lambda: engine.live.get(id))
         refusing.left = 1
         await engine.runners.finished(id)
         log = await engine.reader.log_of(id, "t", 1)

@@ -22,7 +22,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import FINISHED, State, TriggerRule
-from goflow.core.summary import Mark
+from goflow.core.summary import RecentExecution
 from goflow.errors import NotFound, StoreError, StoreUnavailable
 from goflow.stores.base import (
     Created,
@@ -425,7 +425,7 @@ def test_recent_gives_each_job_its_newest(opened, changes, executions, last):
     for job in asked:
         newest = [row for row in reversed(rows) if row.job == job][:last]
         assert recent[job] == [
-            Mark(row.id, row.state, row.submitted, row.modified, None,
+            RecentExecution(row.id, row.state, row.submitted, row.modified, None,
                  row.modified if row.state in FINISHED else None, row.version)
             for row in newest
         ]  # fmt: skip

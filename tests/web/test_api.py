@@ -285,27 +285,29 @@ def test_the_overview_has_every_job_with_its_newest_executions(ask: Asker) -> No
     until(lambda: ask.execution(running)["state"] == "running")
     jobs = ask.client.get("/api/overview?last=2").json()["jobs"]
     assert [job["job"] for job in jobs] == ["simple", "failing", "hanging"]
-    assert [mark["id"] for mark in jobs[0]["executions"]] == ids[:0:-1]
+    assert [one["id"] for one in jobs[0]["executions"]] == ids[:0:-1]
     assert jobs[1]["executions"] == []
-    assert [mark["state"] for mark in jobs[2]["executions"]] == ["running"]
+    assert [one["state"] for one in jobs[2]["executions"]] == ["running"]
 
 
-def test_the_overviews_marks_are_the_executions_as_they_are_now(ask: Asker) -> None:
-    def marks(job: str) -> list[dict[str, Any]]:
+def test_the_overview_has_the_recent_executions_as_they_are_now(
+    ask: Asker,
+) -> None:
+    def recent(job: str) -> list[dict[str, Any]]:
         jobs = ask.client.get("/api/overview").json()["jobs"]
         return next(row["executions"] for row in jobs if row["job"] == job)
 
-    assert marks("failing") == []
+    assert recent("failing") == []
     running = ask.submit("hanging")
     until(lambda: ask.execution(running)["state"] == "running")
     for execution in (ask.run("failing"), ask.execution(running)):
-        [mark] = marks(execution["job"])
-        assert mark == {key: execution[key] for key in mark}
-        assert mark.keys() == {"id", "state", "submitted", "modifiedTimestamp", "started",
+        [found] = recent(execution["job"])
+        assert found == {key: execution[key] for key in found}
+        assert found.keys() == {"id", "state", "submitted", "modifiedTimestamp", "started",
                                "finished", "version"}  # fmt: skip
     assert ask.client.post(f"/api/executions/{running}/cancel").json()["success"]
     assert ask.finished(running)["state"] == "cancelled"
-    assert [mark["state"] for mark in marks("hanging")] == ["cancelled"]
+    assert [one["state"] for one in recent("hanging")] == ["cancelled"]
 
 
 def test_the_overview_tells_which_jobs_have_params() -> None:

@@ -15,7 +15,7 @@ import msgspec
 from goflow.core.events import AnyFact, Retried, Submitted, decode_facts
 from goflow.core.graph import Plan, decode_plan
 from goflow.core.states import State
-from goflow.core.summary import Mark
+from goflow.core.summary import RecentExecution
 from goflow.stores.base import (
     Activity,
     Committed,
@@ -221,14 +221,14 @@ class Reads(ABC):
             room,
         )
 
-    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[Mark]]:
+    def recent(self, jobs: Sequence[str], last: int) -> dict[str, list[RecentExecution]]:
         return {job: self._marks(job, last) for job in jobs}
 
-    def _marks(self, job: str, last: int) -> list[Mark]:
+    def _marks(self, job: str, last: int) -> list[RecentExecution]:
         with self._reading() as connection:
             rows = connection.execute(_RECENT, (job, last)).fetchall()
         return [
-            Mark(execution, _STATES[state], to_instant(submitted), to_instant(modified),
+            RecentExecution(execution, _STATES[state], to_instant(submitted), to_instant(modified),
                  instant_or_none(started), instant_or_none(ended), version)
             for execution, state, submitted, modified, started, ended, version in rows
         ]  # fmt: skip

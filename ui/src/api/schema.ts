@@ -239,6 +239,7 @@ export interface Listed {
   after: string[];
   reason: string | null;
   params?: Record<string, unknown> | null;
+  taskCounts: Record<string, number>;
   tasks: TaskSummary[];
   version: number;
 }
@@ -256,16 +257,6 @@ export interface Load {
   waiting: number[];
   store_bytes: number[];
   listeners: number[];
-}
-
-export interface Mark {
-  id: string;
-  state: State;
-  submitted: string;
-  modifiedTimestamp: string;
-  started: string | null;
-  finished: string | null;
-  version: number;
 }
 
 export interface MarkBody {
@@ -299,7 +290,7 @@ export interface OverviewJob {
   tags: string[];
   next: string | null;
   params: boolean;
-  executions: Mark[];
+  executions: RecentExecution[];
 }
 
 export interface PoolView {
@@ -308,6 +299,16 @@ export interface PoolView {
   limit: number;
   running: number;
   waiting: number;
+}
+
+export interface RecentExecution {
+  id: string;
+  state: State;
+  submitted: string;
+  modifiedTimestamp: string;
+  started: string | null;
+  finished: string | null;
+  version: number;
 }
 
 export interface RetryBody {

@@ -1,4 +1,4 @@
-"""The newest executions of each job are kept as JSON until they change, and no longer."""
+"""The recent executions of each job are cached as JSON until the job changes."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from goflow.core.summary import Mark
-from goflow.engine import marks as module
-from goflow.engine.marks import Marks
+from goflow.core.summary import RecentExecution
+from goflow.engine import recent as module
+from goflow.engine.recent import RecentExecutions
 from goflow.stores.base import Purge
 from goflow.stores.memory import MemoryStore
 from tests.stores.conftest import Changes
@@ -26,7 +26,7 @@ class Asked:
         self.changes = Changes()
         self.jobs: list[str] = []
         self.meanwhile: Callable[[], object] = lambda: None
-        self.marks = Marks(self.store, self._read)
+        self.recent = RecentExecutions(self.store, self._read)
 
     async def _read(self, question: Callable[..., Any], jobs: list[str], last: int) -> Any:
         self.jobs += jobs
@@ -37,14 +37,14 @@ class Asked:
 
     def add(self, id: str, job: str = "job") -> None:
         self.store.commit([self.changes.submit(id, job)])
-        self.marks.changed(job)
+        self.recent.changed(job)
 
     def shown(self, *jobs: str, last: int = LAST) -> list[list[str]]:
-        """The ids of each job's marks."""
-        found = asyncio.run(self.marks.newest(jobs, last))
+        """The ids of each job's recent."""
+        found = asyncio.run(self.recent.newest(jobs, last))
         assert found.keys() == set(jobs)
-        decoded = [msgspec.json.decode(found[job], type=list[Mark]) for job in jobs]
-        return [[mark.id for mark in marks] for marks in decoded]
+        decoded = [msgspec.json.decode(found[job], type=list[RecentExecution]) for job in jobs]
+        return [[one.id for one in executions] for executions in decoded]
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_what_changed_while_it_was_read_is_not_kept(asked: Asked) -> None:
 def test_what_a_purge_took_is_not_shown(asked: Asked) -> None:
     asked.add("a")
     asked.store.commit([asked.changes.finish("a")])
-    asked.marks.changed("job")
+    asked.recent.changed("job")
     assert asked.shown("job") == [["a"]]
     asked.store.commit([Purge(None, None, 0, 10)])
-    asked.marks.forget()
+    asked.recent.clear()
     assert asked.shown("job") == [[]]
 
 
@@ -95,10 +95,10 @@ def test_what_has_no_room_is_read_each_time(asked: Asked, monkeypatch: pytest.Mo
     for id in "bcd":
         asked.add(id, "large")
     asked.shown("small")
-    monkeypatch.setattr(module, "KEPT", asked.marks._size + 1)
+    monkeypatch.setattr(module, "CACHED", asked.recent._size + 1)
     for _ in range(2):
         assert asked.shown("small", "large") == [["a"], ["d", "c", "b"]]
     assert asked.jobs == ["small", "large", "large"]
-    asked.marks.changed("small")
-    asked.marks.changed("large")
-    assert asked.marks._size == 0
+    asked.recent.changed("small")
+    asked.recent.changed("large")
+    assert asked.recent._size == 0

@@ -1,0 +1,241 @@
+"""An execution in full, as its page shows it: built from the changes that the fold emits.
+
+Nothing here interprets facts. `Details` listens to a replay; the state of an execution and of
+its tasks comes from `Progress`, the history of attempts from its changes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from goflow.core.events import AnyFact, TaskSucceeded
+from goflow.core.graph import Plan, PlannedTask
+from goflow.core.progress import Progress
+from goflow.core.result import SMALL, StoredResult
+from goflow.core.states import State, TriggerRule
+from goflow.core.summary import Time
+from goflow.core.transition import TaskChange
+
+RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
+ERRORS_SHOWN = 4 * 1024 * 1024  # characters of all the errors in a `Detail`
+ASKED_SHOWN = 1024 * 1024  # bytes of JSON of all the params in a `Detail`'s actions
+ERROR_PART = 300  # characters kept at both ends of an error that is cut
+CUT = "\n… the rest is in the log of the attempt …\n"
+
+_NULL = msgspec.Raw(b"null")
+
+
+class AttemptDetail(msgspec.Struct):
+    """One attempt of a task. `error` includes the traceback, for Python operators. An attempt
+    `interrupted` by the end of the server counts as failed, but took no retry."""
+
+    attempt: int
+    state: State
+    started: Time
+    finished: Time | None = None
+    error: str | None = None
+    retry_at: Time | None = None
+    interrupted: bool = False
+
+
+class TaskDetail(msgspec.Struct):
+    """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
+    null after the task was reset by a retry of the execution. `retries` and `trigger_rule` are
+    as submitted; `operator` is the job's current one, null if the job no longer has the task.
+    `interruptions` counts the attempts interrupted by the end of the server, of all rounds.
+
+    `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
+    larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
+    route of results serves it."""
+
+    name: str
+    state: State = State.NOTSTARTED
+    started: Time | None = None
+    finished: Time | None = None
+    error: str | None = None
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
+    result_bytes: int = 0
+    attempts: list[AttemptDetail] = []
+    waiting: str | None = None  # why it is not running though it could, for people to read
+    retries: int = 0
+    trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
+    operator: str | None = None
+    interruptions: int = 0
+
+    @classmethod
+    def planned(cls, task: PlannedTask) -> "TaskDetail":
+        """A task before its first change."""
+        return cls(task.name, retries=task.retries, trigger_rule=task.rule)
+
+    def note(self, change: TaskChange) -> None:
+        """Record a change of this task, and of its last attempt."""
+        task = change.task
+        self.state, self.started, self.finished = task.state, task.started, task.finished
+        if task.state is State.RUNNING:
+            assert task.started is not None
+            self.attempts.append(AttemptDetail(task.attempts, State.RUNNING, task.started))
+            self.error = None
+        elif change.before is State.RUNNING:
+            self._end(self.attempts[-1], change)
+        elif task.state is State.NOTSTARTED:
+            self.error = None
+            self.result, self.result_bytes = _NULL, 0
+        elif task.state is not State.CANCELLED:  # marked by hand, or skipped before any attempt
+            self.error = None
+
+    def _end(self, attempt: AttemptDetail, change: TaskChange) -> None:
+        task = change.task
+        failed = task.state is State.UPFORRETRY
+        attempt.state = State.FAILED if failed else task.state
+        attempt.finished = task.finished
+        attempt.retry_at = change.retry_at
+        attempt.error = self.error = change.error
+        attempt.interrupted = change.interrupted
+        self.interruptions += change.interrupted
+        match change.result:
+            case StoredResult(size=size):
+                self.result_bytes = size
+            case msgspec.Raw() as result if result != _NULL:
+                self.result_bytes = len(result)
+                self.result = result if len(result) <= SMALL else _NULL
+
+
+class Action(msgspec.Struct):
+    """A request by a person or a program: the action, who asked, the `task` if it was about
+    one, and the `params` if it set them. Params are left out once those of the actions before
+    take `ASKED_SHOWN` bytes."""
+
+    at: Time
+    action: str
+    by: str
+    task: str | None = None
+    params: dict[str, Any] | None = None
+
+
+class Detail(msgspec.Struct, kw_only=True):
+    """An execution with everything kept about it, except logs and large results. `version` is
+    that of `Listed`. `damage` describes facts that were left out because they could not be read
+    or cannot have happened; null if there are none.
+
+    Errors are cut to their beginning and end once those before take `ERRORS_SHOWN` characters.
+    """
+
+    id: str
+    job: str
+    submitted: Time
+    modifiedTimestamp: Time
+    state: State
+    started: Time | None = None
+    finished: Time | None = None
+    scheduled_at: Time | None = None
+    cause: str
+    after: tuple[str, ...] = ()
+    reason: str | None = None
+    params: dict[str, Any]
+    actions: list[Action]
+    tasks: list[TaskDetail]
+    dag: dict[str, list[str]]
+    version: int = 0
+    damage: str | None = None
+
+    @classmethod
+    def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Detail":
+        """The execution that these facts, beginning with `Submitted`, led to."""
+        details = Details()
+        return details.of(Progress.replay(plan, facts, details.note))
+
+
+class Details:
+    """The history of an execution, collected while its facts are replayed: pass `note` to
+    `Progress.replay` or `Progress.salvage`, then ask."""
+
+    def __init__(self) -> None:
+        self._actions: list[Action] = []
+        self._changes: dict[str, list[TaskChange]] = {}
+
+    def note(self, fact: AnyFact, changes: Sequence[TaskChange]) -> None:
+        """Record a fact that was applied, and the changes it made."""
+        if (action := fact.action) is not None:
+            by, params = getattr(fact, "by", ""), getattr(fact, "params", None)
+            self._actions.append(Action(fact.at, action, by, fact.about, params))
+        for change in changes:
+            self._changes.setdefault(change.task.name, []).append(change)
+
+    def of_task(self, planned: PlannedTask) -> TaskDetail:
+        """One task, with every attempt."""
+        task = TaskDetail.planned(planned)
+        for change in self._changes.get(planned.name, ()):
+            task.note(change)
+        return task
+
+    def of(self, execution: Progress) -> Detail:
+        """The execution that was replayed, within bounds."""
+        brief = execution.brief()
+        tasks = [self.of_task(run.planned) for run in execution.tasks.values()]
+        actions = list(self._actions)
+        _bound(tasks)
+        _bound_params(actions)
+        return Detail(
+            id=brief.id,
+            job=brief.job,
+            submitted=brief.submitted,
+            modifiedTimestamp=brief.modifiedTimestamp,
+            state=brief.state,
+            started=brief.started,
+            finished=brief.finished,
+            scheduled_at=brief.scheduled_at,
+            cause=brief.cause,
+            after=brief.after,
+            reason=brief.reason,
+            params=execution.params,
+            actions=actions,
+            tasks=tasks,
+            dag=execution.plan.downstream,
+        )
+
+
+def result_of(facts: Iterable[AnyFact], task: str, attempt: int) -> TaskSucceeded | None:
+    """The fact with the result of an attempt, or with where it is stored; None without one."""
+    for fact in facts:
+        if isinstance(fact, TaskSucceeded) and fact.task == task and fact.attempt == attempt:
+            return fact
+    return None
+
+
+def cut_error(error: str) -> str:
+    """The beginning and the end of an error; the log of its attempt has all of it."""
+    if len(error) <= 2 * ERROR_PART + len(CUT):
+        return error
+    return error[:ERROR_PART] + CUT + error[-ERROR_PART:]
+
+
+def _bound_params(actions: list[Action]) -> None:
+    room = ASKED_SHOWN
+    for action in actions:
+        if action.params:
+            room -= len(msgspec.json.encode(action.params))
+            if room < 0:
+                action.params = None
+
+
+def _bound(tasks: list[TaskDetail]) -> None:
+    """Leave out what would make a detail of many tasks or attempts too large."""
+    results, errors = RESULTS_SHOWN, ERRORS_SHOWN
+
+    def bounded(error: str | None) -> str | None:
+        nonlocal errors
+        if error is None:
+            return None
+        errors -= len(error)
+        return error if errors >= 0 else cut_error(error)
+
+    for task in tasks:
+        results -= len(task.result)
+        if results < 0:
+            task.result = _NULL
+        task.error = bounded(task.error)
+    # Attempts come after all tasks, since the last error of a task matters most.
+    for task in tasks:
+        for attempt in task.attempts:
+            attempt.error = bounded(attempt.error)

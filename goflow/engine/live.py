@@ -1,0 +1,178 @@
+"""The live state: every unfinished execution, as last committed.
+
+The API and the stream read it, never a runner's memory, so nobody sees what is not durable yet.
+It assigns what the committed transitions say, and interprets no facts. The work per commit is
+proportional to the tasks that changed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import msgspec
+
+from goflow.core.graph import Plan
+from goflow.core.progress import Progress
+from goflow.core.states import State
+from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, listed
+from goflow.core.transition import TaskChange, Transition
+from goflow.stores.base import Change, Created, Outcome, Record, Submit
+
+_encoder = msgspec.json.Encoder()
+
+
+class LiveExecution:
+    """An unfinished execution as last committed. `tasks` has all its tasks by name, in the order
+    in which they were added; `running` and `retry_at` have since when tasks run, and when those
+    that are up for retry are due."""
+
+    __slots__ = (
+        "_changed",
+        "_encoded",
+        "_encoded_version",
+        "brief",
+        "retry_at",
+        "running",
+        "tasks",
+        "version",
+    )
+
+    def __init__(self, brief: Summary, tasks: dict[str, TaskSummary], version: int) -> None:
+        self.brief = brief
+        self.tasks = tasks
+        self.version = version
+        self.running: dict[str, datetime] = {}
+        self.retry_at: dict[str, datetime] = {}
+        # The version of each task's last change, in ascending order.
+        self._changed: OrderedDict[str, int] = OrderedDict()
+        self._encoded = b""
+        self._encoded_version = -1
+
+    @classmethod
+    def created(cls, submit: Submit, version: int) -> "LiveExecution":
+        """An execution that was just created."""
+        return cls(Summary.created(submit.plan, submit.fact), _not_started(submit.plan), version)
+
+    @classmethod
+    def replayed(cls, execution: Progress, version: int) -> "LiveExecution":
+        """An execution whose facts were committed before."""
+        live = cls(execution.brief(), {}, version)
+        for name, run in execution.tasks.items():
+            live.tasks[name] = run.summary()
+            if run.started_at is not None and run.state is State.RUNNING:
+                live.running[name] = run.started_at
+        live.retry_at.update(execution.retries)
+        return live
+
+    @property
+    def id(self) -> str:
+        return self.brief.id
+
+    @property
+    def job(self) -> str:
+        return self.brief.job
+
+    @property
+    def state(self) -> State:
+        return self.brief.state
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """The number of tasks in each state, without zeros."""
+        return self.brief.taskCounts
+
+    def task(self, name: str) -> TaskSummary | None:
+        """One task: its state, and its last attempt."""
+        return self.tasks.get(name)
+
+    def changes(self, since: int) -> list[TaskSummary]:
+        """The tasks that changed after version `since`, the one that changed last first. The
+        work is proportional to their number."""
+        found = []
+        for name in reversed(self._changed):
+            if self._changed[name] <= since:
+                break
+            found.append(self.tasks[name])
+        return found
+
+    def summary(self) -> Summary:
+        """The execution as lists and the stream show it."""
+        tasks = [] if len(self.tasks) > TASKS_SHOWN else list(self.tasks.values())
+        return msgspec.structs.replace(self.brief, tasks=tasks)
+
+    def encoded(self) -> bytes:
+        """The summary as JSON, with the version; encoded at most once for each version."""
+        if self._encoded_version != self.version:
+            self._encoded = listed(_encoder.encode(self.summary()), self.version)
+            self._encoded_version = self.version
+        return self._encoded
+
+    def apply(self, transition: Transition, version: int) -> None:
+        """Take over a committed transition."""
+        self.brief = transition.brief
+        self.version = version
+        for change in transition.tasks:
+            self._apply(change, version)
+
+    def _apply(self, change: TaskChange, version: int) -> None:
+        task = change.task
+        name = task.name
+        self.tasks[name] = task
+        self._changed[name] = version
+        self._changed.move_to_end(name)
+        if change.before is State.RUNNING:
+            self.running.pop(name, None)
+        elif change.before is State.UPFORRETRY:
+            self.retry_at.pop(name, None)
+        if task.started is not None and task.state is State.RUNNING:
+            self.running[name] = task.started
+        elif change.retry_at is not None:
+            self.retry_at[name] = change.retry_at
+
+
+class LiveState:
+    """The unfinished executions by id. `on_change` is called with every execution that changed,
+    also with one that has just finished."""
+
+    def __init__(self, on_change: Callable[[LiveExecution], None]) -> None:
+        self._executions: dict[str, LiveExecution] = {}
+        self._on_change = on_change
+        self.version = 0
+
+    def __len__(self) -> int:
+        return len(self._executions)
+
+    def __iter__(self) -> Iterator[LiveExecution]:
+        return iter(self._executions.values())
+
+    def get(self, execution: str) -> LiveExecution | None:
+        return self._executions.get(execution)
+
+    def add(self, execution: LiveExecution) -> None:
+        """Add an execution that was committed before, and goes on."""
+        self._executions[execution.id] = execution
+
+    def drop(self, execution: str) -> None:
+        """Remove an execution that was added but did not go on."""
+        self._executions.pop(execution, None)
+
+    def committed(self, change: Change, outcome: Outcome) -> None:
+        """Take over a change that is now durable."""
+        match change, outcome:
+            case Submit(), Created(version=version):
+                execution = LiveExecution.created(change, version)
+                self._executions[execution.id] = execution
+            case Record(), int():
+                execution = self._executions[change.execution]
+                if change.state.finished:  # first, so that nothing is left here if more fails
+                    del self._executions[change.execution]
+                assert change.transition is not None
+                execution.apply(change.transition, outcome)
+            case _:
+                return
+        self.version = execution.version
+        self._on_change(execution)
+
+
+def _not_started(plan: Plan) -> dict[str, TaskSummary]:
+    return {planned.name: TaskSummary(planned.name) for planned in plan.tasks}
