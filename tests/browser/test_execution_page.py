@@ -158,13 +158,13 @@ def test_the_parameters_the_cause_and_the_asker_are_told(page: Page, logs: Serve
 def test_the_executions_before_and_after_are_a_key_away(page: Page, server: Server) -> None:
     first, second, third = (server.submit("mixed") for _ in range(3))
     page.goto(f"{server.url}ui/executions/{second}")
-    expect(page.get_by_role("link", name="The execution before")).to_be_visible()
+    expect(page.get_by_role("link", name="Previous execution")).to_be_visible()
     page.keyboard.press("[")
     expect(page).to_have_url(re.compile(first))
-    expect(page.get_by_role("link", name="The execution after")).to_be_visible()
+    expect(page.get_by_role("link", name="Next execution")).to_be_visible()
     page.keyboard.press("]")
     expect(page).to_have_url(re.compile(second))
-    page.get_by_role("link", name="The execution after").click()
+    page.get_by_role("link", name="Next execution").click()
     expect(page).to_have_url(re.compile(third))
     page.go_back()
     expect(page).to_have_url(re.compile(second))
@@ -242,7 +242,7 @@ def test_the_graph_is_zoomed_moved_and_fitted(page: Page, server: Server) -> Non
     page.mouse.up()
     expect(drawing).not_to_have_attribute("transform", str(zoomed))
     assert page.url == chosen
-    page.get_by_role("button", name="The whole graph").click()
+    page.get_by_role("button", name="Fit the graph").click()
     expect(drawing).to_have_attribute("transform", str(fitted))
 
 
@@ -253,7 +253,7 @@ def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) 
     show(page, server, "gate")
     expect(node(page, "wait")).to_have_attribute("data-state", "running")
     page.keyboard.press("c")
-    confirm(page, "Leave as it is")
+    confirm(page, "Go back")
     ended(page, "running")
     press(page, "Cancel")
     confirm(page, "Cancel the execution")
@@ -261,7 +261,7 @@ def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) 
     expect(node(page, "wait")).to_have_attribute("data-state", "cancelled")
     server.open_gate()
     press(page, "Retry")
-    expect(page.locator(".notice")).to_contain_text("runs again")
+    expect(page.locator(".notice")).to_contain_text("run again")
     expect(node(page, "after")).to_have_attribute("data-state", "successful")
     ended(page, "successful")
 
@@ -272,13 +272,13 @@ def test_a_task_is_marked_by_hand_and_another_retried_from_there(page: Page, tim
     node(page, "breaks").click()
     press(page, "Mark successful")
     confirm(page, "Mark successful")
-    expect(page.locator(".notice")).to_contain_text("counts as successful")
+    expect(page.locator(".notice")).to_contain_text("is marked successful")
     expect(node(page, "breaks")).to_have_attribute("data-state", "successful")
     expect(node(page, "ends")).to_have_attribute("data-state", "skipped")
     timed.open_gate()
     node(page, "follows").click()
     press(page, "Retry from here")
-    expect(page.locator(".notice")).to_contain_text("all that follows run again")
+    expect(page.locator(".notice")).to_contain_text("all tasks downstream run again")
     expect(node(page, "ends")).to_have_attribute("data-state", "successful")
     ended(page, "successful")
     expect(page.locator(".actions li")).to_contain_text(
@@ -383,7 +383,7 @@ def test_the_keys_are_listed(page: Page, server: Server) -> None:
     ended(page, "failed")
     page.keyboard.press("?")
     keys = page.get_by_role("dialog")
-    for does in ("Retry what did not succeed", "The next task", "Search the log", "Larger"):
+    for does in ("Retry unsuccessful tasks", "Next task", "Search the log", "Zoom in"):
         expect(keys).to_contain_text(does)
 
 
@@ -568,7 +568,7 @@ def test_the_first_error_is_a_key_away(page: Page, logs: Server) -> None:
     row(page, "wide").click()
     expect(page.locator(".log")).to_contain_text("wide 1")
     page.keyboard.press("e")
-    expect(page.locator(".notice")).to_contain_text("No line of this log tells of an error")
+    expect(page.locator(".notice")).to_contain_text("No errors found in this log")
 
 
 def test_a_line_has_an_address_and_is_found_by_it(page: Page, logs: Server) -> None:
@@ -618,7 +618,7 @@ def test_lines_that_were_left_out_are_told_and_the_rest_keep_their_numbers(
     assert first > 100_000
     page.locator(".log").evaluate("e => { e.scrollTop = 0.4 * e.scrollHeight }")
     gap = page.locator(".log .gap")
-    expect(gap).to_contain_text(re.compile(r"\d\d,\d\d\d lines were left out of this log here"))
+    expect(gap).to_contain_text(re.compile(r"\d\d,\d\d\d lines were dropped from this log here"))
     before = int(gap.locator("xpath=preceding-sibling::*[1]").get_attribute("data-line") or 0)
     after = int(gap.locator("xpath=following-sibling::*[1]").get_attribute("data-line") or 0)
     left_out = f"{after - before - 1:,}"

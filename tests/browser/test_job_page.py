@@ -115,10 +115,10 @@ def test_the_calendar_counts_what_ran_today_and_is_walked_by_arrows(
     today.focus()
     page.keyboard.press("ArrowLeft")
     expect(today).not_to_have_attribute("data-day", str(day))
-    expect(page.locator(".day")).to_contain_text("nothing")
+    expect(page.locator(".day")).to_contain_text("no activity")
     expect(page).to_have_url(re.compile(r"day=\d{4}-\d\d-\d\d"))
     page.reload()
-    expect(page.locator(".day")).to_contain_text("nothing")
+    expect(page.locator(".day")).to_contain_text("no activity")
 
 
 def ticks(page: Page, outcome: str) -> Locator:
@@ -162,8 +162,8 @@ def test_a_backfill_first_tells_which_due_times_have_not_run(
     form = page.get_by_role("dialog")
     form.get_by_label("From").fill("2026-01-01T00:00")
     form.get_by_label("To").fill("2026-01-04T00:00")
-    form.get_by_role("button", name="Show which").click()
-    expect(form.get_by_role("status")).to_contain_text("3 due times, 0 of which have run")
+    form.get_by_role("button", name="Preview").click()
+    expect(form.get_by_role("status")).to_contain_text("3 due times, 0 of which have already run")
     expect(page.locator(".grid .bar-of")).to_have_count(0)
     form.get_by_role("button", name="Run 3").click()
     expect(form).not_to_be_visible()
@@ -172,7 +172,7 @@ def test_a_backfill_first_tells_which_due_times_have_not_run(
     page.get_by_role("button", name="Backfill").click()
     form.get_by_label("From").fill("2026-01-04T00:00")
     form.get_by_label("To").fill("2026-01-01T00:00")
-    form.get_by_role("button", name="Show which").click()
+    form.get_by_role("button", name="Preview").click()
     expect(form.get_by_role("alert")).to_contain_text("Nothing was submitted")
 
 
@@ -199,7 +199,7 @@ def test_a_form_follows_the_schema_of_the_parameters(
     page.keyboard.press("r")
     form = page.get_by_role("dialog")
     form.get_by_role("button", name="Run").click()
-    expect(form.get_by_role("alert")).to_contain_text("parameter day is needed")
+    expect(form.get_by_role("alert")).to_contain_text("parameter day is required")
     form.get_by_label("day").fill("2026-11-21")
     form.get_by_label("kind").select_option(label="long")
     form.get_by_label("rows").fill("5000")

@@ -30,7 +30,7 @@ def test_every_job_has_a_row_with_its_schedule_in_words(page: Page, server: Serv
     expect(row(page, "mixed").locator(".when")).to_contain_text(
         "At 00:00, on day 1 of the month, in January"
     )
-    expect(row(page, "gate")).to_contain_text("by hand only")
+    expect(row(page, "gate")).to_contain_text("manual only")
     countdown = row(page, "mixed").locator("time")
     expect(countdown).to_have_attribute("datetime", re.compile(r"-01-01T00:00:00Z$"))
     expect(countdown).to_have_text(re.compile(r"^in \d+ "))
@@ -128,7 +128,7 @@ def test_jobs_are_chosen_by_state_switch_and_tag_and_sorted(page: Page, server: 
     page.goto(f"{server.url}ui/")
     run(page, "mixed")
     titles = page.locator("[data-job] .title")
-    only = page.get_by_role("group", name="Only jobs that are")
+    only = page.get_by_role("group", name="Filter by state")
     only.get_by_role("button", name="failed 1").click()
     expect(titles).to_have_text(["mixed"])
     only.get_by_role("button", name="failed 1").click()
@@ -185,7 +185,7 @@ def test_the_word_of_the_servers_health_is_told_while_it_is_not_well(
     told = {"health": "stuck", "error": error}
     page.route("**/api/health", lambda route: route.fulfill(status=503, json=told))
     expect(page.get_by_role("alert")).to_have_text(
-        "The server is not well, stuck: no task can start."
+        "The server is unhealthy: no task can start (stuck)."
     )
     page.unroute("**/api/health")
     expect(page.get_by_role("alert")).to_have_count(0)

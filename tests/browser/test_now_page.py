@@ -24,7 +24,7 @@ def test_what_runs_and_what_waits_are_there_with_the_reason(page: Page, timed: S
     pooled = submit(page, timed, "pooled")
     way = page.locator(f'[data-under-way="{pooled}"]')
     expect(way).to_contain_text("pool 'db': 1 of 1 in use")
-    expect(way).to_contain_text("runs for")
+    expect(way).to_contain_text("running for")
     expect(page.locator(".now-figures")).to_contain_text("pool db 1 of 1 full")
     expect(pieces(page, "pooled")).to_have_attribute("data-state", "running")
     timed.open_gate()
@@ -40,7 +40,7 @@ def test_an_execution_in_the_queue_says_what_it_waits_for(page: Page, timed: Ser
     expect(way).to_contain_text("earlier executions of the job have not ended")
     expect(pieces(page, "queue")).to_have_count(2)
     expect(page.locator('[data-lane="queue"] .piece.waits')).to_have_attribute(
-        "aria-label", re.compile("queue: waits: .*have not ended")
+        "aria-label", re.compile("queue: waiting: .*have not ended")
     )
     timed.open_gate()
     expect(way).to_have_count(0)
@@ -77,7 +77,7 @@ def test_of_many_that_wait_a_few_are_listed_and_the_rest_counted(
     page: Page, thousand: Server
 ) -> None:
     page.goto(f"{thousand.url}ui/now")
-    expect(page.locator("section[aria-label='Under way']")).to_contain_text("Nothing runs")
+    expect(page.locator("section[aria-label='In progress']")).to_contain_text("Nothing is running")
     for number in range(80):
         submit(page, thousand, f"job {number}")
     expect(page.locator(".lane[data-lane]")).to_have_count(60)
@@ -88,7 +88,7 @@ def test_an_attempt_that_was_given_up_is_listed_until_it_ends(page: Page, timed:
     id = timed.submit("stuck")
     page.goto(f"{timed.url}ui/now")
     given_up = page.get_by_role("region", name="Abandoned attempts")
-    expect(given_up).to_contain_text("attempt 1, runs for")
+    expect(given_up).to_contain_text("attempt 1, running for")
     expect(given_up).to_contain_text("slots are free")
     assert violations(page) == []
     expect(given_up.get_by_role("link", name="stuck never_ends")).to_have_attribute(

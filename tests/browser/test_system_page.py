@@ -24,7 +24,7 @@ def test_right_after_the_start_it_says_that_nothing_is_known_yet(page: Page, tim
     page.route("**/api/system*", lambda route: route.fulfill(json={**answer, "load": load}))
     page.goto(f"{timed.url}ui/system")
     memory = page.get_by_role("region", name="Memory")
-    expect(memory).to_contain_text("no sample yet")
+    expect(memory).to_contain_text("no samples yet")
     expect(memory.get_by_role("img")).to_have_attribute("aria-label", "Memory: not known yet")
 
 
@@ -37,7 +37,7 @@ def test_slots_pools_and_versions_are_told(page: Page, timed: Server) -> None:
     for name in ("goflow", "python", "sqlite", "tzdata"):
         expect(facts).to_contain_text(name)
     page.request.post(f"{timed.url}api/jobs/pooled/submit")
-    expect(rooms).to_contain_text("1 of 1, 1 waits")
+    expect(rooms).to_contain_text("1 of 1, 1 waiting")
 
 
 def test_it_keeps_what_it_knew_when_the_server_is_gone(
@@ -47,7 +47,7 @@ def test_it_keeps_what_it_knew_when_the_server_is_gone(
     expect(page.locator(".charts section")).to_have_count(10)
     watch.server_may_be_away = True
     timed.stop()
-    expect(page.locator(".lost")).to_contain_text("does not answer")
+    expect(page.locator(".lost")).to_contain_text("No connection to the server")
     expect(page.locator(".charts section")).to_have_count(10)
     timed.start()
     expect(page.locator(".lost")).to_be_empty()

@@ -1,4 +1,4 @@
-/** What stands around every page: the way to the others, the settings, and what is said. */
+/** The frame around every page: navigation, settings and messages. */
 
 import { signal, useSignalEffect } from "@preact/signals";
 import type { ComponentChildren } from "preact";
@@ -17,18 +17,18 @@ const PLACES = [
   { page: "system", href: "./system", label: "System", key: "g s" },
 ] as const;
 
-const THEME_LABEL: Record<Theme, string> = { system: "As the system", light: "Light", dark: "Dark" };
+const THEME_LABEL: Record<Theme, string> = { system: "System", light: "Light", dark: "Dark" };
 const ZONE_LABEL: Record<Zone, string> = { local: "My time", job: "Job’s time", utc: "UTC" };
-const HEARS = { connecting: "connecting", live: "live", lost: "no connection" };
+const CONNECTION_LABEL = { connecting: "connecting", live: "live", lost: "disconnected" };
 
 export function Frame({ children }: { children: ComponentChildren }) {
   const main = useRef<HTMLElement>(null);
   useArrival(() => main.current?.focus({ preventScroll: true }));
   useKeys("Everywhere", [
     ...PLACES.map(({ href, label, key }) => ({ key, does: label, act: () => go(href) })),
-    { key: "?", does: "This list", act: listKeys },
-    { key: "T", does: "Light or dark", act: () => (theme.value = following(THEMES, theme.peek())) },
-    { key: "Z", does: "My time, the job’s or UTC", act: () => (zone.value = following(ZONES, zone.peek())) },
+    { key: "?", does: "Show keyboard shortcuts", act: listKeys },
+    { key: "T", does: "Change theme", act: () => (theme.value = following(THEMES, theme.peek())) },
+    { key: "Z", does: "Change time zone", act: () => (zone.value = following(ZONES, zone.peek())) },
   ]);
   return (
     <>
@@ -36,12 +36,12 @@ export function Frame({ children }: { children: ComponentChildren }) {
         class="skip"
         href="#main"
         onClick={(event) => {
-          // What the address names is a page: the way is not through it.
+          // The fragment must not change the route.
           event.preventDefault();
           main.current?.focus();
         }}
       >
-        Skip to the page
+        Skip to content
       </a>
       <header class="frame">
         <a class="brand" href="./">
@@ -56,9 +56,9 @@ export function Frame({ children }: { children: ComponentChildren }) {
           ))}
         </nav>
         <div class="settings">
-          <span class="pulse" data-hears={connection.value} role="img" aria-label={HEARS[connection.value]} title={HEARS[connection.value]} />
+          <span class="pulse" data-hears={connection.value} role="img" aria-label={CONNECTION_LABEL[connection.value]} title={CONNECTION_LABEL[connection.value]} />
           <Settings />
-          <button type="button" class="icon" aria-label="Keys" title="Keys (?)" onClick={listKeys}>
+          <button type="button" class="icon" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick={listKeys}>
             ?
           </button>
         </div>
@@ -75,7 +75,7 @@ export function Frame({ children }: { children: ComponentChildren }) {
   );
 }
 
-/** Calls `arrive` once another page is drawn: who reads by ear or by keys begins at its top. */
+/** Calls `arrive` after navigation, to move the focus to the top of the new page. */
 function useArrival(arrive: () => void): void {
   const first = useRef(true);
   useSignalEffect(() => {
@@ -87,7 +87,7 @@ function useArrival(arrive: () => void): void {
 
 const title = signal("");
 
-/** Says the title of the page, whenever it changes, to those who hear it. */
+/** Announces the title of the page to screen readers when it changes. */
 function Title() {
   useEffect(() => {
     const watch = new MutationObserver(() => (title.value = document.title));
@@ -101,7 +101,7 @@ function Title() {
   );
 }
 
-/** What a reader sets once: a small window below its button. */
+/** The settings: a popover below its button. */
 function Settings() {
   return (
     <>

@@ -1,4 +1,4 @@
-/** Starts the dashboard: the frame, and in it the page that the address names. */
+/** Starts the dashboard: the frame, and the page for the URL. */
 
 import { render, type ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -11,7 +11,7 @@ import "./style/base.css";
 import "./style/frame.css";
 import "./style/pieces.css";
 
-/** The list of jobs comes with the frame; what the other pages need is fetched when first shown. */
+/** The list of jobs is part of the first bundle; the other pages load on demand. */
 const PAGES = {
   job: () => import("./pages/job/job-page").then(({ JobPage }) => named(JobPage)),
   execution: () => import("./pages/execution/execution-page").then(({ ExecutionPage }) => identified(ExecutionPage)),
@@ -48,7 +48,7 @@ function Fetched({ page, at }: { page: keyof typeof PAGES; at: Route }) {
   if (failed)
     return (
       <p class="failure">
-        This page could not be fetched from the server. <a href={location.href}>Try again</a>
+        This page could not be loaded. <a href={location.href}>Try again</a>
       </p>
     );
   return Shown && <Shown route={at} />;

@@ -1,15 +1,15 @@
 /**
- * The keyboard: what a key does, and the list of all that do something now.
+ * Keyboard shortcuts, and the list of those that are active.
  *
- * Rule: keys are the shown page's only, never act while the reader writes in a field, and
- * every one of them stands in the list that `?` opens.
+ * Rule: shortcuts belong to the current page, do nothing while the user types in a field, and all
+ * of them are in the list that `?` opens.
  */
 
 import { signal } from "@preact/signals";
 import { useLayoutEffect } from "preact/hooks";
 import { Dialog } from "../pieces/dialog";
 
-/** A key as the browser names it ("j", "Escape", "?"), or two pressed in turn ("g j"). */
+/** A key by its name in the browser ("j", "Escape", "?"), or two keys in sequence ("g j"). */
 export interface Key {
   key: string;
   does: string;
@@ -20,7 +20,7 @@ const sets = signal<{ title: string; keys: Key[] }[]>([]);
 const listed = signal(false);
 let before = "";
 
-/** Lends keys to what is drawn, for as long as it is. `title` stands over them in the list. */
+/** Registers keys while the component is mounted. `title` is their heading in the list. */
 export function useKeys(title: string, keys: Key[]): void {
   useLayoutEffect(() => {
     const set = { title, keys };
@@ -29,7 +29,7 @@ export function useKeys(title: string, keys: Key[]): void {
   });
 }
 
-/** Begins to listen to the keyboard. */
+/** Starts to listen to the keyboard. */
 export function startKeys(): void {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
@@ -37,7 +37,7 @@ export function startKeys(): void {
     if (target.matches("input, select, textarea, [contenteditable]") || target.closest("dialog")) return;
     const pressed = `${before} ${event.key}`;
     before = "";
-    // What was lent last lies on top.
+    // The keys registered last take precedence.
     const all = sets.peek().flatMap(({ keys }) => keys).reverse();
     const found = all.find(({ key }) => key === pressed) ?? all.find(({ key }) => key === event.key);
     if (found) {
@@ -49,11 +49,11 @@ export function startKeys(): void {
 
 export const listKeys = () => (listed.value = true);
 
-/** The list of keys, when it is asked for. */
+/** The list of keys, if it is open. */
 export function KeyList() {
   if (!listed.value) return null;
   return (
-    <Dialog title="Keys" onClose={() => (listed.value = false)}>
+    <Dialog title="Keyboard shortcuts" onClose={() => (listed.value = false)}>
       {sets.value
         .filter(({ keys }) => keys.length > 0)
         .map(({ title, keys }) => (

@@ -1,4 +1,4 @@
-/** What a button did, with the way back where there is one; and that the server is gone. */
+/** Messages about actions, with undo where possible, and about a lost connection. */
 
 import { signal } from "@preact/signals";
 import { connection, lostAt } from "../api/stream";
@@ -16,7 +16,7 @@ interface Notice {
 const notice = signal<Notice | null>(null);
 let timer: ReturnType<typeof setTimeout> | undefined;
 
-/** Says `text` for a while; `undo` puts back what it tells of. */
+/** Shows `text` for a while; `undo` reverts the action. */
 export function announce(text: string, { bad = false, undo = null as (() => void) | null } = {}): void {
   notice.value = { text, bad, undo };
   clearTimeout(timer);
@@ -27,12 +27,12 @@ export function dismiss(): void {
   notice.value = null;
 }
 
-/** A name inside a sentence: its own direction of writing cannot reach the words around it. */
+/** A quoted name in a sentence, isolated so that its writing direction does not affect the rest. */
 export function quoted(name: string): string {
   return `“\u2068${name}\u2069”`;
 }
 
-/** Does `action` and says so, or says why it could not be done. */
+/** Awaits `action` and shows a message: `done`, or `undone` with the reason. */
 export async function attempt<Result>(
   action: Promise<Result>,
   done: (result: Result) => string,
@@ -79,8 +79,8 @@ function Lost() {
   const seconds = Math.floor((second.value - lostAt.value) / 1000);
   return (
     <>
-      The server does not answer{seconds > 0 && <span aria-hidden="true"> for {span(seconds * 1000)}</span>}. What you
-      see is as it was then; trying again.
+      No connection to the server{seconds > 0 && <span aria-hidden="true"> for {span(seconds * 1000)}</span>}. This page
+      shows the last known state. Reconnecting.
     </>
   );
 }

@@ -1,4 +1,4 @@
-/** What people do with executions by hand: what they may, and what they did, in words. */
+/** Manual actions on executions: those allowed, and those done, in words. */
 
 import type { Action } from "../api/schema";
 import { isFinished, type State } from "./states";
@@ -6,8 +6,8 @@ import { isFinished, type State } from "./states";
 export type Handle = "cancel" | "retry" | "retry alone" | "mark successful" | "mark skipped";
 
 /**
- * What may be done with a task, as the server would have it: a running one is only to be
- * cancelled, and nothing is sent round again before the execution has ended.
+ * The actions allowed on a task, by the server's rules: a running task can only be cancelled, and
+ * only a finished execution can be retried.
  */
 export function handles(execution: State, task: State, leads: boolean): Handle[] {
   const may: Handle[] = [];
@@ -22,7 +22,7 @@ export function handles(execution: State, task: State, leads: boolean): Handle[]
   return may;
 }
 
-/** What was done after the submit, oldest first; the end by a timeout was nobody's doing. */
+/** The actions after the submit, oldest first, without cancels by timeout. */
 export function doneByHand(actions: Action[]): Action[] {
   return actions.filter(({ action, by }) => action !== "submit" && !(action === "cancel" && !by));
 }
@@ -35,7 +35,7 @@ const DID: Record<string, string> = {
   retry: "retried",
 };
 
-/** What was done and by whom: "retried by ann from 10.0.0.7". */
+/** An action and its user: "retried by ann from 10.0.0.7". */
 export function said({ action, by }: Action): string {
   const did = DID[action] ?? action;
   if (!by) return did;

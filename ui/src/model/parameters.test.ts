@@ -16,7 +16,7 @@ describe("parameters", () => {
     expect(() => valuesOf(fields, written({ tags: "" }))).toThrow("parameter tags must be JSON, not empty");
   });
 
-  test("a schema says what may be chosen and what is needed", () => {
+  test("a schema says what may be chosen and what is required", () => {
     const schema: Schema = {
       $ref: "#/$defs/Params",
       $defs: {
@@ -77,7 +77,7 @@ describe("parameters", () => {
     const given = fieldsOf(EXPORT, { ...STANDARDS, note: "x" });
     expect(valuesOf(given, written({ day: "2026-11-21", note: "" }))).toEqual({ day: "2026-11-21", note: null });
     expect(valuesOf(fieldsOf(EXPORT, STANDARDS), written({ day: "2026-11-21", dry: "true" }))).toEqual({ day: "2026-11-21", dry: true });
-    expect(() => valuesOf(given, written({}))).toThrow("parameter day is needed");
+    expect(() => valuesOf(given, written({}))).toThrow("parameter day is required");
   });
 
   test("a group is sent whole once anything in it was written, else not at all", () => {
@@ -86,7 +86,7 @@ describe("parameters", () => {
     expect(valuesOf(fields, written({ "window\nend": "2026-01-03" }))).toMatchObject({ window: { start: "2026-01-02", end: "2026-01-03" } });
     const empty = fieldsOf(EXPORT, STANDARDS);
     expect(valuesOf(empty, written({ day: "2026-01-01" }))).toEqual({ day: "2026-01-01" });
-    expect(() => valuesOf(empty, written({ day: "2026-01-01", "window\nend": "2026-01-03" }))).toThrow("parameter start is needed");
+    expect(() => valuesOf(empty, written({ day: "2026-01-01", "window\nend": "2026-01-03" }))).toThrow("parameter start is required");
   });
 
   test("numbers are sent with the digits that were written, in a field as in JSON", () => {

@@ -1,13 +1,13 @@
 /**
- * A job's parameters as fields of a form, and the values that what is written in them makes.
+ * A job's parameters as form fields, and the values of a filled form.
  *
- * Rule: what is left at its default is not sent, so that a default changed later holds. A
- * group is one value: if anything in it was changed, all of it is sent.
+ * Rule: unchanged defaults are not sent, so that a later change of a default applies. A group is
+ * one value: if any field in it was changed, all of it is sent.
  */
 
 import { isDigits, read, write, type Digits } from "./json";
 
-/** As much of JSON Schema as a form shows; the server checks the rest. */
+/** The part of JSON Schema that the form supports; the server checks the rest. */
 export interface Schema {
   type?: string | string[];
   title?: string;
@@ -32,27 +32,27 @@ export interface Schema {
 export type Kind = "text" | "number" | "switch" | "choice" | "date" | "json" | "group" | "whole";
 
 export interface Field {
-  /** Tells it from all other fields of the form; of an outermost one it is the name. */
+  /** Unique in the form; the name for a top-level field. */
   id: string;
   name: string;
   kind: Kind;
   description: string;
-  /** What the schema asks of the value, in words: "a whole number, 1 to 1000". */
+  /** The constraints in words: "a whole number, 1 to 1000". */
   rule: string;
   required: boolean;
   /** Whether an empty field stands for null. */
   nullable: boolean;
-  /** What may be chosen, as JSON. */
+  /** The options, as JSON. */
   choices: string[];
-  /** What stands in it before anything is written. */
+  /** The initial text. */
   text: string;
-  /** What it holds unless something is written, as `text`; null if there is no such thing. */
+  /** The default, as `text`; null if there is none. */
   standard: string | null;
   /** The fields of a group. */
   fields: Field[];
 }
 
-/** A value as it stands in a field of a kind: text as it is, all else as JSON. */
+/** A value as the text of a field: text as it is, other values as JSON. */
 export function asText(value: unknown, kind: Kind = typeof value === "string" ? "text" : "json"): string {
   if (value === null && (kind === "text" || kind === "date" || kind === "number")) return "";
   return typeof value === "string" && kind !== "json" && kind !== "choice" ? value : write(value);
@@ -61,8 +61,8 @@ export function asText(value: unknown, kind: Kind = typeof value === "string" ? 
 type Values = Record<string, unknown>;
 
 /**
- * The fields for a job's parameters, each with what is `given` in it, or else its default.
- * Where anything is taken, one field holds them all.
+ * The fields for a job's parameters, with the `given` values or the defaults. A job that accepts
+ * any parameters has one JSON field for all.
  */
 export function fieldsOf(schema: Schema | null | undefined, defaults: Values | null, given: Values = {}): Field[] {
   if (!schema && defaults === null) return [wholeOf(given)];
@@ -85,7 +85,7 @@ function wholeOf(given: Values): Field {
   };
 }
 
-/** The fields of an object; `within` stands before their ids. */
+/** The fields of an object; `within` is the prefix of their ids. */
 function inside(schema: Schema, root: Schema, defaults: Values, given: Values, within: string): Field[] {
   const whole = resolved(schema, root);
   const described = new Map(Object.entries(whole.properties ?? {}));
@@ -125,7 +125,7 @@ function resolved(schema: Schema, root: Schema): Schema {
   return found ? { ...resolved(found, root), ...schema } : schema;
 }
 
-/** What a value is, apart from that it may be null. */
+/** The schema of a value without null. */
 function plain(schema: Schema, root: Schema): { schema: Schema; nullable: boolean } {
   const whole = resolved(schema, root);
   const others = whole.anyOf?.filter(({ type }) => type !== "null");
@@ -165,7 +165,7 @@ const TYPES: Record<string, string> = {
 
 const FORMATS: Record<string, string> = { date: "a date", "date-time": "a time, as 2026-11-21T14:05:00Z" };
 
-/** What a schema asks of a value, in words; empty if it asks nothing. */
+/** The constraints of a schema in words; empty if there are none. */
 export function ruleOf(schema: Schema, root: Schema): string {
   const { schema: one, nullable } = plain(schema, root);
   return [typeOf(one, root), rangeOf(one), nullable ? "or nothing" : ""].filter(Boolean).join(", ");
@@ -195,10 +195,9 @@ function rangeOf({ minimum, maximum, minLength, maxLength, pattern }: Schema): s
 }
 
 /**
- * The values to submit: those that are not the default's. Text is text; elsewhere what was
- * written is JSON.
+ * The values to submit, without unchanged defaults. Fields other than text are parsed as JSON.
  *
- * Throws an Error that names the parameter if it is not.
+ * Throws an Error that names the parameter if one is invalid.
  */
 export function valuesOf(fields: Field[], written: ReadonlyMap<string, string>): Values {
   const values: [string, unknown][] = [];
@@ -221,7 +220,7 @@ function wholeWritten(text: string): Values {
   return value;
 }
 
-/** What is in a field; undefined if that is `standard`, or nothing. */
+/** The value of a field; undefined if it is the default or empty. */
 function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: string | null): unknown {
   const { name, kind, required, nullable } = field;
   if (kind === "group") return groupOf(field, written);
@@ -230,7 +229,7 @@ function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: s
   if (text === "") {
     if (nullable && standard !== null) return null;
     if (kind === "text" && (standard !== null || required)) return "";
-    if (required) throw new Error(`parameter ${name} is needed`);
+    if (required) throw new Error(`parameter ${name} is required`);
     if (standard === null) return undefined;
   }
   if (kind === "text" || kind === "date") return text;

@@ -1,4 +1,4 @@
-/** The states of tasks and executions, as on the wire, and how each looks without colour. */
+/** The states of tasks and executions, with labels and signs. */
 
 import type { State } from "../api/schema";
 
@@ -14,7 +14,7 @@ export const STATES = [
   "cancelled",
 ] as const satisfies readonly State[];
 
-/** What a state is called on the page. */
+/** The label of a state. */
 export const LABEL: Record<State, string> = {
   notstarted: "not started",
   running: "running",
@@ -25,7 +25,7 @@ export const LABEL: Record<State, string> = {
   cancelled: "cancelled",
 };
 
-/** The sign of a state: a path in a field of 12 by 12, drawn as a line. */
+/** The sign of a state: an SVG path in a 12 by 12 box. */
 export const SIGN: Record<State, string> = {
   notstarted: "M6 6h.01",
   running: "M4.5 3.2l4.3 2.8-4.3 2.8z",
@@ -36,12 +36,12 @@ export const SIGN: Record<State, string> = {
   cancelled: "M3.6 3.6h4.8v4.8h-4.8z",
 };
 
-/** Whether nothing follows of itself. */
+/** Whether the state is final. */
 export function isFinished(state: State): boolean {
   return state === "successful" || state === "failed" || state === "skipped" || state === "cancelled";
 }
 
-/** How many of each state, in words: "20 successful, 3 failed". */
+/** The number of each state, in words: "20 successful, 3 failed". */
 export function tally(states: Iterable<State>): string {
   const counts = new Map<State, number>();
   for (const state of states) counts.set(state, (counts.get(state) ?? 0) + 1);

@@ -1,4 +1,4 @@
-/** What became of a job's due times, as on the wire, and how each outcome looks and reads. */
+/** Outcomes of due times: their signs and words. */
 
 import type * as Schema from "../api/schema";
 import type { TickOutcome as Outcome, TickView as Tick } from "../api/schema";
@@ -8,7 +8,7 @@ export type Upcoming = Pick<Schema.Upcoming, "upcoming" | "clock_changes">;
 
 export const OUTCOMES: readonly Outcome[] = ["fired", "skipped", "missed", "merged"];
 
-/** The sign of an outcome, drawn as those of the states are. */
+/** The sign of an outcome, as an SVG path. */
 export const OUTCOME_SIGN: Record<Outcome, string> = {
   fired: "M2.8 6h6M6.2 3.2L9 6l-2.8 2.8",
   skipped: "M3.2 6h5.6",
@@ -16,12 +16,12 @@ export const OUTCOME_SIGN: Record<Outcome, string> = {
   merged: "M3 3l3 3.2L9 3M6 6.2v3",
 };
 
-/** What a tick is called on the page: "missed", or for several "missed 40 times". */
+/** The label of a tick: "missed", or "missed 40 times" for several. */
 export function outcomeOf({ outcome, count }: Tick): string {
   return count === 1 ? outcome : `${outcome} ${count.toLocaleString("en")} times`;
 }
 
-/** `ticks`, newest first, with those in a row that did not fire for the same reason as one. */
+/** `ticks`, newest first; consecutive ones that did not fire for the same reason are merged. */
 export function inRuns(ticks: Tick[]): Tick[] {
   const runs: Tick[] = [];
   for (const tick of ticks) {
@@ -33,7 +33,7 @@ export function inRuns(ticks: Tick[]): Tick[] {
   return runs;
 }
 
-/** How many of each outcome, in words: "3 fired, 40 missed". */
+/** The number of each outcome, in words: "3 fired, 40 missed". */
 export function tallyOf(ticks: Tick[]): string {
   return OUTCOMES.map((outcome) => {
     const count = ticks.reduce((sum, tick) => sum + (tick.outcome === outcome ? tick.count : 0), 0);

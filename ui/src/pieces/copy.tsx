@@ -1,4 +1,4 @@
-/** A button that puts a text where it can be pasted from. */
+/** A button that copies a text to the clipboard. */
 
 import { announce } from "../app/notices";
 
@@ -14,11 +14,11 @@ export function Copy({ text, what }: { text: string; what: string }) {
 
 async function copy(text: string, what: string): Promise<void> {
   try {
-    // Only there where the page came by https, or from this machine.
-    if (!("clipboard" in navigator)) throw new Error("this browser allows it on secure pages only");
+    // Browsers have the clipboard only for https and localhost.
+    if (!("clipboard" in navigator)) throw new Error("the browser allows it only on secure pages");
     await navigator.clipboard.writeText(text);
     announce(`Copied ${what}.`);
   } catch (error) {
-    announce(`${what} was not copied: ${(error as Error).message}`, { bad: true });
+    announce(`Could not copy ${what}: ${(error as Error).message}`, { bad: true });
   }
 }

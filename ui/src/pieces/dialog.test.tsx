@@ -7,7 +7,7 @@ afterEach(cleanup);
 
 test.each([
   ["Cancel it", true],
-  ["Leave as it is", false],
+  ["Go back", false],
   ["Close", false],
 ])("%s answers %s, and the question is gone", async (button, answer) => {
   render(<Confirmation />);

@@ -1,10 +1,10 @@
-/** A window over the page, and the question before what hurts. */
+/** Modal dialogs, and the confirmation of destructive actions. */
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 
-/** A window with a title; Escape, the cross and a press beside it close it. */
+/** A dialog with a title. Escape, the close button and a click outside close it. */
 export function Dialog(props: { title: ComponentChildren; wide?: boolean; onClose: () => void; children: ComponentChildren }) {
   const box = useRef<HTMLDialogElement>(null);
   const title = useId();
@@ -40,14 +40,14 @@ export function Dialog(props: { title: ComponentChildren; wide?: boolean; onClos
 interface Question {
   title: string;
   text: string;
-  /** The word on the button that does it. */
+  /** The label of the confirm button. */
   action: string;
   answer: (yes: boolean) => void;
 }
 
 const question = signal<Question | null>(null);
 
-/** Asks before something that cannot be undone; true if the reader wants it. */
+/** Asks for confirmation; true if the user confirms. */
 export function confirmed(title: string, text: string, action: string): Promise<boolean> {
   question.peek()?.answer(false);
   return new Promise((resolve) => {
@@ -63,7 +63,7 @@ export function confirmed(title: string, text: string, action: string): Promise<
   });
 }
 
-/** The question, while there is one. */
+/** The open confirmation, if any. */
 export function Confirmation() {
   const asked = question.value;
   if (!asked) return null;
@@ -72,7 +72,7 @@ export function Confirmation() {
       <p>{asked.text}</p>
       <div class="answers">
         <button type="button" class="act" onClick={() => asked.answer(false)}>
-          Leave as it is
+          Go back
         </button>
         <button type="button" class="act grave" autoFocus onClick={() => asked.answer(true)}>
           {asked.action}

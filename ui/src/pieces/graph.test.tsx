@@ -53,8 +53,8 @@ test("the buttons zoom, and show the whole again", async () => {
   const { container } = graph(null);
   const drawing = container.querySelector("svg > g")!;
   const before = drawing.getAttribute("transform");
-  fireEvent.click(screen.getByRole("button", { name: "Larger" }));
+  fireEvent.click(screen.getByRole("button", { name: "Zoom in" }));
   await vi.waitFor(() => expect(drawing.getAttribute("transform")).not.toBe(before));
-  fireEvent.click(screen.getByRole("button", { name: "The whole graph" }));
+  fireEvent.click(screen.getByRole("button", { name: "Fit the graph" }));
   await vi.waitFor(() => expect(drawing.getAttribute("transform")).toBe(before));
 });

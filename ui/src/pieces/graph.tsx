@@ -1,7 +1,7 @@
 /**
- * A job's tasks as a graph that is zoomed and moved; each node shows the state in its cell.
+ * A job's tasks as a graph that can be zoomed and moved. Each node shows the state in its cell.
  *
- * Rule: zooming and moving changes one attribute of the drawing, and a state its own node.
+ * Rule: zooming and moving changes one attribute of the drawing; a state change renders its node.
  */
 
 import { useComputed, useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
@@ -12,9 +12,9 @@ import { LABEL, SIGN, type State } from "../model/states";
 import { beside, bounded, fitted, opening, revealing, zoomed, type View } from "../model/viewport";
 import "./graph.css";
 
-const STEP = 1.3; // how much larger or smaller one press makes it
-const FAR = 0.42; // the scale below which names are too small to read, and colours stand alone
-const DRAGS = 4; // pixels a pointer moves before it moves the graph
+const STEP = 1.3; // the zoom factor per press
+const FAR = 0.42; // the scale below which names are too small to read and not shown
+const DRAGS = 4; // pixels a pointer moves before a drag starts
 const ARROWS: Record<string, [number, number]> = {
   ArrowLeft: [-1, 0],
   ArrowRight: [1, 0],
@@ -22,7 +22,7 @@ const ARROWS: Record<string, [number, number]> = {
   ArrowDown: [0, 1],
 };
 
-/** `selected` is brought into sight; `onPick` is told of the task that was pressed. */
+/** `selected` is scrolled into view; `onPick` is called with a clicked task. */
 export function Graph(props: {
   tasks: string[];
   dag: Record<string, string[]>;
@@ -35,9 +35,9 @@ export function Graph(props: {
   const { box, transform, far, zoom, fit, reveal } = useView(drawing, selected);
   const entry = drawing.nodes.find(({ name }) => name === selected)?.name ?? drawing.nodes[0]?.name;
   useKeys("Graph", [
-    { key: "+", does: "Larger", act: () => zoom(STEP) },
-    { key: "-", does: "Smaller", act: () => zoom(1 / STEP) },
-    { key: "0", does: "The whole graph", act: fit },
+    { key: "+", does: "Zoom in", act: () => zoom(STEP) },
+    { key: "-", does: "Zoom out", act: () => zoom(1 / STEP) },
+    { key: "0", does: "Fit the graph", act: fit },
   ]);
   const step = (event: KeyboardEvent, from: Node) => {
     const arrow = ARROWS[event.key];
@@ -77,13 +77,13 @@ export function Graph(props: {
         </g>
       </svg>
       <div class="zoom">
-        <button type="button" class="icon" aria-label="Larger" title="Larger (+), or Ctrl and the wheel" onClick={() => zoom(STEP)}>
+        <button type="button" class="icon" aria-label="Zoom in" title="Zoom in (+), or Ctrl and wheel" onClick={() => zoom(STEP)}>
           +
         </button>
-        <button type="button" class="icon" aria-label="Smaller" title="Smaller (-), or Ctrl and the wheel" onClick={() => zoom(1 / STEP)}>
+        <button type="button" class="icon" aria-label="Zoom out" title="Zoom out (-), or Ctrl and wheel" onClick={() => zoom(1 / STEP)}>
           −
         </button>
-        <button type="button" class="icon" aria-label="The whole graph" title="The whole graph (0)" onClick={fit}>
+        <button type="button" class="icon" aria-label="Fit the graph" title="Fit the graph (0)" onClick={fit}>
           <svg viewBox="0 0 12 12" aria-hidden="true">
             <path d="M1.5 4V1.5H4M8 1.5h2.5V4M10.5 8v2.5H8M4 10.5H1.5V8" />
           </svg>
@@ -93,7 +93,7 @@ export function Graph(props: {
   );
 }
 
-/** What part of `drawing` is seen in `box`, and the ways to change it. */
+/** The visible part of `drawing` in `box`, and functions to change it. */
 function useView(drawing: Drawing, selected: string | null) {
   const box = useRef<SVGSVGElement>(null);
   const view = useSignal<View>({ x: 0, y: 0, scale: 1 });
@@ -120,7 +120,7 @@ function useView(drawing: Drawing, selected: string | null) {
     const room = box.current!;
     touched.current = false;
     const watch = new ResizeObserver(() => {
-      // Told once more as the page is left.
+      // The observer is called once more after unmount.
       if (!box.current) return;
       const size = room.getBoundingClientRect();
       view.value = touched.current ? bounded(view.peek(), drawing, size) : opening(drawing, size);
@@ -139,7 +139,7 @@ function useView(drawing: Drawing, selected: string | null) {
   chosen.current = drawing.nodes.find(({ name }) => name === selected);
   useEffect(() => reveal(chosen.current), [drawing, selected]);
 
-  // What is seen whole has nowhere to go: then a finger on it moves the page.
+  // If all of it is visible, a finger scrolls the page.
   useSignalEffect(() => {
     const { scale } = view.value;
     if (!box.current) return;
@@ -198,7 +198,7 @@ function useView(drawing: Drawing, selected: string | null) {
     const lift = (event: PointerEvent) => void fingers.delete(event.pointerId);
     room.addEventListener("pointerup", lift, { signal });
     room.addEventListener("pointercancel", lift, { signal });
-    // The press that ends a move is no choice of a task.
+    // The click at the end of a drag must not select a task.
     room.addEventListener(
       "click",
       (event) => {

@@ -38,7 +38,7 @@ test("a job without parameters is submitted at once", async () => {
   expect(screen.queryByRole("dialog", { hidden: true })).toBeNull();
 });
 
-test("a form asks for what is needed, says the rules, and sends only what was written", async () => {
+test("a form asks for what is required, says the rules, and sends only what was written", async () => {
   described = { params: { rows: 100, dry: false }, params_schema: SCHEMA };
   render(<RunForm />);
   await run("j");
@@ -46,7 +46,7 @@ test("a form asks for what is needed, says the rules, and sends only what was wr
   expect(day.type).toBe("date");
   expect(screen.getByText("a whole number, at least 1")).toBeTruthy();
   fireEvent.submit(day.form!);
-  expect((await screen.findByText(/parameter day is needed/)).getAttribute("role")).toBe("alert");
+  expect((await screen.findByText(/parameter day is required/)).getAttribute("role")).toBe("alert");
   expect(submitted).not.toHaveBeenCalled();
   fireEvent.input(day, { target: { value: "2026-11-21" } });
   fireEvent.click(screen.getByLabelText("dry"));

@@ -1,4 +1,4 @@
-/** Running a job by hand: at once where it takes no parameters, else with a form for them. */
+/** Runs a job manually: at once if it has no parameters, else after a form. */
 
 import { signal } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
@@ -10,19 +10,19 @@ import * as api from "../api/client";
 import { Dialog } from "./dialog";
 import { Name } from "./name";
 
-/** What is done with the parameters that were written. */
+/** What to do with the parameters of the form. */
 export interface Sending {
-  /** Stands before the job's name. */
+  /** The title, before the job's name. */
   title: string;
-  /** The word on the button that does it. */
+  /** The label of the button. */
   action: string;
-  /** Stands before the reason if it could not be done. */
+  /** The beginning of the error message. */
   undone: string;
-  /** Does it, and tells what was done. */
+  /** Sends the parameters; returns the success message. */
   send: (params: Record<string, unknown>) => Promise<string>;
 }
 
-/** What the open form is for: a job, with what its fields begin with. */
+/** The open form: a job, and the initial values of the fields. */
 interface Form extends Sending {
   described: api.JobDescription;
   given: Record<string, unknown>;
@@ -31,8 +31,8 @@ interface Form extends Sending {
 const form = signal<Form | null>(null);
 
 /**
- * Runs a job, after a form if it has parameters or takes any. `given` stands in the form to
- * begin with; with it the form is shown in any case.
+ * Runs a job, after a form if it has parameters. `given` are initial values; if it is present, the
+ * form is always shown.
  */
 export async function run(job: string, given?: Record<string, unknown>, onDone: (id: string) => void = () => {}) {
   const described = await describedOf(job, `${quoted(job)} was not submitted`);
@@ -49,7 +49,7 @@ export async function run(job: string, given?: Record<string, unknown>, onDone: 
   form.value = { described, given: given ?? {}, title: "Run", action: "Run", undone: "Not submitted", send };
 }
 
-/** Asks for the parameters of a job, beginning with those `given`, and sends them. */
+/** Shows the form for the parameters of a job, with the initial values `given`, and sends them. */
 export async function withParameters(job: string, given: Record<string, unknown>, sending: Sending): Promise<void> {
   const described = await describedOf(job, sending.undone);
   if (described) form.value = { described, given, ...sending };
@@ -64,7 +64,7 @@ async function describedOf(job: string, undone: string): Promise<api.JobDescript
   }
 }
 
-/** `href` of where the reader can see it run is offered by `onDone`, not forced on them. */
+/** Submits a job; `onDone` gets the id of the execution. */
 async function submit(job: string, params: Record<string, unknown> | undefined, onDone: (id: string) => void) {
   const done = await attempt(
     api.submit(job, params),
@@ -127,7 +127,7 @@ function Open({ asked }: { asked: Form }) {
       onClose={close}
     >
       <form onSubmit={(event) => void send(event)}>
-        {fields.length === 0 && <p class="quiet">It takes no parameters.</p>}
+        {fields.length === 0 && <p class="quiet">This job has no parameters.</p>}
         <Fields fields={fields} written={written} onWrite={(id, text) => write(new Map(written).set(id, text))} />
         {failure && (
           <p class="failure" role="alert">
@@ -169,20 +169,20 @@ function One({ field, ...writing }: { field: Field } & Writing) {
       <fieldset>
         <legend>
           <Name text={field.name} />
-          {field.nullable && <span class="quiet"> may be left empty</span>}
+          {field.nullable && <span class="quiet"> optional</span>}
         </legend>
         {field.description && <p class="quiet about">{field.description}</p>}
         <Fields fields={field.fields} {...writing} />
       </fieldset>
     );
-  // What the field itself shows is not said as well.
+  // The rule is left out if the field itself shows it.
   const shown = ["switch", "choice", "date"].includes(field.kind) || field.rule.startsWith("text");
   const about = [field.description, shown ? "" : field.rule].filter(Boolean).join(": ");
   return (
     <label>
       <span>
         <Name text={field.name} />
-        {field.required && <span class="quiet"> needed</span>}
+        {field.required && <span class="quiet"> required</span>}
       </span>
       <Input field={field} text={writing.written.get(field.id) ?? field.text} onWrite={(text) => writing.onWrite(field.id, text)} />
       {about && <span class="quiet about">{about}</span>}
@@ -226,5 +226,5 @@ function asWords(choice: string): string {
   return typeof value === "string" ? value : value === null ? "nothing" : value === true ? "yes" : value === false ? "no" : choice;
 }
 
-/** Opens the page of an execution that has just been submitted. */
+/** Opens the page of a new execution. */
 export const openExecution = (id: string) => go(executionHref(id));

@@ -1,13 +1,13 @@
-/** When a job runs: in words, as it was written, and in which zone. */
+/** A schedule in words, as an expression, and with its time zone. */
 
 import type { ComponentChildren } from "preact";
 import { zoneNamed } from "../model/cron";
 import { inWords } from "../model/words";
 
-/** `children` stand before the expression. */
+/** `children` come before the expression. */
 export function Schedule(props: { schedule: string | null; timezone: string; children?: ComponentChildren }) {
   const { schedule, timezone } = props;
-  if (!schedule) return <span class="quiet">by hand only</span>;
+  if (!schedule) return <span class="quiet">manual only</span>;
   const said = inWords(schedule);
   return (
     <span class="schedule">

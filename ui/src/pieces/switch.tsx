@@ -14,7 +14,7 @@ export function Switch({ job }: { job: JobCell }) {
       role="switch"
       aria-checked={active}
       aria-label={`Schedule of ${job.name}`}
-      title={active ? "On: runs on schedule" : "Off: runs only by hand"}
+      title={active ? "On: runs on schedule" : "Off: runs only manually"}
       onClick={() => void turn(job, !active)}
     >
       <span class="knob" />
@@ -22,7 +22,7 @@ export function Switch({ job }: { job: JobCell }) {
   );
 }
 
-/** Switches a schedule, says so, and offers the way back. */
+/** Switches a schedule, with a message and undo. */
 export async function turn(job: JobCell, active: boolean): Promise<void> {
   const said = await attempt(
     api.setActive(job.name, active),

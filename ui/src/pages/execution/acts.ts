@@ -1,7 +1,7 @@
 /**
- * What a reader does with an execution and its tasks by hand.
+ * Manual actions on an execution and its tasks.
  *
- * Rule: each says what it did, or why it could not; what cannot be undone is asked about first.
+ * Rule: each action shows a message about its result. Actions that cannot be undone ask first.
  */
 
 import { attempt, quoted } from "../../app/notices";
@@ -10,19 +10,19 @@ import { confirmed } from "../../pieces/dialog";
 import { openExecution, run, withParameters } from "../../pieces/run";
 import * as api from "../../api/client";
 
-/** Why nothing of an execution may be run again. */
-export const GONE = "The job is not defined any more, so nothing of it can run again";
+/** Why an execution cannot be retried. */
+export const GONE = "The job is no longer defined, so it cannot run again";
 
 export async function cancelExecution({ id, job }: api.ExecutionDetail): Promise<void> {
   const sure = await confirmed(
     `Cancel this execution of ${quoted(job)}?`,
-    "What runs is stopped, and what has not begun will not. It can be retried afterwards.",
+    "Running tasks are stopped, and the others do not start. You can retry the execution later.",
     "Cancel the execution",
   );
   if (sure)
     await attempt(
       api.cancel(id),
-      ({ success }) => (success ? "The execution is being cancelled." : "Nothing to do: the execution had ended meanwhile."),
+      ({ success }) => (success ? "The execution is being cancelled." : "The execution has already ended."),
       "Not cancelled",
     );
 }
@@ -31,12 +31,12 @@ export function retryFailed({ id }: api.ExecutionDetail): Promise<unknown> {
   return attempt(
     api.retry(id),
     ({ success }) =>
-      success ? "The execution runs again where it had not succeeded." : "Nothing to do: the execution had changed meanwhile.",
+      success ? "The unsuccessful tasks run again." : "Nothing to retry: the execution has changed.",
     "Not retried",
   );
 }
 
-/** Runs again what did not succeed, after a form in which the parameters can be changed. */
+/** Retries unsuccessful tasks, after a form to change the parameters. */
 export function retryWith({ id, job, params }: api.ExecutionDetail): Promise<void> {
   return withParameters(job, params, {
     title: "Retry",
@@ -44,17 +44,17 @@ export function retryWith({ id, job, params }: api.ExecutionDetail): Promise<voi
     undone: "Not retried",
     send: async (given) => {
       await api.retry(id, { params: given });
-      return "The execution runs again where it had not succeeded, with these parameters.";
+      return "The unsuccessful tasks run again, with these parameters.";
     },
   });
 }
 
-/** A new execution of the job, after a form that begins with the parameters of this one. */
+/** Submits a new execution, after a form with the parameters of this one. */
 export function clone({ job, params }: api.ExecutionDetail): Promise<void> {
   return run(job, params, openExecution);
 }
 
-/** What may be done with a task: the word on its button, and the doing. */
+/** An action on a task: the label of its button, and the function. */
 export function handleOf(handle: Handle, { id }: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
   const task = quoted(name);
   switch (handle) {
@@ -62,22 +62,22 @@ export function handleOf(handle: Handle, { id }: api.ExecutionDetail, name: stri
       return {
         label: "Cancel task",
         act: async () =>
-          (await confirmed(`Cancel ${task}?`, "It is stopped; what needs it will be skipped.", "Cancel the task")) &&
+          (await confirmed(`Cancel ${task}?`, "The task is stopped, and tasks that depend on it are skipped.", "Cancel the task")) &&
           attempt(
             api.cancelTask(id, name),
-            ({ success }) => (success ? `${task} is being cancelled.` : `Nothing to do: ${task} had ended or was ending.`),
+            ({ success }) => (success ? `${task} is being cancelled.` : `${task} has already ended or is ending.`),
             `${task} was not cancelled`,
           ),
       };
     case "retry":
       return {
         label: "Retry from here",
-        act: () => attempt(api.retry(id, { task: name }), () => `${task} and all that follows run again.`, `${task} was not retried`),
+        act: () => attempt(api.retry(id, { task: name }), () => `${task} and all tasks downstream run again.`, `${task} was not retried`),
       };
     case "retry alone":
       return {
         label: "Retry only this",
-        act: () => attempt(api.retry(id, { task: name, following: false }), () => `${task} alone runs again.`, `${task} was not retried`),
+        act: () => attempt(api.retry(id, { task: name, following: false }), () => `Only ${task} runs again.`, `${task} was not retried`),
       };
     case "mark successful":
     case "mark skipped": {
@@ -85,8 +85,8 @@ export function handleOf(handle: Handle, { id }: api.ExecutionDetail, name: stri
       return {
         label: `Mark ${state}`,
         act: async () =>
-          (await confirmed(`Mark ${task} ${state}?`, "It is on record who did it, and cannot be taken back but by a retry.", `Mark ${state}`)) &&
-          attempt(api.mark(id, name, state), () => `${task} counts as ${state}.`, `${task} was not marked`),
+          (await confirmed(`Mark ${task} ${state}?`, "Your name is recorded. Only a retry can undo this.", `Mark ${state}`)) &&
+          attempt(api.mark(id, name, state), () => `${task} is marked ${state}.`, `${task} was not marked`),
       };
     }
   }

@@ -1,7 +1,4 @@
-/**
- * One execution: how it stands and why; its graph and when each task ran, side by side; and the
- * task that is chosen, with its log.
- */
+/** The page of an execution: its state and reasons, graph and timeline, and the selected task with its log. */
 
 import { useEffect, useMemo } from "preact/hooks";
 import { useKeys } from "../../app/keys";
@@ -31,12 +28,12 @@ export function ExecutionPage({ id }: { id: string }) {
   if (view.missing.value)
     return (
       <p class="empty">
-        There is no execution with this id; it may have been forgotten since. <a href="./">All jobs</a>
+        There is no execution with this id; it may have been deleted. <a href="./">All jobs</a>
       </p>
     );
   return (
     <JobZone.Provider value={view.described.value?.timezone}>
-      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
+      {view.failure.value && <p class="failure">Some data could not be loaded: {view.failure.value}.</p>}
       {detail && (
         <>
           <Head view={view} detail={detail} />
@@ -56,12 +53,12 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
   const takes = Object.keys(detail.params).length > 0;
   const gone = view.gone.value;
   useKeys("This execution", [
-    ...(over ? [] : [{ key: "c", does: "Cancel it", act: () => void cancelExecution(detail) }]),
-    ...(again && !gone ? [{ key: "r", does: "Retry what did not succeed", act: () => void retryFailed(detail) }] : []),
-    ...(again && takes && !gone ? [{ key: "R", does: "Retry with other parameters", act: () => void retryWith(detail) }] : []),
-    ...(gone ? [] : [{ key: "x", does: "Clone it: run the job with these parameters, or others", act: () => void clone(detail) }]),
-    ...(before ? [{ key: "[", does: "The execution before", act: () => go(executionHref(before)) }] : []),
-    ...(after ? [{ key: "]", does: "The execution after", act: () => go(executionHref(after)) }] : []),
+    ...(over ? [] : [{ key: "c", does: "Cancel", act: () => void cancelExecution(detail) }]),
+    ...(again && !gone ? [{ key: "r", does: "Retry unsuccessful tasks", act: () => void retryFailed(detail) }] : []),
+    ...(again && takes && !gone ? [{ key: "R", does: "Retry with different parameters", act: () => void retryWith(detail) }] : []),
+    ...(gone ? [] : [{ key: "x", does: "Clone: run the job with these or different parameters", act: () => void clone(detail) }]),
+    ...(before ? [{ key: "[", does: "Previous execution", act: () => go(executionHref(before)) }] : []),
+    ...(after ? [{ key: "]", does: "Next execution", act: () => go(executionHref(after)) }] : []),
   ]);
   const asker = detail.actions.find(({ action }) => action === "submit")?.by;
   return (
@@ -74,8 +71,8 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
       <StateLabel state={state} />
       <span class="acts">
         <nav class="beside" aria-label="Executions of the job">
-          <Beside to={before} label="The execution before" title="The execution before ( [ )" path="M7.5 2.5L4 6l3.5 3.5" />
-          <Beside to={after} label="The execution after" title="The execution after ( ] )" path="M4.5 2.5L8 6 4.5 9.5" />
+          <Beside to={before} label="Previous execution" title="Previous execution ( [ )" path="M7.5 2.5L4 6l3.5 3.5" />
+          <Beside to={after} label="Next execution" title="Next execution ( ] )" path="M4.5 2.5L8 6 4.5 9.5" />
         </nav>
         {!over && (
           <button type="button" class="act" title="Cancel (c)" onClick={() => void cancelExecution(detail)}>
@@ -87,7 +84,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
             type="button"
             class="act main"
             disabled={gone}
-            title={gone ? GONE : "Run again what did not succeed (r)"}
+            title={gone ? GONE : "Retry unsuccessful tasks (r)"}
             onClick={() => void retryFailed(detail)}
           >
             Retry
@@ -98,7 +95,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
             type="button"
             class="act"
             disabled={gone}
-            title={gone ? GONE : "Retry with other parameters (R)"}
+            title={gone ? GONE : "Retry with different parameters (R)"}
             onClick={() => void retryWith(detail)}
           >
             Retry with…
@@ -108,7 +105,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
           type="button"
           class="act"
           disabled={gone}
-          title={gone ? GONE : "Run the job with these parameters, or others (x)"}
+          title={gone ? GONE : "Run the job with these or different parameters (x)"}
           onClick={() => void clone(detail)}
         >
           Clone…
@@ -116,7 +113,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
       </span>
       <div class="facts">
         <span class="fact">
-          <span class="quiet">{over ? "took " : started ? "runs for " : "waits for "}</span>
+          <span class="quiet">{over ? "took " : started ? "running for " : "waiting for "}</span>
           <span class="count">
             {started ? <Lasted from={started} to={finished ?? null} /> : <Lasted from={submitted} to={finished ?? null} />}
           </span>
@@ -194,9 +191,9 @@ function Parameters({ params }: { params: Record<string, unknown> }) {
   );
 }
 
-const MANY = 5; // executions waited for, and things done by hand, before a number stands for the rest
+const MANY = 5; // executions waited for, and manual actions, that are listed
 
-/** Why the execution is as it is: what failed it, what it waits for, who did what. */
+/** The reasons for the state: failures, executions waited for, and manual actions. */
 function Circumstances({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const waits = detail.state === "notstarted" ? detail.after : [];
   const done = doneByHand(detail.actions);
@@ -212,7 +209,7 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
       <FirstFailure view={view} detail={detail} />
       {waits.length > 0 && (
         <p class="waits">
-          Waits for the end of{" "}
+          Waiting for{" "}
           {waits.slice(0, MANY).map((id) => (
             <a class="id" key={id} href={executionHref(id)}>
               <code>{id}</code>
@@ -224,7 +221,7 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
       )}
       {done.length > 0 && (
         <ul class="actions" aria-label="Done by hand">
-          {done.length > MANY && <li>{done.length - MANY} more before</li>}
+          {done.length > MANY && <li>{done.length - MANY} earlier</li>}
           {done.slice(-MANY).map((one) => (
             <li key={`${one.at} ${one.action} ${one.task}`}>
               <Time at={one.at} /> {one.task === null ? "execution" : <Name text={one.task} />} {said(one)}
@@ -236,7 +233,7 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
   );
 }
 
-/** The first task that failed and why, in a line that leads to its log. */
+/** The first failed task and its error, with a link to its log. */
 function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const failed = failedIn(detail.tasks);
   const first = failed[0];
@@ -244,12 +241,12 @@ function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.Execu
   const message = failureOf(first.error ?? "").message.split("\n", 1)[0]!;
   const show = () => {
     view.pick(first.name);
-    // Once it is drawn.
+    // After the render.
     requestAnimationFrame(openLog);
   };
   return (
     <p class="why first">
-      <button type="button" class="plain" title="To its log" onClick={show}>
+      <button type="button" class="plain" title="Show its log" onClick={show}>
         <Name text={first.name} /> failed{message && ": "}
         <Name text={message} />
       </button>
@@ -258,12 +255,12 @@ function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.Execu
   );
 }
 
-/** The graph and the chart, which follow one choice. */
+/** The graph and the timeline, which share the selection. */
 function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const cell = (name: string) => view.cell.value?.task(name);
   useKeys("Tasks", [
-    { key: "j", does: "The next task", act: () => view.step(1) },
-    { key: "k", does: "The task before", act: () => view.step(-1) },
+    { key: "j", does: "Next task", act: () => view.step(1) },
+    { key: "k", does: "Previous task", act: () => view.step(-1) },
   ]);
   return (
     <div class="pictures">
@@ -300,7 +297,7 @@ function openLog(): void {
 function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const name = view.selected.value;
   const task = detail.tasks.find((one) => one.name === name);
-  if (!task) return <p class="empty quiet">Choose a task, in the graph, in the chart, or with j and k, to see its attempts, its log and its result.</p>;
+  if (!task) return <p class="empty quiet">Select a task in the graph or the chart, or with j and k, to see its attempts, log and result.</p>;
   return (
     <TaskPart
       detail={detail}

@@ -71,9 +71,9 @@ test("each task is a row with its state in words, and a bar for each attempt and
   ]);
   const row = screen.getByRole("option", { selected: true });
   expect([...row.querySelectorAll(".bar-of")].map((bar) => bar.getAttribute("title"))).toEqual([
-    "waits for its turn: 4.0 s",
+    "waits for a slot: 4.0 s",
     "attempt 1 failed: 1.0 s",
-    "waits to be tried again: 2.0 s",
+    "waits for a retry: 2.0 s",
     "attempt 2 failed: 2.0 s",
   ]);
   expect(row.querySelector<HTMLElement>('[data-kind="attempt"]')!.style.left).toBe("40%");

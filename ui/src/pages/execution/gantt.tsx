@@ -1,7 +1,7 @@
 /**
- * When each task did what, on one axis of time: a row a task, in the order of the plan.
+ * A Gantt chart: a row per task, in the order of the plan, on one time axis.
  *
- * Rule: only rows in sight are drawn, and while the clock goes on only what has not ended.
+ * Rule: only visible rows render, and as time passes only unfinished bars.
  */
 
 import { useSignal, type ReadonlySignal } from "@preact/signals";
@@ -26,7 +26,7 @@ export function Gantt(props: {
   cell: (task: string) => ReadonlySignal<State> | undefined;
   selected: string | null;
   onPick: (task: string) => void;
-  /** The reader wants to read what the task wrote. */
+  /** Called when the user opens the log of the task. */
   onOpen: () => void;
 }) {
   const { tasks, bars, axis, selected, onPick } = props;
@@ -46,7 +46,7 @@ export function Gantt(props: {
     return () => watch.disconnect();
   }, []);
 
-  // What is chosen comes into sight.
+  // Scrolls the selected row into view.
   useLayoutEffect(() => {
     const scroller = box.current!;
     if (chosen < 0) return;
@@ -71,7 +71,7 @@ export function Gantt(props: {
         class="gantt"
         role="listbox"
         tabIndex={0}
-        aria-label="Tasks and when they ran"
+        aria-label="Timeline of tasks"
         aria-activedescendant={chosen >= 0 ? `${id}${chosen}` : undefined}
         onKeyDown={turn}
         onPointerLeave={() => (told.value = null)}
@@ -87,7 +87,7 @@ export function Gantt(props: {
               <i key={time} style={{ left: percent(at) }} />
             ))}
             {axis.stretches.slice(1).map(({ from, left }) => (
-              <b key={from} style={{ left: percent(left - 0.025), width: percent(0.025) }} title="A pause that is cut out" />
+              <b key={from} style={{ left: percent(left - 0.025), width: percent(0.025) }} title="A pause is left out here" />
             ))}
           </span>
           {tasks.slice(first, end).map((task, index) => (
@@ -115,7 +115,7 @@ export function Gantt(props: {
             {tell(bars.get(spoken.name) ?? [], spoken)}
           </>
         ) : (
-          "Point at a task, or choose one with j and k."
+          "Point at a task or select one with j and k."
         )}
       </p>
     </div>
@@ -193,7 +193,7 @@ function Row(props: {
   );
 }
 
-/** A bar that goes on; only this is drawn again as time passes. */
+/** An unfinished bar: the only part that renders again as time passes. */
 function Growing({ bar, axis }: { bar: Bar; axis: Axis }) {
   return <Stretch bar={bar} axis={axis} to={Math.max(bar.from, second.value)} />;
 }
@@ -210,7 +210,7 @@ function Stretch({ bar, axis, to }: { bar: Bar; axis: Axis; to: number }) {
   );
 }
 
-/** How long the attempts took together. */
+/** The total duration of the attempts. */
 function Took({ bars }: { bars: Bar[] }) {
   const attempts = bars.filter(({ kind }) => kind === "attempt");
   if (!attempts.length) return null;
@@ -223,17 +223,17 @@ function Took({ bars }: { bars: Bar[] }) {
 function said({ kind, state, attempt }: Bar): string {
   switch (kind) {
     case "attempt":
-      return `attempt ${attempt} ${state === "running" ? "runs" : LABEL[state]}`;
+      return `attempt ${attempt} ${state === "running" ? "running" : LABEL[state]}`;
     case "retry":
-      return "waits to be tried again";
+      return "waits for a retry";
     case "room":
-      return "waits for its turn";
+      return "waits for a slot";
     case "end":
       return LABEL[state];
   }
 }
 
-/** All that a task's bars show, in words. */
+/** A task's bars in words. */
 function tell(bars: Bar[], task: TaskDetail): string {
   if (!bars.length) return `: ${LABEL[task.state]}`;
   const parts = bars.map((bar) => {

@@ -1,23 +1,23 @@
 /**
- * What is known of the log of one attempt: the lines in sight, its end, what was found in it.
+ * The loaded part of an attempt's log: visible lines, its end, and search results.
  *
- * Rule: only lines that somebody looks at are asked for, one request at a time; while the
- * attempt runs, what is new is asked for every `AGAIN`.
+ * Rule: only visible lines are requested, with one request at a time. While the attempt runs, new
+ * lines are requested every `AGAIN`.
  */
 
 import { computed, signal } from "@preact/signals";
 import { LogText } from "../../model/log";
 import * as api from "../../api/client";
 
-const AGAIN = 700; // milliseconds between two looks at what a running attempt has written
-const LOST = 2000; // milliseconds until what failed is asked for again
-const NEW = 1000; // lines asked for at a look
-const FOUND = 10_000; // lines that are counted; more are just more
+const AGAIN = 700; // milliseconds between requests for new lines
+const LOST = 2000; // milliseconds until a failed request is repeated
+const NEW = 1000; // lines per request
+const FOUND = 10_000; // matches that are counted exactly
 
 interface Hits {
   text: string;
   lines: number[];
-  /** Whether all of the log that there is was searched. */
+  /** Whether the search has reached the end of the log. */
   whole: boolean;
 }
 
@@ -25,7 +25,7 @@ const NOTHING: Hits = { text: "", lines: [], whole: true };
 
 export class LogView {
   readonly text = new LogText();
-  /** Changes when `text` does; 0 until something is known. */
+  /** Changes with `text`; 0 until the first response. */
   readonly version = signal(0);
   readonly running = signal(false);
   readonly failure = signal("");
@@ -50,7 +50,7 @@ export class LogView {
     readonly attempt: number,
   ) {}
 
-  /** Keeps up with the attempt until the function it returns is called. */
+  /** Starts loading; the function it returns stops it. */
   start(): () => void {
     this.left = false;
     void this.look();

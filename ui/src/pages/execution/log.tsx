@@ -1,7 +1,7 @@
 /**
- * The log of an attempt: any number of lines, of which those in sight are drawn.
+ * The log of an attempt, of any length; only visible lines render.
  *
- * Rule: the reader is moved only by the reader, or while following; what a line says is text.
+ * Rule: only the user scrolls, except while following. Lines are text, never markup.
  */
 
 import { useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
@@ -20,10 +20,10 @@ import { useZone } from "../../pieces/time";
 import { logAddress } from "../../api/client";
 import { LogView } from "./log-view";
 
-const LEAST = 14 * 16; // pixels: the height of the log where little of the screen is left for it
-const OVER = 400; // pixels drawn beyond what is seen
-const IDLE = 200; // milliseconds after which the bar is put where it belongs
-const TYPED = 250; // milliseconds after the last letter until the search begins
+const LEAST = 14 * 16; // pixels: the minimum height of the log
+const OVER = 400; // pixels rendered beyond the visible part
+const IDLE = 200; // milliseconds after which the scroll bar is corrected
+const TYPED = 250; // milliseconds after the last keystroke until the search starts
 
 export function Log(props: { id: string; task: string; attempt: number; failed: boolean }) {
   const { id, task, attempt } = props;
@@ -34,12 +34,12 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   const find = chosen("find") ?? "";
   const large = chosen("log") === "large";
   const field = useRef<HTMLInputElement>(null);
-  const typing = useRef<ReturnType<typeof setTimeout>>(undefined); // while a letter waits for its search
+  const typing = useRef<ReturnType<typeof setTimeout>>(undefined); // set while a search is pending
   const typed = () => {
     clearTimeout(typing.current);
     typing.current = undefined;
   };
-  // Not as its `value`: whatever is drawn anew while somebody types would take letters away.
+  // Not its `value` property: a render while the user types would lose letters.
   useLayoutEffect(() => {
     if (typing.current === undefined) field.current!.value = find;
   }, [find]);
@@ -56,8 +56,8 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
     go(next);
   };
   const toTrouble = async () => {
-    const line = await view.trouble().catch((error: Error) => announce(`Not searched: ${error.message}`, { bad: true }));
-    if (line === null) announce(`No line of this log tells of an error.`);
+    const line = await view.trouble().catch((error: Error) => announce(`The search failed: ${error.message}`, { bad: true }));
+    if (line === null) announce("No errors found in this log.");
     else if (line !== undefined) go(line);
   };
   const toEnd = () => (follow.peek() && view.running.peek() ? (follow.value = false) : end());
@@ -66,16 +66,16 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
     field.current!.select();
   };
   useKeys("Log", [
-    { key: "l", does: "To the log", act: () => port.current!.focus() },
+    { key: "l", does: "Focus the log", act: () => port.current!.focus() },
     { key: "/", does: "Search the log", act: openField },
-    { key: "n", does: "The next line found", act: () => turnTo(1) },
-    { key: "N", does: "The line found before", act: () => turnTo(-1) },
-    { key: "e", does: "The first error", act: () => void toTrouble() },
-    { key: "f", does: "Follow what is written, or to the end", act: toEnd },
-    { key: "w", does: "Wrap long lines, or not", act: turnWrap },
-    { key: "t", does: "The time of each line, or not", act: turnStamps },
-    { key: "z", does: "The log alone, or with all the rest", act: turnLarge },
-    ...(large ? [{ key: "Escape", does: "All the rest again", act: turnLarge }] : []),
+    { key: "n", does: "Next match", act: () => turnTo(1) },
+    { key: "N", does: "Previous match", act: () => turnTo(-1) },
+    { key: "e", does: "First error", act: () => void toTrouble() },
+    { key: "f", does: "Follow new lines, or go to the end", act: toEnd },
+    { key: "w", does: "Wrap long lines", act: turnWrap },
+    { key: "t", does: "Show the time of each line", act: turnStamps },
+    { key: "z", does: "Maximize the log", act: turnLarge },
+    ...(large ? [{ key: "Escape", does: "Restore the log", act: turnLarge }] : []),
   ]);
 
   return (
@@ -116,43 +116,43 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
               <span class="count found" role="status">
                 {at !== null && at >= 0 ? `${at + 1} of ${view.counted}` : `${view.counted} found`}
               </span>
-              <button type="button" class="icon" aria-label="The line found before" title="The line found before (N)" onClick={() => turnTo(-1)}>
+              <button type="button" class="icon" aria-label="Previous match" title="Previous match (N)" onClick={() => turnTo(-1)}>
                 <Arrow to="M2.5 7.5L6 4l3.5 3.5" />
               </button>
-              <button type="button" class="icon" aria-label="The next line found" title="The next line found (n)" onClick={() => turnTo(1)}>
+              <button type="button" class="icon" aria-label="Next match" title="Next match (n)" onClick={() => turnTo(1)}>
                 <Arrow to="M2.5 4.5L6 8l3.5-3.5" />
               </button>
             </>
           )}
         </span>
         <span class="acts">
-          <button type="button" class="act small" title="The first line that tells of an error (e)" onClick={() => void toTrouble()}>
+          <button type="button" class="act small" title="The first line that looks like an error (e)" onClick={() => void toTrouble()}>
             First error
           </button>
           {view.running.value ? (
-            <button type="button" class="act small" aria-pressed={follow.value} title="Follow what is written (f)" onClick={toEnd}>
+            <button type="button" class="act small" aria-pressed={follow.value} title="Follow new lines (f)" onClick={toEnd}>
               Follow
             </button>
           ) : (
-            <button type="button" class="act small" title="To the end (f)" onClick={toEnd}>
+            <button type="button" class="act small" title="Go to the end (f)" onClick={toEnd}>
               End
             </button>
           )}
           <button type="button" class="act small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
             Wrap
           </button>
-          <button type="button" class="act small" aria-pressed={stamps.value === "on"} title="The time of each line (t)" onClick={turnStamps}>
+          <button type="button" class="act small" aria-pressed={stamps.value === "on"} title="Show the time of each line (t)" onClick={turnStamps}>
             Times
           </button>
-          <button type="button" class="act small" aria-pressed={large} title="The log alone (z)" onClick={turnLarge}>
-            Large
+          <button type="button" class="act small" aria-pressed={large} title="Maximize the log (z)" onClick={turnLarge}>
+            Maximize
           </button>
           <a class="act small" href={logAddress(id, task, attempt, stamps.value === "on")} download>
             Download
           </a>
         </span>
       </div>
-      {view.failure.value && <p class="failure">The log could not be read: {view.failure.value}. Trying again.</p>}
+      {view.failure.value && <p class="failure">The log could not be loaded: {view.failure.value}. Retrying.</p>}
       <div
         ref={port}
         class={`log${wrap.value === "on" ? " wraps" : ""}${view.running.value ? " live" : ""}`}
@@ -162,7 +162,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
       >
         {view.version.value === 0 && <p class="quiet nothing">…</p>}
         {view.version.value > 0 && view.text.rows === 0 && (
-          <p class="quiet nothing">{view.running.value ? "Nothing has been written yet." : "Nothing was written."}</p>
+          <p class="quiet nothing">{view.running.value ? "No output yet." : "No output."}</p>
         )}
         <div ref={spacer} class="spacer">
           <div ref={block} class="lines">
@@ -186,7 +186,7 @@ function Arrow({ to }: { to: string }) {
   );
 }
 
-/** Where the reader is in the log, and how that changes. */
+/** The position in the log, and functions to change it. */
 function useReader(view: LogView, failed: boolean) {
   const port = useRef<HTMLDivElement>(null);
   const spacer = useRef<HTMLDivElement>(null);
@@ -194,13 +194,13 @@ function useReader(view: LogView, failed: boolean) {
   const reel = useMemo(() => new Reel(), [view]);
   const shown = useSignal<Window>({ first: 0, end: 0, offset: 0 });
   const follow = useSignal(false);
-  /** The lines that stand out: those of the address, or where the log was opened. */
+  /** The highlighted lines: those in the URL, or the first error. */
   const lit = useSignal<[number, number] | null>(null);
   const own = useRef({
     opened: false,
-    /** The line at the upper edge. */
+    /** The line at the top. */
     anchor: 0,
-    /** The line that was gone to, until the reader moves on. */
+    /** The line last jumped to, until the user scrolls. */
     aim: null as number | null,
     widest: 0,
     idle: undefined as ReturnType<typeof setTimeout> | undefined,
@@ -214,7 +214,7 @@ function useReader(view: LogView, failed: boolean) {
     own.current.anchor = at.gap ? at.gap[0] : at.line;
     view.need(window.first, window.end);
   };
-  /** Has the browser show where the reel is. */
+  /** Scrolls the browser to the position of the reel. */
   const settle = () => {
     const box = port.current;
     if (!box) return;
@@ -241,7 +241,7 @@ function useReader(view: LogView, failed: boolean) {
     settle();
   };
 
-  // What came changes how many rows there are; the reader stays at the same line.
+  // New lines change the number of rows; the position stays at the same line.
   useSignalEffect(() => {
     if (!view.version.value) return;
     reel.top = view.text.row(own.current.anchor);
@@ -274,7 +274,7 @@ function useReader(view: LogView, failed: boolean) {
     const { first, end } = shown.peek();
     const box = port.current!.getBoundingClientRect();
     const place = row >= first && row < end ? block.current!.children[row - first]?.getBoundingClientRect() : undefined;
-    // A line that is seen already stays where it is.
+    // A visible line stays where it is.
     if (own.current.opened && !(place && place.top >= box.top && place.bottom <= box.bottom)) show(wanted[0]);
   }, [view, line]);
 
@@ -316,7 +316,7 @@ function useReader(view: LogView, failed: boolean) {
   }, [view]);
 
   useSignalEffect(() => {
-    void stamps.value; // They take room from the lines.
+    void stamps.value; // Times take room from the lines.
     reel.wrap(wrap.value === "on");
     own.current.widest = 0;
     if (block.current) block.current.style.minWidth = "";
@@ -324,7 +324,7 @@ function useReader(view: LogView, failed: boolean) {
     settle();
   });
 
-  // Rows that are wrapped are as high as they turn out to be.
+  // The height of wrapped rows is known only after the render.
   const drawn = () => {
     const window = shown.peek();
     const lines = block.current!;
@@ -389,7 +389,7 @@ function Lines(props: {
 function Gap({ from, to }: { from: number; to: number }) {
   return (
     <div class="gap">
-      {to - from === 1 ? "One line was" : `${(to - from).toLocaleString("en")} lines were`} left out of this log here
+      {to - from === 1 ? "One line was" : `${(to - from).toLocaleString("en")} lines were`} dropped from this log here
     </div>
   );
 }
@@ -398,7 +398,7 @@ function Line(props: {
   view: LogView;
   line: number;
   pieces: Piece[] | undefined;
-  /** When the line was written, where that is shown; `time` is null if it is not known. */
+  /** The time of the line, if times are shown; `time` is null if it is unknown. */
   stamp: { time: string | null; zone: string | undefined } | null;
   lit: boolean;
   pattern: RegExp | null;
@@ -435,7 +435,7 @@ function Line(props: {
   );
 }
 
-/** Text with its colours and weights. */
+/** Styled text. */
 function Part({ text, style, hit }: Piece & { hit: boolean }) {
   const { bold, dim, italic, underline, strike } = style;
   const name = Object.entries({ bold, dim, italic, underline, strike })

@@ -1,4 +1,4 @@
-/** The task that is chosen: how it stands and why, its attempts, its error, its log, its result. */
+/** The selected task: state, attempts, error, log and result. */
 
 import { useState } from "preact/hooks";
 import { choose, chosen } from "../../app/router";
@@ -39,12 +39,12 @@ export function TaskPart(props: {
       </header>
       {task.state === "upforretry" && shown?.retry_at && (
         <p class="waits">
-          Its next attempt is due <Countdown to={shown.retry_at} />.
+          The next attempt is due <Countdown to={shown.retry_at} />.
         </p>
       )}
-      {task.waiting && <p class="waits">Waits: {task.waiting}.</p>}
+      {task.waiting && <p class="waits">Waiting: {task.waiting}.</p>}
       {attempts.length === 0 && !task.waiting && (
-        <p class="quiet none">{task.state === "notstarted" ? "It has not begun: it waits for the tasks before it." : "No attempt was made."}</p>
+        <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
       {shown && <Attempts attempts={attempts} shown={shown} />}
       {shown?.error && <Failed key={shown.attempt} error={shown.error} />}
@@ -62,14 +62,14 @@ export function TaskPart(props: {
   );
 }
 
-/** What it is and when it runs, as the job has it now. */
+/** Operator, trigger rule and limits, from the current definition of the job. */
 function Rules({ described }: { described: TaskDescription }) {
   const { operator, trigger_rule, retries, timeout, pool } = described;
   const facts = [
     operator,
-    trigger_rule !== "allSuccessful" && `runs on ${trigger_rule}`,
+    trigger_rule !== "allSuccessful" && `trigger rule ${trigger_rule}`,
     retries > 0 && `${retries} ${retries === 1 ? "retry" : "retries"}`,
-    timeout !== null && `at most ${span(timeout * 1000)}`,
+    timeout !== null && `timeout ${span(timeout * 1000)}`,
     pool !== null && `pool ${pool}`,
   ].filter((fact): fact is string => Boolean(fact));
   return <span class="quiet rules">{facts.join(" · ")}</span>;
@@ -93,7 +93,7 @@ function Handles({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDe
   );
 }
 
-/** The attempts, of which one is shown; which one stands in the address. */
+/** The attempts. The URL has the number of the selected one. */
 function Attempts({ attempts, shown }: { attempts: Attempt[]; shown: Attempt }) {
   return (
     <div class="attempts" role="group" aria-label="Attempts">
@@ -122,7 +122,7 @@ function Attempts({ attempts, shown }: { attempts: Attempt[]; shown: Attempt }) 
   );
 }
 
-/** How long something took, or takes so far. */
+/** A duration, or the time elapsed so far. */
 export function Lasted({ from, to }: { from: string; to: string | null }) {
   if (to !== null) return <>{span(Date.parse(to) - Date.parse(from))}</>;
   return <>{elapsed(second.value - Date.parse(from))}</>;
@@ -146,9 +146,9 @@ function Failed({ error }: { error: string }) {
   );
 }
 
-const MOST_SHOWN = 8 * 1024 * 1024; // bytes of a result that a page can show; a larger one is a file
+const MOST_SHOWN = 8 * 1024 * 1024; // bytes; a larger result can only be downloaded
 
-/** What the task gave. A large result is fetched when somebody wants to see it. */
+/** The result of the task. A large one is loaded on demand. */
 function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: number }) {
   const [fetched, setFetched] = useState<{ result: unknown } | null>(null);
   const [busy, setBusy] = useState(false);
@@ -185,7 +185,7 @@ function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: 
       </div>
       {failure && (
         <p class="failure" role="alert">
-          The result could not be read: {failure}.
+          The result could not be loaded: {failure}.
         </p>
       )}
       {held && <ResultText text={resultText(held.result)} />}

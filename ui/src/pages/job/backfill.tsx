@@ -42,7 +42,7 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
   };
   const missing = found?.filter(({ execution }) => execution === null) ?? [];
   return (
-    <Dialog title="Run for due times that have passed" onClose={onClose}>
+    <Dialog title="Backfill past due times" onClose={onClose}>
       <form
         onSubmit={(event) => {
           event.preventDefault();
@@ -50,8 +50,8 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
         }}
       >
         <p class="quiet none">
-          Every due time from the first to before the second that has not run gets an execution. Times are{" "}
-          {utc ? "UTC" : "on your clock"}.
+          Runs the job for each due time in the range that has not run yet. The end is exclusive. Times are in{" "}
+          {utc ? "UTC" : "your time zone"}.
         </p>
         <div class="fields">
           <label>
@@ -63,7 +63,7 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
             <input type="datetime-local" required value={to} onInput={edit(setTo)} />
           </label>
           <label>
-            <span>At a time</span>
+            <span>In parallel</span>
             <input type="number" min="1" max="100" required value={parallel} onInput={edit(setParallel)} />
           </label>
         </div>
@@ -74,7 +74,7 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
         )}
         {found && (
           <div class="none" role="status">
-            {found.length} due times, {found.length - missing.length} of which have run.
+            {found.length} due times, {found.length - missing.length} of which have already run.
             <ul class="list">
               {missing.slice(0, SHOWN).map(({ due }) => (
                 <li key={due}>
@@ -95,7 +95,7 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
             </button>
           ) : (
             <button type="submit" class="act">
-              Show which
+              Preview
             </button>
           )}
         </div>
@@ -104,9 +104,9 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
   );
 }
 
-/** What was written in a field of date and time, as an instant. */
+/** The value of a date-time field as an instant. */
 function instantOf(written: string, utc: boolean): string {
   const date = new Date(utc ? `${written}Z` : written);
-  if (Number.isNaN(date.getTime())) throw new Error("both times are needed");
+  if (Number.isNaN(date.getTime())) throw new Error("both times are required");
   return date.toISOString();
 }

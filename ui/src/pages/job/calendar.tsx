@@ -1,4 +1,4 @@
-/** A year, a day each: how much ran, and whether it went well. */
+/** A year of days: the number of executions, and their results. */
 
 import { useSignal } from "@preact/signals";
 import { useContext, useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -17,11 +17,11 @@ const WIDEST = 22;
 const LEFT = 34;
 const TOP = 20;
 const LEGEND: [Look, string][] = [
-  ["good", "all well"],
+  ["good", "all successful"],
   ["mixed", "some failed"],
   ["bad", "half or more failed"],
-  ["missed", "a due time was missed"],
-  ["none", "nothing"],
+  ["missed", "due times missed"],
+  ["none", "no activity"],
 ];
 const WEEKDAYS = ["Mon", "", "Wed", "", "Fri", "", "Sun"];
 const SIGN: Record<Look, string> = { none: "", good: "", mixed: "M4 8.5l4-5", bad: "M3.5 3.5l5 5M8.5 3.5l-5 5", missed: "M6 3v3.4M6 8.6h.01" };
@@ -29,7 +29,7 @@ const SIGN: Record<Look, string> = { none: "", good: "", mixed: "M4 8.5l4-5", ba
 export function Calendar({ job, changed }: { job: string; changed: string }) {
   const shown = useZone();
   const jobZone = useContext(JobZone);
-  // The server knows the names of zones; the browser's own has one, too.
+  // The server needs the name of the zone.
   const named = shown ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
   const [days, setDays] = useState<api.Day[] | null>(null);
   const [failure, fail] = useState("");
@@ -43,10 +43,10 @@ export function Calendar({ job, changed }: { job: string; changed: string }) {
   }, [job, named, changed]);
   return (
     <section class="card" aria-label="Calendar">
-      {failure && <p class="failure">The calendar could not be read: {failure}.</p>}
+      {failure && <p class="failure">The calendar could not be loaded: {failure}.</p>}
       {days && <Year days={days} today={dayOf(now(), shown)} />}
       <p class="quiet none">
-        Days are those of {zone.value === "job" ? `the job’s zone, ${jobZone ?? "UTC"}` : named}.
+        Days are in the time zone {zone.value === "job" ? `of the job, ${jobZone ?? "UTC"}` : named}.
       </p>
     </section>
   );
@@ -110,7 +110,7 @@ function Year({ days, today }: { days: api.Day[]; today: string }) {
             {text}
           </span>
         ))}
-        <span>a stronger colour: more ran</span>
+        <span>stronger colour: more executions</span>
       </p>
       <p class="day" aria-live="polite">
         <b>{new Date(`${told.day}T00:00:00Z`).toLocaleDateString(undefined, { dateStyle: "full", timeZone: "UTC" })}</b>{" "}
@@ -141,10 +141,10 @@ function Day({ cell, size, most, picked }: { cell: Cell; size: number; most: num
 }
 
 function said({ counts }: Cell): string {
-  if (!counts) return "nothing";
+  if (!counts) return "no activity";
   const parts = STATES.filter((state) => counts.states[state]).map((state) => `${counts.states[state]} ${LABEL[state]}`);
   if (counts.skipped) parts.push(`${counts.skipped} due times skipped`);
   if (counts.missed) parts.push(`${counts.missed} missed`);
-  if (counts.seconds) parts.push(`${span(counts.seconds * 1000)} in all`);
-  return parts.join(", ") || "nothing";
+  if (counts.seconds) parts.push(`${span(counts.seconds * 1000)} in total`);
+  return parts.join(", ") || "no activity";
 }

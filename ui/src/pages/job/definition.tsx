@@ -1,4 +1,4 @@
-/** What the job is: its rules, its tasks, and the text that makes it. */
+/** The definition of a job: its policies, parameters, tasks and source. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -12,7 +12,7 @@ import * as api from "../../api/client";
 const RULES: Record<string, string> = {
   allow: "they run side by side",
   skip: "the due time is skipped",
-  queue: "the next one waits for its turn",
+  queue: "the next one is queued",
   replace: "the running one is cancelled and replaced",
   latest: "the latest one, if it is not too old",
   none: "none",
@@ -28,8 +28,8 @@ export function Definition({ described }: { described: api.JobDescription }) {
         </Fact>
         <Fact name="Time zone">{described.timezone}</Fact>
         <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
-        <Fact name="When the one before still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
-        <Fact name="Due times missed while down">{RULES[described.catchup] ?? described.catchup}</Fact>
+        <Fact name="If the previous one still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
+        <Fact name="Due times missed during downtime">{RULES[described.catchup] ?? described.catchup}</Fact>
         <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
       </dl>
       <h2 class="minor">Parameters</h2>
@@ -42,7 +42,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
               <th>Task</th>
               <th>Operator</th>
               <th>Runs after</th>
-              <th>If those are</th>
+              <th>Trigger rule</th>
               <th>Retries</th>
               <th>Timeout</th>
               <th>Pool</th>
@@ -85,7 +85,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-/** A name of the API's in words: "allSuccessful" is "all successful". */
+/** A camel-case name in words: "allSuccessful" is "all successful". */
 const inWords = (name: string) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 
 function Parameters({ described: { params, params_schema } }: { described: api.JobDescription }) {
@@ -98,9 +98,9 @@ function Parameters({ described: { params, params_schema } }: { described: api.J
         <thead>
           <tr>
             <th>Parameter</th>
-            <th>Is</th>
-            <th>Unless given</th>
-            <th>About</th>
+            <th>Type</th>
+            <th>Default</th>
+            <th>Description</th>
           </tr>
         </thead>
         <tbody>
@@ -110,7 +110,7 @@ function Parameters({ described: { params, params_schema } }: { described: api.J
                 <Name text={name} />
               </td>
               <td>{rule || "anything"}</td>
-              <td>{required ? "it must be given" : <code>{params?.[name] === undefined ? "–" : write(params[name])}</code>}</td>
+              <td>{required ? "required" : <code>{params?.[name] === undefined ? "–" : write(params[name])}</code>}</td>
               <td>{description || "–"}</td>
             </tr>
           ))}
@@ -131,7 +131,7 @@ function SourceText({ job }: { job: string }) {
     );
     return () => void (left = true);
   }, [job]);
-  if (failure) return <p class="failure">The source could not be read: {failure}.</p>;
+  if (failure) return <p class="failure">The source could not be loaded: {failure}.</p>;
   if (!source?.text) return null;
   return (
     <>
@@ -151,7 +151,7 @@ function SourceText({ job }: { job: string }) {
           </code>
         ))}
       </pre>
-      {source.truncated && <p class="quiet none">The rest is left out.</p>}
+      {source.truncated && <p class="quiet none">The rest is not shown.</p>}
     </>
   );
 }

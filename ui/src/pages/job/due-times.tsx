@@ -1,4 +1,4 @@
-/** The due times of a job's schedule: the next ones, and what became of those that have passed. */
+/** The due times of a job's schedule: the next ones, and the outcomes of past ones. */
 
 import { useState } from "preact/hooks";
 import { attempt } from "../../app/notices";
@@ -12,7 +12,7 @@ export function DueTimes({ view }: { view: JobView }) {
   const due = view.due.value;
   if (!due) return null;
   if (!due.ticks.length && !due.next.upcoming.length)
-    return <p class="empty">{view.removed.value ? "Nothing is on record." : "This job has no schedule, so no time is due."}</p>;
+    return <p class="empty">{view.removed.value ? "No due times are recorded." : "This job has no schedule."}</p>;
   return (
     <div class="lists due-times">
       {!view.removed.value && <Coming active={view.cell.active.value} next={due.next} />}
@@ -26,7 +26,7 @@ function Coming({ active, next }: { active: boolean; next: Upcoming }) {
   return (
     <section class="card" aria-label="Next due times">
       <h2>Next</h2>
-      {!active && <p class="quiet none">The schedule is off. If it were on, it would be due:</p>}
+      {!active && <p class="quiet none">The schedule is off. If it were on, the job would be due:</p>}
       <ol class="list coming">
         {next.upcoming.map((time) => (
           <li key={time}>
@@ -36,24 +36,24 @@ function Coming({ active, next }: { active: boolean; next: Upcoming }) {
           </li>
         ))}
       </ol>
-      {next.upcoming.length === 0 && <p class="quiet none">There is none.</p>}
+      {next.upcoming.length === 0 && <p class="quiet none">None.</p>}
     </section>
   );
 }
 
-/** What became of each due time, newest first; older ones are added when asked for. */
+/** The outcomes of past due times, newest first; a button loads older ones. */
 function Ledger({ view, newest }: { view: JobView; newest: Tick[] }) {
   const [older, setOlder] = useState<Tick[]>([]);
   const [all, setAll] = useState(false);
   const oldest = older.at(-1) ?? newest.at(-1);
-  // What has come since the older ones were asked for may have pushed some of them down.
+  // New entries since the last load may have shifted some of the newest ones into the older ones.
   const known = new Set(newest.map(({ due, count }) => `${due} ${count}`));
   const ticks = [...newest, ...older.filter(({ due, count }) => !known.has(`${due} ${count}`))];
   const more = async () => {
     const found = await attempt(
       api.getTicks(view.name, TICKS, oldest!.due),
-      (found) => (found.length ? `${found.length} older entries.` : "There are none older."),
-      "The ledger was not read",
+      (found) => (found.length ? `${found.length} older entries.` : "There are no older entries."),
+      "The ledger could not be loaded",
     );
     if (!found) return;
     setOlder([...ticks.slice(newest.length), ...found]);
@@ -62,10 +62,10 @@ function Ledger({ view, newest }: { view: JobView; newest: Tick[] }) {
   return (
     <section class="card ledger" aria-label="Due times">
       <div class="bar">
-        <h2>What became of them</h2>
+        <h2>Past due times</h2>
         <span class="quiet">{tallyOf(ticks)}</span>
       </div>
-      {ticks.length === 0 && <p class="quiet none">None has passed yet.</p>}
+      {ticks.length === 0 && <p class="quiet none">None yet.</p>}
       <ol class="list">
         {inRuns(ticks).map((tick) => (
           <Row key={`${tick.due} ${tick.count}`} tick={tick} />

@@ -1,4 +1,4 @@
-/** Tasks down, executions across, the newest at the right: what became of each task each time. */
+/** A grid of tasks (rows) by executions (columns, newest on the right) with the state of each. */
 
 import { useComputed, useSignal, type Signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
@@ -21,7 +21,7 @@ import type { JobView } from "./job-view";
 const ROW = 24; // pixels, as in the style sheet
 const COLUMN = 19;
 
-/** The cell under the pointer or with the focus: what it tells, and how far from the left it is. */
+/** The cell under the pointer or with the focus: its text, and its position from the left. */
 interface Pointed {
   about: string;
   left: number;
@@ -33,7 +33,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   const field = useRef<HTMLDivElement>(null);
   const [from, to] = useWindow(box, tasks.length, ROW);
   const newest = executions[0]?.id;
-  // Where not all fit, the newest are seen first.
+  // If not all fit, the newest are shown first.
   useLayoutEffect(() => {
     field.current!.scrollLeft = field.current!.scrollWidth;
   }, [newest]);
@@ -59,7 +59,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
         <Told pointed={pointed} />
         <LastSelector onChange={() => {}} />
       </div>
-      {executions.length === 0 && <p class="quiet none">It has not run yet.</p>}
+      {executions.length === 0 && <p class="quiet none">No executions yet.</p>}
       <div
         class="grid"
         ref={field}
@@ -111,11 +111,11 @@ function Line({ task, executions, top }: { task: string; executions: ExecutionCe
   );
 }
 
-/** What the cell in question tells, at one place and without waiting for the pointer to rest. */
+/** The text of the pointed cell, at a fixed place and without the delay of a tooltip. */
 function Told({ pointed }: { pointed: Signal<Pointed | null> }) {
   return (
     <span class="quiet told" aria-hidden="true">
-      {pointed.value?.about ?? "A column is an execution, the newest at the right."}
+      {pointed.value?.about ?? "Each column is an execution, the newest on the right."}
     </span>
   );
 }
@@ -149,7 +149,7 @@ function Cell({ execution, task }: { execution: ExecutionCell; task: string }) {
   );
 }
 
-/** How many attempts it took, in place of the sign; the colour and the label say the state. */
+/** The number of attempts, in place of the sign. Colour and label show the state. */
 function Attempts({ count }: { count: number }) {
   return <span class="attempts-of">{count > 9 ? "+" : count}</span>;
 }

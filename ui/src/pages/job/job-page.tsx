@@ -1,4 +1,4 @@
-/** One job: what became of it so far, what it looks like, when it is due, and what it is. */
+/** The page of a job: executions, graph, durations, calendar, due times and definition. */
 
 import { useComputed } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
@@ -45,17 +45,17 @@ export function JobPage({ name }: { name: string }) {
       </header>
       {view.removed.value && (
         <p class="gone" role="note">
-          This job is not defined any more: it cannot be run and is not due. What it did is kept.
+          This job is no longer defined, so it cannot run. Its history is kept.
         </p>
       )}
-      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
+      {view.failure.value && <p class="failure">Some data could not be loaded: {view.failure.value}.</p>}
       {described && <Views view={view} described={described} />}
       {view.removed.value && <Remains view={view} shape={view.removed.value} />}
     </JobZone.Provider>
   );
 }
 
-/** The views of what the job did, whether it is still there or not. */
+/** The views of a job's history, which a removed job has, too. */
 const history = (view: JobView, shape: Shape): Tab[] => [
   { key: "grid", label: "Executions", view: () => <Grid view={view} tasks={shape.tasks} /> },
   { key: "graph", label: "Graph", view: () => <NewestGraph view={view} shape={shape} /> },
@@ -86,7 +86,7 @@ function Views({ view, described }: { view: JobView; described: JobDescription }
     { key: "r", does: "Run", act: () => void run(view.name, undefined, openExecution) },
     { key: "R", does: "Run with parameters", act: () => void run(view.name, {}, openExecution) },
     ...(described.schedule ? [{ key: "b", does: "Backfill", act: () => (view.backfills.value = true) }] : []),
-    { key: "s", does: "Switch its schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
+    { key: "s", does: "Toggle the schedule", act: () => void turn(view.cell, !view.cell.active.peek()) },
     ...keysOf(tabs),
   ]);
   return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
@@ -131,7 +131,7 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
   );
 }
 
-/** The newest execution in the job's graph of today, or of then if it is gone. */
+/** The graph with the states of the newest execution. */
 function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
   const newest = view.cell.newest.value;
   return (
@@ -142,7 +142,7 @@ function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
             <StateLabel state={newest.state.value} />
           </a>
           <span class="quiet">
-            the newest execution, submitted <Time at={newest.submitted} />
+            latest execution, submitted <Time at={newest.submitted} />
           </span>
         </div>
       )}
@@ -157,7 +157,7 @@ function NewestGraph({ view, shape }: { view: JobView; shape: Shape }) {
   );
 }
 
-/** The days change when an execution ends, at the most once a while. */
+/** Reloads the calendar when an execution ends. */
 function WithCalendar({ view }: { view: JobView }) {
   return <Calendar job={view.name} changed={view.ended.value} />;
 }

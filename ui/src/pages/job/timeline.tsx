@@ -1,4 +1,4 @@
-/** How long the last executions took, the middle of it, and what fell out of it. */
+/** Durations of the last executions, with median and outliers. */
 
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
@@ -38,13 +38,13 @@ export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
         {good && (
           <span class="figures">
             <Figure label="median" value={good.median} />
-            <Figure label="9 in 10 within" value={good.high} />
+            <Figure label="90th percentile" value={good.high} />
             <Figure label="longest" value={good.longest} />
           </span>
         )}
         <LastSelector onChange={() => {}} />
       </div>
-      {ended.length === 0 ? <p class="quiet none">Nothing has ended yet.</p> : <Chart ended={ended} good={good} />}
+      {ended.length === 0 ? <p class="quiet none">No finished executions yet.</p> : <Chart ended={ended} good={good} />}
       <Slowest tasks={tasks} executions={executions} />
     </section>
   );
@@ -73,7 +73,7 @@ function Chart(props: {
   const step = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((room - LEFT - 8) / ended.length)));
   const width = Math.max(room, LEFT + ended.length * step + 8);
   const apart = Math.ceil(19 / step);
-  // Where not all fit, the newest are seen first.
+  // If not all fit, the newest are shown first.
   useLayoutEffect(() => {
     field.current!.scrollLeft = field.current!.scrollWidth;
   }, [width, ended.length]);
@@ -120,7 +120,7 @@ function Chart(props: {
   );
 }
 
-/** Where the time goes: the tasks by how long they typically take. */
+/** The tasks by typical duration, slowest first. */
 function Slowest({ tasks, executions }: { tasks: string[]; executions: ExecutionCell[] }) {
   const found = slowest(
     tasks.map((name) => ({
@@ -150,7 +150,7 @@ function Slowest({ tasks, executions }: { tasks: string[]; executions: Execution
           </li>
         ))}
       </ol>
-      {found.length > MANY && <p class="quiet none">and {found.length - MANY} that take less</p>}
+      {found.length > MANY && <p class="quiet none">and {found.length - MANY} faster ones</p>}
     </>
   );
 }

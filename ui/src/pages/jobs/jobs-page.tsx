@@ -1,4 +1,4 @@
-/** All jobs, a row each. Rows are drawn once; what changes later are bars, times, switches. */
+/** The list of jobs. Rows render once; later updates change only their bars, times and switches. */
 
 import { signal, useComputed } from "@preact/signals";
 import type { RefObject } from "preact";
@@ -27,13 +27,13 @@ import { board, failure, found, notices, numbers, start, tags, trouble, wantHist
 import "./jobs-page.css";
 
 const SORT_LABEL: Record<Sort, string> = {
-  registered: "as registered",
+  registered: "order of registration",
   name: "by name",
   next: "next to run first",
-  newest: "last run first",
+  newest: "latest run first",
 };
 
-/** The job the keys are about; its link is focused if it was a key that led there. */
+/** The current job for keyboard shortcuts. Its link gets the focus if a key selected it. */
 const current = signal<string | null>(null);
 let byKey = false;
 
@@ -51,11 +51,11 @@ export function JobsPage() {
   };
   const onCurrent = (act: (job: string) => void) => () => current.peek() !== null && act(current.peek()!);
   useKeys("Jobs", [
-    { key: "/", does: "Find", act: () => search.current?.focus() },
+    { key: "/", does: "Find a job", act: () => search.current?.focus() },
     { key: "j", does: "Next job", act: () => move(1) },
-    { key: "k", does: "Job before", act: () => move(-1) },
+    { key: "k", does: "Previous job", act: () => move(-1) },
     { key: "r", does: "Run the job", act: onCurrent((job) => void run(job)) },
-    { key: "s", does: "Switch its schedule", act: onCurrent((job) => void turn(board.job(job), !board.job(job).active.peek())) },
+    { key: "s", does: "Toggle its schedule", act: onCurrent((job) => void turn(board.job(job), !board.job(job).active.peek())) },
   ]);
   const rows = board.rows.value;
   return (
@@ -78,7 +78,7 @@ export function JobsPage() {
       </header>
       {rows && rows.length > 0 && <Choices all={rows.length} />}
       {failure.value && <p class="failure">The jobs could not be loaded: {failure.value}.</p>}
-      {trouble.value && <p class="failure" role="alert">The server is not well, {trouble.value}.</p>}
+      {trouble.value && <p class="failure" role="alert">The server is unhealthy: {trouble.value}.</p>}
       <News />
       {rows?.length === 0 && <p class="empty">No jobs yet. Add one to your main.py and restart the server.</p>}
       {rows && rows.length > 0 && (found.value.length ? <List box={list} rows={found.value} /> : <NoneFound />)}
@@ -89,7 +89,7 @@ export function JobsPage() {
 function NoneFound() {
   return (
     <p class="empty">
-      No job fits.{" "}
+      No jobs match.{" "}
       <button type="button" class="plain link" onClick={() => choose({ find: null, only: null, tag: null })}>
         Show all
       </button>
@@ -97,12 +97,12 @@ function NoneFound() {
   );
 }
 
-/** The jobs of each state, and those on and off: what the newest executions came to. */
+/** Filters by the state of the newest execution and by the schedule switch, with counts. */
 function Choices({ all }: { all: number }) {
   const wanted = choiceOf(chosen("only"));
   const pick = (choice: Choice | null) => choose({ only: choice === wanted ? null : choice });
   return (
-    <div class="choices" role="group" aria-label="Only jobs that are">
+    <div class="choices" role="group" aria-label="Filter by state">
       <button type="button" class="pick" aria-pressed={wanted === null} onClick={() => pick(null)}>
         All <b>{all}</b>
       </button>
@@ -159,7 +159,7 @@ function Order() {
   );
 }
 
-/** What happened to the server lately, in one line. */
+/** The latest notice of the server in one line. */
 function News() {
   const said = newest(notices.value, now());
   if (!said) return null;
@@ -196,7 +196,7 @@ function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobR
           Executions <span class="quiet">newest right</span>
         </span>
         <span role="columnheader" class="to-end">
-          Record <span class="quiet unseen">part that was successful, and typical duration</span>
+          Record <span class="quiet unseen">success rate and typical duration</span>
         </span>
         <span role="columnheader">
           <span class="unseen">Run</span>
@@ -211,7 +211,7 @@ function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobR
   );
 }
 
-/** Whether the page is wide enough for a row to be one line. */
+/** Whether the page is wide enough for one-line rows. */
 const wide = signal(true);
 const width = matchMedia("(min-width: 60.01rem)");
 wide.value = width.matches;
@@ -222,7 +222,7 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
   const isCurrent = useComputed(() => current.value === row.job).value;
   const link = useRef<HTMLAnchorElement>(null);
   useEffect(() => {
-    // Another key may have been pressed since this was drawn.
+    // Another key may have been pressed since the render.
     if (!isCurrent || current.peek() !== row.job) return;
     if (byKey) link.current?.focus({ preventScroll: true });
     byKey = false;
@@ -292,7 +292,7 @@ function Next({ job }: { job: JobCell }) {
   );
 }
 
-/** What the executions shown say together. */
+/** The summary of the executions shown. */
 function useRecord(job: JobCell) {
   return useComputed(() => {
     const runs = job.executions.value.slice(0, last());
@@ -317,9 +317,9 @@ function TrackRecord({ job }: { job: JobCell }) {
   const { rate, typical } = useRecord(job).value;
   return (
     <>
-      {rate !== null && <span title={`Successful of the last ${last()} that ended`}>{percent(rate)}</span>}
+      {rate !== null && <span title={`Success rate of the last ${last()} executions`}>{percent(rate)}</span>}
       {typical !== null && (
-        <span class="quiet" title="Typical duration: the median of the successful ones">
+        <span class="quiet" title="Typical duration: median of successful executions">
           {span(typical)}
         </span>
       )}

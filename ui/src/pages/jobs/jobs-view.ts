@@ -88,15 +88,15 @@ async function load(): Promise<void> {
 
 async function askHealth(): Promise<void> {
   const told = await api.getHealth();
-  if (!told) return; // The page says already that the server is gone.
-  if ("error" in told) trouble.value = `${told.health}: ${told.error.message}`;
+  if (!told) return; // The page already shows that the connection is lost.
+  if ("error" in told) trouble.value = `${told.error.message} (${told.health})`;
   else {
     notices.value = told.notices;
     trouble.value = "";
   }
 }
 
-/** Asks for as many executions of a job as are shown, unless that was done. */
+/** Requests the executions of a job that are shown, once. */
 export function wantHistory(job: string): void {
   if ((asked.get(job) ?? 0) >= last()) return;
   asked.set(job, last());
@@ -112,14 +112,14 @@ async function askHistories(): Promise<void> {
     try {
       board.history(await api.getOverview(last(), some));
     } catch (error) {
-      // Asked for again when the rows are drawn anew, or the stream is back.
+      // They are requested again when the row renders again or the stream reconnects.
       for (const job of some) asked.delete(job);
       failure.value = (error as Error).message;
     }
   }
 }
 
-/** Next fires are passed over as time goes: they are asked for again, but not all the time. */
+/** Reloads the jobs when the next due time of one has passed. */
 function refreshPassed(): void {
   const at = now();
   const passed = board.rows.peek()?.some(({ job }) => {

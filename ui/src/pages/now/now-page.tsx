@@ -1,4 +1,4 @@
-/** What runs, what waits and why, and what comes next, across all jobs, on one axis of time. */
+/** What runs, what waits and why, and what is due next, over all jobs on one time axis. */
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { now, second } from "../../app/clock";
@@ -56,7 +56,7 @@ export function NowPage() {
           </select>
         </label>
       </header>
-      {view.failure.value && <p class="failure">Not all could be loaded: {view.failure.value}.</p>}
+      {view.failure.value && <p class="failure">Some data could not be loaded: {view.failure.value}.</p>}
       {found && (
         <>
           <Figures found={found} />
@@ -78,9 +78,9 @@ function Figures({ found }: { found: Now }) {
   const waiting = tasks.filter(({ waiting }) => waiting !== null).length;
   return (
     <div class="figures now-figures">
-      <Figure count={found.unfinished} one="execution under way" many="executions under way" />
-      <Figure count={running} one="task runs" many="tasks run" />
-      <Figure count={waiting} one="task waits" many="tasks wait" />
+      <Figure count={found.unfinished} one="execution in progress" many="executions in progress" />
+      <Figure count={running} one="task running" many="tasks running" />
+      <Figure count={waiting} one="task waiting" many="tasks waiting" />
       <span class="rooms-of">
         <span class="quiet">in use:</span>
         {found.pools.map((pool) => (
@@ -116,7 +116,7 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
   const zone = useZone();
   const time = second.value;
   const lines = useRef<HTMLElement>(null);
-  // What is past takes a third of the axis.
+  // The past takes a third of the axis.
   const axis = spanAround(time, (seconds * 1000) / 2, seconds * 1000);
   const field = useRef<HTMLSpanElement>(null);
   const room = useWidth(field, 600);
@@ -140,7 +140,7 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
           {view.since > axis.from && (
             <span
               class="left-out"
-              title="What ended before is left out"
+              title="Earlier executions are not shown"
               style={{ width: percent(Math.min(1, placeOf(view.since, axis))) }}
             />
           )}
@@ -149,7 +149,7 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
           </span>
         </span>
       </div>
-      {lanes.length === 0 && <p class="quiet none">Nothing ran, runs or is due in this time.</p>}
+      {lanes.length === 0 && <p class="quiet none">No executions and no due times in this period.</p>}
       {lanes.slice(0, MANY).map((lane) => (
         <LaneRow key={lane.job} lane={lane} axis={axis} time={time} reasons={reasons} />
       ))}
@@ -174,7 +174,7 @@ function LaneRow(props: { lane: Lane; axis: Span; time: number; reasons: Readonl
           <PieceBar key={piece.id} piece={piece} job={lane.job} reason={reasons.get(piece.id) ?? null} />
         ))}
         {lane.dues.map(({ at, until, due, count }) => {
-          const about = `due ${local(due, new Date(now()), zone)}${count > 1 ? ` and ${count - 1} times more` : ""}`;
+          const about = `due ${local(due, new Date(now()), zone)}${count > 1 ? ` and ${count - 1} more` : ""}`;
           return (
             <span
               key={due}
@@ -194,8 +194,8 @@ function LaneRow(props: { lane: Lane; axis: Span; time: number; reasons: Readonl
 
 function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: string | null }) {
   const { id, state, from, to, waits, count } = piece;
-  const said = waits ? `waits${reason ? `: ${reason}` : ""}` : LABEL[state];
-  const about = count > 1 ? `${job}: ${count} that ended, the worst ${said}` : `${job}: ${said}`;
+  const said = waits ? `waiting${reason ? `: ${reason}` : ""}` : LABEL[state];
+  const about = count > 1 ? `${job}: ${count} finished executions, the worst ${said}` : `${job}: ${said}`;
   return (
     <a
       class={`piece ${state}${waits ? " waits" : ""}`}
@@ -211,16 +211,16 @@ function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: s
   );
 }
 
-/** What was given up and still holds a slot: people have to see to it. */
+/** Abandoned attempts that still hold a slot and need attention. */
 function Abandoned({ found: { abandoned, pools } }: { found: Now }) {
   const all = pools.find(({ kind }) => kind === "all");
   return (
     <section class="card abandoned" aria-label="Abandoned attempts">
       <h2>Abandoned attempts</h2>
       <p class="none">
-        {abandoned.length === 1 ? "An attempt was" : `${abandoned.length} attempts were`} given up and cannot be stopped:
-        Python has no way to end a thread. {abandoned.length === 1 ? "It holds a slot" : "Each holds a slot"} until it ends
-        by itself or the server is restarted
+        {abandoned.length === 1 ? "One attempt was" : `${abandoned.length} attempts were`} abandoned but cannot be stopped,
+        since Python cannot end a thread. {abandoned.length === 1 ? "It holds a slot" : "Each holds a slot"} until its thread
+        ends or the server restarts
         {all && `; ${Math.max(0, all.limit - all.running)} of ${all.limit} slots are free`}. A task with{" "}
         <code>isolation="process"</code> can be stopped.
       </p>
@@ -231,7 +231,7 @@ function Abandoned({ found: { abandoned, pools } }: { found: Now }) {
               <Name text={job} /> <Name text={task} />
             </a>
             <span class="quiet">
-              attempt {attempt}, runs {started && `for ${elapsed(second.value - Date.parse(started))}, `}given up{" "}
+              attempt {attempt}, running {started && `for ${elapsed(second.value - Date.parse(started))}, `}abandoned{" "}
               <Time at={abandoned} />
             </span>
           </li>
@@ -242,12 +242,12 @@ function Abandoned({ found: { abandoned, pools } }: { found: Now }) {
   );
 }
 
-/** What runs and waits, with the reason. */
+/** The unfinished executions, with the reasons for waiting. */
 function Unfinished({ found }: { found: Now }) {
   return (
-    <section class="card" aria-label="Under way">
-      <h2>Under way</h2>
-      {found.executions.length === 0 && <p class="quiet none">Nothing runs and nothing waits.</p>}
+    <section class="card" aria-label="In progress">
+      <h2>In progress</h2>
+      {found.executions.length === 0 && <p class="quiet none">Nothing is running or waiting.</p>}
       <ul class="list under-way">
         {found.executions.slice(0, LISTED).map((execution) => (
           <UnderWay key={execution.id} execution={execution} />
@@ -273,11 +273,11 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
         <Name text={job} />
       </a>
       <span class="quiet">
-        {started ? `for ${span(Math.max(0, second.value - Date.parse(started)))}` : "not begun"}, {ended} of {all} tasks
+        {started ? `for ${span(Math.max(0, second.value - Date.parse(started)))}` : "not started"}, {ended} of {all} tasks
       </span>
       {waiting !== null && (
         <p class="reason">
-          waits since <Time at={submitted} />: {waiting}
+          waiting since <Time at={submitted} />: {waiting}
         </p>
       )}
       {tasks.map((task) => (
@@ -286,9 +286,9 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
             <Name text={task.name} />
           </a>{" "}
           {task.waiting !== null
-            ? `waits: ${task.waiting}`
+            ? `waiting: ${task.waiting}`
             : task.state === "running" && task.started
-              ? `runs for ${span(Math.max(0, second.value - Date.parse(task.started)))}`
+              ? `running for ${span(Math.max(0, second.value - Date.parse(task.started)))}`
               : LABEL[task.state]}
           {task.retry_at !== null && (
             <>
@@ -302,7 +302,7 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
   );
 }
 
-/** Which jobs come next, by the first of their due times. */
+/** The jobs that are due next, by their first due time. */
 function Coming({ found }: { found: Now }) {
   const next = new Map<string, string[]>();
   for (const { job, due } of found.upcoming) {
@@ -313,7 +313,7 @@ function Coming({ found }: { found: Now }) {
   return (
     <section class="card" aria-label="Next">
       <h2>Next</h2>
-      {next.size === 0 && <p class="quiet none">Nothing is due in this time.</p>}
+      {next.size === 0 && <p class="quiet none">Nothing is due in this period.</p>}
       <ul class="list next-up">
         {[...next].slice(0, LISTED).map(([job, dues]) => (
           <li key={job}>
@@ -324,7 +324,7 @@ function Coming({ found }: { found: Now }) {
             <span class="quiet">
               <Time at={dues[0]!} />
             </span>
-            <span class="quiet then">{dues.length > 1 && `then ${dues.length >= EACH ? "often" : `${dues.length - 1} more`}`}</span>
+            <span class="quiet then">{dues.length > 1 && `and ${dues.length >= EACH ? "many" : dues.length - 1} more`}</span>
           </li>
         ))}
       </ul>

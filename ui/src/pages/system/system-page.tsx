@@ -1,4 +1,4 @@
-/** How the server is: what it holds, how loaded it is, and how it has been for a while. */
+/** The system page: load over time, slots and pools, versions, and notices. */
 
 import { useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -25,15 +25,15 @@ const seconds = (value: number) => span(value * 1000);
 const count = (value: number) => String(Math.round(value * 10) / 10);
 
 const CHARTS: Chart[] = [
-  { measure: "lateness", title: "Scheduler lateness", about: "How late due times were recorded, at most", says: seconds },
-  { measure: "loop_lag", title: "Event-loop lag", about: "How late the server woke up, at most", says: seconds },
-  { measure: "commit", title: "Commit", about: "How long a commit took, at most", says: seconds },
+  { measure: "lateness", title: "Scheduler lateness", about: "Maximum delay of recording a due time", says: seconds },
+  { measure: "loop_lag", title: "Event-loop lag", about: "Maximum delay of the event loop", says: seconds },
+  { measure: "commit", title: "Commit", about: "Maximum duration of a commit", says: seconds },
   { measure: "commits", title: "Commits a second", about: "Each makes many changes durable", says: count },
-  { measure: "running", title: "Tasks running", about: "Attempts under way", says: count },
-  { measure: "waiting", title: "Tasks waiting", about: "Ready, but there is no room", says: count },
-  { measure: "processor", title: "Processor", about: "Of one core; tasks in processes of their own not counted", says: (part) => `${Math.round(part * 100)} %` },
+  { measure: "running", title: "Tasks running", about: "Running attempts", says: count },
+  { measure: "waiting", title: "Tasks waiting", about: "Ready, but no slot is free", says: count },
+  { measure: "processor", title: "Processor", about: "Share of one core, without the processes of tasks", says: (part) => `${Math.round(part * 100)} %` },
   { measure: "memory", title: "Memory", about: "Resident memory of the server", says: bytes },
-  { measure: "store_bytes", title: "Store", about: "What the store takes on disk", says: bytes },
+  { measure: "store_bytes", title: "Store", about: "Size of the store on disk", says: bytes },
   { measure: "listeners", title: "Listeners", about: "Open streams", says: count },
 ];
 
@@ -52,7 +52,7 @@ export function SystemPage() {
           </span>
         )}
       </header>
-      {failure.value && <p class="failure">The server could not be asked: {failure.value}.</p>}
+      {failure.value && <p class="failure">The server did not respond: {failure.value}.</p>}
       {found && (
         <>
           <div class="charts">
@@ -71,7 +71,7 @@ export function SystemPage() {
   );
 }
 
-/** Asks for what is new since the last sample, as often as there is a new one. */
+/** Loads new samples as often as the server takes them. */
 function keepUp(system: Signal<api.System | null>, failure: Signal<string>): () => void {
   document.title = "System · goflow";
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -117,7 +117,7 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
   const index = pointed.value === null ? values.length - 1 : Math.min(pointed.value, values.length - 1);
   const shown = values[index];
   const point = (sample: number) => (pointed.value = Math.max(0, Math.min(values.length - 1, sample)));
-  // Right after the start the line begins at the right, and grows to the left.
+  // Shortly after the start the line is short and at the right.
   const room = Math.max(FEWEST, values.length);
   const line = lineOf(values, room, WIDTH, HEIGHT, most);
   const place = (sample: number) => WIDTH - ((values.length - 1 - sample) / (room - 1)) * WIDTH;
@@ -131,7 +131,7 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         preserveAspectRatio="none"
         role="img"
-        aria-label={`${chart.title}: ${shown === undefined ? "not known yet" : `${chart.says(shown)}, highest ${chart.says(highest)}`}`}
+        aria-label={`${chart.title}: ${shown === undefined ? "no samples yet" : `${chart.says(shown)}, highest ${chart.says(highest)}`}`}
         onPointerMove={({ currentTarget, offsetX }) =>
           point(values.length - 1 - Math.round((1 - offsetX / currentTarget.clientWidth) * (room - 1)))
         }
@@ -157,14 +157,14 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
             highest {chart.says(highest)} in {span(Date.parse(at.at(-1)!) - Date.parse(at[0]!))}
           </>
         ) : (
-          "no sample yet"
+          "no samples yet"
         )}
       </span>
     </section>
   );
 }
 
-/** Slots and pools: how much room there is, how much is taken, how much waits. */
+/** Slots and pools: limit, running and waiting tasks. */
 function Rooms({ found }: { found: api.System }) {
   return (
     <section class="card" aria-label="Slots and pools">
@@ -176,7 +176,7 @@ function Rooms({ found }: { found: api.System }) {
             <meter min={0} max={limit} value={running} aria-label={`${running} of ${limit}`} />
             <span>
               {running} of {limit}
-              {waiting > 0 && <span class="quiet">, {waiting === 1 ? "1 waits" : `${waiting} wait`}</span>}
+              {waiting > 0 && <span class="quiet">, {waiting} waiting</span>}
             </span>
           </li>
         ))}
@@ -188,7 +188,7 @@ function Rooms({ found }: { found: api.System }) {
 function Facts({ found }: { found: api.System }) {
   const facts: [string, string][] = [
     ["Jobs", `${found.jobs}, ${found.active_jobs} on`],
-    ["Executions under way", String(found.unfinished)],
+    ["Unfinished executions", String(found.unfinished)],
     ["Store", `${found.store.kind}, ${bytes(found.store.bytes)}`],
     ["Open streams", String(found.listeners)],
     ...Object.entries(found.versions),
@@ -216,8 +216,8 @@ function Facts({ found }: { found: api.System }) {
 function Notices({ found }: { found: api.System }) {
   if (!found.notices.length) return null;
   return (
-    <section class="card noticed" aria-label="Noticed">
-      <h2>Noticed</h2>
+    <section class="card noticed" aria-label="Notices">
+      <h2>Notices</h2>
       <ul class="list rooms">
         {[...found.notices].reverse().map(({ at, text }) => (
           <li key={`${at} ${text}`} class="notice-of">
