@@ -1,25 +1,24 @@
 /**
- * The one stream of a page.
+ * The event stream of a page.
  *
- * Rule: after every connection the page asks for the whole again (`onConnect`), so that
- * nothing that happened in between is missed. What comes within one frame is taken together,
- * of each execution only the newest. A hidden page holds no connection: browsers
- * allow only a few per server, and a reader may keep many tabs.
+ * Rule: after each connection the page loads everything again (`onConnect`), so that it misses
+ * nothing. Messages within one animation frame are applied together, only the newest of each
+ * execution. A hidden page closes its connection, since browsers allow only a few per server.
  */
 
 import { batch, signal } from "@preact/signals";
 import { now } from "../app/clock";
 import type { Execution } from "../model/board";
 
-/** Whether the page hears from the server. */
+/** The state of the connection to the server. */
 export const connection = signal<"connecting" | "live" | "lost">("connecting");
 
-/** When the page last stopped hearing from it, in milliseconds since 1970; 0 if never. */
+/** The time the connection was last lost, in milliseconds since 1970; 0 if never. */
 export const lostAt = signal(0);
 
-const AGAIN = 2000; // milliseconds between attempts once the browser has given up
+const AGAIN = 2000; // milliseconds until a new attempt after the browser gave up
 
-/** Listens until the function it returns is called. */
+/** Starts listening; the function it returns stops it. */
 export function listen(address: string, onExecution: (e: Execution) => void, onConnect: () => void): () => void {
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -61,7 +60,7 @@ export function listen(address: string, onExecution: (e: Execution) => void, onC
     else if (!source) open();
   };
   document.addEventListener("visibilitychange", look, { signal: until });
-  // A page that is left must not report the end of its own stream as a loss.
+  // Leaving the page must not show a lost connection.
   addEventListener("pagehide", close, { signal: until });
   addEventListener("pageshow", (event) => event.persisted && open(), { signal: until });
   if (!document.hidden) open();

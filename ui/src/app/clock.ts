@@ -1,12 +1,12 @@
 /**
- * What time it is: the only place that asks the browser for it.
+ * The clock: the only place that reads the browser's time.
  *
- * Rule: the second ticks only while something on the page reads it.
+ * Rule: the timer runs only while something on the page depends on it.
  */
 
 import { signal } from "@preact/signals";
 
-/** Milliseconds since 1970. */
+/** The current time in milliseconds since 1970. */
 export const now = (): number => Date.now();
 
 let timer: ReturnType<typeof setInterval> | undefined;

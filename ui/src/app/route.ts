@@ -1,8 +1,8 @@
 /**
- * Which page an address names, and the addresses of pages. Pure.
+ * The routes of pages, and their URLs. Pure.
  *
- * Rule: names are percent-encoded once, as whole path segments, so that a name may hold any
- * character; what a reader chose on a page stands in the query.
+ * Rule: a name is a percent-encoded path segment, so it may contain any character. Choices on a page
+ * are in the query.
  */
 
 export type Route =
@@ -23,7 +23,7 @@ export function routeOf(path: string, base: string): Route {
     if (place === "jobs") return { page: "job", name: decodeURIComponent(encoded!) };
     if (place === "executions") return { page: "execution", id: decodeURIComponent(encoded!) };
   } catch {
-    // No text is encoded so.
+    // The encoding is invalid.
   }
   return { page: "unknown" };
 }
@@ -41,13 +41,13 @@ export function withChoices(query: string, choices: Record<string, string | null
 
 type Choices = Record<string, string | null>;
 
-/** The address of the list of jobs, relative to the dashboard, as all of these. */
+/** The URL of the list of jobs. All these URLs are relative to the dashboard. */
 export const jobsHref = (choices: Choices = {}): string => `./${withChoices("", choices)}`;
 
-/** The address of a job's page. */
+/** The URL of a job's page. */
 export const jobHref = (name: string, choices: Choices = {}): string =>
   `./jobs/${encodeURIComponent(name)}${withChoices("", choices)}`;
 
-/** The address of an execution's page. */
+/** The URL of an execution's page. */
 export const executionHref = (id: string, choices: Choices = {}): string =>
   `./executions/${encodeURIComponent(id)}${withChoices("", choices)}`;

@@ -1,9 +1,9 @@
 /**
- * Where the reader is: the address as signals, and the ways to change it.
+ * The router: the URL as signals, and functions to change it.
  *
- * Rule: the address alone decides what is shown, so that a reload, a link and the browser's
- * buttons show the same. Links are plain `<a href>`; the pages they lead to are opened here
- * without loading the document again, which keeps the one stream and all that is known.
+ * Rule: the URL determines what is shown, so that a reload, a link and the browser's buttons work.
+ * Links are plain `<a href>`; the router opens their pages without reloading the document, which
+ * keeps the stream and the loaded data.
  */
 
 import { batch, computed, signal, type ReadonlySignal } from "@preact/signals";
@@ -14,7 +14,7 @@ const base = new URL(document.baseURI).pathname;
 const path = signal(location.pathname);
 const query = signal(location.search);
 
-/** The page shown. Equal routes are one value: a choice in the query draws no page anew. */
+/** The current page. Equal routes are the same value, so a change of the query does not render the page again. */
 export const route: ReadonlySignal<Route> = computed(() => routeOf(path.value, base));
 
 function look(): void {
@@ -31,14 +31,14 @@ export function go(href: string): void {
   scrollTo(0, 0);
 }
 
-/** What was chosen under `key` in the address, null if nothing was. */
+/** The query parameter `key` of the URL, or null. */
 export function chosen(key: string): string | null {
   return new URLSearchParams(query.value).get(key);
 }
 
 /**
- * Keeps choices in the address; null takes one out. `step` makes an entry in the history, so
- * that the browser's back button undoes it; without, the entry there is changes.
+ * Sets query parameters of the URL; null removes one. With `step` the browser's history gets a new
+ * entry, so that the back button undoes the change; otherwise the current entry is replaced.
  */
 export function choose(choices: Record<string, string | null>, step = false): void {
   const address = location.pathname + withChoices(location.search, choices);
@@ -47,7 +47,7 @@ export function choose(choices: Record<string, string | null>, step = false): vo
   look();
 }
 
-/** Begins to open links to the dashboard's own pages here, and to follow the browser's buttons. */
+/** Handles clicks on links to the dashboard's pages, and the browser's back and forward buttons. */
 export function startRouter(): void {
   addEventListener("popstate", look);
   document.addEventListener("click", (event) => {

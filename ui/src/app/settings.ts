@@ -1,21 +1,21 @@
-/** What a reader sets once for all pages, kept by the browser: colours, and whose clock times follow. */
+/** Settings kept by the browser for all pages: theme, time zone, and the format of logs. */
 
 import { effect, signal, type Signal } from "@preact/signals";
 
 export const THEMES = ["system", "light", "dark"] as const;
 export type Theme = (typeof THEMES)[number];
 
-/** Whose clock times are shown by: the reader's, that of the job's time zone, or UTC. */
+/** The time zone of displayed times: the browser's, the job's, or UTC. */
 export const ZONES = ["local", "job", "utc"] as const;
 export type Zone = (typeof ZONES)[number];
 
 export const theme = kept<Theme>("theme", THEMES);
 export const zone = kept<Zone>("zone", ZONES);
 
-/** Whether the lines of logs go on below where they are too long. */
+/** Whether long log lines wrap. */
 export const wrap = kept<"off" | "on">("wrap", ["off", "on"]);
 
-/** Whether the lines of logs begin with the time at which they were written. */
+/** Whether log lines begin with their time. */
 export const stamps = kept<"off" | "on">("stamps", ["off", "on"]);
 
 /** A signal with one of `values`, the first by default, kept under `key`. */
@@ -27,7 +27,7 @@ function kept<Value extends string>(key: string, values: readonly Value[]): Sign
   return cell;
 }
 
-/** The browser's storage, null where the reader forbids it: then a setting lasts for the page. */
+/** The browser's storage; null if it is disabled, and settings last as long as the page. */
 function storage(): Storage | null {
   try {
     return localStorage;

@@ -40,14 +40,14 @@ export const PLAIN: Style = {
   inverse: false,
 };
 
-// A control sequence, a string for the terminal that is ended, any other escape, any other control.
+// A control sequence, a complete string sequence, any other escape, any other control character.
 const TOKEN =
   /(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~])|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]?|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 const CONTROL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 const MOVES = /[\r\b]|(?:\x1b\[|\x9b)[0-?]*[CDGKPX]/;
-const WIDEST = 16_384; // columns that a sequence may move to
+const WIDEST = 16_384; // the maximum column a sequence may move to
 
-/** What `line` shows, beginning in `style`, and the style it ends in. */
+/** The visible pieces of `line`, starting in `style`, and the final style. */
 export function written(line: string, style: Style = PLAIN): { pieces: Piece[]; style: Style } {
   const text = line.replace(/\r+$/, "");
   if (!CONTROL.test(text)) return { pieces: text ? [{ text, style }] : [], style };
@@ -75,7 +75,7 @@ function inOrder(line: string, style: Style): { pieces: Piece[]; style: Style } 
   return { pieces, style };
 }
 
-/** Written letter by letter onto a row, where the cursor goes back and writes over. */
+/** Writes character by character into a row, since the cursor can move back and overwrite. */
 function onScreen(line: string, style: Style): { pieces: Piece[]; style: Style } {
   const row: Piece[] = [];
   let cursor = 0;
@@ -154,7 +154,7 @@ function styled(style: Style, parameters: string): Style {
     const [code = 0, ...sub] = given[at]!.split(":").map((text) => Number.parseInt(text, 10) || 0);
     if (code === 0) next = PLAIN;
     else if (code === 38 || code === 48) {
-      // Either all in one parameter, where the third may name a space of colours, or in those that follow.
+      // Either all in one parameter, with an optional colour space as the third part, or in the following ones.
       const rest = sub.length ? sub : given.slice(at + 1, at + 5).map((text) => Number.parseInt(text, 10) || 0);
       const [kind, ...values] = rest;
       if (!sub.length) at += kind === 5 ? 2 : kind === 2 ? 4 : 1;
@@ -178,7 +178,7 @@ const SIXTEEN = [
   0x5a9bf0, 0xc07ad6, 0x3bb5bf, 0xf2f4f3,
 ];
 
-/** The colour of a number of the 256: the sixteen, a cube of 6 by 6 by 6, and greys. */
+/** One of the 256 colours: 16 named ones, a 6 by 6 by 6 cube, and greys. */
 function indexed(number: number): Colour | null {
   if (number < 0 || number > 255) return null;
   if (number < 16) return SIXTEEN[number]!;
@@ -190,7 +190,7 @@ function indexed(number: number): Colour | null {
 
 const mixed = ([r = 0, g = 0, b = 0]: number[]): Colour => ((r & 255) << 16) | ((g & 255) << 8) | (b & 255);
 
-const MOST = 4096; // styles and colours that are kept; a log may hold any number
+const MOST = 4096; // cached styles; a log may have any number
 const styles = new Map<string, Style>();
 
 /** One object for equal styles, so that they can be compared. */
@@ -206,14 +206,14 @@ function interned(style: Style): Style {
 
 const PLAIN_KEY = JSON.stringify(PLAIN);
 
-// -- colours that can be read --------------------------------------------------------
+// -- readable colours ----------------------------------------------------------------
 
-/** The grounds that logs stand on, as `--ground` in base.css, and the ink on them. */
+/** The background of logs (`--ground` in base.css) and the text colour. */
 export const GROUND = { light: 0xf6f7f5, dark: 0x121614 } as const;
 const INK = { light: 0x1c2421, dark: 0xe5eae7 } as const;
 const ENOUGH = 4.5; // to 1: WCAG 2.2, 1.4.3
 
-/** The share of light of a colour, as WCAG defines it. */
+/** The relative luminance of a colour, by WCAG. */
 function luminance(colour: Colour): number {
   const [r, g, b] = [colour >> 16, (colour >> 8) & 255, colour & 255].map((value) => {
     const part = value / 255;
@@ -227,7 +227,7 @@ export function contrast(one: Colour, other: Colour): number {
   return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 }
 
-/** `ink`, made darker or lighter until it can be read on `ground`. */
+/** `ink`, darkened or lightened until it is readable on `ground`. */
 export function readable(ink: Colour, ground: Colour): Colour {
   if (contrast(ink, ground) >= ENOUGH) return ink;
   const towards = contrast(0, ground) > contrast(0xffffff, ground) ? 0 : 255;
@@ -242,7 +242,7 @@ export function readable(ink: Colour, ground: Colour): Colour {
   return towards ? 0xffffff : 0;
 }
 
-/** What CSS says of the colours of `style`, for both themes; undefined where it has none. */
+/** The CSS colours of `style` for both themes; empty if it has none. */
 export function colours({ ink, ground, inverse }: Style): { color?: string; backgroundColor?: string } {
   if (ink === null && ground === null && !inverse) return {};
   const of = (theme: "light" | "dark") => {

@@ -1,4 +1,4 @@
-/** A job's last executions as bars, and what they say together. Pure. */
+/** A job's last executions as bars, and their summary. Pure. */
 
 import { isFinished, type State } from "./states";
 
@@ -8,15 +8,15 @@ export interface Run {
   finished: string | null;
 }
 
-/** How long it took, or has taken by `now`, in milliseconds; null if it has not begun. */
+/** The duration until the end or `now`, in milliseconds; null if it has not started. */
 export function tookOf({ started, finished }: Run, now: number): number | null {
   if (started === null) return null;
   return Math.max(0, (finished === null ? now : Date.parse(finished)) - Date.parse(started));
 }
 
 /**
- * How high a bar stands, from 0 to 1, where the longest took `longest` milliseconds. The root
- * keeps short ones apart where one was long.
+ * The height of a bar, from 0 to 1, if the longest took `longest` milliseconds. The square root keeps
+ * short durations distinguishable.
  */
 export function heightOf(took: number | null, longest: number): number {
   if (took === null || longest <= 0) return 0;
@@ -24,14 +24,14 @@ export function heightOf(took: number | null, longest: number): number {
 }
 
 export interface Record {
-  /** Of those that ended successful or failed, the part that was successful; null if none. */
+  /** The share of successful ones among successful and failed; null if there are none. */
   rate: number | null;
-  /** The middle of how long the successful ones took, in milliseconds; null if none. */
+  /** The median duration of successful ones in milliseconds; null if there are none. */
   typical: number | null;
   longest: number;
 }
 
-/** What finished executions say together; the cancelled and the skipped say nothing. */
+/** The summary of finished executions. Cancelled and skipped ones do not count. */
 export function recordOf(runs: Run[]): Record {
   let [won, lost, longest] = [0, 0, 0];
   const times: number[] = [];
@@ -47,7 +47,7 @@ export function recordOf(runs: Run[]): Record {
   return { rate: won + lost ? won / (won + lost) : null, typical: middle(times), longest };
 }
 
-/** The median; null of nothing. */
+/** The median; null for an empty list. */
 export function middle(values: number[]): number | null {
   if (!values.length) return null;
   const sorted = [...values].sort((a, b) => a - b);
@@ -55,7 +55,7 @@ export function middle(values: number[]): number | null {
   return sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
-/** A part of one in words: "100 %", "99.2 %", "0 %"; what is not all is never rounded to all. */
+/** A share as a percentage: "100 %", "99.2 %", "0 %". Only 1 is shown as 100 %. */
 export function percent(part: number): string {
   const value = part * 100;
   const rounded = value > 99 && value < 100 ? Math.min(99.9, Math.floor(value * 10) / 10) : Math.floor(value);

@@ -1,10 +1,9 @@
 /**
- * What is known of jobs and executions: a fold of what the server says into signals.
+ * Jobs and executions as signals, updated by messages of the server.
  *
- * Rule: a message changes only the cells whose value it changes, so that only what shows
- * those cells is drawn again. The same message may come any number of times, by the stream or as
- * an answer; one older than what is held is ignored. Versions tell which is older, never times: a
- * clock is set back, and two changes may share an instant.
+ * Rule: a message changes only signals whose value differs, so that only their components render.
+ * Messages may repeat, from the stream or from responses; older ones are ignored. Versions determine
+ * the order, not times: clocks can be set back, and two changes may share an instant.
  */
 
 import { batch, computed, signal, type Signal } from "@preact/signals";
@@ -15,10 +14,10 @@ import { instant } from "./time";
 
 export type { JobRow };
 
-/** The most executions of a job that are held. */
+/** The maximum number of executions kept per job. */
 export const MOST = 100;
 
-/** An execution as the server sends it. Lists in brief leave out what has a question mark. */
+/** An execution in lists and events. Short lists leave out the optional keys. */
 export interface Execution {
   id: string;
   job: string;
@@ -34,7 +33,7 @@ export interface Execution {
   cause?: string;
 }
 
-/** A task as executions list it; `attempts` counts those begun. */
+/** A task of such an execution. `attempts` is the number of started attempts. */
 export interface TaskInBrief {
   name: string;
   state: State;
@@ -43,7 +42,7 @@ export interface TaskInBrief {
   finished?: string | null;
 }
 
-/** One execution: what never changes of it, and a cell for all that does. */
+/** An execution: its constant values, and signals for the others. */
 export class ExecutionCell {
   readonly id: string;
   readonly submitted: string;
@@ -52,7 +51,7 @@ export class ExecutionCell {
   /** Changes with every change of the execution. */
   readonly version: Signal<number>;
   readonly times = signal<{ started: string | null; finished: string | null }>({ started: null, finished: null });
-  /** Why it was submitted: an empty text until the server has said. */
+  /** The cause of the submit; empty until it is known. */
   readonly cause = signal("");
   private readonly tasks = new Map<string, Signal<State>>();
   private readonly told = new Map<string, TaskInBrief>();
@@ -66,19 +65,19 @@ export class ExecutionCell {
     this.apply(execution);
   }
 
-  /** The cell of a task's state; `notstarted` until the server has said something. */
+  /** The signal of a task's state; `notstarted` until it is known. */
   task(name: string): Signal<State> {
     let cell = this.tasks.get(name);
     if (!cell) this.tasks.set(name, (cell = signal<State>("notstarted")));
     return cell;
   }
 
-  /** What else was last said of a task; it changes only when its state does. */
+  /** The last summary of a task. */
   brief(name: string): TaskInBrief | undefined {
     return this.told.get(name);
   }
 
-  /** Takes note of a message, unless it is older than what is held. */
+  /** Applies a message, unless it is older than the current version. */
   apply(execution: Execution): void {
     if (execution.version < this.version.peek()) return;
     batch(() => {
@@ -97,7 +96,7 @@ export class ExecutionCell {
   }
 }
 
-/** One job's executions, newest first, and its switch and next fire. */
+/** A job's executions, newest first, its switch and its next due time. */
 export class JobCell {
   readonly active = signal(false);
   readonly next = signal<string | null>(null);
@@ -111,7 +110,7 @@ export class JobCell {
     return this.byId.get(id);
   }
 
-  /** Takes note of executions of this job, in any order; keeps the newest `MOST`. */
+  /** Applies executions of this job, in any order; keeps the newest `MOST`. */
   apply(executions: Execution[]): void {
     batch(() => {
       const list = this.executions.peek();
@@ -135,14 +134,14 @@ export class JobCell {
   }
 }
 
-/** All jobs, in the order registered. */
+/** All jobs, in order of registration. */
 export class Board {
-  /** Changes only when jobs come, go or are described anew; null until the first overview. */
+  /** Changes only when jobs are added, removed or changed; null until the first overview. */
   readonly rows = signal<JobRow[] | null>(null);
   private readonly jobs = new Map<string, JobCell>();
   private described = "";
 
-  /** The cell of a job, made when first asked for. */
+  /** The cell of a job, created at first use. */
   job(name: string): JobCell {
     let cell = this.jobs.get(name);
     if (!cell) this.jobs.set(name, (cell = new JobCell(name)));
@@ -174,7 +173,7 @@ export class Board {
     });
   }
 
-  /** One message of the stream. One about a job that is not on the board is ignored. */
+  /** Applies a message of the stream, unless its job is unknown. */
   apply(execution: Execution): void {
     this.jobs.get(execution.job)?.apply([execution]);
   }

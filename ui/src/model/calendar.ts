@@ -21,7 +21,7 @@ export interface Cell {
 export interface Month {
   /** As "2026-11". */
   month: string;
-  /** The column its first full week is in. */
+  /** The column of its first full week. */
   week: number;
 }
 
@@ -32,7 +32,7 @@ const at = (day: string) => Date.parse(`${day}T00:00:00Z`);
 const name = (time: number) => new Date(time).toISOString().slice(0, 10);
 const weekdayOf = (time: number) => (new Date(time).getUTCDay() + 6) % 7;
 
-/** The `WEEKS` weeks that end with that of `today`, and where each month begins. */
+/** The `WEEKS` weeks up to today's, and the first column of each month. */
 export function yearTo(today: string, days: DayCounts[]): { cells: Cell[]; months: Month[] } {
   const byDay = new Map(days.map((counts) => [counts.day, counts]));
   const last = at(today);
@@ -51,7 +51,7 @@ export function yearTo(today: string, days: DayCounts[]): { cells: Cell[]; month
 
 export type Look = "none" | "good" | "mixed" | "bad" | "missed";
 
-/** What became of a day at a glance: the worst that is not the exception. */
+/** The look of a day, from its results. */
 export function lookOf(counts: DayCounts | null): Look {
   if (!counts) return "none";
   const { successful = 0, failed = 0 } = counts.states;
@@ -61,8 +61,8 @@ export function lookOf(counts: DayCounts | null): Look {
 }
 
 /**
- * How much happened on a day, from 1 to 4, beside the day on which most did. The root keeps
- * the others apart where much happened on one.
+ * The weight of a day's colour, from 1 to 4, relative to the busiest day. The square root keeps the
+ * other days distinguishable.
  */
 export function weightOf(counts: DayCounts | null, most: number): number {
   const sum = countOf(counts);

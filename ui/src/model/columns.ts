@@ -1,14 +1,14 @@
-/** What stands over columns of which each is an execution: when it was, where there is room. Pure. */
+/** The headings of columns of executions: days and times, where there is space. Pure. */
 
 import { shortDay, shortHour } from "./time";
 
-/** A new day is named at least so many columns after the text before it, an hour so many. */
+/** The minimum distance in columns from the previous heading, for a day and for an hour. */
 const DAY_APART = 4;
 const HOUR_APART = 6;
 
 /**
- * `times` from left to right; texts over columns counted from 0. `scale` is by how much
- * columns are narrower than 19 pixels.
+ * The headings for `times` from left to right, with columns counted from 0. `scale` is how many times
+ * narrower than 19 pixels a column is.
  */
 export function headsOf(
   times: string[],

@@ -1,11 +1,11 @@
 /**
- * What the text of a schedule means: the values of each field, read as the server reads them.
+ * Parses a schedule into the values of its fields, as the server does.
  *
- * Rule: this follows goflow/core/schedule.py, seconds first. What that refuses, or this does not
- * know, is null. A test compares it with the server's due times.
+ * Rule: it follows goflow/core/schedule.py, with seconds first. Invalid or unsupported schedules are
+ * null. A test compares it with the server's due times.
  */
 
-/** Local times: each combination of second, minute and hour on the days and months named. */
+/** Local times: all combinations of the values of the fields. */
 export interface Cron {
   seconds: number[];
   minutes: number[];
@@ -14,13 +14,13 @@ export interface Cron {
   months: number[];
   /** 0 is Sunday. */
   weekDays: number[];
-  /** Whether a day must be in both `monthDays` and `weekDays`; else one of them will do. */
+  /** Whether a day must match both `monthDays` and `weekDays`, not only one of them. */
   bothDays: boolean;
-  /** Whether minute or hour is a wildcard: then a local time that comes twice is due twice. */
+  /** Whether minute or hour is a wildcard: then a repeated local time is due twice. */
   wildcard: boolean;
 }
 
-/** A schedule that is due every so many seconds. */
+/** A schedule with a fixed interval in seconds. */
 export interface Every {
   every: bigint;
 }
@@ -28,7 +28,7 @@ export interface Every {
 interface Field {
   low: number;
   high: number;
-  /** Where `*` and `a/n` end. */
+  /** The last value of `*` and `a/n`. */
   last: number;
   names?: string[];
 }
@@ -56,7 +56,7 @@ const DESCRIPTORS: Record<string, string> = {
 
 const PREFIX = /^[ \t]*(?:CRON_)?TZ=([^ \t]*)/;
 
-/** The zone that a schedule's text names itself; null if it leaves that to its job. */
+/** The time zone in a schedule's text; null if there is none. */
 export function zoneNamed(schedule: string): string | null {
   return PREFIX.exec(schedule)?.[1] ?? null;
 }
@@ -85,7 +85,7 @@ export function meaning(schedule: string): Cron | Every | null {
   };
 }
 
-/** The values that a field's text names, in order. */
+/** The values of a field, sorted; null if it is invalid. */
 function valuesOf(text: string, field: Field): number[] | null {
   const values = new Set<number>();
   for (const item of text.split(",")) {
@@ -101,7 +101,7 @@ function valuesOf(text: string, field: Field): number[] | null {
   return [...values].sort((a, b) => a - b);
 }
 
-/** NaN if there is no such value. */
+/** A number or a name as a value; NaN if it is invalid. */
 function valueOf(text: string, { low, high, names = [] }: Field): number {
   const named = names.indexOf(text.toUpperCase());
   const value = named >= 0 ? low + named : Number(text);
@@ -119,7 +119,7 @@ const UNITS: Record<string, bigint> = {
   h: 3_600_000_000_000n,
 };
 
-/** A duration as Go writes it, in whole seconds: at least one, and a fraction of one is dropped. */
+/** A duration in Go's notation, in whole seconds: at least one, rounded down. */
 function interval(duration: string): Every | null {
   const parts = duration.replace(/^\+/, "");
   if (!/^(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h))+$/.test(parts)) return null;

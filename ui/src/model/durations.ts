@@ -1,19 +1,19 @@
-/** How long executions and tasks took: the middle, the spread, and what falls out of it. Pure. */
+/** Durations of executions and tasks: median, spread and outliers. Pure. */
 
 import { middle, tookOf, type Run } from "./bars";
 
 export interface Durations {
   median: number;
-  /** What nine in ten do not exceed. */
+  /** The 90th percentile. */
   high: number;
   longest: number;
-  /** Above this a duration is an outlier, after Tukey: 1.5 times the middle half beyond it. */
+  /** Durations above it are outliers (Tukey: 1.5 interquartile ranges above the third quartile). */
   fence: number;
 }
 
-const FEW = 5; // below this many there is no spread to speak of
+const FEW = 5; // fewer durations have no outliers
 
-/** Of durations in milliseconds; null of none. */
+/** The summary of durations in milliseconds; null if there are none. */
 export function durationsOf(values: number[]): Durations | null {
   const median = middle(values);
   if (median === null) return null;
@@ -36,7 +36,7 @@ export function ticksOf(most: number, steps = 5): number[] {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, n) => n * step);
 }
 
-/** The middle of how long each task took, the slowest first; tasks that never ended are left out. */
+/** The median duration of each task, slowest first. Tasks without finished runs are left out. */
 export function slowest(tasks: { name: string; runs: Run[] }[]): { name: string; typical: number }[] {
   return tasks
     .map(({ name, runs }) => ({

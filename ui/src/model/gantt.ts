@@ -1,14 +1,14 @@
 /**
- * What the tasks of an execution did and when, as bars on one axis of time. Pure: the time it
- * is now is an argument. Times are milliseconds since 1970.
+ * The tasks of an execution as bars on one time axis. Pure: the current time is an argument. Times
+ * are milliseconds since 1970.
  *
- * Rule: what has not ended goes on to now and says so (`to` is null); an axis with room for
- * what is to come changes seldom, so that the bars that grow are all that is drawn again.
+ * Rule: an unfinished bar has `to` null and extends to now. The axis has space for the near future
+ * and changes rarely, so that only growing bars render again.
  */
 
 import { isFinished, type State } from "./states";
 
-/** As much of a task as its bars need. */
+/** The part of a task that its bars need. */
 export interface Timed {
   name: string;
   state: State;
@@ -18,21 +18,21 @@ export interface Timed {
 }
 
 export interface Bar {
-  /** Waits for room, is attempted, waits for its next attempt, or ended without an attempt. */
+  /** Waiting for a slot, an attempt, waiting for the next attempt, or an end without attempt. */
   kind: "room" | "attempt" | "retry" | "end";
   from: number;
-  /** Null if it has not ended. */
+  /** Null if it is unfinished. */
   to: number | null;
   state: State;
-  /** The attempt it is, or comes before; 0 if there is none. */
+  /** The attempt it belongs to or precedes; 0 if there is none. */
   attempt: number;
 }
 
-const LEAST_WAIT = 20; // milliseconds; less is no wait, but the work of the server
+const LEAST_WAIT = 20; // milliseconds; shorter waits are not shown
 
 /**
- * The bars of each task, in the order given. A task waits for room from the end of the last it
- * depends on, or from `begun`, or from the last of `rounds` (the retries by hand) before it.
+ * The bars of each task. A task waits for a slot from the end of its last upstream task, from
+ * `begun`, or from the last manual retry (`rounds`) before it, whichever is latest.
  */
 export function barsOf(tasks: Timed[], dag: Record<string, string[]>, begun: number, rounds: number[]): Map<string, Bar[]> {
   const ends = new Map<string, number[]>();
@@ -43,7 +43,7 @@ export function barsOf(tasks: Timed[], dag: Record<string, string[]>, begun: num
     ends.set(task.name, all);
   }
   for (const [from, downstream] of Object.entries(dag)) for (const to of downstream) upstream.get(to)?.push(from);
-  /** When a task that began at `at`, or has not yet, could have begun. */
+  /** The earliest time at which a task, started at `at` or not yet, could have started. */
   const ready = (name: string, at: number) => {
     let since = Math.max(begun, ...rounds.filter((round) => round <= at));
     for (const other of upstream.get(name) ?? [])
@@ -84,7 +84,7 @@ function bars(task: Timed, rounds: number[], ready: (at: number) => number): Bar
   return made;
 }
 
-/** A stretch of time that is shown, and its share of the width, from 0 to 1. */
+/** A shown period, and its share of the width, from 0 to 1. */
 interface Stretch {
   from: number;
   to: number;
@@ -92,10 +92,10 @@ interface Stretch {
   right: number;
 }
 
-/** Stretches of time side by side; what lies between two of them is cut out. */
+/** Shown periods side by side; the time between two of them is left out. */
 export interface Axis {
   stretches: Stretch[];
-  /** The share of the width that a millisecond has. */
+  /** The share of the width per millisecond. */
   scale: number;
 }
 
@@ -104,8 +104,8 @@ const IDLE = 60_000; // milliseconds; shorter pauses are never cut
 const GROWS = 1.3;
 
 /**
- * The time that the bars take. Pauses longer than all the rest are cut, as between a failure
- * in the night and the retry in the morning. `now` is given while it goes on.
+ * The axis of the bars. Pauses longer than all the rest are cut, such as between a failure in the
+ * night and a retry in the morning. `now` is given for an unfinished execution.
  */
 export function axisOf(rows: Iterable<Bar[]>, from: number, end: number, now: number | null): Axis {
   const spans: [number, number][] = [[from, from]];
@@ -139,14 +139,14 @@ export function axisOf(rows: Iterable<Bar[]>, from: number, end: number, now: nu
   return { stretches, scale };
 }
 
-/** More than `elapsed`, and the same for a while. */
+/** A length above `elapsed` that changes rarely. */
 export function roomy(elapsed: number): number {
   let room = 5000;
   while (room < elapsed * 1.02) room *= GROWS;
   return Math.round(room);
 }
 
-/** Where a time is on the axis, from 0 to 1; in a cut, at its end. */
+/** The position of a time on the axis, from 0 to 1; inside a cut, its end. */
 export function place(axis: Axis, time: number): number {
   for (const { from, to, left } of axis.stretches) {
     if (time < from) return left;
@@ -170,15 +170,15 @@ export interface Tick {
 }
 
 /**
- * The times that are written at the axis, of `width` pixels, at least `apart` pixels apart; and
- * how many milliseconds lie between two.
+ * The ticks of an axis of `width` pixels, at least `apart` pixels apart, and their distance in
+ * milliseconds.
  */
 export function ticksOf(axis: Axis, width: number, apart: number): { ticks: Tick[]; step: number } {
   const step = STEPS.find((one) => one * axis.scale * width >= apart) ?? STEPS[STEPS.length - 1]!;
   const ticks: Tick[] = [];
   const first = axis.stretches[0]!.from;
   for (const { from, to } of axis.stretches) {
-    // Under a second what counts is how long it took, not the time of day.
+    // Below a second, ticks count from the start, not by the time of day.
     const zero = step < 1000 ? first : 0;
     for (let time = zero + Math.ceil((from - zero) / step) * step; time <= to; time += step) {
       const at = place(axis, time);

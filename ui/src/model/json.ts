@@ -1,33 +1,33 @@
 /**
  * JSON whose numbers keep their digits.
  *
- * Rule: a number that a user's program or a reader wrote is shown, copied and sent again with the
- * digits it was written with. JavaScript's numbers round beyond 2^53 and do not tell 1.0 from 1.
+ * Rule: a number that a user or a user's program wrote is shown, copied and sent with its original
+ * digits. JavaScript rounds numbers beyond 2^53 and does not distinguish 1.0 from 1.
  */
 
 import { isLosslessNumber, LosslessNumber, parse, stringify } from "lossless-json";
 
-/** A number that JavaScript's would change; `toString` gives its digits. */
+/** A number that JavaScript cannot represent exactly; `toString` returns its digits. */
 export type Digits = LosslessNumber;
 
 export const isDigits: (value: unknown) => value is Digits = isLosslessNumber;
 
-/** A value from JSON. Throws a SyntaxError, for a name that an object has twice too. */
+/** Parses JSON. Throws a SyntaxError, also for a duplicate key. */
 export function read(text: string): unknown {
   return parse(text, null, (number) => (survives(number) ? Number(number) : new LosslessNumber(number)));
 }
 
-/** A value as JSON, on one line, or on lines of their own indented by `space`. */
+/** A value as JSON, in one line, or indented by `space`. */
 export function write(value: unknown, space?: number): string {
   return stringify(value, null, space)!;
 }
 
 /**
- * An answer of the server's: what stands below the keys in `exact` keeps its digits, and all other
- * numbers are JavaScript's. Without `exact` all of them keep their digits.
+ * Parses a response of the server. Numbers below the keys in `exact` keep their digits; without
+ * `exact` all numbers do.
  */
 export function readAnswer(text: string, exact?: ReadonlySet<string>): unknown {
-  // Keeping digits takes ten times as long, and most answers hold no number that needs it.
+  // Exact parsing takes ten times as long, and most responses do not need it.
   if (allSurvive(text)) return JSON.parse(text);
   return exact ? plain(read(text), exact) : read(text);
 }
@@ -36,7 +36,7 @@ function plain(value: unknown, exact: ReadonlySet<string>): unknown {
   if (isDigits(value)) return Number(value.value);
   if (Array.isArray(value)) return value.map((one) => plain(one, exact));
   if (typeof value !== "object" || value === null) return value;
-  // `fromEntries` makes an own property of any name, `__proto__` included.
+  // `fromEntries` creates an own property even for `__proto__`.
   return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, exact.has(key) ? one : plain(one, exact)]));
 }
 

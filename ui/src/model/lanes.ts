@@ -1,8 +1,8 @@
 /**
- * What ran, runs, waits and comes next, a lane a job, on one axis of time. Pure.
+ * Lanes of the page Now: a lane per job with its executions and due times on one time axis. Pure.
  *
- * Rule: what would be drawn over one another is drawn as one, so that a lane holds no more
- * pieces than fit into it, however often its job runs.
+ * Rule: overlapping pieces are merged, so that a lane has no more pieces than fit, however often its
+ * job runs.
  */
 
 import type { Execution } from "./board";
@@ -11,18 +11,18 @@ import { isFinished, type State } from "./states";
 export interface Piece {
   id: string;
   state: State;
-  /** From and to, as parts of the axis from 0 to 1; what waits begins when it was submitted. */
+  /** Start and end on the axis, from 0 to 1. A waiting execution starts at its submit. */
   from: number;
   to: number;
-  /** Whether it waits to begin. */
+  /** Whether it has not started. */
   waits: boolean;
-  /** How many it stands for: then what is said of it is said of the worst and newest of them. */
+  /** The number of merged executions; the other values are those of the worst and newest. */
   count: number;
 }
 
-/** A due time, or some in a row. */
+/** A due time, or several merged ones. */
 export interface Due {
-  /** As parts of the axis. */
+  /** Positions on the axis, from 0 to 1. */
   at: number;
   until: number;
   due: string;
@@ -32,9 +32,9 @@ export interface Due {
 export interface Lane {
   job: string;
   pieces: Piece[];
-  /** When it is due next. */
+  /** The next due time. */
   dues: Due[];
-  /** Where on the axis what is known of its due times ends, if there are more; else 1. */
+  /** The end of the known due times on the axis if there are more; else 1. */
   known: number;
   running: boolean;
   waits: boolean;
@@ -51,12 +51,12 @@ export function spanAround(now: number, past: number, ahead: number): Span {
   return { from: now - past, to: now + ahead };
 }
 
-/** The part of the axis a time stands at; below 0 and above 1 beside it. */
+/** The position of a time on the axis, from 0 to 1; outside of that it is not on it. */
 export function placeOf(time: number, { from, to }: Span): number {
   return (time - from) / (to - from);
 }
 
-/** How small pieces and due times are drawn, as parts of the axis; and how many due times of a job are told. */
+/** The minimum sizes of pieces and due times on the axis, and the number of due times per job. */
 export interface Grain {
   piece: number;
   due: number;
@@ -64,8 +64,8 @@ export interface Grain {
 }
 
 /**
- * The lanes of all jobs with anything on the axis: first those that run, then those that
- * wait, then by what comes next. What lies wholly beside the axis is left out.
+ * The lanes of all jobs with anything on the axis: running ones first, then waiting ones, then by the
+ * next due time.
  */
 export function lanesOf(
   executions: Iterable<Execution>,
@@ -124,7 +124,7 @@ const WEIGHT: Record<State, number> = {
   notstarted: 0,
 };
 
-/** Pieces from left to right, where the ended ones that would touch are one. */
+/** Pieces from left to right; finished ones that would touch are merged. */
 function together(pieces: Piece[], least: number): Piece[] {
   const joined: Piece[] = [];
   for (const piece of pieces.sort((a, b) => a.to - b.to)) {
@@ -145,7 +145,7 @@ function together(pieces: Piece[], least: number): Piece[] {
   return joined;
 }
 
-/** Round times for the axis, from coarse to fine as many as fit, and what they say. */
+/** Round times for the axis, as many as fit. */
 export function hoursOf({ from, to }: Span, most: number): number[] {
   const steps = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720].map((minutes) => minutes * 60_000);
   const step = steps.find((one) => (to - from) / one <= most) ?? steps.at(-1)!;

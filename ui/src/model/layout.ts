@@ -1,10 +1,10 @@
-/** Where the tasks of a job stand in its graph. Pure: the width of a text is an argument. */
+/** The layout of a job's graph. Pure: the width of a text is an argument. */
 
 import { graphlib, layout } from "@dagrejs/dagre";
 
 export interface Node {
   name: string;
-  /** The name as far as it fits. */
+  /** The name, shortened to fit. */
   text: string;
   x: number;
   y: number;
@@ -21,17 +21,17 @@ export interface Drawing {
 }
 
 const HEIGHT = 34;
-const BAND = 30; // the field for the sign of the state
+const BAND = 30; // space for the sign of the state
 const PADDING = 12;
 const WIDEST = 220;
 const MARGIN = 6;
 const BESIDE = 44; // between columns
 const BELOW = 14; // between rows
 
-/** Beyond this many tasks dagre takes seconds (16 for 1,000), and columns do. */
+/** With more tasks dagre takes seconds (16 s for 1,000), so a simpler column layout is used. */
 const MOST_FOR_DAGRE = 200;
 
-/** `name` cut to `room`, with an ellipsis where it was cut; never inside a character. */
+/** `name` shortened to `room` with an ellipsis; never cut inside a character. */
 export function fit(name: string, room: number, measure: (text: string) => number): string {
   if (measure(name) <= room) return name;
   const letters = [...name];
@@ -45,13 +45,13 @@ export function fit(name: string, room: number, measure: (text: string) => numbe
   return `${letters.slice(0, low).join("")}…`;
 }
 
-/** The tasks left to right, each after all it waits for. */
+/** The tasks from left to right, each after its upstream tasks. */
 export function draw(
   tasks: string[],
   dag: Record<string, string[]>,
   measure: (text: string) => number,
 ): Drawing {
-  // Tasks are numbered: a name may be any text, "__proto__" and "\x00" too.
+  // Tasks are numbered, since a name can be any text, even "__proto__" or "\x00".
   const number = new Map(tasks.map((name, index) => [name, index]));
   const edges: [number, number][] = [];
   for (const [from, downstream] of Object.entries(dag))
@@ -103,7 +103,7 @@ function byDagre(widths: number[], edges: [number, number][]): Placed {
     height: Math.ceil(size.height ?? 0),
     corners,
     lines: edges.map(([from, to]) => {
-      // From side to side, where dagre would go to the nearest point of the box.
+      // Edges join the sides of boxes; dagre would use the nearest points.
       const { points } = graph.edge(String(from), String(to)) as { points: Point[] };
       return [leaving(corners[from]!, widths[from]!), ...points.slice(1, -1), arriving(corners[to]!)];
     }),
@@ -113,7 +113,7 @@ function byDagre(widths: number[], edges: [number, number][]): Placed {
 const leaving = ({ x, y }: Point, width: number): Point => ({ x: x + width, y: y + HEIGHT / 2 });
 const arriving = ({ x, y }: Point): Point => ({ x, y: y + HEIGHT / 2 });
 
-/** Each task in the column after the last of those it waits for. */
+/** Puts each task into the column after its last upstream task. */
 function inColumns(widths: number[], edges: [number, number][]): Placed {
   const downstream: number[][] = widths.map(() => []);
   const waiting = widths.map(() => 0);
@@ -147,9 +147,9 @@ function inColumns(widths: number[], edges: [number, number][]): Placed {
   };
 }
 
-const SWEEPS = 4; // there and back; more change little
+const SWEEPS = 4; // more sweeps change little
 
-/** The tasks of each column, in an order in which few edges cross: near the middle of their neighbours'. */
+/** The tasks of each column, ordered by the mean position of their neighbours so that few edges cross. */
 function untangled(column: number[], edges: [number, number][]): number[][] {
   const columns: number[][] = [];
   column.forEach((at, task) => (columns[at] ??= []).push(task));
@@ -183,7 +183,7 @@ interface Point {
   y: number;
 }
 
-/** A line through the points that leaves and arrives horizontally. */
+/** A curve through the points with horizontal ends. */
 function curve(points: Point[]): string {
   const at = (n: number) => Math.round(n * 10) / 10;
   const [first, ...rest] = points;

@@ -1,4 +1,4 @@
-/** Which jobs are listed, and in what order, as the address says. Pure. */
+/** Filtering and sorting of the list of jobs. Pure. */
 
 import type { JobRow } from "./board";
 import { STATES, type State } from "./states";
@@ -8,7 +8,7 @@ export type Sort = (typeof SORTS)[number];
 
 export const SWITCHES = ["on", "off"] as const;
 
-/** What jobs are chosen by: the state of their newest execution, or that of their switch. */
+/** A filter: the state of the newest execution, or of the schedule switch. */
 export type Choice = State | (typeof SWITCHES)[number];
 
 export interface Wanted {
@@ -18,7 +18,7 @@ export interface Wanted {
   sort: Sort;
 }
 
-/** What is known of a job besides its row. */
+/** The changing values of a job. */
 export interface Known {
   active: boolean;
   next: string | null;
@@ -34,8 +34,8 @@ export function sortOf(text: string | null): Sort {
 }
 
 /**
- * The rows that have all the words somewhere in name, description or tags, and fit the
- * choice and the tag. `known` is asked only of rows for which it matters.
+ * The rows that contain all words in name, description or tags, and match the filter and the tag.
+ * `known` is called only for rows where it matters.
  */
 export function listed(rows: JobRow[], wanted: Wanted, known: (row: JobRow) => Known): JobRow[] {
   const words = wanted.words.toLowerCase().split(/\s+/).filter(Boolean);
@@ -63,14 +63,14 @@ function fits(choice: Choice, { active, newest }: Known): boolean {
   return newest?.state === choice;
 }
 
-/** What comes first has the least key; what has none comes last. */
+/** The sort key; jobs without one come last. */
 function key(sort: "next" | "newest", { active, next, newest }: Known): number {
   const at = sort === "next" ? (active ? next : null) : newest && newest.submitted;
   if (at === null) return Infinity;
   return sort === "next" ? Date.parse(at) : -Date.parse(at);
 }
 
-/** How many jobs there are of each choice; those of which there are none are left out. */
+/** The number of jobs per filter, without zeros. */
 export function counts(known: Known[]): Map<Choice, number> {
   const all = new Map<Choice, number>();
   const count = (choice: Choice) => all.set(choice, (all.get(choice) ?? 0) + 1);

@@ -1,25 +1,25 @@
 /**
- * As much of an attempt's log as is held: lines by their numbers, and which were left out. Pure.
+ * The loaded part of an attempt's log: lines by number, and gaps. Pure.
  *
- * Rule: however long a log is, only so much of it is held; what was dropped is asked for again.
- * Lines are counted from 0 here and from 1 where people read.
+ * Rule: the number of lines in memory is limited; evicted lines are loaded again. Lines are counted
+ * from 0 here and from 1 on the page.
  */
 
 import { PLAIN, written, type Piece, type Style } from "./ansi";
 
-/** Lines that are asked for, held and dropped together. */
+/** The number of lines that are loaded and dropped together. */
 export const BLOCK = 500;
 const MOST_BLOCKS = 80;
 const MOST_CHARACTERS = 12_000_000;
 
-/** Lines from number `first` on of the `end` there are so far, as the server answers. */
+/** A response with lines from number `first` on, of `end` lines so far. */
 export interface Lines {
   first: number;
   end: number;
   lines: string[];
-  /** When each of the lines began; null where that is not known. */
+  /** The time of each line; null if it is unknown. */
   times: (string | null)[];
-  /** Line `end`, if it has begun and not ended. */
+  /** Line `end`, if it is unfinished. */
   unfinished: Unfinished | null;
   gaps: [number, number][];
 }
@@ -33,24 +33,24 @@ interface Block {
   lines: (string | undefined)[];
   times: (string | null)[];
   pieces: (Piece[] | undefined)[];
-  /** The styles in which its lines end. */
+  /** The styles at the ends of its lines. */
   styles: (Style | undefined)[];
   characters: number;
 }
 
-/** A row as it is shown: a line, or a stretch of lines that were left out. */
+/** A displayed row: a line, or a gap of dropped lines. */
 export type Row = { line: number; gap?: undefined } | { gap: [number, number] };
 
 export class LogText {
-  /** The number that the next line will have. */
+  /** The number of the next line. */
   end = 0;
-  /** What that line has so far, if it has begun; it is a row as the others are. */
+  /** The beginning of that line, if there is any; it is a row, too. */
   unfinished: Unfinished | null = null;
   private gaps: [number, number][] = [];
   private readonly blocks = new Map<number, Block>();
   private characters = 0;
 
-  /** Takes note of lines that came. */
+  /** Adds loaded lines. */
   take({ first, end, lines, times, unfinished, gaps }: Lines): void {
     if (end >= this.end) this.unfinished = unfinished;
     this.end = Math.max(this.end, end);
@@ -64,13 +64,13 @@ export class LogText {
     this.dropOldest();
   }
 
-  /** How many rows there are: a stretch that was left out is one. */
+  /** The number of rows; a gap is one. */
   get rows(): number {
     const lines = this.end + (this.unfinished ? 1 : 0);
     return this.gaps.reduce((count, [from, to]) => count - (to - from) + 1, lines);
   }
 
-  /** What row number `row` shows. */
+  /** The content of row number `row`. */
   at(row: number): Row {
     let line = row;
     for (const gap of this.gaps) {
@@ -82,7 +82,7 @@ export class LogText {
     return { line };
   }
 
-  /** The number of the row that shows a line. */
+  /** The row of a line. */
   row(line: number): number {
     let row = line;
     for (const [from, to] of this.gaps) {
@@ -96,13 +96,13 @@ export class LogText {
     return this.blocks.get(Math.floor(number / BLOCK))?.lines[number % BLOCK];
   }
 
-  /** When a line began; null if that is not known. */
+  /** The time of a line; null if it is unknown. */
   time(number: number): string | null {
     if (number === this.end) return this.unfinished?.time ?? null;
     return this.blocks.get(Math.floor(number / BLOCK))?.times[number % BLOCK] ?? null;
   }
 
-  /** A line as it is shown; undefined if it is not held. A colour lasts to the end of its block. */
+  /** A line as pieces; undefined if it is not loaded. A colour continues to the end of its block. */
   pieces(number: number): Piece[] | undefined {
     if (number === this.end && this.unfinished) {
       this.pieces(number - 1);
@@ -123,7 +123,7 @@ export class LogText {
     return block.pieces[at];
   }
 
-  /** What to ask for so that rows [first, end) can be shown; null if all are held. */
+  /** The request needed to show rows [first, end); null if all are loaded. */
   lacks(first: number, end: number): { after: number; limit: number } | null {
     for (let row = Math.max(0, first); row < Math.min(end, this.rows); row++) {
       const { line } = this.at(row) as { line?: number };
@@ -160,7 +160,7 @@ export class LogText {
     }
   }
 
-  /** The blocks used last stand last. */
+  /** Least recently used blocks first. */
   private touch(number: number, block: Block): void {
     if ([...this.blocks.keys()].at(-1) === number) return;
     this.blocks.delete(number);
@@ -177,17 +177,17 @@ export class LogText {
   }
 }
 
-/** What finds `text` in upper or lower case, wherever it stands; null for an empty text. */
+/** A case-insensitive pattern for `text`; null if it is empty. */
 export function patternOf(text: string): RegExp | null {
   return text ? new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu") : null;
 }
 
-/** A piece of a line, and whether it is part of what was searched for. */
+/** A piece of a line, and whether it is a match. */
 export interface Marked extends Piece {
   hit: boolean;
 }
 
-/** `pieces` cut where `pattern` begins and ends. */
+/** `pieces`, split at matches of `pattern`. */
 export function marked(pieces: Piece[], pattern: RegExp | null): Marked[] {
   if (!pattern) return pieces.map((piece) => ({ ...piece, hit: false }));
   const text = pieces.map((piece) => piece.text).join("");
@@ -209,7 +209,7 @@ export function marked(pieces: Piece[], pattern: RegExp | null): Marked[] {
   return made;
 }
 
-/** The lines that an address names, counted from 0, both included: "12", "12-20"; null if none. */
+/** The lines in the URL ("12" or "12-20"), counted from 0, inclusive; null if there are none. */
 export function linesNamed(text: string | null): [number, number] | null {
   const [, from, to] = /^([1-9]\d{0,14})(?:-([1-9]\d{0,14}))?$/.exec(text ?? "") ?? [];
   if (from === undefined) return null;
@@ -217,6 +217,6 @@ export function linesNamed(text: string | null): [number, number] | null {
   return [Math.min(a, b), Math.max(a, b)];
 }
 
-/** As an address names them. */
+/** The lines as in the URL. */
 export const named = (from: number, to: number = from): string =>
   from === to ? String(from + 1) : `${Math.min(from, to) + 1}-${Math.max(from, to) + 1}`;

@@ -1,38 +1,38 @@
 /**
- * Where a reader is in a list of rows of which only those in sight are drawn. Pure.
+ * The scroll position in a virtual list, of which only visible rows render. Pure.
  *
- * The browser scrolls an element of `length` pixels. While every row is `LINE` high and all fit
- * into what a browser can hold, a pixel there is a pixel here. Otherwise (rows are wrapped and
- * differ, or there are too many) short ways are pixels of rows, and a long way, as with the bar,
- * is a share of the whole; `position` says where the bar belongs.
+ * The browser scrolls an element of `length` pixels. If all rows have the height `LINE` and their sum
+ * is below the browser's limit, positions are equal. Otherwise (wrapped rows, or too many of them)
+ * short scrolls count in pixels of rows, and long ones, as by the scroll bar, as a share of the
+ * whole. `position` is the scroll position that the browser should have.
  */
 
-/** The height of a row that is not wrapped, in pixels. */
+/** The height of an unwrapped row in pixels. */
 export const LINE = 20;
 
-/** Browsers hold no higher element than about 17 million pixels. */
+/** Browsers limit the height of an element to about 17 million pixels. */
 export const HIGHEST = 10_000_000;
 
 const REMEMBERED = 20_000; // heights of rows
-const BEFORE = 4; // rows above one that is gone to
-const FEW = 1000; // rows whose heights are added up, where they differ
+const BEFORE = 4; // rows shown above a row that is jumped to
+const FEW = 1000; // rows whose heights are summed exactly if they differ
 
 export interface Window {
-  /** The rows to draw, half-open. */
+  /** The rows to render, half-open. */
   first: number;
   end: number;
-  /** Where the first of them stands in the element, in pixels. */
+  /** The position of the first one in the element, in pixels. */
   offset: number;
 }
 
 export class Reel {
-  /** The row at the upper edge, and how many pixels of it are above the edge. */
+  /** The row at the top edge, and its pixels above the edge. */
   top = 0;
   within = 0;
-  /** How high the part is that is seen, in pixels. */
+  /** The height of the visible part in pixels. */
   room = 0;
   private rows = 0;
-  /** Where the browser has scrolled to, in pixels. */
+  /** The scroll position of the browser in pixels. */
   native = 0;
   private measured: Map<number, number> | null = null;
 
@@ -40,19 +40,19 @@ export class Reel {
     return this.rows;
   }
 
-  /** There are `count` rows now. */
+  /** Sets the number of rows. */
   resize(count: number): void {
     this.rows = count;
     this.settle();
   }
 
-  /** Whether rows may differ in height; what was measured is forgotten. */
+  /** Sets whether rows wrap, and forgets measured heights. */
   wrap(wraps: boolean): void {
     this.measured = wraps ? new Map() : null;
     this.within = Math.min(this.within, LINE - 1);
   }
 
-  /** A row was drawn and is so high. */
+  /** Records the height of a rendered row. */
   measure(row: number, height: number): void {
     if (!this.measured) return;
     if (this.measured.size >= REMEMBERED) this.measured.clear();
@@ -63,7 +63,7 @@ export class Reel {
     return this.measured?.get(row) ?? LINE;
   }
 
-  /** How high the element that the browser scrolls is. */
+  /** The height of the scrolled element. */
   get length(): number {
     if (this.measured === null || this.rows > FEW) return Math.min(this.rows * LINE, HIGHEST);
     let sum = 0;
@@ -84,7 +84,7 @@ export class Reel {
     return this.top > top || (this.top === top && this.within >= within - 2);
   }
 
-  /** Where the browser should have scrolled to, in pixels. */
+  /** The scroll position that the browser should have, in pixels. */
   get position(): number {
     if (this.exact) return this.top * LINE + this.within;
     const last = this.last();
@@ -93,7 +93,7 @@ export class Reel {
     return Math.round(end > 0 ? (Math.min(here, end) / end) * this.most : 0);
   }
 
-  /** The browser has scrolled, or was told to: `length` pixels hide that many above the edge. */
+  /** Handles a scroll of the browser to a position in pixels. */
   scrolled(native: number): void {
     const by = native - this.native;
     this.native = native;
@@ -102,7 +102,7 @@ export class Reel {
       this.within = native - this.top * LINE;
     } else if (Math.abs(by) <= 2 * this.room) {
       this.move(by);
-      // The bar stands for so much that its last pixel may be all that is left to go.
+      // One pixel of the scroll bar can be many rows, so its end is the end.
       if (native >= this.most - 1 && this.position >= this.most - 2) this.goToEnd();
       if (native <= 1 && this.position <= 2) [this.top, this.within] = [0, 0];
     } else {
@@ -114,19 +114,19 @@ export class Reel {
     this.settle();
   }
 
-  /** The bar was put where it belongs: no way that a reader went. */
+  /** Records a scroll position set by us, not by the user. */
   placed(native: number): void {
     this.native = native;
   }
 
-  /** Whether the bar has come to where the reader could not go on though there is more, or less. */
+  /** Whether the scroll bar is at an end although there are more rows in that direction. */
   get strays(): boolean {
     if (this.exact) return this.native !== this.position;
     const [low, high] = [this.native <= 1, this.native >= this.most - 1];
     return low !== this.atStart || high !== this.atEnd;
   }
 
-  /** Puts a row below the upper edge, with some of those before it above it. */
+  /** Moves a row near the top edge, below a few previous rows. */
   go(row: number): void {
     this.top = Math.max(0, Math.min(this.rows - 1, row));
     this.within = 0;
@@ -138,7 +138,7 @@ export class Reel {
     Object.assign(this, this.last());
   }
 
-  /** Moves by pixels of rows. */
+  /** Moves by a number of pixels. */
   move(by: number): void {
     let within = this.within + by;
     if (this.measured === null) {
@@ -153,7 +153,7 @@ export class Reel {
     this.within = Math.max(0, within);
   }
 
-  /** The rows in sight and those up to `over` pixels beyond. */
+  /** The visible rows, and those up to `over` pixels beyond. */
   window(over: number): Window {
     let first = this.top;
     let above = this.within;
@@ -168,7 +168,7 @@ export class Reel {
     return Math.max(0, this.length - this.room);
   }
 
-  /** The place at which the last row stands at the lower edge. */
+  /** The position with the last row at the bottom edge. */
   private last(): { top: number; within: number } {
     let top = this.rows;
     let left = this.room;

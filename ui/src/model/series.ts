@@ -1,8 +1,8 @@
 /** Samples over time as small charts. Pure. */
 
 /**
- * A line through `values`, the newest at the right, in a field of `width` by `height` with room
- * for `room` of them, where the top is `most`. Empty of no values.
+ * An SVG path through `values`, the newest at the right, in a box of `width` by `height` with space
+ * for `room` values up to `most`. Empty if there are none.
  */
 export function lineOf(values: number[], room: number, width: number, height: number, most: number): string {
   const step = width / Math.max(1, room - 1);
@@ -12,14 +12,14 @@ export function lineOf(values: number[], room: number, width: number, height: nu
   return values.map((value, n) => `${n ? "L" : "M"}${tenth(first + n * step)} ${at(value)}`).join("");
 }
 
-/** The next round number that is not below `value`: 1, 2 or 5 times a power of ten. */
+/** `value` rounded up to 1, 2 or 5 times a power of ten. */
 export function roundUp(value: number): number {
   if (value <= 0) return 0;
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].map((n) => n * power).find((round) => round >= value * 0.999999)!;
 }
 
-/** Bytes in words: "512 B", "4.2 MiB". */
+/** A size as text: "512 B", "4.2 MiB". */
 export function bytes(count: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const power = count < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10));

@@ -1,6 +1,6 @@
-/** Times as the server writes them (RFC 3339, UTC), compared and put into words. */
+/** Comparing and formatting of the server's times (RFC 3339, UTC). */
 
-/** A key that sorts as the time does, to the nanosecond, however many digits were written. */
+/** A sort key of a time, to the nanosecond, for any number of digits. */
 export function instant(time: string): string {
   const fraction = /\.(\d+)/.exec(time)?.[1] ?? "";
   return `${time.slice(0, 19)}.${fraction.slice(0, 9).padEnd(9, "0")}`;
@@ -23,13 +23,13 @@ export function span(milliseconds: number): string {
   return s ? `${m} min ${s} s` : `${m} min`;
 }
 
-/** How long something has gone on, in whole seconds: "12 s", "3 min 5 s". */
+/** An elapsed time in whole seconds: "12 s", "3 min 5 s". */
 export function elapsed(milliseconds: number): string {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));
   return seconds < 60 ? `${seconds} s` : span(seconds * 1000);
 }
 
-/** How long until a time `milliseconds` ahead, to the second while it is near: "in 4 min 10 s". */
+/** The time left until `milliseconds` from now: "in 4 min 10 s". */
 export function countdown(milliseconds: number): string {
   const seconds = Math.ceil(milliseconds / 1000);
   if (seconds <= 0) return "now";
@@ -40,7 +40,7 @@ const clock: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", 
 
 const formats = new Map<string, Intl.DateTimeFormat>();
 
-/** Making a format takes long, and there are few: they are kept. */
+/** Cached, since creating a format is slow. */
 function format(zone: string | undefined, locale: string | undefined, options: Intl.DateTimeFormatOptions) {
   const key = JSON.stringify([zone, locale, options]);
   let made = formats.get(key);
@@ -53,12 +53,12 @@ function format(zone: string | undefined, locale: string | undefined, options: I
 
 const calendar: Intl.DateTimeFormatOptions = { year: "numeric", month: "2-digit", day: "2-digit" };
 
-/** The calendar day of a time in a zone, as "2026-11-21"; the reader's own zone if undefined. */
+/** The day of a time in a zone, by default the browser's: "2026-11-21". */
 export function dayOf(time: number, zone?: string): string {
   return format(zone, "sv-SE", calendar).format(time);
 }
 
-/** A time on the clock of `zone`, with the day unless it is the day of `now`. */
+/** A time in `zone`, with the day unless that is today. */
 export function local(time: string, now: Date, zone?: string, locale?: string): string {
   const date = new Date(time);
   if (Number.isNaN(date.getTime())) return time;
@@ -70,7 +70,7 @@ export function local(time: string, now: Date, zone?: string, locale?: string): 
   return `${format(zone, locale, shown).format(date)}, ${hour}`;
 }
 
-/** The day of a time, short: "21 Nov". */
+/** A short day: "21 Nov". */
 export function shortDay(time: string, zone?: string, locale?: string): string {
   return format(zone, locale, { day: "numeric", month: "short" }).format(new Date(time));
 }
@@ -80,19 +80,19 @@ export function shortHour(time: string, zone?: string, locale?: string): string 
   return format(zone, locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(time));
 }
 
-/** The time of day of something that happens by the millisecond: "14:05:07.042". */
+/** The time of day with milliseconds: "14:05:07.042". */
 export function stamp(time: string, zone?: string, locale?: string): string {
   return format(zone, locale, { ...clock, fractionalSecondDigits: 3 }).format(new Date(time));
 }
 
-/** A time in full, with its zone, for those who ask. */
+/** A full time with its zone. */
 export function inFull(time: string, zone?: string, locale?: string): string {
   const date = new Date(time);
   if (Number.isNaN(date.getTime())) return time;
   return format(zone, locale, { dateStyle: "full", timeStyle: "long" }).format(date);
 }
 
-/** A time as it is written at an axis whose times lie `step` milliseconds apart. */
+/** The label of a time on an axis with a tick every `step` milliseconds. */
 export function moment(time: number, step: number, zone?: string, locale?: string): string {
   const options: Intl.DateTimeFormatOptions =
     step >= 86_400_000

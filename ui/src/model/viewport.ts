@@ -1,7 +1,7 @@
 /**
- * What part of a drawing is seen: how it is zoomed, moved and fitted. Pure.
+ * The visible part of a drawing: zooming, moving and fitting. Pure.
  *
- * A point (px, py) of the drawing is seen at (x + px * scale, y + py * scale).
+ * A point (px, py) of the drawing is shown at (x + px * scale, y + py * scale).
  */
 
 export interface Size {
@@ -23,31 +23,31 @@ export interface Box extends Size {
 export const SMALLEST = 0.05;
 export const LARGEST = 3;
 
-/** Below this a whole drawing shows nothing, and its beginning is shown instead, readable. */
+/** The minimum scale to show a whole drawing; a larger drawing is opened at its beginning. */
 const TOO_SMALL = 0.15;
 const READABLE = 0.75;
-const AROUND = 24; // pixels kept free around what is brought into sight
+const AROUND = 24; // margin in pixels around a revealed box
 
-/** The whole drawing in the middle of the room, never larger than it is. */
+/** The whole drawing, centred, at most at full size. */
 export function fitted(drawing: Size, room: Size): View {
   const scale = Math.max(SMALLEST, Math.min(1, room.width / drawing.width, room.height / drawing.height) || 1);
   return bounded({ x: 0, y: 0, scale }, drawing, room);
 }
 
-/** What is shown at first: the whole, or the beginning of what is too large for that. */
+/** The initial view: the whole drawing, or the beginning of a large one. */
 export function opening(drawing: Size, room: Size): View {
   const whole = fitted(drawing, room);
   return whole.scale < TOO_SMALL ? bounded({ x: 0, y: 0, scale: READABLE }, drawing, room) : whole;
 }
 
-/** `factor` times as large; the point seen at (x, y) stays where it is. */
+/** Zooms by `factor` around the point (x, y). */
 export function zoomed(view: View, factor: number, x: number, y: number): View {
   const scale = Math.min(LARGEST, Math.max(SMALLEST, view.scale * factor));
   const by = scale / view.scale;
   return { scale, x: x - (x - view.x) * by, y: y - (y - view.y) * by };
 }
 
-/** Moved so that the room is filled, and what is smaller than the room stands in its middle. */
+/** Moves the view so that it has no empty margins; a smaller drawing is centred. */
 export function bounded(view: View, drawing: Size, room: Size): View {
   const within = (at: number, size: number, all: number) =>
     size <= all ? (all - size) / 2 : Math.min(0, Math.max(all - size, at));
@@ -58,7 +58,7 @@ export function bounded(view: View, drawing: Size, room: Size): View {
   };
 }
 
-/** Moved as little as brings `box` of the drawing into sight; the same view if it is. */
+/** Moves the view as little as needed to show `box`. */
 export function revealing(view: View, box: Box, room: Size): View {
   const by = (at: number, size: number, all: number) => {
     const free = Math.max(0, Math.min(AROUND, (all - size) / 2));
@@ -70,7 +70,7 @@ export function revealing(view: View, box: Box, room: Size): View {
   return dx || dy ? { ...view, x: view.x + dx, y: view.y + dy } : view;
 }
 
-/** The box nearest to `from` in a direction, counted in steps of (dx, dy); undefined if none is. */
+/** The nearest box from `from` in the direction (dx, dy); undefined if there is none. */
 export function beside<Place extends Box>(places: Place[], from: Place, dx: number, dy: number): Place | undefined {
   const middle = (box: Box) => [box.x + box.width / 2, box.y + box.height / 2] as const;
   const [x, y] = middle(from);

@@ -1,14 +1,14 @@
 /**
  * A schedule in words: "Every 5 minutes from 09:00 to 17:59, on Monday to Friday".
  *
- * Rule: words are made of the values that the fields name, never of how they are written, so that
- * they say when it is due: a step of 45 minutes is "at minutes 0 and 45". They stand beside the
- * expression, never in its place, and where they would be too many there are none.
+ * Rule: words come from the values of the fields, not from their notation, so that they are exact: a
+ * step of 45 minutes is "at minutes 0 and 45". They are shown beside the expression, and left out if
+ * they would be too long.
  */
 
 import { meaning, type Cron } from "./cron";
 
-/** Empty for what cannot be said briefly, and for what is no schedule. */
+/** Empty if there is no short description, or the schedule is invalid. */
 export function inWords(schedule: string): string {
   const found = meaning(schedule);
   if (!found) return "";
@@ -36,9 +36,9 @@ function sentence(cron: Cron): string {
 
 // -- of the day --------------------------------------------------------------------
 
-const MOST_TIMES = 4; // clock times that are listed
+const MOST_TIMES = 4; // the maximum number of listed times
 
-/** Null if it takes too many words. */
+/** Null if the description is too long. */
 function timeOf(cron: Cron): string | null {
   const { seconds, minutes, hours } = cron;
   if (seconds.length > 1) return joined(secondsOf(cron), hoursOf(cron));
@@ -49,7 +49,7 @@ function timeOf(cron: Cron): string | null {
   return joined(minutesOf(cron, second), hoursOf(cron));
 }
 
-/** One minute of many hours. */
+/** One minute in many hours. */
 function hourly({ hours, wildcard }: Cron, minute: number, second: number): string | null {
   if (hours.length === 24 && wildcard) {
     if (second) return `every hour at minute ${minute}, second ${second}`;
@@ -66,7 +66,7 @@ function hourly({ hours, wildcard }: Cron, minute: number, second: number): stri
   return `${second ? `at second ${second} of minute ${minute}` : `at minute ${minute}`} of ${these}`;
 }
 
-/** Many minutes, of hours that are said after them. */
+/** Many minutes; the hours follow. */
 function minutesOf({ minutes, hours, wildcard }: Cron, second: number): string | null {
   const step = stepOf(minutes);
   const at = second ? ` at second ${second}` : "";
@@ -80,7 +80,7 @@ function minutesOf({ minutes, hours, wildcard }: Cron, second: number): string |
   return `${second ? `at second ${second} of ${these}` : `at ${these}`}${allHours}`;
 }
 
-/** Many seconds, of minutes, and of hours that are said after them. */
+/** Many seconds and their minutes; the hours follow. */
 function secondsOf({ seconds, minutes, hours, wildcard }: Cron): string | null {
   const step = stepOf(seconds);
   let words: string | null;
@@ -96,7 +96,7 @@ function secondsOf({ seconds, minutes, hours, wildcard }: Cron): string | null {
   return joined(words, prefixed(" in ", chosen(minutes, "minute")), allHours);
 }
 
-/** The hours of what is due many times in each; empty for all of them. */
+/** The hours, if there are many due times in each; empty for all hours. */
 function hoursOf({ hours, wildcard }: Cron): string | null {
   if (hours.length === 24 && wildcard) return "";
   const runs = runsOf(hours);
@@ -113,11 +113,11 @@ function clock(hour: number, minute: number, second: number): string {
 const WEEK = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const YEAR = ["", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
-/** Empty for every day; null if it takes too many words. */
+/** Empty for every day; null if the description is too long. */
 function daysOf({ monthDays, weekDays, bothDays }: Cron): string | null {
   const [anyDate, anyWeekDay] = [monthDays.length === 31, weekDays.length === 7];
   if (bothDays ? anyDate && anyWeekDay : anyDate || anyWeekDay) return "";
-  // A week begins on Monday.
+  // A week starts on Monday.
   const week = `on ${named(weekDays.map((day) => day || 7).sort((a, b) => a - b), WEEK)}`;
   if (anyDate) return week;
   const dates = prefixed("on ", joined(chosen(monthDays, "day"), " of the month"));
@@ -131,7 +131,7 @@ function monthsOf(months: number[]): string {
 
 // -- lists -------------------------------------------------------------------------
 
-const MOST = 6; // values and ranges that are listed
+const MOST = 6; // the maximum number of listed values and ranges
 
 /** "minute 5", "minutes 0, 10 and 20 to 25", "every 7th minute from 0 to 56"; null for more than that. */
 function chosen(values: number[], noun: string): string | null {
@@ -144,7 +144,7 @@ function chosen(values: number[], noun: string): string | null {
 
 const named = (values: number[], names: string[]) => listed(partsOf(values, (value) => names[value]!));
 
-/** Each value, but three and more in a row as "a to b". */
+/** Each value; three or more consecutive ones as "a to b". */
 function partsOf(values: number[], name: (value: number) => string): string[] {
   return runsOf(values).flatMap(([first, last]) => {
     if (last - first >= 2) return [`${name(first)} to ${name(last)}`];
@@ -152,7 +152,7 @@ function partsOf(values: number[], name: (value: number) => string): string[] {
   });
 }
 
-/** The stretches of values in a row, each from its first to its last. */
+/** Runs of consecutive values, as first and last. */
 function runsOf(values: number[]): [number, number][] {
   const runs: [number, number][] = [];
   for (const value of values) {
@@ -163,13 +163,13 @@ function runsOf(values: number[]): [number, number][] {
   return runs;
 }
 
-/** How far each value is from the next, if that is the same for all; else 0. */
+/** The constant distance between values, else 0. */
 function stepOf(values: number[]): number {
   const step = values[1]! - values[0]!;
   return values.every((value, index) => index === 0 || value - values[index - 1]! === step) ? step : 0;
 }
 
-/** Whether values that are a step apart go on so into the next round of `size`. */
+/** Whether values a step apart continue evenly into the next cycle of `size`. */
 const whole = (values: number[], step: number, size: number) => values.length * step === size;
 
 const nth = (number: number) => `${number}${["th", "st", "nd", "rd"][number % 100 > 10 && number % 100 < 20 ? 0 : number % 10] ?? "th"}`;

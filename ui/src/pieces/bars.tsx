@@ -1,4 +1,4 @@
-/** A job's last executions, oldest first: height says how long, colour and sign what became of it. */
+/** A job's last executions as bars, oldest first: the height shows the duration, colour and sign the state. */
 
 import { useComputed } from "@preact/signals";
 import { now, second } from "../app/clock";
@@ -11,8 +11,8 @@ import { useZone } from "./time";
 import "./bars.css";
 
 /**
- * `executions` newest first; `longest` is how long a bar of full height took, in milliseconds.
- * The Tab key passes bars by: see pieces/roving.
+ * `executions` are newest first; `longest` is the duration of a bar of full height in milliseconds.
+ * The Tab key skips bars: see pieces/roving.
  */
 export function Bars({ executions, longest }: { executions: ExecutionCell[]; longest: number }) {
   return (
@@ -27,7 +27,7 @@ export function Bars({ executions, longest }: { executions: ExecutionCell[]; lon
 function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
   const zone = useZone();
   const state = cell.state.value;
-  // Only what runs follows the clock.
+  // Only running executions follow the clock.
   const took = useComputed(() => {
     const run = { state: cell.state.value, ...cell.times.value };
     return tookOf(run, run.started !== null && run.finished === null ? second.value : 0);
@@ -44,7 +44,7 @@ function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
   );
 }
 
-const FIELD = 24; // pixels that the highest bar has
+const FIELD = 24; // pixels, the maximum height
 const LEAST = 3;
 
 function Height({ of }: { of: number }) {

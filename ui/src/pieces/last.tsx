@@ -1,11 +1,11 @@
-/** How many executions are shown, kept in the address. */
+/** The number of executions shown, kept in the URL. */
 
 import { choose, chosen } from "../app/router";
 
 const LASTS = [10, 25, 50, 100] as const;
 const STANDARD = 25;
 
-/** One of `LASTS`, whatever the address says. */
+/** The number in the URL if it is one of `LASTS`, else the default. */
 export function last(): number {
   const wanted = Number(chosen("last"));
   return LASTS.find((count) => count === wanted) ?? STANDARD;

@@ -1,9 +1,9 @@
-/** What is far from the part of the page that is seen, and not drawn yet. */
+/** Lazy rendering of content far below the visible part. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-/** Its children once it has come near the part of the page that is seen, nothing before. */
+/** Renders its children once it is near the visible part of the page. */
 export function Lazy({ class: name, children }: { class: string; children: () => ComponentChildren }) {
   const box = useRef<HTMLDivElement>(null);
   const [near, setNear] = useState(false);

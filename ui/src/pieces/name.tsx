@@ -1,4 +1,4 @@
-/** Text that people wrote, of any script, kept from turning the words around it. */
+/** A user's text in any script, isolated so that its direction does not affect the text around it. */
 
 export function Name({ text }: { text: string }) {
   return <bdi class="name">{text}</bdi>;

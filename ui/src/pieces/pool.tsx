@@ -1,4 +1,4 @@
-/** What a limit on running tasks is called. */
+/** The name of a limit on running tasks. */
 
 import type { Pool } from "../api/client";
 import { Name } from "./name";

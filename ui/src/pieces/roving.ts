@@ -1,8 +1,8 @@
 /**
- * A field of many links as one stop of the Tab key; the arrows move within it.
+ * Roving focus: a group of many links is one stop of the Tab key, and arrow keys move within it.
  *
- * Rule: which link is the stop is known to the document alone, so that moving draws nothing
- * anew. Links must have a `tabIndex` of -1, and stand in the document in the order seen.
+ * Rule: only the DOM has the current stop, so that moving does not render. Links must have a
+ * `tabIndex` of -1, and be in the document in visual order.
  */
 
 import type { RefObject } from "preact";
@@ -20,8 +20,8 @@ const STEPS: Record<string, [number, number]> = {
 type Link = HTMLElement | SVGElement;
 
 /**
- * Gives the handlers for the field. `lines` and, in each of them, `links` are selectors. Until
- * the reader comes, the last link of the first line is the stop: the newest.
+ * The event handlers of the group. `lines` and, in each of them, `links` are selectors. The first
+ * stop is the last link of the first line: the newest execution.
  */
 export function useRoving(field: RefObject<Link | null>, lines: string, links: string) {
   const inLines = () =>

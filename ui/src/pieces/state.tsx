@@ -1,9 +1,9 @@
-/** How a state looks: a sign and a word, and a colour that is never alone. */
+/** The display of a state: a sign, a word and a colour. Colour is never the only difference. */
 
 import type { ReadonlySignal } from "@preact/signals";
 import { LABEL, SIGN, tally, type State } from "../model/states";
 
-/** The sign of a state, drawn in the colour of the text around it. */
+/** The sign of a state in the current text colour. */
 export function Sign({ state }: { state: State }) {
   return (
     <svg class="sign" viewBox="0 0 12 12" aria-hidden="true">
@@ -25,8 +25,8 @@ export function StateLabel({ state }: { state: State }) {
 }
 
 /**
- * One state mark, a link or a button. Only this is drawn again when its cell changes. Marks
- * are many: the Tab key stops only at those that are `focusable`.
+ * A state mark, as a link or a button. Only it renders again when its cell changes. The Tab key stops
+ * only at marks that are `focusable`.
  */
 export function Mark(props: {
   cell: ReadonlySignal<State>;
@@ -58,7 +58,7 @@ export function Mark(props: {
   );
 }
 
-/** What the marks of a row say, in words, for those who do not see them. */
+/** The states of a row in words, for screen readers. */
 export function Tally({ cells }: { cells: ReadonlySignal<State>[] }) {
   return <span class="unseen">{tally(cells.map((cell) => cell.value))}</span>;
 }

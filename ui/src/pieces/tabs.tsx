@@ -1,17 +1,17 @@
-/** Views of one thing, one at a time; which one stands in the address. */
+/** Tabs; the URL has the selected one. */
 
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect } from "preact/hooks";
 import { choose, chosen } from "../app/router";
 
 export interface Tab {
-  /** Stands in the address. */
+  /** The value in the URL. */
   key: string;
   label: string;
   view: () => ComponentChildren;
 }
 
-/** The first tab is shown unless the address names another one under `choice`. */
+/** The first tab is selected unless the URL has another one as `choice`. */
 export function Tabs({ label, choice, tabs }: { label: string; choice: string; tabs: Tab[] }) {
   const id = useId();
   const wanted = chosen(choice);
@@ -25,7 +25,7 @@ export function Tabs({ label, choice, tabs }: { label: string; choice: string; t
     pick(next);
     document.getElementById(`${id}${next.key}`)?.focus();
   };
-  // Where not all fit, the one that is shown is seen.
+  // If not all fit, the selected tab is scrolled into view.
   useLayoutEffect(() => document.getElementById(`${id}${shown.key}`)?.scrollIntoView({ block: "nearest" }), [shown.key]);
   return (
     <>

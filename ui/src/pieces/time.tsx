@@ -1,4 +1,4 @@
-/** Times, on the clock the reader chose. */
+/** Times in the time zone of the settings. */
 
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
@@ -6,10 +6,10 @@ import { now, second } from "../app/clock";
 import { zone } from "../app/settings";
 import { countdown, inFull, local } from "../model/time";
 
-/** The time zone of the job that what is below is about. */
+/** The time zone of the job shown below. */
 export const JobZone = createContext<string | undefined>(undefined);
 
-/** The zone that times are shown in, undefined for the browser's own. */
+/** The time zone of displayed times; undefined for the browser's. */
 export function useZone(): string | undefined {
   const job = useContext(JobZone);
   return zone.value === "utc" ? "UTC" : zone.value === "job" ? job : undefined;
@@ -25,7 +25,7 @@ export function Time({ at, none = "" }: { at: string | null | undefined; none?: 
   );
 }
 
-/** How long it is until a time, counted down by the second. */
+/** A countdown to a time. */
 export function Countdown({ to }: { to: string }) {
   const shown = useZone();
   return (

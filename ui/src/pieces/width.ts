@@ -1,9 +1,9 @@
-/** How wide an element is, as the window or what is around it changes. */
+/** The current width of an element. */
 
 import type { RefObject } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
 
-/** In pixels; `standard` until the element is there. */
+/** The width in pixels; `standard` before the element is mounted. */
 export function useWidth(box: RefObject<Element | null>, standard: number): number {
   const [width, setWidth] = useState(standard);
   useLayoutEffect(() => {

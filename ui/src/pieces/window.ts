@@ -1,15 +1,15 @@
 /**
- * Which rows of a long list are drawn: those near the part of the page that is seen.
+ * The rows of a long list to render: those near the visible part of the page.
  *
- * Rule: all rows are equally high, so that where one stands is known without drawing it.
+ * Rule: all rows have the same height, so that their positions are known without rendering.
  */
 
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 
-const AHEAD = 8; // rows drawn beyond either edge
+const AHEAD = 8; // rows rendered beyond either edge
 
-/** The half-open range of the `count` rows of `height` pixels in `box` that are to be drawn. */
+/** The half-open range of rows to render, of `count` rows of `height` pixels in `box`. */
 export function useWindow(box: RefObject<HTMLElement | null>, count: number, height: number): [number, number] {
   const [range, setRange] = useState<[number, number]>([0, 0]);
   const look = () => {
@@ -22,7 +22,7 @@ export function useWindow(box: RefObject<HTMLElement | null>, count: number, hei
   useLayoutEffect(look, [count, height]);
   useEffect(() => {
     const stopped = new AbortController();
-    // Captured: what holds the rows may scroll by itself, and such an event does not rise.
+    // Captured, since scroll events of inner elements do not bubble.
     const options = { passive: true, capture: true, signal: stopped.signal };
     addEventListener("scroll", look, options);
     addEventListener("resize", look, options);

@@ -1,8 +1,8 @@
 /**
- * What the page of one execution knows of it.
+ * The state of an execution's page.
  *
- * Rule: states follow the stream; attempts, errors and results, which it leaves out, are asked
- * for when the execution has changed, and never more often than the pause allows.
+ * Rule: states follow the stream. Attempts, errors and results, which it does not have, are requested
+ * when the execution has changed, with a minimum pause.
  */
 
 import { computed, signal } from "@preact/signals";
@@ -20,24 +20,24 @@ const REFRESH = 5000; // milliseconds between looks at what no message of the st
 const BESIDE = 100; // executions of the job among which the one before and the one after are
 
 export class ExecutionView {
-  /** All that was said last; null until then. */
+  /** The detail last loaded; null before. */
   readonly detail = signal<api.ExecutionDetail | null>(null);
-  /** The states of its tasks, which are ahead of `detail`. */
+  /** The states of its tasks, which are newer than in `detail`. */
   readonly cell = signal<ExecutionCell | null>(null);
   /** The newest executions of its job; null until the job is known. */
   readonly job = signal<JobCell | null>(null);
-  /** How the job is now; null if it is gone, or not known yet. */
+  /** The current definition of the job; null if it is removed or not loaded yet. */
   readonly described = signal<api.JobDescription | null>(null);
-  /** Whether the job is not defined any more, so that nothing of it can run again. */
+  /** Whether the job is removed, so that the execution cannot be retried. */
   readonly gone = signal(false);
   readonly missing = signal(false);
   readonly failure = signal("");
 
-  /** The names of its tasks and who waits for whom: the same value until they change. */
+  /** The tasks and their dependencies: the same value until they change. */
   readonly tasks = settled(() => this.detail.value?.tasks.map(({ name }) => name) ?? []);
   readonly dag = settled(() => this.detail.value?.dag ?? {});
 
-  /** What each task did when. */
+  /** The bars of each task. */
   readonly bars = computed(() => {
     const detail = this.detail.value;
     if (!detail) return new Map<string, Bar[]>();
@@ -45,7 +45,7 @@ export class ExecutionView {
     return barsOf(detail.tasks, this.dag.value, Date.parse(detail.submitted), rounds);
   });
 
-  /** The axis of time that they stand on: the same value until it has to be longer. */
+  /** The time axis of the bars: the same value until it must be longer. */
   readonly axis = settled(() => {
     const detail = this.detail.value;
     const begun = detail ? Date.parse(detail.submitted) : 0;
@@ -54,7 +54,7 @@ export class ExecutionView {
     return axisOf(this.bars.value.values(), begun, end, goesOn ? Math.max(begun, second.value) : null);
   });
 
-  /** The task that the address names, or else the one that a reader would look at first. */
+  /** The task in the URL, or else the one of most interest. */
   readonly selected = computed(() => {
     const named = chosen("task");
     return named !== null && this.tasks.value.includes(named) ? named : this.proposed.value;
@@ -68,7 +68,7 @@ export class ExecutionView {
 
   constructor(readonly id: string) {}
 
-  /** Keeps up with the server until the function it returns is called. */
+  /** Starts loading and listening; the function it returns stops it. */
   start(): () => void {
     document.title = "Execution · goflow";
     let left = false;
@@ -88,7 +88,7 @@ export class ExecutionView {
     if (task !== this.selected.peek()) choose({ task, attempt: null, line: null });
   }
 
-  /** Chooses the task `by` rows further on, or the first. */
+  /** Selects the task `by` rows further down, or the first. */
   step(by: number): void {
     const tasks = this.tasks.peek();
     const at = tasks.indexOf(this.selected.peek() ?? "");
@@ -96,7 +96,7 @@ export class ExecutionView {
     if (next !== undefined) this.pick(next);
   }
 
-  /** The execution of the job that was submitted `by` before or after; null if none is known. */
+  /** The execution submitted `by` places before or after; null if it is unknown. */
   beside(by: 1 | -1): string | null {
     const all = this.job.value?.executions.value ?? [];
     const at = all.findIndex(({ id }) => id === this.id);
@@ -123,14 +123,14 @@ export class ExecutionView {
     );
   }
 
-  /** The job may be gone while its executions are kept, and come back with the server. */
+  /** The job may be removed, and come back after a restart of the server. */
   private async describe(job: string): Promise<void> {
     try {
       const described = await api.orElse(api.getJob(job), null);
       this.described.value = described;
       this.gone.value = described === null;
     } catch {
-      // What it says of the tasks is only an addition.
+      // The definition is optional on this page.
     }
   }
 
@@ -161,13 +161,13 @@ export class ExecutionView {
     }
     this.timer = setTimeout(() => {
       this.asking = false;
-      // What failed is asked for again when the stream is back.
+      // A failed request is repeated when the stream reconnects.
       const cell = this.cell.peek();
       if (cell && cell.version.peek() !== this.asked) void this.load();
     }, PAUSE);
   }
 
-  /** The first that failed, and until one has, the first seen running; the only one there is. */
+  /** The first failed task, else the first one seen running; or the only task. */
   private propose({ tasks }: api.ExecutionDetail): void {
     const held = tasks.find(({ name }) => name === this.proposed.peek());
     if (held?.state === "failed") return;
@@ -177,7 +177,7 @@ export class ExecutionView {
     this.proposed.value = next?.name ?? null;
   }
 
-  /** Why a task waits changes with what others do, of which this execution says nothing. */
+  /** The reason for waiting depends on other executions, so it is polled. */
   private refresh(): void {
     const detail = this.detail.peek();
     if (document.hidden || !detail || isFinished(detail.state)) return;
@@ -185,13 +185,13 @@ export class ExecutionView {
   }
 }
 
-/** Those that failed, the first to do so first. */
+/** The failed tasks, in the order of their failure. */
 export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
   const when = ({ finished }: api.TaskDetail) => instant(finished ?? "");
   return tasks.filter(({ state }) => state === "failed").sort((a, b) => (when(a) < when(b) ? -1 : 1));
 }
 
-/** What `made` gives, as the same value until it differs in its JSON. */
+/** The value of `made`, which stays identical until its JSON changes. */
 function settled<Value>(made: () => Value) {
   let held: Value | undefined;
   let text = "";

@@ -1,8 +1,8 @@
 /**
- * What the page of one job knows of it.
+ * The state of a job's page.
  *
- * Rule: what the stream tells is taken from the stream; only what it leaves out is asked
- * for: the ledger of due times when one has passed, not more often than its pause allows.
+ * Rule: executions follow the stream. Due times, which it does not have, are requested when one has
+ * passed, with a minimum pause.
  */
 
 import { computed, signal } from "@preact/signals";
@@ -16,7 +16,7 @@ import { listen } from "../../api/stream";
 
 const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
 const SETTLES = 500; // milliseconds from an execution on schedule to the request for the ledger
-/** How many of the newest entries of the ledger are shown. */
+/** The number of ledger entries shown at first. */
 export const TICKS = 20;
 const UPCOMING = 10;
 const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [] };
@@ -24,17 +24,17 @@ const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [] };
 export class JobView {
   readonly cell: JobCell;
   readonly description = signal<api.JobDescription | null>(null);
-  /** Of a job that is not defined any more, how it was at its newest execution; else null. */
+  /** The tasks of a removed job, as of its newest execution; else null. */
   readonly removed = signal<api.Shape | null>(null);
   readonly missing = signal(false);
   readonly failure = signal("");
-  /** Whether the reader is asked what to backfill. */
+  /** Whether the backfill dialog is open. */
   readonly backfills = signal(false);
 
-  /** The newest of what became of the due times, and the next ones; null until known. */
+  /** The newest past due times and the next ones; null until loaded. */
   readonly due = signal<{ ticks: Tick[]; next: Upcoming } | null>(null);
 
-  /** Another text whenever one more execution has ended. */
+  /** Changes when an execution ends. */
   readonly ended = computed(() => {
     const ended = this.cell.executions.value.filter(({ state }) => isFinished(state.value));
     return ended.map(({ id }) => id).join(" ");
@@ -47,7 +47,7 @@ export class JobView {
     this.cell = new JobCell(name);
   }
 
-  /** Keeps up with the server until the function it returns is called. */
+  /** Starts loading and listening; the function it returns stops it. */
   start(): () => void {
     document.title = `${this.name} · goflow`;
     const stop = listen(
@@ -84,7 +84,7 @@ export class JobView {
     }
   }
 
-  /** What is left of a job that is not defined any more; null if it never was. */
+  /** The tasks of a removed job; null if there are no executions of it. */
   private async remains([newest]: Execution[]): Promise<api.Shape | null> {
     if (newest) {
       const { tasks, dag = {} } = await api.getExecution(newest.id);
@@ -94,7 +94,7 @@ export class JobView {
     return ticks.length ? { tasks: [], dag: {} } : null;
   }
 
-  /** Asks for the newest `count` executions, unless that was done. */
+  /** Loads the newest `count` executions, once. */
   wantHistory(count: number): void {
     if (count > this.asked && (this.description.peek() ?? this.removed.peek())) void this.load();
   }
@@ -106,7 +106,7 @@ export class JobView {
     if (!known && execution.cause === "schedule") this.askDueSoon();
   }
 
-  /** One request for all that comes in meanwhile. */
+  /** At most one request at a time; it covers all changes in the meantime. */
   private askDueSoon(): void {
     this.dueTimer ??= setTimeout(() => {
       void this.askDue().finally(() => (this.dueTimer = undefined));

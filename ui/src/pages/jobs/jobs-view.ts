@@ -51,7 +51,7 @@ export const numbers = computed(() => counts((board.rows.value ?? []).map(known)
 
 export const tags = computed(() => [...new Set(board.rows.value?.flatMap((row) => row.tags))].sort());
 
-/** Keeps up with the server until the function it returns is called. */
+/** Starts loading and listening; the function it returns stops it. */
 export function start(): () => void {
   document.title = "Jobs · goflow";
   const stop = listen(

@@ -1,9 +1,8 @@
 /**
- * What the page knows of what goes on.
+ * The state of the page Now.
  *
- * Rule: executions follow the stream; what it leaves out, why something waits and what comes
- * next, is asked for when something has changed and now and then, never more often than the
- * pause allows. What ended long ago is forgotten.
+ * Rule: executions follow the stream. Reasons for waiting and due times, which it does not have, are
+ * requested after changes and periodically, with a minimum pause. Old executions are dropped.
  */
 
 import { signal } from "@preact/signals";
@@ -18,7 +17,7 @@ const REFRESH = 10_000; // milliseconds after which it is asked for in any case
 const SHOWN = 200; // milliseconds in which what comes is gathered before it is drawn
 const MOST = 1000; // executions held
 const BEFORE = 400; // executions asked for that came before the page
-/** Due times of one job that are asked for. */
+/** The maximum number of due times per job. */
 export const EACH = 30;
 
 export class NowView {
@@ -26,9 +25,9 @@ export class NowView {
   /** Changes when `executions` has. */
   readonly changed = signal(0);
   readonly failure = signal("");
-  /** What ended before this time, in milliseconds since 1970, is not known. */
+  /** Executions that ended before this time (milliseconds since 1970) are unknown. */
   since = 0;
-  /** What was heard of longest ago stands first. */
+  /** Least recently updated first. */
   readonly executions = new Map<string, Execution>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private showing: ReturnType<typeof setTimeout> | undefined;
@@ -37,7 +36,7 @@ export class NowView {
   /** `ahead`: seconds. */
   constructor(private readonly ahead: () => number) {}
 
-  /** Keeps up with the server until the function it returns is called. */
+  /** Starts loading and listening; the function it returns stops it. */
   start(): () => void {
     document.title = "Now · goflow";
     const stop = listen(
