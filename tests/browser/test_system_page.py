@@ -25,7 +25,7 @@ def test_right_after_the_start_it_says_that_nothing_is_known_yet(page: Page, tim
     page.goto(f"{timed.url}ui/system")
     memory = page.get_by_role("region", name="Memory")
     expect(memory).to_contain_text("no samples yet")
-    expect(memory.get_by_role("img")).to_have_attribute("aria-label", "Memory: not known yet")
+    expect(memory.get_by_role("img")).to_have_attribute("aria-label", "Memory: no samples yet")
 
 
 def test_slots_pools_and_versions_are_told(page: Page, timed: Server) -> None:

@@ -27,7 +27,7 @@ import { board, failure, found, notices, numbers, start, tags, trouble, wantHist
 import "./jobs-page.css";
 
 const SORT_LABEL: Record<Sort, string> = {
-  registered: "order of registration",
+  registered: "as registered",
   name: "by name",
   next: "next to run first",
   newest: "latest run first",
