@@ -159,11 +159,17 @@ class Goflow:
         return list(self.engine.registry.jobs.values())
 
     @defining("add_job")
-    def add_job(self, job: Job | Callable[[], Job]) -> Job:
-        """Register a job and return it.
+    def add_job(self, job: Job | Callable[[], Job], *, replace: bool = False) -> Job:
+        """Register a job and return it, before the start or while goflow runs.
+
+        A replaced job keeps its history, its switch and, if its schedule is the same, the phase
+        of that. Executions under way keep the definition that they were created with. The limit
+        `max_running` applies at once: a higher one starts tasks that wait, a lower one ends none.
+        To replace a job fires nothing by itself.
 
         Args:
             job: A job, or a function that returns one.
+            replace: Whether to replace a job of that name. By default that is an error.
 
         Raises:
             InvalidJob: The job is invalid, or its name is registered already.
@@ -174,7 +180,37 @@ class Goflow:
             raise InvalidJob(told)
         if made is not job:
             made.definition = Definition.of_function(job) or made.definition
-        return self.engine.registry.register(made)
+        registered: Job = self._on_loop(
+            lambda: self.engine.registry.register(made, replace=replace)
+        )
+        return registered
+
+    def remove_job(self, name: str) -> None:
+        """Remove a job, before the start or while goflow runs.
+
+        Its schedule stops, and requests for it are refused as for an unknown job. Its unfinished
+        executions go on with the definition that they have, and its history stays.
+
+        Args:
+            name: Name of the job.
+
+        Raises:
+            NotFound: No job of that name is registered.
+        """
+        self._on_loop(lambda: self.engine.registry.remove(name))
+
+    def _on_loop(self, change: Callable[[], Any]) -> Any:
+        """Call `change` on the event loop that serves goflow, from whatever thread."""
+        if not self._running or not self._loop.is_running():
+            return change()
+        with contextlib.suppress(RuntimeError):  # of a thread without an event loop
+            if asyncio.get_running_loop() is self._loop:
+                return change()
+
+        async def call() -> Any:
+            return change()
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result()
 
     async def submit(
         self, job: str, params: Mapping[str, Any] | None = None, *, key: str | None = None

@@ -12,7 +12,8 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import goflow
-from goflow import AccessLog, Goflow, InvalidJob, Job, MemoryStore, Task
+from goflow import AccessLog, Command, Goflow, InvalidJob, Job, MemoryStore, Task
+from goflow.errors import NotFound
 from goflow.loading import loading
 
 PUBLIC = {
@@ -185,3 +186,25 @@ def test_the_examples_come_when_asked_for() -> None:
     names = [job.name for job in Goflow(MemoryStore(), None, show_examples=True).jobs]
     assert names
     assert all(name.startswith("example") for name in names)
+
+
+def test_jobs_are_replaced_and_removed_from_any_thread_while_goflow_runs() -> None:
+    gf = Goflow(store=MemoryStore())
+
+    def job(description: str) -> Job:
+        return Job("j", description=description, tasks=[Task("t", Command("true"))])
+
+    gf.add_job(job("first"))
+    with TestClient(gf, base_url="http://localhost") as client:  # with a loop in a thread
+        gf.add_job(job("second"), replace=True)
+        assert client.get("/api/jobs/j").json()["description"] == "second"
+        with pytest.raises(InvalidJob, match="registered already"):
+            gf.add_job(job("third"))
+        gf.remove_job("j")
+        assert client.get("/api/jobs/j").status_code == 404
+        assert client.post("/api/jobs/j/submit").status_code == 404
+        assert client.get("/api/jobs").json() == {"jobs": []}
+        with pytest.raises(NotFound):
+            gf.remove_job("j")
+    gf.add_job(job("fourth"))
+    assert [one.description for one in gf.jobs] == ["fourth"]

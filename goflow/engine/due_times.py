@@ -34,7 +34,9 @@ class DueTimes:
         again = state is not None and due <= state.accounted
         if again and await self._ledger.was_skipped(name, due):
             return None
-        job, schedule = self._registry.job(name), self._registry.schedule(name)
+        if (job := self._registry.jobs.get(name)) is None:
+            return "the job was removed"
+        schedule = self._registry.schedule(name)
         try:
             params = job.fill_params(None)
         except InvalidRequest as error:  # of a params class of the user's

@@ -169,7 +169,7 @@ class Engine:
 
         self.lineup = Lineup()
         self.room = Room(self.options, self._scheduler)
-        self.runners = Runners(self.lifetime, self.lineup, self.room)
+        self.runners = Runners(self.lifetime, self.lineup, self.room, self.slots)
         self._dependencies = self._for_runners()
         patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
         self._opened.callback(patterns.shutdown, wait=False, cancel_futures=True)
@@ -293,6 +293,7 @@ class Engine:
 
     async def _close(self) -> None:
         """End what still runs, write what is queued, and close what was opened."""
+        self.registry.on_change = lambda job: None
         await self.lifetime.end()
         if (journal := getattr(self, "journal", None)) is not None:
             await journal.stop()

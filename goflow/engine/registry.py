@@ -25,9 +25,10 @@ class Registry:
         self.jobs: dict[str, Job] = {}
         self.on_change: Callable[[str], None] = lambda job: None
 
-    def register(self, job: Job) -> Job:
-        """Add a job, before or after the start. Raises `InvalidJob`."""
-        if job.name in self.jobs:
+    def register(self, job: Job, *, replace: bool = False) -> Job:
+        """Add a job, before or after the start; with `replace` instead of one of that name.
+        Raises `InvalidJob`, and changes nothing then."""
+        if job.name in self.jobs and not replace:
             raise InvalidJob(f"job {job.name!r} is registered already; names must differ")
         job.seal()
         schedule = job.schedule_for(with_seconds=self._options.with_seconds)
@@ -37,6 +38,14 @@ class Registry:
         self._limit(job)
         self.on_change(job.name)
         return job
+
+    def remove(self, name: str) -> None:
+        """Remove a job: its schedule stops, and no more executions are created. Unfinished ones
+        go on, and the history stays. Raises `NotFound`."""
+        self.job(name)
+        del self.jobs[name], self._schedules[name]
+        self._slots.lift(Kind.JOB, name)
+        self.on_change(name)
 
     def job(self, name: str) -> Job:
         """The job of that name. Raises `NotFound`."""
@@ -60,7 +69,9 @@ class Registry:
                 )
 
     def _limit(self, job: Job) -> None:
-        if job.max_running is not None:
+        if job.max_running is None:
+            self._slots.lift(Kind.JOB, job.name)
+        else:
             self._slots.limit(Kind.JOB, job.name, job.max_running)
         for task in job.tasks:
             if task.pool is not None and not self._keeps_time:

@@ -7,16 +7,18 @@ from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup
 from goflow.engine.room import Room
 from goflow.engine.runner import Runner
+from goflow.engine.slots import Kind, Slots
 from goflow.stores.base import Outcome
 
 
 class Runners(Mapping[str, Runner]):
     """Runners by execution. `drive` starts one, and it leaves when its execution has ended."""
 
-    def __init__(self, lifetime: Lifetime, lineup: Lineup, room: Room) -> None:
+    def __init__(self, lifetime: Lifetime, lineup: Lineup, room: Room, slots: Slots) -> None:
         self._lifetime = lifetime
         self._lineup = lineup
         self._room = room
+        self._slots = slots
         self._runners: dict[str, Runner] = {}
         self._driving: set[asyncio.Task[None]] = set()
 
@@ -44,9 +46,11 @@ class Runners(Mapping[str, Runner]):
         return asyncio.shield(runner.opened)
 
     async def _drive(self, runner: Runner, for_schedule: bool) -> None:
+        limit = self._slots.use(Kind.JOB, runner.execution.job)
         try:
             await runner.run()
         finally:
+            self._slots.leave(limit)
             del self._runners[runner.execution.id]
             self._room.give_back(runner.params_bytes, for_schedule=for_schedule)
             self._lineup.remove(runner)

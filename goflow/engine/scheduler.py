@@ -173,6 +173,13 @@ class Scheduler:
         self._plan(entry, entry.due)
         self._changed.set()
 
+    def adjust(self, job: str, policy: Policy) -> bool:
+        """Change the catch-up policy of a schedule that is on; whether it is."""
+        entry = self._on.get(job)
+        if entry is not None:
+            entry.policy = policy
+        return entry is not None
+
     def switch_off(self, job: str) -> None:
         """Let a job fire no more."""
         self._on.pop(job, None)

@@ -124,16 +124,22 @@ class Schedules:
             self.switch(change.job)
 
     def switch(self, name: str) -> None:
-        """Switch a job's schedule on or off, as its definition and its switch say."""
-        schedule, state = self._registry.schedule(name), self._ledger.states.get(name)
+        """Switch a job's schedule on or off, as its definition and its switch say. The schedule
+        of a job that was removed is off; one that is on and has not changed goes on."""
+        known = name in self._registry.jobs
+        schedule = self._registry.schedule(name) if known else None
+        state = self._ledger.states.get(name)
         if schedule is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
             if state is not None and not state.schedule.startswith(OFF):
                 # After a restart too, due times until now count as switched off, not as down.
                 self._set_schedule(name, state, OFF + state.schedule)
             return
-        reason = DOWN  # why due times since `accounted` have not fired
+        catchup = self._registry.jobs[name].catchup
         text = schedule.text
+        if state is not None and state.schedule == text and self._scheduler.adjust(name, catchup):
+            return
+        reason = DOWN  # why due times since `accounted` have not fired
         if state is None or state.schedule.removeprefix(OFF) != text:
             # A new or edited schedule begins now, with a new phase.
             now = self._clock.now().replace(microsecond=0)
@@ -141,7 +147,6 @@ class Schedules:
         elif state.schedule != text:
             reason = SWITCHED_OFF
             state = self._set_schedule(name, state, text)
-        catchup = self._registry.jobs[name].catchup
         self._scheduler.switch_on(name, schedule, state.anchor, state.accounted, catchup, reason)
 
     def _set_schedule(self, name: str, state: Watch, text: str) -> Watch:

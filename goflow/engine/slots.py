@@ -63,7 +63,7 @@ class Request:
 class Resource:
     """So many may use it at once."""
 
-    __slots__ = ("aside", "kind", "name", "size", "taken", "waiting")
+    __slots__ = ("aside", "kind", "lifted", "name", "size", "taken", "users", "waiting")
 
     def __init__(self, kind: Kind, name: str, size: int) -> None:
         self.kind = kind
@@ -72,6 +72,8 @@ class Resource:
         self.taken = 0
         self.waiting = 0  # requests, for it or for something else in their lane
         self.aside: set[Lane] = set()  # lanes that wait for it alone
+        self.users = 0  # executions that may still request it
+        self.lifted = False  # to be forgotten as soon as nobody needs it
 
     @property
     def full(self) -> bool:
@@ -146,8 +148,49 @@ class Slots:
         return self._all.taken
 
     def limit(self, kind: Kind, name: str, size: int) -> None:
-        """Let there be a limit on the running tasks of a job or pool."""
-        self._resources.setdefault(title(kind, name), Resource(kind, name, size))
+        """Set the limit on the running tasks of a job or pool.
+
+        A higher limit grants slots to requests that wait. A lower one takes no slot back: no
+        more are granted until enough have been released.
+        """
+        resource = self._resources.get(title(kind, name))
+        if resource is None:
+            self._resources[title(kind, name)] = Resource(kind, name, size)
+            return
+        resource.lifted = False
+        resource.size = size
+        self._bring_back(resource)
+        self.grant()
+
+    def lift(self, kind: Kind, name: str) -> None:
+        """Remove a limit. It holds on for the executions that use it already."""
+        if (resource := self._resources.get(title(kind, name))) is not None:
+            resource.lifted = True
+            self._forget_lifted(resource)
+
+    def use(self, kind: Kind, name: str) -> Resource | None:
+        """Keep a limit for an execution that may request it, until `leave`; None if there is no
+        such limit."""
+        resource = self._resources.get(title(kind, name))
+        if resource is not None:
+            resource.users += 1
+        return resource
+
+    def leave(self, resource: Resource | None) -> None:
+        if resource is not None:
+            resource.users -= 1
+            self._forget_lifted(resource)
+
+    def _forget_lifted(self, resource: Resource) -> None:
+        if resource.lifted and not (resource.users or resource.taken or resource.waiting):
+            self._resources.pop(title(resource.kind, resource.name), None)
+
+    def _bring_back(self, resource: Resource) -> None:
+        """Show the lanes that waited for this resource alone."""
+        aside, resource.aside = resource.aside, set()
+        for lane in aside:
+            lane.obstacle = None
+            self._show(lane)
 
     def usage(self) -> list[Usage]:
         """How each limit is used, the one on all tasks first."""
@@ -160,7 +203,8 @@ class Slots:
         that count the task, besides that on all tasks."""
         found = self._lanes.get(lane)
         if found is None:
-            found = Lane(lane, tuple(self._resources[name] for name in lane))
+            resources = (self._resources.get(name) for name in lane)
+            found = Lane(lane, tuple(one for one in resources if one is not None))
             self._lanes[lane] = found
         self._count += 1
         order = (now.timestamp() - priority * AGING, self._count)
@@ -206,10 +250,8 @@ class Slots:
         self._all.taken -= 1
         for resource in lane.resources:
             resource.taken -= 1
-            aside, resource.aside = resource.aside, set()
-            for one in aside:
-                one.obstacle = None
-                self._show(one)
+            self._bring_back(resource)
+            self._forget_lifted(resource)
         self.grant()
 
     def obstacle(self, request: Request) -> str:
