@@ -21,6 +21,7 @@ from goflow.engine.control import Control
 from goflow.engine.due_times import DueTimes
 from goflow.engine.errands import Errands
 from goflow.engine.executors.choice import Executors
+from goflow.engine.feed import Feed
 from goflow.engine.health import Health
 from goflow.engine.hints import Hints, hints_file
 from goflow.engine.journal import Journal
@@ -139,6 +140,7 @@ class Engine:
         self.reader = Reader(store, self.live, threads.readers(READERS))
         self._opened.callback(self.reader.close)
         self.broadcast = Broadcast(store, self.live, self.reader.read)
+        self.feed = Feed(store, self.journal, self.reader.read, clock)
         self.retention = Retention(self.journal, clock, self.options.keep, store.jobs())
         self.ledger = Ledger(store, self.journal, self.reader, self.registry, self.lifetime, clock)
         self._scheduler = Scheduler(clock, self.reader.read, health.notice, health.tell_defect)
@@ -158,6 +160,7 @@ class Engine:
             self.schedules.committed,
             self.ledger.committed,
             self.live.committed,
+            self.feed.committed,
             self.reader.recent.committed,
         ]
         changed += [
@@ -295,6 +298,8 @@ class Engine:
         """End what still runs, write what is queued, and close what was opened."""
         self.registry.on_change = lambda job: None
         await self.lifetime.end()
+        if (feed := getattr(self, "feed", None)) is not None:
+            feed.close()
         if (journal := getattr(self, "journal", None)) is not None:
             await journal.stop()
         await self.errands.end()

@@ -1,10 +1,10 @@
-"""The one writer: beside the event loop, it commits whatever queued up during the last commit.
+"""The one writer: a thread that commits the changes queued during the last commit.
 
-What was committed is told to `on_commit` on the event loop, in the order of the commits,
-before anybody who awaits a change goes on.
+After a commit, `on_commit` is called on the event loop for each change, in order, before the
+futures of these changes are done.
 
-The rule that must not be broken: whoever awaits a change is answered, whatever the store or
-`on_commit` raise.
+The rule that must not be broken: every future is done in the end, whatever the store or `on_commit`
+raise.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from goflow.stores.base import Change, KeepResult, Outcome, Record, Store, Submi
 from goflow.stores.logs import AppendLog
 
 BATCH_LIMIT = 1000  # changes in one transaction
-BATCH_BYTES = 8 * 1024 * 1024  # after which a transaction takes no further change
-PROBE = 1.0  # seconds between two looks at whether the store can be written again
-PATIENCE = 0.25  # seconds between two tries of a change that must be written
+BATCH_BYTES = 8 * 1024 * 1024  # a transaction of more takes no further change
+PROBE = 1.0  # seconds between two probes of a store that refused a write
+PATIENCE = 0.25  # seconds between two attempts to write a change that must be written
 
 Entry = tuple[Change, "asyncio.Future[Outcome]"]
 OnDefect = Callable[[str, Exception], None]
@@ -33,8 +33,8 @@ OnDefect = Callable[[str, Exception], None]
 class Journal:
     """`await commit(change)` returns the outcome once the change is durable.
 
-    `on_defect(what, error)` hears of an `on_commit` that raises; the change is durable all the
-    same, and those in its batch are told as if nothing had happened.
+    If `on_commit` raises, the journal calls `on_defect(what, error)`. The change is durable all the
+    same, and `on_commit` is still called for the rest of the batch.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Journal:
         self.commits = MaxGauge()  # the seconds each took
 
     def start(self) -> None:
-        """Begin to write; from the event loop."""
+        """Start the thread. Call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._writer = self._threads.writer(self._commit, BATCH_LIMIT, _weigh, BATCH_BYTES)
 
     async def stop(self) -> None:
-        """Write what is queued, then end."""
+        """Write the queued changes, then end the thread."""
         if self._healing is not None:
             self._healing.cancel()
         if self._writer is not None:
@@ -70,7 +70,7 @@ class Journal:
             self._writer = None
 
     def hurry(self) -> None:
-        """From now on a change that is refused once is given up: the process is to end."""
+        """Give up a change after its first refusal from now on: the process is about to end."""
         self._hurried = True
 
     def commit(self, change: Change) -> "asyncio.Future[Outcome]":
@@ -83,7 +83,7 @@ class Journal:
         return future
 
     async def insist(self, change: Change) -> Outcome:
-        """Commit what has happened already, so cannot be refused: try until it is written."""
+        """Commit something that has happened already: try until it is written."""
         while True:
             try:
                 return await self.commit(change)
@@ -93,11 +93,11 @@ class Journal:
                 await self._clock.sleep(PATIENCE)
 
     def doubt(self, error: StoreUnavailable) -> None:
-        """Take note that the store is not what it was, though nobody may write."""
+        """Report trouble with the store that was found without a write."""
         self._refused([], error)
 
     async def _heal(self) -> None:
-        """Try until the store can be written again, though nobody may ask for anything."""
+        """Probe the store until it can be written again, also while there are no requests."""
         try:
             while self.trouble is not None:
                 await self._clock.sleep(PROBE)
@@ -115,7 +115,7 @@ class Journal:
         except StoreUnavailable as error:
             self._tell(self._refused, batch, error)
         except BaseException as error:  # a store may be the user's own, and raise anything
-            # A change that cannot be written is a defect; it must not take others with it.
+            # One of the changes is a defect. Write each by itself, so that only that one fails.
             if len(batch) == 1:
                 self._tell(self._refused, batch, _awaitable(error))
             else:
@@ -124,7 +124,7 @@ class Journal:
         else:
             if len(outcomes) == len(batch):
                 self._tell(self._committed, batch, outcomes, self._clock.elapsed() - begun)
-            else:  # what was committed is not known, so nothing may be tried again
+            else:  # it is unknown what was committed, so nothing is tried again
                 counts = f"{len(batch)} changes with {len(outcomes)} outcomes"
                 self._tell(self._refused, batch, RuntimeError(f"the store answered {counts}"))
 
@@ -137,7 +137,7 @@ class Journal:
         for (change, _), outcome in zip(batch, outcomes, strict=True):
             try:
                 self._on_commit(change, outcome)
-            except Exception as error:  # a defect, contained: the others are told, all answered
+            except Exception as error:  # a defect, which must not keep the others waiting
                 self._on_defect(f"what follows from a {type(change).__name__}", error)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
@@ -157,7 +157,7 @@ class Journal:
 
 
 def _awaitable(error: BaseException) -> Exception:
-    """The error as a future can carry it. A SystemExit would end the loop of who awaits it, and
+    """The error, or a stand-in that a future can carry: a SystemExit would end the event loop, and
     a StopIteration cannot be awaited."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
@@ -165,7 +165,7 @@ def _awaitable(error: BaseException) -> Exception:
 
 
 def _weigh(entry: Entry) -> int:
-    """About how many bytes a change writes."""
+    """Roughly the number of bytes that a change writes."""
     match entry[0]:
         case AppendLog(text=text):
             return len(text)

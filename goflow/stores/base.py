@@ -1,14 +1,17 @@
 """The contract of stores.
 
-A store speaks of jobs, executions, ticks and logs. It is synchronous. One thread, the
-journal's, calls `commit`; reads may come from other threads at the same time and see
-only what was committed. The one rule: when `commit` returns, everything in the batch is
-durable and visible to reads; when it raises, nothing of the batch is.
+A store keeps jobs, executions, ticks, logs and small entries. It is synchronous. One thread, the
+journal's, calls `commit`; other threads may read at the same time, and see only what was
+committed. The one rule: when `commit` returns, everything in the batch is durable and visible to
+reads; when it raises, nothing of the batch is.
 
-Errors: `open` raises `StoreError` saying what is wrong (a directory, not writable, not a
-goflow store, damaged, from a newer version, in use by another server). `commit` and the
-reads raise `StoreUnavailable` for what may pass (locked, disk full, I/O error). `commit`
-raises `NotFound` for facts or a log of an execution that is not there, or not any more.
+Errors: `open` raises `StoreError` with the reason (a directory, not writable, not a goflow store,
+damaged, from a newer version, in use by another server). `commit` and the reads raise
+`StoreUnavailable` for trouble that may pass (locked, disk full, I/O error). `commit` raises
+`NotFound` for facts or a log of an execution that does not exist, or was purged.
+
+To add a store: implement `Store`, add its URL scheme in `registry`, and add it to `KINDS` in
+tests/stores/conftest.py, so that the conformance suite runs on it.
 """
 
 import enum
@@ -29,14 +32,14 @@ from goflow.stores.logs import AppendLog, Logs
 
 
 class Idempotency(msgspec.Struct, frozen=True):
-    """A submit's `Idempotency-Key`, unique per job, and a fingerprint of what it asked for."""
+    """A submit's `Idempotency-Key`, unique per job, and a fingerprint of the request."""
 
     key: str
     fingerprint: str
 
 
 class TickOutcome(enum.StrEnum):
-    """What became of a due time."""
+    """How a due time ended."""
 
     FIRED = "fired"
     SKIPPED = "skipped"
@@ -45,11 +48,12 @@ class TickOutcome(enum.StrEnum):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """What became of a due time, or of a run of `count` missed or merged ones from `due` to
+    """The record of a due time, or of `count` consecutive missed or merged ones from `due` to
     `until`.
 
-    `execution` is what a fired one made, `into` the due time that merged ones became because
-    of a clock change. `reason` is one sentence for people, or "".
+    `execution` is the id of the execution that a fired one created. `into` is the due time that
+    merged ones were merged into because of a clock change. `reason` is a human-readable sentence,
+    or "".
     """
 
     due: datetime
@@ -65,10 +69,10 @@ class Tick(msgspec.Struct, frozen=True):
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
-    With `tick`, (job, fact.scheduled_at) is claimed in the same transaction: it is in the
-    ledger as fired, for the `reason` given if any. A tick recorded as missed may be claimed
-    still. If it `accounts`, all due times up to that one are in the ledger thereby. `merged`
-    goes to the ledger with it. Outcome: `Created` or `Existing`.
+    With `tick`, the same transaction claims (job, fact.scheduled_at): the ledger has it as fired,
+    with the `reason` if there is one. A tick recorded as missed can still be claimed. If the submit
+    `accounts`, all due times up to this one are in the ledger now. `merged` is added to the
+    ledger too. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
@@ -80,17 +84,17 @@ class Submit(msgspec.Struct, frozen=True):
 
     @property
     def accounts(self) -> bool:
-        """Whether its due time follows the one accounted for last. A backfill's need not:
-        before it there may be others that nobody has entered yet."""
+        """Whether its due time moves `accounted` forward. That of a backfill does not: due times
+        before it may not be in the ledger yet."""
         return self.tick and self.fact.cause != "backfill"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Append facts to an execution, and set how it is listed.
+    """Append facts to an execution, and update its row.
 
-    `summary` is the finished execution's `Summary` as JSON, None while it is unfinished
-    (also when it is sent round again). `started` and `finished` are the execution's, None
-    before that. `transition` is what the facts changed, for the live state; stores ignore it.
+    `summary` is the finished execution's `Summary` as JSON, None while it is unfinished, also when
+    a retry reopens it. `started` and `finished` are instants of the execution, None before them.
+    `transition` is what the facts changed, for the live state; stores ignore it.
     Outcome: the version, an int.
     """
 
@@ -105,8 +109,8 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class KeepResult(msgspec.Struct, frozen=True):
-    """Keep the JSON of an attempt's result by itself, for the fact `TaskSucceeded` that comes
-    with it or after it. Outcome: None."""
+    """Keep the JSON of an attempt's large result apart from its fact `TaskSucceeded`, which comes
+    in the same batch or a later one. Outcome: None."""
 
     execution: str
     task: str
@@ -115,8 +119,7 @@ class KeepResult(msgspec.Struct, frozen=True):
 
 
 class SetSwitch(msgspec.Struct, frozen=True):
-    """Remember that a job's schedule was switched on or off by hand, and who did.
-    Outcome: None."""
+    """Keep that somebody switched a job's schedule on or off. Outcome: None."""
 
     job: str
     active: bool
@@ -125,10 +128,10 @@ class SetSwitch(msgspec.Struct, frozen=True):
 
 
 class RecordTicks(msgspec.Struct, frozen=True):
-    """Add ticks that made no execution to a job's ledger; one that is there stays as it is,
-    unless it is merged and the new one is not.
+    """Add ticks without an execution to a job's ledger. A tick that is there already stays as it
+    is, unless it is merged and the new one is not.
 
-    All due times up to `accounted` are in the ledger thereby. Outcome: None.
+    All due times up to `accounted` are in the ledger now. Outcome: None.
     """
 
     job: str
@@ -154,15 +157,16 @@ class SetWatch(msgspec.Struct, frozen=True):
 
 
 class Purge(msgspec.Struct, frozen=True):
-    """Forget finished executions, with their facts, results, logs and keys: of `job`, or of any
-    job if it is None, those submitted before `before`, and those but the newest `keep` (None: no
-    such bound), and ticks recorded before `before`; at most `limit` executions and as many
-    ticks, oldest first, and fewer where they hold much: a purge holds the writer up for a
-    moment only. A tick outlives its execution, and goes on naming it. The `Activity` of all
-    jobs outlives both: of it goes what was before `activity_before`.
+    """Delete finished executions with their facts, results, logs and keys, and old ticks.
 
-    Outcome: how many executions, parts of long ones, ticks and counts went, and 1 more if
-    space was given back; 0 means that nothing is left to do.
+    Of `job`, or of all jobs if it is None, it deletes executions submitted before `before`, all
+    executions but the newest `keep`, and ticks recorded before `before`; None means no such bound.
+    It deletes at most `limit` executions and as many ticks, oldest first, and fewer where they are
+    large, so that it holds up the writer for a moment only. A tick outlives its execution and still
+    names it. The `Activity` of jobs outlives both; it is deleted before `activity_before`.
+
+    Outcome: the number of deleted executions, parts of long ones, ticks and counts, and 1 more if
+    the file was shortened; 0 means that nothing is left to do.
     """
 
     job: str | None
@@ -182,7 +186,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Touch(msgspec.Struct, frozen=True):
-    """Write something, only to find out whether that is possible. Outcome: None."""
+    """A no-op write that probes whether the store is writable. Outcome: None."""
 
     at: datetime
 
@@ -208,7 +212,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Existing(msgspec.Struct, frozen=True):
-    """The tick or the key had led to this execution before; another one was not made.
+    """The tick or the key has created this execution before, so the submit created none.
 
     `fingerprint` is the one kept with the key, None for a tick.
     """
@@ -224,11 +228,11 @@ Outcome = Created | Existing | int | None
 
 
 class Row(msgspec.Struct, frozen=True):
-    """An execution as lists need it.
+    """An execution in a list.
 
-    `number` counts executions from 1 in the order they were created. `version` is the
-    number of its last fact that set the state, counted over all executions: it only ever
-    grows, and says what a listener has not seen yet. `summary` is None while unfinished.
+    `number` counts executions from 1 in the order of their creation. `version` is that of its
+    latest facts. Versions count the `Submit` and `Record` changes of all executions, so they only
+    grow, and a listener sees from them what is new. `summary` is None while unfinished.
     """
 
     number: int
@@ -242,9 +246,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """What a job did in a span of time: how many executions were submitted that ended in each
-    final state, how many due times were "missed" or "skipped", those that are 0 left out; and
-    how long the executions took together, from start to end."""
+    """The activity of a job in a span of time.
+
+    `counts` has the number of executions submitted in it, by final state, and the number of due
+    times that were "missed" or "skipped"; zeros are left out. `took` is the sum of the durations
+    of these executions, from start to end.
+    """
 
     counts: dict[str, int] = {}
     took: timedelta = timedelta(0)
@@ -253,10 +260,9 @@ class Activity(msgspec.Struct, frozen=True):
 class History(msgspec.Struct, frozen=True):
     """All facts of an execution in order, and the plan it was submitted with.
 
-    `opened` is the version at which it was submitted or last sent round again: of two
-    executions the one opened first has the lower one, whatever the clock said. `damage` says
-    what of it could not be read, for people, and was left out; the first fact is `Submitted` in
-    any case.
+    `opened` is the version of its submit or latest retry; it orders executions even if the clock
+    was set back. `damage` describes facts that could not be read and are left out, in a
+    human-readable sentence. The first fact is `Submitted` in any case.
     """
 
     plan: Plan
@@ -286,22 +292,22 @@ class FactsPage(msgspec.Struct, frozen=True):
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """Something about the store that people should know of. `lost` says that changes which were
-    committed are not in it any more."""
+    """A human-readable warning about the store. With `lost`, committed changes are no longer in
+    it."""
 
     text: str
     lost: bool = False
 
 
 class Store(Protocol):
-    """See the module. The methods after `commit` are reads."""
+    """Keeps everything; see the module for its promises. The methods after `commit` are reads."""
 
     def open(self) -> None:
-        """Take the store for this process, creating or migrating it. Raises `StoreError`."""
+        """Lock the store for this process; create or migrate it. Raises `StoreError`."""
         ...
 
     def close(self) -> None:
-        """Give it back. Safe to call twice, and when `open` failed."""
+        """Release it. Safe to call twice, and after an `open` that failed."""
         ...
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
@@ -310,7 +316,7 @@ class Store(Protocol):
 
     @property
     def epoch(self) -> str:
-        """A random word made with the store: versions of other epochs mean nothing here."""
+        """A random word created with the store. Versions of another epoch mean nothing here."""
         ...
 
     @property
@@ -319,7 +325,7 @@ class Store(Protocol):
         ...
 
     def version(self) -> int:
-        """The highest version given so far, 0 at the beginning."""
+        """The highest version so far, 0 at the beginning."""
         ...
 
     def entries(self, kind: str) -> dict[str, bytes]:
@@ -327,13 +333,13 @@ class Store(Protocol):
         ...
 
     def facts_since(self, version: int, limit: int, room: int) -> FactsPage:
-        """The facts of all executions above a version, in the order of versions: those of
-        `limit` versions at most, and of fewer where they are longer than `room` bytes (but of
-        one, if there is any)."""
+        """The facts of all executions above a version, in the order of versions. The page ends
+        after `limit` versions, or before its facts exceed `room` bytes, but has one version if
+        there is any."""
         ...
 
     def switches(self) -> dict[str, SetSwitch]:
-        """The last word on each job's schedule that was switched by hand."""
+        """The last switch of each job's schedule, by job."""
         ...
 
     def watches(self) -> dict[str, Watch]:
@@ -341,36 +347,37 @@ class Store(Protocol):
         ...
 
     def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
-        """A job's ledger, newest first: ticks with `due` below `before`. One more than `limit`
-        where a missed run and a tick at its beginning have the last `due` in common."""
+        """A job's ledger, newest first: ticks with `due` below `before`. There is one more than
+        `limit` where the last two have the same `due`: a tick, and a run of missed ones that
+        begins with it."""
         ...
 
     def jobs(self) -> list[str]:
-        """The jobs that have executions, whether or not they are registered."""
+        """The jobs with executions, registered or not."""
         ...
 
     def knows(self, job: str) -> bool:
-        """Whether there is any history of a job: an execution, a tick, or a count of them."""
+        """Whether a job has any history: an execution, a tick, or counts of them."""
         ...
 
     def submitted_with(self, job: str, key: str) -> Existing | None:
-        """What the submit of a job with this Idempotency-Key created, if there was one."""
+        """The execution that a submit of a job with this Idempotency-Key created, if any."""
         ...
 
     def activity(self, job: str, bounds: Sequence[datetime]) -> list[Activity]:
-        """What a job did between each two neighbours of `bounds`, which are whole quarter hours
-        in ascending order. It is counted as it happens, and not lost with the executions.
+        """A job's activity between each two neighbours of `bounds`, which are whole quarter hours
+        in ascending order. It is counted in the transactions that write it, and survives purges.
 
-        An execution counts when it was submitted, a tick when it was due, a run of missed
-        ones when the first one was. What is unfinished does not count yet."""
+        An execution counts at its submit, a tick at its due time, a run of missed ones at the
+        first due time. Unfinished executions do not count yet."""
         ...
 
     def unfinished(self) -> list[str]:
-        """The ids of unfinished executions, oldest first; finished ones cost nothing."""
+        """The ids of unfinished executions, oldest first. It takes time for these alone."""
         ...
 
     def history(self, execution: str) -> History | None:
-        """Everything about one execution but its logs and its large results."""
+        """Everything about one execution except its logs and its large results."""
         ...
 
     def find(self, execution: str) -> Row | None:
@@ -386,8 +393,8 @@ class Store(Protocol):
         limit: int,
         room: int | None = None,
     ) -> list[Row]:
-        """Executions, newest first, with `number` below `before`; by index, never a scan. They
-        stop before their summaries are more than `room` bytes (but there is one, if any is)."""
+        """Executions, newest first, with `number` below `before`; by index, never a scan. The page
+        ends before its summaries exceed `room` bytes, but has one execution if there is any."""
         ...
 
     def finished_since(
@@ -406,12 +413,12 @@ class Store(Protocol):
         ...
 
     def check(self) -> list[Remark]:
-        """Look whether the store is still what it was, at little cost; what people should know
-        of since the last call. Raises `StoreUnavailable` where it is not."""
+        """Check at little cost that the store is still the one that was opened; the warnings since
+        the last call. Raises `StoreUnavailable` if it is not."""
         ...
 
     def size(self) -> int:
-        """Bytes the store takes on disk, or in memory."""
+        """The bytes that the store uses on disk, or in memory."""
         ...
 
     def backup(self, path: str) -> None:

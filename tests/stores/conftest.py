@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -18,15 +19,21 @@ from goflow.stores.sqlite import SqliteStore
 Opened = Callable[[], AbstractContextManager[Store]]
 
 
-@pytest.fixture(scope="session", params=["memory", "sqlite"])
+KINDS: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SqliteStore(folder / "goflow.db"),
+}
+"""Makes a new, empty store of each kind; `folder` is empty too. The conformance suite, which is
+test_contract.py, test_activity.py and test_logs.py, runs on each of them."""
+
+
+@pytest.fixture(scope="session", params=KINDS)
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """Opens a new store of each kind."""
 
     @contextmanager
     def opened() -> Iterator[Store]:
-        store: Store = MemoryStore()
-        if request.param == "sqlite":
-            store = SqliteStore(tmp_path_factory.mktemp("store") / "goflow.db")
+        store = KINDS[request.param](tmp_path_factory.mktemp("store"))
         store.open()
         try:
             yield store

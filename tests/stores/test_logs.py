@@ -6,24 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goflow import MemoryStore, SqliteStore
+from goflow import MemoryStore
 from goflow.errors import NotFound, StoreUnavailable
 from goflow.stores.base import Purge
 from goflow.stores.logs import AppendLog, LogChunk
+from tests.stores.conftest import KINDS
 from tests.stores.listed_logs import ListedLogs
 
 few = settings(max_examples=40)
 
 
-@pytest.fixture(scope="session", params=["memory", "sqlite", "elsewhere"])
+@pytest.fixture(scope="session", params=[*KINDS, "logs elsewhere"])
 def opened(request, tmp_path_factory):
-    """Opens a new store with logs of each kind."""
+    """Opens a new store of each kind, and one with another place for its logs."""
 
     @contextmanager
     def opened():
-        store = MemoryStore(logs=ListedLogs() if request.param == "elsewhere" else None)
-        if request.param == "sqlite":
-            store = SqliteStore(tmp_path_factory.mktemp("store") / "goflow.db")
+        make = KINDS.get(request.param, lambda folder: MemoryStore(logs=ListedLogs()))
+        store = make(tmp_path_factory.mktemp("store"))
         store.open()
         try:
             yield store

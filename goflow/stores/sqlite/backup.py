@@ -1,7 +1,7 @@
 """A consistent copy of a live store.
 
-The rule: the file asked for is there whole and durable, or not at all; a store in use, or
-whatever else is at that place, is never touched.
+The rule: the copy is there complete and durable, or not at all. The store in use, and any file that
+is at the target already, stay untouched.
 """
 
 import os
@@ -17,19 +17,19 @@ _STEP = 1000  # pages copied between two chances for other threads
 def write_copy(source: sqlite3.Connection, path: str) -> None:
     """Copy what `source` sees now to a new file at `path`. Raises `StoreError`.
 
-    The copy is one file, with no log beside it. It has an epoch of its own: once it lives
-    on, its versions are not those of the store that it was taken from.
+    The copy is one file, without a log beside it. It has an epoch of its own, since from now on
+    its versions differ from those of the original.
     """
     target = Path(path)
     try:
         _check_place(target)
-        # Beside the target, since only a rename within a folder is at once.
+        # Beside the target, since only a rename within a folder is atomic.
         part = target.with_name(f"{target.name}.part")
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         raise StoreError(
-            f"{part} exists: another backup writes it, or was ended before it was done; "
-            "then remove it"
+            f"{part} exists: another backup is writing it, or was interrupted; in that case "
+            "remove it"
         ) from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be written: {_reason(error)}") from error
@@ -57,7 +57,7 @@ def _check_place(target: Path) -> None:
 
 def _copy(source: sqlite3.Connection, part: Path) -> None:
     with closing(sqlite3.connect(part, isolation_level=None)) as copy:
-        # Reading in one transaction: or each commit meanwhile would begin the copy anew.
+        # In one read transaction, or each commit in between would restart the copy.
         source.execute("BEGIN")
         try:
             source.execute("SELECT count(*) FROM meta").fetchone()

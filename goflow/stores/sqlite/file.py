@@ -1,8 +1,8 @@
-"""The store of every day: one SQLite file beside the jobs, for one server at a time.
+"""A store in an SQLite file.
 
-The rule: a file that is not ours, or that we cannot honour, is refused before anything in
-it is touched; and the lock comes first of all, because merely closing a descriptor of a
-file drops the locks this process has on it (https://www.sqlite.org/howtocorrupt.html).
+The rule: a foreign file, or one from a newer version, is refused before anything in it is touched.
+The lock comes first of all, because closing any descriptor of a file drops the locks that this
+process has on it (https://www.sqlite.org/howtocorrupt.html).
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class SqliteStore(SqliteTables):
         self._lock: FileLock | None = None
         self._hold: InodeLock | None = None
         self._files: Files | None = None
-        self._taken = False  # whether it was opened to the end
+        self._taken = False  # whether `open` was completed
         self._commits = 0  # in the life of the store
         self._opened_at = 0  # the same, when it was opened
         self._remarks: list[Remark] = []
@@ -77,7 +77,7 @@ class SqliteStore(SqliteTables):
         self._writer: sqlite3.Connection | None = None
         self._readers: list[sqlite3.Connection] = []
         self._pool = threading.Lock()
-        self._turn = threading.Lock()  # of who writes, or looks whether the file is as written
+        self._turn = threading.Lock()  # held to write, or to check the files
 
     @property
     def file(self) -> Path:
@@ -132,7 +132,7 @@ class SqliteStore(SqliteTables):
             and self._files is not None
             and self._files.trouble() is None
         )
-        # The writer last: the last one to close folds the log into the file.
+        # The writer last: the last connection to close moves the log into the file.
         for connection in (*readers, writer):
             if connection is not None:
                 connection.close()
@@ -140,13 +140,13 @@ class SqliteStore(SqliteTables):
         if self._hold is not None:
             self._hold.release()
         if self._lock is not None:
-            # What was noted stays if this may not be all that was committed.
+            # The note stays if some commits may be missing from the file.
             self._lock.release(clean=in_order and (taken or not self._lock.left))
             self._share()
         self._lock = self._hold = self._files = None
 
     def _descriptors(self) -> Iterator[int]:
-        """In a fork of this process: the descriptors of our files, which SQLite does not tell."""
+        """In a fork of this process: the descriptors of our files; SQLite does not name them."""
         files = {f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")}
         ours = {found for file in files if (found := identity(file)) is not None}
         for name in os.listdir("/dev/fd"):
@@ -170,7 +170,7 @@ class SqliteStore(SqliteTables):
         self._check_header(self._hold.descriptor)
         file = os.fstat(self._hold.descriptor)
         self._check_mode(file.st_mode)
-        # What a log or a journal holds may be what is not in the file yet.
+        # A log or a journal may have what the file lacks.
         beside = [Path(f"{self._file}{suffix}") for suffix in ("-wal", "-journal")]
         if file.st_size and self._files.is_cut_short() and not any(map(_length, beside)):
             raise StoreError(f"{self._path} {_DAMAGED} (it is shorter than it says)")
@@ -192,12 +192,12 @@ class SqliteStore(SqliteTables):
         if mode != "wal":
             raise StoreError(f"{self._path} is on a disk where SQLite has no WAL: use a local one")
         writer.execute("PRAGMA journal_size_limit = 16777216")
-        writer.execute("BEGIN IMMEDIATE")  # whether it can be written at all
+        writer.execute("BEGIN IMMEDIATE")  # raises if the file cannot be written
         writer.execute("ROLLBACK")
         self._epoch = read_epoch(writer)
         self._commits = self._opened_at = _read_commits(writer)
         self._check_nothing_is_lost(writer, new)
-        # From here on the file is never behind the opening, so an older copy of it is told.
+        # From here on the file has at least these commits, so an older copy put there is noticed.
         writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if (trouble := self._files.trouble()) is not None:
             raise StoreError(f"{self._path} {trouble}")
@@ -210,8 +210,8 @@ class SqliteStore(SqliteTables):
         return os.fsencode(self._file)
 
     def _check_name(self, writer: sqlite3.Connection) -> None:
-        """Refuse a second name of a file whose log lies beside the first one. SQLite finds a log
-        by the file's name, so it would go on without, and damage it."""
+        """Refuse a second name of a file whose log is beside the first one. SQLite finds a log by
+        the file's name, so it would ignore the log and damage the file."""
         found = writer.execute("SELECT value FROM meta WHERE key = 'file'").fetchone()
         if found is None or found[0] == self._name():
             return
@@ -231,7 +231,7 @@ class SqliteStore(SqliteTables):
         )
 
     def _check_nothing_is_lost(self, writer: sqlite3.Connection, new: bool) -> None:
-        """Compare with what the last server had committed, if it died."""
+        """Compare the commits in the file with the note of a server that died."""
         assert self._lock is not None
         epoch, _, number = self._lock.left.partition(" ")
         if not number.isdigit():
@@ -269,9 +269,9 @@ class SqliteStore(SqliteTables):
             )
 
     def _check_header(self, descriptor: int) -> None:
-        """Refuse by its first bytes a file that is not ours, without SQLite touching it."""
+        """Refuse a foreign file by its first bytes, before SQLite touches it."""
         if Path(f"{self._file}-journal").exists():
-            return  # it may have been killed half made, which SQLite will undo
+            return  # its creation was interrupted, which SQLite will undo
         header = os.pread(descriptor, 100, 0)
         if header:
             self._check_application(
@@ -302,16 +302,16 @@ class SqliteStore(SqliteTables):
         )
 
     def backup_unopened(self, path: str) -> None:
-        """As `backup`, of a store that is not open here: a server may have it open, or none.
+        """As `backup`, of a store that is not open here, whether or not a server has it open.
 
-        Takes no lock and writes nothing; SQLite may leave its two files beside the store,
-        for the next server. A store of an earlier version is copied as it is.
+        It takes no lock and writes nothing; SQLite may leave its two files beside the store. A
+        store of an earlier version is copied as it is.
         """
         if not self._path.is_file():
             raise StoreError(f"{self._path} is not there: give the file that goflow keeps")
         self._file = Path(os.path.realpath(self._path))
         try:
-            # Only through SQLite: see the module, if the store is open in this process.
+            # Only through SQLite: the store may be open in this process, see the module.
             with closing(self._connect("ro")) as source:
                 self._check_application(*source.execute("PRAGMA application_id").fetchone())
                 self._check_version(*source.execute("PRAGMA user_version").fetchone())
@@ -341,13 +341,13 @@ class SqliteStore(SqliteTables):
             try:
                 yield writer
             finally:
-                # Whatever SQLite wrote to the file itself, at a checkpoint, was this.
+                # A checkpoint may have written to the file: that was SQLite.
                 trouble = self._files.trouble(index=False)
                 if trouble is None:
                     self._files.remember()
             if trouble is not None:
-                # It was committed, perhaps where nobody finds it again. To go on when the file is
-                # back would be to have it twice, for whoever asks again.
+                # The commit may be in a file that is gone. If the file comes back, and the caller
+                # tries again, it would be there twice.
                 self._doubt = (
                     f"{self._path} was moved or removed while it was written: restart goflow"
                 )
@@ -391,7 +391,7 @@ class SqliteStore(SqliteTables):
 
     def _note_commits(self) -> None:
         if self._lock is not None:
-            # The disk may be full. What was committed is so without the note.
+            # The disk may be full. The commit is durable without the note.
             with contextlib.suppress(OSError):
                 self._lock.note(f"{self._epoch} {self._commits}")
 
@@ -409,10 +409,10 @@ class SqliteStore(SqliteTables):
         try:
             return lock.renew()
         except (OSError, InUse):
-            return False  # next time; the file itself is locked
+            return False  # at the next check; the file itself is locked
 
     def _check_files(self) -> None:
-        """Raise `StoreUnavailable` unless the files are there, and the store in them is ours."""
+        """Raise `StoreUnavailable` unless the files are there and are those of this store."""
         assert self._files is not None
         if self._doubt is not None:
             raise StoreUnavailable(self._doubt)
@@ -434,9 +434,9 @@ class SqliteStore(SqliteTables):
         self._files.remember()
 
     def _is_ours(self, commits: int) -> bool:
-        """Whether the file alone, without its log, holds this store and so many of its commits."""
+        """Whether the file alone, without its log, is this store with that many commits."""
         try:
-            # Past the log and the cache, which have what was there before.
+            # Without the log and the cache, which have the earlier content.
             with closing(self._connect("ro&immutable=1")) as connection:
                 return (
                     read_epoch(connection) == self._epoch and _read_commits(connection) >= commits
@@ -446,8 +446,8 @@ class SqliteStore(SqliteTables):
 
     @contextmanager
     def _passing(self) -> Iterator[None]:
-        """What SQLite cannot do now is `StoreUnavailable`; what it should never be asked
-        is left as it is."""
+        """Turn trouble that may pass into `StoreUnavailable`; errors that are a defect of ours stay
+        as they are."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -461,7 +461,7 @@ class SqliteStore(SqliteTables):
 
 
 def _checked(path: str | os.PathLike[str]) -> str:
-    """The path, unless it means something else to SQLite. Raises `ValueError`."""
+    """The path. Raises `ValueError` for text that means something else to SQLite."""
     text = os.fspath(path)
     if not isinstance(text, str):
         raise ValueError(f"store must be a path as text, not {text!r}")

@@ -1,7 +1,7 @@
-"""The files of a store on the disk: whether they are still those that SQLite has open.
+"""Whether the files of a store on disk are still those that SQLite has open.
 
-SQLite writes happily to a file that has been removed, and to a log that has. Nobody finds again
-what is in there, so nothing may be promised then. A few stats, some microseconds, tell.
+SQLite goes on writing to a file, or to its log, after it has been removed. Such commits are lost,
+so nothing may be promised then. A few calls of `stat`, some microseconds, find out.
 """
 
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 class Files:
-    """What the store's files were when they were last in order.
+    """The state of the store's files when they were last in order.
 
-    - `trouble` says in words which file is gone, or is None.
-    - `touched` says whether the file had been written to, at the last `trouble`, since `remember`.
-    - `remember` takes the files as they were at the last `trouble` for how SQLite left them.
+    - `trouble` looks at the files; it says which one is gone, or returns None.
+    - `remember` declares that SQLite left the files as the last `trouble` saw them.
+    - `touched` says whether, by the last `trouble`, the file was written since `remember`.
     """
 
     def __init__(self, file: Path, descriptor: int) -> None:
@@ -33,7 +33,7 @@ class Files:
         self._written, self._log_left = self._stamp, self._log_size
 
     def trouble(self, *, index: bool = True) -> str | None:
-        """`index`: look at all files, not only at those that hold what was committed."""
+        """With `index`, look at all files; otherwise only at those that hold commits."""
         try:
             found = os.stat(self._file)
         except OSError:
@@ -61,17 +61,17 @@ class Files:
         return self._stamp != self._written
 
     def is_log_shorter(self) -> bool:
-        """Whether the log was longer when SQLite left it: another program has moved all of it into
-        the file, or has cut it short."""
+        """Whether the log was longer when SQLite left it: another program has moved its content
+        into the file, or has truncated it."""
         return self._log_size < self._log_left
 
     def is_cut_short(self) -> bool:
-        """Whether the file ends before its own header says; to be asked of a file that is not
-        being written, nor was by a checkpoint that failed half-way."""
+        """Whether the file is shorter than its header says. That means nothing while the file is
+        written, or after a checkpoint that failed half-way."""
         return os.fstat(self._descriptor).st_size < self._least()
 
     def _least(self) -> int:
-        """How long the file is at least, by its own header; of what is none, a page."""
+        """The minimum length by the header; that of a page if there is no header."""
         header = os.pread(self._descriptor, 100, 0)
         if len(header) < 100:
             return 512
@@ -81,7 +81,7 @@ class Files:
 
 
 def identity(path: Path | str | int) -> tuple[int, int] | None:
-    """Which file a path or a descriptor is, on this machine; None if it is none."""
+    """The device and inode of a path or descriptor; None if there is no such file."""
     try:
         found = os.stat(path)
     except OSError:

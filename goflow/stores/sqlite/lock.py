@@ -1,11 +1,11 @@
-"""One server per store file: locks that the kernel drops when their holder dies.
+"""One server per store file: locks that the kernel releases when their holder dies.
 
-`FileLock` is on `<path>.lock`, says who holds it, and remembers what a holder that died had
-committed. `InodeLock` is on the file itself, by whatever name it was opened: a hard link, a bind
-mount, or a folder from which the other lock was removed.
+`FileLock` is on `<path>.lock`; that file names the holder and keeps a note from a holder that died.
+`InodeLock` is on the store file itself, whatever name it was opened by: a hard link, a bind mount,
+or a path whose lock file was removed.
 
-The rule: a forked worker that outlives a killed server must not keep the next server out. So
-the one is a POSIX record lock, which no fork inherits; the other is closed in a fork.
+The rule: a forked worker that outlives a killed server must not keep the next server out. So the
+first is a POSIX record lock, which a fork does not inherit; the second is closed in a fork.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ _GUARD = threading.Lock()
 _HELD: dict[Path, "FileLock"] = {}
 _HELD_INODES: dict[tuple[int, int], "InodeLock"] = {}
 
-# A byte that SQLite never locks, and no file reaches.
+# A byte that SQLite never locks and that lies behind the end of any file.
 _FAR = 2**62
-# Linux alone has locks that closing another descriptor of the file does not drop.
+# Only Linux has locks that survive when another descriptor of the file is closed.
 _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", None)
 
 
 class InUse(Exception):
-    """Somebody holds the lock; `pid` is who, or None where that cannot be told."""
+    """Another process holds the lock; `pid` is its id, or None if that is unknown."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(pid)
@@ -35,7 +35,7 @@ class InUse(Exception):
 
 
 class FileLock:
-    """The lock of the file at `path`, held on `<path>.lock`, which holds the holder's pid.
+    """A lock on `<path>.lock`, a file with the pid of the holder.
 
     `path` must be resolved already, or two names of one file have two locks.
     """
@@ -44,10 +44,10 @@ class FileLock:
         self._path = path.with_name(path.name + ".lock")
         self._descriptor: int | None = None
         self._note = ""
-        self.left = ""  # what the last holder noted, if it died before it released the lock
+        self.left = ""  # the note of the last holder, if it died before it released the lock
 
     def acquire(self) -> None:
-        """Take it at once, or raise `InUse`; `OSError` where the file cannot be made."""
+        """Take the lock at once. Raises `InUse`, or `OSError` if the file cannot be created."""
         with _GUARD:
             if self._path in _HELD:
                 raise InUse(os.getpid())
@@ -55,13 +55,13 @@ class FileLock:
             _HELD[self._path] = self
 
     def note(self, text: str) -> None:
-        """Leave a word for the next holder, which finds it if this one dies."""
+        """Leave a note, which the next holder finds if this one dies."""
         self._note = text
         if self._descriptor is not None:
             os.pwrite(self._descriptor, f"{os.getpid()} {text}\n".encode(), 0)
 
     def renew(self) -> bool:
-        """Make the file again if somebody has removed it; whether that was so."""
+        """Create the file again if somebody has removed it; whether that was necessary."""
         with _GUARD:
             if self._descriptor is None or self._names(self._descriptor):
                 return False
@@ -76,7 +76,7 @@ class FileLock:
         return True
 
     def release(self, *, clean: bool = True) -> None:
-        """Give it back, if it is held; with what was noted left in place if not `clean`."""
+        """Release the lock if it is held. Unless `clean`, leave the file and its note."""
         with _GUARD:
             if self._descriptor is None:
                 return
@@ -87,7 +87,7 @@ class FileLock:
             self._descriptor = None
 
     def abandon(self) -> None:
-        """In a fork of the holder: let go of what is the parent's."""
+        """In a fork of the holder: close the descriptor, since the lock is the parent's."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -124,11 +124,11 @@ class FileLock:
 
 
 class InodeLock:
-    """The lock of the file at `path` itself, which is created empty if there is none.
+    """A lock on the file at `path` itself, which is created empty if it does not exist.
 
-    While it is held, `descriptor` is open for reading and writing. To be acquired before SQLite
-    opens the file in this process, and released after: to close a descriptor of a file drops
-    the locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html).
+    While the lock is held, `descriptor` is open for reading and writing. Acquire it before SQLite
+    opens the file in this process, and release it after SQLite has closed it: closing a descriptor
+    of a file drops SQLite's locks on it (https://www.sqlite.org/howtocorrupt.html).
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,7 +137,7 @@ class InodeLock:
         self.descriptor = -1
 
     def acquire(self) -> None:
-        """Take it at once, or raise `InUse`; `OSError` where the file cannot be opened."""
+        """Take the lock at once. Raises `InUse`, or `OSError` if the file cannot be opened."""
         with _GUARD:
             with contextlib.suppress(FileNotFoundError):
                 found = os.stat(self._path)
@@ -157,14 +157,14 @@ class InodeLock:
             _HELD_INODES[self._place] = self
 
     def release(self) -> None:
-        """Give it back, if it is held."""
+        """Release the lock if it is held."""
         with _GUARD:
             if self._place is not None:
                 del _HELD_INODES[self._place]
                 self.abandon()
 
     def abandon(self) -> None:
-        """In a fork of the holder: let go of what is the parent's."""
+        """In a fork of the holder: close the descriptor, since the lock is the parent's."""
         if self._place is not None:
             os.close(self.descriptor)
             self.descriptor, self._place = -1, None

@@ -96,7 +96,7 @@ class Reads(ABC):
                         found.append(_committed(number, execution, job, body))
                 else:
                     if seen < limit:
-                        version = upto
+                        version = max(version, upto)
         return FactsPage(found, version)
 
     def switches(self) -> dict[str, SetSwitch]:

@@ -1,6 +1,6 @@
 """Results that are too large for a fact, each in a row of its own.
 
-The rule: a row is written before, or together with, the fact that speaks of it.
+The rule: the row is written before the fact that refers to it, or in the same transaction.
 """
 
 import sqlite3
@@ -18,19 +18,19 @@ CREATE = (
         body BLOB NOT NULL)""",
     "CREATE UNIQUE INDEX results_place ON results (execution, task, attempt)",
 )
-# An attempt ends once: what is there already is the same, from a commit that seemed to fail.
+# An attempt ends once, so a row that is there already is the same one.
 ADD = "INSERT OR REPLACE INTO results (execution, task, attempt, body) VALUES (?, ?, ?, ?)"
 READ = "SELECT body FROM results WHERE execution = ? AND task = ? AND attempt = ?"
 FORGET_SOME = """DELETE FROM results WHERE rowid IN
     (SELECT rowid FROM results WHERE execution = ? LIMIT ?)"""
 
-# A fact is longer than its result. Of a row that is not large, SQLite reads the length alone.
+# A fact is longer than its result. SQLite reads only the length of rows that are not large.
 _LARGE = f"""SELECT version, execution FROM facts
     WHERE version > ? AND length(body) > {SMALL} ORDER BY version LIMIT 1"""
 
 
 def move_out_of_facts(connection: sqlite3.Connection) -> None:
-    """Give the large results in the facts of an earlier version rows of their own.
+    """Move large results out of the facts of an earlier version, into rows of their own.
 
     One row of facts is in memory at a time.
     """
@@ -46,7 +46,7 @@ def _move(connection: sqlite3.Connection, version: int, execution: int) -> None:
     moved = False
     try:
         known = decode_facts(body)
-    except msgspec.MsgspecError:  # damaged, which is found out by who reads the execution
+    except msgspec.MsgspecError:  # damaged; whoever reads the execution reports it
         return
     for fact in known:
         if isinstance(fact, TaskSucceeded) and len(fact.result) > SMALL:

@@ -69,7 +69,7 @@ _COUNT_TICK = f"""INSERT INTO activity SELECT job, due / {QUARTER}, outcome, ?4 
         AND outcome IN ('missed', 'skipped') {_ALSO}"""
 _SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
 
-_REMEMBERED = 10_000  # ids and plans; what was forgotten is looked up again
+_REMEMBERED = 10_000  # ids and plans in memory; others are looked up
 
 
 @dataclass
