@@ -353,7 +353,7 @@ class Goflow:
             except BaseException:  # of the user's middleware; nothing may run unseen
                 await self.engine.stop()
                 raise
-            self.engine.lifetime.spawn(metrics.run(), "the vital signs")
+            self.engine.lifetime.spawn(metrics.run(), "the metrics")
             self.engine.check_store()
             self._running = True
 

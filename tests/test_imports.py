@@ -254,6 +254,86 @@ def test_the_packages_of_the_engine_know_one_another_one_way(package: str) -> No
     assert wrong == []
 
 
+# The engine's rooms, from the top down: each may know only those after it. The scheduler calls
+# those above it as functions that it is handed.
+IN_ORDER = [
+    "metrics",
+    "engine",
+    "recovery",
+    "due_times",
+    "backfill",
+    "control",
+    "submissions",
+    "schedules",
+    "ledger",
+    "runners",
+    "lineup",
+    "room",
+    "scheduler",
+    "runner",
+    "store_check",
+    "broadcast",
+    "reader",
+    "marks",
+    "recent",
+    "registry",
+    "options",
+    "retention",
+    "lifetime",
+    "health",
+    "live",
+    "board",
+    "replay",
+    "idempotency",
+    "errands",
+    "param_checks",
+    "principal",
+    "hints",
+    "slots",
+    "journal",
+    "max_gauge",
+    "clock",
+]
+
+
+def upward(module: str, tree: ast.Module) -> list[str]:
+    """What a room of the engine imports from above itself."""
+    own = module.split(".")[2]
+    known = IN_ORDER[IN_ORDER.index(own) :]
+    return [
+        f"{module} must not know {name}"
+        for name, at_once in imports(module, tree)
+        for place in [name.split(".")[2:3]]
+        if at_once and name.startswith("goflow.engine.") and place[0] in IN_ORDER
+        if place[0] not in known
+    ]
+
+
+ROOM_OF_THE_ENGINE = [
+    (module, tree)
+    for module, tree in MODULES
+    if module.count(".") == 2 and module.startswith("goflow.engine.")
+    if module.split(".")[2] in IN_ORDER
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "tree"), ROOM_OF_THE_ENGINE, ids=[name for name, _ in ROOM_OF_THE_ENGINE]
+)
+def test_no_room_of_the_engine_is_entered_from_below(module: str, tree: ast.Module) -> None:
+    assert upward(module, tree) == []
+
+
+def test_only_what_runs_beside_the_engine_knows_it() -> None:
+    knowing = {
+        module
+        for module, tree in MODULES
+        for name, _ in imports(module, tree)
+        if module.startswith("goflow.engine.") and name == "goflow.engine.engine"
+    }
+    assert knowing == {"goflow.engine.metrics"}
+
+
 @MODULE
 def test_imports_point_one_way(module: str, tree: ast.Module) -> None:
     assert turned_arrows(module, tree) == []
@@ -311,6 +391,12 @@ def test_the_clock_reads_the_time() -> None:
 )
 def test_a_turned_arrow_is_found(module: str, source: str) -> None:
     assert turned_arrows(module, ast.parse(source))
+
+
+def test_a_room_entered_from_below_is_found() -> None:
+    tree = ast.parse("from goflow.engine.submissions import Submissions")
+    assert upward("goflow.engine.runner", tree)
+    assert not upward("goflow.engine.due_times", tree)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""How the server is doing: a sample of its vital signs every few seconds, for half an hour.
+"""Metrics of the server: a sample every few seconds, kept for half an hour.
 
-The rule: it runs beside an engine and changes nothing in it, and a server with nothing to do
-must not notice that it is there. An engine alone, as in a simulation, has none.
+The rule: it runs beside an engine and changes nothing in it, and costs an idle server next to
+nothing. An engine without a server, as in a simulation, has no metrics.
 """
 
 import os
@@ -25,14 +25,14 @@ KEPT = 360  # samples
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What was at an instant, and the worst since the sample before.
+    """Values at an instant, and maxima since the previous sample.
 
-    - `lateness`: seconds from a due time to the record of what became of it, at most.
-    - `loop_lag`: seconds that the event loop was late to wake a sleeper, at most.
-    - `commit`: seconds that a commit took, at most; `commits`: how many there were a second.
-    - `memory`: bytes in use by the process; `processor`: of one core, 1 is all of it. Programs
-      that tasks run do not count.
-    - `running`, `waiting`: tasks that ran, and that could run and waited for room.
+    - `lateness`: the most seconds from a due time to its record.
+    - `loop_lag`: the most seconds that the event loop was late.
+    - `commit`: the most seconds that a commit took; `commits`: commits per second.
+    - `memory`: bytes in use by the process; `processor`: its share of one core, from 0 to 1 and
+      above. Programs that tasks run do not count.
+    - `running`, `waiting`: running tasks, and ready tasks that wait for a slot.
     """
 
     at: Time
@@ -49,7 +49,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metrics:
-    """The vital signs of a started engine, once `run` runs beside it."""
+    """The metrics of a started engine, sampled while `run` runs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -58,11 +58,11 @@ class Metrics:
         self._store_bytes = 0
 
     def since(self, after: datetime | None) -> list[Sample]:
-        """The samples later than an instant, oldest first; all that are kept if it is None."""
+        """The samples after an instant, or all if it is None, oldest first."""
         return [sample for sample in self._samples if after is None or sample.at > after]
 
     async def run(self) -> None:
-        """Take samples for ever."""
+        """Take samples until cancelled."""
         clock = self._engine.clock
         begun, used = clock.elapsed(), processor_time()
         while True:
@@ -72,7 +72,7 @@ class Metrics:
             if (passed := clock.elapsed() - begun) >= EVERY:
                 spent = processor_time() - used
                 begun, used = begun + passed, used + spent
-                # A system that is short of files says so here too. There is no sample then.
+                # Without free file descriptors there is no sample.
                 with suppress(OSError):
                     await self._sample(passed, spent)
 
@@ -95,21 +95,21 @@ class Metrics:
             listeners=len(engine.broadcast),
         )
         while self._samples and self._samples[-1].at >= sample.at:
-            self._samples.pop()  # the clock was set back, and times have to ascend
+            self._samples.pop()  # the clock was set back, and times must ascend
         self._samples.append(sample)
 
     async def store_bytes(self) -> int:
-        """Bytes the store takes; as last known, while it cannot be asked."""
-        with suppress(StoreUnavailable, OSError):  # the journal finds out as well, and tells
+        """The size of the store in bytes; the last known one while the store is unavailable."""
+        with suppress(StoreUnavailable, OSError):  # the journal reports it
             self._store_bytes = await self._engine.reader.read(self._engine.store.size)
         return self._store_bytes
 
 
 def memory_in_use() -> int:
-    """Bytes of memory that this process has; where the system does not tell, the most it had."""
+    """Bytes of memory in use by this process; without /proc, the most it has ever used."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (FileNotFoundError, PermissionError):  # there is no /proc to read
+    except (FileNotFoundError, PermissionError):  # no /proc
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024

@@ -1,6 +1,7 @@
-"""History stays bounded: old executions are forgotten, in small batches between others' writes.
+"""Retention: old executions are deleted, in small batches between other writes.
 
-Only finished executions go, and nothing that is needed to keep a due time from firing twice.
+The rule that must not be broken: only finished executions are deleted, and nothing that keeps a
+due time from firing twice.
 """
 
 import logging
@@ -18,16 +19,16 @@ from goflow.stores.base import Purge
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100  # executions forgotten in one transaction
-PAUSE = 0.025  # seconds between two of those, for others to write in
-ACTIVITY = timedelta(days=740)  # how long it is kept: what calendars show, and some days
+BATCH = 100  # executions deleted in one transaction
+PAUSE = 0.025  # seconds between two batches, for other writes
+ACTIVITY = timedelta(days=740)  # how long activity is kept: two years for calendars, and some days
 CENTURY = 36_525  # days
 EVERY = 600.0  # seconds between two rounds
 
 
 class Keep(msgspec.Struct, frozen=True):
-    """What is kept: executions of the last `days`, and of those the newest `executions` in
-    all and the newest `per_job` of each job. None means no such bound."""
+    """The history to keep: executions of the last `days`, of these the newest `executions`, and
+    of these the newest `per_job` of each job. None means no such limit."""
 
     days: float | None = 90
     executions: int | None = 1_000_000
@@ -43,7 +44,7 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 class Retention:
-    """Forgets what need not be kept, round after round. `jobs` are those that have history."""
+    """Deletes history beyond `keep`, round after round. `jobs` are the jobs with history."""
 
     def __init__(
         self, journal: Journal, clock: Clock, keep: Keep, jobs: Iterable[str] = ()
@@ -51,12 +52,12 @@ class Retention:
         self._journal = journal
         self._clock = clock
         self._keep = keep
-        # Jobs that finished executions since the last round; at first all, since the server may
-        # have been stopped before their round came, and `keep` may have been another one.
+        # Jobs that finished executions since the last round. At first these are all: the server
+        # may have stopped before its last round, or with another `keep`.
         self._grown = set(jobs)
 
     def note(self, job: str) -> None:
-        """A job has one more finished execution."""
+        """Note that a job has one more finished execution."""
         self._grown.add(job)
 
     def changed(self, entry: LiveExecution) -> None:
@@ -65,7 +66,7 @@ class Retention:
             self.note(entry.job)
 
     async def run(self) -> None:
-        """Forget, for ever."""
+        """Delete old history until cancelled."""
         while True:
             for purge in self._purges():
                 if not await self._forget(purge) and purge.job is not None:
@@ -86,13 +87,13 @@ class Retention:
                 yield Purge(job, None, keep.per_job, BATCH)
 
     async def _forget(self, purge: Purge) -> bool:
-        """Whether all that a purge may forget is forgotten."""
+        """Repeat a purge until nothing is left to delete; returns whether that succeeded."""
         gone: object = 1
         while gone:
             try:
                 gone = await self._journal.commit(purge)
             except Unavailable as error:
-                logger.warning("what is old is kept for now: %s", error)
+                logger.warning("old history is kept for now: %s", error)
                 return False
             if gone:
                 await self._clock.sleep(PAUSE)

@@ -1,12 +1,12 @@
 """The cron loop: accounts for every due time of every job, once, and never early.
 
-A due time fires, or the ledger says why not. The next one is always computed from the last
-that is accounted for, never from the time it was noticed; so nothing is lost or doubled
-when the process was down, held up or suspended, or the clock was set.
+A due time fires, or the ledger records why not. The next due time is computed from the last
+one that is accounted for, never from the current time. So no due time is lost or doubled when
+the process was down, blocked or suspended, or the clock was set.
 
-No job holds up another. Each is handled by itself: one that raises is tried again by itself,
-and one whose due times have piled up works them off a few at a time, in turn with others that
-do, while places are left for those that are on time.
+No job holds up another. Each job is handled by itself, and after an error it is tried again by
+itself. Jobs with a backlog take turns, a few due times each, and leave places for jobs that are
+on time.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from goflow.stores.base import Tick, TickOutcome
 
 logger = logging.getLogger(__name__)
 
-AGAIN = timedelta(seconds=1)  # until what the store did not take is tried again
-AT_MOST = timedelta(minutes=1)  # the same, after a defect that keeps coming
-TRIES = 3  # of a due time that meets a defect, before the ledger has it as skipped
+AGAIN = timedelta(seconds=1)  # before a due time that the store refused is tried again
+AT_MOST = timedelta(minutes=1)  # the same, after repeated defects
+TRIES = 3  # of a due time that meets a defect, before it is recorded as skipped
 AT_ONCE = 100  # jobs handled at once
-BEHIND = 50  # of those, the ones that catch up
-PORTION = 10  # due times that a job catches up with before others have their turn
-# How late a due time may be noticed by a process that was up and still fire, whatever the
-# catch-up policy: a busy machine is not a pause.
+BEHIND = 50  # of these, jobs that catch up
+PORTION = 10  # due times that a job catches up with in one turn
+# A due time noticed up to this late fires, whatever the catch-up policy: a busy machine is not
+# a pause.
 LATENESS = timedelta(seconds=5)
-STEP_BACK = timedelta(seconds=1)  # a clock that goes back further was set
+STEP_BACK = timedelta(seconds=1)  # a clock that went back further was set
 
 DOWN = "the server was down"
 HELD_UP = "the server was held up, or the clock was set"
@@ -80,20 +80,20 @@ class Scheduled:
         # Why due times up to `hindered` could not be fired, though they were seen.
         self.hindrance = ""
         self.hindered = accounted
-        self.told = ""  # what the program's log says already of why it waits
-        self.backlog: deque[datetime] = deque()  # those it catches up with, oldest first
+        self.told = ""  # why it waits, as last logged
+        self.backlog: deque[datetime] = deque()  # due times to catch up with, oldest first
         self.defects = 0  # in a row
         self.due: datetime | None = None
         self.account(accounted)
 
     def account(self, accounted: datetime) -> None:
-        """Take note that due times up to this instant are in the ledger."""
+        """Note that due times up to this instant are in the ledger."""
         self.accounted = accounted
         self.due = self.schedule.next(accounted, anchor=self.anchor)
 
 
 class Coming(NamedTuple):
-    """A due time to come."""
+    """A future due time."""
 
     due: datetime
     job: str
@@ -104,8 +104,8 @@ class Coming(NamedTuple):
 def in_order_of_time(
     nearest: Sequence[Coming], until: datetime, limit: int, each: int
 ) -> list[Coming]:
-    """The due times up to `until` of the jobs whose next ones are `nearest`, in order of time;
-    at most `each` of a job and `limit` in all, for which no more than so many are computed."""
+    """The due times up to `until` in order of time, at most `each` of a job and `limit` in all.
+    `nearest` are the next due times of the jobs. No more than `limit` others are computed."""
     heads = [(one.due, one.job, one) for one in nearest]
     heapq.heapify(heads)
     found: list[Coming] = []
@@ -141,8 +141,8 @@ class Scheduler:
         self._notice = notice
         self._on_defect = on_defect
         self._on: dict[str, Scheduled] = {}
-        # (when to look, tie-break, entry): an entry that was switched off, or moved, is
-        # found out when its turn comes.
+        # (when to look, tie-break, entry). An entry that was switched off or moved is dropped
+        # when its turn comes.
         self._agenda: list[tuple[datetime, int, Scheduled]] = []
         # An entry is on the agenda, waits in line to catch up, or is being handled.
         self._behind: deque[Scheduled] = deque()
@@ -151,8 +151,7 @@ class Scheduler:
         self._count = 0
         self._changed = asyncio.Event()
         self._last_seen = clock.now()
-        # Seconds from each due time to the record of what became of it, if that is since its
-        # schedule is on.
+        # Seconds from each due time to its record, for due times since the schedule is on.
         self.lateness = MaxGauge()
 
     def switch_on(
@@ -164,8 +163,8 @@ class Scheduler:
         policy: Policy,
         reason: str = "",
     ) -> None:
-        """Let a job fire from now on. With a `reason`, due times after `accounted` that have
-        passed are entered as missed for that reason, or caught up with if that is `DOWN`."""
+        """Fire a job's due times from now on. With a `reason`, past due times after `accounted`
+        are recorded as missed for that reason; if it is `DOWN`, they are caught up with."""
         now = self._clock.now()
         entry = Scheduled(job, schedule, anchor, min(accounted, now), policy)
         entry.reason, entry.since = reason, now
@@ -181,7 +180,7 @@ class Scheduler:
         return entry is not None
 
     def switch_off(self, job: str) -> None:
-        """Let a job fire no more."""
+        """Stop firing a job's due times."""
         self._on.pop(job, None)
 
     def due(self, job: str) -> datetime | None:
@@ -190,14 +189,13 @@ class Scheduler:
         return None if entry is None else entry.due
 
     def __len__(self) -> int:
-        """How many jobs' schedules are on."""
+        """The number of schedules that are on."""
         return len(self._on)
 
     def nearest(self, until: datetime, limit: int) -> list[Coming]:
-        """The next due times of the jobs that are due first, up to `until` and in order of
-        time; at most `limit`."""
-        # The agenda is a heap: what is below an entry comes later, so that only as much of
-        # it is looked at as is found.
+        """The next due time of each job up to `until`, in order of time; at most `limit`."""
+        # The agenda is a heap: entries below another one come later. So the search visits only
+        # about as many entries as it finds.
         elsewhere = [*self._behind, *self._handled.values()]
         found = {entry.job: entry for entry in elsewhere if self._on.get(entry.job) is entry}
         places = [(self._agenda[0], 0)] if self._agenda else []
@@ -245,7 +243,7 @@ class Scheduler:
             self._catching_up.clear()
 
     def _go_back(self, now: datetime) -> None:
-        """The clock was set back: count from now. What is in the ledger does not fire again."""
+        """Count from now, since the clock was set back. Recorded due times do not fire again."""
         self._notice(
             f"the clock went back by {self._last_seen - now}, to {now.isoformat()}; "
             f"schedules count from there"
@@ -255,7 +253,7 @@ class Scheduler:
                 self.switch_on(entry.job, entry.schedule, entry.anchor, now, entry.policy)
 
     def _begin(self, now: datetime) -> None:
-        """Begin to handle the jobs that are due, as many as there are places for."""
+        """Handle the jobs that are due, as far as there are places."""
         while self._agenda and self._agenda[0][0] <= now and len(self._handled) < AT_ONCE:
             entry = heapq.heappop(self._agenda)[2]
             if self._on.get(entry.job) is entry:
@@ -271,13 +269,11 @@ class Scheduler:
         return task
 
     async def _guarded(self, entry: Scheduled, work: Work) -> None:
-        """Do a job's work; whatever comes of it, the job is looked at again."""
+        """Do a job's work, and plan the next look at it, whatever happens."""
         try:
             caught_up = await work(entry)
         except Unavailable as error:
-            if not isinstance(error, Stopping) and entry.told != str(
-                error
-            ):  # else it has been told of since it began to wait
+            if not isinstance(error, Stopping) and entry.told != str(error):
                 logger.warning("job %r, due %s, waits: %s", entry.job, entry.due, error)
                 entry.told = str(error)
             self._hinder(entry, _hindrance(error))
@@ -299,13 +295,13 @@ class Scheduler:
             self._changed.set()
 
     def _hinder(self, entry: Scheduled, hindrance: str) -> None:
-        """Remember why a due time could not be fired, for those that are missed thereby."""
+        """Remember why a due time could not fire: it may be missed for that reason."""
         entry.hindrance = hindrance
         entry.hindered = self._clock.now()
-        entry.backlog.clear()  # what of it is still to fire is decided anew
+        entry.backlog.clear()  # decided anew at the next look
 
     async def _mend(self, entry: Scheduled, error: Exception) -> None:
-        """After a defect: try again, and leave a due time out that meets one each time."""
+        """Try again after a defect. A due time that meets one at each try is skipped."""
         self._on_defect(f"the schedule of job {entry.job!r}", error)
         entry.defects += 1
         now, due = self._clock.now(), entry.due
@@ -318,12 +314,12 @@ class Scheduler:
                 entry.defects = 0
                 self._plan(entry, entry.due)
                 return
-            except Exception as another:  # as bad as the first one, which was told
+            except Exception as another:  # the first error was reported as a defect
                 logger.warning("job %r, due %s: %s", entry.job, due, reason_of(another))
         self._plan(entry, now + min(AGAIN * 2 ** min(entry.defects - 1, 10), AT_MOST))
 
     async def _fire_on_time(self, entry: Scheduled) -> bool:
-        """Fire the due time, if it is the only one and not late; whether that was so."""
+        """Fire the due time if it is the only one and not late; returns whether it was."""
         due, now = entry.due, self._clock.now()
         assert due is not None
         following = entry.schedule.next(due, anchor=entry.anchor)
@@ -334,8 +330,8 @@ class Scheduler:
         return True
 
     async def _catch_up(self, entry: Scheduled) -> bool:
-        """Fire some of the due times that have piled up, as the job's policy says, and enter
-        those that it does not want; whether that was all of them."""
+        """Fire a portion of the backlog by the job's policy, and record the due times that are
+        missed; returns whether the backlog is empty."""
         if not entry.backlog:
             await self._look_back(entry)
         for _ in range(min(PORTION, len(entry.backlog))):
@@ -347,7 +343,7 @@ class Scheduler:
         return not entry.backlog
 
     async def _look_back(self, entry: Scheduled) -> None:
-        """Decide what becomes of the due times up to now."""
+        """Decide which due times up to now fire, and which are missed."""
         due, now = entry.due, self._clock.now()
         assert due is not None
         reason = entry.reason if due <= entry.since else ""
@@ -355,7 +351,7 @@ class Scheduler:
         if reason == SWITCHED_OFF:
             policy = policy._replace(catchup=CatchUp.NONE)
         elif not reason and policy.catchup is CatchUp.NONE:
-            # It was up: the last due time is not missed if it is not late.
+            # The process was up: the last due time fires unless it is late.
             policy = policy._replace(catchup=CatchUp.LATEST, window=LATENESS)
         found = await self._compute(backlog, entry.schedule, entry.anchor, due, now, policy)
         if found.missed is not None:
@@ -393,14 +389,14 @@ class Scheduler:
 
 
 def _hindrance(error: Unavailable) -> str:
-    """Why a due time could not be fired, as the ledger says it."""
+    """Why a due time could not fire, as recorded in the ledger."""
     if isinstance(error, StoreUnavailable):
         return f"the store could not be written: {error}"
     return str(error)
 
 
 def merged_into(due: datetime, change: ClockChange, at: datetime) -> Tick | None:
-    """The record of what a clock change merges into a due time, made at `at`."""
+    """The record, made at `at`, of the local times that a clock change merges into a due time."""
     if not change.merged:
         return None
     first, last = change.merged[0], change.merged[-1]

@@ -1,11 +1,11 @@
-"""Who may run now: a limit on attempts in all, per job and per pool.
+"""Slots: limits on running attempts, in total, per job and per pool.
 
-Whoever waits goes in order of priority, then age; a point of priority is worth a minute of
-waiting, so nobody starves. Waiting requests that need the same resources stand in one lane;
-only the head of each lane is ever looked at, so a full pool costs the others nothing.
+Requests are granted by priority, then age. A point of priority is worth a minute of waiting, so
+no request starves. Waiting requests for the same resources form a lane. Only the head of each
+lane is ever examined, so a full pool costs the others nothing.
 
 The rule that must not be broken: a lane with requests is in one place only, either among the
-heads that may come next or aside at the one full limit that it waits for.
+heads or aside at the one full resource that it waits for.
 """
 
 import enum
@@ -20,7 +20,7 @@ Order = tuple[float, int]
 
 
 class Kind(enum.StrEnum):
-    """Whose running tasks a limit counts."""
+    """Which running tasks a limit counts."""
 
     ALL = "all"
     JOB = "job"
@@ -28,8 +28,8 @@ class Kind(enum.StrEnum):
 
 
 class Usage(NamedTuple):
-    """How many slots of a limit are in use, how many there are, and how many tasks wait for
-    one, for this limit or another. `name` is that of the job or pool."""
+    """How a limit is used: slots `taken`, the `size` of the limit, and tasks `waiting`, for this
+    limit or another one. `name` is the name of the job or pool."""
 
     kind: Kind
     name: str
@@ -39,15 +39,15 @@ class Usage(NamedTuple):
 
 
 class Waiter(Protocol):
-    """Who asks for slots."""
+    """A runner that requests slots."""
 
     def granted(self, request: "Request") -> None:
-        """The request has its slot, to be given back by `Slots.release`."""
+        """Called when the request has its slot. `Slots.release` gives it back."""
         ...
 
 
 class Request:
-    """One task's wish to run: it waits, then has a slot, and in the end is done."""
+    """A request of one task for a slot: it waits, is granted, and in the end is done."""
 
     __slots__ = ("done", "granted", "lane", "order", "task", "waiter")
 
@@ -61,7 +61,7 @@ class Request:
 
 
 class Resource:
-    """So many may use it at once."""
+    """A limit: `size` tasks may use it at once."""
 
     __slots__ = ("aside", "kind", "lifted", "name", "size", "taken", "users", "waiting")
 
@@ -70,8 +70,8 @@ class Resource:
         self.name = name
         self.size = size
         self.taken = 0
-        self.waiting = 0  # requests, for it or for something else in their lane
-        self.aside: set[Lane] = set()  # lanes that wait for it alone
+        self.waiting = 0  # requests in lanes that need it
+        self.aside: set[Lane] = set()  # lanes that wait for it
         self.users = 0  # executions that may still request it
         self.lifted = False  # to be forgotten as soon as nobody needs it
 
@@ -85,7 +85,7 @@ class Resource:
 
 
 class Lane:
-    """The waiting requests that need the same resources, besides that of all tasks."""
+    """The waiting requests for the same resources, besides the total limit."""
 
     __slots__ = ("key", "obstacle", "resources", "shown", "waiting", "withdrawn")
 
@@ -93,13 +93,13 @@ class Lane:
         self.key = key
         self.resources = resources
         self.waiting: list[tuple[Order, Request]] = []
-        self.withdrawn = 0  # of those in `waiting`, which are taken out later
-        self.shown: Order | None = None  # where it stands among the heads, if it does
-        self.obstacle: Resource | None = None  # where it stands aside, if it does
+        self.withdrawn = 0  # requests in `waiting` that are done, and removed later
+        self.shown: Order | None = None  # its place among the heads, if it has one
+        self.obstacle: Resource | None = None  # the resource it stands aside at, if any
 
     @property
     def full(self) -> Resource | None:
-        """The first of its resources that has no room; None if all have."""
+        """The first resource without room; None if all have room."""
         return next((resource for resource in self.resources if resource.full), None)
 
     def push(self, request: Request) -> None:
@@ -109,8 +109,8 @@ class Lane:
         return heapq.heappop(self.waiting)[1]
 
     def withdraw(self) -> None:
-        """One more is withdrawn. Those are taken out when they are half of all, so that each
-        costs little and what is withdrawn is not kept for long."""
+        """Count a withdrawn request. They are removed once they are half of all requests, which
+        bounds both the cost of each and the memory of all."""
         self.withdrawn += 1
         if 2 * self.withdrawn > len(self.waiting):
             self.waiting = [entry for entry in self.waiting if not entry[1].done]
@@ -118,7 +118,7 @@ class Lane:
             self.withdrawn = 0
 
     def head(self) -> Order | None:
-        """The order of the request whose turn it is; None if there is none."""
+        """The order of the next request; None if there is none."""
         while self.waiting and self.waiting[0][1].done:
             heapq.heappop(self.waiting)
             self.withdrawn -= 1
@@ -134,7 +134,7 @@ class Slots:
         for pool, its_size in (pools or {}).items():
             self.limit(Kind.POOL, pool, its_size)
         self._lanes: dict[tuple[str, ...], Lane] = {}  # those that have requests
-        # Heads of lanes, by order; one that its lane has left is dropped when it comes up.
+        # Heads of lanes, by order. An outdated head is dropped when it comes up.
         self._heads: list[tuple[Order, Lane]] = []
         self._count = 0
 
@@ -144,7 +144,7 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """How many slots are in use."""
+        """The number of slots in use."""
         return self._all.taken
 
     def limit(self, kind: Kind, name: str, size: int) -> None:
@@ -193,14 +193,14 @@ class Slots:
             self._show(lane)
 
     def usage(self) -> list[Usage]:
-        """How each limit is used, the one on all tasks first."""
+        """How each limit is used, the total limit first."""
         return [self._all.usage, *(resource.usage for resource in self._resources.values())]
 
     def request(
         self, waiter: Waiter, task: str, lane: tuple[str, ...], priority: float, now: datetime
     ) -> Request:
-        """Wait in line; `grant` hands out what is free. `lane` has the titles of the limits
-        that count the task, besides that on all tasks."""
+        """Request a slot; `grant` grants those that are free. `lane` names the limits that count
+        the task, besides the total limit, by their titles."""
         found = self._lanes.get(lane)
         if found is None:
             resources = (self._resources.get(name) for name in lane)
@@ -215,7 +215,7 @@ class Slots:
         return request
 
     def grant(self) -> None:
-        """Give free slots to those whose turn it is."""
+        """Grant free slots to the next requests."""
         while self._heads and not self._all.full:
             order, lane = heapq.heappop(self._heads)
             if lane.shown != order:
@@ -236,7 +236,7 @@ class Slots:
             request.waiter.granted(request)
 
     def release(self, request: Request) -> None:
-        """Give a slot back, or wait for one no longer; a second time it does nothing."""
+        """Give a slot back, or withdraw a request; calling it again does nothing."""
         if request.done:
             return
         request.done = True
@@ -255,7 +255,7 @@ class Slots:
         self.grant()
 
     def obstacle(self, request: Request) -> str:
-        """Why a request has to wait, for people."""
+        """A human-readable reason why a request waits."""
         resource = request.lane.full or self._all
         name = title(resource.kind, resource.name)
         return f"{name}: {resource.taken} of {resource.size} in use"
@@ -271,7 +271,7 @@ class Slots:
             resource.taken += 1
 
     def _show(self, lane: Lane) -> None:
-        """Let a lane's head be among those that may come next, unless the lane stands aside."""
+        """Put a lane's head among the heads, unless the lane stands aside."""
         if lane.obstacle is not None:
             return
         order = lane.head()
@@ -280,12 +280,12 @@ class Slots:
         elif order != lane.shown:
             lane.shown = order
             heapq.heappush(self._heads, (order, lane))
-            if len(self._heads) > 2 * len(self._lanes) + 16:  # most are out of date
+            if len(self._heads) > 2 * len(self._lanes) + 16:  # most are outdated
                 self._heads = [entry for entry in self._heads if entry[1].shown == entry[0]]
                 heapq.heapify(self._heads)
 
     def _forget(self, lane: Lane) -> None:
-        """A lane without requests is no more; the next request of its kind makes another."""
+        """Delete a lane without requests; the next request for these resources creates it again."""
         lane.shown = None
         if lane.obstacle is not None:
             lane.obstacle.aside.discard(lane)
@@ -295,7 +295,7 @@ class Slots:
 
 
 def title(kind: Kind, name: str) -> str:
-    """What a limit is called, in a lane and for people."""
+    """The name of a limit, in a lane and in messages."""
     match kind:
         case Kind.ALL:
             return name
