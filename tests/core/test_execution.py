@@ -38,7 +38,7 @@ from goflow.core.execution import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import IllegalTransition
-from goflow.core.states import State, Tally, TriggerRule, Verdict, verdict
+from goflow.core.states import Rule, State, Tally, TriggerRule, Verdict, rule_for
 from tests.core.counting import counted_calls, counted_lines
 from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted
 
@@ -827,11 +827,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[TriggerRule]:
     """The rules asked for their verdict, one by one."""
     asked: list[TriggerRule] = []
 
-    def noting(rule: TriggerRule, tally: Tally) -> Verdict:
-        asked.append(rule)
-        return verdict(rule, tally)
+    def noting(name: TriggerRule, upstream: int) -> Rule:
+        rule = rule_for(name, upstream)
 
-    monkeypatch.setattr(progress, "verdict", noting)
+        def ask(tally: Tally) -> Verdict:
+            asked.append(name)
+            return rule(tally)
+
+        return ask
+
+    monkeypatch.setattr(progress, "rule_for", noting)
     return asked
 
 
