@@ -40,7 +40,7 @@ class Talk:
     async def run(self, context: Context):
         for number in range(20):
             context.log(f"line {{number}}")
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()  # until it is cancelled
 
 def job(name, layers, width):
     made = Job(name)

@@ -119,6 +119,9 @@ class Detail(msgspec.Struct, kw_only=True):
     or cannot have happened; null if there are none.
 
     Errors are cut to their beginning and end once those before take `ERRORS_SHOWN` characters.
+
+    With a `since` that is not null, `tasks` has only the tasks that changed after that version,
+    and `dag` is empty.
     """
 
     id: str
@@ -138,6 +141,7 @@ class Detail(msgspec.Struct, kw_only=True):
     dag: dict[str, list[str]]
     version: int = 0
     damage: str | None = None
+    since: int | None = None
 
     @classmethod
     def replay(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Detail":

@@ -33,9 +33,9 @@ AHEAD = 64 * 1024  # bytes of finished executions kept in memory until they are 
 MAILBOX_BYTES = 32 * 1024  # left in a mailbox when the next flush comes
 MAILBOX_LIMIT = 500  # executions left in a mailbox when the next flush comes
 
-# What a flush costs is about 25 us for each listener it wakes, and 1 ns for each byte sent.
-# With these pauses it takes about a twentieth of the processor.
-PAUSE_PER_LISTENER = 500e-6  # seconds
+# A flush costs 25 to 50 us for each listener it wakes, and about 1 ns for each byte sent. With
+# these pauses it takes about a twentieth of a processor.
+PAUSE_PER_LISTENER = 1e-3  # seconds
 PAUSE_PER_BYTE = 20e-9  # seconds for each byte sent to each listener
 MANY_TASKS = 20  # an unfinished execution with more tasks is paced by its size
 PACE_PER_BYTE = 50e-9  # seconds for each byte sent to each listener
@@ -245,20 +245,20 @@ class Broadcast:
 
     # -- changes -------------------------------------------------------------------
 
-    def publish(self, entry: LiveExecution) -> None:
+    def publish(self, execution: LiveExecution) -> None:
         """Note that an execution changed; its listeners receive it at the next flush."""
-        if not self._recipients(entry.job):
+        if not self._recipients(execution.job):
             return
-        id = entry.id
+        id = execution.id
         if (
             self._pace_timer is not None
-            and not entry.state.finished
-            and len(entry.tasks) > MANY_TASKS
+            and not execution.state.finished
+            and len(execution.tasks) > MANY_TASKS
         ):
-            self._paced[id] = entry
+            self._paced[id] = execution
             return
         self._paced.pop(id, None)
-        self._changed[id] = entry
+        self._changed[id] = execution
         if self._flush_timer is None:
             self._flush_timer = self._later(0, self._flush)
 
@@ -270,21 +270,21 @@ class Broadcast:
         changed = sorted(self._changed.values(), key=_version)
         self._changed = {}
         # A client that resumes must still receive the changes that wait for the pace.
-        below = min((entry.version for entry in self._paced.values()), default=None)
+        below = min((execution.version for execution in self._paced.values()), default=None)
         everything: list[Event] = []
         by_job: dict[str, list[Event]] = {}
         sent = paced = 0
-        for entry in changed:
-            if not (recipients := self._recipients(entry.job)):
+        for execution in changed:
+            if not (recipients := self._recipients(execution.job)):
                 continue
-            version = entry.version
+            version = execution.version
             position = version if below is None else min(version, below - 1)
-            event = Event(entry.id, self._store.epoch, version, position, entry.encoded())
+            event = Event(execution.id, self._store.epoch, version, position, execution.encoded())
             everything.append(event)
-            by_job.setdefault(entry.job, []).append(event)
+            by_job.setdefault(execution.job, []).append(event)
             size = len(event.frame)
             sent += size * recipients
-            if len(entry.tasks) > MANY_TASKS and not entry.state.finished:
+            if len(execution.tasks) > MANY_TASKS and not execution.state.finished:
                 paced += size * (recipients + ENCODING)
         if not everything:
             return
@@ -382,10 +382,10 @@ class Broadcast:
             upto,
         )
         newest = {item.id for _, item in items if not isinstance(item, LiveExecution)}
-        unfinished = (entry for entry in self._of(job) if entry.id not in newest)
+        unfinished = (execution for execution in self._of(job) if execution.id not in newest)
         items += [
-            (entry.version, entry)
-            for entry in heapq.nlargest(SNAPSHOT_UNFINISHED, unfinished, key=_version)
+            (execution.version, execution)
+            for execution in heapq.nlargest(SNAPSHOT_UNFINISHED, unfinished, key=_version)
         ]
         async for events in self._pieces(items, upto):
             yield events
@@ -411,11 +411,13 @@ class Broadcast:
                 self._store.finished_since, since, upto, PAGE, job, AHEAD
             )
             last = rows[-1].version if rows else upto
-            between = (entry for entry in self._of(job) if since < entry.version <= last)
+            between = (
+                execution for execution in self._of(job) if since < execution.version <= last
+            )
             unfinished = heapq.nsmallest(PAGE, between, key=_version)
             if len(unfinished) == PAGE:
                 last = unfinished[-1].version
-            items: list[Item] = [(entry.version, entry) for entry in unfinished]
+            items: list[Item] = [(execution.version, execution) for execution in unfinished]
             items += [
                 (row.version, self._event(row, row.version)) for row in rows if row.version <= last
             ]
@@ -425,7 +427,7 @@ class Broadcast:
             since = last
 
     def _of(self, job: str | None) -> Iterable[LiveExecution]:
-        return (entry for entry in self._live if job in (None, entry.job))
+        return (execution for execution in self._live if job in (None, execution.job))
 
     async def _pieces(self, items: list[Item], position: int) -> AsyncIterator[list[Event]]:
         """The items as events, `PIECE` bytes at a time; each is encoded when its turn comes."""

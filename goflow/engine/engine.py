@@ -137,7 +137,7 @@ class Engine:
         self.journal = Journal(store, clock, _each(committed), threads, health.tell_defect)
         self.live = LiveState(_each(changed))
         self.live.version = store.version()
-        self.reader = Reader(store, self.live, threads.readers(READERS))
+        self.reader = Reader(store, self.live, threads.readers(READERS), clock)
         self._opened.callback(self.reader.close)
         self.broadcast = Broadcast(store, self.live, self.reader.read)
         self.feed = Feed(store, self.journal, self.reader.read, clock)
@@ -159,6 +159,7 @@ class Engine:
         committed += [
             self.schedules.committed,
             self.ledger.committed,
+            self.reader.watched.committed,
             self.live.committed,
             self.feed.committed,
             self.reader.recent.committed,

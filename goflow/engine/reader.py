@@ -9,17 +9,21 @@ from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
+import msgspec
+
 from goflow.core.detail import Detail, Details, result_of
 from goflow.core.events import AnyFact
 from goflow.core.result import digest
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.engine.attempts.results import read_result
+from goflow.engine.clock import Clock
 from goflow.engine.live import LiveState
 from goflow.engine.output import linetimes
 from goflow.engine.recent import RecentExecutions
 from goflow.engine.replay import salvage
 from goflow.engine.search import Search
+from goflow.engine.watched import Annotate, Watched, WatchedExecution
 from goflow.errors import InvalidRequest, NotFound
 from goflow.stores.base import Row, Store, Tick
 from goflow.stores.logs import LogChunk
@@ -104,10 +108,12 @@ class Found(NamedTuple):
 class Reader:
     """Questions about executions and their logs."""
 
-    def __init__(self, store: Store, live: LiveState, executor: Executor) -> None:
+    def __init__(self, store: Store, live: LiveState, executor: Executor, clock: Clock) -> None:
         self._store = store
         self._live = live
         self._executor = executor
+        self._clock = clock
+        self.watched = Watched(clock)
         self.recent = RecentExecutions(store, self.read)
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -183,6 +189,26 @@ class Reader:
             raise NotFound(f"there is no execution {id!r}", field="id")
         return detail
 
+    async def watch(self, id: str, since: int | None, annotate: Annotate) -> bytes:
+        """One execution as JSON, as `execution` gives it after `annotate`. With a version
+        `since`, only the tasks that changed after it, if they are known. Raises `NotFound`."""
+        unfinished = self._live.get(id) is not None
+        if unfinished or since is not None:
+            watched = self.watched.get(id)
+            if watched is None and unfinished:
+                watched = await self._begin_to_watch(id)
+            if watched is not None:
+                return watched.answer(since, annotate, self._clock.elapsed())
+        detail = await self.execution(id)
+        if since == detail.version:
+            detail.tasks, detail.dag, detail.since = [], {}, since
+        annotate(detail, detail.tasks)
+        return msgspec.json.encode(detail)
+
+    async def _begin_to_watch(self, id: str) -> WatchedExecution:
+        with self.watched.collecting(id) as collected:
+            return self.watched.watch(await self.execution(id), collected)
+
     async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
         """A job's ledger, newest first, from due times before `before` on."""
         return await self.read(self._store.ticks, job, before, limit)
@@ -193,8 +219,23 @@ class Reader:
         Raises `NotFound` for an unknown execution, task or attempt.
         """
 
+        if (known := self._known_attempt(id, task, number)) is not None:
+            return known
         _, attempt = await self.read(self._attempt, id, task, number)
         return attempt
+
+    def _known_attempt(self, id: str, task: str, number: int | None) -> Attempt | None:
+        """The attempt, if it can be found without a replay of the execution."""
+        if (live := self._live.get(id)) is None or (run := live.task(task)) is None:
+            return None
+        if number in (None, run.attempts) and (run.state is State.RUNNING or not run.attempts):
+            return Attempt(live.job, id, task, run.attempts, run.state)
+        watched = self.watched.get(id)
+        if watched is None or (detail := watched.task(task)) is None:
+            return None
+        states = {one.attempt: one.state for one in detail.attempts}
+        number = run.attempts if number is None else number
+        return Attempt(live.job, id, task, number, states[number]) if number in states else None
 
     def _attempt(self, id: str, task: str, number: int | None) -> tuple[list[AnyFact], Attempt]:
         """The attempt, and all facts of the execution."""

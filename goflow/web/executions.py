@@ -1,11 +1,12 @@
 """Executions: the list, one of them with its results, cancel, retry and mark."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
-from goflow.core.detail import Detail
+from goflow.core.detail import Detail, TaskDetail
 from goflow.core.states import State
 from goflow.core.summary import Listed
 from goflow.engine.reader import PAGE_LIMIT
@@ -62,16 +63,33 @@ async def executions(call: Call) -> EncodedExecutions:
 # -- one execution and its results -----------------------------------------------------
 
 
-async def execution(call: Call) -> Detail:
+class ExecutionQuery(Struct):
+    since: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=2**53,
+                description="a `version`: only the tasks that changed after it, and an empty "
+                "`dag`; `since` in the response is null if it has all tasks nevertheless",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+async def execution(call: Call) -> Response:
     engine = call.engine
-    detail = await engine.reader.execution(call.path["id"])
-    job = engine.registry.jobs.get(detail.job)
-    for task in detail.tasks:
-        if job is not None and (found := job.find(task.name)) is not None:
-            task.operator = kind(found.operator)
-        if not detail.state.finished:
-            task.waiting = engine.runners.waiting(detail.id, task.name)
-    return detail
+
+    def annotate(detail: Detail, tasks: Iterable[TaskDetail]) -> None:
+        job, finished = engine.registry.jobs.get(detail.job), detail.state.finished
+        for task in tasks:
+            found = None if job is None else job.find(task.name)
+            task.operator = None if found is None else kind(found.operator)
+            task.waiting = None if finished else engine.runners.waiting(detail.id, task.name)
+
+    body = await engine.reader.watch(call.path["id"], given(call.query.since), annotate)
+    return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
 
 
 class ResultQuery(Struct):
@@ -158,6 +176,7 @@ ENDPOINTS = [
         path="/api/executions/{id}",
         summary="An execution with every attempt of every task",
         handler=execution,
+        query=ExecutionQuery,
         response=Detail,
         errors={404: Failure},
     ),

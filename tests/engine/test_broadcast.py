@@ -289,13 +289,13 @@ async def bytes_of_a_chain(length: int) -> int:
     async with running(job_of("chain", *tasks)) as engine:
         timers = Timers(engine)
         listener = Listener(engine)
-        publish = engine.broadcast.publish
+        on_change = engine.live._on_change
 
         def published(entry: LiveExecution) -> None:
-            publish(entry)
+            on_change(entry)
             timers.advance(0.001)
 
-        engine.broadcast.publish = published  # type: ignore[method-assign]
+        engine.live._on_change = published
         (id,) = await submit(engine, 1, "chain")
         timers.advance(1)
         await until(lambda: listener.last.get(id, {}).get("state") == "successful")
@@ -311,7 +311,7 @@ async def test_bytes_grow_with_the_tasks_and_not_with_their_square() -> None:
 async def test_a_flush_takes_a_pause_for_each_listener() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         timers = Timers(engine)
-        listeners = [Listener(engine) for _ in range(20)]
+        listeners = [await caught_up(engine) for _ in range(20)]
         await submit(engine, 1)
         timers.advance(0)
         await submit(engine, 5)

@@ -521,3 +521,28 @@ def test_submits_at_once_are_all_kept(ask: Asker) -> None:
     assert len(ids) == len(set(ids)) == 80
     assert {execution["id"] for execution in kept} == set(ids)
     assert {execution["state"] for execution in kept} <= set(State)
+
+
+def test_an_execution_answers_with_the_tasks_that_changed(
+    client: TestClient, ask: Asker, gf: Goflow
+) -> None:
+    id = ask.submit("hanging")
+    until(lambda: ask.execution(id)["state"] == "running")
+    whole = ask.execution(id)
+    assert (whole["since"], len(whole["tasks"]), whole["dag"]) == (None, 1, {"wait": []})
+    path = f"/api/executions/{id}"
+    same = client.get(path, params={"since": whole["version"]}).json()
+    assert same == {**whole, "since": whole["version"], "tasks": [], "dag": {}}
+    assert client.post(f"{path}/cancel").json()["success"]
+    changed = until(
+        lambda: (
+            (told := client.get(path, params={"since": whole["version"]}).json())["finished"]
+            and told
+        )
+    )
+    assert [(task["name"], task["state"]) for task in changed["tasks"]] == [("wait", "cancelled")]
+    assert changed["since"] == whole["version"]
+    assert ask.execution(id) == {**changed, "since": None, "dag": {"wait": []}}
+    for wrong in ("x", "-1", "1.5", ""):
+        assert client.get(path, params={"since": wrong}).status_code == 400
+    assert client.get(f"/api/executions/{MISSING}?since=1").status_code == 404

@@ -143,7 +143,7 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "ALTER TABLE switches ADD COLUMN who TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE executions ADD COLUMN started INTEGER",
         "ALTER TABLE executions ADD COLUMN ended INTEGER",
-        # From the summaries of the newest ones, which are what a list of marks shows.
+        # From the summaries of the newest ones, which are what the overview shows.
         f"""UPDATE executions SET (started, ended) = (
                 SELECT {_micros_in("started")}, {_micros_in("finished")} FROM
                     (SELECT CAST(body AS TEXT) AS text FROM summaries WHERE execution = number)

@@ -109,7 +109,9 @@ export const getExecutions = (job: string, limit: number) =>
     ({ executions }) => executions,
   );
 
-export const getExecution = (id: string) => exact<Detail>(`api/executions/${part(id)}`);
+/** An execution in full; with `since`, only its tasks that changed after that version, if the server knows them. */
+export const getExecution = (id: string, since?: number) =>
+  exact<Detail>(`api/executions/${part(id)}${since === undefined ? "" : `?since=${since}`}`);
 
 const attemptPath = (id: string, task: string, what: string) =>
   `api/executions/${part(id)}/tasks/${part(task)}/${what}`;

@@ -86,6 +86,7 @@ export interface Detail {
   dag: Record<string, string[]>;
   version: number;
   damage: string | null;
+  since: number | null;
 }
 
 export interface Done {

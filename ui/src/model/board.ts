@@ -55,6 +55,8 @@ export class ExecutionCell {
   readonly cause = signal("");
   private readonly tasks = new Map<string, Signal<State>>();
   private readonly told = new Map<string, TaskInBrief>();
+  /** The version of the last message with tasks: those of large executions have none. */
+  private tasksVersion = 0;
 
   constructor(execution: Execution) {
     this.id = execution.id;
@@ -77,10 +79,17 @@ export class ExecutionCell {
     return this.told.get(name);
   }
 
-  /** Applies a message, unless it is older than the current version. */
+  /** Applies a message, or the part of it that is not older than the current version. */
   apply(execution: Execution): void {
-    if (execution.version < this.version.peek()) return;
     batch(() => {
+      if (execution.tasks?.length && execution.version >= this.tasksVersion) {
+        this.tasksVersion = execution.version;
+        for (const task of execution.tasks) {
+          this.told.set(task.name, task);
+          this.task(task.name).value = task.state;
+        }
+      }
+      if (execution.version < this.version.peek()) return;
       this.state.value = execution.state;
       this.version.value = execution.version;
       if (execution.cause !== undefined) this.cause.value = execution.cause;
@@ -88,10 +97,6 @@ export class ExecutionCell {
       const held = this.times.peek();
       if (execution.started !== undefined && (held.started !== started || held.finished !== finished))
         this.times.value = { started, finished };
-      for (const task of execution.tasks ?? []) {
-        this.told.set(task.name, task);
-        this.task(task.name).value = task.state;
-      }
     });
   }
 }

@@ -146,9 +146,11 @@ export class ExecutionView {
     if (this.asking) return;
     this.asking = true;
     try {
-      const detail = await api.getExecution(this.id);
+      const held = this.detail.peek();
+      const answer = await api.getExecution(this.id, held?.version);
+      const detail = held ? merged(held, answer) : answer;
       const cell = this.cell.peek();
-      if (cell) cell.apply(detail);
+      if (cell) cell.apply(answer);
       else this.cell.value = new ExecutionCell(detail);
       this.propose(detail);
       this.detail.value = detail;
@@ -185,6 +187,18 @@ export class ExecutionView {
   }
 }
 
+/** What is held, with the tasks that an answer says have changed; or all of an answer that has all tasks. */
+export function merged(held: api.ExecutionDetail, answer: api.ExecutionDetail): api.ExecutionDetail {
+  if (typeof answer.since !== "number") return answer;
+  const changed = new Map(answer.tasks.map((task) => [task.name, task]));
+  const tasks = held.tasks.map((task) => {
+    const now = changed.get(task.name);
+    changed.delete(task.name);
+    return now ?? task;
+  });
+  return { ...answer, tasks: [...tasks, ...changed.values()], dag: held.dag };
+}
+
 /** The failed tasks, in the order of their failure. */
 export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
   const when = ({ finished }: api.TaskDetail) => instant(finished ?? "");
@@ -194,9 +208,12 @@ export function failedIn(tasks: api.TaskDetail[]): api.TaskDetail[] {
 /** The value of `made`, which stays identical until its JSON changes. */
 function settled<Value>(made: () => Value) {
   let held: Value | undefined;
+  let last: Value | undefined;
   let text = "";
   return computed(() => {
     const value = made();
+    if (held !== undefined && value === last) return held;
+    last = value;
     const now = JSON.stringify(value);
     if (held === undefined || now !== text) [held, text] = [value, now];
     return held;

@@ -1,0 +1,230 @@
+"""The executions whose pages are open, each in full and kept up to date by what is committed.
+
+Without it each look at an execution would replay all its facts. The rule: an answer costs in
+proportion to the tasks that changed since the version that the client has.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from goflow.core.detail import (
+    ASKED_SHOWN,
+    ERRORS_SHOWN,
+    RESULTS_SHOWN,
+    Action,
+    Detail,
+    TaskDetail,
+    cut_error,
+)
+from goflow.core.events import Retried
+from goflow.core.graph import PlannedTask
+from goflow.core.states import State
+from goflow.engine.clock import Clock
+from goflow.stores.base import Change, Outcome, Record
+
+WATCHED = 8  # executions
+IDLE = 30.0  # seconds without a request until an execution is dropped
+FRESH = 1.0  # seconds for which an answer may be given again while its version is the newest
+ANSWERS = 16  # encoded answers kept for each execution
+
+_WAITS = (State.NOTSTARTED, State.UPFORRETRY)
+_NULL = msgspec.Raw(b"null")
+_encoder = msgspec.json.Encoder()
+
+# Sets what is not committed: operators, and why tasks wait. Called with the tasks to be shown.
+Annotate = Callable[[Detail, Iterable[TaskDetail]], None]
+
+
+class WatchedExecution:
+    """An execution in full at its newest version. Answers share their encoded bytes."""
+
+    def __init__(self, detail: Detail) -> None:
+        self._detail = detail
+        self._from = detail.version  # changes are known from here on
+        self._tasks = {task.name: task for task in detail.tasks}
+        self._changed: OrderedDict[str, int] = OrderedDict()  # versions, in ascending order
+        self._waiting: dict[str, int] = {}  # tasks whose reason to wait changed, at a version
+        self._answers: dict[int | None, bytes] = {}
+        self._answered = float("-inf")
+        self._room = RESULTS_SHOWN - sum(len(task.result) for task in detail.tasks)
+        self._errors = ERRORS_SHOWN - sum(
+            len(attempt.error or "") for task in detail.tasks for attempt in task.attempts
+        )
+        self._asked = ASKED_SHOWN - sum(map(_size, detail.actions))
+
+    @property
+    def version(self) -> int:
+        return self._detail.version
+
+    def task(self, name: str) -> TaskDetail | None:
+        return self._tasks.get(name)
+
+    def apply(self, record: Record, version: int) -> None:
+        """Take over a committed change, unless it is in the detail already."""
+        if version <= self.version:
+            return
+        assert record.transition is not None
+        detail, brief = self._detail, record.transition.brief
+        detail.modifiedTimestamp = brief.modifiedTimestamp
+        detail.state, detail.reason = brief.state, brief.reason
+        detail.started, detail.finished = brief.started, brief.finished
+        detail.version = version
+        for fact in record.facts:
+            if isinstance(fact, Retried) and fact.params is not None:
+                detail.params = dict(fact.params)
+            if fact.action is not None:
+                self._note(
+                    Action(
+                        fact.at,
+                        fact.action,
+                        getattr(fact, "by", ""),
+                        fact.about,
+                        getattr(fact, "params", None),
+                    )
+                )
+        for change in record.transition.tasks:
+            name = change.task.name
+            task = self._tasks.get(name)
+            if task is None:
+                task = self._tasks[name] = TaskDetail.planned(PlannedTask(name))
+                detail.tasks.append(task)
+            before = task.result
+            task.note(change)
+            self._bound(task, before)
+            self._changed[name] = version
+            self._changed.move_to_end(name)
+        self._answers.clear()
+
+    def _note(self, action: Action) -> None:
+        self._asked -= _size(action)
+        if self._asked < 0:
+            action.params = None
+        self._detail.actions.append(action)
+
+    def _bound(self, task: TaskDetail, before: msgspec.Raw) -> None:
+        """Leave out what would make the detail too large."""
+        if task.result is not before:
+            self._room += len(before) - len(task.result)
+            if self._room < 0:
+                self._room += len(task.result) - len(_NULL)
+                task.result = _NULL
+        if task.attempts and task.error is not None and task.error is task.attempts[-1].error:
+            self._errors -= len(task.error)
+            if self._errors < 0:
+                task.error = task.attempts[-1].error = cut_error(task.error)
+
+    def answer(self, since: int | None, annotate: Annotate, now: float) -> bytes:
+        """The execution as JSON, with the tasks that changed after version `since`; with all
+        of them if that is None, or too long ago to tell. `now` counts seconds."""
+        if now - self._answered >= FRESH:
+            self._answered = now
+            self._answers.clear()
+            self._look_at_waiting(annotate)
+        if since is not None and not self._from <= since <= self.version:
+            since = None
+        if (answer := self._answers.get(since)) is None:
+            if len(self._answers) >= ANSWERS:
+                self._answers.clear()
+            answer = self._answers[since] = self._encode(since, annotate)
+        return answer
+
+    def _encode(self, since: int | None, annotate: Annotate) -> bytes:
+        detail = self._detail
+        if since is None:
+            annotate(detail, detail.tasks)
+            return _encoder.encode(detail)
+        names = {name: None for name, at in self._waiting.items() if at >= since}
+        for name in reversed(self._changed):
+            if self._changed[name] <= since:
+                break
+            names[name] = None
+        tasks = [self._tasks[name] for name in names]
+        annotate(detail, tasks)
+        return _encoder.encode(msgspec.structs.replace(detail, tasks=tasks, dag={}, since=since))
+
+    def _look_at_waiting(self, annotate: Annotate) -> None:
+        """Find the tasks whose reason to wait has changed; no commit says so."""
+        waiting = [task for task in self._detail.tasks if task.state in _WAITS or task.waiting]
+        before = [task.waiting for task in waiting]
+        annotate(self._detail, waiting)
+        for task, reason in zip(waiting, before, strict=True):
+            if task.waiting != reason:
+                self._waiting[task.name] = self.version
+
+
+class Watched:
+    """The executions that are watched, at most `WATCHED`. Each is dropped after `IDLE` seconds
+    without a request, and the one that was asked for longest ago to make room."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._executions: OrderedDict[str, WatchedExecution] = OrderedDict()
+        self._asked: dict[str, float] = {}
+        self._collected: dict[str, list[list[tuple[Record, int]]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._executions)
+
+    def get(self, id: str) -> WatchedExecution | None:
+        """An execution that is watched already."""
+        self._drop_idle()
+        if (execution := self._executions.get(id)) is not None:
+            self._executions.move_to_end(id)
+            self._asked[id] = self._clock.elapsed()
+        return execution
+
+    @contextmanager
+    def collecting(self, id: str) -> Iterator[list[tuple[Record, int]]]:
+        """Collect what is committed of an execution while it is read from the store."""
+        collected: list[tuple[Record, int]] = []
+        self._collected.setdefault(id, []).append(collected)
+        try:
+            yield collected
+        finally:
+            others = [one for one in self._collected.pop(id) if one is not collected]
+            if others:
+                self._collected[id] = others
+
+    def watch(self, detail: Detail, collected: list[tuple[Record, int]]) -> WatchedExecution:
+        """Watch an execution that was read from the store, and what was collected meanwhile."""
+        if (known := self.get(detail.id)) is not None:
+            return known  # another request has read it meanwhile
+        execution = WatchedExecution(detail)
+        for record, version in collected:
+            execution.apply(record, version)
+        self._executions[detail.id] = execution
+        self._asked[detail.id] = self._clock.elapsed()
+        while len(self._executions) > WATCHED:
+            self._drop(next(iter(self._executions)))
+        return execution
+
+    def committed(self, change: Change, outcome: Outcome) -> None:
+        """Take over a change that is now durable."""
+        if not isinstance(change, Record) or not isinstance(outcome, int):
+            return
+        for collected in self._collected.get(change.execution, ()):
+            collected.append((change, outcome))
+        if self._executions:
+            self._drop_idle()
+        if (execution := self._executions.get(change.execution)) is not None:
+            execution.apply(change, outcome)
+
+    def _drop_idle(self) -> None:
+        now = self._clock.elapsed()
+        while self._executions:
+            id = next(iter(self._executions))
+            if now - self._asked[id] < IDLE:
+                return
+            self._drop(id)
+
+    def _drop(self, id: str) -> None:
+        del self._executions[id], self._asked[id]
+
+
+def _size(action: Action) -> int:
+    params: dict[str, Any] | None = action.params
+    return len(_encoder.encode(params)) if params else 0
