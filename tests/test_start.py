@@ -28,10 +28,10 @@ def loaded_after(program: str) -> set[str]:
     return set(run.stdout.split())
 
 
-def test_defining_jobs_imports_msgspec_and_tzdata_and_no_other_package() -> None:
+def test_defining_jobs_without_cron_fields_imports_msgspec_and_tzdata_only() -> None:
     loaded = loaded_after(
         "from goflow import Command, Get, Goflow, Job, MemoryStore, Schedule, Task\n"
-        "job = Job('a', '30 2 * * MON-FRI')\n"
+        "job = Job('a', '@every 5m')\n"
         "job.add(Task('t', Command('true')))\n"
         "job.add(Task('g', Get('http://localhost')))\n"
         "Job('b', tasks=[Task('t', Command('true'))])\n"
@@ -49,6 +49,13 @@ TYPING = {"typing_extensions"}  # msgspec imports it where it is installed
 def loaded_packages_of_the_site() -> set[str]:
     """Packages that the environment loads into every program, as editable installs do."""
     return {name.partition(".")[0] for name in loaded_after("")}
+
+
+def test_cron_fields_import_croniter_and_no_other_package() -> None:
+    loaded = loaded_after("from goflow import Schedule; Schedule('30 2 * * MON-FRI')")
+    of_croniter = loaded_after("import croniter")
+    assert (loaded - of_croniter) & LATER == set()
+    assert "croniter" in loaded
 
 
 def test_importing_goflow_loads_no_part_of_the_command_line_or_of_http() -> None:
