@@ -71,7 +71,6 @@ class Mailbox:
         self.job = job
         self.overflowed = False
         self.closed = False
-        self.woken = False
         self.size = 0  # bytes
         self._pending: dict[str, Event] = {}
         self._waiter: asyncio.Future[None] | None = None
@@ -113,11 +112,6 @@ class Mailbox:
             self.size -= len(pending.pop(event.id).frame)
         return taken
 
-    def wake(self) -> None:
-        """End the current `wait`, or the next one."""
-        self.woken = True
-        self._notify()
-
     def close(self) -> None:
         """End every `wait`, and drop the events."""
         self.closed = True
@@ -130,8 +124,8 @@ class Mailbox:
             self._waiter.set_result(None)
 
     async def wait(self) -> None:
-        """Return once there are events, or the mailbox has overflowed, was woken or closed."""
-        while not (self._pending or self.overflowed or self.woken or self.closed):
+        """Return once there are events, or the mailbox has overflowed or was closed."""
+        while not (self._pending or self.overflowed or self.closed):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -142,7 +136,7 @@ class Mailbox:
 class Listener:
     """An async iterator over lists of events, each of at most `PIECE` bytes or one event.
 
-    An empty list comes only after `wake`. `close` ends the iteration from any task.
+    `close` ends the iteration from any task.
     """
 
     def __init__(self, broadcast: "Broadcast", mailbox: Mailbox, since: int | None) -> None:
@@ -188,15 +182,10 @@ class Listener:
             mailbox.overflowed = False
             self._catch_up()
             return None
-        woken, mailbox.woken = mailbox.woken, False
         events = [event for event in mailbox.take(PIECE) if event.version > self._since]
         if events:
             self._since = max(self._since, events[-1].position)
-        return events if events or woken else None
-
-    def wake(self) -> None:
-        """Have the iteration give an empty list if there are no events."""
-        self._mailbox.wake()
+        return events or None
 
     def close(self) -> None:
         """End the iteration. Safe to call twice."""

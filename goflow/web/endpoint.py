@@ -3,6 +3,7 @@
 The router and the OpenAPI document are made from the same `Endpoint`s, so they cannot disagree.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from goflow.engine.engine import Engine
 from goflow.engine.metrics import Metrics
 from goflow.errors import GoflowError
-from goflow.web.eventstream import OpenStreams
 from goflow.web.path import decode
 from goflow.web.requests import read_body, read_query
 from goflow.web.responses import error_response, failure, json_response
@@ -28,14 +28,14 @@ class Services:
     """What the handlers work with.
 
     - `show_source`: whether clients may see the code of jobs and its location.
-    - `streams`: the streams that are open.
+    - `shutdown`: open streams end when it is set.
     """
 
     engine: Engine
     metrics: Metrics
     version: str
     show_source: bool
-    streams: OpenStreams
+    shutdown: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)

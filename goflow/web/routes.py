@@ -20,7 +20,6 @@ from goflow.engine.metrics import Metrics
 from goflow.web import executions, jobruns, jobs, ledger, logs, now, stream, system
 from goflow.web.dashboard import Dashboard
 from goflow.web.endpoint import Endpoint, Resource, Services
-from goflow.web.eventstream import OpenStreams
 from goflow.web.guard import Guard
 from goflow.web.openapi import OpenApi
 from goflow.web.path import route_path
@@ -64,7 +63,7 @@ def build(
         metrics=metrics,
         version=goflow_version(),
         show_source=show_source,
-        streams=OpenStreams(shutdown or asyncio.Event()),
+        shutdown=shutdown or asyncio.Event(),
     )
     document = OpenApi(API, services.version)
     endpoints = [*API, document.endpoint, *Dashboard(ui, ui_policy).endpoints()]

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.ports import number_of, reserved_port
 from goflow import Goflow, MemoryStore
 from goflow.web.connection import Connection
-from goflow.web.eventstream import EventStream, OpenStreams
+from goflow.web.stream import EventStream
 from tests.web.conftest import DEADLINE, Asker, Served, simple, until
 
 
@@ -231,12 +231,11 @@ def test_listeners_that_never_read_cost_bounded_memory_and_leave_nothing(
                 states[told["id"]] = told["state"]
     until(lambda: len(gf.engine.broadcast) == 0)
     assert not any(mailbox.size for mailbox in mailboxes)
-    assert not gf.engine.broadcast._shared
+    until(lambda: not gf.engine.broadcast._shared)
 
 
 def test_a_silent_stream_is_pinged(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("goflow.web.eventstream.PING", 0)
-    monkeypatch.setattr("goflow.web.eventstream.POLL", 0.01)
+    monkeypatch.setattr("goflow.web.stream.PING", 0.01)
     with socket.create_connection(("127.0.0.1", served.port), DEADLINE) as connection:
         connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = b""
@@ -296,8 +295,10 @@ def test_a_stream_that_nobody_reads_ends_soon_after_the_server_is_told_to_stop(
                 await asyncio.Event().wait()  # as for a client that reads nothing
 
         async with gf.lifespan():
-            stream = EventStream(gf.engine.broadcast.listen(None, None), OpenStreams(shutdown))
-            asked = asyncio.create_task(stream({"type": "http"}, asyncio.Event().wait, send))
+            stream = EventStream(gf.engine.broadcast.listen(None, None), shutdown)
+            asked = asyncio.create_task(
+                stream({"type": "http", "method": "GET"}, asyncio.Event().wait, send)
+            )
             await stuck.wait()
             shutdown.set()
             async with asyncio.timeout(DEADLINE):
@@ -305,7 +306,7 @@ def test_a_stream_that_nobody_reads_ends_soon_after_the_server_is_told_to_stop(
             assert len(gf.engine.broadcast) == 0
         return sent
 
-    monkeypatch.setattr("goflow.web.eventstream.GRACE", 0.01)
+    monkeypatch.setattr("goflow.web.stream.GRACE", 0.01)
     assert [message["type"] for message in asyncio.run(main())] == [
         "http.response.start",
         "http.response.body",
