@@ -92,18 +92,10 @@ def main(report: Report, jobs: int = 1000, registered: int = 10_000, rate: int =
 
 def _measure_burst(report: Report, jobs: int) -> None:
     report.title(f"ticks: {jobs:,} jobs due in the same second")
-    main = NOTHING + AT_ONCE.format(jobs=jobs, soon=3 + jobs // 200)
-    with (
-        new_folder() as folder,
-        goflow(folder, main) as server,
-        Client(server.port) as client,
-    ):
-        before = server.cpu()
-        [due] = client.json("/api/jobs/job-0/upcoming?n=1")["upcoming"]
-        time.sleep(max(0.0, _after(datetime.now(UTC), due)))
-        _wait_for(client, jobs)
-        cost = server.cpu() - before
-        fires = _fires(client, jobs)
+    soon = 3 + jobs // 200
+    while (measured := _burst(jobs, soon)) is None:
+        soon *= 2
+    fires, cost = measured
     report.row("fired", len(fires), f"of {jobs:,}")
     report.row("the earliest, after its due time", min(f.claimed for f in fires) * 1000, "ms")
     report.row("half of the fires claimed within", median(f.claimed for f in fires), "s")
@@ -114,6 +106,25 @@ def _measure_burst(report: Report, jobs: int) -> None:
     longest = max(f.started for f in fires)
     report.row("all of them, so every fire recorded", longest, "s", at_most(2))
     report.row("processor time of a fire and its execution", cost / jobs * 1000, "ms")
+
+
+def _burst(jobs: int, soon: int) -> tuple[list[Fire], float] | None:
+    """The fires of jobs that are due `soon` seconds after their definition, and the processor
+    time they took; None if the server was not ready by then."""
+    main = NOTHING + AT_ONCE.format(jobs=jobs, soon=soon)
+    with (
+        new_folder() as folder,
+        goflow(folder, main) as server,
+        Client(server.port) as client,
+    ):
+        before = server.cpu()
+        [due] = client.json("/api/jobs/job-0/upcoming?n=1")["upcoming"]
+        ahead = _after(datetime.now(UTC), due)
+        if ahead > soon:  # their next due time is a year from now
+            return None
+        time.sleep(max(0.0, ahead))
+        _wait_for(client, jobs)
+        return _fires(client, jobs), server.cpu() - before
 
 
 def _measure_registered(report: Report, jobs: int, idle: float) -> None:
