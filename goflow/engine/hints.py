@@ -15,10 +15,12 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.shown import reason
 
@@ -85,6 +87,8 @@ class Hints:
                 if has < SIZE and os.pwrite(descriptor, bytes(SIZE - has), has) < SIZE - has:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._map = mmap.mmap(descriptor, SIZE)
+                copies = _copies(descriptor)
+                self._give_up = forks.withhold(lambda: copies)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -139,6 +143,7 @@ class Hints:
         if self._map is not None:
             self._map.close()
             self._map = None
+            self._give_up()
             if self._place and not self._open and self._path is not None:
                 self._path.unlink(missing_ok=True)
 
@@ -159,6 +164,18 @@ class Hints:
             f"{self._path} tells which tasks had ended when the server was killed, but {why}; "
             "the rest of it is ignored, and those tasks may run again"
         )
+
+
+def _copies(descriptor: int) -> list[int]:
+    """Other descriptors of the same file: a map keeps one, and does not tell its number."""
+    file = os.fstat(descriptor)
+    found = []
+    with suppress(OSError):  # a system without /dev/fd
+        for number in map(int, os.listdir("/dev/fd")):
+            with suppress(OSError):  # the listing's own descriptor
+                if number != descriptor and os.path.samestat(file, os.fstat(number)):
+                    found.append(number)
+    return found
 
 
 def parse(data: bytes, place: int) -> tuple[list[Hint], int]:
