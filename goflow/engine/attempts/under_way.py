@@ -85,11 +85,6 @@ class Attempts:
         self._running[fact.task] = running
         self._dependencies.hanging.started()
         running.add_done_callback(functools.partial(self._cancelled, fact.task))
-        if task.timeout is not None:
-            # A coroutine may swallow the cancellation by the attempt's own deadline.
-            self._overdue[fact.task] = loop.call_later(
-                task.timeout, self._expired, fact.task, running, task.timeout
-            )
 
     def _missing(self, name: str) -> str:
         if self._job is None:
@@ -150,6 +145,14 @@ class Attempts:
             process_tag=str(self._process_tag(name, number)),
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
+        running = asyncio.current_task()
+        if task.timeout is not None and running is not None:
+            # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
+            # the operator starts: an attempt that still loads results is not abandoned, since
+            # its operator would start afterwards.
+            self._overdue[name] = asyncio.get_running_loop().call_later(
+                task.timeout, self._expired, name, running, task.timeout
+            )
         with given.clock.work():
             return await attempt(
                 given.executors.of(task),
