@@ -21,8 +21,6 @@ from goflow.engine.registry import Registry
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Coming, Scheduler, in_order_of_time
 from goflow.stores.base import Change, Outcome, SetSwitch, Store, Watch
 
-OFF = "off "  # before the schedule in the state of one that was switched off
-
 
 class Schedules:
     """Switches schedules on and off, as definitions and users say."""
@@ -131,23 +129,24 @@ class Schedules:
         state = self._ledger.states.get(name)
         if schedule is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
-            if state is not None and not state.schedule.startswith(OFF):
+            if state is not None and state.on:
                 # After a restart too, due times until now count as switched off, not as down.
-                self._set_schedule(name, state, OFF + state.schedule)
+                self._set_on(name, state, False)
             return
         catchup = self._registry.jobs[name].catchup
         text = schedule.text
-        if state is not None and state.schedule == text and self._scheduler.adjust(name, catchup):
+        kept = state is not None and state.schedule == text and state.on
+        if kept and self._scheduler.adjust(name, catchup):
             return
         reason = DOWN  # why due times since `accounted` have not fired
-        if state is None or state.schedule.removeprefix(OFF) != text:
+        if state is None or state.schedule != text:
             # A new or edited schedule begins now, with a new phase.
             now = self._clock.now().replace(microsecond=0)
             state = self._ledger.set_state(name, Watch(text, now, now))
-        elif state.schedule != text:
+        elif not state.on:
             reason = SWITCHED_OFF
-            state = self._set_schedule(name, state, text)
+            state = self._set_on(name, state, True)
         self._scheduler.switch_on(name, schedule, state.anchor, state.accounted, catchup, reason)
 
-    def _set_schedule(self, name: str, state: Watch, text: str) -> Watch:
-        return self._ledger.set_state(name, msgspec.structs.replace(state, schedule=text))
+    def _set_on(self, name: str, state: Watch, on: bool) -> Watch:
+        return self._ledger.set_state(name, msgspec.structs.replace(state, on=on))

@@ -141,11 +141,12 @@ class RecordTicks(msgspec.Struct, frozen=True):
 
 class Watch(msgspec.Struct, frozen=True):
     """A job's schedule as last seen: `@every` counts from `anchor`, and every due time up
-    to `accounted` is in the ledger."""
+    to `accounted` is in the ledger. One that is not `on` was switched off, or has gone."""
 
     schedule: str
     anchor: datetime
     accounted: datetime
+    on: bool = True
 
 
 class SetWatch(msgspec.Struct, frozen=True):

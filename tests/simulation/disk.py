@@ -18,7 +18,6 @@ from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
-from goflow.engine.schedules import OFF
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
     Change,
@@ -152,7 +151,7 @@ class Disk:
 
     def _watch(self, job: str, watch: Watch) -> None:
         """Begin another epoch, unless the same schedule is only switched off or on."""
-        watch = msgspec.structs.replace(watch, schedule=watch.schedule.removeprefix(OFF))
+        watch = msgspec.structs.replace(watch, on=True)
         epochs = self.epochs.setdefault(job, [])
         last = epochs[-1].watch if epochs else None
         if last is None or (last.schedule, last.anchor) != (watch.schedule, watch.anchor):

@@ -28,7 +28,6 @@ from goflow.core.events import (
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
-from goflow.engine.schedules import OFF
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick, TickOutcome
 from tests.simulation.jobs import draw_job, edited
@@ -377,7 +376,7 @@ class Story:
         if epochs:
             watch, known = process.store.watches()[job], process.engine.ledger.states[job]
             self._hold(watch == known, f"{job}: {watch} is in the store, not {known}")
-            accounted = watch.accounted, watch.schedule.startswith(OFF)
+            accounted = watch.accounted, not watch.on
             noted = epochs[-1].accounted, not process.engine.schedules.active(job)
             self._hold(accounted == noted, f"{job}: {watch}, and not {noted}")
         due_times: set[datetime] = set()

@@ -52,8 +52,8 @@ def everything(store):
     return rows, [store.history(row.id) for row in rows], store.version(), store.unfinished()
 
 
-def watch(schedule="@hourly", anchor=DUE, accounted=DUE):
-    return Watch(schedule, anchor, accounted)
+def watch(schedule="@hourly", anchor=DUE, accounted=DUE, on=True):
+    return Watch(schedule, anchor, accounted, on)
 
 
 def missed(due, count=1, outcome=TickOutcome.MISSED):
@@ -585,10 +585,10 @@ def test_walking_the_ledger_meets_each_tick_once_newest_first(
 
 
 def test_the_last_watch_of_a_job_stays_and_what_is_accounted_for_from_its_anchor(store):
-    off = watch("off @hourly", accounted=DUE - HOUR)
+    off = watch(accounted=DUE - HOUR, on=False)
     store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", off)])
     assert store.watches() == {"a": msgspec.structs.replace(off, accounted=DUE), "b": watch()}
-    later = watch("off @hourly", accounted=DUE + 9 * HOUR)
+    later = watch(accounted=DUE + 9 * HOUR, on=False)
     store.commit([SetWatch("a", later)])
     assert store.watches()["a"] == later
     another = watch("@every 5m", DUE - HOUR, DUE - HOUR)

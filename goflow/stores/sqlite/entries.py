@@ -69,11 +69,11 @@ def decode_switch(job: str, value: bytes) -> SetSwitch:
 
 
 def encode_watch(watch: Watch) -> bytes:
-    schedule, on = watch.schedule.removeprefix(_OFF), not watch.schedule.startswith(_OFF)
-    return msgspec.json.encode({"schedule": schedule, "anchor": watch.anchor, "on": on})
+    value = {"schedule": watch.schedule, "anchor": watch.anchor, "on": watch.on}
+    return msgspec.json.encode(value)
 
 
 def decode_watch(value: bytes, accounted: datetime) -> Watch:
     state = msgspec.json.decode(value)
-    text = state["schedule"] if state["on"] else _OFF + state["schedule"]
-    return Watch(text, datetime.fromisoformat(state["anchor"]).astimezone(UTC), accounted)
+    anchor = datetime.fromisoformat(state["anchor"]).astimezone(UTC)
+    return Watch(state["schedule"], anchor, accounted, state["on"])
