@@ -112,6 +112,19 @@ class Action(msgspec.Struct):
     task: str | None = None
     params: dict[str, Any] | None = None
 
+    @classmethod
+    def of(cls, fact: AnyFact) -> "Action | None":
+        """The request that a fact records; None if it records none."""
+        if fact.action is None:
+            return None
+        by, params = getattr(fact, "by", ""), getattr(fact, "params", None)
+        return cls(fact.at, fact.action, by, fact.about, params)
+
+    @property
+    def params_bytes(self) -> int:
+        """The bytes that the params take as JSON."""
+        return len(msgspec.json.encode(self.params)) if self.params else 0
+
 
 class Detail(msgspec.Struct, kw_only=True):
     """An execution with everything kept about it, except logs and large results. `version` is
@@ -160,9 +173,8 @@ class Details:
 
     def note(self, fact: AnyFact, changes: Sequence[TaskChange]) -> None:
         """Record a fact that was applied, and the changes it made."""
-        if (action := fact.action) is not None:
-            by, params = getattr(fact, "by", ""), getattr(fact, "params", None)
-            self._actions.append(Action(fact.at, action, by, fact.about, params))
+        if (action := Action.of(fact)) is not None:
+            self._actions.append(action)
         for change in changes:
             self._changes.setdefault(change.task.name, []).append(change)
 
@@ -217,10 +229,9 @@ def cut_error(error: str) -> str:
 def _bound_params(actions: list[Action]) -> None:
     room = ASKED_SHOWN
     for action in actions:
-        if action.params:
-            room -= len(msgspec.json.encode(action.params))
-            if room < 0:
-                action.params = None
+        room -= action.params_bytes
+        if room < 0:
+            action.params = None
 
 
 def _bound(tasks: list[TaskDetail]) -> None:

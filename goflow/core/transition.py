@@ -4,6 +4,7 @@ The fold emits it (`goflow.core.progress`). Everything that shows an execution a
 says, and needs no knowledge of facts.
 """
 
+from collections import OrderedDict
 from datetime import datetime
 
 import msgspec
@@ -35,3 +36,25 @@ class Transition(msgspec.Struct, frozen=True):
 
     brief: Summary
     tasks: list[TaskChange]
+
+
+class ChangedTasks:
+    """Which tasks changed last, and at which versions."""
+
+    def __init__(self) -> None:
+        self._versions: OrderedDict[str, int] = OrderedDict()  # in ascending order
+
+    def note(self, task: str, version: int) -> None:
+        """Note that a task changed at a version, which is the newest one."""
+        self._versions[task] = version
+        self._versions.move_to_end(task)
+
+    def since(self, version: int) -> list[str]:
+        """The tasks that changed after a version, the one that changed last first. The work is
+        proportional to their number."""
+        found = []
+        for task in reversed(self._versions):
+            if self._versions[task] <= version:
+                break
+            found.append(task)
+        return found

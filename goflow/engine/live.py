@@ -5,7 +5,6 @@ It assigns what the committed transitions say, and interprets no facts. The work
 proportional to the tasks that changed.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -27,7 +26,6 @@ class LiveExecution:
     that are up for retry are due."""
 
     __slots__ = (
-        "_changed",
         "_encoded",
         "_encoded_version",
         "brief",
@@ -43,8 +41,6 @@ class LiveExecution:
         self.version = version
         self.running: dict[str, datetime] = {}
         self.retry_at: dict[str, datetime] = {}
-        # The version of each task's last change, in ascending order.
-        self._changed: OrderedDict[str, int] = OrderedDict()
         self._encoded = b""
         self._encoded_version = -1
 
@@ -85,16 +81,6 @@ class LiveExecution:
         """One task: its state, and its last attempt."""
         return self.tasks.get(name)
 
-    def changes(self, since: int) -> list[TaskSummary]:
-        """The tasks that changed after version `since`, the one that changed last first. The
-        work is proportional to their number."""
-        found = []
-        for name in reversed(self._changed):
-            if self._changed[name] <= since:
-                break
-            found.append(self.tasks[name])
-        return found
-
     def summary(self) -> Summary:
         """The execution as lists and the stream show it."""
         tasks = [] if len(self.tasks) > TASKS_SHOWN else list(self.tasks.values())
@@ -112,14 +98,12 @@ class LiveExecution:
         self.brief = transition.brief
         self.version = version
         for change in transition.tasks:
-            self._apply(change, version)
+            self._apply(change)
 
-    def _apply(self, change: TaskChange, version: int) -> None:
+    def _apply(self, change: TaskChange) -> None:
         task = change.task
         name = task.name
         self.tasks[name] = task
-        self._changed[name] = version
-        self._changed.move_to_end(name)
         if change.before is State.RUNNING:
             self.running.pop(name, None)
         elif change.before is State.UPFORRETRY:

@@ -7,7 +7,6 @@ proportion to the tasks that changed since the version that the client has.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 
@@ -23,6 +22,7 @@ from goflow.core.detail import (
 from goflow.core.events import Retried
 from goflow.core.graph import PlannedTask
 from goflow.core.states import State
+from goflow.core.transition import ChangedTasks
 from goflow.engine.clock import Clock
 from goflow.stores.base import Change, Outcome, Record
 
@@ -46,7 +46,7 @@ class WatchedExecution:
         self._detail = detail
         self._from = detail.version  # changes are known from here on
         self._tasks = {task.name: task for task in detail.tasks}
-        self._changed: OrderedDict[str, int] = OrderedDict()  # versions, in ascending order
+        self._changed = ChangedTasks()
         self._waiting: dict[str, int] = {}  # tasks whose reason to wait changed, at a version
         self._answers: dict[int | None, bytes] = {}
         self._answered = float("-inf")
@@ -54,7 +54,7 @@ class WatchedExecution:
         self._errors = ERRORS_SHOWN - sum(
             len(attempt.error or "") for task in detail.tasks for attempt in task.attempts
         )
-        self._asked = ASKED_SHOWN - sum(map(_size, detail.actions))
+        self._asked = ASKED_SHOWN - sum(action.params_bytes for action in detail.actions)
 
     @property
     def version(self) -> int:
@@ -76,16 +76,8 @@ class WatchedExecution:
         for fact in record.facts:
             if isinstance(fact, Retried) and fact.params is not None:
                 detail.params = dict(fact.params)
-            if fact.action is not None:
-                self._note(
-                    Action(
-                        fact.at,
-                        fact.action,
-                        getattr(fact, "by", ""),
-                        fact.about,
-                        getattr(fact, "params", None),
-                    )
-                )
+            if (action := Action.of(fact)) is not None:
+                self._note(action)
         for change in record.transition.tasks:
             name = change.task.name
             task = self._tasks.get(name)
@@ -95,12 +87,11 @@ class WatchedExecution:
             before = task.result
             task.note(change)
             self._bound(task, before)
-            self._changed[name] = version
-            self._changed.move_to_end(name)
+            self._changed.note(name, version)
         self._answers.clear()
 
     def _note(self, action: Action) -> None:
-        self._asked -= _size(action)
+        self._asked -= action.params_bytes
         if self._asked < 0:
             action.params = None
         self._detail.actions.append(action)
@@ -137,11 +128,8 @@ class WatchedExecution:
         if since is None:
             annotate(detail, detail.tasks)
             return _encoder.encode(detail)
-        names = {name: None for name, at in self._waiting.items() if at >= since}
-        for name in reversed(self._changed):
-            if self._changed[name] <= since:
-                break
-            names[name] = None
+        names = dict.fromkeys(name for name, at in self._waiting.items() if at >= since)
+        names |= dict.fromkeys(self._changed.since(since))
         tasks = [self._tasks[name] for name in names]
         annotate(detail, tasks)
         return _encoder.encode(msgspec.structs.replace(detail, tasks=tasks, dag={}, since=since))
@@ -223,8 +211,3 @@ class Watched:
 
     def _drop(self, id: str) -> None:
         del self._executions[id], self._asked[id]
-
-
-def _size(action: Action) -> int:
-    params: dict[str, Any] | None = action.params
-    return len(_encoder.encode(params)) if params else 0

@@ -48,7 +48,7 @@ from goflow.core.graph import Plan, decode_plan
 from goflow.core.progress import TABLE, IllegalTransition, TaskRun
 from goflow.core.states import FINISHED, State
 from goflow.core.summary import Summary
-from goflow.core.transition import Transition
+from goflow.core.transition import ChangedTasks, Transition
 from goflow.engine.live import LiveExecution
 from goflow.stores.base import Submit
 from tests.core.histories import (
@@ -460,6 +460,7 @@ class AnyLife(RuleBasedStateMachine):
         self.facts = [opening]
         self.execution = Execution(plan, opening)
         self.live = LiveExecution.created(Submit(opening, plan), 1)
+        self.changed = ChangedTasks()
         self.states = {task.name: State.NOTSTARTED for task in plan.tasks}
         self.model = Model(plan, opening)
         self.told: set[str] = set()
@@ -610,8 +611,10 @@ class AnyLife(RuleBasedStateMachine):
             assert change.before is self.states[change.task.name]
             self.states[change.task.name] = change.task.state
         self.live.apply(transition, self.live.version + 1)
+        for change in transition.tasks:
+            self.changed.note(change.task.name, self.live.version)
         changed = dict.fromkeys(change.task.name for change in transition.tasks)
-        assert {task.name for task in self.live.changes(self.live.version - 1)} == set(changed)
+        assert set(self.changed.since(self.live.version - 1)) == set(changed)
 
     def take(self, decided: list[AnyFact]) -> None:
         self.facts += decided

@@ -12,7 +12,7 @@ from goflow.core.events import AnyFact, Submitted, TaskStarted
 from goflow.core.execution import Execution, Failed, Succeeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
-from goflow.core.transition import TaskChange, Transition
+from goflow.core.transition import ChangedTasks, TaskChange, Transition
 from goflow.engine import live as module
 from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.replay import record_of
@@ -140,7 +140,6 @@ def test_an_execution_that_goes_on_after_a_restart_is_added_and_dropped_if_it_do
     assert one is not None
     assert (one.version, one.running, one.retry_at) == (7, {"a": NOW}, {})
     assert one.summary() == execution.summary()
-    assert one.changes(0) == []
     assert heard.changes == [], "it was committed before"
     live.drop("e")
     live.drop("e")
@@ -157,23 +156,33 @@ def test_a_replayed_task_that_is_up_for_retry_is_due() -> None:
 
 
 def test_the_changes_since_a_version_are_those_of_later_commits() -> None:
-    live, change = Heard().live, submit("e")
+    live, change, changed = Heard().live, submit("e"), ChangedTasks()
     live.committed(change, Created(1))
     execution = Execution(PLAN, change.fact)
-    live.committed(record_of(execution, execution.advance(NOW, ["a"])), 3)
-    live.committed(record_of(execution, [execution.settle("a", Succeeded(), NOW)]), 5)
-    live.committed(record_of(execution, execution.advance(NOW, ["b"])), 6)
+
+    def commit(facts: list[AnyFact], version: int) -> None:
+        record = record_of(execution, facts)
+        live.committed(record, version)
+        assert record.transition is not None
+        for one in record.transition.tasks:
+            changed.note(one.task.name, version)
+
+    assert changed.since(0) == []
+    commit(execution.advance(NOW, ["a"]), 3)
+    commit([execution.settle("a", Succeeded(), NOW)], 5)
+    commit(execution.advance(NOW, ["b"]), 6)
     one = live.get("e")
     assert one is not None
     (a, b) = one.tasks.values()
     assert (a.state, b.state) == (State.SUCCESSFUL, State.RUNNING)
-    assert [one.changes(since) for since in (0, 4, 5, 6)] == [[b, a], [b, a], [b], []]
+    since = [[one.tasks[name] for name in changed.since(version)] for version in (0, 4, 5, 6)]
+    assert since == [[b, a], [b, a], [b], []]
     assert one.task("a") == a
     assert one.task("c") is None
 
 
 def work_of_a_change(tasks: int) -> int:
-    """The calls that a commit of one task takes, and the question what has changed."""
+    """The calls that a commit of one task takes, and the question which tasks changed."""
     plan = Plan(tuple(PlannedTask(f"t{number}") for number in range(tasks)))
     live, change = Heard().live, submit("e", plan)
     live.committed(change, Created(1))
@@ -182,9 +191,13 @@ def work_of_a_change(tasks: int) -> int:
     assert one is not None
     live.committed(record_of(execution, execution.advance(NOW, execution.newly_ready(NOW))), 2)
     record = record_of(execution, [execution.settle("t0", Succeeded(), NOW)])
+    changed = ChangedTasks()
+    for name in one.tasks:
+        changed.note(name, 2)
     with counted_calls() as calls:
         live.committed(record, 3)
-        assert len(one.changes(2)) == 1
+        changed.note("t0", 3)
+        assert len(changed.since(2)) == 1
         one.encoded()
     return calls[0]
 
