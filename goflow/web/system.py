@@ -139,18 +139,23 @@ async def system(call: Call) -> System:
     )
 
 
-@cache
 def _versions() -> dict[str, str]:
     """The versions of Python and of the main dependencies."""
-    # Imported here, since it takes long and only this page needs it.
-    from importlib.metadata import version
-
     return {
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "tzdata": f"{zones.database().version}, {zones.database().source}",
-        **{package: version(package) for package in ("starlette", "uvicorn")},
+        **{package: _installed(package) for package in ("starlette", "uvicorn")},
     }
+
+
+@cache
+def _installed(package: str) -> str:
+    """The version of a package."""
+    # Imported here, since it takes long and only this page needs it.
+    from importlib.metadata import version
+
+    return version(package)
 
 
 def _load(samples: list[Sample]) -> Load:
