@@ -49,7 +49,7 @@ $(DEV_READY): $(BIN)/python pyproject.toml hatch_build.py $(UI)
 demo: $(USER_READY)
 	$(BIN)/goflow demo
 
-test: lint ui browser servers pytest
+test: lint ready pytest
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .
