@@ -1,4 +1,4 @@
-"""How much work something is, counted and not timed."""
+"""Measures work by counting, not by timing."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def counted_calls() -> Iterator[list[int]]:
-    """How many functions, of Python and built in, were called meanwhile."""
+    """Count the calls of functions, of Python and built in."""
     calls = [0]
 
     def count(frame: object, event: str, argument: object) -> None:
@@ -25,7 +25,7 @@ def counted_calls() -> Iterator[list[int]]:
 
 @contextmanager
 def counted_lines() -> Iterator[list[int]]:
-    """How many lines of Python were run meanwhile, by the functions called."""
+    """Count the lines of Python that the called functions run."""
     lines = [0]
 
     def count(frame: FrameType, event: str, argument: object) -> Any:

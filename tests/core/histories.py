@@ -1,7 +1,6 @@
-"""Random plans, attempts that end as scripted, and what must come of them.
+"""Random plans, attempts with scripted outcomes, and the expected results.
 
-How tasks must end is told by the sentences of `tests.core.model`, and does not depend on the
-order in which things happen.
+`tests.core.model` states how tasks must end. That does not depend on the order of events.
 """
 
 import itertools
@@ -43,7 +42,7 @@ def begin(*tasks: PlannedTask, timeout: float | None = None) -> Execution:
 
 
 def go_on(execution: Execution, now: datetime) -> list[AnyFact]:
-    """Start all that may start, and what follows without an attempt's end."""
+    """Start every task that may start, and record what follows before an attempt ends."""
     return execution.advance(now) + execution.advance(now, execution.newly_ready(now))
 
 
@@ -67,8 +66,8 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0) -> Plan:
 
 
 class Ending(NamedTuple):
-    """How a task's attempts end, whenever they run: after `failures` failures it succeeds;
-    None never; a `final` failure is not tried again."""
+    """How a task's attempts end. It succeeds after `failures` failures, or never with None. A
+    `final` failure is not retried."""
 
     failures: int | None = 0
     final: bool = False
@@ -83,7 +82,7 @@ Script = Mapping[str, Ending]
 
 
 def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
-    """Endings for every task that need at most its retries."""
+    """Endings for every task that need no more than its retries."""
     return st.fixed_dictionaries(
         {
             task.name: st.one_of(
@@ -95,11 +94,11 @@ def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
     )
 
 
-# -- what must come of it --------------------------------------------------------------
+# -- expected results ------------------------------------------------------------------
 
 
-def foretell(plan: Plan, script: Script) -> dict[str, State]:
-    """How every task of an undisturbed execution must end."""
+def expected_states(plan: Plan, script: Script) -> dict[str, State]:
+    """The final state of every task of an undisturbed execution."""
     tasks = {task.name: task for task in plan.tasks}
     ends: dict[str, State] = {}
 
@@ -116,14 +115,14 @@ def foretell(plan: Plan, script: Script) -> dict[str, State]:
 
 
 def last_round(facts: Sequence[AnyFact]) -> Sequence[AnyFact]:
-    """The facts since the execution was submitted or last sent round again."""
+    """The facts since the execution was submitted or last retried."""
     begun = max(place for place, fact in enumerate(facts) if isinstance(fact, Submitted | Retried))
     return facts[begun:]
 
 
 def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) -> None:
-    """Whatever happened: every fact was allowed where it stands, and each task of the last
-    round ran or was skipped as its rule says, unless somebody marked tasks meanwhile."""
+    """Every fact was allowed at its place, and each task of the last round ran or was skipped
+    by its rule, unless a user marked tasks."""
     assert execution.finished
     model = Model.of(execution.plan, facts)
     ends = {name: task.state for name, task in execution.tasks.items()}
@@ -156,8 +155,8 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
 
 
 def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None:
-    """In no round does a task have more attempts that ended of their own than its retries and
-    one; what interrupted it is not its own."""
+    """In each round, a task has at most one attempt more than its retries, interrupted attempts
+    not counted."""
     most = {task.name: task.retries + 1 for task in plan.tasks}
     attempts: Counter[str] = Counter()
     for fact in facts:
@@ -174,7 +173,7 @@ def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None
 
 
 class Choices:
-    """Choices made by hypothesis, repeated for ever."""
+    """Choices made by hypothesis, repeated indefinitely."""
 
     def __init__(self, numbers: Iterable[int] = (0,)) -> None:
         self._numbers = itertools.cycle(numbers)
@@ -187,7 +186,7 @@ choices = st.lists(st.integers(0, 11), min_size=1, max_size=12).map(Choices)
 
 
 def failures_so_far(facts: Sequence[AnyFact], name: str) -> int:
-    """How often the task's own attempts failed in this round; interruptions are not its own."""
+    """The failed attempts of the task in this round, without interrupted ones."""
     return sum(
         isinstance(fact, AttemptFailed | TaskFailed) and fact.task == name and not fact.interrupted
         for fact in last_round(facts)
@@ -203,10 +202,10 @@ def play(
     *,
     disturbed: bool = False,
 ) -> None:
-    """Go on until the execution has finished, or for so many steps; `facts` grows.
+    """Run the execution until it has finished, or for `steps` steps; append to `facts`.
 
-    Which tasks start and when, which attempt ends next and how long retries wait are
-    chosen; how attempts end is scripted. If `disturbed`, people cancel and mark tasks.
+    `choose` decides which tasks start and when, which attempt ends next, and how long retries
+    wait. The script decides how attempts end. If `disturbed`, users cancel and mark tasks.
     """
     now = facts[-1].at
     limit = len(facts) + 20 * len(execution.tasks) + 20
@@ -233,13 +232,13 @@ def play(
 
 
 def startable(execution: Execution, now: datetime) -> list[str]:
-    """All tasks that may start, also those that were told of before."""
+    """All tasks that may start, including those already announced."""
     execution.newly_ready(now)
     return [name for name in execution.tasks if execution.is_ready(name)]
 
 
 def order(execution: Execution, now: datetime, choose: Choices) -> list[AnyFact]:
-    """What somebody may ask of an execution, or nothing."""
+    """A random command of a user, or nothing."""
     name = list(execution.tasks)[choose.below(len(execution.tasks))]
     match choose.below(6):
         case 0:
@@ -255,7 +254,7 @@ def order(execution: Execution, now: datetime, choose: Choices) -> list[AnyFact]
 
 
 def dump(execution: Execution) -> dict[str, Any]:
-    """All there is in an execution, copied."""
+    """A copy of an execution's whole state."""
     state = {
         name: value.copy() if isinstance(value, dict | list | set) else value
         for name, value in vars(execution).items()
@@ -270,8 +269,8 @@ def _slots(task: TaskRun) -> tuple[Any, ...]:
 
 
 def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
-    """All that can be seen of an execution, by a caller who asks at `now`; but who was told
-    of what is ready is forgotten in a crash."""
+    """The state of an execution that a caller can see at `now`. It leaves out which ready tasks
+    were announced, because a crash forgets that."""
     return (
         execution.summary(),
         {name: _slots(task) for name, task in execution.tasks.items()},
@@ -285,7 +284,7 @@ def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
 
 
 def waiting_to_start(execution: Execution, now: datetime) -> set[str]:
-    """The tasks that may start at `now`, told of or not; asks nothing that is remembered."""
+    """The tasks that may start at `now`, announced or not; changes nothing."""
     return {
         name
         for name, task in execution.tasks.items()
@@ -300,7 +299,7 @@ def waiting_to_start(execution: Execution, now: datetime) -> set[str]:
 
 
 def assert_tallies_are_right(execution: Execution) -> None:
-    """Every tally is that of the upstream tasks as they are."""
+    """Every tally agrees with the states of the upstream tasks."""
     for task in execution.tasks.values():
         ends = Counter(execution.tasks[upstream].state for upstream in task.planned.after)
         counted = (len(task.planned.after), ends[S], ends[F], ends[K], ends[C])
@@ -309,5 +308,5 @@ def assert_tallies_are_right(execution: Execution) -> None:
 
 
 def counts_of(tally: Tally) -> tuple[int, ...]:
-    """The total, and the number that ended successful, failed, skipped and cancelled."""
+    """The total, and the numbers of successful, failed, skipped and cancelled tasks."""
     return tally.total, tally.successful, tally.failed, tally.skipped, tally.cancelled

@@ -1,7 +1,7 @@
-"""What may be said of an execution, the slow and simple way: by looking at everything.
+"""A slow and simple model of an execution, which looks at all of it each time.
 
-The model knows the trigger rules as sentences about the ends of all upstream tasks. It knows
-nothing of tallies, of queues, or of how `goflow.core` decides.
+The model states the trigger rules as sentences about the final states of all upstream tasks. It
+does not know tallies, queues, or the way `goflow.core` decides.
 """
 
 import itertools
@@ -33,7 +33,7 @@ ENDS = (S, F, K, C)
 
 
 def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
-    """Whether a task runs whose upstream tasks all ended so."""
+    """Whether a task runs when its upstream tasks have ended in these states."""
     if not ends:
         return True
     match rule:
@@ -60,16 +60,17 @@ def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
 
 
 @cache
-def foreseen(rule: TriggerRule, ends: tuple[State, ...], missing: int) -> set[bool]:
-    """What can become of a task of whose upstream tasks some have ended so, and some not yet."""
+def possible_verdicts(rule: TriggerRule, ends: tuple[State, ...], missing: int) -> set[bool]:
+    """Whether a task may still run, be skipped, or both, while `missing` upstream tasks have not
+    ended."""
     if missing and rule is TriggerRule.ALL_DONE:
-        return {True, False}  # it is sure to run, and waits all the same
+        return {True, False}  # it certainly runs, but only after all upstream tasks
     rests = itertools.combinations_with_replacement(ENDS, missing)
     return {runs(rule, ends + rest) for rest in rests}
 
 
 def end_of(ends: Iterable[State], *, cancelled: bool = False, fails: bool = False) -> State:
-    """How an execution ends whose tasks ended so."""
+    """The final state of an execution whose tasks ended in these states."""
     ends = set(ends)
     if fails or F in ends:
         return F
@@ -77,7 +78,7 @@ def end_of(ends: Iterable[State], *, cancelled: bool = False, fails: bool = Fals
 
 
 class Model:
-    """An execution, as far as its facts show it."""
+    """An execution, derived from its facts."""
 
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         self.plan = {task.name: task for task in plan.tasks}
@@ -93,7 +94,7 @@ class Model:
 
     @classmethod
     def of(cls, plan: Plan, facts: Iterable[AnyFact]) -> "Model":
-        """The model of these facts, each of which must be allowed."""
+        """The model after these facts; each must be allowed."""
         opening, *happened = facts
         assert isinstance(opening, Submitted)
         model = cls(plan, opening)
@@ -106,21 +107,21 @@ class Model:
     def finished(self) -> bool:
         return self.state in ENDS
 
-    def foreseen(self, name: str) -> set[bool]:
+    def possible_verdicts(self, name: str) -> set[bool]:
         upstream = [self.states[other] for other in self.plan[name].after]
         ends = tuple(sorted(state for state in upstream if state in ENDS))
-        return foreseen(self.plan[name].rule, ends, len(upstream) - len(ends))
+        return possible_verdicts(self.plan[name].rule, ends, len(upstream) - len(ends))
 
     def stops(self, name: str) -> bool:
         return self.cancelled or name in self.doomed
 
     def can_start(self, name: str) -> bool:
-        """Whether the task may have its first attempt of this round."""
+        """Whether the task's first attempt of this round may start."""
         begins = self.states[name] is State.NOTSTARTED and not self.stops(name)
-        return begins and self.foreseen(name) == {True}
+        return begins and self.possible_verdicts(name) == {True}
 
     def allows(self, fact: AnyFact) -> bool:
-        """Whether this can have happened now."""
+        """Whether this fact can happen now."""
         name = getattr(fact, "task", None)
         if name is not None and name not in self.plan:
             return False
@@ -161,7 +162,7 @@ class Model:
                 return state is State.RUNNING and fact.attempt == self.attempts[fact.task]
             case TaskSkipped():
                 waits = state is State.NOTSTARTED and fact.task not in self.doomed
-                return waits and self.foreseen(fact.task) == {False}
+                return waits and self.possible_verdicts(fact.task) == {False}
             case TaskCancelled():
                 running = self.attempts[fact.task] if state is State.RUNNING else 0
                 return state not in ENDS and fact.attempt == running
@@ -171,7 +172,7 @@ class Model:
         return end_of(states.values(), cancelled=self.cancelled, fails=self.fails)
 
     def take(self, fact: AnyFact) -> None:
-        """Take note of what happened, which must be allowed."""
+        """Apply a fact, which must be allowed."""
         match fact:
             case TaskStarted():
                 self.states[fact.task] = self.state = State.RUNNING

@@ -1,5 +1,5 @@
-"""Which of the due times that have piled up fire, and which are missed: every one is
-accounted for once, whatever the schedule, the policy and the stretch of time."""
+"""Catch-up: of the due times since the last one, each either fires or is missed, exactly once,
+for every schedule, policy and time span."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -22,48 +22,48 @@ def noon(minutes: int) -> datetime:
 
 
 def found(minutes: int, policy: Policy) -> Backlog:
-    """What becomes of every minute's due times from noon on, so many minutes later."""
+    """The backlog of a minutely schedule, `minutes` after noon."""
     return backlog(EVERY_MINUTE, NOON, NOON, noon(minutes) + timedelta(seconds=30), policy)
 
 
 # -- examples --------------------------------------------------------------------------
 
 
-def test_what_is_not_due_yet_is_not_accounted_for() -> None:
+def test_future_due_times_are_not_recorded() -> None:
     before = NOON - timedelta(microseconds=1)
     for choice in CatchUp:
         assert backlog(EVERY_MINUTE, NOON, NOON, before, Policy(choice)) == Backlog([], None)
 
 
-def test_what_is_due_at_this_very_instant_fires() -> None:
+def test_a_due_time_equal_to_now_fires() -> None:
     assert backlog(EVERY_MINUTE, NOON, NOON, NOON, Policy()) == Backlog([NOON], None)
 
 
-def test_the_latest_fires_and_those_before_are_missed() -> None:
+def test_latest_fires_the_newest_due_time_only() -> None:
     assert found(3, Policy()) == Backlog([noon(3)], Missed(NOON, noon(2), 3))
 
 
-def test_with_none_all_are_missed() -> None:
+def test_none_misses_every_due_time() -> None:
     assert found(3, Policy(CatchUp.NONE)) == Backlog([], Missed(NOON, noon(3), 4))
 
 
-def test_with_all_every_one_fires_oldest_first() -> None:
+def test_all_fires_every_due_time_oldest_first() -> None:
     assert found(3, Policy(CatchUp.ALL)) == Backlog([noon(n) for n in range(4)], None)
 
 
-def test_with_all_no_more_fire_than_the_limit_and_these_are_the_newest() -> None:
+def test_all_fires_the_newest_due_times_up_to_the_limit() -> None:
     policy = Policy(CatchUp.ALL, limit=2)
     assert found(3, policy) == Backlog([noon(2), noon(3)], Missed(NOON, noon(1), 2))
 
 
 @pytest.mark.parametrize("choice", [CatchUp.LATEST, CatchUp.ALL])
-def test_what_is_older_than_the_window_is_missed(choice: CatchUp) -> None:
+def test_due_times_older_than_the_window_are_missed(choice: CatchUp) -> None:
     policy = Policy(choice, window=timedelta(seconds=29))
     assert found(3, policy) == Backlog([], Missed(NOON, noon(3), 4))
 
 
 @pytest.mark.parametrize("choice", [CatchUp.LATEST, CatchUp.ALL])
-def test_what_is_as_old_as_the_window_fires(choice: CatchUp) -> None:
+def test_a_due_time_as_old_as_the_window_fires(choice: CatchUp) -> None:
     policy = Policy(choice, window=timedelta(seconds=30))
     assert found(3, policy) == Backlog([noon(3)], Missed(NOON, noon(2), 3))
 
@@ -75,15 +75,15 @@ def test_every_keeps_the_phase_of_its_anchor() -> None:
     assert backlog(every, anchor, NOON, noon(20), policy).fire == [noon(0), noon(7), noon(14)]
 
 
-def test_a_schedule_that_ends_ends() -> None:
+def test_a_schedule_without_further_due_times_has_no_backlog() -> None:
     last = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
     found = backlog(EVERY_MINUTE, last, last - MINUTE, last + 59 * timedelta(seconds=1), Policy())
     assert found == Backlog([last], Missed(last - MINUTE, last - MINUTE, 1))
 
 
-# -- compared with going through all of them -------------------------------------------
+# -- compared with a walk over all due times ------------------------------------------
 
-UNEVEN = "*/20 3-5 * 1 *"  # now and then for some hours, on the days of one month
+UNEVEN = "*/20 3-5 * 1 *"  # three times an hour, for some hours, in one month
 
 small = st.sampled_from(
     [
@@ -159,8 +159,8 @@ def test_every_due_time_fires_or_is_missed_once(case: Case) -> None:
 
 
 @given(cases(), st.floats(0, 1))
-def test_looking_again_goes_on_where_the_last_look_ended(case: Case, share: float) -> None:
-    """Two looks account for every due time once, too."""
+def test_a_second_look_continues_where_the_first_one_ended(case: Case, share: float) -> None:
+    """Two looks together also record every due time once."""
     halfway = case.due + share * (case.now - case.due)
     accounted = 0
     due: datetime | None = case.due
@@ -178,7 +178,7 @@ def test_looking_again_goes_on_where_the_last_look_ended(case: Case, share: floa
 
 
 class CountedSchedule(Schedule):
-    """A schedule that counts how often it is asked."""
+    """A schedule that counts its calls."""
 
     asked = 0
 
@@ -210,10 +210,10 @@ GREEDY = [
 
 @pytest.mark.parametrize("policy", GREEDY)
 @pytest.mark.parametrize("name", HUGE)
-def test_a_jump_by_174_years_costs_little_and_fires_what_is_newest(
+def test_a_jump_by_174_years_is_cheap_and_fires_the_newest_due_times(
     name: str, policy: Policy
 ) -> None:
-    """Little: what fires, and a count for each halving of the time."""
+    """Cheap means a call for each due time that fires, and a count for each halving of the span."""
     schedule = CountedSchedule(*HUGE[name], with_seconds=True)
     due = schedule.next(NOON, anchor=NOON)
     assert due is not None
@@ -242,7 +242,7 @@ def test_a_jump_by_174_years_costs_little_and_fires_what_is_newest(
         ("* * * * * *", YEARS // timedelta(seconds=1)),
     ],
 )
-def test_missed_times_are_counted_exactly_however_many(expression: str, number: int) -> None:
+def test_any_number_of_missed_due_times_is_counted_exactly(expression: str, number: int) -> None:
     schedule = Schedule(expression, with_seconds=True)
     fire, missed = backlog(schedule, NOON, NOON, NOON + YEARS, Policy())
     assert fire == [NOON + YEARS]

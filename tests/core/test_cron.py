@@ -1,4 +1,4 @@
-"""The values that cron fields name, compared with croniter where both read a text alike."""
+"""The values that cron fields name, compared with croniter where both accept the same syntax."""
 
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ CRONITER_ORDER = (1, 2, 3, 4, 5, 0)  # croniter has the seconds last
 
 @st.composite
 def items(draw: st.DrawFn, field: _Field) -> str:
-    """An item in the long form, `a-b/n`, that both read alike."""
+    """An item in the long form, `a-b/n`, which means the same in both."""
     first = draw(st.integers(field.low, field.high - 1))
     last = draw(st.integers(first + 1, field.high))
     return f"{first}-{last}/{draw(st.integers(1, 70))}" if draw(st.booleans()) else f"{first}"
@@ -59,7 +59,9 @@ def test_a_field_names_values_in_order(place: int, text: str, values: tuple[int,
         (Schedule("30 0 6 * * *", with_seconds=True), "CRON_TZ=UTC 30 0 6 * * *"),
     ],
 )
-def test_the_canonical_text_of_a_schedule_makes_an_equal_one(schedule: Schedule, text: str) -> None:
+def test_the_canonical_text_of_a_schedule_parses_to_an_equal_schedule(
+    schedule: Schedule, text: str
+) -> None:
     assert schedule.text == text
     again = Schedule(text, "Europe/Berlin", with_seconds=True)
     assert again.text == text
@@ -67,6 +69,6 @@ def test_the_canonical_text_of_a_schedule_makes_an_equal_one(schedule: Schedule,
     assert again.next(at, anchor=at) == schedule.next(at, anchor=at)
 
 
-def test_a_field_that_does_not_name_a_value_is_refused() -> None:
+def test_a_value_out_of_range_is_refused() -> None:
     with pytest.raises(InvalidJob, match=r"day of the week '8' is not between 0 and 7"):
         Schedule("0 0 * * 8")

@@ -1,4 +1,4 @@
-"""Days begin when local clocks first show them, in every zone that there is."""
+"""A day begins when local clocks first show its date, in every time zone."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import available_timezones
@@ -16,7 +16,7 @@ def days(zone: str, now: datetime, count: int) -> dict[date, datetime]:
     return dict(last_days(zones.find(zone), now, count))
 
 
-def test_the_days_end_with_today_and_the_one_that_follows() -> None:
+def test_the_last_days_are_today_and_tomorrow() -> None:
     found = list(last_days(zones.find("UTC"), NOW, 2))
     assert found == [
         (date(2026, 11, day), datetime(2026, 11, day, tzinfo=UTC)) for day in (20, 21, 22)
@@ -27,7 +27,7 @@ def test_the_days_end_with_today_and_the_one_that_follows() -> None:
     ("zone", "today"),
     [("Pacific/Kiritimati", 22), ("Europe/Berlin", 21), ("Pacific/Pago_Pago", 21)],
 )
-def test_today_is_the_zones(zone: str, today: int) -> None:
+def test_today_is_the_date_in_the_zone(zone: str, today: int) -> None:
     assert list(days(zone, NOW, 1)) == [date(2026, 11, today), date(2026, 11, today + 1)]
 
 
@@ -37,7 +37,7 @@ def test_today_is_the_zones(zone: str, today: int) -> None:
         ("Europe/Berlin", date(2026, 3, 29), 23),
         ("Europe/Berlin", date(2026, 10, 25), 25),
         ("Australia/Lord_Howe", date(2026, 4, 5), 24.5),
-        ("Africa/Cairo", date(2026, 4, 24), 23),  # from midnight on there is no hour
+        ("Africa/Cairo", date(2026, 4, 24), 23),  # the hour after midnight is skipped
     ],
 )
 def test_a_day_on_which_clocks_change_is_shorter_or_longer(

@@ -1,4 +1,4 @@
-"""Facts keep their spelling for ever, and come back from JSON as they went in."""
+"""The JSON of facts never changes, and facts survive a round trip through JSON."""
 
 import json
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from goflow.core.events import (
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 AT_JSON = "2026-01-02T03:04:05.678901Z"
 
-# What is in the stores of those who run an older version.
+# Facts as older versions have stored them.
 KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     (
         Submitted(AT, id="e", job="j", plan="p", cause="api"),
@@ -131,22 +131,22 @@ def test_every_fact_is_pinned_here() -> None:
 
 
 @pytest.mark.parametrize(("fact", "kept"), KEPT)
-def test_a_fact_is_spelled_as_it_always_was(fact: AnyFact, kept: dict[str, object]) -> None:
+def test_the_json_of_a_fact_never_changes(fact: AnyFact, kept: dict[str, object]) -> None:
     assert json.loads(encode_facts([fact])) == [{"at": AT_JSON} | kept]
 
 
 @pytest.mark.parametrize(("fact", "kept"), KEPT)
-def test_a_fact_written_by_an_older_version_is_read(fact: AnyFact, kept: dict[str, object]) -> None:
+def test_facts_of_older_versions_can_be_read(fact: AnyFact, kept: dict[str, object]) -> None:
     (read,) = decode_facts(json.dumps([{"at": AT_JSON} | kept], separators=(",", ":")).encode())
     assert read == fact
 
 
-def test_fields_of_a_newer_version_are_passed_over() -> None:
+def test_fields_of_newer_versions_are_ignored() -> None:
     kept = {"fact": "TaskSkipped", "at": AT_JSON, "task": "t", "reason": "later"}
     assert decode_facts(json.dumps([kept]).encode()) == [TaskSkipped(AT, "t")]
 
 
-def test_facts_never_change() -> None:
+def test_facts_are_immutable() -> None:
     for fact, _ in KEPT:
         with pytest.raises(AttributeError):
             setattr(fact, "at", AT)  # noqa: B010 - type checkers refuse it too
@@ -166,7 +166,7 @@ def test_facts_never_change() -> None:
         b'[{"fact":"CancelRequested","at":"2026-01-02T03:04:05Z"}',
     ],
 )
-def test_what_is_no_fact_is_refused(damaged: bytes) -> None:
+def test_damaged_facts_are_refused(damaged: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_facts(damaged)
 
@@ -218,5 +218,5 @@ any_fact = st.one_of(
 
 
 @given(st.lists(any_fact, max_size=5))
-def test_facts_come_back_from_json_as_they_went_in(facts: list[AnyFact]) -> None:
+def test_facts_survive_a_round_trip_through_json(facts: list[AnyFact]) -> None:
     assert decode_facts(encode_facts(facts)) == facts

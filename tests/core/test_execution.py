@@ -1,4 +1,4 @@
-"""One execution, step by step, and the work a step costs."""
+"""One execution, step by step, and the cost of a step."""
 
 import os
 import subprocess
@@ -61,7 +61,7 @@ def test_tasks_run_one_after_the_other_and_the_execution_ends_successful() -> No
     assert execution.finished_at == execution.modified_at == NOW + SECOND
 
 
-def test_what_is_ready_is_told_of_once_and_those_added_first_come_first() -> None:
+def test_ready_tasks_are_announced_once_in_the_order_added() -> None:
     execution = begin(*(PlannedTask(name) for name in "cab"), PlannedTask("d", ("a",)))
     assert execution.newly_ready(NOW) == ["c", "a", "b"]
     assert execution.newly_ready(NOW) == []
@@ -72,7 +72,7 @@ def test_what_is_ready_is_told_of_once_and_those_added_first_come_first() -> Non
     assert [name for name in "abcd" if execution.is_ready(name)] == ["b", "c", "d"]
 
 
-def test_what_is_granted_starts_in_the_order_granted_and_only_if_it_is_ready() -> None:
+def test_granted_tasks_start_in_the_order_granted_and_only_if_ready() -> None:
     execution = begin(*(PlannedTask(name) for name in "cab"), PlannedTask("d", ("a",)))
     assert execution.advance(NOW) == []
     assert execution.advance(NOW, ["d", "a", "nobody", "c", "a"]) == [
@@ -84,7 +84,7 @@ def test_what_is_granted_starts_in_the_order_granted_and_only_if_it_is_ready() -
 
 
 def test_the_order_in_which_tasks_become_ready_is_the_same_in_every_process() -> None:
-    """Whatever the seed that Python hashes names with."""
+    """It does not depend on Python's hash seed."""
     script = """
 from tests.core.histories import NOW, begin
 from goflow.core.execution import Failed
@@ -105,7 +105,7 @@ for _ in range(3):
 execution.retry(NOW, "first")
 print(execution.cancel(NOW), execution.advance(NOW), execution.retry(NOW))
 """
-    told = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -115,8 +115,8 @@ print(execution.cancel(NOW), execution.advance(NOW), execution.retry(NOW))
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(told) == 1
-    assert told.pop().startswith("['task 0', 'task 1', 'task 2', 'task 3'")
+    assert len(outputs) == 1
+    assert outputs.pop().startswith("['task 0', 'task 1', 'task 2', 'task 3'")
 
 
 def test_skips_cascade_in_one_step_and_clean_up_runs() -> None:
@@ -142,7 +142,7 @@ def test_an_execution_with_a_failed_task_is_failed_whatever_ran_after_it() -> No
     assert states(execution) == {"a": "failed", "alarm": "successful"}
 
 
-def test_one_upstream_task_is_enough_without_waiting_for_the_others() -> None:
+def test_one_successful_runs_without_waiting_for_the_other_upstream_tasks() -> None:
     execution = begin(
         A, PlannedTask("slow"), PlannedTask("c", ("a", "slow"), TriggerRule.ONE_SUCCESSFUL)
     )
@@ -152,7 +152,7 @@ def test_one_upstream_task_is_enough_without_waiting_for_the_others() -> None:
     assert execution.running == ["slow", "c"]
 
 
-def test_a_retry_waits_for_its_delay_and_holds_nobody_up() -> None:
+def test_a_retry_waits_for_its_delay_and_delays_no_other_task() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
     go_on(execution, NOW)
     due = NOW + timedelta(seconds=2.5)
@@ -173,14 +173,14 @@ def test_a_retry_waits_for_its_delay_and_holds_nobody_up() -> None:
     assert execution.settle("a", Failed("again"), due) == TaskFailed(due, "a", 2, "again")
 
 
-def test_a_final_failure_is_not_tried_again() -> None:
+def test_a_final_failure_is_not_retried() -> None:
     execution = begin(PlannedTask("a", retries=3))
     go_on(execution, NOW)
     assert not execution.will_retry("a", Failed("boom", final=True))
     assert execution.settle("a", Failed("boom", final=True), NOW) == TaskFailed(NOW, "a", 1, "boom")
 
 
-def test_interrupted_attempts_are_tried_again_at_once_or_fail_visibly() -> None:
+def test_interrupted_attempts_are_retried_at_once_or_fail_visibly() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
     go_on(execution, NOW)
     later = NOW + SECOND
@@ -191,7 +191,7 @@ def test_interrupted_attempts_are_tried_again_at_once_or_fail_visibly() -> None:
     assert go_on(execution, later) == [TaskStarted(later, "a", 2)]
 
 
-def test_interruptions_take_no_retries_and_retries_no_interruptions() -> None:
+def test_interruptions_and_retries_are_counted_separately() -> None:
     execution = begin(PlannedTask("a", retries=2))
     for failures in range(3):
         for _ in range(20):
@@ -203,8 +203,8 @@ def test_interruptions_take_no_retries_and_retries_no_interruptions() -> None:
         assert isinstance(fact, TaskFailed) == (failures == 2)
 
 
-def test_a_task_that_is_interrupted_again_and_again_fails_at_last() -> None:
-    """It may be what ends the server; a failure of its own begins the count anew."""
+def test_a_task_interrupted_too_often_in_a_row_fails() -> None:
+    """It may be the task that kills the server. A failure of its own resets the count."""
     execution = begin(PlannedTask("a", retries=2))
     for failures in range(2):
         for _ in range(INTERRUPTIONS):
@@ -221,7 +221,7 @@ def test_a_task_that_is_interrupted_again_and_again_fails_at_last() -> None:
     assert last.error == f"{INTERRUPTED}; that was so 101 times in a row, so it is not tried again"
 
 
-def test_what_was_kept_before_interruptions_were_counted_apart_is_read_as_it_was() -> None:
+def test_facts_from_before_interruptions_were_counted_separately_keep_their_meaning() -> None:
     before = b'[{"fact":"AttemptFailed","at":"2026-01-01T00:00:00Z","task":"a","attempt":1,'
     before += b'"error":"interrupted","retry_at":"2026-01-01T00:00:00Z"}]'
     execution = begin(PlannedTask("a", retries=1))
@@ -232,7 +232,7 @@ def test_what_was_kept_before_interruptions_were_counted_apart_is_read_as_it_was
     assert go_on(execution, NOW) == [TaskStarted(NOW, "a", 2)]
 
 
-def test_a_clock_that_is_set_moves_no_retry_and_no_deadline() -> None:
+def test_a_clock_change_moves_no_retry_and_no_deadline() -> None:
     hour = timedelta(hours=1)
     for skew in (hour, -hour):
         execution = begin(PlannedTask("a", retries=2), timeout=60)
@@ -245,13 +245,13 @@ def test_a_clock_that_is_set_moves_no_retry_and_no_deadline() -> None:
         assert go_on(execution, now + 9 * SECOND) == []
         assert go_on(execution, now + 10 * SECOND) == [TaskStarted(now + 10 * SECOND, "a", 2)]
         execution.settle("a", Failed("boom"), now + 10 * SECOND, delay=100)
-        execution.skew = timedelta(0)  # it is set right again
+        execution.skew = timedelta(0)  # the clock is corrected
         assert execution.next_retry() == NOW + 110 * SECOND
         assert go_on(execution, NOW + 59 * SECOND) == []
         assert CancelRequested(NOW + 60 * SECOND, timeout=60) in go_on(execution, NOW + 60 * SECOND)
 
 
-def test_what_cannot_be_so_is_left_out_and_told() -> None:
+def test_impossible_facts_are_ignored_and_reported() -> None:
     plan = Plan((A, B))
     good = [
         submitted(),
@@ -269,7 +269,7 @@ def test_what_cannot_be_so_is_left_out_and_told() -> None:
     assert execution.summary() == Execution.replay(plan, good).summary()
 
 
-def test_what_is_aborted_fails_with_the_reason_and_keeps_what_has_ended() -> None:
+def test_an_aborted_execution_fails_with_the_reason_and_keeps_finished_tasks() -> None:
     execution = begin(A, PlannedTask("b", ("a",)), PlannedTask("c", retries=3), PlannedTask("d"))
     go_on(execution, NOW)
     execution.settle("a", Succeeded(), NOW)
@@ -287,7 +287,7 @@ def test_what_is_aborted_fails_with_the_reason_and_keeps_what_has_ended() -> Non
     assert execution.abort(NOW, "again") == []
 
 
-def test_cancelling_ends_what_waits_at_once_and_what_runs_when_it_has_stopped() -> None:
+def test_cancelling_ends_waiting_tasks_at_once_and_running_ones_when_they_have_stopped() -> None:
     execution = begin(A, B, PlannedTask("c", retries=1))
     go_on(execution, NOW)
     execution.settle("c", Failed("boom"), NOW, delay=60)
@@ -307,7 +307,7 @@ def test_cancelling_ends_what_waits_at_once_and_what_runs_when_it_has_stopped() 
         (Failed("boom"), "failed"),
     ],
 )
-def test_a_cancel_that_was_accepted_shows_even_if_the_last_attempt_came_to_its_end(
+def test_an_accepted_cancel_shows_even_if_the_last_attempt_ended_first(
     outcome: Outcome, state: str
 ) -> None:
     execution = begin(PlannedTask("a", retries=5))
@@ -317,7 +317,7 @@ def test_a_cancel_that_was_accepted_shows_even_if_the_last_attempt_came_to_its_e
     assert go_on(execution, NOW) == [Finished(NOW, state)]
 
 
-def test_a_retry_by_hand_keeps_what_succeeded_and_numbers_attempts_on() -> None:
+def test_a_manual_retry_keeps_successful_tasks_and_continues_the_attempt_numbers() -> None:
     execution = begin(PlannedTask("a"), PlannedTask("b", ("a",), retries=1), PlannedTask("c"))
     go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
@@ -335,15 +335,15 @@ def test_a_retry_by_hand_keeps_what_succeeded_and_numbers_attempts_on() -> None:
     assert execution.retry(NOW) == []
 
 
-def test_an_unfinished_execution_is_not_sent_round_again() -> None:
+def test_an_unfinished_execution_cannot_be_retried() -> None:
     execution = begin(A)
     assert execution.retry(NOW) == []
 
 
-# -- one task cancelled while others go on ---------------------------------------------
+# -- cancelling one task ---------------------------------------------------------------
 
 
-def test_a_task_cancelled_while_it_waits_never_starts_and_the_others_go_on() -> None:
+def test_a_task_cancelled_while_waiting_never_starts_and_the_others_continue() -> None:
     execution = begin(A, B, PlannedTask("c"))
     execution.advance(NOW, ["a"])
     assert execution.cancel_task("c", NOW, "ann") == [TaskCancelRequested(NOW, "c", "ann")]
@@ -361,7 +361,7 @@ def test_a_task_cancelled_while_it_waits_never_starts_and_the_others_go_on() -> 
     assert execution.cancel_requested == []
 
 
-def test_a_running_task_that_is_cancelled_ends_when_it_has_stopped() -> None:
+def test_a_cancelled_running_task_ends_when_it_has_stopped() -> None:
     execution = begin(PlannedTask("a", retries=5), PlannedTask("b"))
     go_on(execution, NOW)
     execution.cancel_task("a", NOW)
@@ -378,7 +378,7 @@ def test_a_running_task_that_is_cancelled_ends_when_it_has_stopped() -> None:
 @pytest.mark.parametrize(
     ("outcome", "state"), [(Succeeded(), "successful"), (Failed("boom"), "failed")]
 )
-def test_an_attempt_that_ends_by_itself_before_it_could_be_stopped_counts(
+def test_an_attempt_that_ends_before_it_is_stopped_keeps_its_outcome(
     outcome: Outcome, state: str
 ) -> None:
     execution = begin(PlannedTask("a", retries=5))
@@ -388,7 +388,7 @@ def test_an_attempt_that_ends_by_itself_before_it_could_be_stopped_counts(
     assert go_on(execution, NOW) == [Finished(NOW, state)]
 
 
-def test_a_task_cancelled_between_attempts_has_no_further_one() -> None:
+def test_a_task_cancelled_between_attempts_has_no_further_attempt() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
     go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW, delay=5)
@@ -398,7 +398,7 @@ def test_a_task_cancelled_between_attempts_has_no_further_one() -> None:
     assert execution.advance(NOW + 5 * SECOND, ["a"]) == [TaskCancelled(NOW + 5 * SECOND, "a")]
 
 
-def test_after_a_restart_a_task_that_was_to_stop_is_cancelled_and_another_tried_again() -> None:
+def test_after_a_restart_a_task_being_cancelled_is_cancelled_and_others_are_retried() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b", retries=1))
     go_on(execution, NOW)
     execution.cancel_task("a", NOW)
@@ -409,7 +409,7 @@ def test_after_a_restart_a_task_that_was_to_stop_is_cancelled_and_another_tried_
     assert go_on(execution, NOW) == [TaskStarted(NOW, "b", 2)]
 
 
-def test_those_who_wait_for_a_cancelled_task_are_judged_by_their_rules() -> None:
+def test_tasks_after_a_cancelled_one_follow_their_trigger_rules() -> None:
     execution = begin(A, B, PlannedTask("clean", ("a",), TriggerRule.ALL_DONE))
     execution.cancel_task("a", NOW)
     assert go_on(execution, NOW) == [
@@ -419,7 +419,7 @@ def test_those_who_wait_for_a_cancelled_task_are_judged_by_their_rules() -> None
     ]
 
 
-def test_a_task_that_has_ended_or_is_to_stop_with_all_others_is_not_cancelled() -> None:
+def test_a_finished_task_and_one_in_a_cancelled_execution_cannot_be_cancelled() -> None:
     execution = begin(A, PlannedTask("b"))
     go_on(execution, NOW)
     execution.settle("a", Succeeded(), NOW)
@@ -428,10 +428,10 @@ def test_a_task_that_has_ended_or_is_to_stop_with_all_others_is_not_cancelled() 
     assert execution.cancel_task("b", NOW) == []
 
 
-# -- marks by hand ---------------------------------------------------------------------
+# -- marking tasks ---------------------------------------------------------------------
 
 
-def test_a_mark_in_an_unfinished_execution_judges_what_waits_anew_and_leaves_the_rest() -> None:
+def test_a_mark_in_an_unfinished_execution_reevaluates_waiting_tasks_only() -> None:
     execution = begin(
         A,
         B,
@@ -449,7 +449,7 @@ def test_a_mark_in_an_unfinished_execution_judges_what_waits_anew_and_leaves_the
     assert go_on(execution, NOW) == [Finished(NOW, "successful")]
 
 
-def test_a_mark_before_its_consequences_are_drawn_lets_the_next_task_run() -> None:
+def test_a_mark_before_the_next_advance_lets_the_next_task_run() -> None:
     execution = begin(A, B)
     execution.advance(NOW, ["a"])
     execution.settle("a", Failed("boom"), NOW)
@@ -459,7 +459,7 @@ def test_a_mark_before_its_consequences_are_drawn_lets_the_next_task_run() -> No
     assert execution.advance(NOW, ["b"]) == [TaskStarted(NOW, "b", 1)]
 
 
-def test_a_mark_takes_back_that_a_task_is_ready_and_another_tells_of_it_again() -> None:
+def test_a_mark_can_make_a_task_unready_and_another_announces_it_again() -> None:
     alarm = PlannedTask("alarm", ("a",), TriggerRule.ALL_FAILED)
     execution = begin(A, alarm, PlannedTask("always", ("a",), TriggerRule.ALWAYS))
     assert execution.newly_ready(NOW) == ["a", "always"]
@@ -473,7 +473,7 @@ def test_a_mark_takes_back_that_a_task_is_ready_and_another_tells_of_it_again() 
     assert execution.advance(NOW, ["alarm"]) == [TaskSkipped(NOW, "alarm")]
 
 
-def test_a_task_that_waits_can_be_marked_and_is_then_not_started() -> None:
+def test_a_marked_waiting_task_does_not_start() -> None:
     execution = begin(PlannedTask("a", retries=1), PlannedTask("b"))
     execution.advance(NOW, ["a"])
     execution.settle("a", Failed("boom"), NOW, delay=1)
@@ -484,18 +484,18 @@ def test_a_task_that_waits_can_be_marked_and_is_then_not_started() -> None:
     assert execution.advance(NOW + SECOND, ["a", "b"]) == [Finished(NOW + SECOND, "successful")]
 
 
-def test_a_cancelled_task_can_be_marked_while_the_others_go_on() -> None:
+def test_a_cancelled_task_can_be_marked_while_the_others_run() -> None:
     execution = begin(A, B, PlannedTask("c"))
     execution.advance(NOW, ["c"])
     execution.cancel_task("a", NOW)
-    assert execution.mark("a", State.SUCCESSFUL, NOW) == [], "it is to stop"
+    assert execution.mark("a", State.SUCCESSFUL, NOW) == [], "it is being cancelled"
     execution.advance(NOW)
     assert states(execution) == {"a": "cancelled", "b": "skipped", "c": "running"}
     assert execution.mark("a", State.SUCCESSFUL, NOW) == [MarkedSuccessful(NOW, "a")]
 
 
 @pytest.mark.parametrize("state", [State.SUCCESSFUL, State.SKIPPED])
-def test_a_running_task_a_successful_one_and_one_that_is_that_already_are_not_marked(
+def test_running_and_successful_tasks_and_those_already_in_the_state_cannot_be_marked(
     state: State,
 ) -> None:
     execution = begin(A, PlannedTask("b"), PlannedTask("c"))
@@ -507,7 +507,7 @@ def test_a_running_task_a_successful_one_and_one_that_is_that_already_are_not_ma
     assert bool(execution.mark("c", state, NOW)) == (state is State.SUCCESSFUL)
 
 
-def test_in_a_finished_execution_the_last_failure_marked_makes_it_successful() -> None:
+def test_marking_the_last_failed_task_makes_a_finished_execution_successful() -> None:
     execution = begin(A, B, PlannedTask("c"))
     go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
@@ -525,7 +525,7 @@ def test_in_a_finished_execution_the_last_failure_marked_makes_it_successful() -
     assert (execution.finished_at, execution.modified_at) == (NOW, later)
 
 
-def test_a_mark_hides_no_cancel_and_no_time_limit_of_the_execution() -> None:
+def test_a_mark_hides_neither_a_cancel_nor_a_timeout_of_the_execution() -> None:
     for facts, state in (
         ([CancelRequested(NOW)], "cancelled"),
         ([CancelRequested(NOW, timeout=1.0)], "failed"),
@@ -537,11 +537,11 @@ def test_a_mark_hides_no_cancel_and_no_time_limit_of_the_execution() -> None:
         assert execution.mark("a", State.SUCCESSFUL, NOW) == [MarkedSuccessful(NOW, "a", "", state)]
 
 
-# -- again -----------------------------------------------------------------------------
+# -- retrying --------------------------------------------------------------------------
 
 
 def ended() -> Execution:
-    """a > b > c, and d beside; only c failed."""
+    """a > b > c, and d on its own; only c failed."""
     execution = begin(A, B, PlannedTask("c", ("b",)), PlannedTask("d"))
     for name, outcome in (("a", Succeeded(Raw(b"1"))), ("d", Succeeded()), ("b", Succeeded())):
         execution.advance(NOW, [name])
@@ -563,7 +563,7 @@ def ended() -> Execution:
         ("d", True, ("d",)),
     ],
 )
-def test_an_execution_goes_round_again_from_what_is_chosen(
+def test_a_retry_runs_the_chosen_tasks_again(
     task: str | None, following: bool, again: tuple[str, ...]
 ) -> None:
     execution = ended()
@@ -576,7 +576,7 @@ def test_an_execution_goes_round_again_from_what_is_chosen(
     assert execution.newly_ready(NOW) == [again[0]]
 
 
-def test_a_task_sent_round_alone_leaves_what_follows_as_it_ended() -> None:
+def test_a_task_retried_alone_leaves_the_tasks_after_it_unchanged() -> None:
     execution = ended()
     execution.retry(NOW, "b", following=False)
     assert execution.results_for("b") == {"a": Raw(b"1")}
@@ -587,7 +587,7 @@ def test_a_task_sent_round_alone_leaves_what_follows_as_it_ended() -> None:
     assert states(execution)["c"] == "failed"
 
 
-def test_a_retry_without_params_keeps_those_it_has() -> None:
+def test_a_retry_without_params_keeps_the_params() -> None:
     execution = ended()
     execution.retry(NOW, params={"x": 1})
     execution.cancel(NOW)
@@ -600,7 +600,7 @@ def test_a_retry_without_params_keeps_those_it_has() -> None:
     assert execution.params == {}
 
 
-def test_a_task_ready_when_the_execution_was_cancelled_is_told_of_once_in_the_next_round() -> None:
+def test_a_task_ready_at_a_cancel_is_announced_once_in_the_next_round() -> None:
     execution = begin(A)
     execution.cancel(NOW)
     go_on(execution, NOW)
@@ -608,7 +608,7 @@ def test_a_task_ready_when_the_execution_was_cancelled_is_told_of_once_in_the_ne
     assert execution.newly_ready(NOW) == ["a"]
 
 
-# -- the time an execution has ---------------------------------------------------------
+# -- the timeout of an execution -------------------------------------------------------
 
 
 def test_at_its_deadline_an_execution_is_cancelled_and_fails_with_a_reason() -> None:
@@ -628,7 +628,7 @@ def test_at_its_deadline_an_execution_is_cancelled_and_fails_with_a_reason() -> 
     assert states(execution) == {"a": "cancelled", "b": "cancelled"}
 
 
-def test_what_is_granted_at_the_deadline_does_not_start() -> None:
+def test_a_task_granted_at_the_deadline_does_not_start() -> None:
     execution = begin(A, PlannedTask("b"), timeout=1)
     execution.advance(NOW, ["a"])
     assert execution.advance(NOW + SECOND, ["b"]) == [
@@ -637,14 +637,14 @@ def test_what_is_granted_at_the_deadline_does_not_start() -> None:
     ]
 
 
-def test_an_execution_whose_tasks_have_all_ended_is_not_failed_by_its_time_limit() -> None:
+def test_a_timeout_does_not_fail_an_execution_whose_tasks_have_all_ended() -> None:
     execution = begin(A, timeout=1)
     execution.advance(NOW, ["a"])
     execution.settle("a", Succeeded(), NOW + SECOND)
     assert execution.advance(NOW + 9 * SECOND) == [Finished(NOW + 9 * SECOND, "successful")]
 
 
-def test_a_retry_gives_the_execution_its_time_again_from_its_first_start() -> None:
+def test_a_retry_restarts_the_timeout_at_its_first_start() -> None:
     execution = begin(A, timeout=1)
     execution.advance(NOW, ["a"])
     execution.advance(NOW + SECOND)
@@ -660,14 +660,14 @@ def test_a_retry_gives_the_execution_its_time_again_from_its_first_start() -> No
 
 
 @pytest.mark.parametrize("timeout", [1e12, 1e300])
-def test_a_time_limit_beyond_the_calendar_is_none(timeout: float) -> None:
+def test_a_timeout_beyond_the_calendar_never_ends(timeout: float) -> None:
     execution = begin(A, timeout=timeout)
     execution.advance(NOW, ["a"])
     assert execution.deadline() is None
     assert execution.advance(NOW + SECOND) == []
 
 
-# -- what is refused -------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -697,9 +697,7 @@ def test_a_time_limit_beyond_the_calendar_is_none(timeout: float) -> None:
         (Retried(NOW, ("a",)), "while running"),
     ],
 )
-def test_what_cannot_have_happened_is_refused_and_changes_nothing(
-    fact: AnyFact, reason: str
-) -> None:
+def test_an_impossible_fact_is_refused_and_changes_nothing(fact: AnyFact, reason: str) -> None:
     execution = begin(A, B, PlannedTask("c"), PlannedTask("d"))
     execution.advance(NOW, ["a"])
     execution.cancel_task("d", NOW)
@@ -710,7 +708,7 @@ def test_what_cannot_have_happened_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "running", "nonsense"])
-def test_an_execution_finishes_only_in_the_state_its_tasks_give(state: str) -> None:
+def test_an_execution_finishes_only_in_the_state_derived_from_its_tasks(state: str) -> None:
     execution = begin(A)
     execution.advance(NOW, ["a"])
     execution.settle("a", Succeeded(), NOW)
@@ -733,7 +731,7 @@ def test_an_execution_finishes_only_in_the_state_its_tasks_give(state: str) -> N
         CancelRequested(NOW),
     ],
 )
-def test_what_cannot_follow_a_finished_execution_is_refused_and_changes_nothing(
+def test_an_illegal_fact_after_the_end_is_refused_and_changes_nothing(
     fact: AnyFact,
 ) -> None:
     execution = begin(A, PlannedTask("b"))
@@ -753,11 +751,11 @@ def test_the_facts_of_an_execution_begin_with_its_submission(facts: list[AnyFact
         Execution.replay(Plan((A,)), facts)
 
 
-# -- the work a step costs -------------------------------------------------------------
+# -- the cost of a step ----------------------------------------------------------------
 
 
 def layers(tasks: int, width: int = 100) -> Plan:
-    """Each task waits for three of the layer before."""
+    """Each task waits for three tasks of the previous layer."""
     return Plan(
         tuple(
             PlannedTask(
@@ -788,7 +786,7 @@ def wide(tasks: int) -> Plan:
 
 
 def star(tasks: int) -> Plan:
-    """All wait for the first; the last waits for all."""
+    """All tasks wait for the first one, and the last one waits for all."""
     rays = tuple(f"{number}" for number in range(1, tasks - 1))
     return Plan(
         (
@@ -800,7 +798,7 @@ def star(tasks: int) -> Plan:
 
 
 def run(plan: Plan, outcome: Outcome, slots: int = 100) -> list[AnyFact]:
-    """The facts of an execution in which every attempt ends so."""
+    """The facts of an execution in which every attempt has this outcome."""
     execution = Execution(plan, submitted())
     facts: list[AnyFact] = [submitted()]
     waiting: deque[str] = deque()
@@ -818,46 +816,46 @@ OUTCOMES = [Succeeded(), Failed("boom")]
 
 
 def size(plan: Plan) -> int:
-    """How many tasks and edges there are."""
+    """The number of tasks and edges."""
     return sum(1 + len(task.after) for task in plan.tasks)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[TriggerRule]:
-    """The rules asked for their verdict, one by one."""
-    asked: list[TriggerRule] = []
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[TriggerRule]:
+    """The rules evaluated, in order."""
+    evaluated: list[TriggerRule] = []
 
-    def noting(name: TriggerRule, upstream: int) -> Rule:
+    def recording(name: TriggerRule, upstream: int) -> Rule:
         rule = rule_for(name, upstream)
 
         def ask(tally: Tally) -> Verdict:
-            asked.append(name)
+            evaluated.append(name)
             return rule(tally)
 
         return ask
 
-    monkeypatch.setattr(progress, "rule_for", noting)
-    return asked
+    monkeypatch.setattr(progress, "rule_for", recording)
+    return evaluated
 
 
 @pytest.mark.parametrize("tasks", [1_000, 10_000])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=["succeed", "fail"])
-def test_a_rule_is_asked_once_per_task_and_once_per_edge_at_most(
-    asked: list[TriggerRule], shape: Callable[[int], Plan], tasks: int, outcome: Outcome
+def test_a_rule_is_evaluated_at_most_once_per_task_and_once_per_edge(
+    evaluated: list[TriggerRule], shape: Callable[[int], Plan], tasks: int, outcome: Outcome
 ) -> None:
     plan = shape(tasks)
     facts = run(plan, outcome)
-    assert tasks <= len(asked) <= size(plan)
-    living = len(asked)
+    assert tasks <= len(evaluated) <= size(plan)
+    living = len(evaluated)
     Execution.replay(plan, facts)
-    assert len(asked) == 2 * living
+    assert len(evaluated) == 2 * living
 
 
 @pytest.mark.parametrize("slots", [1, 100])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=["succeed", "fail"])
-def test_the_work_grows_with_tasks_and_edges_and_no_faster(
+def test_the_work_is_linear_in_tasks_and_edges(
     shape: Callable[[int], Plan], outcome: Outcome, slots: int
 ) -> None:
     work = []
@@ -869,7 +867,7 @@ def test_the_work_grows_with_tasks_and_edges_and_no_faster(
     assert work[1] <= 1.1 * work[0]
 
 
-def test_tasks_that_are_slow_to_stop_cost_the_others_nothing() -> None:
+def test_tasks_that_stop_slowly_cost_the_others_nothing() -> None:
     work = []
     for tasks in (100, 1_000):
         execution = begin(*(PlannedTask(f"{number}") for number in range(tasks)))
@@ -885,7 +883,7 @@ def test_tasks_that_are_slow_to_stop_cost_the_others_nothing() -> None:
     assert work[1] <= 1.1 * work[0]
 
 
-def test_an_attempt_is_under_way_from_its_start_to_its_end() -> None:
+def test_an_attempt_is_running_from_its_start_to_its_end() -> None:
     execution = begin(A)
     assert not execution.is_attempting("a", 1)
     go_on(execution, NOW)

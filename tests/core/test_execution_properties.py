@@ -1,4 +1,4 @@
-"""Whatever the graph, the order in which attempts end, and the moment of a crash."""
+"""Properties that hold for any graph, any order of ending attempts, and a crash at any moment."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +61,7 @@ from tests.core.histories import (
     assert_tallies_are_right,
     choices,
     dump,
-    foretell,
+    expected_states,
     go_on,
     last_round,
     look,
@@ -128,8 +128,8 @@ def from_store(plan: Plan, facts: list[AnyFact]) -> tuple[Execution, list[AnyFac
     return Execution.replay(decode_plan(plan.encoded), kept), kept
 
 
-def newly(plan: Plan) -> tuple[Execution, list[AnyFact]]:
-    """An execution just submitted, and its facts."""
+def submitted_execution(plan: Plan) -> tuple[Execution, list[AnyFact]]:
+    """A newly submitted execution, and its facts."""
     return Execution(plan, submitted()), [submitted()]
 
 
@@ -151,23 +151,23 @@ def played(draw: st.DrawFn, retries: int = 0, disturbed: bool = False) -> Played
 
 
 @given(played())
-def test_tasks_end_as_their_rules_say_in_whatever_order_attempts_end(
+def test_tasks_end_by_their_rules_in_any_order_of_ending_attempts(
     history: Played,
 ) -> None:
     plan, script, facts = history
     execution = Execution.replay(plan, facts)
-    ends = foretell(plan, script)
+    ends = expected_states(plan, script)
     assert states(execution) == ends
     assert execution.state == (State.FAILED if State.FAILED in ends.values() else State.SUCCESSFUL)
     assert_ended_by_the_rules(execution, facts)
 
 
 @given(played())
-def test_a_task_is_attempted_as_often_as_its_script_and_its_retries_say(
+def test_the_number_of_attempts_follows_from_script_and_retries(
     history: Played,
 ) -> None:
     plan, script, facts = history
-    ends = foretell(plan, script)
+    ends = expected_states(plan, script)
     for task in plan.tasks:
         started = [f.attempt for f in facts if isinstance(f, TaskStarted) and f.task == task.name]
         failures, final = script[task.name]
@@ -183,9 +183,9 @@ def test_a_task_is_attempted_as_often_as_its_script_and_its_retries_say(
 @settings(max_examples=60)
 @given(played(retries=1), choices)
 def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choices) -> None:
-    """A task that needs all its retries has them still after the interruption."""
+    """A task that needs all its retries still has them after the interruption."""
     plan, script, facts = history
-    ends = foretell(plan, script)
+    ends = expected_states(plan, script)
     for crash in range(1, len(facts) + 1):
         execution, kept = from_store(plan, facts[:crash])
         was_running = execution.running
@@ -202,7 +202,7 @@ def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choi
 
 @given(plans(), st.data())
 def test_an_interrupted_task_without_retries_fails_visibly(plan: Plan, data: st.DataObject) -> None:
-    execution, facts = newly(plan)
+    execution, facts = submitted_execution(plan)
     script = dict.fromkeys((task.name for task in plan.tasks), Ending(None))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(1, 20)))
     facts += go_on(execution, facts[-1].at)
@@ -215,10 +215,10 @@ def test_an_interrupted_task_without_retries_fails_visibly(plan: Plan, data: st.
 
 
 @given(plans(), st.data(), st.lists(outcomes, min_size=1, max_size=7))
-def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_task_failed(
+def test_a_cancelled_execution_starts_no_task_and_ends_cancelled_unless_a_task_failed(
     plan: Plan, data: st.DataObject, ends: list[Outcome]
 ) -> None:
-    execution, facts = newly(plan)
+    execution, facts = submitted_execution(plan)
     script = data.draw(scripts(plan))
     play(execution, facts, script, data.draw(choices), steps=data.draw(st.integers(0, 20)))
     assume(not execution.finished)
@@ -240,10 +240,10 @@ def test_a_cancelled_execution_starts_nothing_more_and_ends_cancelled_unless_a_t
 
 
 @given(plans(), st.data(), st.booleans())
-def test_an_aborted_execution_has_ended_whatever_it_was_at(
+def test_an_abort_ends_an_execution_in_any_state(
     plan: Plan, data: st.DataObject, cancelled: bool
 ) -> None:
-    execution, facts = newly(plan)
+    execution, facts = submitted_execution(plan)
     play(
         execution,
         facts,
@@ -267,7 +267,7 @@ def test_an_aborted_execution_has_ended_whatever_it_was_at(
 
 
 @given(played(), st.data())
-def test_a_retry_runs_again_exactly_what_did_not_succeed(
+def test_a_retry_runs_exactly_the_unsuccessful_tasks_again(
     history: Played, data: st.DataObject
 ) -> None:
     plan, script, facts = history
@@ -295,7 +295,7 @@ def test_a_retry_runs_again_exactly_what_did_not_succeed(
 
 
 @given(played(), any_fact)
-def test_a_finished_execution_takes_no_fact_but_a_retry_and_marks(
+def test_a_finished_execution_accepts_only_retries_and_marks(
     history: Played, fact: AnyFact
 ) -> None:
     plan, _, facts = history
@@ -313,11 +313,11 @@ def test_a_finished_execution_takes_no_fact_but_a_retry_and_marks(
     assert dump(execution) == before
 
 
-# -- one task cancelled, and marks by hand ---------------------------------------------
+# -- cancelling one task, and marks ----------------------------------------------------
 
 
 @given(played(disturbed=True))
-def test_every_fact_of_a_disturbed_execution_is_one_that_the_model_allows(
+def test_the_model_allows_every_fact_of_a_disturbed_execution(
     history: Played,
 ) -> None:
     plan, _, facts = history
@@ -329,7 +329,7 @@ def test_every_fact_of_a_disturbed_execution_is_one_that_the_model_allows(
 
 @settings(max_examples=60)
 @given(played(disturbed=True), choices)
-def test_a_crash_after_any_fact_undoes_no_cancel_and_no_mark(
+def test_a_crash_after_any_fact_undoes_neither_cancels_nor_marks(
     history: Played, choose: Choices
 ) -> None:
     plan, script, facts = history
@@ -351,7 +351,7 @@ def test_a_crash_after_any_fact_undoes_no_cancel_and_no_mark(
 
 
 @given(played(disturbed=True), st.data())
-def test_a_mark_leaves_a_finished_execution_in_the_state_its_tasks_give(
+def test_after_a_mark_a_finished_execution_has_the_state_derived_from_its_tasks(
     history: Played, data: st.DataObject
 ) -> None:
     plan, _, facts = history
@@ -369,11 +369,11 @@ def test_a_mark_leaves_a_finished_execution_in_the_state_its_tasks_give(
     assert execution.state is State.SUCCESSFUL
 
 
-# -- sent round again by hand ----------------------------------------------------------
+# -- manual retries --------------------------------------------------------------------
 
 
 def reachable(plan: Plan, name: str) -> set[str]:
-    """The task and all that come after it, found by going over all edges until none is new."""
+    """The task and all tasks after it, found by going over all edges until none is new."""
     found = {name}
     for _ in plan.tasks:
         found |= {task.name for task in plan.tasks if found & set(task.after)}
@@ -381,7 +381,7 @@ def reachable(plan: Plan, name: str) -> set[str]:
 
 
 @given(played(disturbed=True), st.data(), st.booleans(), st.none() | st.just({"x": 1}))
-def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
+def test_a_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(
     history: Played,
     data: st.DataObject,
     following: bool,
@@ -411,7 +411,7 @@ def test_a_retry_from_a_task_runs_it_again_with_or_without_what_follows(
             assert getattr(now, slot) == then[slot]
 
 
-# -- the time an execution has ---------------------------------------------------------
+# -- the timeout of an execution -------------------------------------------------------
 
 
 @given(plans(), st.data(), st.integers(1, 12), choices)
@@ -447,7 +447,7 @@ def test_an_execution_is_cancelled_at_its_deadline_and_not_before(
 
 
 class AnyLife(RuleBasedStateMachine):
-    """An execution to which anything may happen at any time, damaged facts included."""
+    """An execution in which anything may happen at any time, including damaged facts."""
 
     execution: Execution
     facts: list[AnyFact]
@@ -463,11 +463,11 @@ class AnyLife(RuleBasedStateMachine):
         self.changed = ChangedTasks()
         self.states = {task.name: State.NOTSTARTED for task in plan.tasks}
         self.model = Model(plan, opening)
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
 
     @rule(granted=st.lists(names, max_size=5), seconds=st.integers(0, 2))
     def advance(self, granted: list[str], seconds: int) -> None:
-        """Only what is granted and ready starts; what is ready is told of once."""
+        """Only granted and ready tasks start; each ready task is announced once."""
         self.now += seconds * SECOND
         deadline = self.execution.deadline()
         decided = self.execution.advance(self.now)
@@ -476,24 +476,26 @@ class AnyLife(RuleBasedStateMachine):
         timed_out = [f.timeout for f in decided if isinstance(f, CancelRequested)]
         assert timed_out == ([] if in_time else [self.execution.timeout])
         ready = self.ready()
-        newly = self.execution.newly_ready(self.now)
-        assert len(set(newly)) == len(newly)
-        assert set(newly) == ready - self.told
-        self.told = ready
-        assert self.told == {name for name in self.model.plan if self.execution.is_ready(name)}
+        announced = self.execution.newly_ready(self.now)
+        assert len(set(announced)) == len(announced)
+        assert set(announced) == ready - self.announced
+        self.announced = ready
+        assert self.announced == {name for name in self.model.plan if self.execution.is_ready(name)}
         expected = [name for name in dict.fromkeys(granted) if name in ready]
         started = self.execution.advance(self.now, granted)
         assert [fact.task for fact in started if isinstance(fact, TaskStarted)] == expected
-        assert len(started) == len(expected), "all else was decided before"
+        assert len(started) == len(expected), "everything else was decided before"
         self.take(started)
 
     def ready(self) -> set[str]:
-        """What may start by the model, and by when retries are due."""
+        """The tasks that may start by the model, if their retries are due."""
         due = {
             name
             for name, task in self.execution.tasks.items()
             if task.state is State.UPFORRETRY
-            and (name in self.told or (task.retry_at is not None and task.retry_at <= self.now))
+            and (
+                name in self.announced or (task.retry_at is not None and task.retry_at <= self.now)
+            )
             and not self.model.stops(name)
         }
         return due | {name for name in self.model.plan if self.model.can_start(name)}
@@ -512,12 +514,12 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def wait(self) -> None:
         self.now = max(self.now, self.execution.next_retry() or self.now)
-        assert self.ready() - self.told
+        assert self.ready() - self.announced
 
     @precondition(lambda self: self.execution.deadline())
     @rule()
     def outlast(self) -> None:
-        """The time limit counts from the first start of the round."""
+        """The timeout counts from the first start of the round."""
         assert self.execution.timeout is not None
         assert self.model.begun is not None
         deadline = self.model.begun + self.execution.timeout * SECOND
@@ -527,7 +529,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.execution, self.facts = from_store(self.plan, self.facts)
-        self.told.clear()
+        self.announced.clear()
         self.take(self.execution.interrupt(self.now))
         assert self.execution.running == []
 
@@ -581,7 +583,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(fact=any_fact)
     def slip(self, fact: AnyFact) -> None:
-        """A fact nobody decided on is taken whole or refused whole."""
+        """A random fact is accepted or refused as a whole."""
         self.offer(msgspec.structs.replace(fact, at=self.now))
 
     @rule(pick=st.integers(0, 6), kind=st.sampled_from(FACTS_OF_A_TASK))
@@ -592,7 +594,7 @@ class AnyLife(RuleBasedStateMachine):
         self.offer(kind(self.now, planned.name, attempt))
 
     def offer(self, fact: AnyFact) -> None:
-        """It is taken if and only if the model allows it."""
+        """The fact is accepted if and only if the model allows it."""
         before = dump(self.execution)
         allowed = self.model.allows(fact)
         try:
@@ -606,7 +608,7 @@ class AnyLife(RuleBasedStateMachine):
             self.take([fact])
 
     def show(self, transition: Transition) -> None:
-        """Hand on a transition, as a commit does; each change goes on from the one before."""
+        """Pass on a transition, as a commit does; each change continues from the previous one."""
         for change in transition.tasks:
             assert change.before is self.states[change.task.name]
             self.states[change.task.name] = change.task.state
@@ -622,10 +624,10 @@ class AnyLife(RuleBasedStateMachine):
         for fact in decided:
             assert self.model.allows(fact), fact
             self.model.take(fact)
-            self.told &= self.ready()
+            self.announced &= self.ready()
 
     @invariant()
-    def it_stands_as_the_model_says(self) -> None:
+    def the_state_agrees_with_the_model(self) -> None:
         assert states(self.execution) == self.model.states
         assert self.execution.state == self.model.state
         assert set(self.execution.cancel_requested) == self.model.doomed
@@ -633,7 +635,7 @@ class AnyLife(RuleBasedStateMachine):
         assert waiting_to_start(self.execution, self.now) == self.ready()
 
     @invariant()
-    def the_live_state_is_the_executions(self) -> None:
+    def the_live_state_agrees_with_the_execution(self) -> None:
         assert self.live.summary() == self.execution.summary()
         tasks = self.execution.tasks.items()
         assert self.live.counts == Counter(task.state for _, task in tasks)
@@ -665,14 +667,14 @@ class AnyLife(RuleBasedStateMachine):
                 assert (row.attempts[-1].finished is None) == running
 
     @invariant()
-    def replayed_it_is_the_same(self) -> None:
+    def a_replay_gives_the_same_state(self) -> None:
         replayed, _ = from_store(self.plan, self.facts)
         assert look(replayed, self.now) == look(self.execution, self.now)
         ready = set() if self.execution.cancelling else waiting_to_start(replayed, self.now)
         assert set(replayed.newly_ready(self.now)) == ready
 
     @invariant()
-    def attempts_keep_within_retries(self) -> None:
+    def attempts_do_not_exceed_retries(self) -> None:
         assert_attempts_within_retries(self.plan, self.facts)
 
     @invariant()
@@ -680,7 +682,7 @@ class AnyLife(RuleBasedStateMachine):
         assert_tallies_are_right(self.execution)
 
     @invariant()
-    def it_is_finished_only_by_the_rules(self) -> None:
+    def it_finishes_only_by_the_rules(self) -> None:
         if self.execution.finished:
             assert_ended_by_the_rules(self.execution, self.facts)
 
@@ -704,18 +706,18 @@ TestAnyLife = AnyLife.TestCase
 TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40)
 
 
-def test_the_table_has_a_row_for_every_fact_but_the_first() -> None:
+def test_the_table_has_a_row_for_every_fact_except_the_first() -> None:
     assert set(TABLE) == set(get_args(AnyFact)) - {Submitted}
     moving = {fact for fact, row in TABLE.items() if row.moves}
     assert moving == {*get_args(TaskFact), Retried}
 
 
-def test_every_request_says_who_asked_and_has_a_name_to_be_shown() -> None:
+def test_every_request_names_its_user_and_has_a_display_name() -> None:
     for fact in get_args(AnyFact):
         assert ("by" in fact.__struct_fields__) == (fact.action is not None), fact
 
 
-def test_no_fact_leaves_a_finished_task_but_a_retry_and_a_mark() -> None:
+def test_only_retries_and_marks_change_a_finished_task() -> None:
     rows = [
         (state, fact, after) for fact, row in TABLE.items() for state, after in row.moves.items()
     ]

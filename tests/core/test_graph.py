@@ -24,12 +24,12 @@ def test_downstream_tasks_are_listed_in_the_order_added() -> None:
     assert DIAMOND.downstream == {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}
 
 
-def test_a_task_may_be_added_before_those_it_waits_for() -> None:
+def test_a_task_may_be_added_before_its_upstream_tasks() -> None:
     plan = Plan((PlannedTask("late", ("early",)), PlannedTask("early")))
     assert plan.downstream == {"late": [], "early": ["late"]}
 
 
-def test_what_follows_a_task_is_found_with_the_task_itself() -> None:
+def test_following_returns_the_task_and_all_tasks_after_it() -> None:
     assert DIAMOND.following("a") == {"a", "b", "c", "d"}
     assert DIAMOND.following("b") == {"b", "d"}
     assert DIAMOND.following("d") == {"d"}
@@ -39,8 +39,8 @@ def test_positions_follow_the_order_added() -> None:
     assert DIAMOND.position == {"a": 0, "b": 1, "c": 2, "d": 3}
 
 
-def test_a_plan_keeps_its_encoding() -> None:
-    """Plans kept by an older version must be read for ever."""
+def test_the_encoding_of_a_plan_never_changes() -> None:
+    """Plans stored by older versions must stay readable."""
     assert DIAMOND.encoded == (
         b'{"tasks":[{"name":"a"},'
         b'{"name":"b","after":["a"],"rule":"allDone","retries":2},'
@@ -50,7 +50,7 @@ def test_a_plan_keeps_its_encoding() -> None:
 
 
 @given(plans())
-def test_a_decoded_plan_is_the_plan(plan: Plan) -> None:
+def test_a_plan_survives_a_round_trip(plan: Plan) -> None:
     decoded = decode_plan(plan.encoded)
     assert decoded == plan
     assert decoded.id == plan.id
@@ -71,7 +71,7 @@ def test_plans_have_the_same_id_only_if_they_are_equal(one: Plan, other: Plan) -
         {"a": ["b"], "c": ["b"]},
     ],
 )
-def test_no_cycle_is_found_where_there_is_none(after: dict[str, list[str]]) -> None:
+def test_a_graph_without_a_cycle_has_no_cycle(after: dict[str, list[str]]) -> None:
     assert find_cycle(after) is None
 
 
@@ -86,7 +86,7 @@ def test_a_cycle_of_ten_thousand_tasks_is_found() -> None:
 
 
 @given(plans())
-def test_no_cycle_is_found_in_a_graph_built_forwards(plan: Plan) -> None:
+def test_a_graph_built_forwards_has_no_cycle(plan: Plan) -> None:
     assert find_cycle({task.name: task.after for task in plan.tasks}) is None
 
 
@@ -95,7 +95,7 @@ def test_no_cycle_is_found_in_a_graph_built_forwards(plan: Plan) -> None:
         st.sampled_from("abcde"), st.lists(st.sampled_from("abcde"), unique=True), min_size=1
     )
 )
-def test_a_cycle_found_is_one_and_none_means_none(after: dict[str, list[str]]) -> None:
+def test_find_cycle_returns_a_cycle_if_and_only_if_one_exists(after: dict[str, list[str]]) -> None:
     cycle = find_cycle(after)
     if cycle is not None:
         assert cycle[0] == cycle[-1]

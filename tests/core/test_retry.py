@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt."""
+"""Delays before the next attempt."""
 
 import math
 from typing import Any
@@ -25,12 +25,12 @@ def test_backoff_takes_a_base_an_initial_delay_and_a_maximum() -> None:
     assert [backoff.delay(attempt) for attempt in range(1, 5)] == [1.5, 4.5, 10, 10]
 
 
-def test_backoff_is_a_day_at_most_by_default_however_many_attempts_failed() -> None:
+def test_backoff_is_at_most_a_day_by_default() -> None:
     assert ExponentialBackoff().delay(10_000) == 86_400
     assert ExponentialBackoff(base=1e308, initial=1e308).delay(1) == 86_400
 
 
-def test_backoff_from_nothing_stays_nothing() -> None:
+def test_backoff_with_an_initial_delay_of_zero_stays_zero() -> None:
     assert ExponentialBackoff(initial=0).delay(1) == 0
     assert ExponentialBackoff(initial=0).delay(10_000) == 0
 
@@ -65,7 +65,7 @@ NOT_HONOURED = [-1, -0.1, math.nan, math.inf, -math.inf, 10**400]
 @pytest.mark.parametrize(
     ("kind", "parameter"), [(ConstantDelay, "seconds"), (ExponentialBackoff, "maximum")]
 )
-def test_a_delay_no_instant_can_be_reached_by_is_refused_when_defined(
+def test_a_delay_beyond_the_calendar_is_refused_when_defined(
     kind: Any, parameter: str, value: object
 ) -> None:
     with pytest.raises(InvalidJob, match=f"^{kind.__name__}: {parameter} must be "):
@@ -77,8 +77,6 @@ def test_a_delay_no_instant_can_be_reached_by_is_refused_when_defined(
     [(name, value) for name in ("base", "initial") for value in NO_NUMBERS + NOT_HONOURED]
     + [("base", 0.5), ("jitter", 1.1), ("jitter", -0.1), ("jitter", "some")],
 )
-def test_a_backoff_that_cannot_be_honoured_is_refused_when_defined(
-    parameter: str, value: Any
-) -> None:
+def test_an_invalid_backoff_is_refused_when_defined(parameter: str, value: Any) -> None:
     with pytest.raises(InvalidJob, match=f"^ExponentialBackoff: {parameter} must be "):
         ExponentialBackoff(**{parameter: value})

@@ -1,4 +1,4 @@
-"""Schedules by hand-checked cases, by refusals and by properties."""
+"""Schedules: cases checked by hand, refusals, and properties."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def cases() -> list[tuple[str, str, str, list[datetime]]]:
 
 
 @pytest.mark.parametrize(("expression", "zone", "after", "expected"), cases())
-def test_the_cases_checked_by_hand(
+def test_cases_checked_by_hand(
     expression: str, zone: str, after: str, expected: list[datetime]
 ) -> None:
     schedule = Schedule(expression, zone, with_seconds=True)
@@ -50,7 +50,7 @@ def test_the_cases_checked_by_hand(
         assert fires(schedule, at(after), len(expected)) == expected
 
 
-def test_the_answer_is_in_utc_whatever_the_zones() -> None:
+def test_next_returns_utc_for_any_zones() -> None:
     after = datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=-3)))
     fire = Schedule("0 9 * * *", "Asia/Tokyo").next(after)
     assert fire is not None
@@ -58,7 +58,7 @@ def test_the_answer_is_in_utc_whatever_the_zones() -> None:
     assert fire.isoformat() == "2024-01-02T00:00:00+00:00"
 
 
-def test_both_passes_of_an_hour_are_understood_in_the_question() -> None:
+def test_next_accepts_both_passes_of_a_repeated_hour() -> None:
     zone = ZoneInfo("Europe/Berlin")
     schedule = Schedule("*/30 * * * *", "Europe/Berlin")
     first, second = (datetime(2024, 10, 27, 2, 10, tzinfo=zone, fold=fold) for fold in (0, 1))
@@ -66,7 +66,7 @@ def test_both_passes_of_an_hour_are_understood_in_the_question() -> None:
     assert schedule.next(second) == at("2024-10-27T02:30+01:00")
 
 
-def test_a_wildcard_that_only_falls_into_gaps_has_no_next_fire() -> None:
+def test_a_wildcard_that_matches_only_in_gaps_never_fires() -> None:
     second_sundays_of_march = Schedule("* 2 8-14 3 */7", "America/New_York")
     assert second_sundays_of_march.next(at("2024-01-01T00:00Z")) is None
 
@@ -156,13 +156,11 @@ def test_a_due_time_of_a_clock_change_says_what_is_merged_into_it(
         ("UTC", "30 2 * * *", "2027-03-28T02:30"),
     ],
 )
-def test_other_due_times_have_nothing_to_do_with_a_clock_change(
-    zone: str, expression: str, due: str
-) -> None:
+def test_other_due_times_mention_no_clock_change(zone: str, expression: str, due: str) -> None:
     assert Schedule(expression, zone).clock_change(datetime.fromisoformat(f"{due}Z")) is None
 
 
-def test_of_a_long_gap_full_of_times_a_bounded_number_is_told() -> None:
+def test_a_long_gap_full_of_due_times_names_a_bounded_number() -> None:
     schedule = Schedule("* 0-59 2 * * *", "Europe/Berlin", with_seconds=True)
     change = schedule.clock_change(datetime(2027, 3, 28, 1, tzinfo=UTC))
     assert change is not None
@@ -234,7 +232,7 @@ def test_cron_fields_ignore_the_anchor() -> None:
     assert schedule.interval is None
 
 
-# What is refused
+# Refusals
 
 REFUSED = [
     ("", "is empty"),
@@ -298,7 +296,7 @@ REFUSED = [
     ("* * * * 5#2", "day of the week '5#2'"),
     ("* * * * L5", "day of the week 'L5'"),
     ("* * * * 5L", "day of the week '5L'"),
-    # other scripts' digits, letters that become ASCII ones, what cannot be seen
+    # digits of other scripts, letters with ASCII upper case, invisible characters
     ("٥ * * * *", "minute '٥'"),
     ("５ * * * *", "minute '５'"),
     ("² * * * *", "minute '²'"),
@@ -364,7 +362,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("expression", "reason"), REFUSED)
-def test_what_cannot_be_honoured_is_refused_with_the_reason(expression: str, reason: str) -> None:
+def test_an_invalid_expression_is_refused_with_the_reason(expression: str, reason: str) -> None:
     with pytest.raises(InvalidJob) as refusal:
         Schedule(expression)
     message = str(refusal.value)
@@ -384,7 +382,7 @@ def test_an_unknown_time_zone_is_refused_even_behind_a_prefix(timezone: object) 
 
 
 @pytest.mark.parametrize("expression", [None, 5, b"* * * * *", ["* * * * *"], timedelta(hours=1)])
-def test_what_is_not_text_is_refused(expression: object) -> None:
+def test_an_expression_that_is_not_text_is_refused(expression: object) -> None:
     with pytest.raises(InvalidJob, match="must be text"):
         Schedule(expression)  # type: ignore[arg-type]
 
@@ -404,14 +402,14 @@ def test_six_fields_are_checked_like_five(expression: str, reason: str) -> None:
         Schedule(expression, with_seconds=True)
 
 
-def test_the_longest_expression_is_taken() -> None:
+def test_the_longest_expression_is_accepted() -> None:
     text = "0," * 123 + "0 * * * *"
     assert len(text) == LONGEST_EXPRESSION - 1
     assert Schedule(text + " ").next(at("2024-01-01T00:00Z")) == at("2024-01-01T01:00Z")
 
 
 @given(st.text(max_size=40) | st.text(alphabet="0123456789*/-,? @everyTZ=UMONJAhms.", max_size=40))
-def test_any_text_is_a_schedule_or_is_refused(text: str) -> None:
+def test_any_text_is_a_schedule_or_raises_invalid_job(text: str) -> None:
     try:
         schedule = Schedule(text)
     except InvalidJob:
@@ -500,9 +498,7 @@ def test_the_next_fire_is_later_whole_and_the_first(
 
 
 @given(expressions, st.sampled_from(ZONES), instants, instants)
-def test_a_later_question_has_no_earlier_answer(
-    expression: str, zone: str, one: datetime, other: datetime
-) -> None:
+def test_next_never_decreases(expression: str, zone: str, one: datetime, other: datetime) -> None:
     schedule = Schedule(expression, zone, with_seconds=True)
     first, second = (schedule.next(after) for after in sorted((one, other)))
     assert second is None or (first is not None and first <= second)
@@ -512,7 +508,7 @@ every = st.integers(1, 10**5).map(lambda seconds: f"@every {seconds}s")
 
 
 @given(expressions | every, st.sampled_from(ZONES), instants, instants, st.data())
-def test_counting_counts_what_going_from_one_to_the_next_finds(
+def test_count_agrees_with_repeated_next(
     expression: str, zone: str, after: datetime, anchor: datetime, data: st.DataObject
 ) -> None:
     schedule = Schedule(expression, zone, with_seconds=True)
@@ -528,7 +524,7 @@ def test_counting_counts_what_going_from_one_to_the_next_finds(
 
 
 @given(expressions | every, st.sampled_from(ZONES), instants, instants, instants)
-def test_counts_of_two_spans_that_meet_add_up(
+def test_counts_of_adjacent_spans_add_up(
     expression: str, zone: str, one: datetime, two: datetime, three: datetime
 ) -> None:
     schedule = Schedule(expression, zone, with_seconds=True)
@@ -575,6 +571,6 @@ def test_the_canonical_text_is_another_way_to_write_the_schedule(expression, tim
 
 
 @pytest.mark.parametrize("expression", ["0  6 * * *", "CRON_TZ=Asia/Tokyo\t0 6 * * *", "@every 1h"])
-def test_a_schedule_kept_as_its_repr_is_migrated_to_its_text(expression):
+def test_a_schedule_stored_as_its_repr_is_migrated_to_its_text(expression):
     schedule = Schedule(expression, "Europe/Berlin")
     assert text_of_repr(repr(schedule)) == schedule.text

@@ -1,7 +1,7 @@
-"""Schedule against an oracle that walks through time one step after another.
+"""Schedule against an oracle that walks through time step by step.
 
-The oracle knows nothing of stretches, offsets or arithmetic: it reads the local clock at
-every step, remembers which local times it has seen, and applies the rules as written.
+The oracle does not use spans, offsets or arithmetic. It reads the local clock at every step,
+remembers the local times it has seen, and applies the rules as written.
 """
 
 from collections.abc import Iterator
@@ -150,7 +150,7 @@ def changes(zone: str, year: int) -> list[datetime]:
 
 @st.composite
 def fields(draw: st.DrawFn, low: int, high: int, around: list[int]) -> Field:
-    """A field that often names one of the values `around`, with the values it names."""
+    """A field, with its values; it often includes one of the values `around`."""
     value = st.sampled_from(around) | st.integers(low, high)
     match draw(st.integers(0, 6)):
         case 0:
@@ -177,7 +177,7 @@ def fields(draw: st.DrawFn, low: int, high: int, around: list[int]) -> Field:
 EVERY_MONTH = Field("*", frozenset(range(1, 13)))
 ANY_DAY = Field("*", frozenset(range(1, 32)))
 ANY_WEEK_DAY = Field("*", frozenset(range(7)))
-# Every date on every day of the week it can be on: no century without a leap day is in it.
+# Every date on every possible day of the week; no century without a leap day is in it.
 CYCLE = [date(2001, 1, 1) + n * DAY for n in range(28 * 365 + 7)]
 ON_THE_MINUTE = Field("0", frozenset({0}))
 
@@ -203,7 +203,7 @@ def questions(draw: st.DrawFn, seconds: bool) -> tuple[str, datetime, Expression
 
 
 def accepted(expression: Expression, zone: str = "UTC") -> Schedule | None:
-    """The schedule, or None if it is refused because it never fires, which has to be true."""
+    """The schedule, or None if it is refused because it never fires; that is checked."""
     try:
         return Schedule(str(expression), zone, with_seconds=True)
     except InvalidJob as error:
@@ -213,10 +213,10 @@ def accepted(expression: Expression, zone: str = "UTC") -> Schedule | None:
     return None
 
 
-def agree(
+def assert_agreement(
     zone: str, expression: Expression, ticks: list[Tick], after: datetime, at_most: int
 ) -> None:
-    """Asks for one fire after another, until the oracle's ticks end."""
+    """Compare one fire after another, until the oracle's ticks end."""
     if (schedule := accepted(expression, zone)) is None:
         return
     expected = [fire for fire in oracle(expression, ticks) if fire > after][:at_most]
@@ -244,12 +244,12 @@ def test_days_around_any_clock_change_agree_with_the_oracle(
     whole = all(offset is not None and offset % MINUTE == timedelta(0) for offset in offsets)
     step = MINUTE if whole else timedelta(seconds=30)
     ticks = walk(zone, start, change + 2 * DAY, step)
-    agree(zone, expression, ticks, start + timedelta(seconds=skip), at_most=25)
+    assert_agreement(zone, expression, ticks, start + timedelta(seconds=skip), at_most=25)
 
 
 @settings(max_examples=100)
 @given(questions(seconds=False))
-def test_what_any_clock_change_merges_agrees_with_the_oracle(
+def test_due_times_merged_by_any_clock_change_agree_with_the_oracle(
     question: tuple[str, datetime, Expression],
 ) -> None:
     zone, change, expression = question
@@ -271,7 +271,7 @@ def test_seconds_around_any_clock_change_agree_with_the_oracle(
     zone, change, expression = question
     start = change - 3 * HOUR
     ticks = walk(zone, start, change + 3 * HOUR, timedelta(seconds=1))
-    agree(zone, expression, ticks, start + timedelta(seconds=skip), at_most=10)
+    assert_agreement(zone, expression, ticks, start + timedelta(seconds=skip), at_most=10)
 
 
 @settings(max_examples=60)
@@ -286,7 +286,7 @@ def test_seconds_around_any_clock_change_agree_with_the_oracle(
 def test_years_of_days_agree_with_the_oracle(
     minute: Field, hour: Field, month_day: Field, month: Field, week_day: Field, start: date
 ) -> None:
-    """Day by day for a leap year's cycle, at the first time of the day that is named."""
+    """Day by day for a leap-year cycle, at the first matching time of the day."""
     expression = Expression(ON_THE_MINUTE, minute, hour, month_day, month, week_day)
     if (schedule := accepted(expression)) is None:
         return
@@ -302,7 +302,7 @@ def test_years_of_days_agree_with_the_oracle(
 
 
 def test_no_zone_changes_its_offset_twice_between_two_probes() -> None:
-    """Changes are found by probing every other day; the shortest stretch ever was four days."""
+    """Changes are found by a probe every other day; the shortest time between two was four days."""
     for zone in map(zones.find, ODD_ZONES):
         instant, last = utc(date(1970, 1, 1)), utc(date(1960, 1, 1))
         offset = instant.astimezone(zone).utcoffset()

@@ -1,4 +1,4 @@
-"""States and trigger rules: the rules as data say what the sentences about them say."""
+"""States and trigger rules: the table of rules agrees with the model's sentences."""
 
 import itertools
 
@@ -47,12 +47,12 @@ def test_rules_are_spelled_as_on_the_wire() -> None:
     }
 
 
-def test_what_runs_or_waits_is_not_finished() -> None:
+def test_running_and_waiting_states_are_not_final() -> None:
     unfinished = {State.NOTSTARTED, State.RUNNING, State.UPFORRETRY}
     assert {state for state in State if not state.finished} == unfinished
 
 
-def test_every_trigger_rule_has_its_tests() -> None:
+def test_every_trigger_rule_is_tested() -> None:
     assert set(RULES) == set(TriggerRule)
 
 
@@ -62,7 +62,7 @@ def test_a_task_without_upstream_tasks_runs(rule: TriggerRule) -> None:
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
-def test_when_all_upstream_tasks_ended_a_rule_says_what_its_sentence_says(
+def test_a_rule_agrees_with_the_model_when_all_upstream_tasks_have_ended(
     rule: TriggerRule,
 ) -> None:
     for total in range(1, MOST + 1):
@@ -72,7 +72,7 @@ def test_when_all_upstream_tasks_ended_a_rule_says_what_its_sentence_says(
 
 
 @pytest.mark.parametrize("rule", TriggerRule)
-def test_a_rule_decides_as_soon_as_the_rest_cannot_matter_and_never_changes_its_mind(
+def test_a_rule_decides_as_soon_as_it_can_and_its_verdict_is_final(
     rule: TriggerRule,
 ) -> None:
     for total in range(1, MOST + 1):
@@ -85,17 +85,17 @@ def test_a_rule_decides_as_soon_as_the_rest_cannot_matter_and_never_changes_its_
                 said = verdict(rule, tally(total, ends))
                 if said is not Verdict.WAIT:
                     assert possible == {said is Verdict.RUN}, ends
-                elif rule is not TriggerRule.ALL_DONE:  # which waits on, sure to run
+                elif rule is not TriggerRule.ALL_DONE:  # it always waits for all upstream tasks
                     assert possible == {True, False}, ends
 
 
 @pytest.mark.parametrize("state", [state for state in State if not state.finished])
-def test_only_ends_are_counted(state: State) -> None:
+def test_only_final_states_are_counted(state: State) -> None:
     with pytest.raises(ValueError, match=f"^{state} is not the end of a task$"):
         Tally(1).count(state)
 
 
-def test_a_tally_counts_every_end_once() -> None:
+def test_a_tally_counts_every_final_state_once() -> None:
     counted = tally(5, (State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED))
     assert counts_of(counted) == (5, 1, 1, 1, 1)
     assert counted.done == 4

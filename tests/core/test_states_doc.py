@@ -1,4 +1,4 @@
-"""docs/states.md shows the tables as they are."""
+"""docs/states.md agrees with the tables."""
 
 from goflow.core.progress import TABLE
 from goflow.core.states import State, TriggerRule
@@ -23,7 +23,7 @@ def test_every_state_and_every_rule_is_named() -> None:
     assert all(f"`{name}`" in document for name in [*State, *TriggerRule])
 
 
-def test_a_rule_is_shown_with_what_it_decides() -> None:
+def test_the_effect_of_a_rule_is_shown() -> None:
     document = render()
     rules = document.split("| upstream | ")[1].split(" |\n")[0].split(" | ")
     row = document.split("| failed, … | ")[1].split(" |\n")[0].split(" | ")

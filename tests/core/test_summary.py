@@ -1,5 +1,5 @@
-"""An execution as lists, the stream and its page show it. That they agree with the fold,
-whatever happens, is proven in test_execution_properties.py."""
+"""An execution as lists, the stream and its page show it. test_execution_properties.py proves
+that they always agree with the fold."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -60,7 +60,7 @@ def task(name: str, state: State = State.NOTSTARTED, **details: Any) -> TaskDeta
     return TaskDetail(name, state, retries=planned.retries, trigger_rule=planned.rule, **details)
 
 
-def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
+def test_a_summary_has_the_json_of_gos_api() -> None:
     summary = Execution.replay(PLAN, [SUBMITTED, TaskStarted(LATER, "a", 1)]).summary()
     assert msgspec.json.decode(msgspec.json.encode(summary)) == {
         "id": "e",
@@ -95,7 +95,7 @@ def test_a_summary_is_spelled_as_the_api_of_go_spells_it() -> None:
     }
 
 
-def test_a_task_in_brief_tells_its_attempts_and_the_times_of_the_last_one() -> None:
+def test_a_task_summary_has_the_number_of_attempts_and_the_times_of_the_last_one() -> None:
     execution = Execution(PLAN, SUBMITTED)
     seen = []
     for fact in (
@@ -123,7 +123,7 @@ def test_a_task_in_brief_tells_its_attempts_and_the_times_of_the_last_one() -> N
     ]
 
 
-def test_params_that_are_large_are_left_out_of_what_is_sent_at_each_change() -> None:
+def test_large_params_are_left_out_of_summaries() -> None:
     fits = {"text": "x" * (PARAMS_SHOWN - len('{"text":""}'))}
     large = {"text": fits["text"] + "x"}
     for params, shown in ((fits, fits), (large, None)):
@@ -146,7 +146,7 @@ def test_two_executions_of_one_plan_share_no_rows() -> None:
     assert detail().tasks[0].attempts == []
 
 
-def test_before_the_first_start_there_is_only_what_was_submitted() -> None:
+def test_before_the_first_start_a_detail_has_only_the_submit() -> None:
     seen = detail()
     assert (seen.state, seen.started, seen.finished) == (State.NOTSTARTED, None, None)
     assert (seen.params, seen.cause, seen.scheduled_at) == ({"x": 1}, "schedule", NOW)
@@ -181,7 +181,7 @@ def test_a_task_waiting_for_its_retry_shows_why() -> None:
     assert (row.state, row.error) == (State.UPFORRETRY, "boom")
 
 
-def test_a_failure_and_the_skip_that_follows_show() -> None:
+def test_a_failure_and_the_skip_after_it_are_shown() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskFailed(LATER, "a", 1, "boom"),
@@ -193,7 +193,7 @@ def test_a_failure_and_the_skip_that_follows_show() -> None:
     assert seen.tasks[1] == task("b", State.SKIPPED, finished=LATER)
 
 
-def test_a_task_cancelled_between_attempts_keeps_its_last_attempt_as_it_was() -> None:
+def test_a_task_cancelled_between_attempts_keeps_its_last_attempt() -> None:
     (row, _) = detail(
         TaskStarted(NOW, "a", 1),
         AttemptFailed(NOW, "a", 1, "boom", LATEST),
@@ -204,14 +204,14 @@ def test_a_task_cancelled_between_attempts_keeps_its_last_attempt_as_it_was() ->
     assert row.attempts == [AttemptDetail(1, State.FAILED, NOW, NOW, "boom", LATEST)]
 
 
-def test_an_attempt_that_was_stopped_is_shown_as_cancelled() -> None:
+def test_a_stopped_attempt_is_shown_as_cancelled() -> None:
     (row, _) = detail(
         TaskStarted(NOW, "a", 1), CancelRequested(LATER), TaskCancelled(LATEST, "a", 1)
     ).tasks
     assert row.attempts == [AttemptDetail(1, State.CANCELLED, NOW, LATEST)]
 
 
-def test_a_task_sent_round_again_shows_no_error_of_before_but_keeps_its_attempts() -> None:
+def test_a_retried_task_keeps_its_attempts_but_shows_no_earlier_error() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskFailed(NOW, "a", 1, "boom"),
@@ -226,7 +226,7 @@ def test_a_task_sent_round_again_shows_no_error_of_before_but_keeps_its_attempts
     ]
 
 
-def test_a_task_sent_round_again_shows_no_result_of_before() -> None:
+def test_a_retried_task_shows_no_earlier_result() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskSucceeded(NOW, "a", 1, Raw(b"7")),
@@ -239,7 +239,7 @@ def test_a_task_sent_round_again_shows_no_result_of_before() -> None:
     assert seen.tasks[0].attempts == [AttemptDetail(1, State.SUCCESSFUL, NOW, NOW)]
 
 
-def test_everything_that_somebody_asked_for_shows_with_who_and_when() -> None:
+def test_every_request_is_shown_with_its_user_and_time() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskCancelRequested(NOW, "a", "ann"),
@@ -261,7 +261,7 @@ def test_everything_that_somebody_asked_for_shows_with_who_and_when() -> None:
     assert seen.params == {"x": 2}
 
 
-def test_a_mark_shows_as_the_tasks_state_and_keeps_its_attempts() -> None:
+def test_a_mark_changes_the_state_of_the_task_and_keeps_its_attempts() -> None:
     seen = detail(
         TaskStarted(NOW, "a", 1),
         TaskFailed(NOW, "a", 1, "boom"),
@@ -279,7 +279,7 @@ def test_a_mark_shows_as_the_tasks_state_and_keeps_its_attempts() -> None:
     )
 
 
-def test_an_execution_that_was_out_of_time_says_so_until_it_is_sent_round_again() -> None:
+def test_a_timeout_is_the_reason_until_the_execution_is_retried() -> None:
     timed_out: list[AnyFact] = [
         TaskStarted(NOW, "a", 1),
         CancelRequested(LATER, timeout=1.0),
@@ -292,7 +292,7 @@ def test_an_execution_that_was_out_of_time_says_so_until_it_is_sent_round_again(
     assert detail(CancelRequested(LATER, "ann")).reason is None
 
 
-def test_what_an_execution_waits_for_shows() -> None:
+def test_a_detail_shows_what_an_execution_waits_for() -> None:
     waiting = msgspec.structs.replace(SUBMITTED, after=("d", "c"))
     assert Summary.created(PLAN, waiting).after == ("d", "c")
     assert Detail.replay(PLAN, [waiting]).after == ("d", "c")
@@ -303,7 +303,7 @@ def wide(tasks: int) -> Execution:
     return Execution(plan, SUBMITTED)
 
 
-def test_a_summary_of_many_tasks_has_their_counts_alone() -> None:
+def test_a_summary_of_many_tasks_has_only_their_counts() -> None:
     few, many = wide(TASKS_SHOWN), wide(TASKS_SHOWN + 1)
     for execution in (few, many):
         execution.apply(TaskStarted(LATER, "t7", 1))
@@ -321,7 +321,7 @@ def stored_by_an_older_version(tasks: Sequence[TaskSummary]) -> bytes:
     return msgspec.json.encode(whole)
 
 
-def test_a_summary_that_an_older_version_stored_is_counted_and_cut_when_it_is_listed() -> None:
+def test_a_summary_stored_by_an_older_version_is_cut_when_listed() -> None:
     rows = [TaskSummary(f"t{number}", State.SUCCESSFUL) for number in range(TASKS_SHOWN)]
     few = msgspec.json.decode(listed(stored_by_an_older_version(rows), 7), type=Listed)
     assert (few.version, few.tasks) == (7, rows)
@@ -332,11 +332,11 @@ def test_a_summary_that_an_older_version_stored_is_counted_and_cut_when_it_is_li
     assert many.taskCounts == {State.SUCCESSFUL: TASKS_SHOWN, State.FAILED: 1}
 
 
-def test_a_summary_of_this_version_is_listed_as_it_is() -> None:
+def test_a_summary_of_this_version_is_listed_unchanged() -> None:
     for execution in (wide(1), wide(TASKS_SHOWN + 1)):
         encoded = msgspec.json.encode(execution.summary())
         assert listed(encoded, 7) == encoded[:-1] + b',"version":7}'
 
 
-def test_a_damaged_summary_is_listed_as_it_is() -> None:
+def test_a_damaged_summary_is_listed_unchanged() -> None:
     assert listed(b'{"id":5}', 7) == b'{"id":5,"version":7}'

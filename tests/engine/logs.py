@@ -1,4 +1,4 @@
-"""Logs of attempts to test with."""
+"""Logs of attempts, for tests."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ def task_log(
     clock: Clock | None = None,
     backlog: Backlog | None = None,
 ) -> TaskLog:
-    """A log on the running loop; by default no other log is there."""
+    """A log on the running loop; by default the only one."""
     return TaskLog(
         append,
         asyncio.get_running_loop(),

@@ -1,7 +1,7 @@
-"""A server whose system refuses it any further thread: run by test_threads.py, as a program of its
-own, since the limit holds for all that the user runs.
+"""A server whose system refuses any further thread. test_threads.py runs it as a separate program,
+since the limit holds for all processes of the user.
 
-Prints what it saw as JSON.
+Prints its observations as JSON.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Sync:
 
 @contextmanager
 def no_threads() -> Iterator[None]:
-    """The system refuses to make threads and processes for us; it never does so for root."""
+    """The system refuses to create threads and processes, except for root."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
     root = os.geteuid() == 0
     if root:
@@ -89,7 +89,7 @@ async def main(folder: str) -> dict[str, Any]:
         gf.lifespan(),
         httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
-        await ended("async")  # so that all is imported that a user without rights may not read
+        await ended("async")  # so that every module is imported before the rights are dropped
         with no_threads():
             seen["refuses"] = refused()
             paths = ("health", "jobs", "jobs/async", "executions", "now", "system", "overview")

@@ -1,4 +1,4 @@
-"""One scripted operator that can succeed, fail, hang or go wrong, and small helpers."""
+"""A scripted operator that can succeed, fail or hang, and small helpers."""
 
 import asyncio
 import threading
@@ -17,9 +17,9 @@ from goflow.testing import FakeClock
 
 @dataclass
 class Scripted:
-    """Does, attempt by attempt, what `script` says, then succeeds for ever.
+    """Follows `script` attempt by attempt, then always succeeds.
 
-    A word is "ok", "fail" or "hang" (until `release` is called or it is cancelled).
+    A word is "ok", "fail" or "hang" (until `release` is called or the attempt is cancelled).
     """
 
     script: list[str] = field(default_factory=list)
@@ -85,6 +85,6 @@ async def until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 async def states(engine: Engine, id: str) -> dict[str, str]:
-    """The state of each task, as anybody reading the store sees it."""
+    """The state of each task, read from the store."""
     detail = await engine.reader.execution(id)
     return {task.name: task.state.value for task in detail.tasks} | {"": detail.state.value}

@@ -1,7 +1,7 @@
-"""A program whose tasks do not let it end: `python stubborn_server.py STORE JOB serve|run`.
+"""A program whose tasks prevent its exit: `python stubborn_server.py STORE JOB serve|run`.
 
-`serve` serves until a signal comes; `run` runs the job here and says what became of it. A task
-that has begun says so on standard error, past all capturing.
+`serve` serves until a signal arrives; `run` runs the job here and prints the result. A task
+announces its start on standard error, bypassing all capturing.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ def child() -> None:
 
 
 def spawned() -> None:
-    """Leaves a semaphore that others are told of."""
+    """Leaves a semaphore that the resource tracker reports."""
     context = multiprocessing.get_context("spawn")
     held.append(context.Semaphore())
     begun()
@@ -126,7 +126,7 @@ jobs = {
 if __name__ == "__main__":
     if HOW == "run":
         print(jobs[NAME].run().tasks["t"].error, flush=True)
-        os._exit(0)  # what it left running is this program's own affair
+        os._exit(0)  # the program itself has to deal with what its task left running
     gf = Goflow(STORE, ui_path=None, stop_timeout=0.2)
     for job in jobs.values():
         gf.add_job(job)

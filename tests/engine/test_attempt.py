@@ -43,18 +43,18 @@ class Sync:
 
 
 class Async(Sync):
-    """An operator that calls a function on the loop, and awaits what it gives back."""
+    """An operator that calls a function on the loop and awaits its return value."""
 
     async def run(self) -> Any:
         value = self.function()
         return await value if inspect.iscoroutine(value) else value
 
 
-BEGUN = 1  # seconds after which a thread has begun, however busy the machine is
+BEGUN = 1  # seconds after which a thread has started, even on a busy machine
 
 
 class Trial:
-    """One attempt under way, with a log that keeps everything."""
+    """A running attempt, with a log that keeps everything."""
 
     def __init__(self, operator: object, *, timeout: float | None = None, workers: int = 2) -> None:
         self.text = ""
@@ -129,7 +129,9 @@ class Point:
         ("null" * 10, "null" * 10),
     ],
 )
-def test_what_run_returns_is_the_result(kind: type[Sync], value: object, result: object) -> None:
+def test_the_return_value_of_run_is_the_result(
+    kind: type[Sync], value: object, result: object
+) -> None:
     assert result_of(kind(lambda: value)) == result
 
 
@@ -155,7 +157,7 @@ def nested(levels: int) -> list[Any]:
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 100 else "",
 )
-def test_a_result_that_cannot_be_kept_fails_and_says_why(
+def test_a_result_that_cannot_be_stored_fails_with_the_reason(
     kind: type[Sync], value: object, reason: str
 ) -> None:
     error = error_of(kind(lambda: value))
@@ -163,7 +165,7 @@ def test_a_result_that_cannot_be_kept_fails_and_says_why(
     assert "return " in error
 
 
-def test_the_context_goes_to_who_takes_one() -> None:
+def test_the_context_is_passed_to_a_run_that_takes_it() -> None:
     class Greedy:
         def run(self, context: Context) -> str:
             return f"{context.job}.{context.task}.{context.attempt}"
@@ -171,7 +173,7 @@ def test_the_context_goes_to_who_takes_one() -> None:
     assert result_of(Greedy()) == "j.t.1"
 
 
-def test_an_awaitable_that_a_sync_run_returns_is_awaited() -> None:
+def test_an_awaitable_returned_by_a_sync_run_is_awaited() -> None:
     async def later() -> int:
         await asyncio.sleep(0)
         return 5
@@ -179,7 +181,7 @@ def test_an_awaitable_that_a_sync_run_returns_is_awaited() -> None:
     assert result_of(Sync(later)) == 5
 
 
-def test_a_sync_run_is_in_a_thread_and_an_async_one_on_the_loop() -> None:
+def test_a_sync_run_uses_a_thread_and_an_async_one_the_loop() -> None:
     name = lambda: threading.current_thread().name  # noqa: E731
     assert "goflow" in result_of(Sync(name))
     assert result_of(Async(name)) == threading.main_thread().name
@@ -195,7 +197,7 @@ def add(a: int, b: int) -> int:
 
 
 @both
-def test_an_exception_fails_with_its_headline_and_a_traceback_of_the_users_code(
+def test_an_exception_fails_with_a_headline_and_the_traceback_of_user_code(
     kind: type[Sync],
 ) -> None:
     error = error_of(kind(lambda: add(-1, 2)))
@@ -238,7 +240,7 @@ class Unspeakable(Exception):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_is_raised_fails_the_attempt_and_nothing_else(
+def test_any_exception_fails_the_attempt_and_nothing_else(
     kind: type[Sync], error: BaseException
 ) -> None:
     def run() -> None:
@@ -251,7 +253,7 @@ def test_whatever_is_raised_fails_the_attempt_and_nothing_else(
 
 @both
 @pytest.mark.parametrize("code", [(), (None,), (0,), (False,)], ids=str)
-def test_a_task_that_exits_as_a_program_does_that_is_done_has_succeeded(
+def test_a_task_that_exits_with_code_zero_succeeds(
     kind: type[Sync], code: tuple[object, ...]
 ) -> None:
     assert tried(kind(lambda: sys.exit(*code))) == (Succeeded(), "")  # type: ignore[arg-type]
@@ -264,7 +266,7 @@ def test_a_task_that_exits_as_a_program_does_that_is_done_has_succeeded(
      (Unspeakable(), "SystemExit, whose text raises SystemExit"), (0.0, "0.0")],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_a_task_that_exits_otherwise_fails_with_the_code_or_the_text(
+def test_a_task_that_exits_with_another_code_or_text_fails_with_it(
     kind: type[Sync], code: Any, told: str
 ) -> None:
     headline, empty, *trace = error_of(kind(lambda: sys.exit(code))).splitlines()
@@ -296,7 +298,7 @@ def test_a_long_error_keeps_its_head_and_its_tail(kind: type[Sync]) -> None:
     assert len(error) < ERROR_LIMIT + 100
 
 
-def test_an_executor_that_takes_no_more_work_is_a_failure() -> None:
+def test_an_executor_that_refuses_work_fails_the_attempt() -> None:
     async def main() -> Outcome:
         trial = Trial(Sync(int))
         trial.executor.shutdown()
@@ -307,10 +309,10 @@ def test_an_executor_that_takes_no_more_work_is_a_failure() -> None:
     assert "shutdown" in outcome.error
 
 
-# -- told to stop ------------------------------------------------------------------
+# -- stopping ----------------------------------------------------------------------
 
 
-def test_an_async_operator_that_is_cancelled_may_clean_up() -> None:
+def test_a_cancelled_async_operator_may_clean_up() -> None:
     async def main() -> None:
         begun, cleaned = asyncio.Event(), []
 
@@ -332,7 +334,7 @@ def test_an_async_operator_that_is_cancelled_may_clean_up() -> None:
 
 
 @pytest.mark.parametrize("swallow", ["return", "raise"])
-def test_what_an_operator_makes_of_a_cancellation_does_not_count(swallow: str) -> None:
+def test_the_reaction_of_an_operator_to_its_cancellation_is_ignored(swallow: str) -> None:
     async def main() -> None:
         begun = asyncio.Event()
 
@@ -354,7 +356,7 @@ def test_what_an_operator_makes_of_a_cancellation_does_not_count(swallow: str) -
     asyncio.run(main())
 
 
-def test_an_async_operator_that_takes_too_long_is_ended() -> None:
+def test_an_async_operator_that_exceeds_its_timeout_is_cancelled() -> None:
     assert error_of(Async(lambda: asyncio.sleep(1000)), timeout=0.05) == "timed out after 0.05 s"
 
 
@@ -363,7 +365,7 @@ def test_a_timeout_ends_a_command_and_its_processes() -> None:
     assert outcome == Failed("timed out after 0.2 s")
 
 
-def test_a_timeout_error_of_the_operators_own_is_its_error() -> None:
+def test_a_timeout_error_raised_by_the_operator_is_its_error() -> None:
     async def run() -> None:
         async with asyncio.timeout(0.01):
             await asyncio.sleep(1000)
@@ -372,7 +374,7 @@ def test_a_timeout_error_of_the_operators_own_is_its_error() -> None:
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel"])
-def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> None:
+def test_a_thread_that_does_not_return_is_abandoned_and_reported(how: str) -> None:
     async def main() -> None:
         begun, release = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
@@ -402,7 +404,7 @@ def test_a_thread_that_does_not_return_is_abandoned_and_said_so(how: str) -> Non
     asyncio.run(main())
 
 
-def test_work_that_waits_for_a_thread_is_withdrawn() -> None:
+def test_work_waiting_for_a_thread_can_be_withdrawn() -> None:
     async def main() -> None:
         release = threading.Event()
         ran = []
@@ -433,7 +435,7 @@ def test_an_abandoned_thread_may_outlive_the_loop() -> None:
     end[0].shutdown()
 
 
-# -- the log -----------------------------------------------------------------------
+# -- logs --------------------------------------------------------------------------
 
 
 @both
@@ -448,7 +450,7 @@ def test_print_and_logging_land_in_the_log_before_the_error(kind: type[Sync]) ->
     assert log.startswith("printed\nINFO mine: logged\nValueError: raised\n\nTraceback")
 
 
-def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
+def test_the_log_is_complete_when_an_attempt_is_stopped_at_its_end() -> None:
     async def main() -> None:
         opened, asked = asyncio.Event(), asyncio.Event()
         texts = []
@@ -479,7 +481,7 @@ def test_the_log_is_whole_when_the_attempt_is_told_to_stop_at_its_end() -> None:
     asyncio.run(main())
 
 
-def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> None:
+def test_a_log_that_cannot_be_written_is_reported_and_changes_no_outcome() -> None:
     async def main() -> None:
         reported: list[dict[str, Any]] = []
         loop = asyncio.get_running_loop()
@@ -502,7 +504,7 @@ def test_a_log_that_cannot_be_written_changes_no_outcome_and_is_reported() -> No
         loop.run_until_complete(main())
 
 
-def test_a_task_group_of_an_operator_that_fails_is_no_call_to_stop() -> None:
+def test_a_failing_task_group_in_an_operator_does_not_stop_the_attempt() -> None:
     class Groups:
         async def run(self) -> None:
             async def child() -> None:

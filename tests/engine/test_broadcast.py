@@ -1,4 +1,4 @@
-"""The stream: every change arrives, in order, with no gap, and a slow listener costs little."""
+"""The stream: every change arrives in order without a gap, and a slow listener costs little."""
 
 import asyncio
 import heapq
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Listener:
-    """Reads a stream in the background and keeps what it was told."""
+    """Reads a stream in the background and keeps its events."""
 
     def __init__(self, engine: Engine, job: str | None = None, last_id: str | None = None) -> None:
         self.events: list[Event] = []
@@ -39,15 +39,15 @@ class Listener:
     @property
     def last(self) -> dict[str, Any]:
         """The last event of each execution."""
-        return {event.id: told(event) for event in self.events}
+        return {event.id: decode(event) for event in self.events}
 
     async def close(self) -> None:
         self.task.cancel()
         await asyncio.wait({self.task})
 
 
-def told(event: Event) -> dict[str, Any]:
-    """The execution in an event, which is framed as a browser reads it."""
+def decode(event: Event) -> dict[str, Any]:
+    """The execution in a framed event."""
     lines = event.frame.decode().split("\n")
     assert [line.partition(": ")[0] for line in lines] == ["id", "event", "data", "", ""]
     assert lines[1] == "event: message"
@@ -65,9 +65,9 @@ def versions(events: list[Event]) -> list[int]:
 
 
 async def first(stream: Events) -> dict[str, Any]:
-    """The execution in the next event, which comes alone."""
+    """The execution in the next event, which arrives alone."""
     (event,) = await anext(stream)
-    return told(event)
+    return decode(event)
 
 
 async def submit(engine: Engine, count: int, job: str = "j") -> list[str]:
@@ -76,7 +76,7 @@ async def submit(engine: Engine, count: int, job: str = "j") -> list[str]:
     return ids
 
 
-async def test_a_listener_is_told_of_recent_executions_and_then_of_every_change() -> None:
+async def test_a_listener_receives_recent_executions_and_then_every_change() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         before = await submit(engine, 3)
         listener = Listener(engine)
@@ -115,7 +115,7 @@ async def test_resuming_at_any_event_leaves_no_gap(tmp_path: Path) -> None:
         await until(lambda: all(e["state"] == "successful" for e in whole.last.values()))
         for place, event in enumerate(list(whole.events)):
             resumed = Listener(engine, last_id=id_of(event))
-            seen = {e.id: told(e) for e in whole.events[: place + 1]}
+            seen = {e.id: decode(e) for e in whole.events[: place + 1]}
             await until(lambda resumed=resumed, seen=seen: seen | resumed.last == whole.last)
             assert versions(resumed.events) == sorted(versions(resumed.events))
             assert all(v > versions([event])[0] for v in versions(resumed.events))
@@ -123,7 +123,7 @@ async def test_resuming_at_any_event_leaves_no_gap(tmp_path: Path) -> None:
         await whole.close()
 
 
-async def test_an_id_stays_good_after_a_restart(tmp_path: Path) -> None:
+async def test_an_event_id_is_valid_after_a_restart(tmp_path: Path) -> None:
     job = job_of("j", Task("t", Scripted()))
     async with running(job, store=SqliteStore(tmp_path / "s.db")) as engine:
         await submit(engine, 2)
@@ -149,13 +149,13 @@ async def test_an_id_of_another_store_gets_the_recent_executions() -> None:
 
 
 @pytest.mark.parametrize("last_id", ["x", "-", "-1", "e-", "e-x", "e--1x", "e-٣", "e-" + "9" * 99])
-async def test_garbage_for_an_id_is_refused(last_id: str) -> None:
+async def test_an_invalid_event_id_is_refused(last_id: str) -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         with pytest.raises(InvalidRequest, match="Last-Event-ID"):
             await anext(engine.broadcast.listen(None, last_id))
 
 
-async def test_a_listener_that_does_not_read_costs_bounded_memory_and_misses_no_last_state(
+async def test_a_listener_that_does_not_read_uses_bounded_memory_and_misses_no_final_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(broadcast, "MAILBOX_LIMIT", 5)
@@ -173,11 +173,11 @@ async def test_a_listener_that_does_not_read_costs_bounded_memory_and_misses_no_
         async with asyncio.timeout(60):
             while set(states) != set(ids) or set(states.values()) != {"successful"}:
                 for event in await anext(stream):
-                    states[event.id] = told(event)["state"]
+                    states[event.id] = decode(event)["state"]
         await stream.aclose()
 
 
-async def test_only_the_latest_of_an_execution_waits_in_a_mailbox() -> None:
+async def test_a_mailbox_holds_only_the_newest_event_of_an_execution() -> None:
     job = job_of("j", *(Task(f"t{n}", Scripted()) for n in range(50)))
     async with running(job) as engine:
         await submit(engine, 1)
@@ -191,7 +191,7 @@ async def test_only_the_latest_of_an_execution_waits_in_a_mailbox() -> None:
 
 
 class Timers:
-    """Stands for the event loop's `call_later`; time goes on as it is told."""
+    """Replaces the event loop's `call_later`; time advances only by `advance`."""
 
     def __init__(self, engine: Engine) -> None:
         self.now = 0.0
@@ -220,12 +220,12 @@ async def caught_up(engine: Engine) -> Listener:
 
 
 def large(name: str, first: Scripted, second: Scripted) -> Job:
-    """So many tasks that it is paced; two hang until they are released."""
+    """A job with enough tasks to be paced; two of them hang until they are released."""
     rest = (Task(f"t{n}", Scripted(), after=["first"]) for n in range(broadcast.MANY_TASKS))
     return job_of(name, Task("first", first), Task("second", second), *rest)
 
 
-async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not(
+async def test_events_of_a_large_execution_are_paced_except_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(broadcast, "PACE_PER_BYTE", 1.0)
@@ -246,7 +246,7 @@ async def test_an_unfinished_execution_of_many_tasks_is_paced_and_its_end_is_not
         timers.advance(1)
         await until(lambda: other in listener.last)
         assert [event.id for event in listener.events].count(id) == 1
-        # Whoever resumes after the event of the small one is told of the large one as it is now.
+        # A client that resumes after the small one's event receives the large one's current state.
         resumed = Listener(engine, last_id=id_of(listener.events[-1]))
         await until(lambda: id in resumed.last)
         states = {task["name"]: task["state"] for task in resumed.last[id]["tasks"]}
@@ -283,8 +283,8 @@ async def test_a_paced_execution_is_sent_when_its_pace_allows(
 
 
 async def bytes_of_a_chain(length: int) -> int:
-    """What a listener receives while so many tasks run one after the other, a change a
-    millisecond."""
+    """The bytes a listener receives while `length` tasks run one after another, with a change
+    each millisecond."""
     tasks = [Task(f"t{n}", Scripted(), after=[f"t{n - 1}"] if n else []) for n in range(length)]
     async with running(job_of("chain", *tasks)) as engine:
         timers = Timers(engine)
@@ -303,12 +303,12 @@ async def bytes_of_a_chain(length: int) -> int:
         return sum(len(event.frame) for event in listener.events)
 
 
-async def test_bytes_grow_with_the_tasks_and_not_with_their_square() -> None:
+async def test_bytes_grow_linearly_with_the_tasks() -> None:
     small, large = await bytes_of_a_chain(100), await bytes_of_a_chain(200)
     assert 1.5 < large / small < 2.5
 
 
-async def test_a_flush_takes_a_pause_for_each_listener() -> None:
+async def test_a_flush_yields_to_the_event_loop_between_listeners() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         timers = Timers(engine)
         listeners = [await caught_up(engine) for _ in range(20)]
@@ -329,7 +329,7 @@ async def test_a_flush_takes_a_pause_for_each_listener() -> None:
 
 @pytest.mark.parametrize("ahead", [broadcast.AHEAD, 2000])
 @pytest.mark.parametrize("resumed", [False, True])
-async def test_catching_up_comes_in_small_pieces(
+async def test_missed_events_arrive_in_small_pieces(
     ahead: int, resumed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broadcast, "PIECE", 3000)
@@ -347,7 +347,7 @@ async def test_catching_up_comes_in_small_pieces(
         await stream.aclose()
 
 
-async def test_a_snapshot_has_no_more_bytes_than_its_budget(
+async def test_a_snapshot_stays_within_its_byte_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(broadcast, "SNAPSHOT_BYTES", 5000)
@@ -361,7 +361,7 @@ async def test_a_snapshot_has_no_more_bytes_than_its_budget(
         await listener.close()
 
 
-def test_a_mailbox_that_is_not_emptied_holds_a_bounded_number_of_bytes() -> None:
+def test_an_unread_mailbox_holds_a_bounded_number_of_bytes() -> None:
     mailbox = broadcast.Mailbox(None)
     for number in range(1000):
         mailbox.put([Event(f"e{number}", "epoch", number, number, b"x" * 1000)])
@@ -370,7 +370,7 @@ def test_a_mailbox_that_is_not_emptied_holds_a_bounded_number_of_bytes() -> None
     assert not len(mailbox)
 
 
-async def test_a_listener_that_is_closed_ends() -> None:
+async def test_a_closed_listener_ends() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         stream = engine.broadcast.listen(None, None)
         stream.close()

@@ -1,4 +1,4 @@
-"""What a job did on each day, in whichever zone, longer than its executions are kept."""
+"""A job's executions counted by day in any zone, kept longer than the executions."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -26,11 +26,11 @@ async def counts(engine: Engine, zone: str, days: int = 371) -> dict[date, dict[
     return {day: did.counts for day, did in await engine.ledger.calendar("j", zone, days)}
 
 
-async def test_an_execution_is_on_the_day_of_its_submit_in_the_zone_asked_for() -> None:
+async def test_an_execution_counts_on_the_day_of_its_submit_in_the_requested_zone() -> None:
     clock = FakeClock(EVENING)
     async with running(job_of("j", Task("t", Scripted())), clock=clock) as engine:
         await ran(engine)
-        clock.advance(hours=24.25)  # it is 23:45 still in Berlin
+        clock.advance(hours=24.25)  # still 23:45 in Berlin
         await ran(engine)
         one, two = {"successful": 1}, {"successful": 2}
         assert await counts(engine, "Europe/Berlin") == {date(2026, 10, 25): two}
@@ -40,7 +40,7 @@ async def test_an_execution_is_on_the_day_of_its_submit_in_the_zone_asked_for() 
         assert await counts(engine, "Europe/Berlin", 1) == {}
 
 
-async def test_one_that_is_sent_round_again_counts_as_it_ends_at_last() -> None:
+async def test_a_retried_execution_counts_with_its_final_state() -> None:
     clock = FakeClock(EVENING)
     script = Scripted(["fail", "hang"])
     async with running(job_of("j", Task("t", script)), clock=clock) as engine:
@@ -56,7 +56,7 @@ async def test_one_that_is_sent_round_again_counts_as_it_ends_at_last() -> None:
         assert (did.counts, did.took) == ({"successful": 1}, timedelta(seconds=90))
 
 
-async def test_it_outlives_the_executions_but_not_for_ever() -> None:
+async def test_the_calendar_outlives_executions_for_a_bounded_time() -> None:
     clock = FakeClock(EVENING)
     keep = Keep(days=1)
     async with running(job_of("j", Task("t", Scripted())), clock=clock, keep=keep) as engine:
@@ -81,7 +81,7 @@ async def test_it_outlives_the_executions_but_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "", "../etc/passwd", "utc\0", "x" * 10_000])
-async def test_a_zone_that_there_is_not_is_refused(zone: str) -> None:
+async def test_an_unknown_zone_is_refused(zone: str) -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         with pytest.raises(InvalidRequest, match="unknown time zone") as refusal:
             await engine.ledger.calendar("j", zone, 9)
