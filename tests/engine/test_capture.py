@@ -31,7 +31,7 @@ def task() -> Iterator[MemoryLog]:
 
 
 def in_a_fresh_process(code: str) -> tuple[str, str]:
-    """stdout and stderr of a program in which nobody has configured logging."""
+    """stdout and stderr of a program without configured logging."""
     head = (
         "import logging, sys\n"
         "from goflow.engine.output.capture import captured\n"
@@ -58,7 +58,7 @@ def test_print_in_a_task_lands_in_its_log_and_nowhere_else(
     assert capsys.readouterr() == ("", "")
 
 
-def test_print_outside_a_task_goes_where_it_went(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_outside_tasks_is_not_captured(capsys: pytest.CaptureFixture[str]) -> None:
     with captured():
         print("out")
         print("err", file=sys.stderr)
@@ -68,7 +68,7 @@ def test_print_outside_a_task_goes_where_it_went(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("out\nagain\n", "err\n")
 
 
-def test_tasks_at_the_same_time_get_their_own_lines_on_the_loop_and_in_threads() -> None:
+def test_concurrent_tasks_get_their_own_lines_on_the_loop_and_in_threads() -> None:
     async def one(name: str) -> MemoryLog:
         with task() as log:
             for i in range(20):
@@ -87,7 +87,7 @@ def test_tasks_at_the_same_time_get_their_own_lines_on_the_loop_and_in_threads()
             ]
 
 
-def test_the_streams_are_otherwise_the_original_ones() -> None:
+def test_other_attributes_are_those_of_the_original_streams() -> None:
     original = sys.stdout
     with captured():
         assert sys.stdout is not original
@@ -99,7 +99,7 @@ def test_the_streams_are_otherwise_the_original_ones() -> None:
     assert sys.stdout is original
 
 
-def test_where_there_are_no_streams_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_streams_cause_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with captured():
         print("lost")
@@ -112,7 +112,7 @@ def test_where_there_are_no_streams_nothing_fails(monkeypatch: pytest.MonkeyPatc
     assert sys.stdout is None
 
 
-def test_engines_may_come_and_go_in_any_order() -> None:
+def test_engines_may_start_and_stop_in_any_order() -> None:
     before = sys.stdout, sys.stderr, logging.getLogger().level, logging.Logger.callHandlers
     first, second = captured(), captured()
     first.__enter__()
@@ -126,7 +126,7 @@ def test_engines_may_come_and_go_in_any_order() -> None:
     assert after == before
 
 
-def test_a_stream_replaced_meanwhile_stays() -> None:
+def test_a_stream_replaced_by_the_program_stays() -> None:
     mine = io.StringIO()
     original = sys.stdout
     try:
@@ -157,7 +157,7 @@ def test_warnings_land_in_the_log() -> None:
 # -- logging -----------------------------------------------------------------------
 
 
-def test_records_of_a_task_land_in_its_log_from_info_on() -> None:
+def test_records_of_a_task_from_info_on_land_in_its_log() -> None:
     out, err = in_a_fresh_process(
         "with captured(), task() as log:\n"
         "    logger = logging.getLogger('a.b')\n"
@@ -179,7 +179,7 @@ def test_records_of_a_task_land_in_its_log_from_info_on() -> None:
     assert err == ""
 
 
-def test_outside_tasks_unconfigured_logging_is_as_ever() -> None:
+def test_outside_tasks_unconfigured_logging_is_unchanged() -> None:
     out, err = in_a_fresh_process(
         "own = logging.getLogger('own')\n"
         "own.addHandler(logging.StreamHandler())\n"
@@ -212,7 +212,7 @@ def test_a_record_lands_once_and_the_users_handlers_get_it_too(when: str) -> Non
     assert err == "user: outside\nuser: inside\n"
 
 
-def test_the_users_handlers_get_no_more_than_they_asked_for() -> None:
+def test_the_users_handlers_get_only_records_of_their_level() -> None:
     out, err = in_a_fresh_process(
         "logging.basicConfig(level=logging.ERROR, format='user: %(message)s')\n"
         "with captured(), task() as log:\n"
@@ -223,7 +223,7 @@ def test_the_users_handlers_get_no_more_than_they_asked_for() -> None:
     assert (out, err) == ("INFO root: i\nERROR root: e\n", "user: e\n")
 
 
-def test_a_logger_with_a_level_of_its_own_keeps_it() -> None:
+def test_a_logger_keeps_its_own_level() -> None:
     out, _ = in_a_fresh_process(
         "logging.getLogger('quiet').setLevel(logging.ERROR)\n"
         "logging.getLogger('loud').setLevel(logging.DEBUG)\n"
@@ -235,7 +235,7 @@ def test_a_logger_with_a_level_of_its_own_keeps_it() -> None:
     assert out == "DEBUG loud.child: d\n"
 
 
-def test_a_logger_that_does_not_propagate_is_caught_too() -> None:
+def test_a_logger_that_does_not_propagate_is_captured_too() -> None:
     out, _ = in_a_fresh_process(
         "logging.getLogger('alone').propagate = False\n"
         "with captured(), task() as log:\n"
@@ -245,7 +245,7 @@ def test_a_logger_that_does_not_propagate_is_caught_too() -> None:
     assert out == "WARNING alone: w\n"
 
 
-def test_a_bad_record_fails_nobody() -> None:
+def test_a_bad_record_does_not_fail_the_task() -> None:
     out, err = in_a_fresh_process(
         "with captured(), task() as log:\n"
         "    logging.getLogger('a').warning('%d', 'x')\n"
@@ -257,7 +257,7 @@ def test_a_bad_record_fails_nobody() -> None:
     assert err == ""
 
 
-def test_a_record_of_a_thread_started_with_the_context_lands() -> None:
+def test_a_record_of_a_thread_with_the_context_lands_in_the_log() -> None:
     with captured(), task() as log:
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(logging.warning, "from there"))
@@ -266,11 +266,11 @@ def test_a_record_of_a_thread_started_with_the_context_lands() -> None:
     assert log.lines == ["WARNING root: from there"]
 
 
-# -- a task has its streams for itself -----------------------------------------------
+# -- streams of one task -------------------------------------------------------------
 
 
 def side_by_side(*steps: Callable[[threading.Barrier], None]) -> list[MemoryLog]:
-    """Run each in a task of its own, all at the same time; they meet at the barrier."""
+    """Run each step in its own task, concurrently; they meet at the barrier."""
     barrier = threading.Barrier(len(steps), timeout=60)
     logs: list[MemoryLog] = []
     failures: list[BaseException] = []
@@ -296,7 +296,7 @@ def side_by_side(*steps: Callable[[threading.Barrier], None]) -> list[MemoryLog]
     return logs
 
 
-def test_redirections_that_overlap_reach_only_those_who_made_them() -> None:
+def test_overlapping_redirections_affect_only_their_own_tasks() -> None:
     mine: list[io.StringIO] = [io.StringIO(), io.StringIO()]
 
     def first(meet: threading.Barrier) -> None:
@@ -366,7 +366,7 @@ def configure_over() -> None:
         lambda: logging.getLogger().handlers.clear(),
     ],
 )
-def test_whatever_a_task_does_to_its_output_others_go_on(
+def test_nothing_a_task_does_to_its_output_affects_others(
     harm: Callable[[], object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
@@ -399,7 +399,7 @@ def test_whatever_a_task_does_to_its_output_others_go_on(
     assert logging.root.manager.disable == 0
 
 
-def test_what_a_task_switches_in_logging_holds_for_it() -> None:
+def test_logging_settings_of_a_task_apply_to_that_task() -> None:
     with captured(), task() as log:
         logging.disable(logging.INFO)
         logging.info("no")
@@ -417,7 +417,7 @@ def test_what_a_task_switches_in_logging_holds_for_it() -> None:
     assert handler not in logging.getLogger().handlers
 
 
-def test_a_stream_that_passes_on_to_the_one_before_it_works_in_a_task() -> None:
+def test_a_stream_that_wraps_the_previous_one_works_in_a_task() -> None:
     class Tee:
         def __init__(self) -> None:
             self.before = sys.stdout
@@ -446,7 +446,7 @@ def test_bytes_land_in_the_log_as_text() -> None:
     assert log.text == "caf\u00e9 \u20ac\n\ufffd\n"
 
 
-def test_a_stream_put_there_outside_tasks_counts_for_those_outside() -> None:
+def test_a_stream_replaced_outside_tasks_is_used_outside_tasks() -> None:
     mine = io.StringIO()
     with captured():
         with contextlib.redirect_stdout(mine):

@@ -1,4 +1,4 @@
-"""What the threads of a task print lands in the log of that task."""
+"""Output of a task's threads lands in the log of that task."""
 
 import asyncio
 import contextvars
@@ -20,7 +20,7 @@ Say = Callable[[], None]
 
 
 class Early(NamedTuple):
-    """Pools that are there before any task is, as in a module."""
+    """Pools created before any task, as in a module."""
 
     executor: ThreadPoolExecutor
     pool: multiprocessing.pool.ThreadPool
@@ -95,7 +95,7 @@ def by_loop(say: Say, early: Early) -> None:
         by_own_multiprocessing_pool,
     ],
 )
-def test_what_a_thread_of_a_task_prints_and_logs_lands_in_the_log_of_that_task(
+def test_output_of_a_tasks_threads_lands_in_the_log_of_that_task(
     way: Callable[[Say, Early], object], early: Early, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def says(name: str) -> Say:
@@ -133,7 +133,7 @@ def test_the_traceback_of_a_thread_that_failed_lands_in_the_log(early: Early) ->
     assert log.lines[-1] == "ValueError: in the thread"
 
 
-def test_a_thread_has_no_other_context_than_ever_and_all_is_as_it_was_afterwards(
+def test_threads_have_their_usual_context_and_patches_are_undone_afterwards(
     early: Early,
 ) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")

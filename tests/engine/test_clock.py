@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_cancellation_ends_who_waits_whenever_it_comes(turns: int) -> None:
-    """Also in the turns of the event loop in which the wait is ending by itself."""
+async def test_a_cancellation_ends_the_wait_at_any_moment(turns: int) -> None:
+    """Also in the turns of the event loop in which the wait is ending on its own."""
     clock, event = FakeClock(), asyncio.Event()
 
     async def wait_for_ever() -> None:

@@ -1,4 +1,4 @@
-"""Overlap, limits, time limits, and what people do by hand."""
+"""Overlap, limits, timeouts, and users' commands."""
 
 import asyncio
 from datetime import timedelta
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 # -- overlap -----------------------------------------------------------------------
 
 
-async def test_overlap_skip_makes_no_second_execution_and_the_ledger_says_why() -> None:
+async def test_overlap_skip_creates_no_second_execution_and_the_ledger_has_the_reason() -> None:
     clock = FakeClock(BEGINNING + timedelta(seconds=59))
     operator = Scripted(["hang"])
     job = job_of("j", Task("t", operator), schedule="* * * * *", active=True, overlap="skip")
@@ -39,7 +39,7 @@ async def test_overlap_skip_makes_no_second_execution_and_the_ledger_says_why() 
         await engine.runners.finished(first)
 
 
-async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> None:
+async def test_overlap_queue_runs_executions_in_turn_up_to_a_limit(tmp_path: Path) -> None:
     operator = Scripted(["hang"] * 3)
 
     def job() -> object:
@@ -62,7 +62,7 @@ async def test_overlap_queue_runs_them_in_turn_up_to_a_limit(tmp_path: Path) -> 
         assert operator.runs == [1, 2, 1, 1]
 
 
-async def test_what_queues_keeps_its_order_over_a_restart_however_the_clock_was_set(
+async def test_a_queue_keeps_its_order_after_a_restart_and_clock_changes(
     tmp_path: Path,
 ) -> None:
     ran: list[str] = []
@@ -96,7 +96,7 @@ async def test_what_queues_keeps_its_order_over_a_restart_however_the_clock_was_
         assert ran == [second, again, last], "the one that ran was interrupted, and has failed"
 
 
-async def test_overlap_replace_cancels_the_earlier_one_and_waits_for_its_end() -> None:
+async def test_overlap_replace_cancels_the_earlier_execution_and_waits_for_its_end() -> None:
     operator = Scripted(["hang", "ok"])
     async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
         first = (await engine.submissions.submit("j")).id
@@ -113,7 +113,7 @@ async def test_overlap_replace_cancels_the_earlier_one_and_waits_for_its_end() -
 # -- limits ------------------------------------------------------------------------
 
 
-async def test_a_pool_bounds_its_tasks_and_holds_up_no_others() -> None:
+async def test_a_pool_limits_its_tasks_and_delays_no_others() -> None:
     pooled = [Blocking() for _ in range(4)]
     other = Scripted()
     tasks = [Task(f"p{n}", operator, pool="db") for n, operator in enumerate(pooled)]
@@ -127,7 +127,7 @@ async def test_a_pool_bounds_its_tasks_and_holds_up_no_others() -> None:
         await engine.runners.finished(id)
 
 
-async def test_a_job_s_limit_bounds_its_tasks_over_all_its_executions() -> None:
+async def test_max_running_limits_the_tasks_of_all_executions_of_a_job() -> None:
     operators = [Blocking() for _ in range(2)]
     tasks = [Task(f"t{n}", operator) for n, operator in enumerate(operators)]
     async with running(job_of("j", *tasks, max_running=1)) as engine:
@@ -141,7 +141,7 @@ async def test_a_job_s_limit_bounds_its_tasks_over_all_its_executions() -> None:
         assert [len(o.runs) for o in operators] == [2, 2]
 
 
-def test_a_pool_that_is_not_there_is_refused_when_the_job_is_registered() -> None:
+def test_an_unknown_pool_is_refused_when_the_job_is_registered() -> None:
     job = job_of("j", Task("t", Scripted(), pool="db"))
     with pytest.raises(InvalidJob, match=r"'j'.*'t'.*no pool 'db'.*'cpu'"):
         Goflow(MemoryStore(), ui_path=None, pools={"cpu": 1}).add_job(job)
@@ -171,10 +171,10 @@ async def test_a_low_priority_does_not_starve() -> None:
             await engine.runners.finished(id)
 
 
-# -- time limits -------------------------------------------------------------------
+# -- timeouts ----------------------------------------------------------------------
 
 
-async def test_an_execution_that_takes_too_long_is_ended_and_has_failed() -> None:
+async def test_an_execution_that_exceeds_its_timeout_fails() -> None:
     clock = FakeClock()
     hanging = Scripted(["hang"])
     job = job_of("j", Task("a", hanging), Task("b", Scripted(), after=["a"]), timeout=60)
@@ -192,10 +192,10 @@ async def test_an_execution_that_takes_too_long_is_ended_and_has_failed() -> Non
         assert [task.state for task in detail.tasks] == ["cancelled", "cancelled"]
 
 
-# -- by hand -----------------------------------------------------------------------
+# -- users' commands ---------------------------------------------------------------
 
 
-async def test_one_task_can_be_cancelled_and_the_others_go_on() -> None:
+async def test_one_task_can_be_cancelled_and_the_others_continue() -> None:
     hanging, sibling, after = Scripted(["hang"]), Scripted(["hang"]), Scripted()
     job = job_of(
         "j",
@@ -219,7 +219,7 @@ async def test_one_task_can_be_cancelled_and_the_others_go_on() -> None:
         assert (action.action, action.by, action.task) == ("cancel task", "ada", "a")
 
 
-async def test_a_failed_task_can_be_marked_and_what_follows_run_again() -> None:
+async def test_a_failed_task_can_be_marked_and_the_tasks_after_it_retried() -> None:
     bad, after = Scripted(["fail"] * 9), Scripted()
     async with running(job_of("j", Task("a", bad), Task("b", after, after=["a"]))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -236,7 +236,7 @@ async def test_a_failed_task_can_be_marked_and_what_follows_run_again() -> None:
         assert (await states(engine, id))["b"] == "successful"
 
 
-async def test_a_task_that_runs_cannot_be_marked() -> None:
+async def test_a_running_task_cannot_be_marked() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("a", hanging))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -247,7 +247,7 @@ async def test_a_task_that_runs_cannot_be_marked() -> None:
         await engine.runners.finished(id)
 
 
-async def test_a_task_that_waits_can_be_marked_and_what_follows_goes_on() -> None:
+async def test_a_waiting_task_can_be_marked_and_the_tasks_after_it_run() -> None:
     first, second, third = Scripted(["hang"]), Scripted(), Scripted()
     job = job_of(
         "j", Task("a", first), Task("b", second, after=["a"]), Task("c", third, after=["b"])
@@ -264,7 +264,7 @@ async def test_a_task_that_waits_can_be_marked_and_what_follows_goes_on() -> Non
 
 
 @pytest.mark.parametrize(("following", "ran"), [(True, [2, 2, 2]), (False, [1, 2, 1])])
-async def test_a_finished_execution_can_be_run_again_from_a_task(
+async def test_a_finished_execution_can_be_retried_from_a_task(
     following: bool, ran: list[int]
 ) -> None:
     a, b, c = Scripted(), Scripted(), Scripted()
@@ -289,7 +289,7 @@ async def test_a_retry_can_have_other_params() -> None:
         assert (await engine.reader.execution(id)).params == {"n": 3}
 
 
-async def test_what_was_acknowledged_by_hand_survives_a_restart(tmp_path: Path) -> None:
+async def test_acknowledged_commands_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "s"
     hanging = Scripted(["hang"] * 9)
     job = job_of("j", Task("a", hanging, retries=9), Task("b", Scripted()))

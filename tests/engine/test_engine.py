@@ -1,4 +1,4 @@
-"""The engine: what it answers is committed, what it starts it finishes."""
+"""The engine commits before it answers, and finishes every execution it starts."""
 
 import asyncio
 import copy
@@ -49,7 +49,7 @@ async def test_a_submitted_job_runs_its_tasks_in_order() -> None:
         assert json.loads(bytes(detail.tasks[0].result)) == {"rows": 3}
 
 
-async def test_independent_tasks_run_side_by_side() -> None:
+async def test_independent_tasks_run_concurrently() -> None:
     a, b = Scripted(["hang"]), Scripted(["hang"])
     async with running(job_of("j", Task("a", a), Task("b", b))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -59,7 +59,7 @@ async def test_independent_tasks_run_side_by_side() -> None:
         await engine.runners.finished(id)
 
 
-async def test_a_failed_attempt_is_tried_again_and_every_attempt_is_kept() -> None:
+async def test_a_failed_attempt_is_retried_and_every_attempt_is_kept() -> None:
     flaky = Scripted(["fail", "fail", "ok"])
     job = job_of("j", Task("t", flaky, retries=2, retry_delay=ConstantDelay(60)))
     async with running(job, clock=FakeClock(jumps=True)) as engine:
@@ -80,7 +80,7 @@ async def test_attempts_never_exceed_retries_plus_one() -> None:
         assert (await states(engine, id))[""] == "failed"
 
 
-async def test_waiting_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None:
+async def test_a_wait_for_a_retry_blocks_no_sibling_and_holds_no_slot() -> None:
     clock = FakeClock()
     flaky, sibling = Scripted(["fail"]), Scripted()
     job = job_of(
@@ -136,7 +136,7 @@ async def test_a_task_of_higher_priority_goes_before_older_ones() -> None:
         await engine.runners.finished(second)
 
 
-async def test_cancel_stops_what_runs_and_what_waits() -> None:
+async def test_cancel_stops_running_and_waiting_tasks() -> None:
     hanging = Scripted(["hang"])
     job = job_of("j", Task("a", hanging), Task("b", Scripted(), after=["a"]))
     async with running(job) as engine:
@@ -155,7 +155,7 @@ async def test_cancel_of_an_unknown_execution_is_not_found() -> None:
             await engine.control.cancel("nope")
 
 
-async def test_retry_runs_again_only_what_did_not_succeed() -> None:
+async def test_retry_runs_only_unsuccessful_tasks_again() -> None:
     good, bad, after = Scripted(), Scripted(["fail"]), Scripted()
     job = job_of(
         "j", Task("good", good), Task("bad", bad), Task("after", after, after=["good", "bad"])
@@ -200,7 +200,7 @@ async def test_two_retries_at_once_make_one_round() -> None:
         assert bad.runs == [1, 2]
 
 
-async def test_the_same_key_submits_once() -> None:
+async def test_submits_with_the_same_key_create_one_execution() -> None:
     operator = Scripted()
     async with running(job_of("j", Task("t", operator))) as engine:
         answers = await asyncio.gather(
@@ -270,7 +270,7 @@ async def test_a_due_job_fires_once_at_its_instant_and_never_before() -> None:
         assert due == ["2030-01-01T00:03:00Z", "2030-01-01T00:02:00Z", "2030-01-01T00:01:00Z"]
 
 
-async def test_a_process_held_up_over_many_fires_makes_one_late_one() -> None:
+async def test_a_process_blocked_over_many_due_times_fires_one_late() -> None:
     clock = FakeClock()
     operator = Scripted()
     job = job_of("j", Task("t", operator), schedule="@every 1s", active=True)
@@ -311,7 +311,7 @@ async def test_a_tick_fires_once_even_for_two_schedulers_in_turn(tmp_path: Path)
     assert runs == [1, 0]
 
 
-async def test_what_was_running_at_a_stop_goes_on_at_the_next_start(tmp_path: Path) -> None:
+async def test_executions_running_at_a_stop_continue_at_the_next_start(tmp_path: Path) -> None:
     path = tmp_path / "goflow.db"
     done, hanging = Scripted(), Scripted(["hang"])
 
@@ -348,7 +348,7 @@ async def test_an_interrupted_task_without_retries_fails_visibly(tmp_path: Path)
         assert "interrupted" in (detail.tasks[0].error or "")
 
 
-async def test_an_execution_of_a_job_that_is_gone_fails_visibly(tmp_path: Path) -> None:
+async def test_an_execution_of_a_removed_job_fails_visibly(tmp_path: Path) -> None:
     path = tmp_path / "goflow.db"
     hanging = Scripted(["hang"])
     job = job_of("gone", Task("a", hanging, retries=3), Task("b", Scripted(), after=["a"]))
@@ -363,7 +363,7 @@ async def test_an_execution_of_a_job_that_is_gone_fails_visibly(tmp_path: Path) 
 
 
 class Slow(MemoryStore):
-    """The real store, which commits the start of an attempt only when it may."""
+    """The real store, but it commits the start of an attempt only when allowed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -376,7 +376,7 @@ class Slow(MemoryStore):
         return super().commit(batch)
 
 
-async def test_an_attempt_whose_start_is_being_committed_at_a_stop_holds_nobody_up() -> None:
+async def test_an_attempt_whose_start_is_being_committed_does_not_delay_a_stop() -> None:
     store, hanging = Slow(), Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging)), store=store) as engine:
         await engine.submissions.submit("j")
@@ -410,7 +410,7 @@ async def test_a_graceful_stop_lets_short_tasks_end() -> None:
     assert [task.state for task in live.tasks.values()] == ["successful", "notstarted"]
 
 
-async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
+async def test_submits_above_the_limit_of_unfinished_executions_are_refused() -> None:
     hanging = Scripted(["hang", "hang"])
     async with running(job_of("j", Task("t", hanging)), max_unfinished=2) as engine:
         await engine.submissions.submit("j")
@@ -423,7 +423,7 @@ async def test_a_limit_on_unfinished_executions_refuses_clearly() -> None:
         await until(lambda: not engine.runners)
 
 
-async def test_the_params_of_all_that_is_unfinished_are_limited_in_sum() -> None:
+async def test_the_params_of_all_unfinished_executions_are_limited_together() -> None:
     hanging = Scripted(["hang", "hang", "hang"])
     job, large = job_of("j", Task("t", hanging)), {"text": "x" * 600}
     async with running(job, limits=Limits(params=1000)) as engine:
@@ -437,7 +437,7 @@ async def test_the_params_of_all_that_is_unfinished_are_limited_in_sum() -> None
         await until(lambda: not engine.runners)
 
 
-async def test_a_retry_delay_that_raises_fails_the_task_and_says_why() -> None:
+async def test_a_retry_delay_that_raises_fails_the_task_with_the_reason() -> None:
     class Broken:
         def delay(self, attempt: int) -> float:
             raise RuntimeError("no idea")
@@ -451,7 +451,7 @@ async def test_a_retry_delay_that_raises_fails_the_task_and_says_why() -> None:
         assert "RuntimeError: no idea" in error
 
 
-async def test_pages_walk_every_execution_once_newest_first() -> None:
+async def test_pages_contain_every_execution_once_newest_first() -> None:
     rng = random.Random(7)
     async with running(
         job_of("a", Task("t", Scripted())), job_of("b", Task("t", Scripted(["fail"] * 99)))
@@ -485,7 +485,7 @@ async def test_registering_twice_or_without_tasks_is_refused() -> None:
 
 
 class Damaged(SqliteStore):
-    """Opens, and cannot be read in one way."""
+    """A store that opens, but fails one kind of read."""
 
     bad = "watches"
 
@@ -496,7 +496,7 @@ class Damaged(SqliteStore):
 
 
 @pytest.mark.parametrize("bad", ["version", "epoch", "unfinished", "switches", "watches", "jobs"])
-async def test_a_start_that_fails_gives_back_all_that_it_took(
+async def test_a_failed_start_releases_everything(
     tmp_path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s"
@@ -513,12 +513,12 @@ async def test_a_start_that_fails_gives_back_all_that_it_took(
     async with running(job_of("j", Task("t", Scripted())), store=SqliteStore(path)) as other:
         await other.runners.finished((await other.submissions.submit("j")).id)
     monkeypatch.setattr(Damaged, "bad", "")
-    await engine.start()  # the same one, now that the store can be read
+    await engine.start()  # the same engine, now that the store can be read
     await engine.runners.finished((await engine.submissions.submit("j")).id)
     await engine.stop()
 
 
-async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) -> None:
+async def test_a_cancelled_start_releases_the_store(tmp_path: Path) -> None:
     class Slow(Threads):
         async def end_orphans(self, wanted: Any) -> Any:
             await asyncio.Event().wait()
@@ -540,7 +540,7 @@ async def test_a_start_that_is_cancelled_gives_the_store_back(tmp_path: Path) ->
         await until(lambda: not engine.runners)
 
 
-async def test_a_retry_of_a_job_that_is_gone_is_refused_at_once(tmp_path: Path) -> None:
+async def test_a_retry_for_a_removed_job_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "s"
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=SqliteStore(path)) as e:
         id = (await e.submissions.submit("j")).id
@@ -553,7 +553,7 @@ async def test_a_retry_of_a_job_that_is_gone_is_refused_at_once(tmp_path: Path) 
         assert (await engine.reader.execution(id)).actions[-1].action == "submit"
 
 
-async def test_each_attempt_has_params_and_results_of_its_own() -> None:
+async def test_each_attempt_has_its_own_copy_of_params_and_results() -> None:
     seen: list[Any] = []
 
     async def spoil(context: Context) -> list[int]:
@@ -589,7 +589,7 @@ async def test_each_attempt_has_params_and_results_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=1), -timedelta(hours=1)])
-async def test_delays_and_time_limits_do_not_follow_a_clock_that_is_set(step: timedelta) -> None:
+async def test_delays_and_timeouts_do_not_follow_clock_changes(step: timedelta) -> None:
     clock = FakeClock()
     operator, hanging = Scripted(["fail"]), Scripted(["hang"])
     delayed = job_of("delayed", Task("t", operator, retries=1, retry_delay=ConstantDelay(30)))

@@ -1,4 +1,4 @@
-"""Who asks may leave at any moment; what was asked for is done whole, or not at all."""
+"""A client may leave at any moment: its request is carried out completely or not at all."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Gated(MemoryStore):
-    """Commits when it is let to."""
+    """A store that commits only while its gate is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class Gated(MemoryStore):
 
 
 async def asked_and_left(store: Gated, engine: Engine, question: Coroutine[Any, Any, Any]) -> None:
-    """Somebody asks, and leaves while the store is at it. The gate is left closed."""
+    """Send a request, and leave while the store commits it. The gate stays closed."""
     store.gate.clear()
     asking = asyncio.ensure_future(question)
-    # The store may be held up by a commit of the scheduler's: it has to be asked as well.
+    # A commit of the scheduler may block the store first, so wait until this one has arrived too.
     await until(lambda: bool(engine.errands.under_way) and store.waits.is_set())
     asking.cancel()
     await asyncio.wait([asking])
@@ -62,7 +62,7 @@ ACTS: dict[str, Act] = {
 
 
 async def is_whole(engine: Engine, act: str) -> None:
-    """Nothing hangs, nothing is damaged, and everything can be asked for again."""
+    """Check that nothing hangs, nothing is damaged, and every request can be repeated."""
     await until(lambda: not engine.errands.under_way and not engine.runners)
     assert engine.health.defect is None
     assert not engine.control._reopening
@@ -77,7 +77,9 @@ async def is_whole(engine: Engine, act: str) -> None:
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("steps", range(12))
-async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, steps: int) -> None:
+async def test_a_client_that_leaves_at_any_step_leaves_nothing_half_done(
+    act: str, steps: int
+) -> None:
     store = Gated()
     operator = Scripted(["fail"])
     job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="replace")
@@ -89,7 +91,7 @@ async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, ste
         for _ in range(steps):
             await asyncio.sleep(0)
         asking.cancel()
-        # Somebody else asks for the same, while the first is still being written.
+        # Another client sends the same request while the first one is being committed.
         again = asyncio.ensure_future(ACTS[act](engine, id))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -104,7 +106,7 @@ async def test_whoever_leaves_at_any_step_leaves_nothing_half_done(act: str, ste
         assert (await states(engine, id))[""] == "successful"
 
 
-async def test_a_mark_whose_asker_has_left_keeps_others_away_until_it_is_written() -> None:
+async def test_a_mark_holds_its_lock_until_it_is_committed_though_its_client_has_left() -> None:
     store = Gated()
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=store) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -121,7 +123,7 @@ async def test_a_mark_whose_asker_has_left_keeps_others_away_until_it_is_written
         await engine.runners.finished(id)
 
 
-async def test_what_replaces_others_does_so_though_nobody_waits_for_its_answer() -> None:
+async def test_a_replacing_submit_replaces_others_though_its_client_has_left() -> None:
     store = Gated()
     operator = Scripted(["hang"])
     async with running(job_of("j", Task("t", operator), overlap="replace"), store=store) as engine:
@@ -134,7 +136,7 @@ async def test_what_replaces_others_does_so_though_nobody_waits_for_its_answer()
         assert operator.runs == [1, 1]
 
 
-async def test_switches_that_were_asked_for_by_people_who_left_are_switched_in_turn() -> None:
+async def test_toggles_of_clients_that_left_are_applied_in_order() -> None:
     store = Gated()
     job = job_of("j", Task("t", Scripted()), schedule="@yearly", active=True)
     async with running(job, store=store) as engine:
@@ -146,7 +148,7 @@ async def test_switches_that_were_asked_for_by_people_who_left_are_switched_in_t
         assert engine.schedules.active("j") is True
 
 
-async def test_who_waits_at_a_stop_is_told_so() -> None:
+async def test_clients_waiting_at_a_stop_get_an_answer() -> None:
     errands = Errands(lambda what, error: None)
     work = errands.begin(asyncio.sleep(1000), "sleep")
     waiting = asyncio.ensure_future(errands.outcome(work))
@@ -156,7 +158,7 @@ async def test_who_waits_at_a_stop_is_told_so() -> None:
         await waiting
 
 
-async def test_what_goes_wrong_when_nobody_waits_is_told_as_a_defect() -> None:
+async def test_an_error_for_which_no_client_waits_is_reported_as_a_defect() -> None:
     told: list[tuple[str, str]] = []
     errands = Errands(lambda what, error: told.append((what, str(error))))
 

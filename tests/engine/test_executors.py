@@ -1,4 +1,4 @@
-"""The contract that every executor keeps: start, hear, end, find again."""
+"""The contract of all executors: start, hear, end, find again."""
 
 import asyncio
 import threading
@@ -67,7 +67,7 @@ class Async(Sync):
 
 @pytest.fixture(params=["loop", "thread", "process", "pool"])
 def make(request: pytest.FixtureRequest) -> Callable[[], Kind]:
-    """Makes the executor; from the event loop."""
+    """A factory of the executor, to be called on the event loop."""
 
     def made() -> Kind:
         if request.param == "loop":
@@ -87,19 +87,19 @@ def value_of(outcome: Outcome) -> Any:
     return msgspec.json.decode(outcome.result)
 
 
-async def test_a_result_is_heard(make: Make) -> None:
+async def test_a_result_is_received(make: Make) -> None:
     outcome = await make().heard(lambda context: {"task": context.task})
     assert value_of(outcome) == {"task": context_with(MemoryLog()).task}
 
 
-async def test_many_runs_at_once_are_heard_each_with_its_own_result(make: Make) -> None:
+async def test_concurrent_runs_receive_their_own_results(make: Make) -> None:
     kind = make()
     many = 3 if kind.name == "process" else 200
     runs = [kind.heard(lambda context, n=n: n) for n in range(many)]  # type: ignore[misc]
     assert [value_of(outcome) for outcome in await asyncio.gather(*runs)] == list(range(many))
 
 
-async def test_an_error_is_heard(make: Make) -> None:
+async def test_an_error_is_received(make: Make) -> None:
     kind = make()
 
     def fails(context: Context) -> None:
@@ -126,9 +126,7 @@ async def test_a_result_that_is_too_large_is_a_failure(make: Make) -> None:
     assert "more than the 1000 that are kept" in outcome.error
 
 
-async def test_a_run_that_is_told_to_end_ends_or_says_until_when_it_runs(
-    make: Make, tmp_path: Path
-) -> None:
+async def test_end_stops_a_run_or_returns_a_future_of_its_end(make: Make, tmp_path: Path) -> None:
     kind = make()
     begun = tmp_path / "begun"
     release = threading.Event()
@@ -149,7 +147,7 @@ async def test_a_run_that_is_told_to_end_ends_or_says_until_when_it_runs(
         run = await kind.executor.start(kind.work(hangs_alone if kind.name == "process" else hangs))
     hearing = asyncio.ensure_future(run.hear())
     async with asyncio.timeout(ENOUGH):
-        while not begun.exists():  # noqa: ASYNC110  another process tells by a file
+        while not begun.exists():  # noqa: ASYNC110  another process creates the file
             await asyncio.sleep(0.01)
     hearing.cancel()
     await asyncio.wait([hearing], timeout=ENOUGH)
@@ -176,7 +174,7 @@ def _sleeping(begun: Path) -> Work:
     return Work(operator, call, context_with(MemoryLog()), MAX_RESULT)
 
 
-async def test_work_that_has_not_begun_never_runs_once_it_is_told_to_end() -> None:
+async def test_work_ended_before_it_began_never_runs() -> None:
     threads = DaemonThreads(1)
     kind = Kind(ThreadExecutor(threads), "thread")
     release = threading.Event()
@@ -194,7 +192,7 @@ async def test_work_that_has_not_begun_never_runs_once_it_is_told_to_end() -> No
     assert ran == []
 
 
-async def test_a_run_of_before_a_crash_is_gone(make: Make) -> None:
+async def test_a_run_from_before_a_crash_is_not_found(make: Make) -> None:
     kind = make()
     assert kind.executor.find("a-tag-of-before") is None
 
@@ -215,6 +213,6 @@ async def test_runs_that_end_together_wake_the_loop_once(
 
     monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
     runs = [await kind.executor.start(kind.work(lambda context: None)) for _ in range(50)]
-    threads.shutdown(wait=True)  # all have ended, and the loop had no turn
+    threads.shutdown(wait=True)  # all have ended, before the loop had a turn
     assert [await run.hear() for run in runs] == [Succeeded()] * 50
     assert len(woken) == 1

@@ -1,4 +1,4 @@
-"""What a task's code begins on the event loop cannot end the loop."""
+"""Nothing that a task starts on the event loop can end the loop."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ async def when_cancelled(error: BaseException) -> None:
     "way", [leave, by_gather, by_group, by_wait_for, by_task_of_a_task, when_cancelled]
 )
 @pytest.mark.anyio
-async def test_an_exit_of_what_an_operator_awaits_fails_its_attempt_only(
+async def test_an_exit_in_an_awaited_task_fails_only_its_attempt(
     way: Callable[[BaseException], Awaitable[None]], error: BaseException
 ) -> None:
     class Leaves:
@@ -80,7 +80,7 @@ async def test_an_exit_of_what_an_operator_awaits_fails_its_attempt_only(
 
 
 @pytest.mark.anyio
-async def test_a_task_that_is_cancelled_before_it_begins_complains_of_nothing() -> None:
+async def test_a_task_cancelled_before_it_begins_logs_no_warning() -> None:
     class Cancels:
         async def run(self) -> str:
             task = asyncio.create_task(leave(SystemExit(3)))
@@ -96,7 +96,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_complains_of_nothing() 
 
 
 @pytest.mark.anyio
-async def test_outside_of_attempts_tasks_are_as_they_were_and_all_are_after_a_stop() -> None:
+async def test_tasks_outside_attempts_are_not_wrapped_and_none_are_after_a_stop() -> None:
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     async with running(job_of("j", Task("t", Scripted()))):
@@ -107,7 +107,7 @@ async def test_outside_of_attempts_tasks_are_as_they_were_and_all_are_after_a_st
     assert loop.get_task_factory() is before
 
 
-def test_a_loop_outlives_the_callbacks_of_tasks() -> None:
+def test_a_loop_survives_the_callbacks_of_tasks() -> None:
     told: list[str] = []
 
     async def main() -> str:
@@ -124,7 +124,7 @@ def test_a_loop_outlives_the_callbacks_of_tasks() -> None:
     assert sorted(told) == ["SystemExit(1)", "SystemExit(2)", "SystemExit(3)"]
 
 
-def test_what_the_main_coroutine_itself_raises_is_raised() -> None:
+def test_exceptions_of_the_main_coroutine_are_raised() -> None:
     async def main(error: BaseException) -> None:
         raise error
 
@@ -173,7 +173,7 @@ print("stopped in order", flush=True)
 """
 
 
-def test_a_server_outlives_the_callbacks_of_tasks_and_still_stops_in_order() -> None:
+def test_a_server_survives_the_callbacks_of_tasks_and_stops_cleanly() -> None:
     child = subprocess.run(
         [sys.executable, "-c", SERVED], capture_output=True, text=True, timeout=120, check=False
     )
@@ -183,7 +183,7 @@ def test_a_server_outlives_the_callbacks_of_tasks_and_still_stops_in_order() -> 
     assert stopped == "stopped in order"
 
 
-def test_a_task_that_cancels_all_tasks_or_stops_the_loop_reaches_its_own_only() -> None:
+def test_a_task_that_cancels_all_tasks_or_stops_the_loop_affects_only_its_own() -> None:
     job = Job("j")
 
     @job.task

@@ -1,4 +1,4 @@
-"""Subscribers to committed facts miss none: not in a crash, not by being slow, not in silence."""
+"""Subscribers to committed facts miss none, in a crash or when slow, without a gap notice."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -66,7 +66,7 @@ async def take(subscription: Subscription, count: int) -> list[int]:
     return [one.version for one in found]
 
 
-async def test_facts_come_in_order_and_commits_wake_who_waits() -> None:
+async def test_facts_arrive_in_order_and_commits_wake_subscribers() -> None:
     async with fed(MemoryStore()) as (feed, journal):
         await journal.commit(submit("x"))
         subscription = await feed.subscribe("audit", since=0)
@@ -80,7 +80,7 @@ async def test_facts_come_in_order_and_commits_wake_who_waits() -> None:
         assert item.facts == record("x").facts  # type: ignore[union-attr]
 
 
-async def test_a_new_subscription_begins_with_what_comes() -> None:
+async def test_a_new_subscription_begins_with_the_next_facts() -> None:
     async with fed(MemoryStore()) as (feed, journal):
         await journal.commit(submit("x"))
         subscription = await feed.subscribe("audit")
@@ -89,7 +89,7 @@ async def test_a_new_subscription_begins_with_what_comes() -> None:
 
 
 @pytest.mark.parametrize("since", [None, 0])
-async def test_after_a_crash_it_continues_behind_what_was_remembered(
+async def test_after_a_crash_it_continues_after_the_remembered_version(
     tmp_path: Path, since: int | None
 ) -> None:
     path = tmp_path / "goflow.db"
@@ -115,7 +115,7 @@ async def test_a_subscription_that_remembered_nothing_misses_nothing(tmp_path: P
         assert await take(await feed.subscribe("audit"), 1) == [2]
 
 
-async def test_what_was_purged_before_it_was_read_is_told() -> None:
+async def test_facts_purged_before_they_were_read_are_reported() -> None:
     async with fed(MemoryStore()) as (feed, journal):
         subscription = await feed.subscribe("audit")
         for change in (submit("x"), finish("x"), submit("y"), submit("z"), finish("z")):
@@ -129,7 +129,7 @@ async def test_what_was_purged_before_it_was_read_is_told() -> None:
         assert items[2] == Purged(version=5, count=2)
 
 
-async def test_what_was_purged_at_the_end_is_told_too() -> None:
+async def test_facts_purged_at_the_end_are_reported_too() -> None:
     async with fed(MemoryStore()) as (feed, journal):
         subscription = await feed.subscribe("audit")
         for change in (submit("x"), finish("x")):
@@ -140,7 +140,7 @@ async def test_what_was_purged_at_the_end_is_told_too() -> None:
 
 
 class Counting(MemoryStore):
-    """Counts reads of facts, and the longest page; can be in trouble."""
+    """Counts reads of facts, and the longest page; can raise errors."""
 
     reads = 0
     trouble = False
@@ -157,7 +157,7 @@ class Counting(MemoryStore):
         return page
 
 
-async def test_a_slow_subscriber_holds_one_page_and_reads_no_more_than_it_takes() -> None:
+async def test_a_slow_subscriber_holds_one_page_and_reads_on_demand() -> None:
     store = Counting()
     async with fed(store) as (feed, journal):
         subscription = await feed.subscribe("slow")
@@ -182,7 +182,7 @@ async def test_a_page_is_bounded_in_bytes() -> None:
         assert store.reads >= 3
 
 
-async def test_trouble_with_the_store_passes_and_loses_nothing() -> None:
+async def test_a_failing_store_loses_nothing() -> None:
     store, clock = Counting(), FakeClock(jumps=True)
     async with fed(store, clock) as (feed, journal):
         subscription = await feed.subscribe("audit")
@@ -194,7 +194,7 @@ async def test_trouble_with_the_store_passes_and_loses_nothing() -> None:
         assert (await waiting).version == 1
 
 
-async def test_a_closed_subscription_ends_and_its_place_is_kept() -> None:
+async def test_a_closed_subscription_ends_and_its_position_is_kept() -> None:
     async with fed(MemoryStore()) as (feed, journal):
         subscription = await feed.subscribe("audit")
         ended = asyncio.ensure_future(anext(subscription, None))
@@ -205,7 +205,7 @@ async def test_a_closed_subscription_ends_and_its_place_is_kept() -> None:
         assert await take(await feed.subscribe("audit"), 1) == [1]
 
 
-async def test_a_name_is_subscribed_once_and_can_be_given_up() -> None:
+async def test_a_name_has_one_subscription_and_can_be_removed() -> None:
     store = MemoryStore()
     async with fed(store) as (feed, journal):
         subscription = await feed.subscribe("audit")
@@ -220,7 +220,7 @@ async def test_a_name_is_subscribed_once_and_can_be_given_up() -> None:
         assert await take(again, 1) == [2]
 
 
-async def test_an_engine_that_is_started_again_tells_every_fact_at_least_once(
+async def test_a_restarted_engine_delivers_every_fact_at_least_once(
     tmp_path: Path,
 ) -> None:
     job = Job("job", tasks=[Task("a", Quick()), Task("b", Quick(), after=["a"])])
@@ -243,7 +243,7 @@ async def test_an_engine_that_is_started_again_tells_every_fact_at_least_once(
             for _ in range(3):
                 ids.append((await engine.submissions.submit("job")).id)
             await until(lambda: not engine.store.unfinished())
-        await listening  # the stop has ended it
+        await listening  # ended by the stop
     async with running(job, store=SqliteStore(path)) as engine:
         listening = asyncio.ensure_future(listen(await engine.feed.subscribe("a"), 10**9))
         histories = {id: engine.store.history(id) for id in ids}

@@ -1,4 +1,4 @@
-"""Hints of outcomes: what a killed server had seen end does not run again."""
+"""Hints of outcomes: an attempt that ended before a kill does not run again."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def outcomes_of(found: Hints) -> list[Outcome]:
 
 
 def plain(outcomes: list[Outcome]) -> list[object]:
-    """Comparable: a `Raw` is equal to itself alone."""
+    """Outcomes in comparable form, since a `Raw` equals only itself."""
     return [(type(one), msgspec.json.encode(one)) for one in outcomes]
 
 
@@ -58,13 +58,13 @@ def test_the_outcomes_that_a_killed_server_wrote_are_found(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("outcome", [Cancelled(), Interrupted()], ids=repr)
-def test_an_attempt_that_was_stopped_leaves_no_hint(tmp_path: Path, outcome: Outcome) -> None:
+def test_a_stopped_attempt_leaves_no_hint(tmp_path: Path, outcome: Outcome) -> None:
     opened, _ = hints(tmp_path / "ends")
     opened.cut()
     assert not opened.write("e", "t", 1, outcome)
 
 
-def test_nothing_is_written_before_what_was_left_is_settled(tmp_path: Path) -> None:
+def test_nothing_is_written_before_recovery_is_done(tmp_path: Path) -> None:
     left_by_a_kill(tmp_path / "ends", OUTCOMES)
     found, _ = hints(tmp_path / "ends")
     assert not found.write("e", "t", 1, Succeeded())
@@ -72,7 +72,9 @@ def test_nothing_is_written_before_what_was_left_is_settled(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", [30, 60, -1])
-def test_the_hints_before_a_damage_count_and_the_damage_is_told(tmp_path: Path, place: int) -> None:
+def test_hints_before_the_damage_are_used_and_the_damage_is_reported(
+    tmp_path: Path, place: int
+) -> None:
     path = tmp_path / "ends"
     left_by_a_kill(path, OUTCOMES)
     data = bytearray(path.read_bytes())
@@ -86,7 +88,7 @@ def test_the_hints_before_a_damage_count_and_the_damage_is_told(tmp_path: Path, 
     assert "may run again" in notice
 
 
-def test_a_file_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_a_truncated_file_is_read_up_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "ends"
     left_by_a_kill(path, OUTCOMES)
     data = path.read_bytes().rstrip(b"\0")
@@ -107,7 +109,7 @@ def test_hints_of_another_store_are_ignored_with_a_notice(tmp_path: Path) -> Non
     assert "belongs to another store" in notices[0]
 
 
-def test_committed_outcomes_are_overwritten_once_all_are(tmp_path: Path) -> None:
+def test_committed_outcomes_are_overwritten_when_all_are_committed(tmp_path: Path) -> None:
     path = tmp_path / "ends"
     opened, _ = hints(path)
     opened.cut()
@@ -123,7 +125,7 @@ def test_committed_outcomes_are_overwritten_once_all_are(tmp_path: Path) -> None
     assert notices == []
 
 
-def test_the_file_is_bounded_and_takes_hints_again_once_all_are_committed(tmp_path: Path) -> None:
+def test_the_file_is_bounded_and_accepts_hints_again_after_the_commits(tmp_path: Path) -> None:
     path = tmp_path / "ends"
     opened, _ = hints(path)
     opened.cut()
@@ -137,7 +139,7 @@ def test_the_file_is_bounded_and_takes_hints_again_once_all_are_committed(tmp_pa
     assert opened.write("e", "t", 1, Succeeded())
 
 
-def test_the_file_is_removed_at_the_end_unless_it_is_needed(tmp_path: Path) -> None:
+def test_the_file_is_removed_at_a_stop_unless_it_is_needed(tmp_path: Path) -> None:
     needed, _ = hints(tmp_path / "ends")
     needed.cut()
     assert needed.write("e", "t", 1, Succeeded())
@@ -151,7 +153,7 @@ def test_the_file_is_removed_at_the_end_unless_it_is_needed(tmp_path: Path) -> N
     assert not (tmp_path / "ends").exists()
 
 
-def test_a_file_that_cannot_be_made_is_told_and_nothing_else_happens(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_created_causes_only_a_notice(tmp_path: Path) -> None:
     opened, notices = hints(tmp_path / "missing" / "ends")
     opened.cut()
     assert not opened.write("e", "t", 1, Succeeded())
@@ -165,7 +167,7 @@ def test_only_a_store_in_a_file_has_hints(tmp_path: Path) -> None:
 
 
 class Counting:
-    """An operator that counts its runs, and fails as often as it is told to."""
+    """An operator that counts its runs, and fails the first `failures` times."""
 
     def __init__(self, failures: int = 0) -> None:
         self.runs = 0
@@ -184,7 +186,7 @@ class Counting:
 async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, runs: int, state: str
 ) -> None:
-    """The end of attempt 1 is hinted and never committed, as if the server were killed then."""
+    """The end of attempt 1 is hinted but not committed, as if the server were killed then."""
     counting = Counting(failures)
     job = Job("j", tasks=[Task("t", counting, retries=1)])
     first = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
@@ -195,7 +197,7 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     async def killed(change: Any) -> Any:
         facts = getattr(change, "facts", ())
         if any(type(fact).__name__ in ENDS for fact in facts):
-            raise ConnectionAbortedError("killed")  # as far as the store knows
+            raise ConnectionAbortedError("killed")  # the store never receives the change
         return await insist(change)
 
     monkeypatch.setattr(first.journal, "insist", killed)

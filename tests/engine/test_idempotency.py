@@ -1,4 +1,4 @@
-"""Submits with one key are one submit, whatever else happens meanwhile."""
+"""Submits with the same key create one execution."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ made = itertools.count()
 
 @dataclass
 class Made:
-    """A default that is another one each time."""
+    """A default factory whose value differs each time."""
 
     n: int = field(default_factory=lambda: next(made))
     name: str = "x"
@@ -41,7 +41,7 @@ async def count(engine: Any) -> int:
     return len((await engine.reader.page(None, None, 1000, None)).executions)
 
 
-async def test_a_made_default_does_not_make_a_repeat_another_submit() -> None:
+async def test_a_default_from_a_factory_does_not_change_a_repeated_submit() -> None:
     async with running(job_of("j", Task("t", Scripted()), params=Made)) as engine:
         first = await engine.submissions.submit("j", key="k")
         again = await engine.submissions.submit("j", {}, key="k")
@@ -50,7 +50,7 @@ async def test_a_made_default_does_not_make_a_repeat_another_submit() -> None:
             await engine.submissions.submit("j", {"name": "x"}, key="k")
 
 
-async def test_an_edited_default_or_declaration_does_not_make_a_repeat_another_submit(
+async def test_an_edited_default_or_declaration_does_not_change_a_repeated_submit(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "s"
@@ -75,9 +75,7 @@ async def test_an_edited_default_or_declaration_does_not_make_a_repeat_another_s
     ids=str,
 )
 @pytest.mark.parametrize("apart", range(4))
-async def test_submits_at_the_same_time_get_the_same_answer(
-    options: dict[str, Any], apart: int
-) -> None:
+async def test_concurrent_submits_get_the_same_answer(options: dict[str, Any], apart: int) -> None:
     async with running(job_of("j", Task("t", Scripted(["hang"])), **options)) as engine:
         asking = []
         for _ in range(5):
@@ -91,7 +89,7 @@ async def test_submits_at_the_same_time_get_the_same_answer(
         await engine.control.cancel(answers[0].id)
 
 
-async def test_a_repeat_is_answered_where_there_is_room_for_no_more() -> None:
+async def test_a_repeated_submit_is_answered_when_the_limit_is_reached() -> None:
     job = job_of("j", Task("t", Scripted(["hang"])))
     async with running(job, max_unfinished=1) as engine:
         asking = [engine.submissions.submit("j", key="k") for _ in range(3)]
@@ -102,7 +100,7 @@ async def test_a_repeat_is_answered_where_there_is_room_for_no_more() -> None:
         assert (await engine.submissions.submit("j", key="k")).id == first.id
 
 
-async def test_one_that_is_refused_is_refused_for_all_who_ask_the_same() -> None:
+async def test_a_refusal_applies_to_all_concurrent_submits_with_the_key() -> None:
     job = job_of("j", Task("t", Scripted(["hang"])), overlap="skip")
     async with running(job) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -115,7 +113,7 @@ async def test_one_that_is_refused_is_refused_for_all_who_ask_the_same() -> None
         )
 
 
-async def test_other_params_at_the_same_time_are_a_conflict_and_nothing_is_made_of_them() -> None:
+async def test_concurrent_submits_with_other_params_are_a_conflict() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         first, other, again = await both(
             engine.submissions.submit("j", {"n": 1}, key="k"),
@@ -142,7 +140,7 @@ class Refusing(MemoryStore):
         return super().commit(batch)
 
 
-async def test_a_refusal_of_one_says_nothing_of_others_with_other_params() -> None:
+async def test_a_refused_submit_does_not_refuse_one_with_other_params() -> None:
     async with running(job_of("j", Task("t", Scripted())), store=Refusing()) as engine:
         first, other, again = await both(
             engine.submissions.submit("j", {"n": 1}, key="k"),
@@ -155,7 +153,7 @@ async def test_a_refusal_of_one_says_nothing_of_others_with_other_params() -> No
         assert other.created
 
 
-async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
+async def test_a_client_that_leaves_does_not_affect_the_others() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         asking = [asyncio.ensure_future(engine.submissions.submit("j", key="k")) for _ in range(3)]
         await asyncio.sleep(0)
@@ -172,8 +170,10 @@ async def test_one_who_leaves_takes_nothing_from_the_others() -> None:
         max_size=8,
     )
 )
-def test_whatever_comes_when_a_key_has_one_answer(asked: list[tuple[str, int | None, int]]) -> None:
-    """Key, params, and how many steps after the one before."""
+def test_a_key_has_one_answer_for_any_order_of_submits(
+    asked: list[tuple[str, int | None, int]],
+) -> None:
+    """Each submit has a key, params, and a number of steps after the previous one."""
 
     async def play() -> None:
         job = job_of("j", Task("t", Scripted()), overlap="skip")
@@ -203,7 +203,7 @@ def test_whatever_comes_when_a_key_has_one_answer(asked: list[tuple[str, int | N
     asyncio.run(play())
 
 
-async def test_a_key_from_before_fingerprints_were_of_what_is_asked_is_still_a_repeat() -> None:
+async def test_a_key_stored_by_an_older_version_still_counts() -> None:
     store = MemoryStore()
     job = job_of("j", Task("t", Scripted()), params={"n": 1})
     job.seal()
@@ -218,7 +218,7 @@ async def test_a_key_from_before_fingerprints_were_of_what_is_asked_is_still_a_r
             await engine.submissions.submit("j", {"n": 2}, key="k")
 
 
-def test_a_fingerprint_is_of_what_is_asked_in_whatever_order() -> None:
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
     a = fingerprint({"a": {"x": 1, "y": [1, 2]}, "b": None})
     assert a == fingerprint({"b": None, "a": {"y": [1, 2], "x": 1}})
     assert a != fingerprint({"a": {"x": 1, "y": [2, 1]}, "b": None})

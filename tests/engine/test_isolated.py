@@ -1,4 +1,4 @@
-"""Tasks in a process of their own: what they do there, and what they cannot do to the server."""
+"""Tasks in a separate process: how they behave, and that they cannot harm the server."""
 
 import asyncio
 import ctypes
@@ -109,7 +109,7 @@ def close_everything(_: Context) -> None:
 
 
 def answer(data: bytes) -> None:
-    """Write to the server's socket what goflow would not."""
+    """Write invalid data to the server's socket."""
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
@@ -181,7 +181,7 @@ def behaved() -> FinishedExecution:
         job.add(Task(behaviour.__name__, Does(behaviour), **OPTIONS))
     job.add(Task("await", Await(), **OPTIONS))
     with pytest.MonkeyPatch.context() as patch:
-        # On a busy machine the end of an interpreter takes long, and a warning would be right.
+        # On a busy machine, an interpreter exits slowly, and a warning would be justified.
         patch.setattr("goflow.engine.executors.process.GRACE", 60.0)
         return job.run()
 
@@ -213,23 +213,23 @@ def of(behaviour: Callable[[Context], Any]) -> pytest.MarkDecorator:
     ],
     indirect=["task"],
 )
-def test_it_fails_and_says_why(task: FinishedTask, error: str) -> None:
+def test_it_fails_with_the_reason(task: FinishedTask, error: str) -> None:
     assert task.state == "failed"
     assert re.fullmatch(error, str(task.error)), task.error
 
 
 @pytest.mark.parametrize("task", ["exit_well", "exit_well_async"], indirect=True)
-def test_to_exit_well_is_to_succeed(task: FinishedTask) -> None:
+def test_a_successful_exit_is_a_success(task: FinishedTask) -> None:
     assert (task.state, task.result, task.error) == ("successful", None, None)
 
 
 @of(segfault)
-def test_a_crash_shows_where_in_the_log(task: FinishedTask) -> None:
+def test_the_log_shows_where_it_crashed(task: FinishedTask) -> None:
     assert "in segfault" in task.logs
 
 
 @of(speak)
-def test_all_it_says_is_in_the_log_in_order(task: FinishedTask) -> None:
+def test_all_output_is_in_the_log_in_order(task: FinishedTask) -> None:
     assert task.logs.splitlines() == [
         "printed",
         "logged",
@@ -241,28 +241,28 @@ def test_all_it_says_is_in_the_log_in_order(task: FinishedTask) -> None:
 
 
 @of(print_much)
-def test_much_output_is_taken(task: FinishedTask) -> None:
+def test_large_output_is_accepted(task: FinishedTask) -> None:
     assert task.state == "successful"
     assert task.logs.count("z") == 10 * 1024 * 1023
 
 
 @of(return_much_that_fits)
-def test_a_result_may_have_the_whole_limit(task: FinishedTask) -> None:
+def test_a_result_may_reach_the_limit(task: FinishedTask) -> None:
     assert task.result == "y" * (1024 * 1024 - 2)
 
 
 @of(fork_and_return)
-def test_of_a_fork_the_first_process_counts(task: FinishedTask) -> None:
+def test_after_a_fork_the_first_process_counts(task: FinishedTask) -> None:
     assert task.result is True
 
 
 @of(leave_a_thread)
-def test_threads_that_end_are_waited_for(task: FinishedTask) -> None:
+def test_it_waits_for_threads_that_end(task: FinishedTask) -> None:
     assert (task.state, task.result) == ("successful", "left")
 
 
 @of(know)
-def test_it_knows_what_other_tasks_know(task: FinishedTask) -> None:
+def test_it_has_the_same_context_as_other_tasks(task: FinishedTask) -> None:
     assert task.result == {
         "context": ["behaving", "know", 1, {"n": 1}, {}],
         "main thread": True,
@@ -270,12 +270,12 @@ def test_it_knows_what_other_tasks_know(task: FinishedTask) -> None:
     }
 
 
-def test_an_async_one_runs_too(behaved: FinishedExecution) -> None:
+def test_an_async_operator_runs_too(behaved: FinishedExecution) -> None:
     assert behaved.tasks["await"].result == "awaited after nothing"
 
 
 def hang_in_c() -> None:
-    # No signal handler gets a turn, from before it is said that it has begun.
+    # No signal handler can run, even before `begun` is printed.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     print("begun")
     sum(itertools.repeat(0))
@@ -318,7 +318,7 @@ async def text_of(engine: Engine, id: str) -> str:
     return "".join([text async for text in log.texts])
 
 
-# -- where operators come from ---------------------------------------------------------
+# -- pickling operators ----------------------------------------------------------------
 
 
 def test_a_closure_can_be_sent() -> None:
@@ -337,7 +337,7 @@ def test_an_unknown_isolation_is_refused(isolation: Any) -> None:
         Task("t", Scripted(), isolation=isolation)
 
 
-def test_what_cannot_be_sent_is_refused_when_the_job_is_registered() -> None:
+def test_an_operator_that_cannot_be_pickled_is_refused_when_the_job_is_registered() -> None:
     lock, job = threading.Lock(), Job("locked")
 
     @job.task(isolation="process")
@@ -349,7 +349,7 @@ def test_what_cannot_be_sent_is_refused_when_the_job_is_registered() -> None:
         Engine(MemoryStore(), Options()).registry.register(job)
 
 
-def test_what_holds_too_much_is_refused() -> None:
+def test_an_operator_with_too_much_data_is_refused() -> None:
     data = bytes(17 * 1024 * 1024)
     job = Job("large", tasks=[Task("t", Does(lambda _: len(data)), **OPTIONS)])
     with pytest.raises(InvalidJob, match=r"task 't' holds .* more than 16777216"):
@@ -400,18 +400,18 @@ def test_operators_of_the_program_itself_can_be_sent(tmp_path: Path) -> None:
     assert python(tmp_path, "main.py") == "[3, 21]\n"
 
 
-def test_operators_typed_in_can_be_sent(tmp_path: Path) -> None:
+def test_operators_from_standard_input_can_be_sent(tmp_path: Path) -> None:
     assert python(tmp_path, "-", stdin=PROGRAM.format(end=SHOW, **NO_LOCK)) == "[3, 21]\n"
 
 
-def test_operators_of_a_module_use_what_the_module_has(tmp_path: Path) -> None:
-    """There even locks, since the process imports the module for itself."""
+def test_operators_of_a_module_use_the_module(tmp_path: Path) -> None:
+    """Even locks work, since the process imports the module itself."""
     (tmp_path / "module.py").write_text(PROGRAM.format(end="", **LOCK))
     (tmp_path / "main.py").write_text(f"from module import job\n{SHOW}")
     assert python(tmp_path, "main.py") == "[3, 21]\n"
 
 
-def test_a_program_read_by_the_command_line_is_not_read_again(tmp_path: Path) -> None:
+def test_a_program_loaded_by_the_command_line_is_not_loaded_again(tmp_path: Path) -> None:
     end = 'print("read")\nif __name__ == "__main__":\n    raise SystemExit'
     (tmp_path / "main.py").write_text(PROGRAM.format(end=end, **NO_LOCK))
     said = python(tmp_path, "-m", "goflow", "run", "main.py", "--json")
@@ -419,13 +419,13 @@ def test_a_program_read_by_the_command_line_is_not_read_again(tmp_path: Path) ->
     assert '"result":21' in said.replace(" ", "")
 
 
-def test_a_module_that_runs_its_jobs_when_imported_starts_no_avalanche(tmp_path: Path) -> None:
+def test_a_module_that_runs_its_jobs_when_imported_does_not_recurse(tmp_path: Path) -> None:
     show = "print([task.error for task in job.run().tasks.values()])"
     (tmp_path / "module.py").write_text(PROGRAM.format(end=show, **LOCK))
     assert python(tmp_path, "-c", "import module") == "[None, None]\n"
 
 
-# -- what a thread costs instead -------------------------------------------------------
+# -- compared with threads -------------------------------------------------------------
 
 
 @pytest.mark.anyio
@@ -476,7 +476,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["main.py", "-m main", "-m goflow run main.py"])
-def test_a_traceback_tells_file_and_line_as_in_the_server(tmp_path: Path, how: str) -> None:
+def test_a_traceback_has_file_and_line_as_in_the_server(tmp_path: Path, how: str) -> None:
     file = tmp_path / "main.py"
     file.write_text(RAISING)
     ended = subprocess.run(
@@ -489,7 +489,7 @@ def test_a_traceback_tells_file_and_line_as_in_the_server(tmp_path: Path, how: s
     assert said.count('raise ValueError("deep")') == 2
 
 
-def test_a_traceback_tells_the_line_of_a_text_that_is_in_no_file(tmp_path: Path) -> None:
+def test_a_traceback_has_the_line_of_code_without_a_file(tmp_path: Path) -> None:
     program = f"""
 import linecache
 text = {RAISING!r}

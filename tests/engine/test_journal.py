@@ -1,4 +1,4 @@
-"""The one writer: everybody who awaits a change is answered, whatever goes wrong on the way."""
+"""The journal answers every caller that awaits a change, even after errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Odd(MemoryStore):
-    """A real store that raises what a test says when a change of job "odd" comes."""
+    """A real store that raises the test's error for a change of job "odd"."""
 
     raises: BaseException | None = None
     swallows = False
@@ -37,7 +37,7 @@ def switch(job: str) -> SetSwitch:
 
 
 class Kept:
-    """A started journal, and what it told."""
+    """A started journal, and its reports."""
 
     def __init__(self, store: Odd, clock: FakeClock) -> None:
         self.store = store
@@ -73,7 +73,7 @@ async def all_of(*waiting: "asyncio.Future[Any]") -> list[Any]:
         return await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_all_of_a_batch_are_told_and_answered_though_what_follows_from_one_raises() -> None:
+async def test_every_change_of_a_batch_is_answered_though_a_listener_raises() -> None:
     async with kept() as one:
         names = ["a", "bad", "c", "bad", "e"]
         assert await all_of(*(one.journal.commit(switch(name)) for name in names)) == [None] * 5
@@ -82,7 +82,7 @@ async def test_all_of_a_batch_are_told_and_answered_though_what_follows_from_one
         assert await one.journal.commit(switch("later")) is None
 
 
-async def test_without_anybody_to_tell_a_defect_goes_to_the_loop() -> None:
+async def test_without_a_defect_handler_a_defect_goes_to_the_loop() -> None:
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
     store = MemoryStore()
@@ -116,7 +116,7 @@ async def test_a_store_that_raises_refuses_that_change_and_no_other(error: BaseE
         assert await one.journal.commit(switch("later")) is None
 
 
-async def test_a_store_that_answers_too_little_leaves_nobody_waiting() -> None:
+async def test_a_store_that_returns_too_few_outcomes_leaves_no_caller_waiting() -> None:
     async with kept() as one:
         one.store.swallows = True
         (odd,) = await all_of(one.journal.commit(switch("odd")))
@@ -124,7 +124,7 @@ async def test_a_store_that_answers_too_little_leaves_nobody_waiting() -> None:
         assert await one.journal.commit(switch("later")) is None
 
 
-async def test_trouble_heals_more_than_once() -> None:
+async def test_the_journal_recovers_from_repeated_store_failures() -> None:
     clock = FakeClock()
     async with kept(clock) as one:
         for _ in range(3):
@@ -135,7 +135,7 @@ async def test_trouble_heals_more_than_once() -> None:
             await until(lambda: one.journal.trouble is None or clock.advance(seconds=1))
 
 
-async def test_what_is_queued_at_a_stop_is_written_and_what_comes_later_refused() -> None:
+async def test_changes_queued_at_a_stop_are_written_and_later_ones_refused() -> None:
     async with kept() as one:
         queued = [one.journal.commit(switch(str(number))) for number in range(50)]
         await one.journal.stop()

@@ -1,4 +1,4 @@
-"""The ledger: every due time is accounted for once, and catch-up does what it was told."""
+"""The ledger records every due time once, and catch-up follows its policy."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ async def ledger(engine: Engine) -> list[tuple[str, int, int, str]]:
 
 
 async def settled(engine: Engine, minute: int) -> None:
-    """Wait until everything up to this minute is accounted for and nothing runs."""
+    """Wait until all due times up to this minute are recorded and nothing runs."""
     await until(lambda: engine.ledger.states["j"].accounted >= BEGINNING + minute * MINUTE)
     await until(lambda: not engine.runners)
 
@@ -65,7 +65,7 @@ async def test_every_due_time_is_one_record_with_its_execution() -> None:
         ({"catchup": "latest", "catchup_window": 20}, [], (1, 10)),
     ],
 )
-async def test_after_a_time_down_catch_up_does_what_it_was_told(
+async def test_after_a_downtime_catch_up_follows_its_policy(
     tmp_path: Path, options: dict[str, Any], fired: list[int], missed: tuple[int, int]
 ) -> None:
     clock = FakeClock()
@@ -86,7 +86,7 @@ async def test_after_a_time_down_catch_up_does_what_it_was_told(
         assert engine.schedules.due("j") == BEGINNING + 11 * MINUTE
 
 
-async def test_a_process_that_was_held_up_accounts_for_what_it_missed() -> None:
+async def test_a_process_that_was_blocked_records_missed_due_times() -> None:
     clock = FakeClock()
     operator = Scripted()
     async with running(minutely(operator), clock=clock) as engine:
@@ -96,7 +96,7 @@ async def test_a_process_that_was_held_up_accounts_for_what_it_missed() -> None:
         assert operator.runs == [1]
 
 
-async def test_up_but_a_little_late_is_not_missed_even_without_catch_up() -> None:
+async def test_a_slightly_late_due_time_fires_even_without_catch_up() -> None:
     clock = FakeClock()
     async with running(minutely(catchup="none"), clock=clock) as engine:
         clock.advance(minutes=1, seconds=4)
@@ -104,7 +104,7 @@ async def test_up_but_a_little_late_is_not_missed_even_without_catch_up() -> Non
         assert await ledger(engine) == [("fired", 1, 1, "")]
 
 
-async def test_switching_on_and_editing_never_fire_by_themselves(tmp_path: Path) -> None:
+async def test_switching_on_and_editing_never_fire(tmp_path: Path) -> None:
     clock = FakeClock()
     operator = Scripted()
     async with running(
@@ -122,7 +122,7 @@ async def test_switching_on_and_editing_never_fire_by_themselves(tmp_path: Path)
         assert operator.runs == []
 
 
-async def test_switching_on_in_the_program_fires_nothing_that_passed_while_it_was_off(
+async def test_switching_on_in_the_program_fires_no_due_times_of_the_time_off(
     tmp_path: Path,
 ) -> None:
     clock = FakeClock()
@@ -140,7 +140,7 @@ async def test_switching_on_in_the_program_fires_nothing_that_passed_while_it_wa
         assert operator.runs == []
 
 
-async def test_a_clock_set_back_fires_nothing_twice_and_is_told_of() -> None:
+async def test_a_clock_set_back_fires_nothing_twice_and_is_reported() -> None:
     clock = FakeClock()
     operator = Scripted()
     async with running(minutely(operator), clock=clock) as engine:
@@ -177,7 +177,7 @@ async def test_an_edit_after_the_clock_was_set_back_counts_from_the_new_time(
         assert ("missed", 1, 4, "the server was down") in await ledger(engine)
 
 
-async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
+async def test_a_clock_set_forward_by_174_years_fires_a_bounded_number() -> None:
     clock = FakeClock()
     operator = Scripted()
     async with running(minutely(operator, catchup="all"), clock=clock) as engine:
@@ -186,7 +186,7 @@ async def test_a_clock_set_forward_by_174_years_makes_no_storm() -> None:
         clock.advance(minutes=1)
         await until(lambda: engine.ledger.states["j"].accounted >= clock.now() - MINUTE, 30)
         await until(lambda: not engine.runners)
-        assert len(operator.runs) == 61, "those of the last hour, its ends included"
+        assert len(operator.runs) == 61, "the due times of the last hour, including both ends"
         assert (await ledger(engine))[0][0] == "missed"
 
 
@@ -200,7 +200,7 @@ def of_zone(zone: str, schedule: str, operator: Scripted | None = None, **option
 
 
 async def brief(engine: Engine) -> list[str]:
-    """Each tick in a few words, oldest first."""
+    """A short form of each tick, oldest first."""
     ticks = await engine.reader.ticks("j", None, 1000)
     assert len({tick.due for tick in ticks}) == len(ticks), "a due time is one record"
     return [
@@ -211,7 +211,7 @@ async def brief(engine: Engine) -> list[str]:
 
 
 async def live_through(engine: Engine, clock: FakeClock, end: datetime) -> None:
-    """Let everything due up to `end` fire, each at its time."""
+    """Let every due time up to `end` fire at its time."""
     while (due := engine.schedules.due("j")) is not None and due <= end:
         clock.advance(seconds=(due - clock.now()).total_seconds())
         await until(lambda due=due: engine.ledger.states["j"].accounted >= due)  # type: ignore[misc]
@@ -251,11 +251,11 @@ async def live_through(engine: Engine, clock: FakeClock, end: datetime) -> None:
         ),
     ],
 )  # fmt: skip
-async def test_what_a_clock_change_merges_is_in_the_ledger_once(
+async def test_due_times_merged_by_a_clock_change_are_in_the_ledger_once(
     tmp_path: Path, zone: str, schedule: str, begin: datetime, expected: list[str]
 ) -> None:
     clock, operator = FakeClock(begin), Scripted()
-    for _ in range(2):  # the second time it has nothing to add
+    for _ in range(2):  # the second time adds nothing
         async with running(
             of_zone(zone, schedule, operator), store=SqliteStore(tmp_path / "s"), clock=clock
         ) as engine:
@@ -264,7 +264,7 @@ async def test_what_a_clock_change_merges_is_in_the_ledger_once(
     assert len(operator.runs) == sum("fired" in tick for tick in expected)
 
 
-async def test_what_is_merged_into_a_skipped_or_a_missed_due_time_is_in_the_ledger_too() -> None:
+async def test_due_times_merged_into_a_skipped_or_missed_one_are_in_the_ledger_too() -> None:
     clock, operator = FakeClock(SPRING), Scripted(["hang"])
     job = of_zone("Europe/Berlin", "30 2 * * *", operator, overlap="skip", catchup="none")
     async with running(job, clock=clock) as engine:
@@ -283,7 +283,7 @@ async def test_what_is_merged_into_a_skipped_or_a_missed_due_time_is_in_the_ledg
         assert await brief(engine) == ["01:00 missed 1", "01:30 merged 1 into 01:00"]
 
 
-async def test_a_run_of_missed_ones_says_nothing_of_what_was_merged_into_them() -> None:
+async def test_a_run_of_missed_due_times_does_not_list_merged_ones() -> None:
     clock = FakeClock(SPRING)
     async with running(
         of_zone("Europe/Berlin", "30 2 * * *", catchup="none"), clock=clock
@@ -293,7 +293,7 @@ async def test_a_run_of_missed_ones_says_nothing_of_what_was_merged_into_them() 
         assert await brief(engine) == ["01:00 missed 3"]
 
 
-async def test_a_backfill_over_a_clock_change_tells_of_it() -> None:
+async def test_a_backfill_over_a_clock_change_mentions_it() -> None:
     clock = FakeClock(SPRING + timedelta(days=9))
     async with running(of_zone("Europe/Berlin", "30 2 * * *", active=False), clock=clock) as engine:
         for created in (True, False):
@@ -308,7 +308,7 @@ async def test_a_backfill_over_a_clock_change_tells_of_it() -> None:
         assert merged.reason == fired.reason == sentence
 
 
-async def test_an_edit_may_make_a_due_time_of_what_was_merged(tmp_path: Path) -> None:
+async def test_an_edit_may_turn_a_merged_due_time_into_a_regular_one(tmp_path: Path) -> None:
     clock, path = FakeClock(SPRING), tmp_path / "s"
     async with running(
         of_zone("Europe/Berlin", "30 2 * * *"), store=SqliteStore(path), clock=clock
@@ -325,7 +325,7 @@ async def test_an_edit_may_make_a_due_time_of_what_was_merged(tmp_path: Path) ->
 # -- backfill ----------------------------------------------------------------------
 
 
-async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() -> None:
+async def test_a_backfill_runs_each_due_time_once_within_its_parallelism() -> None:
     clock = FakeClock()
     operator = Scripted(["hang"] * 6)
     async with running(minutely(operator, active=False), clock=clock) as engine:
@@ -349,7 +349,7 @@ async def test_a_backfill_runs_each_due_time_once_and_at_most_so_many_at_once() 
         assert {tick[0] for tick in await ledger(engine)} == {"fired"}
 
 
-async def test_a_backfill_swallows_no_due_times_that_the_schedule_has_yet_to_account_for() -> None:
+async def test_a_backfill_does_not_hide_due_times_not_yet_recorded() -> None:
     clock = FakeClock()
     async with running(minutely(active=False), clock=clock) as engine:
         assert await engine.schedules.toggle("j", True)
@@ -364,7 +364,7 @@ async def test_a_backfill_swallows_no_due_times_that_the_schedule_has_yet_to_acc
         ]
 
 
-async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_first(
+async def test_a_due_time_runs_once_by_a_backfill_or_the_schedule(
     tmp_path: Path,
 ) -> None:
     clock = FakeClock()
@@ -383,7 +383,7 @@ async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_fir
         assert [one.due for one in done] == [BEGINNING + n * MINUTE for n in range(4, 10)]
     async with running(minutely(), store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
         assert engine.schedules.due("j") == BEGINNING + 10 * MINUTE, (
-            "it is kept what is accounted for"
+            "the position in the ledger is kept"
         )
 
 
@@ -391,7 +391,7 @@ async def test_a_due_time_runs_once_whether_a_backfill_or_the_schedule_comes_fir
     ("start", "end", "message"),
     [(5, 5, "empty"), (6, 5, "empty"), (0, 99_999, "future"), (-5000, 1, "more than 1000")],
 )
-async def test_a_backfill_of_a_range_that_is_none_is_refused(
+async def test_a_backfill_of_an_invalid_range_is_refused(
     start: int, end: int, message: str
 ) -> None:
     clock = FakeClock()
@@ -409,13 +409,13 @@ async def test_a_job_without_a_schedule_has_no_due_times() -> None:
         assert engine.schedules.upcoming("j", 5) == []
 
 
-async def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on() -> None:
+async def test_upcoming_times_are_listed_whether_or_not_the_schedule_is_on() -> None:
     async with running(minutely(active=False)) as engine:
         assert engine.schedules.upcoming("j", 2) == [BEGINNING + MINUTE, BEGINNING + 2 * MINUTE]
 
 
-async def test_a_clock_that_is_set_back_fires_nothing_that_was_skipped(tmp_path: Path) -> None:
-    """What was missed may still run then, also after a restart."""
+async def test_a_clock_set_back_fires_no_skipped_due_time(tmp_path: Path) -> None:
+    """Missed due times may still run then, also after a restart."""
     clock = FakeClock()
     operator = Scripted(["hang"])
     job = minutely(operator, overlap="skip", catchup="all")
@@ -449,10 +449,10 @@ async def test_a_clock_that_is_set_back_fires_nothing_that_was_skipped(tmp_path:
     assert operator.runs == [1, 1]
 
 
-# -- backfills that do not fit, or stop in the middle --------------------------------
+# -- backfills that exceed a limit, or stop halfway ----------------------------------
 
 
-async def test_a_backfill_that_has_no_room_makes_nothing_and_all_once_there_is() -> None:
+async def test_a_backfill_creates_nothing_until_there_is_room_for_all() -> None:
     clock = FakeClock()
     operator = Scripted(["hang"])
     job, other = minutely(active=False), job_of("other", Task("t", operator))
@@ -472,7 +472,7 @@ async def test_a_backfill_that_has_no_room_makes_nothing_and_all_once_there_is()
         assert [one.created for one in done] == [True] * 4
 
 
-async def test_the_room_of_a_backfill_is_kept_while_it_is_made() -> None:
+async def test_the_room_of_a_backfill_is_reserved_while_it_is_created() -> None:
     clock = FakeClock()
     async with running(minutely(active=False), clock=clock, max_unfinished=6) as engine:
         clock.advance(minutes=30)
@@ -488,7 +488,7 @@ async def test_the_room_of_a_backfill_is_kept_while_it_is_made() -> None:
 
 
 class RefusingSome(MemoryStore):
-    """Takes so many backfilled executions, and then no more."""
+    """Accepts a number of backfilled executions, and refuses the rest."""
 
     room = 3
 
@@ -501,7 +501,7 @@ class RefusingSome(MemoryStore):
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-async def test_a_backfill_that_was_broken_off_goes_on_with_as_many_at_once(parallel: int) -> None:
+async def test_a_resumed_backfill_keeps_its_parallelism(parallel: int) -> None:
     clock, store = FakeClock(), RefusingSome()
     operator = Scripted(["hang"] * 10)
     async with running(minutely(operator, active=False), clock=clock, store=store) as engine:

@@ -1,4 +1,4 @@
-"""Who waits for whom: in order, whatever ends early, and in memory that grows with the queue."""
+"""Queued executions keep their order when some end early, in memory linear in the queue."""
 
 import asyncio
 import itertools
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class OneAtATime:
-    """An operator of which never two run at once; it ends when it is told to."""
+    """An operator that never runs twice at once, and ends on request."""
 
     def __init__(self) -> None:
         self.order: list[str] = []
@@ -42,7 +42,7 @@ class OneAtATime:
 
 
 async def settled(engine: Engine, operator: OneAtATime) -> None:
-    """Until one runs, if there is one."""
+    """Wait until one runs, if there is one."""
     await until(lambda: operator.running or not engine.runners)
 
 
@@ -58,7 +58,7 @@ acts = st.sampled_from(["submit", "submit", "cancel", "cancel", "end", "retry"])
 
 
 @given(st.lists(st.tuples(acts, st.integers(0, 100)), max_size=25))
-def test_a_queue_runs_one_after_the_other_whatever_is_cancelled_in_it(
+def test_a_queue_runs_in_order_though_some_are_cancelled(
     asked: list[tuple[str, int]],
 ) -> None:
     async def play() -> None:
@@ -93,7 +93,7 @@ def test_a_queue_runs_one_after_the_other_whatever_is_cancelled_in_it(
     asyncio.run(play())
 
 
-async def test_each_waits_for_the_last_one_and_says_so() -> None:
+async def test_each_execution_waits_for_the_last_one_with_a_reason() -> None:
     operator = Scripted(["hang"])
     async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
         ids = [(await engine.submissions.submit("j")).id for _ in range(4)]
@@ -104,7 +104,7 @@ async def test_each_waits_for_the_last_one_and_says_so() -> None:
         await engine.runners.finished(ids[-1])
 
 
-async def test_one_that_is_cancelled_in_the_queue_lets_nobody_past_what_runs() -> None:
+async def test_a_cancel_in_the_queue_lets_no_execution_overtake() -> None:
     operator = OneAtATime()
     async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
         first, second, third = [(await engine.submissions.submit("j")).id for _ in range(3)]
@@ -121,7 +121,7 @@ async def test_one_that_is_cancelled_in_the_queue_lets_nobody_past_what_runs() -
         assert operator.order == [first, third, fifth]
 
 
-async def test_a_new_one_waits_for_all_of_a_backfill_that_runs_side_by_side() -> None:
+async def test_a_new_execution_waits_for_all_of_a_parallel_backfill() -> None:
     operator = Scripted(["hang"] * 3)
     job = job_of("j", Task("t", operator), schedule="* * * * *", overlap="queue")
     async with running(job) as engine:
@@ -135,7 +135,7 @@ async def test_a_new_one_waits_for_all_of_a_backfill_that_runs_side_by_side() ->
 
 
 def facts_of(ids: list[str], job: Job) -> list[Submit]:
-    """As they were written when each named all that came before it."""
+    """Facts of an older version, in which each names all executions before it."""
     return [
         Submit(
             Submitted(
@@ -147,7 +147,7 @@ def facts_of(ids: list[str], job: Job) -> list[Submit]:
     ]
 
 
-async def test_a_queue_of_before_is_read_as_it_was_written() -> None:
+async def test_a_queue_of_an_older_version_is_read() -> None:
     store = MemoryStore()
     operator = OneAtATime()
     job = job_of("j", Task("t", operator), overlap="queue")
@@ -162,8 +162,8 @@ async def test_a_queue_of_before_is_read_as_it_was_written() -> None:
         assert operator.order == ids
 
 
-async def test_memory_of_a_queue_grows_with_its_length() -> None:
-    """Four times as many take about four times as much, and not sixteen times."""
+async def test_memory_of_a_queue_is_linear_in_its_length() -> None:
+    """Four times as many take about four times the memory, not sixteen times."""
 
     async def taken(number: int) -> int:
         operator = Scripted(["hang"])
@@ -185,7 +185,7 @@ async def test_memory_of_a_queue_grows_with_its_length() -> None:
     assert many < 7 * few
 
 
-async def test_a_retry_replaces_what_is_under_way() -> None:
+async def test_a_retry_replaces_running_executions() -> None:
     operator = Scripted(["fail", "hang"])
     async with running(job_of("j", Task("t", operator), overlap="replace")) as engine:
         again = (await engine.submissions.submit("j")).id
@@ -213,7 +213,7 @@ async def test_a_retry_is_refused_or_waits_as_the_policy_says() -> None:
         await engine.control.retry(again)
 
 
-async def test_a_restart_replaces_nothing_of_a_backfill(tmp_path: Any) -> None:
+async def test_a_restart_replaces_no_execution_of_a_backfill(tmp_path: Any) -> None:
     path = tmp_path / "s"
     operator = Scripted(["hang"] * 2)
 

@@ -1,4 +1,4 @@
-"""The live state: unfinished executions as they were committed, and nothing else."""
+"""The live state contains exactly the unfinished executions, as committed."""
 
 from collections import Counter
 from typing import Any
@@ -39,7 +39,7 @@ class Heard:
 
 
 def assert_as_executions(live: LiveState, executions: dict[str, Execution]) -> None:
-    """The unfinished executions are there, each as its facts say."""
+    """Exactly the unfinished executions are there, each in agreement with its facts."""
     unfinished = {id for id, execution in executions.items() if not execution.finished}
     assert {one.id for one in live} == unfinished
     assert len(live) == len(unfinished)
@@ -58,7 +58,7 @@ def assert_as_executions(live: LiveState, executions: dict[str, Execution]) -> N
 
 
 @given(st.lists(plans(most=4), min_size=1, max_size=3), st.data(), choices)
-def test_whatever_is_committed_the_live_state_is_as_the_executions_are(
+def test_after_any_commits_the_live_state_agrees_with_the_executions(
     shapes: list[Plan], data: st.DataObject, choose: Choices
 ) -> None:
     heard = Heard()
@@ -96,7 +96,7 @@ def test_whatever_is_committed_the_live_state_is_as_the_executions_are(
     assert versions == sorted(set(versions))
 
 
-def test_a_change_of_no_execution_is_not_announced() -> None:
+def test_a_change_without_an_execution_is_not_announced() -> None:
     heard = Heard()
     for change, outcome in (
         (submit("e"), Existing("other", NOW)),
@@ -108,7 +108,7 @@ def test_a_change_of_no_execution_is_not_announced() -> None:
     assert (heard.changes, len(heard.live), heard.live.version) == ([], 0, 0)
 
 
-def test_a_version_is_encoded_once_for_all_who_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_is_encoded_once_for_all_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
 
     class Counting:
@@ -130,7 +130,7 @@ def test_a_version_is_encoded_once_for_all_who_listen(monkeypatch: pytest.Monkey
     assert encoded == ["notstarted", "running"]
 
 
-def test_an_execution_that_goes_on_after_a_restart_is_added_and_dropped_if_it_does_not() -> None:
+def test_a_resumed_execution_is_added_and_dropped_if_it_cannot_resume() -> None:
     heard = Heard()
     live = heard.live
     execution = Execution(PLAN, submit("e").fact)
@@ -182,7 +182,7 @@ def test_the_changes_since_a_version_are_those_of_later_commits() -> None:
 
 
 def work_of_a_change(tasks: int) -> int:
-    """The calls that a commit of one task takes, and the question which tasks changed."""
+    """The calls for a commit of one task, and for reading which tasks changed."""
     plan = Plan(tuple(PlannedTask(f"t{number}") for number in range(tasks)))
     live, change = Heard().live, submit("e", plan)
     live.committed(change, Created(1))

@@ -1,4 +1,4 @@
-"""The vital signs: what was worst between two samples is in the second one."""
+"""Metrics: each sample contains the worst values since the previous one."""
 
 import asyncio
 import os
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.anyio
 
 
 class Stepped(FakeClock):
-    """A clock that knows whether somebody sleeps on it, and can wake them late."""
+    """A clock that knows its sleepers, and can wake them late."""
 
     async def pass_by(self, seconds: float) -> None:
-        """Let the time pass in naps, each of which begins when the one before is noticed."""
+        """Let time pass in naps; each begins after the previous one was noticed."""
         for _ in range(round(seconds / PROBE)):
             await self.nap(PROBE)
 
@@ -36,7 +36,7 @@ class Stepped(FakeClock):
 
 @asynccontextmanager
 async def watched(engine: Engine) -> AsyncIterator[Metrics]:
-    """The engine's vital signs, being taken."""
+    """The engine's metrics, while they are sampled."""
     metrics = Metrics(engine)
     clock = engine.clock
     assert isinstance(clock, Stepped)
@@ -52,14 +52,14 @@ async def watched(engine: Engine) -> AsyncIterator[Metrics]:
 
 
 async def sampled(metrics: Metrics, clock: Stepped, seconds: float = EVERY) -> Sample:
-    """The sample that is taken after so many seconds."""
+    """The sample taken after `seconds`."""
     known = metrics.since(None)
     await clock.pass_by(seconds)
     await until(lambda: metrics.since(None) != known)
     return metrics.since(None)[-1]
 
 
-def test_a_peak_is_the_greatest_since_it_was_taken() -> None:
+def test_a_max_gauge_is_the_maximum_since_it_was_read() -> None:
     peak = MaxGauge()
     assert peak.take() == (0.0, 0)
     for value in (0.5, 2.0, 1.0):
@@ -68,7 +68,7 @@ def test_a_peak_is_the_greatest_since_it_was_taken() -> None:
     assert peak.take() == (0.0, 0)
 
 
-async def test_a_sample_says_what_runs_and_what_waits() -> None:
+async def test_a_sample_counts_running_and_waiting_tasks() -> None:
     clock, operator = Stepped(), Blocking()
     tasks = [Task(f"t{n}", operator) for n in range(3)]
     async with running(job_of("j", *tasks), clock=clock, max_running=2) as engine:
@@ -88,11 +88,11 @@ async def test_a_sample_says_what_runs_and_what_waits() -> None:
             assert (sample.running, sample.waiting) == (0, 0)
 
 
-async def test_the_worst_lag_and_lateness_since_the_sample_before_are_told() -> None:
+async def test_a_sample_has_the_worst_lag_and_lateness_since_the_previous_one() -> None:
     clock = Stepped(BEGINNING + timedelta(seconds=58))
     job = job_of("j", Task("t", Scripted()), schedule="* * * * *", active=True)
     async with running(job, clock=clock) as engine, watched(engine) as metrics:
-        clock.advance(seconds=4)  # in which nobody was woken: the job is due after 2
+        clock.advance(seconds=4)  # no sleeper was woken meanwhile; the job is due after 2
         await until(lambda: engine.schedules.lateness._count)
         late = await sampled(metrics, clock, EVERY - 4)
         assert late.lateness == 2
@@ -118,7 +118,7 @@ async def test_samples_are_kept_for_half_an_hour_and_their_times_ascend() -> Non
         assert times == sorted(set(times))
 
 
-async def test_a_store_that_cannot_be_asked_is_as_big_as_it_was(tmp_path: Path) -> None:
+async def test_an_unreadable_store_keeps_its_last_size(tmp_path: Path) -> None:
     file, away = tmp_path / "goflow.db", tmp_path / "away.db"
     async with running(store=SqliteStore(file), clock=FakeClock()) as engine:
         metrics = Metrics(engine)
@@ -131,7 +131,7 @@ async def test_a_store_that_cannot_be_asked_is_as_big_as_it_was(tmp_path: Path) 
 
 @contextmanager
 def no_more_files() -> Iterator[None]:
-    """This process can open nothing."""
+    """This process cannot open any file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
@@ -142,7 +142,7 @@ def no_more_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_sample_that_cannot_be_taken_is_left_out() -> None:
+async def test_a_failed_sample_is_left_out() -> None:
     clock = Stepped()
     async with running(clock=clock) as engine, watched(engine) as metrics:
         with no_more_files():

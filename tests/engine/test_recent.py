@@ -18,7 +18,7 @@ LAST = 5
 
 
 class Asked:
-    """Asks a store, notes for which jobs, and lets a test do something while that is read."""
+    """Reads a store, records the jobs, and lets a test act during the read."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -40,7 +40,7 @@ class Asked:
         self.recent.changed(job)
 
     def shown(self, *jobs: str, last: int = LAST) -> list[list[str]]:
-        """The ids of each job's recent."""
+        """The ids of each job's recent executions."""
         found = asyncio.run(self.recent.newest(jobs, last))
         assert found.keys() == set(jobs)
         decoded = [msgspec.json.decode(found[job], type=list[RecentExecution]) for job in jobs]
@@ -54,7 +54,7 @@ def asked() -> Iterator[Asked]:
     asked.store.close()
 
 
-def test_a_job_is_read_again_only_after_it_has_changed(asked: Asked) -> None:
+def test_a_job_is_read_again_only_after_a_change(asked: Asked) -> None:
     asked.add("a")
     asked.add("b", "other")
     assert asked.shown("job", "other") == [["a"], ["b"]]
@@ -73,14 +73,14 @@ def test_another_length_is_read_again(asked: Asked) -> None:
     assert asked.shown("job") == [["c", "b", "a"]]
 
 
-def test_what_changed_while_it_was_read_is_not_kept(asked: Asked) -> None:
+def test_a_job_that_changed_during_the_read_is_not_cached(asked: Asked) -> None:
     asked.meanwhile = lambda: asked.add("a")
     assert asked.shown("job") == [[]]
     asked.meanwhile = lambda: None
     assert asked.shown("job") == [["a"]]
 
 
-def test_what_a_purge_took_is_not_shown(asked: Asked) -> None:
+def test_purged_executions_are_not_shown(asked: Asked) -> None:
     asked.add("a")
     asked.store.commit([asked.changes.finish("a")])
     asked.recent.changed("job")
@@ -90,7 +90,9 @@ def test_what_a_purge_took_is_not_shown(asked: Asked) -> None:
     assert asked.shown("job") == [[]]
 
 
-def test_what_has_no_room_is_read_each_time(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_beyond_the_cache_are_read_each_time(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked.add("a", "small")
     for id in "bcd":
         asked.add(id, "large")

@@ -1,4 +1,4 @@
-"""A start after a crash, and histories that are damaged."""
+"""A start after a crash, and damaged histories."""
 
 import sqlite3
 from collections.abc import Callable
@@ -30,7 +30,7 @@ Damage = Callable[[sqlite3.Connection], object]
 
 
 def add(*facts: AnyFact) -> Damage:
-    """Facts that somebody else has written, at the end."""
+    """Append facts that goflow did not write."""
     return lambda database: database.execute(
         "INSERT INTO facts (execution, body) VALUES (1, ?)", [encode_facts(facts)]
     )
@@ -67,7 +67,7 @@ def damaged(path: Path, damage: Damage) -> None:
 
 
 async def readable(engine: Engine, id: str) -> None:
-    """Whatever there is to be read of an execution can be."""
+    """Check that everything about the execution can be read."""
     detail = await engine.reader.execution(id)
     assert detail.damage
     page = await engine.reader.page(None, None, 10, None)
@@ -77,7 +77,7 @@ async def readable(engine: Engine, id: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-async def test_a_damaged_execution_fails_visibly_and_the_others_go_on(
+async def test_a_damaged_execution_fails_visibly_and_the_others_continue(
     tmp_path: Path, kind: str
 ) -> None:
     path = tmp_path / "goflow.db"
@@ -111,7 +111,7 @@ async def test_a_damaged_execution_fails_visibly_and_the_others_go_on(
     assert first.runs == [1]
 
 
-async def test_a_notice_names_what_cannot_go_on(tmp_path: Path) -> None:
+async def test_a_notice_names_the_execution_that_cannot_continue(tmp_path: Path) -> None:
     path = tmp_path / "goflow.db"
     operator = Scripted(["hang"])
     job = job_of("j", Task("a", operator, retries=1))
@@ -125,10 +125,10 @@ async def test_a_notice_names_what_cannot_go_on(tmp_path: Path) -> None:
         assert "'nobody'" in notice.text
 
 
-async def test_marks_that_contradict_each_other_leave_an_execution_that_can_be_retried(
+async def test_an_execution_with_contradictory_marks_can_be_retried(
     tmp_path: Path,
 ) -> None:
-    """Such histories were written when a mark was cancelled in the middle of its commit."""
+    """Older versions wrote such histories when a mark was cancelled during its commit."""
     path = tmp_path / "goflow.db"
     operator = Scripted(["fail"])
     job = job_of("j", Task("a", operator))
@@ -146,7 +146,7 @@ async def test_marks_that_contradict_each_other_leave_an_execution_that_can_be_r
     assert operator.runs == [1, 2]
 
 
-async def test_a_finished_execution_whose_end_is_lost_is_read_and_not_changed(
+async def test_a_finished_execution_with_a_lost_end_is_readable_and_unchanged(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "goflow.db"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 MINUTE = timedelta(minutes=1)
 
 
-async def test_an_execution_under_way_keeps_the_definition_it_was_created_with() -> None:
+async def test_a_running_execution_keeps_its_definition() -> None:
     first, old, new = Scripted(["hang"]), Scripted(), Scripted()
     async with running(job_of("j", Task("a", first), Task("b", old, after=["a"]))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -29,7 +29,7 @@ async def test_an_execution_under_way_keeps_the_definition_it_was_created_with()
         assert (old.runs, new.runs) == ([1], [1])
 
 
-async def test_a_name_is_taken_unless_it_is_replaced_and_a_bad_job_replaces_nothing() -> None:
+async def test_a_registered_name_needs_replace_and_an_invalid_job_replaces_nothing() -> None:
     job = job_of("j", Task("a", Scripted()))
     async with running(job) as engine:
         with pytest.raises(InvalidJob, match="registered already"):
@@ -40,7 +40,7 @@ async def test_a_name_is_taken_unless_it_is_replaced_and_a_bad_job_replaces_noth
         assert engine.registry.jobs == {"j": job}
 
 
-async def test_an_unchanged_schedule_keeps_its_phase_and_a_replacement_fires_nothing() -> None:
+async def test_a_replacement_fires_nothing_and_an_unchanged_schedule_keeps_its_phase() -> None:
     clock, operator = FakeClock(), Scripted()
     job = job_of("j", Task("t", Scripted()), schedule="@every 10m", active=True)
     async with running(job, clock=clock) as engine:
@@ -87,7 +87,7 @@ async def test_a_job_registered_while_running_fires_from_then_on() -> None:
         assert len(await engine.ledger.ticks("late", None, 9)) == 1
 
 
-async def test_a_limit_grows_and_shrinks_with_tasks_running_and_waiting() -> None:
+async def test_a_limit_can_change_while_tasks_run_and_wait() -> None:
     operator = Scripted(["hang"] * 6)
 
     def limited(most: int) -> None:
@@ -108,7 +108,7 @@ async def test_a_limit_grows_and_shrinks_with_tasks_running_and_waiting() -> Non
         assert engine.slots.taken == 0
 
 
-async def test_a_removed_job_starts_no_more_and_its_executions_end_as_they_began() -> None:
+async def test_a_removed_job_starts_nothing_and_its_executions_finish_normally() -> None:
     clock, operator = FakeClock(), Scripted(["hang", "hang"])
     job = job_of(
         "j", Task("a", operator), Task("b", operator), max_running=1, schedule="* * * * *",
@@ -125,7 +125,7 @@ async def test_a_removed_job_starts_no_more_and_its_executions_end_as_they_began
         with pytest.raises(NotFound):
             engine.registry.remove("j")
         assert [usage.name for usage in engine.slots.usage()] == ["all tasks", "j"]
-        assert len(operator.runs) == 1, "its limit holds for the execution under way"
+        assert len(operator.runs) == 1, "its limit applies to the running execution"
         operator.release.set()
         await engine.runners.finished(id)
         assert (await states(engine, id))[""] == "successful"
@@ -136,7 +136,7 @@ async def test_a_removed_job_starts_no_more_and_its_executions_end_as_they_began
         assert engine.health.defect is None
 
 
-async def test_the_schedule_of_a_removed_job_was_off_until_the_job_comes_back() -> None:
+async def test_the_schedule_of_a_removed_job_counts_as_off_until_it_returns() -> None:
     clock, operator = FakeClock(), Scripted()
 
     def job() -> None:
@@ -156,7 +156,7 @@ async def test_the_schedule_of_a_removed_job_was_off_until_the_job_comes_back() 
         assert operator.runs == []
 
 
-async def test_a_due_time_whose_job_is_removed_meanwhile_is_skipped() -> None:
+async def test_a_due_time_of_a_removed_job_is_skipped() -> None:
     async with running() as engine:
         reason = await engine._due_times.fire("gone", BEGINNING, False)
         assert reason == "the job was removed"
@@ -170,7 +170,7 @@ class Waits:
         self.granted_to.append(request.task)  # type: ignore[attr-defined]
 
 
-def test_a_lifted_limit_is_forgotten_once_nobody_needs_it() -> None:
+def test_a_removed_limit_is_forgotten_when_it_is_unused() -> None:
     slots, waiter = Slots(10), Waits()
     slots.limit(Kind.JOB, "j", 1)
     limit = slots.use(Kind.JOB, "j")
@@ -179,7 +179,7 @@ def test_a_lifted_limit_is_forgotten_once_nobody_needs_it() -> None:
     second = slots.request(waiter, "b", lane, 0, BEGINNING)
     slots.grant()
     slots.lift(Kind.JOB, "j")
-    assert waiter.granted_to == ["a"], "it still holds for the execution that uses it"
+    assert waiter.granted_to == ["a"], "it still applies to the execution that uses it"
     slots.release(first)
     slots.release(second)
     assert len(slots.usage()) == 2

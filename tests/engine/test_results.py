@@ -1,4 +1,4 @@
-"""Results apart from facts: large ones are loaded where they are needed, and bounded in sum."""
+"""Large results are stored apart from facts, loaded on demand, and bounded in total."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ ODD = {"q": 'a"\n', "s": ["ж", None, True, 1.5, -(2**53)], "pad": "y" * SMALL}
 
 
 class Watched(MemoryStore):
-    """Remembers what was committed, batch by batch."""
+    """Remembers the committed batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ async def done(engine: Any, job: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("result", [LARGE, ODD, list(range(3000)), "ж" * SMALL])
-async def test_a_large_result_reaches_the_tasks_after_it_as_it_was(result: Any) -> None:
+async def test_a_large_result_reaches_downstream_tasks_unchanged(result: Any) -> None:
     seen: dict[str, Any] = {}
 
     class See:
@@ -84,7 +84,7 @@ async def test_results_of_up_to_4_kib_are_in_the_fact_and_the_detail(
         assert bool(kept) is not shown
 
 
-async def test_small_results_of_many_tasks_are_bounded_in_sum_in_the_detail() -> None:
+async def test_small_results_of_many_tasks_are_bounded_in_total_in_the_detail() -> None:
     count = RESULTS_SHOWN // SMALL + 100
     async with running(many(count, "x" * (SMALL - 2))) as engine:
         detail = await done(engine, "many")
@@ -94,7 +94,7 @@ async def test_small_results_of_many_tasks_are_bounded_in_sum_in_the_detail() ->
         assert len(kept.body) == SMALL
 
 
-async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_detail() -> None:
+async def test_errors_of_many_attempts_are_bounded_in_total_in_the_detail() -> None:
     class Fail:
         def run(self) -> None:
             raise ValueError("why " * 10_000)
@@ -108,8 +108,8 @@ async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_detail() -> Non
         assert "the rest is in the log" in detail.tasks[-1].attempts[0].error
 
 
-async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_facts() -> None:
-    """What replays an execution reads them all."""
+async def test_errors_of_many_attempts_are_bounded_in_total_in_the_facts() -> None:
+    """A replay of an execution reads them all."""
 
     class Fail:
         def run(self) -> None:
@@ -126,7 +126,7 @@ async def test_errors_of_many_attempts_are_bounded_in_sum_in_the_facts() -> None
     assert sum(map(len, errors[-100:])) < 100 * 1000
 
 
-async def test_params_of_many_retries_are_bounded_in_sum_in_the_detail() -> None:
+async def test_params_of_many_retries_are_bounded_in_total_in_the_detail() -> None:
     job = job_of("j", Task("t", Scripted(["fail"] * 20)), params={"text": ""})
     async with running(job) as engine:
         detail = await done(engine, "j", params={"text": "x" * 200_000})
@@ -139,7 +139,7 @@ async def test_params_of_many_retries_are_bounded_in_sum_in_the_detail() -> None
         assert len(msgspec.json.encode(detail)) < ASKED_SHOWN + 300_000
 
 
-async def test_results_beyond_the_cap_of_an_execution_fail_and_say_so() -> None:
+async def test_results_beyond_the_limit_of_an_execution_fail_with_the_reason() -> None:
     async with running(many(6), limits=Limits(results=350_000)) as engine:
         detail = await done(engine, "many")
         assert [task.state.value for task in detail.tasks].count("successful") == 3
@@ -149,19 +149,19 @@ async def test_results_beyond_the_cap_of_an_execution_fail_and_say_so() -> None:
         failed = next(task.name for task in detail.tasks if task.error)
         log = await engine.reader.log_of(detail.id, failed, 1)
         assert "max_results" in "".join([text async for text in log.texts])
-        # What is sent round again gives back what it had taken.
+        # A retry frees the size of the previous results.
         await engine.control.retry(detail.id, task="t0", following=False)
         await engine.runners.finished(detail.id)
         assert (await engine.reader.execution(detail.id)).tasks[0].state == "successful"
 
 
-async def test_the_cap_counts_small_results_too() -> None:
+async def test_the_limit_counts_small_results_too() -> None:
     async with running(many(20, "x" * 1000), limits=Limits(results=10_000)) as engine:
         detail = await done(engine, "many")
         assert [task.state.value for task in detail.tasks].count("successful") == 9
 
 
-async def test_a_batch_takes_no_further_change_once_it_has_8_mib() -> None:
+async def test_a_batch_accepts_no_further_change_beyond_8_mib() -> None:
     store = Watched()
     result = "x" * (1024 * 1024 - 2)
     async with running(many(40, result), store=store) as engine:
@@ -174,7 +174,7 @@ async def test_a_batch_takes_no_further_change_once_it_has_8_mib() -> None:
     assert max(sizes) < BATCH_BYTES + 1024 * 1024
 
 
-async def test_a_result_is_stored_before_the_fact_that_speaks_of_it() -> None:
+async def test_a_result_is_stored_before_its_fact() -> None:
     store = Watched()
     async with running(many(5), store=store) as engine:
         await done(engine, "many")
@@ -199,7 +199,7 @@ async def test_each_attempt_keeps_its_own_result() -> None:
         assert (await engine.reader.result(id, "t")).attempt == 2
 
 
-async def test_a_task_without_a_result_says_so() -> None:
+async def test_a_task_without_a_result_has_none_in_the_detail() -> None:
     job = job_of("j", Task("t", Scripted(["fail"])), Task("after", Scripted(), after=["t"]))
     async with running(job) as engine:
         id = (await done(engine, "j")).id
@@ -208,7 +208,7 @@ async def test_a_task_without_a_result_says_so() -> None:
                 await engine.reader.result(id, task)
 
 
-async def test_a_result_that_the_store_lost_fails_the_task_that_needs_it() -> None:
+async def test_a_lost_result_fails_the_task_that_needs_it() -> None:
     class Forgetful(MemoryStore):
         def result(self, execution: str, task: str, attempt: int) -> bytes | None:
             return b'"other"'
@@ -222,7 +222,7 @@ async def test_a_result_that_the_store_lost_fails_the_task_that_needs_it() -> No
             await engine.reader.result(detail.id, "a")
 
 
-async def test_a_task_that_is_cancelled_while_its_result_is_stored_has_the_result() -> None:
+async def test_a_task_cancelled_while_its_result_is_stored_keeps_the_result() -> None:
     class Slow(MemoryStore):
         def commit(self, batch: Any) -> list[Outcome]:
             if any(isinstance(change, KeepResult) for change in batch):
@@ -243,7 +243,7 @@ async def test_a_task_that_is_cancelled_while_its_result_is_stored_has_the_resul
         assert len((await engine.reader.result(id, "t0")).body) == len(LARGE) + 2
 
 
-async def test_a_page_of_large_executions_is_cut_short_and_goes_on() -> None:
+async def test_a_page_of_large_executions_is_shortened_and_continues() -> None:
     tasks = [Task(f"{n:0>200}", Scripted()) for n in range(490)]
     async with running(job_of("wide", *tasks)) as engine:
         ids = [(await done(engine, "wide")).id for _ in range(4)]
@@ -265,7 +265,7 @@ async def _walk(engine: Any, limit: int) -> list[list[str]]:
             return pages
 
 
-async def test_what_one_server_stored_the_next_one_loads(tmp_path: Any) -> None:
+async def test_results_are_loaded_after_a_restart(tmp_path: Any) -> None:
     from goflow.stores.sqlite import SqliteStore
 
     seen: list[Any] = []

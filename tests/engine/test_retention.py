@@ -1,4 +1,4 @@
-"""Old executions are forgotten, the unfinished and what keeps due times single are not."""
+"""Retention deletes old executions, but neither unfinished ones nor records of due times."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,18 +22,18 @@ async def kept(engine: Engine) -> int:
     return len((await engine.reader.page(None, None, 1000, None)).executions)
 
 
-async def forgotten_to(engine: Engine, clock: FakeClock, count: int) -> None:
-    """Let time pass until so many executions are left."""
+async def wait_until_left(engine: Engine, clock: FakeClock, count: int) -> None:
+    """Let time pass until `count` executions are left."""
     for _ in range(200):
         clock.advance(seconds=EVERY / 4)
-        # Commits are slower than reads: this one comes after those that are queued.
+        # Commits are slower than reads: this one is committed after the queued ones.
         await engine.journal.commit(Touch(clock.now()))
         if await kept(engine) == count:
             return
     pytest.fail(f"{await kept(engine)} are kept")
 
 
-async def test_executions_older_than_the_bound_are_forgotten_but_not_unfinished_ones() -> None:
+async def test_old_executions_are_deleted_unless_unfinished() -> None:
     clock = FakeClock()
     hanging = Scripted(["hang"])
     jobs = job_of("j", Task("t", Scripted())), job_of("long", Task("t", hanging))
@@ -46,7 +46,7 @@ async def test_executions_older_than_the_bound_are_forgotten_but_not_unfinished_
         await engine.runners.finished(young)
         assert await kept(engine) == 7
         clock.advance(days=2)
-        await forgotten_to(engine, clock, 2)
+        await wait_until_left(engine, clock, 2)
         assert (await engine.reader.execution(unfinished)).state == "running"
         assert (await engine.reader.execution(young)).state == "successful"
         hanging.release.set()
@@ -64,12 +64,12 @@ async def test_the_newest_of_all_and_of_each_job_are_kept(keep: Keep, left: int)
         for n in range(20):
             ids.append((await engine.submissions.submit("ab"[n % 2])).id)
             await engine.runners.finished(ids[-1])
-        await forgotten_to(engine, clock, left)
+        await wait_until_left(engine, clock, left)
         for id in ids[-left:]:
             assert (await engine.reader.execution(id)).id == id
 
 
-async def test_a_job_that_is_idle_or_gone_since_a_restart_is_trimmed_too(tmp_path: Path) -> None:
+async def test_a_job_that_is_idle_or_removed_is_trimmed_too(tmp_path: Path) -> None:
     clock = FakeClock()
     jobs = [job_of(name, Task("t", Scripted())) for name in "ab"]
     async with running(*jobs, store=SqliteStore(tmp_path / "s"), clock=clock) as engine:
@@ -78,10 +78,10 @@ async def test_a_job_that_is_idle_or_gone_since_a_restart_is_trimmed_too(tmp_pat
     left = job_of("a", Task("t", Scripted()))
     store = SqliteStore(tmp_path / "s")
     async with running(left, store=store, clock=clock, keep=Keep(per_job=2)) as engine:
-        await forgotten_to(engine, clock, 4)
+        await wait_until_left(engine, clock, 4)
 
 
-async def test_what_finishes_after_a_round_is_trimmed_in_the_next_one() -> None:
+async def test_executions_that_finish_after_a_round_are_trimmed_in_the_next() -> None:
     clock = FakeClock()
     operator = Scripted(["hang"] * 4)
     job = job_of("a", Task("t", operator))
@@ -93,10 +93,10 @@ async def test_what_finishes_after_a_round_is_trimmed_in_the_next_one() -> None:
         operator.release.set()
         for id in ids:
             await engine.runners.finished(id)
-        await forgotten_to(engine, clock, 1)
+        await wait_until_left(engine, clock, 1)
 
 
-async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:
+async def test_a_due_time_whose_execution_was_deleted_does_not_fire_again() -> None:
     clock = FakeClock()
     operator = Scripted()
     job = job_of("j", Task("t", operator), schedule="@daily", active=True, catchup="all")
@@ -119,13 +119,13 @@ async def test_a_due_time_that_was_forgotten_does_not_fire_again() -> None:
     [("keep_days", 0), ("keep_days", float("nan")), ("keep_days", "x"), ("keep_executions", 0),
      ("keep_per_job", -1), ("keep_per_job", True)],
 )  # fmt: skip
-def test_a_bound_that_is_none_is_refused(option: str, value: object) -> None:
+def test_an_invalid_retention_limit_is_refused(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         Goflow(**{"store": MemoryStore(), option: value})  # type: ignore[arg-type]
 
 
 class JustPurged(MemoryStore):
-    """Forgets everything right before facts of a finished execution come in."""
+    """Deletes everything just before facts of a finished execution arrive."""
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
         records = [change for change in batch if isinstance(change, Record)]
@@ -135,7 +135,7 @@ class JustPurged(MemoryStore):
 
 
 @pytest.mark.parametrize("action", ["retry", "mark"])
-async def test_what_is_forgotten_while_it_is_changed_is_not_found(action: str) -> None:
+async def test_an_execution_deleted_during_a_change_is_not_found(action: str) -> None:
     async with running(job_of("j", Task("t", Scripted(["fail"]))), store=JustPurged()) as engine:
         id = (await engine.submissions.submit("j")).id
         await engine.runners.finished(id)

@@ -1,4 +1,4 @@
-"""A defect of ours in one execution ends that one, visibly, and no other."""
+"""A defect of goflow in one execution fails that execution visibly, and no other."""
 
 import asyncio
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ async def ended(engine: Engine, id: str) -> dict[str, str]:
     return await states(engine, id)
 
 
-async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_slots_back() -> None:
+async def test_an_execution_whose_facts_cannot_be_written_fails_and_frees_its_slots() -> None:
     hanging = Scripted(["hang"])
     bad = job_of("bad", Task("a", hanging), Task("odd", Scripted()), max_running=2)
     good = job_of("good", Task("t", Scripted(), pool="p"))
@@ -63,7 +63,7 @@ async def test_an_execution_whose_facts_cannot_be_written_fails_and_gives_its_sl
         assert (await ended(engine, other))[""] == "successful"
 
 
-async def test_what_runs_when_a_defect_comes_is_ended_and_told_so() -> None:
+async def test_attempts_running_at_a_defect_are_ended_with_the_reason() -> None:
     hanging = Scripted(["hang"])
     job = job_of(
         "j", Task("a", hanging), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
@@ -78,7 +78,7 @@ async def test_what_runs_when_a_defect_comes_is_ended_and_told_so() -> None:
         assert engine.slots.taken == 0
 
 
-async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None:
+async def test_commands_to_an_execution_with_a_defect_are_answered() -> None:
     hanging = Scripted(["hang"])
     job = job_of("j", Task("odd", hanging))
     store = Picky()
@@ -94,7 +94,7 @@ async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None
         )
         assert [type(answer) for answer in answers] == [Unavailable] * 2
         assert "defect" in str(answers[0])
-        # even its end cannot be written; it is left to the next start, and nobody waits for it
+        # even its end cannot be written: it is left to the next start, and no caller waits
         assert await ended(engine, id) == {"odd": "running", "": "running"}
         for asked in (
             engine.control.cancel(id),
@@ -106,7 +106,7 @@ async def test_orders_to_an_execution_that_meets_a_defect_are_answered() -> None
         assert engine.slots.taken == 0
 
 
-async def test_a_command_that_raises_is_answered_and_the_execution_goes_on() -> None:
+async def test_a_command_that_raises_is_answered_and_the_execution_continues() -> None:
     hanging = Scripted(["hang"])
     async with running(job_of("j", Task("t", hanging))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -125,7 +125,7 @@ async def test_a_command_that_raises_is_answered_and_the_execution_goes_on() -> 
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), MemoryError()], ids=repr)
-async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
+async def test_an_attempt_ended_by_a_defect_fails_and_is_retried(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = under_way.attempt
@@ -147,7 +147,7 @@ async def test_an_attempt_that_a_defect_ends_fails_and_is_tried_again(
         assert engine.slots.taken == 0
 
 
-async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> None:
+async def test_executions_waiting_for_one_with_a_defect_continue() -> None:
     hanging = Scripted(["hang", "hang"])
     job = job_of("j", Task("a", hanging), Task("odd", Scripted(), after=["a"]), overlap="queue")
     store = Picky()
@@ -163,7 +163,7 @@ async def test_those_who_wait_for_an_execution_that_meets_a_defect_go_on() -> No
         assert (await ended(engine, second))[""] == "successful"
 
 
-async def test_a_thread_that_outlives_a_defect_keeps_its_slot_until_it_ends() -> None:
+async def test_a_thread_that_survives_a_defect_keeps_its_slot_until_it_ends() -> None:
     blocking = Blocking()
     job = job_of(
         "j", Task("a", blocking), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
@@ -176,7 +176,7 @@ async def test_a_thread_that_outlives_a_defect_keeps_its_slot_until_it_ends() ->
         await until(lambda: engine.slots.taken == 0)
 
 
-async def test_an_execution_that_cannot_be_created_answers_who_asked(
+async def test_a_submit_whose_execution_cannot_be_created_is_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def raising(self: Runner) -> bool:
@@ -192,7 +192,7 @@ async def test_an_execution_that_cannot_be_created_answers_who_asked(
         assert (await ended(engine, id))[""] == "successful"
 
 
-async def test_the_live_state_keeps_no_finished_execution_whatever_fails(
+async def test_the_live_state_drops_finished_executions_even_after_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from goflow.engine.live import LiveExecution

@@ -1,4 +1,4 @@
-"""No job holds up another, and what comes next over all of them."""
+"""No job delays another, and the next due times over all jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 def scheduler_of(minutes: dict[str, int]) -> Scheduler:
-    """One with a job for each name, due every so many minutes."""
+    """A scheduler with a job for each name, due every `minutes[name]` minutes."""
 
     async def nothing(*args: object) -> None:
         return None
@@ -48,7 +48,7 @@ def scheduler_of(minutes: dict[str, int]) -> Scheduler:
     st.integers(1, 130),
     st.integers(0, 120),
 )
-def test_the_next_due_times_are_those_of_all_that_are_on_in_order_of_time(
+def test_the_next_due_times_include_every_active_job_in_order(
     every: list[int], off: set[int], limit: int, each: int, ahead: int
 ) -> None:
     minutes = {f"j{number:02}": every_one for number, every_one in enumerate(every)}
@@ -66,7 +66,7 @@ def test_the_next_due_times_are_those_of_all_that_are_on_in_order_of_time(
 
 
 class Order(SqliteStore):
-    """The real store, which takes note of whose due times fire, in order."""
+    """The real store, which records the jobs that fire, in order."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "s.db")
@@ -92,7 +92,7 @@ def greedy(name: str, many: int) -> Job:
 
 
 async def ticks(engine: Engine, job: str) -> list[tuple[str, int]]:
-    """The outcomes of a job's due times in order, how often each in a row."""
+    """The outcomes of a job's due times in order, run-length encoded."""
     counts: list[tuple[str, int]] = []
     for tick in reversed(await engine.reader.ticks(job, None, 1000)):
         counts.append((tick.outcome.value, tick.count))
@@ -101,7 +101,7 @@ async def ticks(engine: Engine, job: str) -> list[tuple[str, int]]:
     ]
 
 
-async def test_a_job_with_a_long_backlog_holds_up_no_other(tmp_path: Path) -> None:
+async def test_a_job_with_a_long_backlog_delays_no_other(tmp_path: Path) -> None:
     many, clock = 2000, FakeClock()
     store = Order(tmp_path)
     quiet = [minutely(f"quiet{n}") for n in range(3)]
@@ -114,14 +114,14 @@ async def test_a_job_with_a_long_backlog_holds_up_no_other(tmp_path: Path) -> No
             clock.advance(minutes=1)
             await until(lambda n=n: [store.fired.count(job.name) for job in quiet] == [n] * 3)
         before = store.fired.count("greedy")
-        assert before < many / 2, "it was waited for"
+        assert before < many / 2, "the other job waited for it"
         assert [await ticks(engine, job.name) for job in quiet] == [[("fired", 10)]] * 3
         for tick in await engine.reader.ticks("quiet0", None, 100):
             assert tick.at == tick.due
         await until(lambda: store.fired.count("greedy") >= many)
 
 
-async def test_those_that_catch_up_take_turns(tmp_path: Path) -> None:
+async def test_jobs_that_catch_up_take_turns(tmp_path: Path) -> None:
     many, clock = 300, FakeClock()
     store = Order(tmp_path)
     names = [f"greedy{n}" for n in range(4)]
@@ -136,7 +136,7 @@ async def test_those_that_catch_up_take_turns(tmp_path: Path) -> None:
             assert max(counts) - min(counts) <= 2 * PORTION
 
 
-async def test_more_jobs_than_are_handled_at_once_are_all_caught_up_with(tmp_path: Path) -> None:
+async def test_more_jobs_than_are_handled_at_once_all_catch_up(tmp_path: Path) -> None:
     clock = FakeClock()
     store = Order(tmp_path)
     names = [f"j{n}" for n in range(3 * AT_ONCE)]
@@ -152,7 +152,7 @@ async def test_more_jobs_than_are_handled_at_once_are_all_caught_up_with(tmp_pat
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError("deep")], ids=repr)
-async def test_a_due_time_that_meets_a_defect_is_entered_with_it_and_others_go_on(
+async def test_a_due_time_with_a_defect_is_recorded_and_others_continue(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = Submissions.create_next
@@ -182,7 +182,7 @@ async def test_a_due_time_that_meets_a_defect_is_entered_with_it_and_others_go_o
         assert sum("the schedule of job" in notice.text for notice in engine.health.notices()) == 1
 
 
-async def test_a_schedule_that_cannot_even_say_so_is_tried_again_ever_less_often() -> None:
+async def test_a_schedule_that_cannot_be_recorded_is_retried_with_backoff() -> None:
     clock = FakeClock()
     tried: list[datetime] = []
 
@@ -209,7 +209,7 @@ async def test_a_schedule_that_cannot_even_say_so_is_tried_again_ever_less_often
     await asyncio.wait([task])
 
 
-async def test_a_scheduler_that_dies_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scheduler_that_dies_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     begin = Scheduler._begin
     failing = [True]
 
@@ -253,7 +253,7 @@ async def test_a_flood_of_submits_leaves_room_for_due_times() -> None:
         hanging.release.set()
 
 
-async def test_retries_and_backfills_take_no_room_that_is_kept_for_due_times() -> None:
+async def test_retries_and_backfills_use_no_room_reserved_for_due_times() -> None:
     clock = FakeClock()
     hanging = Scripted(["fail", *["hang"] * 100])
     flood = job_of("flood", Task("t", hanging))
@@ -272,7 +272,7 @@ async def test_retries_and_backfills_take_no_room_that_is_kept_for_due_times() -
         hanging.release.set()
 
 
-async def test_without_a_schedule_that_is_on_submits_have_all_the_room() -> None:
+async def test_without_an_active_schedule_submits_may_use_all_the_room() -> None:
     hanging = Scripted(["hang"] * 100)
     jobs = (
         job_of("flood", Task("t", hanging)),
@@ -286,7 +286,7 @@ async def test_without_a_schedule_that_is_on_submits_have_all_the_room() -> None
         hanging.release.set()
 
 
-async def test_the_ledger_says_that_the_limit_was_reached_when_it_was() -> None:
+async def test_the_ledger_records_that_the_limit_was_reached() -> None:
     clock = FakeClock()
     hanging = Scripted(["hang"] * 100)
     slow = job_of("slow", Task("t", hanging), schedule="* * * * *", active=True)
@@ -309,7 +309,7 @@ async def test_the_ledger_says_that_the_limit_was_reached_when_it_was() -> None:
         assert {t.reason for t in missed} == {"the limit of unfinished executions was reached: 3"}
 
 
-async def test_catching_up_takes_no_room_that_is_kept_for_due_times(tmp_path: Path) -> None:
+async def test_catch_up_uses_no_room_reserved_for_due_times(tmp_path: Path) -> None:
     clock = FakeClock()
     store = Order(tmp_path)
     hanging = Scripted(["hang"] * 100)

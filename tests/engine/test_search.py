@@ -1,4 +1,4 @@
-"""Lines that are found in a log are those that a reader would find by eye."""
+"""The search in a log finds the lines that a reader would."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from goflow.engine.search import containing, trouble
 
 
 @given(st.lists(st.text("aAßẞ .\r\u2028é", max_size=6), max_size=12), st.text("aAßs é", min_size=1))
-def test_a_text_is_found_in_every_line_that_has_it_and_in_no_other(
+def test_a_text_is_found_in_exactly_the_lines_that_contain_it(
     lines: list[str], wanted: str
 ) -> None:
     stretch = "".join(f"{line}\n" for line in lines)
@@ -31,7 +31,7 @@ def test_a_text_is_found_in_every_line_that_has_it_and_in_no_other(
         "10 failed",
     ],
 )
-def test_what_looks_like_trouble_is_found(line: str) -> None:
+def test_a_line_that_reports_an_error_is_found(line: str) -> None:
     assert list(trouble(f"fine\n{line} error\n\n{line}\n")) == [1, 3]
 
 
@@ -48,5 +48,5 @@ def test_what_looks_like_trouble_is_found(line: str) -> None:
         "",
     ],
 )
-def test_what_only_sounds_like_trouble_is_not(line: str) -> None:
+def test_a_line_that_only_mentions_errors_is_not_found(line: str) -> None:
     assert list(trouble(f"{line}\n{line}\n")) == []

@@ -1,4 +1,4 @@
-"""Who is told to end ends, whatever its tasks do: real processes, real signals."""
+"""A signal always ends a server, with real processes and signals."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ENOUGH = 60  # seconds
 
 
 class Stubborn:
-    """A server that runs a job whose task has begun."""
+    """A server with a running task."""
 
     def __init__(self, folder: Path, job: str) -> None:
         self.process = subprocess.Popen(
@@ -38,7 +38,7 @@ class Stubborn:
         raise AssertionError("it ended")
 
     def ends(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """The exit code after a signal, and what was said since."""
+        """The exit code after a signal, and the output since."""
         self.process.send_signal(number)
         said = self.process.communicate(timeout=ENOUGH)[1]
         return self.process.returncode, said
@@ -61,7 +61,7 @@ def stubborn(folder: Path, job: str) -> Iterator[Stubborn]:
         "child", "spawned", "pool", "log_much",
     ],
 )  # fmt: skip
-def test_whatever_tasks_leave_running_a_signal_ends_the_server_in_order(
+def test_a_signal_ends_the_server_cleanly_whatever_tasks_leave_running(
     tmp_path: Path, job: str
 ) -> None:
     with stubborn(tmp_path, job) as server:
@@ -70,7 +70,7 @@ def test_whatever_tasks_leave_running_a_signal_ends_the_server_in_order(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("job", ["block", "hold_a_lock"])
-def test_a_task_that_blocks_the_event_loop_does_not_keep_it_from_ending(
+def test_a_task_that_blocks_the_event_loop_does_not_prevent_the_exit(
     tmp_path: Path, job: str, number: signal.Signals
 ) -> None:
     with stubborn(tmp_path, job) as server:
@@ -89,7 +89,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, job: str) -> None:
         while code is None and time.monotonic() < begun + ENOUGH:
             server.process.send_signal(signal.SIGHUP)
             code = server.process.poll()
-        # of two that come in one moment either may be the second
+        # of two simultaneous signals, either may be the second
         assert code in (128 + signal.SIGHUP, 128 + signal.SIGTERM)
 
 
@@ -118,7 +118,7 @@ def test_a_run_without_a_server_returns_whatever_tasks_leave_running(
     assert ended.stdout.startswith(error)
 
 
-def test_a_run_in_the_terminal_ends_with_the_signal_it_was_told_by(tmp_path: Path) -> None:
+def test_a_run_in_the_terminal_ends_by_the_signal_it_received(tmp_path: Path) -> None:
     file = tmp_path / "main.py"
     file.write_text(PROGRAM)
     process = subprocess.Popen(
@@ -157,8 +157,8 @@ async def swallow():
 
 
 @pytest.mark.parametrize("how", ["blocked", "closed", "nobody reads", "/dev/full"])
-def test_standard_error_that_takes_nothing_stops_nothing(tmp_path: Path, how: str) -> None:
-    """Each refused request is a warning of uvicorn's; they are more than a pipe holds."""
+def test_a_blocked_standard_error_stops_nothing(tmp_path: Path, how: str) -> None:
+    """uvicorn logs a warning for each refused request, more than a pipe holds."""
     ours, theirs = os.pipe()
     try:
         if how == "nobody reads":

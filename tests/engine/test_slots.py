@@ -1,4 +1,4 @@
-"""Slots against a naive model, whatever is asked for, granted, given back and withdrawn."""
+"""Slots compared with a naive model, for any requests, grants, releases and withdrawals."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -14,13 +14,13 @@ JOBS, POOLS = ("a", "b"), ("p", "q")
 
 
 def lane_of(job: str | None, pool: str | None) -> tuple[str, ...]:
-    """As a runner asks: the job's limit first."""
+    """The lane of a runner's request: the job's limit first."""
     lane = [title(Kind.JOB, job)] if job is not None else []
     return (*lane, title(Kind.POOL, pool)) if pool is not None else tuple(lane)
 
 
 class Waits:
-    """Takes note of what is granted, in order."""
+    """Records the granted requests, in order."""
 
     def __init__(self) -> None:
         self.got: list[Request] = []
@@ -30,8 +30,8 @@ class Waits:
 
 
 class Naive:
-    """The rule in one sentence: as long as there is room in all, the first in order of time less
-    priority whose limits all have room gets a slot."""
+    """The rule in one sentence: while slots are free, the first request (by time minus priority)
+    whose limits all have room gets one."""
 
     def __init__(self, size: int, limits: dict[str, int]) -> None:
         self.size = size
@@ -83,7 +83,7 @@ class SlotsMachine(RuleBasedStateMachine):
         self.requests[name] = self.slots.request(self.waits, name, lane, priority, now)
         order = (now.timestamp() - priority * AGING, self.count)
         self.naive.waiting.append((order, name, lane))
-        if at_once:  # runners ask for many before they call `grant`
+        if at_once:  # runners send many requests before they call `grant`
             self.grant()
 
     @rule()
@@ -115,7 +115,7 @@ class SlotsMachine(RuleBasedStateMachine):
             assert [request.task for request in self.waits.got] == self.naive.got
 
     @invariant()
-    def use_and_waiting_are_told_as_they_are(self) -> None:
+    def use_and_waiting_agree_with_the_model(self) -> None:
         if not hasattr(self, "slots"):
             return
         waiting = Counter(limit for _, _, lane in self.naive.waiting for limit in lane)
@@ -127,7 +127,7 @@ class SlotsMachine(RuleBasedStateMachine):
             assert usage.waiting == waiting[limit]
 
     @invariant()
-    def no_more_is_kept_than_what_waits_needs(self) -> None:
+    def memory_is_kept_only_for_waiting_requests(self) -> None:
         if hasattr(self, "slots"):
             lanes = self.slots._lanes.values()
             assert sum(len(lane.waiting) for lane in lanes) <= 2 * len(self.naive.waiting)
@@ -165,7 +165,7 @@ def test_a_lane_that_waited_for_two_limits_in_turn_loses_nothing() -> None:
     assert waits.got == [of_job, of_pool, last]
 
 
-def test_what_is_withdrawn_while_a_limit_is_full_is_not_kept() -> None:
+def test_a_request_withdrawn_while_a_limit_is_full_is_not_kept() -> None:
     slots = Slots(10, {"p": 1})
     waits = Waits()
     lane = lane_of(None, "p")

@@ -1,4 +1,4 @@
-"""What a task changes for the whole process is put back when it ends."""
+"""Changes of process-wide state by a task are undone when it ends."""
 
 import asyncio
 import gc
@@ -32,7 +32,7 @@ class Async(Sync):
 
 
 class Policy(asyncio.DefaultEventLoopPolicy):  # type: ignore[valid-type, misc]
-    """One of a task's own."""
+    """An event loop policy set by a task."""
 
 
 HARM: list[Callable[[], object]] = [
@@ -55,7 +55,7 @@ HARM: list[Callable[[], object]] = [
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("harm", HARM)
 @pytest.mark.parametrize("kind", [Sync, Async])
-def test_what_a_task_changes_for_all_is_put_back(
+def test_process_wide_changes_of_a_task_are_undone(
     kind: type[Sync], harm: Callable[[], object]
 ) -> None:
     before = {one.name: one.read() for one in SETTINGS}
@@ -71,7 +71,7 @@ def test_what_a_task_changes_for_all_is_put_back(
     assert {name for name, value in before.items() if seen[0][name] != value} == set()
 
 
-def test_a_signal_handler_that_an_async_task_sets_is_put_back() -> None:
+def test_a_signal_handler_set_by_an_async_task_is_undone() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     harm = Async(lambda: signal.signal(signal.SIGUSR1, lambda *_: None))
     done = Job("j", tasks=[Task("harm", harm)]).run()
@@ -79,13 +79,13 @@ def test_a_signal_handler_that_an_async_task_sets_is_put_back() -> None:
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_the_log_of_the_task_says_so() -> None:
+def test_the_log_of_the_task_reports_the_change() -> None:
     log = Job("j", tasks=[Task("t", Sync(lambda: os.chdir("/")))]).run().tasks["t"].logs
     assert "the working directory changed" in log
     assert 'isolation="process"' in log
 
 
-def test_a_change_is_put_back_by_the_last_that_may_have_made_it() -> None:
+def test_a_change_is_undone_by_the_last_task_that_may_have_made_it() -> None:
     before = os.getcwd()
     began, changed, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -105,7 +105,7 @@ def test_a_change_is_put_back_by_the_last_that_may_have_made_it() -> None:
     assert os.getcwd() == before
 
 
-def test_a_change_by_a_known_maker_is_put_back_at_its_end_though_others_go_on() -> None:
+def test_a_change_by_a_known_task_is_undone_at_its_end_while_others_run() -> None:
     before = os.getcwd()
     changed, over, seen = threading.Event(), threading.Event(), []
 
@@ -128,7 +128,7 @@ def test_a_change_by_a_known_maker_is_put_back_at_its_end_though_others_go_on() 
     assert done.tasks["beside"].logs == ""
 
 
-def test_what_the_program_changes_while_a_task_runs_stays(tmp_path: Path) -> None:
+def test_changes_of_the_program_during_a_task_stay(tmp_path: Path) -> None:
     before, began, changed = os.getcwd(), threading.Event(), threading.Event()
 
     def change() -> None:
@@ -152,7 +152,7 @@ def test_what_the_program_changes_while_a_task_runs_stays(tmp_path: Path) -> Non
         os.chdir(before)
 
 
-def test_what_changes_outside_tasks_stays(tmp_path: object) -> None:
+def test_changes_outside_tasks_stay(tmp_path: object) -> None:
     job = Job("j", tasks=[Task("t", Sync(lambda: None))])
     job.run()
     os.environ["GOFLOW_TEST_OUTSIDE"] = "1"

@@ -21,7 +21,7 @@ LIMIT = 16 * 1024 * 1024
 
 
 class Kept:
-    """What a store would keep: chunks come, ranges go. Appending can be held up."""
+    """A fake store of chunks, from which ranges are deleted. Appends can be delayed."""
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
@@ -75,7 +75,7 @@ def played(scenario: Scenario, limit: int = LIMIT, **options: Any) -> Kept:
     return asyncio.run(main())
 
 
-def test_lines_are_handed_on_as_they_come_and_keep_their_order() -> None:
+def test_lines_are_appended_as_they_arrive_in_order() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log("one")
         log.write("tw")
@@ -88,7 +88,7 @@ def test_lines_are_handed_on_as_they_come_and_keep_their_order() -> None:
     assert played(scenario).text == "one\ntwo\nthree\nfo\nfive\nsix\n"
 
 
-def test_what_comes_while_an_append_is_in_flight_goes_with_the_next() -> None:
+def test_lines_written_during_an_append_go_into_the_next() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         kept.open.clear()
         log("first")
@@ -129,7 +129,7 @@ def test_a_text_is_cut_into_chunks_and_a_long_line_into_lines() -> None:
     )
 
 
-def test_a_log_that_nobody_wrote_to_costs_no_append() -> None:
+def test_an_empty_log_needs_no_append() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log.write("")
 
@@ -146,7 +146,7 @@ def test_close_appends_the_error_and_ends_the_last_line() -> None:
     assert played(scenario).text == "unfinished\nthe error\nin two lines\n"
 
 
-def test_levels_are_named_and_arguments_put_in() -> None:
+def test_levels_are_named_and_arguments_formatted() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log({"a": 1})
         log.debug("d")
@@ -166,14 +166,14 @@ def test_levels_are_named_and_arguments_put_in() -> None:
     assert lines[-1] == "KeyError: 'missing'"
 
 
-def test_what_utf8_cannot_hold_is_written_as_an_escape() -> None:
+def test_characters_that_utf8_cannot_encode_are_escaped() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log("a\ud800b\u20ac")
 
     assert played(scenario).text == "a\\ud800b€\n"
 
 
-def test_threads_may_write_at_once_and_lose_nothing() -> None:
+def test_threads_may_write_concurrently_and_lose_nothing() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         def work(name: int) -> None:
             for i in range(500):
@@ -199,14 +199,14 @@ def test_close_waits_for_a_thread_that_has_just_written() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         thread = threading.Thread(target=log, args=("from a thread",))
         thread.start()
-        thread.join()  # on the loop: it has not heard of it yet
+        thread.join()  # on the loop, which has not processed the write yet
         await log.close()
         assert kept.text == "from a thread\n"
 
     played(scenario)
 
 
-def test_the_head_stays_and_the_tail_is_the_newest() -> None:
+def test_the_head_stays_and_the_tail_has_the_newest_lines() -> None:
     limit = 200_000
 
     async def scenario(log: TaskLog, kept: Kept) -> None:
@@ -225,7 +225,7 @@ def test_the_head_stays_and_the_tail_is_the_newest() -> None:
     assert all(int(chunk.text[:9]) == chunk.first for chunk in kept.chunks)
 
 
-def test_what_piles_up_is_bounded_and_its_head_and_its_end_survive() -> None:
+def test_the_backlog_is_bounded_and_keeps_its_head_and_its_end() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         kept.open.clear()
         for i in range(1_000_000):
@@ -280,7 +280,7 @@ def test_drain_waits_while_the_log_has_room_and_not_after(size: int) -> None:
     played(scenario)
 
 
-def test_an_append_that_fails_surfaces_at_close_and_stops_nobody_before() -> None:
+def test_a_failed_append_is_raised_at_close_and_not_before() -> None:
     async def main() -> None:
         async def append(*_: object) -> None:
             raise OSError("broken")
@@ -328,7 +328,7 @@ def test_append_runs_outside_the_context_of_the_task() -> None:
     assert seen == ["clean"]
 
 
-def test_after_the_loop_has_closed_a_thread_writes_into_the_void() -> None:
+def test_writes_after_the_loop_has_closed_are_ignored() -> None:
     async def main() -> TaskLog:
         async def append(*_: object) -> None:
             raise AssertionError("nobody listens")
@@ -342,17 +342,17 @@ def test_after_the_loop_has_closed_a_thread_writes_into_the_void() -> None:
     assert log.lines == 1
 
 
-# -- lines that do not end ---------------------------------------------------------------
+# -- unfinished lines --------------------------------------------------------------------
 
 
 async def shown(kept: Kept, text: str) -> None:
-    """Wait until the log ends like that."""
+    """Wait until the log ends with `text`."""
     async with asyncio.timeout(60):
         while not kept.text.endswith(text):  # noqa: ASYNC110 - a store sets no event
             await asyncio.sleep(0.01)
 
 
-def test_a_line_that_does_not_end_is_shown_after_a_moment_and_replaced_when_it_does() -> None:
+def test_an_unfinished_line_is_shown_after_a_moment_and_replaced_when_finished() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log("one")
         log.write("Password: ")
@@ -386,7 +386,7 @@ def test_a_thread_that_prints_no_newline_is_shown_too() -> None:
     assert played(scenario).text == "50 %\r100 %\n"
 
 
-def test_a_progress_bar_without_end_costs_little_and_shows_its_last_state() -> None:
+def test_an_endless_progress_bar_is_cheap_and_shows_its_last_state() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         for number in range(100_000):
             log.write(f"\r{number:6} of 100000")
@@ -400,7 +400,7 @@ def test_a_progress_bar_without_end_costs_little_and_shows_its_last_state() -> N
     assert len(kept.appended) <= 3
 
 
-def test_of_one_text_with_many_carriage_returns_the_last_state_is_kept() -> None:
+def test_a_text_with_many_carriage_returns_keeps_its_last_state() -> None:
     text = "".join(f"{number}%\r" for number in range(100_000))
 
     async def scenario(log: TaskLog, kept: Kept) -> None:
@@ -412,7 +412,7 @@ def test_of_one_text_with_many_carriage_returns_the_last_state_is_kept() -> None
     assert kept.text.count("\n") == 2
 
 
-def test_a_few_carriage_returns_stay_as_they_came() -> None:
+def test_a_few_carriage_returns_are_kept() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         log.write("1\r2\r")
         log.write("3\r\n")
@@ -420,7 +420,7 @@ def test_a_few_carriage_returns_stay_as_they_came() -> None:
     assert played(scenario).text == "1\r2\r3\r\n"
 
 
-def test_a_line_that_ends_within_a_moment_is_handed_on_once() -> None:
+def test_a_line_finished_within_a_moment_is_appended_once() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         async with asyncio.timeout(60):
             while len(kept.appended) < 3 * MOMENT / 0.01:
@@ -455,7 +455,7 @@ def test_each_line_has_the_time_when_it_began() -> None:
 
 
 @given(st.lists(st.integers(-(2**50), 2**50), min_size=1), st.integers(0, 100))
-def test_packed_times_come_back(times: list[int], without_first: int) -> None:
+def test_packed_times_survive_a_round_trip(times: list[int], without_first: int) -> None:
     pack = LineTimes(times[0], 1)
     for time in times[1:]:
         pack.add(LineTimes(time, 1))
@@ -495,7 +495,7 @@ def test_threads_wait_for_the_store_and_lose_nothing() -> None:
         threads = [asyncio.create_task(asyncio.to_thread(work, log)) for log in logs]
         await asyncio.wait(threads, timeout=1)
         assert not any(thread.done() for thread in threads)
-        # what each may have, and a chunk of each that is being appended
+        # the share of each log, and one chunk of each that is being appended
         assert backlog.size < SHARED + len(logs) * 2 * CHUNK
         for one in kept:
             one.open.set()
@@ -509,7 +509,7 @@ def test_threads_wait_for_the_store_and_lose_nothing() -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "\u20ac", "\U0001f600"])
-def test_what_is_written_on_the_loop_is_bounded_in_bytes_and_its_end_survives(letter: str) -> None:
+def test_output_on_the_loop_is_bounded_in_bytes_and_keeps_its_end(letter: str) -> None:
     limit = 2 * 1024 * 1024
 
     async def main() -> None:
@@ -522,7 +522,7 @@ def test_what_is_written_on_the_loop_is_bounded_in_bytes_and_its_end_survives(le
             for log in logs:
                 log(f"{number:06} {letter * 1000}")
             if number == 0:
-                await asyncio.sleep(0)  # that is on its way now
+                await asyncio.sleep(0)  # that one is being appended now
             assert backlog.size < limit + len(logs) * (SHARE[1] + 4 * LINE)
         for one in kept:
             one.open.set()
@@ -537,7 +537,7 @@ def test_what_is_written_on_the_loop_is_bounded_in_bytes_and_its_end_survives(le
     asyncio.run(main())
 
 
-def test_a_thread_that_waits_goes_on_when_its_log_is_closed() -> None:
+def test_a_waiting_thread_continues_when_its_log_is_closed() -> None:
     async def main() -> None:
         kept = Kept()
         log = task_log(kept.append)
@@ -558,7 +558,7 @@ def test_a_thread_that_waits_goes_on_when_its_log_is_closed() -> None:
     asyncio.run(main())
 
 
-def test_a_thread_whose_log_cannot_be_written_is_held_up_by_nothing() -> None:
+def test_a_thread_whose_log_cannot_be_written_is_not_blocked() -> None:
     async def main() -> None:
         async def append(_: Chunk) -> None:
             raise OSError("broken")

@@ -35,7 +35,7 @@ def test_never_more_than_max_workers_run_and_all_work_is_done() -> None:
     threads.shutdown()
 
 
-def test_as_many_run_at_once_as_there_are_workers() -> None:
+def test_all_workers_run_at_once() -> None:
     threads = DaemonThreads(4)
     meeting = threading.Barrier(4)
     futures = [threads.submit(meeting.wait, 20) for _ in range(4)]
@@ -43,7 +43,7 @@ def test_as_many_run_at_once_as_there_are_workers() -> None:
     threads.shutdown()
 
 
-def test_an_idle_thread_is_used_again() -> None:
+def test_an_idle_thread_is_reused() -> None:
     threads = DaemonThreads(100)
     names = set()
     for _ in range(50):
@@ -53,7 +53,7 @@ def test_an_idle_thread_is_used_again() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_whatever_is_raised_ends_the_work_and_not_the_thread(error: type[BaseException]) -> None:
+def test_any_exception_ends_the_work_but_not_the_thread(error: type[BaseException]) -> None:
     threads = DaemonThreads(1)
 
     def work() -> None:
@@ -65,7 +65,7 @@ def test_whatever_is_raised_ends_the_work_and_not_the_thread(error: type[BaseExc
     threads.shutdown()
 
 
-def test_shutdown_finishes_what_was_taken_and_takes_no_more() -> None:
+def test_shutdown_finishes_accepted_work_and_refuses_more() -> None:
     threads = DaemonThreads(1)
     hold = threading.Event()
     futures: list[Future[object]] = [threads.submit(hold.wait, 20)]
@@ -78,7 +78,7 @@ def test_shutdown_finishes_what_was_taken_and_takes_no_more() -> None:
     assert [future.result() for future in futures] == [True] + ["done"] * 5
 
 
-def test_shutdown_may_cancel_what_has_not_begun() -> None:
+def test_shutdown_may_cancel_work_that_has_not_begun() -> None:
     threads = DaemonThreads(1)
     hold, begun = threading.Event(), threading.Event()
 
@@ -96,7 +96,7 @@ def test_shutdown_may_cancel_what_has_not_begun() -> None:
     threads.shutdown()
 
 
-def test_work_that_never_returns_does_not_keep_the_process_from_ending() -> None:
+def test_work_that_never_returns_does_not_prevent_the_exit() -> None:
     code = (
         "import threading\n"
         "from goflow.engine.threads import DaemonThreads\n"
@@ -111,7 +111,7 @@ def test_work_that_never_returns_does_not_keep_the_process_from_ending() -> None
 
 
 class Refusing:
-    """Lets so many more threads be started, and then none."""
+    """Allows `left` more threads, then refuses."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int = 0, error: type = RuntimeError):
         self.left = left
@@ -127,7 +127,7 @@ class Refusing:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])
-def test_work_that_finds_no_thread_is_refused_and_never_runs(
+def test_work_without_a_thread_is_refused_and_never_runs(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     refusing = Refusing(monkeypatch, error=error)
@@ -148,7 +148,7 @@ def test_work_that_finds_no_thread_is_refused_and_never_runs(
     assert ran == ["taken"]
 
 
-def test_threads_that_are_to_be_ready_are_as_many_as_can_be_had(
+def test_as_many_threads_are_started_as_the_system_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Refusing(monkeypatch, left=2)
@@ -161,7 +161,7 @@ def test_threads_that_are_to_be_ready_are_as_many_as_can_be_had(
     threads.shutdown()
 
 
-def test_with_no_thread_at_all_a_server_does_not_start_and_says_why(
+def test_a_server_without_any_thread_fails_to_start_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Refusing(monkeypatch)
@@ -205,8 +205,8 @@ async def test_an_attempt_waits_for_a_thread_and_runs_once(monkeypatch: pytest.M
     assert text.count("waits for a thread: can't start new thread") <= 1
 
 
-def test_a_server_that_gets_no_more_threads_answers_fails_attempts_and_stops() -> None:
-    # Not in tmp_path, which is in a folder that only its owner may enter.
+def test_a_server_refused_further_threads_answers_fails_attempts_and_stops() -> None:
+    # Not in tmp_path, since only its owner may enter that folder.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o777)
         child = subprocess.run(

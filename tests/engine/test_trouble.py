@@ -1,4 +1,4 @@
-"""A store that fails for a while: what was acknowledged stays, what runs goes on, it heals."""
+"""A store that fails temporarily: acknowledged changes stay, tasks continue, it recovers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 class Troubled(SqliteStore):
-    """The real store, which refuses every commit while `full` is set, and those with a change
-    of the kind it `refuses`."""
+    """The real store, which refuses every commit while `full` is set, and commits with a change
+    of the kind `refuses`."""
 
     full = False
     refuses: type | None = None
@@ -57,7 +57,7 @@ async def test_requests_are_refused_and_change_nothing(store: Troubled) -> None:
         assert len((await engine.reader.page("j", None, 10, None)).executions) == 1
 
 
-async def test_running_tasks_go_on_and_are_recorded_when_the_store_is_back(
+async def test_running_tasks_continue_and_are_recorded_when_the_store_recovers(
     store: Troubled,
 ) -> None:
     hanging, after = Scripted(["hang"]), Scripted()
@@ -75,7 +75,7 @@ async def test_running_tasks_go_on_and_are_recorded_when_the_store_is_back(
         assert set((await states(engine, id)).values()) == {"successful"}
 
 
-async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
+async def test_a_refused_fire_is_retried_for_the_same_instant(
     store: Troubled, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock(BEGINNING + timedelta(seconds=59))
@@ -94,7 +94,7 @@ async def test_a_fire_that_was_refused_is_tried_again_for_the_same_instant(
         assert engine.schedules.due("j") == BEGINNING + timedelta(minutes=2)
 
 
-async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_written(
+async def test_nothing_fires_before_its_schedule_state_is_written(
     store: Troubled, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock(BEGINNING + timedelta(seconds=59.9))
@@ -103,7 +103,7 @@ async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_writte
     store.refuses = SetWatch
     async with running(job, store=store, clock=clock) as engine:
         await until(lambda: store.refused)
-        clock.advance(seconds=0.1)  # it is due, and the watch is not tried again yet
+        clock.advance(seconds=0.1)  # it is due, but the schedule state is not yet retried
         await until(lambda: operator.runs or "waits: the disk is full" in caplog.text)
         assert (operator.runs, store.watches()) == ([], {})
         store.refuses = None
@@ -112,7 +112,7 @@ async def test_nothing_fires_before_the_watch_that_its_ledger_rests_on_is_writte
         await until(lambda: not engine.runners)
 
 
-async def test_a_watch_that_was_refused_does_not_come_after_a_newer_one(store: Troubled) -> None:
+async def test_a_refused_schedule_state_is_not_written_after_a_newer_one(store: Troubled) -> None:
     clock = FakeClock()
     job = job_of("j", Task("t", Scripted()), schedule="@hourly", active=True)
     async with running(job, store=store, clock=clock) as engine:
@@ -148,7 +148,7 @@ async def test_a_stop_while_the_store_is_full_ends_and_the_next_start_settles(
     assert hanging.runs == [1, 2]
 
 
-async def test_a_change_that_cannot_be_written_does_not_take_others_with_it(
+async def test_a_change_that_cannot_be_written_fails_alone(
     store: Troubled,
 ) -> None:
     from goflow.core.states import State

@@ -1,4 +1,4 @@
-"""An execution whose page is open is kept up to date, and answers with what changed."""
+"""A watched execution is kept up to date and answers with the changes."""
 
 import asyncio
 import json
@@ -28,12 +28,12 @@ async def look(engine: Engine, id: str, since: int | None = None) -> Any:
 
 
 async def whole(engine: Engine, id: str) -> Any:
-    """The execution as a replay of its facts gives it."""
+    """The execution, replayed from its facts."""
     return json.loads(msgspec.json.encode(await engine.reader.execution(id)))
 
 
 class Merged:
-    """An open page: it merges what changed into what it has."""
+    """An open page, which merges changes into its copy."""
 
     def __init__(self, engine: Engine, id: str) -> None:
         self.engine, self.id = engine, id
@@ -41,7 +41,7 @@ class Merged:
         self.tasks: dict[str, Any] = {}
 
     async def look(self) -> int:
-        """Ask for what changed; the number of tasks in the answer."""
+        """Request the changes; returns the number of tasks in the answer."""
         since = None if self.told is None else self.told["version"]
         told = await look(self.engine, self.id, since)
         assert told["since"] in (None, since)
@@ -53,7 +53,7 @@ class Merged:
         return len(told["tasks"])
 
 
-async def test_what_is_merged_is_what_a_replay_gives() -> None:
+async def test_merged_changes_agree_with_a_replay() -> None:
     steps = [Scripted(["fail", "hang"], result={"n": n}) for n in range(5)]
     tasks = [
         Task(f"t{n}", step, retries=1, after=[f"t{n - 1}"] if n else [])
@@ -82,7 +82,7 @@ async def test_what_is_merged_is_what_a_replay_gives() -> None:
 
 
 async def bytes_of_a_change(count: int) -> int:
-    """The size of an answer after 4 of so many tasks have changed."""
+    """The size of an answer after 4 of `count` tasks have changed."""
     first, rest = Scripted(["hang"]), [Scripted(["hang"]) for _ in range(count)]
     tasks = [Task(f"t{n}", one, after=["first"]) for n, one in enumerate(rest)]
     async with running(job_of("j", Task("first", first), *tasks), max_running=3) as engine:
@@ -96,11 +96,11 @@ async def bytes_of_a_change(count: int) -> int:
         return len(answer)
 
 
-async def test_an_answer_grows_with_the_tasks_that_changed_and_not_with_all() -> None:
+async def test_an_answer_grows_only_with_the_changed_tasks() -> None:
     assert await bytes_of_a_change(100) == await bytes_of_a_change(200)
 
 
-async def test_looks_at_one_version_share_their_bytes_and_replay_nothing() -> None:
+async def test_requests_for_one_version_share_their_bytes_and_replay_nothing() -> None:
     hang = Scripted(["hang"])
     async with running(job_of("j", Task("t", hang))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -112,7 +112,7 @@ async def test_looks_at_one_version_share_their_bytes_and_replay_nothing() -> No
         engine.store.history = history  # type: ignore[method-assign]
 
 
-async def test_a_reason_to_wait_that_changes_is_told_though_no_commit_says_so() -> None:
+async def test_a_changed_wait_reason_is_sent_without_a_commit() -> None:
     reasons = {"a": "full", "b": "full"}
 
     def annotate(detail: Detail, tasks: Iterable[TaskDetail]) -> None:
@@ -138,7 +138,7 @@ async def test_a_reason_to_wait_that_changes_is_told_though_no_commit_says_so() 
         hang.release.set()
 
 
-async def test_a_version_that_is_unknown_gets_the_whole() -> None:
+async def test_an_unknown_version_gets_the_whole_execution() -> None:
     hang = Scripted(["hang"])
     async with running(job_of("j", Task("t", hang), Task("u", hang))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -153,7 +153,9 @@ async def test_a_version_that_is_unknown_gets_the_whole() -> None:
         assert (await look(engine, id, version + 1))["since"] is None
 
 
-async def test_few_are_watched_and_idle_ones_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watched_executions_are_bounded_and_idle_ones_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watched, "WATCHED", 2)
     hang, clock = Scripted(["hang"] * 4), FakeClock()
     async with running(job_of("j", Task("t", hang)), clock=clock) as engine:
@@ -168,7 +170,7 @@ async def test_few_are_watched_and_idle_ones_are_dropped(monkeypatch: pytest.Mon
         hang.release.set()
 
 
-async def test_what_is_committed_during_the_first_look_is_not_lost() -> None:
+async def test_commits_during_the_first_request_are_not_lost() -> None:
     hang = Scripted(["hang"])
     async with running(job_of("j", Task("a", hang), Task("b", Scripted(), after=["a"]))) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -214,7 +216,7 @@ async def test_results_and_errors_stay_bounded(monkeypatch: pytest.MonkeyPatch) 
         assert all(task.result_bytes == 302 for task in told.tasks[1:])
 
 
-async def test_a_log_that_is_followed_asks_the_live_state() -> None:
+async def test_following_a_log_reads_the_live_state() -> None:
     hang = Scripted(["hang"])
     async with running(job_of("j", Task("t", hang), Task("u", Scripted()))) as engine:
         id = (await engine.submissions.submit("j")).id
