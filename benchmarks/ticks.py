@@ -23,7 +23,8 @@ from benchmarks.harness import (
     quantile,
 )
 from goflow import Schedule, SqliteStore
-from goflow.stores.base import SetWatch, Watch
+from goflow.engine.entries import ScheduleState, put_state
+from goflow.stores.base import Change
 
 NOTHING = """\
 from datetime import UTC, datetime, timedelta
@@ -161,11 +162,13 @@ def _measure_downtime(report: Report, jobs: int) -> None:
 def _stop_a_week_ago(folder: Path, jobs: int) -> None:
     """A store as a server leaves it whose jobs were last due then."""
     last = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(weeks=1)
-    schedule = repr(Schedule("* * * * *", with_seconds=True))
+    schedule = Schedule("* * * * *", with_seconds=True).text
+    state = ScheduleState(schedule, last, last)
+    states: list[Change] = [put_state(f"job-{n}", state) for n in range(jobs)]
     store = SqliteStore(folder / "goflow.db")
     store.open()
     try:
-        store.commit([SetWatch(f"job-{n}", Watch(schedule, last, last)) for n in range(jobs)])
+        store.commit(states)
     finally:
         store.close()
 

@@ -43,7 +43,13 @@ class DueTimes:
             self._health.notice_once(f"job {name!r} makes no executions for its schedule: {error}")
             return str(error)
         request = Request(
-            job, params, "schedule", due=due, schedule=schedule, for_schedule=not late
+            job,
+            params,
+            "schedule",
+            due=due,
+            schedule=schedule,
+            accounted=self._ledger.accounting(name, due),
+            for_schedule=not late,
         )
         try:
             await self._submissions.create_next(request)

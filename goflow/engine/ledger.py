@@ -14,22 +14,22 @@ import msgspec
 from goflow.core.days import last_days
 from goflow.core.schedule import find_zone
 from goflow.engine.clock import Clock
+from goflow.engine.entries import ScheduleState, put_state, read_states
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.engine.lifetime import Lifetime
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import (
+    Accounted,
     Activity,
     Change,
     Outcome,
     RecordTicks,
-    SetWatch,
     Store,
     Submit,
     Tick,
     TickOutcome,
-    Watch,
 )
 
 
@@ -52,11 +52,11 @@ class Ledger:
         self._lifetime = lifetime
         self._clock = clock
         self._unwritten: dict[str, asyncio.Future[Outcome]] = {}  # states not yet in the store
-        self.states: dict[str, Watch] = store.watches()
+        self.states: dict[str, ScheduleState] = read_states(store)
 
     # -- the states of schedules -------------------------------------------------------
 
-    def set_state(self, job: str, state: Watch) -> Watch:
+    def set_state(self, job: str, state: ScheduleState) -> ScheduleState:
         """Set the state of a job's schedule, and write it behind."""
         self.states[job] = state
         self._write(job)
@@ -85,23 +85,29 @@ class Ledger:
             if self._unwritten.get(job) is refused:
                 self._write(job)
 
-        queued = self._journal.commit(SetWatch(job, self.states[job]))
+        queued = self._journal.commit(put_state(job, self.states[job]))
         self._unwritten[job] = queued
         queued.add_done_callback(written)
 
     def committed(self, change: Change, outcome: Outcome) -> None:
         """Follow what the journal has committed."""
         match change:
-            case RecordTicks():
-                self._account(change.job, change.accounted)
-            case Submit() if change.accounts:
-                assert change.fact.scheduled_at is not None
-                self._account(change.fact.job, change.fact.scheduled_at)
+            case RecordTicks(job, _, Accounted() as accounted):
+                self._account(job, accounted)
+            case Submit(accounted=Accounted() as accounted):
+                self._account(change.fact.job, accounted)
 
-    def _account(self, job: str, accounted: datetime) -> None:
+    def accounting(self, job: str, upto: datetime) -> Accounted | None:
+        """The account that a tick moves, if all due times of the job's schedule up to `upto` are
+        in the ledger with it; None for a job that has no schedule."""
         state = self.states.get(job)
-        if state is not None and accounted > state.accounted:
-            self.states[job] = msgspec.structs.replace(state, accounted=accounted)
+        return None if state is None else Accounted(state.anchor, upto)
+
+    def _account(self, job: str, accounted: Accounted) -> None:
+        state = self.states.get(job)
+        if state is None or state.anchor != accounted.anchor or accounted.upto <= state.accounted:
+            return
+        self.states[job] = msgspec.structs.replace(state, accounted=accounted.upto)
 
     # -- ticks -------------------------------------------------------------------------
 
@@ -110,7 +116,7 @@ class Ledger:
         Raises `Unavailable`."""
         self._lifetime.check()
         await self.written(job)
-        await self._journal.commit(RecordTicks(job, ticks, accounted))
+        await self._journal.commit(RecordTicks(job, ticks, self.accounting(job, accounted)))
 
     async def was_skipped(self, job: str, due: datetime) -> bool:
         """Whether a due time is recorded as skipped."""

@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 
 from goflow.engine.clock import Clock
+from goflow.engine.entries import ScheduleState, Switch, put_switch, read_switches, switch_in
 from goflow.engine.errands import Errands, seen_through
 from goflow.engine.journal import Journal
 from goflow.engine.ledger import Ledger
@@ -19,7 +20,7 @@ from goflow.engine.principal import NOBODY, Principal
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
 from goflow.engine.scheduler import DOWN, SWITCHED_OFF, Coming, Scheduler, in_order_of_time
-from goflow.stores.base import Change, Outcome, SetSwitch, Store, Watch
+from goflow.stores.base import Change, Outcome, Put, Store
 
 
 class Schedules:
@@ -48,7 +49,7 @@ class Schedules:
         self._clock = clock
         self._keeps_time = keeps_time
         self._toggling = asyncio.Lock()
-        self._switches = store.switches()
+        self._switches = read_switches(store)
         self.errands = errands
 
     def active(self, name: str) -> bool:
@@ -58,7 +59,7 @@ class Schedules:
             return False
         return job.active if switch is None else switch.active
 
-    def switched(self, name: str) -> SetSwitch | None:
+    def switched(self, name: str) -> Switch | None:
         """The last time that somebody switched a job's schedule; None if nobody did."""
         return self._switches.get(name)
 
@@ -108,18 +109,20 @@ class Schedules:
         # One at a time, so that each sees the state that the one before has committed.
         async with self._toggling:
             wanted = not self.active(name) if active is None else active
-            await self._journal.commit(SetSwitch(name, wanted, self._clock.now(), by.name))
+            switch = Switch(wanted, self._clock.now(), by.name)
+            await self._journal.commit(put_switch(name, switch))
         return wanted
 
     def committed(self, change: Change, outcome: Outcome) -> None:
         """Follow what the journal has committed."""
-        if not isinstance(change, SetSwitch):
+        if not isinstance(change, Put) or (switch := switch_in(change)) is None:
             return
-        registered = change.job in self._registry.jobs
-        was_on = registered and self.active(change.job)
-        self._switches[change.job] = change
-        if registered and was_on is not change.active:
-            self.switch(change.job)
+        job = change.key
+        registered = job in self._registry.jobs
+        was_on = registered and self.active(job)
+        self._switches[job] = switch
+        if registered and was_on is not switch.active:
+            self.switch(job)
 
     def switch(self, name: str) -> None:
         """Switch a job's schedule on or off, as its definition and its switch say. The schedule
@@ -142,11 +145,11 @@ class Schedules:
         if state is None or state.schedule != text:
             # A new or edited schedule begins now, with a new phase.
             now = self._clock.now().replace(microsecond=0)
-            state = self._ledger.set_state(name, Watch(text, now, now))
+            state = self._ledger.set_state(name, ScheduleState(text, now, now))
         elif not state.on:
             reason = SWITCHED_OFF
             state = self._set_on(name, state, True)
         self._scheduler.switch_on(name, schedule, state.anchor, state.accounted, catchup, reason)
 
-    def _set_on(self, name: str, state: Watch, on: bool) -> Watch:
+    def _set_on(self, name: str, state: ScheduleState, on: bool) -> ScheduleState:
         return self._ledger.set_state(name, msgspec.structs.replace(state, on=on))

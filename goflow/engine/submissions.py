@@ -30,14 +30,14 @@ from goflow.engine.runners import Runners
 from goflow.engine.scheduler import merged_into
 from goflow.errors import Conflict
 from goflow.job import Job
-from goflow.stores.base import Existing, Idempotency, Outcome, Store, Submit
+from goflow.stores.base import Accounted, Existing, Idempotency, Outcome, Store, Submit
 
 
 class Request(msgspec.Struct, frozen=True):
     """A request for an execution, its params filled in.
 
-    A `due` time comes with the `schedule` that it is of. A request `for_schedule` may take the
-    room reserved for schedules.
+    A `due` time comes with its `schedule`. With `accounted`, all due times up to that one are in
+    the ledger. A request `for_schedule` may take the room reserved for schedules.
     """
 
     job: Job
@@ -47,6 +47,7 @@ class Request(msgspec.Struct, frozen=True):
     key: Idempotency | None = None
     due: datetime | None = None
     schedule: Schedule | None = None
+    accounted: Accounted | None = None
     for_schedule: bool = False
 
 
@@ -182,6 +183,6 @@ def _opening(request: Request, fact: Submitted) -> Submit:
         return Submit(fact, plan, idempotency=key)
     change = request.schedule.clock_change(request.due)
     if change is None:
-        return Submit(fact, plan, tick=True, idempotency=key)
+        return Submit(fact, plan, tick=True, idempotency=key, accounted=request.accounted)
     merged = merged_into(request.due, change, fact.at)
-    return Submit(fact, plan, True, key, change.reason, merged)
+    return Submit(fact, plan, True, key, change.reason, merged, request.accounted)

@@ -66,13 +66,24 @@ class Tick(msgspec.Struct, frozen=True):
     into: datetime | None = None
 
 
+class Accounted(msgspec.Struct, frozen=True):
+    """All due times up to `upto` of the schedule with this `anchor` are in the ledger.
+
+    The store keeps the last one of each job. `upto` never goes back for the same anchor, and
+    begins anew with another.
+    """
+
+    anchor: datetime
+    upto: datetime
+
+
 class Submit(msgspec.Struct, frozen=True):
     """Create an execution, unless its tick or its key has one already.
 
     With `tick`, the same transaction claims (job, fact.scheduled_at): the ledger has it as fired,
-    with the `reason` if there is one. A tick recorded as missed can still be claimed. If the submit
-    `accounts`, all due times up to this one are in the ledger now. `merged` is added to the
-    ledger too. Outcome: `Created` or `Existing`.
+    with the `reason` if there is one. A tick recorded as missed can still be claimed. `merged` is
+    added to the ledger too. `accounted` applies in any case; a backfill has none, since due times
+    before its own may not be in the ledger yet. Outcome: `Created` or `Existing`.
     """
 
     fact: Submitted
@@ -81,12 +92,7 @@ class Submit(msgspec.Struct, frozen=True):
     idempotency: Idempotency | None = None
     reason: str = ""
     merged: Tick | None = None
-
-    @property
-    def accounts(self) -> bool:
-        """Whether its due time moves `accounted` forward. That of a backfill does not: due times
-        before it may not be in the ledger yet."""
-        return self.tick and self.fact.cause != "backfill"
+    accounted: Accounted | None = None
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -118,43 +124,14 @@ class KeepResult(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class SetSwitch(msgspec.Struct, frozen=True):
-    """Keep that somebody switched a job's schedule on or off. Outcome: None."""
-
-    job: str
-    active: bool
-    at: datetime
-    by: str = ""
-
-
 class RecordTicks(msgspec.Struct, frozen=True):
     """Add ticks without an execution to a job's ledger. A tick that is there already stays as it
-    is, unless it is merged and the new one is not.
-
-    All due times up to `accounted` are in the ledger now. Outcome: None.
+    is, unless it is merged and the new one is not. Outcome: None.
     """
 
     job: str
     ticks: list[Tick]
-    accounted: datetime
-
-
-class Watch(msgspec.Struct, frozen=True):
-    """A job's schedule as last seen: `@every` counts from `anchor`, and every due time up
-    to `accounted` is in the ledger. One that is not `on` was switched off, or has gone."""
-
-    schedule: str
-    anchor: datetime
-    accounted: datetime
-    on: bool = True
-
-
-class SetWatch(msgspec.Struct, frozen=True):
-    """Begin to watch a job's schedule, or another one of it; `accounted` never goes back for
-    the same anchor, and begins anew with another. Outcome: None."""
-
-    job: str
-    watch: Watch
+    accounted: Accounted | None = None
 
 
 class Purge(msgspec.Struct, frozen=True):
@@ -192,18 +169,7 @@ class Touch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-Change = (
-    Submit
-    | Record
-    | AppendLog
-    | KeepResult
-    | Put
-    | SetSwitch
-    | RecordTicks
-    | SetWatch
-    | Purge
-    | Touch
-)
+Change = Submit | Record | AppendLog | KeepResult | Put | RecordTicks | Purge | Touch
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -339,12 +305,8 @@ class Store(Protocol):
         there is any."""
         ...
 
-    def switches(self) -> dict[str, SetSwitch]:
-        """The last switch of each job's schedule, by job."""
-        ...
-
-    def watches(self) -> dict[str, Watch]:
-        """The schedules watched, by job."""
+    def accounted(self) -> dict[str, Accounted]:
+        """Up to when the due times of each job are in its ledger, by job."""
         ...
 
     def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:

@@ -23,6 +23,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
+from goflow.engine.entries import Switch, read_states, read_switches
 from goflow.stores.base import (
     Activity,
     Created,
@@ -30,7 +31,6 @@ from goflow.stores.base import (
     Idempotency,
     Purge,
     Record,
-    SetSwitch,
     Submit,
     Tick,
     TickOutcome,
@@ -235,14 +235,14 @@ def check_whole(path: Path, version: int) -> None:
     store.open()
     try:
         assert store.epoch == EPOCH
-        assert store.switches() == {"job 1": SetSwitch("job 1", True, at(0))}
+        assert read_switches(store) == {"job 1": Switch(True, at(0))}
         states = {job: msgspec.json.decode(kept) for job, kept in store.entries("schedule").items()}
         known = WATCHES if states else ()  # version 1 had none
         assert {job: (kept["schedule"], kept["on"]) for job, kept in states.items()} == {
             job: SCHEDULES[job] for job, _, _ in known
         }
         assert all(kept["anchor"] == "2026-01-01T01:00:00Z" for kept in states.values())
-        accounted = {job: watch.accounted for job, watch in store.watches().items()}
+        accounted = {job: state.accounted for job, state in read_states(store).items()}
         assert accounted == {job: upto for job, _, upto in known}
         assert bool(states) is (version > 1)
         rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]

@@ -20,18 +20,17 @@ from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.errors import GoflowError
 from goflow.stores.base import (
+    Accounted,
     Change,
     Idempotency,
     Purge,
+    Put,
     Record,
     RecordTicks,
-    SetSwitch,
-    SetWatch,
     Store,
     Submit,
     Tick,
     TickOutcome,
-    Watch,
 )
 from goflow.stores.logs import AppendLog
 from goflow.stores.sqlite import SqliteStore
@@ -68,8 +67,8 @@ def contents(store: Store) -> list[object]:
     return [
         store.epoch,
         store.version(),
-        store.switches(),
-        store.watches(),
+        store.entries("kind"),
+        store.accounted(),
         store.ticks("job", None, 1000),
         store.unfinished(),
         rows,
@@ -84,13 +83,15 @@ def batches(rng: random.Random) -> Iterator[list[Change]]:
     """What a server commits: submits, ticks, progress, logs, ends, retries and purges."""
     plans = [Plan((PlannedTask(name),)) for name in "abc"]
     unfinished: list[str] = []
-    yield [SetWatch("job", Watch("@every 1s", BEGIN, BEGIN)), SetSwitch("job", True, BEGIN)]
+    yield [Put("kind", "key", b"1")]
     for number in range(90):
         now = BEGIN + timedelta(seconds=number)
         id, plan = f"x{number}", rng.choice(plans)
         fact = Submitted(now, id=id, job="job", plan=plan.id, cause="api", scheduled_at=now)
         key = Idempotency(f"k{number}", "") if rng.random() < 0.5 else None
-        batch: list[Change] = [Submit(fact, plan, tick=True, idempotency=key)]
+        batch: list[Change] = [
+            Submit(fact, plan, tick=True, idempotency=key, accounted=Accounted(BEGIN, now))
+        ]
         unfinished.append(id)
         for execution in rng.sample(unfinished, min(3, len(unfinished))):
             batch.append(Record(execution, [TaskStarted(now, "a", 1)], State.RUNNING, now))
@@ -108,7 +109,10 @@ def batches(rng: random.Random) -> Iterator[list[Change]]:
         yield batch
         if number % 10 == 9:
             tick = Tick(now, TickOutcome.MISSED, now, "it was down", 3, now)
-            yield [RecordTicks("job", [tick], now)]
+            yield [
+                RecordTicks("job", [tick], Accounted(BEGIN, now)),
+                Put("kind", f"{number}", b"2"),
+            ]
             yield [Purge(None, now - timedelta(seconds=50), 20, 5)]
 
 

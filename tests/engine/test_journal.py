@@ -10,30 +10,30 @@ import pytest
 from goflow.engine.journal import Journal
 from goflow.engine.threads import Threads
 from goflow.errors import Stopping, StoreUnavailable
-from goflow.stores.base import Change, Outcome, SetSwitch
+from goflow.stores.base import Change, Outcome, Put
 from goflow.stores.memory import MemoryStore
-from goflow.testing import BEGINNING, FakeClock
+from goflow.testing import FakeClock
 from tests.engine.scripted import until
 
 pytestmark = pytest.mark.anyio
 
 
 class Odd(MemoryStore):
-    """A real store that raises the test's error for a change of job "odd"."""
+    """A real store that raises the test's error for a change of key "odd"."""
 
     raises: BaseException | None = None
     swallows = False
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
-        odd = any(isinstance(one, SetSwitch) and one.job == "odd" for one in batch)
+        odd = any(isinstance(one, Put) and one.key == "odd" for one in batch)
         if odd and self.raises is not None:
             raise self.raises
         outcomes = super().commit(batch)
         return outcomes[:-1] if odd and self.swallows else outcomes
 
 
-def switch(job: str) -> SetSwitch:
-    return SetSwitch(job, True, BEGINNING)
+def put(key: str) -> Put:
+    return Put("kind", key, b"1")
 
 
 class Kept:
@@ -46,9 +46,9 @@ class Kept:
         self.journal = Journal(store, clock, self._tell, Threads(), self._defect)
 
     def _tell(self, change: Change, outcome: Outcome) -> None:
-        assert isinstance(change, SetSwitch)
-        self.told.append(change.job)
-        if change.job == "bad":
+        assert isinstance(change, Put)
+        self.told.append(change.key)
+        if change.key == "bad":
             raise KeyError("bad")
 
     def _defect(self, what: str, error: Exception) -> None:
@@ -76,10 +76,10 @@ async def all_of(*waiting: "asyncio.Future[Any]") -> list[Any]:
 async def test_every_change_of_a_batch_is_answered_though_a_listener_raises() -> None:
     async with kept() as one:
         names = ["a", "bad", "c", "bad", "e"]
-        assert await all_of(*(one.journal.commit(switch(name)) for name in names)) == [None] * 5
+        assert await all_of(*(one.journal.commit(put(name)) for name in names)) == [None] * 5
         assert one.told == names
-        assert one.defects == [("what follows from a SetSwitch", "KeyError('bad')")] * 2
-        assert await one.journal.commit(switch("later")) is None
+        assert one.defects == [("what follows from a Put", "KeyError('bad')")] * 2
+        assert await one.journal.commit(put("later")) is None
 
 
 async def test_without_a_defect_handler_a_defect_goes_to_the_loop() -> None:
@@ -93,7 +93,7 @@ async def test_without_a_defect_handler_a_defect_goes_to_the_loop() -> None:
 
     journal = Journal(store, FakeClock(), raising, Threads())
     journal.start()
-    assert await all_of(journal.commit(switch("a"))) == [None]
+    assert await all_of(journal.commit(put("a"))) == [None]
     await journal.stop()
     store.close()
     assert [type(context["exception"]) for context in told] == [ValueError]
@@ -108,20 +108,20 @@ async def test_a_store_that_raises_refuses_that_change_and_no_other(error: BaseE
     async with kept() as one:
         one.store.raises = error
         names = ["a", "odd", "c"]
-        first, odd, last = await all_of(*(one.journal.commit(switch(name)) for name in names))
+        first, odd, last = await all_of(*(one.journal.commit(put(name)) for name in names))
         assert (first, last) == (None, None)
         assert isinstance(odd, Exception)
         assert type(error).__name__ in repr(odd)
-        assert one.store.switches().keys() == {"a", "c"}
-        assert await one.journal.commit(switch("later")) is None
+        assert one.store.entries("kind").keys() == {"a", "c"}
+        assert await one.journal.commit(put("later")) is None
 
 
 async def test_a_store_that_returns_too_few_outcomes_leaves_no_caller_waiting() -> None:
     async with kept() as one:
         one.store.swallows = True
-        (odd,) = await all_of(one.journal.commit(switch("odd")))
+        (odd,) = await all_of(one.journal.commit(put("odd")))
         assert "answered 1 changes with 0 outcomes" in str(odd)
-        assert await one.journal.commit(switch("later")) is None
+        assert await one.journal.commit(put("later")) is None
 
 
 async def test_the_journal_recovers_from_repeated_store_failures() -> None:
@@ -129,7 +129,7 @@ async def test_the_journal_recovers_from_repeated_store_failures() -> None:
     async with kept(clock) as one:
         for _ in range(3):
             one.store.raises = StoreUnavailable("full")
-            (odd,) = await all_of(one.journal.commit(switch("odd")))
+            (odd,) = await all_of(one.journal.commit(put("odd")))
             assert odd is one.store.raises is one.journal.trouble
             one.store.raises = None
             await until(lambda: one.journal.trouble is None or clock.advance(seconds=1))
@@ -137,8 +137,8 @@ async def test_the_journal_recovers_from_repeated_store_failures() -> None:
 
 async def test_changes_queued_at_a_stop_are_written_and_later_ones_refused() -> None:
     async with kept() as one:
-        queued = [one.journal.commit(switch(str(number))) for number in range(50)]
+        queued = [one.journal.commit(put(str(number))) for number in range(50)]
         await one.journal.stop()
         assert await all_of(*queued) == [None] * 50
-        (late,) = await all_of(one.journal.commit(switch("late")))
+        (late,) = await all_of(one.journal.commit(put("late")))
         assert isinstance(late, Stopping)

@@ -16,7 +16,7 @@ from goflow.core.transition import ChangedTasks, TaskChange, Transition
 from goflow.engine import live as module
 from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.replay import record_of
-from goflow.stores.base import Created, Existing, Purge, SetSwitch, Submit, Touch
+from goflow.stores.base import Created, Existing, Purge, Put, Submit, Touch
 from tests.core.counting import counted_calls
 from tests.core.histories import NOW, SECOND, Choices, choices, plans, play, scripts
 
@@ -102,7 +102,7 @@ def test_a_change_without_an_execution_is_not_announced() -> None:
         (submit("e"), Existing("other", NOW)),
         (Touch(NOW), None),
         (Purge(None, None, 0, 1), 3),
-        (SetSwitch("j", True, NOW), None),
+        (Put("kind", "key", b"1"), None),
     ):
         heard.live.committed(change, outcome)  # type: ignore[arg-type]
     assert (heard.changes, len(heard.live), heard.live.version) == ([], 0, 0)

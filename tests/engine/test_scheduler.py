@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from goflow import Job, Schedule, SqliteStore, Task
 from goflow.core.catchup import Backlog, Policy
 from goflow.engine.engine import Engine
+from goflow.engine.entries import read_states
 from goflow.engine.scheduler import AT_ONCE, PORTION, TRIES, Scheduler, in_order_of_time
 from goflow.engine.submissions import Request, Submissions
 from goflow.errors import Unavailable
@@ -106,7 +107,7 @@ async def test_a_job_with_a_long_backlog_delays_no_other(tmp_path: Path) -> None
     store = Order(tmp_path)
     quiet = [minutely(f"quiet{n}") for n in range(3)]
     async with running(greedy("greedy", many), store=store, clock=clock):
-        await until(store.watches)
+        await until(lambda: read_states(store))
     clock.advance(minutes=many)
     store = Order(tmp_path)
     async with running(*quiet, greedy("greedy", many), store=store, clock=clock) as engine:
@@ -126,7 +127,7 @@ async def test_jobs_that_catch_up_take_turns(tmp_path: Path) -> None:
     store = Order(tmp_path)
     names = [f"greedy{n}" for n in range(4)]
     async with running(*(greedy(name, many) for name in names), store=store, clock=clock):
-        await until(lambda: len(store.watches()) == 4)
+        await until(lambda: len(read_states(store)) == 4)
     clock.advance(minutes=many)
     store = Order(tmp_path)
     async with running(*(greedy(name, many) for name in names), store=store, clock=clock):
@@ -141,7 +142,7 @@ async def test_more_jobs_than_are_handled_at_once_all_catch_up(tmp_path: Path) -
     store = Order(tmp_path)
     names = [f"j{n}" for n in range(3 * AT_ONCE)]
     async with running(*map(minutely, names), store=store, clock=clock):
-        await until(lambda: len(store.watches()) == len(names))
+        await until(lambda: len(read_states(store)) == len(names))
     clock.advance(minutes=10)
     store = Order(tmp_path)
     async with running(*map(minutely, names), store=store, clock=clock) as engine:
@@ -322,7 +323,7 @@ async def test_catch_up_uses_no_room_reserved_for_due_times(tmp_path: Path) -> N
         return [hungry, minutely("m")]
 
     async with running(*jobs(), store=store, clock=clock):
-        await until(lambda: len(store.watches()) == 2)
+        await until(lambda: len(read_states(store)) == 2)
     clock.advance(minutes=50)
     store = Order(tmp_path)
     async with running(*jobs(), store=store, clock=clock, max_unfinished=10) as engine:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from goflow import SqliteStore, Task
+from goflow.engine.entries import SCHEDULE, read_states
 from goflow.errors import NotFound, StoreUnavailable
-from goflow.stores.base import Change, Outcome, SetWatch
+from goflow.stores.base import Change, Outcome, Put
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -18,16 +19,16 @@ pytestmark = pytest.mark.anyio
 
 
 class Troubled(SqliteStore):
-    """The real store, which refuses every commit while `full` is set, and commits with a change
+    """The real store, which refuses every commit while `full` is set, and commits with an entry
     of the kind `refuses`."""
 
     full = False
-    refuses: type | None = None
+    refuses: str | None = None
     refused = 0
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
-        kind = self.refuses
-        if self.full or (kind is not None and any(isinstance(one, kind) for one in batch)):
+        kinds = {one.kind for one in batch if isinstance(one, Put)}
+        if self.full or self.refuses in kinds:
             self.refused += 1
             raise StoreUnavailable("the disk is full")
         return super().commit(batch)
@@ -82,7 +83,7 @@ async def test_a_refused_fire_is_retried_for_the_same_instant(
     operator = Scripted()
     job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
     async with running(job, store=store, clock=clock) as engine:
-        await until(store.watches)
+        await until(lambda: read_states(store))
         store.full = True
         clock.advance(seconds=1)
         await until(lambda: "waits: the disk is full" in caplog.text)
@@ -100,15 +101,15 @@ async def test_nothing_fires_before_its_schedule_state_is_written(
     clock = FakeClock(BEGINNING + timedelta(seconds=59.9))
     operator = Scripted()
     job = job_of("j", Task("t", operator), schedule="* * * * *", active=True)
-    store.refuses = SetWatch
+    store.refuses = SCHEDULE
     async with running(job, store=store, clock=clock) as engine:
         await until(lambda: store.refused)
         clock.advance(seconds=0.1)  # it is due, but the schedule state is not yet retried
         await until(lambda: operator.runs or "waits: the disk is full" in caplog.text)
-        assert (operator.runs, store.watches()) == ([], {})
+        assert (operator.runs, read_states(store)) == ([], {})
         store.refuses = None
         await until(lambda: operator.runs or clock.advance(seconds=1))
-        assert store.watches()["j"].accounted == engine.ledger.states["j"].accounted
+        assert read_states(store)["j"].accounted == engine.ledger.states["j"].accounted
         await until(lambda: not engine.runners)
 
 
@@ -116,16 +117,16 @@ async def test_a_refused_schedule_state_is_not_written_after_a_newer_one(store: 
     clock = FakeClock()
     job = job_of("j", Task("t", Scripted()), schedule="@hourly", active=True)
     async with running(job, store=store, clock=clock) as engine:
-        await until(store.watches)
-        watch = store.watches()["j"]
-        store.refuses = SetWatch
+        await until(lambda: read_states(store))
+        state = read_states(store)["j"]
+        store.refuses = SCHEDULE
         await engine.schedules.toggle("j", False)
         await until(lambda: store.refused)
         store.refuses = None
         await engine.schedules.toggle("j", True)
         clock.advance(seconds=1)
         await engine.runners.finished((await engine.submissions.submit("j")).id)
-        assert store.watches()["j"] == watch
+        assert read_states(store)["j"] == state
 
 
 async def test_a_stop_while_the_store_is_full_ends_and_the_next_start_settles(
@@ -152,17 +153,17 @@ async def test_a_change_that_cannot_be_written_fails_alone(
     store: Troubled,
 ) -> None:
     from goflow.core.states import State
-    from goflow.stores.base import Record, SetSwitch
+    from goflow.stores.base import Record
 
     async with running(job_of("j", Task("t", Scripted())), store=store) as engine:
         bad = Record("no such execution", [], State.RUNNING, BEGINNING)
         results = await asyncio.gather(
-            engine.journal.commit(SetSwitch("j", True, BEGINNING)),
+            engine.journal.commit(Put("kind", "j", b"1")),
             engine.journal.commit(bad),
-            engine.journal.commit(SetSwitch("k", True, BEGINNING)),
+            engine.journal.commit(Put("kind", "k", b"1")),
             return_exceptions=True,
         )
         assert results[0] is None
         assert isinstance(results[1], NotFound)
         assert results[2] is None
-        assert store.switches().keys() == {"j", "k"}
+        assert store.entries("kind").keys() == {"j", "k"}

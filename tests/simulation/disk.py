@@ -18,18 +18,18 @@ from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
+from goflow.engine.entries import ScheduleState, state_in, switch_in
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
+    Accounted,
     Change,
     Created,
     Outcome,
+    Put,
     Record,
     RecordTicks,
-    SetSwitch,
-    SetWatch,
     Submit,
     TickOutcome,
-    Watch,
 )
 from goflow.stores.sqlite.schema import migrate, read_epoch
 from goflow.stores.sqlite.tables import SqliteTables
@@ -41,10 +41,11 @@ class Killed(BaseException):
 
 @dataclass
 class Epoch:
-    """The time that one schedule of a job was watched: from `watch` on, every due time up to
+    """The time that a job had one schedule: from its anchor on, every due time up to
     `accounted` is in the ledger."""
 
-    watch: Watch
+    schedule: str
+    anchor: datetime
     accounted: datetime
 
 
@@ -123,9 +124,8 @@ class Disk:
             raise Killed
 
     def _note(self, change: Change, outcome: Outcome) -> None:
-        if isinstance(change, Submit) and change.accounts:
-            assert change.fact.scheduled_at is not None
-            self._account(change.fact.job, change.fact.scheduled_at)
+        if isinstance(change, Submit):
+            self._account(change.fact.job, change.accounted)
         match change, outcome:
             case Submit(), Created():
                 self._tell(f"{change.fact.cause} {change.fact.job} {change.fact.id}")
@@ -134,12 +134,12 @@ class Disk:
                 told = ", ".join(_brief(fact) for fact in change.facts)
                 self._tell(f"{change.execution[:8]}: {told}")
                 self._recorded(change)
-            case SetWatch(job, watch), _:
-                self._tell(f"watch {job} {watch}")
-                self._watch(job, watch)
-            case SetSwitch(job, active), _:
-                self._tell(f"switch {job} {active}")
-                self.switches[job] = active
+            case Put(kind, job, bytes() as value), _:
+                self._tell(f"{kind} {job} {value.decode()}")
+                if (switch := switch_in(change)) is not None:
+                    self.switches[job] = switch.active
+                elif (state := state_in(change)) is not None:
+                    self._begin_epoch(job, state)
             case RecordTicks(), _:
                 self._tell(f"ticks {change}")
                 self._account(change.job, change.accounted)
@@ -149,13 +149,12 @@ class Disk:
             case _:
                 self._tell(f"{type(change).__name__} {outcome}")
 
-    def _watch(self, job: str, watch: Watch) -> None:
+    def _begin_epoch(self, job: str, state: ScheduleState) -> None:
         """Begin another epoch, unless the same schedule is only switched off or on."""
-        watch = msgspec.structs.replace(watch, on=True)
         epochs = self.epochs.setdefault(job, [])
-        last = epochs[-1].watch if epochs else None
-        if last is None or (last.schedule, last.anchor) != (watch.schedule, watch.anchor):
-            epochs.append(Epoch(watch, watch.accounted))
+        last = epochs[-1] if epochs else None
+        if last is None or (last.schedule, last.anchor) != (state.schedule, state.anchor):
+            epochs.append(Epoch(state.schedule, state.anchor, state.anchor))
 
     def _created(self, change: Submit) -> None:
         fact = change.fact
@@ -181,10 +180,12 @@ class Disk:
             if fact.scheduled_at > self.latest:
                 self._broken(f"{tick} fired early, at {self.latest}")
 
-    def _account(self, job: str, accounted: datetime) -> None:
-        if job in self.epochs:
+    def _account(self, job: str, accounted: Accounted | None) -> None:
+        if accounted is not None:
             epoch = self.epochs[job][-1]
-            epoch.accounted = max(epoch.accounted, accounted)
+            if accounted.anchor != epoch.anchor:
+                self._broken(f"{job}: {accounted} is not of {epoch}")
+            epoch.accounted = max(epoch.accounted, accounted.upto)
 
     def _recorded(self, change: Record) -> None:
         execution = self.executions[change.execution]

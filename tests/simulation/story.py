@@ -28,6 +28,7 @@ from goflow.core.events import (
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
+from goflow.engine.entries import read_states, read_switches
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Tick, TickOutcome
 from tests.simulation.jobs import draw_job, edited
@@ -125,7 +126,7 @@ class Story:
             self.world.tell(f"not started: {error}")
             return False
         if not process.dead:
-            switches = process.store.switches()
+            switches = read_switches(process.store)
             for name, job in process.engine.registry.jobs.items():
                 on = switches[name].active if name in switches else job.active
                 if process.engine.schedules.active(name) is not on:
@@ -374,15 +375,15 @@ class Story:
         single = {tick.due: tick for tick in ticks if tick.count == 1}
         by_hand = {due for due, tick in single.items() if self._by_hand(tick)}
         if epochs:
-            watch, known = process.store.watches()[job], process.engine.ledger.states[job]
-            self._hold(watch == known, f"{job}: {watch} is in the store, not {known}")
-            accounted = watch.accounted, not watch.on
+            state, known = read_states(process.store)[job], process.engine.ledger.states[job]
+            self._hold(state == known, f"{job}: {state} is in the store, not {known}")
+            accounted = state.accounted, not state.on
             noted = epochs[-1].accounted, not process.engine.schedules.active(job)
-            self._hold(accounted == noted, f"{job}: {watch}, and not {noted}")
+            self._hold(accounted == noted, f"{job}: {state}, and not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
-            schedule, anchor = world.schedules[epoch.watch.schedule], epoch.watch.anchor
-            due = schedule.next(epoch.watch.accounted, anchor=anchor)
+            schedule, anchor = world.schedules[epoch.schedule], epoch.anchor
+            due = schedule.next(anchor, anchor=anchor)
             while due is not None and due <= epoch.accounted:
                 due_times.add(due)
                 due = schedule.next(due, anchor=anchor)
@@ -403,9 +404,9 @@ class Story:
             self._hold(times == 1 or (times and not once_only),
                        f"{job}: due time {due} is in the ledger {times} times")  # fmt: skip
         self._hold(merged.keys() <= single.keys(), f"{job}: merged into nothing: {merged}")
-        if len({epoch.watch.schedule for epoch in epochs}) == 1:
+        if len({epoch.schedule for epoch in epochs}) == 1:
             for due in single.keys() & due_times - by_hand:
-                change = world.schedules[epochs[0].watch.schedule].clock_change(due)
+                change = world.schedules[epochs[0].schedule].clock_change(due)
                 told = (merged[due].due, merged[due].count) if due in merged else None
                 wanted = (change.merged[0], len(change.merged)) if change else None
                 self._hold(told == wanted, f"{job}: {change} of {due}, of which {told} is told")

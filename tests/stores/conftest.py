@@ -11,7 +11,7 @@ import pytest
 from goflow.core.events import AnyFact, Finished, Submitted, TaskStarted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
-from goflow.stores.base import Idempotency, Record, Store, Submit
+from goflow.stores.base import Accounted, Idempotency, Record, Store, Submit
 from goflow.stores.logs import AppendLog
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
@@ -73,12 +73,13 @@ class Changes:
         fingerprint: str = "",
         plan: Plan = plan,
         cause: str = "api",
+        accounted: Accounted | None = None,
     ) -> Submit:
         fact = Submitted(
             self.now(), id=execution, job=job, plan=plan.id, cause=cause, scheduled_at=due
         )
         asked = None if key is None else Idempotency(key, fingerprint)
-        return Submit(fact, plan, tick=tick, idempotency=asked)
+        return Submit(fact, plan, tick=tick, idempotency=asked, accounted=accounted)
 
     def record(
         self,

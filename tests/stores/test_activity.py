@@ -114,7 +114,7 @@ class History:
         due, outcome, count = missed
         until = due + QUARTER if count > 1 else None
         tick = Tick(due, outcome, due, "", count, until)
-        self._batch.append(RecordTicks(job, [tick], due))
+        self._batch.append(RecordTicks(job, [tick]))
         self._ticks.setdefault((job, due, count > 1), (outcome, count))
 
     def _purge(self, keep: int) -> None:

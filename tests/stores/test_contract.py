@@ -25,6 +25,7 @@ from goflow.core.states import FINISHED, State, TriggerRule
 from goflow.core.summary import RecentExecution
 from goflow.errors import NotFound, StoreError, StoreUnavailable
 from goflow.stores.base import (
+    Accounted,
     Created,
     Existing,
     FactsPage,
@@ -32,11 +33,8 @@ from goflow.stores.base import (
     Purge,
     Put,
     RecordTicks,
-    SetSwitch,
-    SetWatch,
     Tick,
     TickOutcome,
-    Watch,
 )
 from goflow.stores.sqlite import SqliteStore
 
@@ -52,10 +50,6 @@ def everything(store):
     return rows, [store.history(row.id) for row in rows], store.version(), store.unfinished()
 
 
-def watch(schedule="@hourly", anchor=DUE, accounted=DUE, on=True):
-    return Watch(schedule, anchor, accounted, on)
-
-
 def missed(due, count=1, outcome=TickOutcome.MISSED):
     """A tick that made no execution, recorded an hour after the last due time it speaks of."""
     until = None if count == 1 else due + (count - 1) * HOUR
@@ -69,20 +63,19 @@ def test_each_change_of_a_batch_has_its_outcome_in_order(store, changes):
     outcomes = store.commit(
         [
             changes.submit("x"),
-            SetSwitch("job", True, changes.now()),
+            Put("kind", "key", b"1"),
             changes.record("x"),
             changes.log("x", 0, "line"),
             changes.submit("y"),
-            SetWatch("job", watch()),
-            RecordTicks("job", [missed(DUE)], DUE),
+            RecordTicks("job", [missed(DUE)]),
             Purge(None, DUE, 0, 10),
         ]
     )
-    created, switch, recorded, log, other, watched, ticks, purged = outcomes
+    created, put, recorded, log, other, ticks, purged = outcomes
     assert isinstance(created, Created)
     assert isinstance(other, Created)
     assert created.version < recorded < other.version == store.version()
-    assert switch is log is watched is ticks is None
+    assert put is log is ticks is None
     assert purged == 0
 
 
@@ -104,14 +97,13 @@ def test_of_a_batch_that_raises_nothing_stays_and_the_next_one_works(store, chan
         changes.submit("y", "other", due=DUE, tick=True, key="k", plan=Plan((PlannedTask("z"),))),
         changes.record("x"),
         changes.log("x", 0, "line"),
-        SetSwitch("job", True, changes.now()),
-        SetWatch("job", watch()),
-        RecordTicks("other", [missed(DUE + HOUR)], DUE + HOUR),
+        Put("kind", "key", b"1"),
+        RecordTicks("other", [missed(DUE + HOUR)], Accounted(DUE, DUE + HOUR)),
     ]
     with pytest.raises(Exception, match=r"unknown|UNIQUE"):
         store.commit([*batch, wrong])
     assert everything(store) == before
-    assert (store.switches(), store.watches()) == ({}, {})
+    assert (store.entries("kind"), store.accounted()) == ({}, {})
     assert store.ticks("other", None, 9) == []
     assert store.logs.read("x", "a", 1, 0, 100) == []
 
@@ -483,7 +475,7 @@ def test_a_tick_that_fired_is_in_the_ledger_with_its_execution(store, changes):
 
 def test_ticks_come_back_as_recorded(store):
     ticks = [missed(DUE), missed(DUE + HOUR, 1, TickOutcome.SKIPPED), missed(DUE + 2 * HOUR, 5)]
-    store.commit([RecordTicks("job", ticks, DUE), RecordTicks("other", [missed(DUE)], DUE)])
+    store.commit([RecordTicks("job", ticks), RecordTicks("other", [missed(DUE)])])
     assert store.ticks("job", None, 9) == ticks[::-1]
     assert store.ticks("other", None, 9) == [missed(DUE)]
     assert store.ticks("no such job", None, 9) == []
@@ -491,10 +483,10 @@ def test_ticks_come_back_as_recorded(store):
 
 def test_a_tick_that_is_there_stays_as_it_is(store, changes):
     submit = changes.submit("x", due=DUE, tick=True)
-    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR), missed(DUE + 2 * HOUR, 3)], DUE)])
+    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR), missed(DUE + 2 * HOUR, 3)])])
     before = store.ticks("job", None, 9)
     skipped = [missed(DUE + hours * HOUR, 1, TickOutcome.SKIPPED) for hours in range(2)]
-    store.commit([RecordTicks("job", [*skipped, missed(DUE + 2 * HOUR, 4)], DUE)])
+    store.commit([RecordTicks("job", [*skipped, missed(DUE + 2 * HOUR, 4)])])
     assert store.ticks("job", None, 9) == before
 
 
@@ -517,12 +509,12 @@ def test_what_is_merged_into_a_tick_is_in_the_ledger_with_it_or_not_at_all(store
 
 def test_what_was_merged_gives_way_to_a_due_time_of_its_own(store, changes):
     ticks = [merged(DUE), merged(DUE + HOUR), merged(DUE + 2 * HOUR)]
-    store.commit([RecordTicks("job", ticks, DUE - HOUR)])
+    store.commit([RecordTicks("job", ticks)])
     again = [msgspec.structs.replace(tick, reason="other") for tick in ticks]
-    store.commit([RecordTicks("job", again, DUE - HOUR)])
+    store.commit([RecordTicks("job", again)])
     assert store.ticks("job", None, 9) == ticks[::-1]
     submit = changes.submit("x", due=DUE, tick=True)
-    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR)], DUE + HOUR)])
+    store.commit([submit, RecordTicks("job", [missed(DUE + HOUR)])])
     assert store.ticks("job", None, 9) == [
         ticks[2],
         missed(DUE + HOUR),
@@ -532,7 +524,7 @@ def test_what_was_merged_gives_way_to_a_due_time_of_its_own(store, changes):
 
 @pytest.mark.parametrize("outcome", [TickOutcome.MISSED, TickOutcome.SKIPPED])
 def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcome):
-    store.commit([RecordTicks("job", [missed(DUE, 1, outcome)], DUE)])
+    store.commit([RecordTicks("job", [missed(DUE, 1, outcome)])])
     submit = changes.submit("x", due=DUE, tick=True)
     [created] = store.commit([submit])
     [again] = store.commit([changes.submit("y", due=DUE, tick=True)])
@@ -545,7 +537,7 @@ def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcom
 @pytest.mark.parametrize("hours", [0, 1, 4])
 def test_a_due_time_within_a_missed_run_may_fire_once_and_the_run_stays(store, changes, hours):
     run = missed(DUE, 5)
-    store.commit([RecordTicks("job", [run], DUE)])
+    store.commit([RecordTicks("job", [run])])
     due = DUE + hours * HOUR
     submit = changes.submit("x", due=due, tick=True)
     created, again = store.commit([submit, changes.submit("y", due=due, tick=True)])
@@ -566,7 +558,7 @@ def test_walking_the_ledger_meets_each_tick_once_newest_first(
     opened, changes, ledger, claims, limit
 ):
     with opened() as store:
-        store.commit([RecordTicks("job", [missed(DUE + h * HOUR, n) for h, n in ledger], DUE)])
+        store.commit([RecordTicks("job", [missed(DUE + h * HOUR, n) for h, n in ledger])])
         store.commit(
             [changes.submit(f"x{h}", due=DUE + h * HOUR, tick=True) for h in sorted(claims)]
         )
@@ -581,57 +573,58 @@ def test_walking_the_ledger_meets_each_tick_once_newest_first(
     assert {(t.due - DUE) // HOUR for t in walked if t.outcome is TickOutcome.FIRED} == claims
 
 
-# -- watches -----------------------------------------------------------------------
+# -- accounts ----------------------------------------------------------------------
 
 
-def test_the_last_watch_of_a_job_stays_and_what_is_accounted_for_from_its_anchor(store):
-    off = watch(accounted=DUE - HOUR, on=False)
-    store.commit([SetWatch("a", watch()), SetWatch("b", watch()), SetWatch("a", off)])
-    assert store.watches() == {"a": msgspec.structs.replace(off, accounted=DUE), "b": watch()}
-    later = watch(accounted=DUE + 9 * HOUR, on=False)
-    store.commit([SetWatch("a", later)])
-    assert store.watches()["a"] == later
-    another = watch("@every 5m", DUE - HOUR, DUE - HOUR)
-    store.commit([SetWatch("a", another)])
-    assert store.watches()["a"] == another
+def test_accounts_grow_for_an_anchor_and_begin_anew_with_another(store):
+    def account(job, upto, anchor=DUE):
+        accounted = Accounted(anchor, upto)
+        store.commit([RecordTicks(job, [], accounted)])
+        return store.accounted()[job]
+
+    assert store.accounted() == {}
+    assert account("a", DUE + HOUR) == Accounted(DUE, DUE + HOUR)
+    assert account("a", DUE) == Accounted(DUE, DUE + HOUR)
+    assert account("a", DUE + 9 * HOUR) == Accounted(DUE, DUE + 9 * HOUR)
+    assert account("b", DUE) == Accounted(DUE, DUE)
+    for anchor in (DUE - HOUR, DUE + HOUR):
+        assert account("a", anchor, anchor) == Accounted(anchor, anchor)
+    assert account("b", DUE) == Accounted(DUE, DUE)
 
 
 def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
-    store.commit([SetWatch("job", watch()), SetWatch("other", watch())])
-    store.commit([changes.submit("x", due=DUE + HOUR, tick=True)])
-    store.commit([changes.submit("y", due=DUE - HOUR, tick=True)])
+    for id, hours in (("x", 1), ("y", -1)):
+        due = DUE + hours * HOUR
+        store.commit([changes.submit(id, due=due, tick=True, accounted=Accounted(DUE, due))])
     store.commit([changes.submit("z", due=DUE + 9 * HOUR)])
-    assert store.watches() == {"job": watch(accounted=DUE + HOUR), "other": watch()}
+    assert store.accounted() == {"job": Accounted(DUE, DUE + HOUR)}
 
 
 def test_a_tick_that_has_fired_before_is_accounted_for_all_the_same(store, changes):
-    store.commit([SetWatch("job", watch())])
     due = DUE + 2 * HOUR
-    store.commit([changes.submit("y", due=due, tick=True, cause="backfill")])
-    [outcome] = store.commit([changes.submit("z", due=due, tick=True, cause="schedule")])
+    store.commit([changes.submit("y", due=due, tick=True)])
+    accounted = Accounted(DUE, due)
+    [outcome] = store.commit([changes.submit("z", due=due, tick=True, accounted=accounted)])
     assert outcome.execution == "y"
-    assert store.watches()["job"].accounted == due
+    assert store.accounted() == {"job": accounted}
 
 
-def test_a_backfill_claims_its_tick_and_accounts_for_none(store, changes):
-    store.commit([SetWatch("job", watch())])
-    store.commit([changes.submit("x", due=DUE + 2 * HOUR, tick=True, cause="backfill")])
-    assert store.watches()["job"].accounted == DUE
-    assert [tick.execution for tick in store.ticks("job", None, 9)] == ["x"]
-
-
-def test_recording_ticks_accounts_for_them_and_never_goes_back(store):
-    store.commit([SetWatch("job", watch()), SetWatch("other", watch())])
-    store.commit([RecordTicks("job", [missed(DUE + HOUR)], DUE + 2 * HOUR)])
-    store.commit([RecordTicks("job", [], DUE + HOUR)])
-    assert store.watches() == {"job": watch(accounted=DUE + 2 * HOUR), "other": watch()}
-
-
-def test_ticks_of_a_job_without_a_watch_are_kept_all_the_same(store, changes):
-    store.commit([RecordTicks("job", [missed(DUE)], DUE)])
-    store.commit([changes.submit("x", due=DUE + HOUR, tick=True)])
-    assert store.watches() == {}
+def test_a_tick_without_an_account_is_claimed_and_accounts_for_none(store, changes):
+    store.commit([RecordTicks("job", [], Accounted(DUE, DUE))])
+    store.commit([changes.submit("x", due=DUE + 2 * HOUR, tick=True)])
+    store.commit([RecordTicks("job", [missed(DUE + HOUR)])])
+    assert store.accounted() == {"job": Accounted(DUE, DUE)}
     assert len(store.ticks("job", None, 9)) == 2
+
+
+def test_recording_ticks_accounts_for_them_in_the_same_transaction(store, changes):
+    accounted = Accounted(DUE, DUE + 2 * HOUR)
+    record = RecordTicks("job", [missed(DUE + HOUR)], accounted)
+    with pytest.raises(NotFound):
+        store.commit([record, changes.record("unknown")])
+    assert (store.accounted(), store.ticks("job", None, 9)) == ({}, [])
+    store.commit([record])
+    assert (store.accounted(), len(store.ticks("job", None, 9))) == ({"job": accounted}, 1)
 
 
 # -- purges ------------------------------------------------------------------------
@@ -762,9 +755,9 @@ def test_a_tick_outlives_its_execution_and_does_not_fire_again(store, changes):
 def test_ticks_are_purged_by_when_they_were_recorded(store, changes):
     """So a backfilled one stays as long as one of today."""
     ticks = [missed(DUE + hours * HOUR) for hours in range(5)]
-    store.commit([RecordTicks("job", ticks, DUE), RecordTicks("other", ticks, DUE)])
+    store.commit([RecordTicks("job", ticks), RecordTicks("other", ticks)])
     backfilled = msgspec.structs.replace(missed(DUE - 9000 * HOUR), at=DUE + 9 * HOUR)
-    store.commit([RecordTicks("job", [backfilled], DUE)])
+    store.commit([RecordTicks("job", [backfilled])])
     assert store.commit([Purge("job", DUE + 3 * HOUR, None, 9)]) == [2]
     assert store.ticks("job", None, 9) == [*ticks[:1:-1], backfilled]
     assert store.commit([Purge(None, DUE + 9 * HOUR, None, 6)]) == [6]
@@ -773,10 +766,11 @@ def test_ticks_are_purged_by_when_they_were_recorded(store, changes):
     assert store.commit([Purge(None, None, 0, 9)]) == [0]
 
 
-def test_a_purge_accounts_for_nothing_and_forgets_no_watch(store):
-    store.commit([SetWatch("job", watch()), RecordTicks("job", [missed(DUE)], DUE)])
-    store.commit([Purge(None, DUE + 9 * HOUR, 0, 9)])
-    assert store.watches() == {"job": watch()}
+def test_a_purge_forgets_no_account_and_no_entry(store):
+    accounted = Accounted(DUE, DUE + HOUR)
+    store.commit([Put("kind", "key", b"1"), RecordTicks("job", [missed(DUE)], accounted)])
+    assert store.commit([Purge(None, DUE + 9 * HOUR, 0, 9)]) == [1]
+    assert (store.accounted(), store.entries("kind")) == ({"job": accounted}, {"key": b"1"})
 
 
 def test_long_logs_go_in_several_steps_until_nothing_is_left(store, changes):
@@ -869,14 +863,15 @@ def opened_copy(path):
 
 def test_a_backup_opens_as_a_store_with_everything_in_it(store, changes, tmp_path):
     finished(store, changes, "a", "b", due=DUE)
-    store.commit([changes.submit("c", due=DUE, tick=True), SetSwitch("job", True, DUE)])
-    store.commit([SetWatch("job", watch())])
+    store.commit([changes.submit("c", due=DUE, tick=True), Put("kind", "key", b"1")])
+    store.commit([RecordTicks("job", [missed(DUE + HOUR)], Accounted(DUE, DUE + HOUR))])
     store.backup(str(tmp_path / "copy.db"))
     assert [file.name for file in tmp_path.iterdir()] == ["copy.db"]
     with opened_copy(tmp_path / "copy.db") as copy:
         assert everything(copy) == everything(store)
         assert copy.ticks("job", None, 9) == store.ticks("job", None, 9)
-        assert (copy.switches(), copy.watches()) == (store.switches(), store.watches())
+        assert copy.accounted() == store.accounted() != {}
+        assert copy.entries("kind") == store.entries("kind") != {}
         assert [chunk.text for chunk in copy.logs.read("a", "a", 1, 0, 100)] == ["line\n"]
 
 
@@ -968,7 +963,7 @@ def everything_since(store, version, limit, room):
 @pytest.mark.parametrize(("limit", "room"), [(1, 10**6), (2, 10**6), (100, 1), (100, 300)])
 def test_facts_of_all_executions_come_in_the_order_of_versions(store, changes, limit, room):
     store.commit([changes.submit("x"), changes.submit("y", "other"), changes.record("x")])
-    store.commit([SetSwitch("job", True, DUE), changes.record("y"), changes.finish("x")])
+    store.commit([Put("kind", "key", b"1"), changes.record("y"), changes.finish("x")])
     found, purged = everything_since(store, 0, limit, room)
     assert [one.version for one in found] == [1, 2, 3, 4, 5]
     assert [(one.execution, one.job) for one in found] == [
@@ -1012,16 +1007,7 @@ def test_facts_of_an_execution_half_purged_are_missing(store, changes):
     assert 0 < page.upto <= store.version()
 
 
-# -- switches, epoch ---------------------------------------------------------------
-
-
-def test_the_last_word_on_a_switch_stays(store, changes):
-    at = changes.now()
-    first, other, last = (
-        SetSwitch("a", True, at, "ann"), SetSwitch("b", True, at), SetSwitch("a", False, at, "bob")
-    )  # fmt: skip
-    store.commit([first, other, last])
-    assert store.switches() == {"a": last, "b": other}
+# -- epoch ------------------------------------------------------------------------
 
 
 def test_each_store_has_its_epoch(opened):
@@ -1033,8 +1019,8 @@ def test_each_store_has_its_epoch(opened):
 
 def test_instants_come_back_aware_and_exact(store, changes):
     at = datetime(2026, 10, 25, 2, 30, 0, 123456, timezone(timedelta(hours=5, minutes=45)))
-    store.commit([SetWatch("a", watch(anchor=at))])
-    kept = store.watches()["a"].anchor
+    store.commit([RecordTicks("a", [], Accounted(at, at))])
+    kept = store.accounted()["a"].anchor
     assert kept == at
     assert kept.utcoffset() == timedelta(0)
 

@@ -21,12 +21,12 @@ BEGIN = """
 import os, sys
 from datetime import UTC, datetime
 from goflow.errors import StoreError
-from goflow.stores.base import SetSwitch
+from goflow.stores.base import Put
 from goflow.stores.sqlite import SqliteStore
 
 def commit(store, count):
     for number in range(count):
-        store.commit([SetSwitch(f"job {number}", True, datetime.now(UTC))])
+        store.commit([Put("kind", f"key {number}", b"1")])
 
 store = SqliteStore(sys.argv[1])
 """
@@ -155,7 +155,7 @@ def test_a_second_name_is_refused_while_the_last_commits_are_beside_the_first(
     assert f"another name of {path}" in told
     assert f"{path}-wal" in told
     assert not other.with_name("other.db-wal").exists()
-    assert len(switches(path)) == 20
+    assert len(entries(path)) == 20
     assert process(TRY, other) == "opened"
 
 
@@ -164,7 +164,7 @@ def test_a_store_that_was_moved_opens_with_its_log(path: Path) -> None:
     moved = path.with_name("moved.db")
     for suffix in ("", "-wal", "-shm", ".lock"):
         Path(f"{path}{suffix}").rename(f"{moved}{suffix}")
-    assert len(switches(moved)) == 20
+    assert len(entries(moved)) == 20
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_all_files_are_created_for_their_owner_alone(path: Path, changes, umask:
 
 
 def test_a_store_that_everybody_may_read_is_told_of(path: Path) -> None:
-    switches(path)
+    entries(path)
     path.chmod(0o644)
     store = SqliteStore(path)
     store.open()
@@ -237,11 +237,11 @@ def test_a_store_that_everybody_may_read_is_told_of(path: Path) -> None:
 # -- after a crash -----------------------------------------------------------------
 
 
-def switches(path: Path) -> dict[str, object]:
+def entries(path: Path) -> dict[str, bytes]:
     store = SqliteStore(path)
     store.open()
     try:
-        return dict(store.switches())
+        return store.entries("kind")
     finally:
         store.close()
 
@@ -300,7 +300,7 @@ def put_an_older_copy_back(path: Path, folder: Path) -> None:
 def test_commits_that_are_gone_after_a_crash_are_told_of_once(
     path: Path, tmp_path: Path, harm: Callable[[Path, Path], None]
 ) -> None:
-    switches(path)
+    entries(path)
     shutil.copy(path, tmp_path / "older.db")
     process(DIE, path)
     harm(path, tmp_path)
@@ -325,11 +325,11 @@ def test_after_a_crash_with_all_in_place_nothing_is_told(path: Path) -> None:
     for _ in range(3):
         process(DIE, path)
         assert remarks(path) == []
-    assert len(switches(path)) == 20
+    assert len(entries(path)) == 20
 
 
 def test_a_store_that_was_put_there_on_purpose_is_no_loss(path: Path, tmp_path: Path) -> None:
-    switches(tmp_path / "other.db")
+    entries(tmp_path / "other.db")
     process(DIE, path)
     remove_all_but_the_lock(path, path)
     (tmp_path / "other.db").rename(path)
@@ -351,7 +351,7 @@ def test_a_refused_start_keeps_what_the_crashed_server_noted(path: Path) -> None
 
 
 def test_a_closed_file_that_was_cut_short_is_refused(path: Path) -> None:
-    switches(path)
+    entries(path)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(StoreError, match="shorter than it says"):
         remarks(path)
@@ -406,8 +406,8 @@ def remove_the_index(path: Path, folder: Path) -> None:
 def test_nothing_more_is_promised_once_the_files_are_not_what_they_were(
     path: Path, tmp_path: Path, changes, harm: Callable[[Path, Path], None], first: str
 ) -> None:
-    switches(tmp_path / "other.db")
-    switches(path)
+    entries(tmp_path / "other.db")
+    entries(path)
     shutil.copy(path, tmp_path / "older.db")
     store = SqliteStore(path)
     store.open()

@@ -16,7 +16,7 @@ import pytest
 
 from goflow.core.states import State
 from goflow.errors import StoreError, StoreUnavailable
-from goflow.stores.base import Purge, RecordTicks, SetSwitch, SetWatch, Tick, TickOutcome, Watch
+from goflow.stores.base import Accounted, Purge, Put, RecordTicks, Tick, TickOutcome
 from goflow.stores.sqlite import SqliteStore, file, schema
 
 # What a child process needs to commit something.
@@ -69,9 +69,8 @@ def filled(path, changes) -> Path:
             changes.record("x"),
             changes.finish("y", State.FAILED, b"brief"),
             changes.log("x", 0, "line"),
-            SetSwitch("job", False, changes.now()),
-            SetWatch("job", Watch("@hourly", at, at)),
-            RecordTicks("job", [Tick(at, TickOutcome.MISSED, at)], at),
+            Put("kind", "key", b"1"),
+            RecordTicks("job", [Tick(at, TickOutcome.MISSED, at)], Accounted(at, at)),
         ]
     )
     store.close()
@@ -82,8 +81,8 @@ def contents(store: SqliteStore) -> list[object]:
     return [
         store.epoch,
         store.version(),
-        store.switches(),
-        store.watches(),
+        store.entries("kind"),
+        store.accounted(),
         store.ticks("job", None, 9),
         store.unfinished(),
         store.page(job=None, state=None, before=None, limit=9),
@@ -125,7 +124,7 @@ def test_everything_is_back_after_reopening_and_versions_go_on(path, changes):
     store = SqliteStore(path)
     store.open()
     store.commit([changes.submit("x", key="k"), changes.submit("y"), changes.log("x", 0, "line")])
-    store.commit([changes.record("x"), changes.finish("y"), SetSwitch("job", True, changes.now())])
+    store.commit([changes.record("x"), changes.finish("y"), Put("kind", "key", b"2")])
     before = contents(store)
     store.close()
 

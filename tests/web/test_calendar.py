@@ -39,7 +39,7 @@ def test_due_times_that_fired_nothing_count_apart_from_executions() -> None:
     now = datetime.now(UTC)
     ticks = [Tick(now, TickOutcome.SKIPPED, now), Tick(now, TickOutcome.MISSED, now, "", 7, now)]
     with TestClient(gf, base_url="http://localhost") as client:
-        store.commit([RecordTicks("simple", ticks, now)])
+        store.commit([RecordTicks("simple", ticks)])
         days = client.get("/api/jobs/simple/calendar?timezone=UTC").json()["days"]
     nothing = {"states": {}, "seconds": 0}
     assert days == [{"day": now.date().isoformat(), "missed": 7, "skipped": 1} | nothing]

@@ -429,7 +429,7 @@ def test_a_job_that_is_registered_no_more_has_its_history_still(tmp_path: Path) 
         id = Asker(client).run("gone/über")["id"]
         now = datetime.now(UTC)
         missed = Tick(now, TickOutcome.MISSED, now)
-        gf.engine.store.commit([RecordTicks("gone/über", [missed], now)])
+        gf.engine.store.commit([RecordTicks("gone/über", [missed])])
     gf = Goflow(path, ui_path=None)
     with TestClient(gf, base_url="http://localhost") as client:
         job = "/api/jobs/gone%2F%C3%BCber"

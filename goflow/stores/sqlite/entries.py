@@ -6,11 +6,9 @@ The rule: a value is JSON that its writer encodes and decodes; the store only ke
 import ast
 import re
 import sqlite3
-from datetime import UTC, datetime
 
 import msgspec
 
-from goflow.stores.base import SetSwitch, Watch
 from goflow.stores.sqlite.codec import to_instant
 
 CREATE = (
@@ -58,22 +56,3 @@ def text_of_repr(shown: str) -> str:
         return " ".join([f"CRON_TZ={timezone}", *fields])
     except (SyntaxError, ValueError, TypeError):
         return shown
-
-
-def encode_switch(switch: SetSwitch) -> bytes:
-    return msgspec.json.encode({"active": switch.active, "at": switch.at, "by": switch.by})
-
-
-def decode_switch(job: str, value: bytes) -> SetSwitch:
-    return msgspec.convert(msgspec.json.decode(value) | {"job": job}, SetSwitch)
-
-
-def encode_watch(watch: Watch) -> bytes:
-    value = {"schedule": watch.schedule, "anchor": watch.anchor, "on": watch.on}
-    return msgspec.json.encode(value)
-
-
-def decode_watch(value: bytes, accounted: datetime) -> Watch:
-    state = msgspec.json.decode(value)
-    anchor = datetime.fromisoformat(state["anchor"]).astimezone(UTC)
-    return Watch(state["schedule"], anchor, accounted, state["on"])

@@ -17,16 +17,15 @@ from goflow.core.graph import Plan, decode_plan
 from goflow.core.states import State
 from goflow.core.summary import RecentExecution
 from goflow.stores.base import (
+    Accounted,
     Activity,
     Committed,
     Existing,
     FactsPage,
     History,
     Row,
-    SetSwitch,
     Tick,
     TickOutcome,
-    Watch,
 )
 from goflow.stores.sqlite import entries, results
 from goflow.stores.sqlite.codec import (
@@ -38,7 +37,6 @@ from goflow.stores.sqlite.codec import (
     to_instant,
     to_micros,
 )
-from goflow.stores.sqlite.entries import decode_switch, decode_watch
 from goflow.stores.sqlite.schema import KEYED, find_number, last_version
 
 _TICKS = """SELECT due, outcome, at, reason, count, until, execution, merged_into FROM ticks
@@ -99,16 +97,10 @@ class Reads(ABC):
                         version = max(version, upto)
         return FactsPage(found, version)
 
-    def switches(self) -> dict[str, SetSwitch]:
-        return {job: decode_switch(job, value) for job, value in self.entries("switch").items()}
-
-    def watches(self) -> dict[str, Watch]:
-        states = self.entries("schedule")
+    def accounted(self) -> dict[str, Accounted]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT job, upto FROM accounted").fetchall()
-        return {
-            job: decode_watch(states[job], to_instant(upto)) for job, upto in rows if job in states
-        }
+            rows = connection.execute("SELECT job, anchor, upto FROM accounted").fetchall()
+        return {job: Accounted(to_instant(anchor), to_instant(upto)) for job, anchor, upto in rows}
 
     def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
         below = HIGHEST if before is None else to_micros(before)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from goflow.core.events import encode_facts
 from goflow.errors import NotFound
 from goflow.stores.base import (
+    Accounted,
     Change,
     Created,
     Existing,
@@ -24,8 +25,6 @@ from goflow.stores.base import (
     Put,
     Record,
     RecordTicks,
-    SetSwitch,
-    SetWatch,
     Submit,
     Tick,
     Touch,
@@ -33,7 +32,6 @@ from goflow.stores.base import (
 from goflow.stores.logs import AppendLog, LogStore
 from goflow.stores.sqlite import entries, logs, results
 from goflow.stores.sqlite.codec import QUARTER, micros_or_null, to_instant, to_micros
-from goflow.stores.sqlite.entries import encode_switch, encode_watch
 from goflow.stores.sqlite.purge import purge
 from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_version
 
@@ -45,10 +43,9 @@ _ADD_TICK = """INSERT OR REPLACE INTO ticks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?
     WHERE NOT EXISTS (SELECT 1 FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
         AND (outcome <> 'merged' OR ?4 = 'merged'))"""
 # `accounted` only grows for the same anchor, and starts anew with another.
-_BEGIN_ACCOUNT = """INSERT INTO accounted VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET
+_ACCOUNT = """INSERT INTO accounted VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET
     anchor = excluded.anchor,
     upto = max(excluded.upto, iif(anchor = excluded.anchor, upto, 0))"""
-_ACCOUNT = "UPDATE accounted SET upto = ?2 WHERE job = ?1 AND upto < ?2"
 _ADD_EXECUTION = """INSERT INTO executions
     (id, job, plan, submitted, state, finished, modified, version)
     VALUES (?, ?, ?, ?, 'notstarted', 0, ?, ?)"""
@@ -122,18 +119,13 @@ class Writes:
                         pending.facts.append((version, number, encode_facts([change.fact])))
                         pending.created[change.fact.job, change.plan.id] += 1
                         outcome = Created(version)
-                    if change.accounts:
-                        assert change.fact.scheduled_at is not None
-                        due = to_micros(change.fact.scheduled_at)
-                        connection.execute(_ACCOUNT, (change.fact.job, due))
+                    _account(connection, change.fact.job, change.accounted)
                 case KeepResult():
                     number = self._number(connection, change.execution)
                     place = number, change.task, change.attempt
                     connection.execute(results.ADD, (*place, change.body))
                 case Put():
                     _put(connection, change)
-                case SetSwitch(job):
-                    _put(connection, Put("switch", job, encode_switch(change)))
                 case Touch():
                     connection.execute(
                         "INSERT OR REPLACE INTO meta VALUES ('touched', ?)",
@@ -141,11 +133,7 @@ class Writes:
                     )
                 case RecordTicks():
                     _add_ticks(connection, change.job, change.ticks)
-                    connection.execute(_ACCOUNT, (change.job, to_micros(change.accounted)))
-                case SetWatch(job, watch):
-                    _put(connection, Put("schedule", job, encode_watch(watch)))
-                    span = to_micros(watch.anchor), to_micros(watch.accounted)
-                    connection.execute(_BEGIN_ACCOUNT, (job, *span))
+                    _account(connection, change.job, change.accounted)
                 case Purge():
                     self._write_pending(connection, pending)
                     pending = _Pending()
@@ -275,6 +263,12 @@ def _add_ticks(connection: sqlite3.Connection, job: str, ticks: Sequence[Tick]) 
         )  # fmt: skip
         if added.rowcount:
             connection.execute(_COUNT_TICK, (*place, 1))
+
+
+def _account(connection: sqlite3.Connection, job: str, accounted: Accounted | None) -> None:
+    if accounted is not None:
+        span = to_micros(accounted.anchor), to_micros(accounted.upto)
+        connection.execute(_ACCOUNT, (job, *span))
 
 
 def _remember(known: set[str] | dict[str, int]) -> None:
