@@ -21,13 +21,18 @@ from goflow.shown import reason
 from goflow.stores.base import Change, KeepResult, Outcome, Record, Store, Submit, Touch
 from goflow.stores.logs import AppendLog
 
-BATCH_LIMIT = 1000  # changes in one transaction
-BATCH_BYTES = 8 * 1024 * 1024  # a transaction of more takes no further change
+BATCH_LIMIT = 1000  # entries in one transaction
+BATCH_BYTES = 8 * 1024 * 1024  # a transaction of more takes no further entry
+PER_CHUNK = 256  # bytes that a chunk of a log weighs besides its text
 PROBE = 1.0  # seconds between two probes of a store that refused a write
 PATIENCE = 0.25  # seconds between two attempts to write a change that must be written
 
-Entry = tuple[Change, "asyncio.Future[Outcome]"]
+Entry = tuple[tuple[Change, ...], "asyncio.Future[Outcome]"]
 OnDefect = Callable[[str, Exception], None]
+
+
+class UnknownOutcome(RuntimeError):
+    """The store did not say what it has written, so nothing is tried again."""
 
 
 class Journal:
@@ -73,20 +78,21 @@ class Journal:
         """Give up a change after its first refusal from now on: the process is about to end."""
         self._hurried = True
 
-    def commit(self, change: Change) -> "asyncio.Future[Outcome]":
-        """Queue a change. The future raises `StoreUnavailable` if it was not written."""
+    def commit(self, *changes: Change) -> "asyncio.Future[Outcome]":
+        """Queue an entry: changes that are written in this order, all of them or none. The future
+        has the outcome of the last one. It raises `StoreUnavailable` if they were not written."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
         if self._writer is None:
             future.set_exception(Stopping("the server is stopping"))
         else:
-            self._writer.put((change, future))
+            self._writer.put((changes, future))
         return future
 
-    async def insist(self, change: Change) -> Outcome:
+    async def insist(self, *changes: Change) -> Outcome:
         """Commit something that has happened already: try until it is written."""
         while True:
             try:
-                return await self.commit(change)
+                return await self.commit(*changes)
             except StoreUnavailable:
                 if self._hurried:
                     raise
@@ -111,22 +117,23 @@ class Journal:
     def _commit(self, batch: list[Entry]) -> None:
         begun = self._clock.elapsed()
         try:
-            outcomes = self._store.commit([change for change, _ in batch])
+            changes = [change for changes, _ in batch for change in changes]
+            outcomes = self._store.commit(changes)
         except StoreUnavailable as error:
             self._tell(self._refused, batch, error)
         except BaseException as error:  # a store may be the user's own, and raise anything
-            # One of the changes is a defect. Write each by itself, so that only that one fails.
+            # One of the entries is a defect. Write each by itself, so that only that one fails.
             if len(batch) == 1:
                 self._tell(self._refused, batch, _awaitable(error))
             else:
                 for entry in batch:
                     self._commit([entry])
         else:
-            if len(outcomes) == len(batch):
+            if len(outcomes) == len(changes):
                 self._tell(self._committed, batch, outcomes, self._clock.elapsed() - begun)
-            else:  # it is unknown what was committed, so nothing is tried again
-                counts = f"{len(batch)} changes with {len(outcomes)} outcomes"
-                self._tell(self._refused, batch, RuntimeError(f"the store answered {counts}"))
+            else:
+                counts = f"{len(changes)} changes with {len(outcomes)} outcomes"
+                self._tell(self._refused, batch, UnknownOutcome(f"the store answered {counts}"))
 
     def _tell(self, callback: Callable[..., None], *args: object) -> None:
         self._loop.call_soon_threadsafe(callback, *args)
@@ -134,14 +141,19 @@ class Journal:
     def _committed(self, batch: list[Entry], outcomes: list[Outcome], seconds: float) -> None:
         self.trouble = None
         self.commits.note(seconds)
-        for (change, _), outcome in zip(batch, outcomes, strict=True):
-            try:
-                self._on_commit(change, outcome)
-            except Exception as error:  # a defect, which must not keep the others waiting
-                self._on_defect(f"what follows from a {type(change).__name__}", error)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        place = 0
+        for changes, _ in batch:
+            for change in changes:
+                try:
+                    self._on_commit(change, outcomes[place])
+                except Exception as error:  # a defect, which must not keep the others waiting
+                    self._on_defect(f"what follows from a {type(change).__name__}", error)
+                place += 1
+        place = -1
+        for changes, future in batch:
+            place += len(changes)
             if not future.done():
-                future.set_result(outcome)
+                future.set_result(outcomes[place])
 
     def _refused(self, batch: list[Entry], error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
@@ -165,10 +177,14 @@ def _awaitable(error: BaseException) -> Exception:
 
 
 def _weigh(entry: Entry) -> int:
-    """Roughly the number of bytes that a change writes."""
-    match entry[0]:
-        case AppendLog(text=text):
-            return len(text)
+    """Roughly the number of bytes that an entry writes."""
+    return sum(map(_size, entry[0]))
+
+
+def _size(change: Change) -> int:
+    match change:
+        case AppendLog(text=text, times=times):
+            return PER_CHUNK + len(text) + len(times)
         case KeepResult(body=body):
             return len(body)
         case Record(facts=facts, summary=summary):

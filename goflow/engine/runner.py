@@ -25,7 +25,7 @@ from goflow.core.execution import Cancelled, Execution, Interrupted, Outcome
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
-from goflow.engine.attempts.settling import settle
+from goflow.engine.attempts.settling import commit_ends, settle
 from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
@@ -184,7 +184,6 @@ class Runner:
             facts = self._decide()
             if facts:
                 await self._record(self.execution, facts)
-                self._attempts.committed()
                 self._launch(facts)
             while self._answers:
                 _answer(*self._answers.pop(0))
@@ -220,8 +219,8 @@ class Runner:
         if abs(skew - execution.skew) > STEP:
             execution.skew = skew
         facts: list[AnyFact] = []
-        for name, outcome in self._attempts.take_ended():
-            facts.append(self._settle(name, outcome, now))
+        for ended in self._attempts.take_ended():
+            facts.append(self._settle(ended.task, ended.outcome, now))
         commands, self._commands = self._commands, []
         for command, answer in commands:
             try:
@@ -254,7 +253,10 @@ class Runner:
         return settle(self.execution, self._task(name), name, outcome, now)
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
-        await self._dependencies.journal.insist(record_of(execution, facts))
+        """Commit facts, and the last lines of the attempts that end by them."""
+        record, last_lines = record_of(execution, facts), self._attempts.last_lines()
+        await commit_ends(self._dependencies.journal.insist, record, last_lines)
+        self._attempts.committed()
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
         """Begin the attempts whose start is now committed, end those whose end was asked for."""
@@ -307,9 +309,12 @@ class Runner:
             if (history := await self._history()) is None:  # not opened, or purged
                 return
             execution = salvage(history).execution
-            if facts := execution.abort(self._clock.now(), defect):
+            facts = execution.abort(self._clock.now(), defect)
+            while self._attempts.take_ended():
+                pass
+            if facts:
                 await self._record(execution, facts)
-            self._attempts.forget()
+            self._attempts.committed()
             self.execution = execution
         except Unavailable:
             raise

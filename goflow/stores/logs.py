@@ -1,7 +1,8 @@
 """The contract of logs: where the lines that attempts write are kept.
 
-`Store.logs` reads them. Chunks are written by `Store.commit`, as `AppendLog` changes of a batch, so
-that the end of an attempt is never committed before its log.
+`Store.logs` reads them. Chunks are written by `Store.commit`, as `AppendLog` changes of a batch.
+The last chunk of a log and the end of its attempt are in the same batch, the chunk first, so that
+the end is never visible without the log.
 
 The stores here keep logs in tables of their own, in the transaction of the batch. A `LogStore` is
 another place for them: give it to the store, as in `SqliteStore(path, logs=...)`. Then the promises

@@ -22,7 +22,7 @@ from goflow.engine.executors.loop import LoopExecutor
 from goflow.engine.executors.outcomes import ERROR_LIMIT
 from goflow.engine.executors.thread import ABANDONED, ThreadExecutor
 from goflow.engine.output.capture import captured
-from goflow.engine.output.tasklog import Chunk
+from goflow.engine.output.tasklog import CHUNK, Chunk
 from goflow.engine.threads import DaemonThreads
 from goflow.errors import TaskFailed
 from goflow.operators.base import inspect_operator
@@ -57,7 +57,7 @@ class Trial:
     """A running attempt, with a log that keeps everything."""
 
     def __init__(self, operator: object, *, timeout: float | None = None, workers: int = 2) -> None:
-        self.text = ""
+        self._stored = ""
         self.abandoned: list[asyncio.Future[None]] = []
         self.executor: Executor = DaemonThreads(workers)
         self.log = task_log(self._append)
@@ -72,7 +72,12 @@ class Trial:
         )
 
     async def _append(self, chunk: Chunk) -> None:
-        self.text += chunk.text
+        self._stored += chunk.text
+
+    @property
+    def text(self) -> str:
+        """The log, with the lines that are left to the caller of the attempt."""
+        return self._stored + "".join(chunk.text for chunk in self.log.rest)
 
 
 def tried(operator: object, *, timeout: float | None = None) -> tuple[Outcome, str]:
@@ -460,8 +465,8 @@ def test_the_log_is_complete_when_an_attempt_is_stopped_at_its_end() -> None:
             await opened.wait()
             texts.append(chunk.text)
 
-        log = task_log(append, limit=1000)
-        operator = Async(lambda: log("the last word"))
+        log = task_log(append)
+        operator = Async(lambda: log("x\n" * CHUNK + "the last word"))
         task = asyncio.create_task(
             attempt(
                 LoopExecutor(),
@@ -476,7 +481,8 @@ def test_the_log_is_complete_when_an_attempt_is_stopped_at_its_end() -> None:
         assert not task.done()
         opened.set()
         assert await task == Succeeded()
-        assert texts == ["the last word\n"]
+        texts += [chunk.text for chunk in log.rest]
+        assert "".join(texts) == "x\n" * CHUNK + "the last word\n"
 
     asyncio.run(main())
 
@@ -490,8 +496,8 @@ def test_a_log_that_cannot_be_written_is_reported_and_changes_no_outcome() -> No
         async def append(*_: object) -> None:
             raise OSError("broken")
 
-        log = task_log(append, limit=1000)
-        operator = Async(lambda: log("hello"))
+        log = task_log(append)
+        operator = Async(lambda: log("x\n" * CHUNK))
         outcome = await attempt(
             LoopExecutor(),
             Work(operator, inspect_operator(operator, "t"), context_with(log), MAX_RESULT),

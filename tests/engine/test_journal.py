@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
+from goflow.core.events import Submitted
+from goflow.core.graph import Plan, PlannedTask
 from goflow.engine.journal import Journal
 from goflow.engine.threads import Threads
 from goflow.errors import Stopping, StoreUnavailable
-from goflow.stores.base import Change, Outcome, Put
+from goflow.stores.base import Change, Created, Outcome, Put, Submit
 from goflow.stores.memory import MemoryStore
-from goflow.testing import FakeClock
+from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import until
 
 pytestmark = pytest.mark.anyio
@@ -46,9 +49,9 @@ class Kept:
         self.journal = Journal(store, clock, self._tell, Threads(), self._defect)
 
     def _tell(self, change: Change, outcome: Outcome) -> None:
-        assert isinstance(change, Put)
-        self.told.append(change.key)
-        if change.key == "bad":
+        key = change.key if isinstance(change, Put) else type(change).__name__
+        self.told.append(key)
+        if key == "bad":
             raise KeyError("bad")
 
     def _defect(self, what: str, error: Exception) -> None:
@@ -122,6 +125,39 @@ async def test_a_store_that_returns_too_few_outcomes_leaves_no_caller_waiting() 
         (odd,) = await all_of(one.journal.commit(put("odd")))
         assert "answered 1 changes with 0 outcomes" in str(odd)
         assert await one.journal.commit(put("later")) is None
+
+
+async def test_the_changes_of_an_entry_are_written_in_order_and_all_or_none_of_them() -> None:
+    async with kept() as one:
+        one.store.raises = ValueError("no")
+        entries = [("a", "b"), ("c", "odd", "d"), ("e", "f")]
+        first, odd, last = await all_of(
+            *(one.journal.commit(*map(put, names)) for names in entries)
+        )
+        assert (first, odd, last) == (None, one.store.raises, None)
+        assert one.told == ["a", "b", "e", "f"]
+        assert one.store.entries("kind").keys() == {"a", "b", "e", "f"}
+
+
+async def test_an_entry_has_the_outcome_of_its_last_change() -> None:
+    async with kept() as one:
+        plan = Plan((PlannedTask("t"),))
+        fact = Submitted(BEGINNING, id="x", job="j", plan=plan.id, cause="api")
+        assert await one.journal.commit(put("a"), Submit(fact, plan)) == Created(1)
+        again = Submit(msgspec.structs.replace(fact, id="y"), plan)
+        assert await one.journal.insist(again, put("b")) is None
+
+
+async def test_a_refused_entry_is_tried_again_as_a_whole() -> None:
+    clock = FakeClock()
+    async with kept(clock) as one:
+        one.store.raises = StoreUnavailable("full")
+        written = asyncio.ensure_future(one.journal.insist(put("a"), put("odd"), put("c")))
+        await until(lambda: one.journal.trouble)
+        assert one.told == []
+        one.store.raises = None
+        await until(lambda: written.done() or clock.advance(seconds=1))
+        assert [key for key in one.told if key != "Touch"] == ["a", "odd", "c"]
 
 
 async def test_the_journal_recovers_from_repeated_store_failures() -> None:

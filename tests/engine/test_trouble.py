@@ -1,17 +1,22 @@
 """A store that fails temporarily: acknowledged changes stay, tasks continue, it recovers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goflow import SqliteStore, Task
+from goflow import Context, SqliteStore, Task
+from goflow.core.events import TaskSucceeded
+from goflow.engine.attempts.under_way import LOGS
+from goflow.engine.engine import Engine
 from goflow.engine.entries import SCHEDULE, read_states
+from goflow.engine.output.tasklog import CHUNK
 from goflow.errors import NotFound, StoreUnavailable
-from goflow.stores.base import Change, Outcome, Put
+from goflow.stores.base import Change, Outcome, Put, Record
+from goflow.stores.logs import AppendLog
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -167,3 +172,133 @@ async def test_a_change_that_cannot_be_written_fails_alone(
         assert isinstance(results[1], NotFound)
         assert results[2] is None
         assert store.entries("kind").keys() == {"j", "k"}
+
+
+# -- the log at the end of an attempt -------------------------------------------------------
+
+
+class Watched(Troubled):
+    """Notes the batches, and raises a defect for logs of attempts if a test says so."""
+
+    broken_logs = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.batches: list[list[Change]] = []
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        if self.broken_logs and any(isinstance(one, AppendLog) for one in batch):
+            raise ValueError("no logs today")
+        outcomes = super().commit(batch)
+        self.batches.append(list(batch))
+        return outcomes
+
+    def place_of(self, wanted: Callable[[Change], bool]) -> list[tuple[int, int]]:
+        """The number of the batch, and the place in it, of the changes that are wanted."""
+        return [
+            (number, place)
+            for number, batch in enumerate(self.batches)
+            for place, one in enumerate(batch)
+            if wanted(one)
+        ]
+
+
+class Prints:
+    """Prints lines, and ends. Before that it waits for `release`, if it has one."""
+
+    def __init__(self, text: str, release: asyncio.Event | None = None) -> None:
+        self.text = text
+        self.release = release
+
+    async def run(self, context: Context) -> None:
+        if self.release is not None:
+            await self.release.wait()
+        context.log(self.text)
+
+
+def ends(change: Change) -> bool:
+    return isinstance(change, Record) and any(
+        isinstance(fact, TaskSucceeded) for fact in change.facts
+    )
+
+
+def appends(change: Change) -> bool:
+    return isinstance(change, AppendLog)
+
+
+async def text_of(engine: Engine, id: str, task: str) -> str:
+    log = await engine.reader.log_of(id, task, 1)
+    return "".join([text async for text in log.texts])
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path / "s.db")
+
+
+async def test_the_last_lines_and_the_end_are_one_transaction(watched: Watched) -> None:
+    job = job_of("j", Task("t", Prints("the last line")))
+    async with running(job, store=watched) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        assert await text_of(engine, id, "t") == "the last line\n"
+    (end,), (line,) = watched.place_of(ends), watched.place_of(appends)
+    assert line[0] == end[0]
+    assert line[1] < end[1]
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+async def test_a_log_is_complete_when_its_end_is_visible_though_the_store_refused(
+    watched: Watched, lines: int
+) -> None:
+    release = asyncio.Event()
+    job = job_of("j", Task("t", Prints("line\n" * lines, release)))
+    async with running(job, store=watched, clock=FakeClock(jumps=True)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: watched.place_of(lambda one: isinstance(one, Record)))
+        watched.full = True
+        release.set()
+        await until(lambda: watched.refused > 3)
+        watched.full = False
+        await engine.runners.finished(id)
+        assert await text_of(engine, id, "t") == "line\n" * lines + "\n"
+    assert max(watched.place_of(appends)) < min(watched.place_of(ends))
+
+
+async def test_ends_with_large_logs_are_committed_in_bounded_transactions(
+    watched: Watched,
+) -> None:
+    release = asyncio.Event()
+    text = "x" * 999 + "\n"
+    tasks = [Task(f"t{n}", Prints(text * 60, release)) for n in range(100)]
+    async with running(job_of("j", *tasks), store=watched, max_running=100) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: engine.slots.taken == 100)
+        release.set()
+        await engine.runners.finished(id)
+        for task in tasks:
+            assert await text_of(engine, id, task.name) == text * 60 + "\n"
+    last_lines = [
+        sum(len(one.text) for one in batch if isinstance(one, AppendLog))
+        for batch in watched.batches
+        if any(map(ends, batch))
+    ]
+    assert sum(last_lines) == len(tasks) * 60_001
+    assert max(last_lines) <= LOGS + CHUNK
+
+
+async def test_lines_that_cannot_be_written_change_no_outcome_and_are_reported(
+    watched: Watched,
+) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, report: reported.append(str(report["exception"]))
+    )
+    watched.broken_logs = True
+    job = job_of("j", Task("a", Prints("hello")), Task("b", Scripted(), after=["a"]))
+    async with running(job, store=watched) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await engine.runners.finished(id)
+        assert set((await states(engine, id)).values()) == {"successful"}
+        assert await text_of(engine, id, "a") == ""
+    assert reported == ["no logs today"]

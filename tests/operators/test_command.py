@@ -240,6 +240,8 @@ async def main():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = await Command.shell(sys.argv[1]).run(context_with(log))
     await log.close()
+    for chunk in log.rest:
+        await append(chunk)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(len(result), log.lines, kept["last"], grown // 1024)
 

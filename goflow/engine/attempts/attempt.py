@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from goflow import forks
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
+from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Executor, Work
 from goflow.engine.executors.outcomes import raised
@@ -52,9 +53,11 @@ async def attempt(
     - `on_over`: called when the attempt no longer waits for the operator.
     - `end_orphans`: ends what a cancelled or timed out attempt has left running.
     - `keep`: stores a result, and returns the outcome. It is called again if it is cancelled.
-    - `hint`: called with the outcome as soon as it is certain, before the log is written.
+    - `hint`: called with the outcome as soon as it is certain, when the log has ended but is not
+      written.
 
-    If `work.context.log` is a `TaskLog`, it is closed, with the error.
+    If `work.context.log` is a `TaskLog`, it is closed, with the error. Its `rest` is left to be
+    stored with the outcome.
     """
     expired = False
     carry_into_pools()
@@ -90,16 +93,16 @@ async def attempt(
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
         await _end_orphans(context, end_orphans)
-    hint(outcome)
-    if isinstance(log, TaskLog) and children is not None:
+    if children is not None:
         children.close()
-        error = outcome.error if isinstance(outcome, Failed) else None
+    if isinstance(log, TaskLog):
+        log.end(outcome.error if isinstance(outcome, Failed) else None)
+    hint(outcome)
+    if isinstance(log, TaskLog):
         try:
-            await _insist(lambda: log.close(error))
+            await _insist(log.close)
         except Exception as failure:  # a lost log does not change the outcome
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "the log of an attempt could not be written", "exception": failure}
-            )
+            report_lost_log(failure)
     return outcome
 
 

@@ -1,14 +1,19 @@
 """The facts by which attempts end: the outcome, and when the task is tried again."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.engine.hints import Hint
+from goflow.engine.journal import UnknownOutcome
+from goflow.errors import Unavailable
 from goflow.job import Job, Task
 from goflow.shown import reason
+from goflow.stores.base import Record
+from goflow.stores.logs import AppendLog
 
 
 def settle(
@@ -32,6 +37,40 @@ def settle_hinted(
             task = None if job is None else job.find(name)
             facts.append(settle(execution, task, name, hint.outcome, now))
     return facts
+
+
+def report_lost_log(error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "the log of an attempt could not be written", "exception": error}
+    )
+
+
+async def commit_ends(
+    commit: Callable[..., Awaitable[object]],
+    record: Record,
+    last_lines: Sequence[AppendLog],
+) -> None:
+    """Commit the ends of attempts with the last lines of their logs, in one transaction.
+
+    Lines that the store cannot write do not change an outcome: they are reported, and the ends are
+    committed without them. `commit` is a method of the journal.
+    """
+    if last_lines:
+        try:
+            await commit(*last_lines, record)
+        except (Unavailable, UnknownOutcome):
+            raise
+        except Exception:
+            for change in last_lines:
+                try:
+                    await commit(change)
+                except (Unavailable, UnknownOutcome):
+                    raise
+                except Exception as error:
+                    report_lost_log(error)
+        else:
+            return
+    await commit(record)
 
 
 def _delay(

@@ -7,8 +7,8 @@ its cancellation is abandoned after `CLEANUP` seconds.
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
+from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import failed
 from goflow.engine.output.tasklog import Chunk, TaskLog
@@ -32,7 +33,23 @@ from goflow.stores.logs import AppendLog
 # How long a cancelled attempt may take to clean up before it is abandoned: longer than a
 # program and its children get to end, by SIGTERM and then by SIGKILL.
 CLEANUP = 20.0  # seconds
+# What the logs of attempts add to the transaction that ends them, at most. Further attempts that
+# have ended wait for the next one.
+LOGS = 1024 * 1024  # characters
 ABANDONED = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
+
+
+class Ended(NamedTuple):
+    """An attempt that has ended. The `rest` of its log is not stored yet."""
+
+    task: str
+    outcome: Outcome
+    number: int = 0
+    log: TaskLog | None = None
+
+    @property
+    def rest(self) -> Sequence[Chunk]:
+        return () if self.log is None else self.log.rest
 
 
 class Attempts:
@@ -53,11 +70,11 @@ class Attempts:
         self._wake = wake
         self._running: dict[str, asyncio.Task[None]] = {}
         self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
-        self._ended: list[tuple[str, Outcome]] = []
-        # Hints whose outcomes are not committed yet, of two kinds: attempts that `take_ended`
-        # has not returned, and those that it has.
+        # Attempts whose ends are not committed yet, of two kinds: those that `take_ended` has not
+        # returned, and those that it has.
+        self._ended: list[Ended] = []
+        self._taken: list[Ended] = []
         self._hinted: set[str] = set()
-        self._taken = 0
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._overdue: dict[str, asyncio.TimerHandle] = {}
 
@@ -76,7 +93,7 @@ class Attempts:
         """Begin an attempt, whose start is committed."""
         task = None if self._job is None else self._job.find(fact.task)
         if task is None:
-            self._note(fact.task, Failed(self._missing(fact.task), final=True))
+            self._note(Ended(fact.task, Failed(self._missing(fact.task), final=True)))
             return
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
@@ -94,27 +111,27 @@ class Attempts:
     async def _run(
         self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
     ) -> None:
-        outcome: Outcome
         try:
-            outcome = await self._attempt(task, number, upstream)
+            ended = await self._attempt(task, number, upstream)
         except Exception as error:  # a defect: operators raise nothing here
             execution = self._execution
             where = f"task {task.name!r}, execution {execution.id} of job {execution.job!r}"
             self._dependencies.on_defect(f"an attempt of {where}", error)
-            outcome = failed(error)
+            ended = Ended(task.name, failed(error))
         # Not by a callback of the asyncio task, which would come one turn of the loop later.
-        self._done(task.name, asyncio.current_task(), outcome)
+        if not self._done(asyncio.current_task(), ended):
+            await self._store_rest(ended)
 
     async def _attempt(
         self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
-    ) -> Outcome:
+    ) -> Ended:
         execution, given = self._execution, self._dependencies
         name = task.name
         if not task.call.is_async and task.isolation is Isolation.THREAD:
             await given.starting_line.turn()
 
         async def append(chunk: Chunk) -> None:
-            await given.journal.insist(AppendLog(execution.id, name, number, **chunk._asdict()))
+            await given.journal.insist(self._change(name, number, chunk))
 
         log = TaskLog(
             append,
@@ -131,7 +148,7 @@ class Attempts:
                 results = await given.results.load(execution.id, upstream)
             except ResultLost as lost:
                 await log.close(str(lost))
-                return Failed(str(lost))
+                return Ended(name, Failed(str(lost)), number, log)
         context = Context(
             job=execution.job,
             task=name,
@@ -154,7 +171,7 @@ class Attempts:
                 task.timeout, self._expired, name, running, task.timeout
             )
         with given.clock.work():
-            return await attempt(
+            outcome = await attempt(
                 given.executors.of(task),
                 Work(operator, task.call, context, given.limits.result),
                 timeout=task.timeout,
@@ -164,6 +181,13 @@ class Attempts:
                 keep=lambda outcome: self._keep(name, number, outcome),
                 hint=lambda outcome: self._hint(name, number, outcome),
             )
+        return Ended(name, outcome, number, log)
+
+    def _change(self, name: str, number: int, chunk: Chunk) -> AppendLog:
+        first, lines, text, times, forget, replaces = chunk
+        return AppendLog(
+            self._execution.id, name, number, first, lines, text, forget, times, replaces
+        )
 
     @functools.cached_property
     def params(self) -> bytes:
@@ -201,27 +225,42 @@ class Attempts:
         for name in list(self._running):
             self.end(name)
 
-    def take_ended(self) -> list[tuple[str, Outcome]]:
-        """The outcomes of the attempts that have ended since the last call."""
+    def take_ended(self) -> list[Ended]:
+        """The attempts that have ended since the last call, or the first of them if their logs
+        are too much for one transaction. Those that are left come with the next call."""
         ended, self._ended = self._ended, []
-        for name, _ in ended:
-            self._keeping.pop(name, None)
-            if name in self._hinted:
-                self._hinted.discard(name)
-                self._taken += 1
+        size = 0
+        for count, one in enumerate(ended, 1):
+            self._keeping.pop(one.task, None)
+            size += sum(len(chunk.text) for chunk in one.rest)
+            if size >= LOGS:
+                ended, self._ended = ended[:count], ended[count:]
+                break
+        self._taken += ended
         return ended
 
-    def committed(self) -> None:
-        """To be called when all outcomes that `take_ended` has returned are committed."""
-        if self._taken:
-            taken, self._taken = self._taken, 0
-            self._dependencies.hints.committed(taken)
+    def last_lines(self) -> list[AppendLog]:
+        """The last lines of the logs of the attempts that `take_ended` has returned, to be
+        committed together with their ends."""
+        return [
+            self._change(one.task, one.number, chunk) for one in self._taken for chunk in one.rest
+        ]
 
-    def forget(self) -> None:
-        """To be called when no further outcome will be committed."""
-        self._taken += len(self._hinted)
-        self._hinted.clear()
-        self.committed()
+    def committed(self) -> None:
+        """To be called when the ends of all attempts that `take_ended` has returned, and their
+        last lines, are committed or never will be."""
+        if not self._taken:
+            return
+        taken, self._taken = self._taken, []
+        hinted = 0
+        for one in taken:
+            if one.log is not None and one.log.rest:
+                one.log.landed()
+            if one.task in self._hinted:
+                self._hinted.discard(one.task)
+                hinted += 1
+        if hinted:
+            self._dependencies.hints.committed(hinted)
 
     def _hint(self, name: str, number: int, outcome: Outcome) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
@@ -230,14 +269,29 @@ class Attempts:
             if self._dependencies.hints.write(execution, name, number, outcome):
                 self._hinted.add(name)
 
-    def _done(self, name: str, running: object, outcome: Outcome) -> None:
-        if self._running.get(name) is running:
-            del self._running[name]
-            self._note(name, outcome)
+    def _done(self, running: object, ended: Ended) -> bool:
+        """Note the end of an attempt; False if it was abandoned before."""
+        if self._running.get(ended.task) is not running:
+            return False
+        del self._running[ended.task]
+        self._note(ended)
+        return True
+
+    async def _store_rest(self, ended: Ended) -> None:
+        """Store the last lines of an attempt that was abandoned, whose end has been noted."""
+        try:
+            for chunk in ended.rest:
+                change = self._change(ended.task, ended.number, chunk)
+                await self._dependencies.journal.insist(change)
+        except Exception as error:
+            report_lost_log(error)
+        if ended.log is not None:
+            ended.log.landed()
 
     def _cancelled(self, name: str, running: "asyncio.Task[None]") -> None:
         """Takes the end of an attempt that was told to end before it came to run anything."""
-        self._done(name, running, Cancelled())
+        if self._running.get(name) is running:
+            self._done(running, Ended(name, Cancelled()))
 
     def _expired(self, name: str, running: "asyncio.Task[None]", timeout: float) -> None:
         # Counted from now, since the loop may have been held up.
@@ -262,20 +316,22 @@ class Attempts:
             del self._running[name]
             self._abandoned[name] = running
             loops.give_up(running)
-            self._note(name, Cancelled() if self._execution.is_cancelling(name) else outcome)
+            cancelling = self._execution.is_cancelling(name)
+            self._note(Ended(name, Cancelled() if cancelling else outcome))
 
-    def _note(self, name: str, outcome: Outcome) -> None:
+    def _note(self, ended: Ended) -> None:
+        name = ended.task
         # An abandoned operator keeps its slot as long as it really runs.
         if (abandoned := self._abandoned.pop(name, None)) is None:
             self._requests.release(name)
         else:
             request = self._requests.take(name)
             limits = () if request is None else request.lane.resources
-            entry = self._abandoned_attempt(name, outcome)
+            entry = self._abandoned_attempt(name, ended.outcome)
             self._dependencies.abandoned.add(entry, abandoned, limits)
             if request is not None:
                 abandoned.add_done_callback(lambda _: self._requests.give_back(request))
-        self._ended.append((name, outcome))
+        self._ended.append(ended)
         self._wake()
 
     def _abandoned_attempt(self, name: str, outcome: Outcome) -> AbandonedAttempt:

@@ -6,7 +6,7 @@ varints of seven bits per byte, low bits first.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 FIRST = struct.Struct(">q")
@@ -35,6 +35,14 @@ class LineTimes:
         return FIRST.pack(self._first) + self._rest
 
 
+def pack(times: Sequence[int]) -> bytes:
+    """The times of consecutive lines, at least one."""
+    packed = LineTimes(times[0], 1)
+    for at in times[1:]:
+        packed.add(LineTimes(at, 1))
+    return packed.packed()
+
+
 def unpack(packed: bytes) -> list[int]:
     """The time of each line; empty if no times were kept."""
     return list(_unpacked(packed)) if packed else []
@@ -45,10 +53,7 @@ def without(packed: bytes, lines: int) -> bytes:
     times = unpack(packed)
     if not times:
         return packed
-    rest = LineTimes(times[lines], 1)
-    for at in times[lines + 1 :]:
-        rest.add(LineTimes(at, 1))
-    return rest.packed()
+    return pack(times[lines:])
 
 
 def _unpacked(packed: bytes) -> Iterator[int]:

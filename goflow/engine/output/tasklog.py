@@ -8,6 +8,9 @@ reader sees by the gap in the numbers that lines are missing.
 A thread that writes faster than the store waits when its log has reached its share, or the backlog
 of all logs is full. The event loop cannot wait: when it writes into a full backlog, the oldest
 lines are dropped, even from the head.
+
+Lines linger for a moment before they are passed on, so that those of a short attempt, and the last
+ones of any other, are left for the transaction that ends the attempt; see `TaskLog.rest`.
 """
 
 import asyncio
@@ -17,12 +20,12 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, TextIO
 
 from goflow.engine.clock import Clock
 from goflow.engine.output.backlog import Backlog
-from goflow.engine.output.linetimes import LineTimes, milliseconds
+from goflow.engine.output.linetimes import LineTimes, milliseconds, pack, unpack
 
 LINE = 16 * 1024  # characters; longer lines are split
 CHUNK = 64 * 1024  # characters of one append
@@ -31,7 +34,7 @@ PRICE = 256  # bytes of overhead per piece
 DRAINED = 128 * 1024  # pending characters at which `drain` returns
 MOMENT = 0.5  # seconds until an unfinished line is passed on
 SOMETIMES = 64  # writes without a newline until a thread checks whether it has to wait
-LINGER = 0.01  # seconds to wait for more text of a thread
+LINGER = 0.01  # seconds to wait for more text
 BUSY = 0.001  # seconds until the event loop tries again to take a lock that a thread holds
 
 Append = Callable[["Chunk"], Awaitable[None]]
@@ -136,7 +139,10 @@ class TaskLog(Lines):
     `append` is awaited with at most 64 Ki characters, one call at a time; text that arrives
     meanwhile goes with the next call. An unfinished line is passed on too after a moment, and
     replaced later. Lines are numbered from 0. `limit` is in characters. Text written after
-    `close` (by a thread that could not be stopped) is lost.
+    `end` (by a thread that could not be stopped) is lost.
+
+    After `close`, `rest` has the last lines, of about 64 Ki characters at most. They are not
+    stored yet: the caller commits them together with the end of the attempt, then calls `landed`.
     """
 
     __slots__ = (
@@ -147,8 +153,10 @@ class TaskLog(Lines):
         "_busy",
         "_clock",
         "_closed",
+        "_departing",
         "_elsewhere",
         "_flight",
+        "_flying",
         "_handed_on",
         "_head",
         "_held",
@@ -171,6 +179,7 @@ class TaskLog(Lines):
         "_timer",
         "_writes",
         "lines",
+        "rest",
     )
 
     def __init__(
@@ -183,6 +192,7 @@ class TaskLog(Lines):
         limit: int,
     ) -> None:
         self.lines = 0  # received so far
+        self.rest: list[Chunk] = []
         self._append = append
         self._loop = loop
         self._clock = clock
@@ -205,7 +215,9 @@ class TaskLog(Lines):
         self._kept: deque[Stretch] = deque()
         self._kept_size = 0
         self._busy = False  # a flight is under way, or about to be
+        self._departing: asyncio.TimerHandle | None = None  # while lines linger
         self._flight: asyncio.Task[None] | None = None
+        self._flying: Chunk | None = None  # is being appended
         self._closed = False
         self._elsewhere: TextIO | None = None
         self._writes = 0  # from threads
@@ -264,7 +276,7 @@ class TaskLog(Lines):
             if is_to_look:
                 self._looking, self._looks_at = True, self.lines
         if is_to_depart:
-            self._at_home(at_home, self._depart)
+            self._at_home(at_home, self._depart_later)
         if is_to_look:
             self._at_home(at_home, self._look_later)
 
@@ -394,7 +406,12 @@ class TaskLog(Lines):
 
     # -- handing on, on the event loop ---------------------------------------------
 
+    def _depart_later(self) -> None:
+        if not self._closed:
+            self._departing = self._loop.call_later(LINGER, self._depart)
+
     def _depart(self) -> None:
+        self._departing = None
         # An empty context: output of `append` does not belong to the task.
         self._flight = self._loop.create_task(self._fly(), context=contextvars.Context())
 
@@ -406,9 +423,12 @@ class TaskLog(Lines):
                 while not self._lock.acquire(blocking=False):  # noqa: ASYNC110
                     await asyncio.sleep(BUSY)
                 try:
+                    if self._closed and self._pending <= CHUNK:
+                        self._busy = False  # the rest is for the caller of `close`
+                        return
                     chunk, held = self._next_chunk()
                     # Text written on the loop arrives all at once.
-                    if chunk is None and (lingered or self._closed or not self._writes):
+                    if chunk is None and (lingered or not self._writes):
                         self._busy = False
                         return
                 finally:
@@ -417,9 +437,11 @@ class TaskLog(Lines):
                 if chunk is None:
                     await self._linger()
                     continue
+                self._flying = chunk
                 try:
                     await self._append(chunk)
                 finally:
+                    self._flying = None
                     self._handed_on += held
                     self._backlog.landed(held)
         except BaseException:
@@ -489,6 +511,9 @@ class TaskLog(Lines):
         """Wait while the store is behind. A full log waits only for the backlog of all logs: its
         lines are dropped anyway, so they should not slow the task down."""
         while self._backlog.full or (self._room > 0 and self._pending > DRAINED):
+            if self._departing is not None:
+                self._departing.cancel()
+                self._depart()
             if self._backlog.full:
                 await self._backlog.drained()
             elif self._flight is None or self._flight.done():  # an append failed; see `close`
@@ -496,30 +521,71 @@ class TaskLog(Lines):
             else:
                 await asyncio.wait([self._flight])
 
+    def end(self, error: str | None = None) -> None:
+        """Append the error, if any, and take no text from now on."""
+        if self._closed:
+            return
+        if error is not None:
+            self.line(error)
+        elif self._partial:
+            self.write("\n")
+        self._closed = True
+        self._backlog.opened(-1)
+        for timer in (self._timer, self._departing):
+            if timer is not None:
+                timer.cancel()
+        if self._lingering is not None and not self._lingering.done():
+            self._lingering.set_result(None)
+        self._backlog.wake()  # threads that wait to write to this log
+        if self._flight is None or self._flight.done():
+            self._take_rest()
+
+    def unwritten(self, limit: int) -> Chunk | None:
+        """After `end`: the last lines that are not stored yet, of at most `limit` characters."""
+        if self._flying is None and not self._pending:
+            return _last_lines(self.rest, limit) if self.rest else None
+        with self._lock:
+            last: deque[Chunk] = deque()
+            size = 0
+            for one in (*reversed(self._tail), *reversed(self._head)):
+                last.appendleft(Chunk(one.first, one.lines, one.text, one.times.packed()))
+                size += len(one.text)
+                if size >= limit:
+                    break
+            else:
+                if self._flying is not None and self._flying.lines:
+                    last.appendleft(self._flying)
+        return _last_lines(last, limit)
+
     async def close(self, error: str | None = None) -> None:
-        """Append the error, if any, and return when everything is stored.
+        """Like `end`; then return when everything is stored but `rest`.
 
         Raises what `append` raised. After a cancellation, call it again to continue waiting.
         """
-        if not self._closed:
-            if error is not None:
-                self.line(error)
-            elif self._partial:
-                self.write("\n")
-            self._closed = True
-            self._backlog.opened(-1)
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._lingering is not None and not self._lingering.done():
-                self._lingering.set_result(None)
-        while self._busy:
-            if self._flight is None or self._flight.done():
-                await asyncio.sleep(0)  # departing, called from another thread
-            else:
+        self.end(error)
+        if self._pending and (self._flight is None or self._flight.done()):
+            self._depart()
+        if self._flight is not None:
+            if not self._flight.done():
                 await asyncio.wait([self._flight])
-        self._let_go()
-        if self._flight is not None and not self._flight.cancelled():
-            self._flight.result()
+            if not self._flight.cancelled() and self._flight.exception() is not None:
+                self._let_go()
+                self._flight.result()
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        """Leave what is pending to the caller, unless it is too much for one transaction."""
+        with self._lock:
+            if not self._pending or self._pending > CHUNK:
+                return
+            while (taken := self._next_chunk()[0]) is not None:
+                self.rest.append(taken)
+
+    def landed(self) -> None:
+        """`rest` is stored."""
+        self.rest = []
+        held, self._handed_on = self._held - self._handed_on, self._held
+        self._backlog.landed(held)
 
     def _let_go(self) -> None:
         """Remove this log's bytes from the backlog, also those that could not be stored."""
@@ -529,6 +595,31 @@ class TaskLog(Lines):
             self._pending = self._tail_pending = 0
             self._hold(self._handed_on - self._held)
         self._backlog.wake()
+
+
+def _last_lines(chunks: Sequence[Chunk], limit: int) -> Chunk | None:
+    """The last lines of chunks as one chunk of at most `limit` characters; None if there is none.
+    It ends at a gap between chunks."""
+    if len(chunks) == 1 and len(chunks[0].text) <= limit:
+        return chunks[0]
+    texts: list[str] = []
+    times: list[int] = []
+    first = lines = 0
+    for chunk in reversed(chunks):
+        if texts and chunk.first + chunk.lines != first:
+            break
+        # Whole lines: from the first one that begins where there is room.
+        start = max(0, len(chunk.text) - limit)
+        start = chunk.text.find("\n", start - 1) + 1 if start else 0
+        dropped = chunk.text.count("\n", 0, start)
+        if dropped < chunk.lines:
+            texts.insert(0, chunk.text[start:])
+            times[:0] = unpack(chunk.times)[dropped:]
+            first, lines = chunk.first + dropped, lines + chunk.lines - dropped
+            limit -= len(texts[0])
+        if dropped:
+            break
+    return Chunk(first, lines, "".join(texts), pack(times)) if texts else None
 
 
 def _visible_from(text: str, start: int, end: int) -> int:
