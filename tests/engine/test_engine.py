@@ -495,7 +495,7 @@ class Damaged(SqliteStore):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("bad", ["version", "epoch", "unfinished", "switches", "watches", "jobs"])
+@pytest.mark.parametrize("bad", ["version", "epoch", "unfinished", "entries", "jobs"])
 async def test_a_failed_start_releases_everything(
     tmp_path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
