@@ -280,9 +280,7 @@ class Slots:
         elif order != lane.shown:
             lane.shown = order
             heapq.heappush(self._heads, (order, lane))
-            if len(self._heads) > 2 * len(self._lanes) + 16:  # most are outdated
-                self._heads = [entry for entry in self._heads if entry[1].shown == entry[0]]
-                heapq.heapify(self._heads)
+            self._drop_outdated_heads()
 
     def _forget(self, lane: Lane) -> None:
         """Delete a lane without requests; the next request for these resources creates it again."""
@@ -292,6 +290,13 @@ class Slots:
             lane.obstacle = None
         if self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
+            self._drop_outdated_heads()
+
+    def _drop_outdated_heads(self) -> None:
+        """Drop outdated heads once they are the majority, which bounds their memory."""
+        if len(self._heads) > 2 * len(self._lanes) + 16:
+            self._heads = [entry for entry in self._heads if entry[1].shown == entry[0]]
+            heapq.heapify(self._heads)
 
 
 def title(kind: Kind, name: str) -> str:
