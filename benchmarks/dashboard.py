@@ -1,7 +1,7 @@
-"""Does the dashboard stay quick with many jobs and many changes, by the browser's own measures?
+"""Does the dashboard stay fast with many jobs and many changes, as measured by the browser?
 
-Needs the packages of the extra `dev` and a browser: `make browser` sees to both. Frames are
-counted in a headless browser that draws by processor, which is the harder case.
+Needs the packages of the extra `dev` and a browser; `make browser` installs both. The browser is
+headless and renders on the processor, which is the slower case.
 """
 
 import argparse
@@ -43,7 +43,7 @@ for n in range({jobs}):
     gf.add_job(Job(f"job-{{n}}", schedule="@hourly", tasks=[Task("t", Nothing())]))
 """
 
-# Notes when the first row and the first bar have been painted, in ms since the navigation.
+# Records when the first row and the first bar are painted, in ms since the navigation.
 PAINTED = """
 window.painted = {};
 new MutationObserver(() => {
@@ -55,13 +55,13 @@ new MutationObserver(() => {
 }).observe(document, { childList: true, subtree: true });
 """
 
-# Notes the time of every frame.
+# Records the time of every frame.
 FRAMES = """
 window.frames_at = [];
 (function frame(at) { frames_at.push(at); requestAnimationFrame(frame); })(performance.now());
 """
 
-# Notes when a bar for an execution first shows that it has ended, as a Unix time in ms.
+# Records when the bar of an execution first shows its end, as a Unix time in ms.
 SHOWN = """
 window.shown = {};
 new MutationObserver(() => {
@@ -75,7 +75,7 @@ new MutationObserver(() => {
 }).observe(document.body, { childList: true, subtree: true, attributes: true });
 """
 
-CHANGES = 3  # an execution of one task is submitted, begins and ends
+CHANGES = 3  # an execution of one task is submitted, starts and ends
 
 
 def main(
@@ -86,8 +86,8 @@ def main(
     seconds: float = 20,
     times: int = 5,
 ) -> None:
-    """`each` is how many executions are kept of each job, `rate` how many changes a second
-    come for `seconds`, and `times` how often the page is opened."""
+    """`each` is the number of kept executions of each job, `rate` the number of changes a second
+    for `seconds`, and `times` the number of page loads."""
     report.title(f"dashboard: {jobs:,} jobs, {each} executions of each, {rate:g} changes a second")
     with new_folder() as folder:
         seed(
@@ -126,9 +126,9 @@ def _paint(report: Report, server: Server, page: Page, times: int) -> None:
 
 
 def _once(page: Page, number: str) -> float:
-    """The value of an expression, as soon as it is a number above 0.
+    """Wait until an expression is a number above 0, and return it.
 
-    Playwright's own way to wait asks the page to evaluate, which its policy forbids.
+    Playwright's own wait evaluates in the page, which the page's policy forbids.
     """
     deadline = time.monotonic() + PATIENCE
     while not (value := page.evaluate(number)):
@@ -139,7 +139,7 @@ def _once(page: Page, number: str) -> float:
 
 
 def _on_screen(report: Report, server: Server, page: Page, times: int) -> None:
-    """From the commit that ends an execution to the frame that shows it."""
+    """The time from the commit of an execution's end to the frame that shows it."""
     page.evaluate(SHOWN)
     late = []
     with Client(server.port) as client:
@@ -172,14 +172,14 @@ def _frames(
 
 
 def _heap(inside: CDPSession) -> float:
-    """MiB in use by the page's script, once what is of no use was collected."""
+    """MiB in use by the page's script after a garbage collection."""
     inside.send("HeapProfiler.collectGarbage")
     return float(inside.send("Runtime.getHeapUsage")["usedSize"]) / 2**20
 
 
 @contextmanager
 def _changes(server: Server, jobs: int, rate: float) -> Iterator[None]:
-    """Executions of one job after the other, submitted evenly, for as long as the block."""
+    """Submit executions of the jobs in turn, at an even rate, while the block runs."""
     ended = threading.Event()
 
     def submit() -> None:

@@ -1,7 +1,7 @@
-"""Servers to measure, clients to measure them with, and figures in rows.
+"""Servers to measure, clients, and a report of figures in rows.
 
-The rule: a benchmark stops by itself, and ends only the processes that it has started.
-Every wait here has a deadline.
+The rule: a benchmark always ends, and ends only the processes that it has started. Every wait
+has a deadline.
 """
 
 import http.client
@@ -23,14 +23,14 @@ from typing import Any, NamedTuple, Self
 from benchmarks.ports import number_of, reserved_port
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 60.0  # seconds for anything that should happen
+PATIENCE = 60.0  # seconds until a wait fails
 IDLE = 3.0  # seconds; uvicorn closes a connection that was idle for 5
 TICKS = os.sysconf("SC_CLK_TCK")
 
 # -- programs to compare with ------------------------------------------------------
 
-# What the same web server does with no goflow in it: /commit answers after a durable commit
-# of one row, /bytes/N answers N bytes of JSON that were ready before.
+# The same web server without goflow. /commit responds after a durable commit of one row, and
+# /bytes/N with N bytes of prepared JSON.
 BARE_WEB = """\
 import asyncio, sqlite3, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +120,7 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that is not enough."""
+        """End it with SIGTERM, and with SIGKILL if it does not end."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(timeout=30)
@@ -129,7 +129,7 @@ class Server:
         self._reserved.close()
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """End it with SIGKILL, like a crash."""
         self._process.kill()
         self._process.wait()
         self._reserved.close()
@@ -146,7 +146,7 @@ class Server:
         return int(line.split()[1]) / 1024
 
     def idle_share(self, seconds: float) -> float:
-        """Percent of one core used while nobody asks for anything, once it has come to rest."""
+        """Percent of one core used without requests, after it has become idle."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             before = self.cpu()
@@ -159,7 +159,7 @@ class Server:
 
 
 def goflow(folder: Path, main: str) -> Server:
-    """`goflow serve` of a main.py with this text, its store in `folder`; all by default."""
+    """`goflow serve` in `folder`, for a main.py with this text and default options."""
     (folder / "main.py").write_text(main)
     return Server(folder, lambda port: ["-m", "goflow", "serve", "main.py", "--port", str(port)])
 
@@ -172,14 +172,15 @@ def bare(folder: Path) -> Server:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, but with bytecode kept, as an installed package has it: compiling is not measured."""
+    """Our environment, but with bytecode cached as for an installed package, so that compilation
+    is not measured."""
     kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """A folder that goes away. TMPDIR chooses the disk it is on."""
+    """A temporary folder. TMPDIR chooses its disk."""
     with tempfile.TemporaryDirectory(prefix="goflow-benchmark-") as name:
         yield Path(name)
 
@@ -188,7 +189,7 @@ def new_folder() -> Iterator[Path]:
 
 
 class Client:
-    """One connection that is kept open while it is in use."""
+    """A client with one persistent connection."""
 
     def __init__(self, port: int) -> None:
         self._used = 0.0
@@ -203,7 +204,7 @@ class Client:
     def ask(self, method: str, path: str) -> bytes:
         """The body of a 200; anything else raises."""
         if time.monotonic() - self._used > IDLE:
-            self._connection.close()  # the server may be closing it; it is opened again
+            self._connection.close()  # the server may be closing it, so open a new one
         self._connection.request(method, path)
         answer = self._connection.getresponse()
         body = answer.read()
@@ -223,7 +224,7 @@ class Client:
         return str(json.loads(self.ask("POST", f"/api/jobs/{job}/submit"))["id"])
 
     def wait_until_idle(self) -> None:
-        """Return when no execution is unfinished; it costs the server next to nothing."""
+        """Wait until no execution is unfinished, at almost no cost to the server."""
         deadline = time.monotonic() + PATIENCE
         while self.json("/api/health")["unfinished"]:
             if time.monotonic() > deadline:
@@ -240,14 +241,14 @@ class Client:
 
 
 class Event(NamedTuple):
-    """An execution as it came over the stream; `arrived` is a Unix time."""
+    """An execution received over the stream; `arrived` is a Unix time."""
 
     arrived: float
     execution: Any
 
 
 class Listener:
-    """An open stream; its events are noted in a thread of its own as they arrive."""
+    """An open stream; a thread records its events as they arrive."""
 
     def __init__(self, port: int, query: str = "") -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -256,7 +257,7 @@ class Listener:
         self._socket = self._connection.sock
         self._changed = threading.Condition()
         self._events: list[Event] = []
-        self.heard = 0  # events, those forgotten too
+        self.heard = 0  # events, including forgotten ones
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -273,19 +274,19 @@ class Listener:
             return  # closed
 
     def wait_for(self, met: Callable[[list[Event]], bool]) -> list[Event]:
-        """The events so far, as soon as they meet a condition."""
+        """Wait until the events so far meet a condition, and return them."""
         with self._changed:
             if not self._changed.wait_for(lambda: met(self._events), timeout=PATIENCE):
                 raise TimeoutError(f"not met by {len(self._events)} events")
             return list(self._events)
 
     def forget(self) -> None:
-        """Keep none of the events so far."""
+        """Drop the events so far."""
         with self._changed:
             self._events.clear()
 
     def wait_until_finished(self, id: str) -> Event:
-        """The event that says an execution has finished."""
+        """Wait for the event of the execution's end, and return it."""
 
         def last(events: list[Event]) -> list[Event]:
             return [
@@ -310,7 +311,7 @@ class Listener:
 
 
 class Target(NamedTuple):
-    """What a figure should reach; printed, not enforced."""
+    """The target of a figure; printed, not enforced."""
 
     sign: str
     limit: float
@@ -331,7 +332,7 @@ def at_most(limit: float) -> Target:
 
 
 class Report:
-    """Prints a row for each figure as soon as it is known, beside the one in `last`."""
+    """Prints each figure as it is measured, compared with the one in `last`."""
 
     def __init__(self, last: Mapping[str, float] | None = None) -> None:
         self.figures: dict[str, float] = {}
@@ -343,13 +344,13 @@ class Report:
         print(f"\n{text}", flush=True)
 
     def say(self, text: str) -> None:
-        """Print a line that has no figure."""
+        """Print a line without a figure."""
         print(f"  {text}", flush=True)
 
     def row(self, what: str, value: float, unit: str = "", target: Target | None = None,
             bare: float | None = None) -> None:  # fmt: skip
-        """`bare` is the figure of a program without goflow in the same run, in the same unit.
-        A row that begins with spaces belongs to the one before."""
+        """`bare` is the figure of a program without goflow in the same run and unit. A row that
+        begins with spaces belongs to the previous one."""
         line = f"  {what:<54}{_figure(value):>9} {unit:<8}"
         if target is not None:
             line += f" {'met   ' if target.met(value) else 'MISSED'} {target!s:<10}"
@@ -373,7 +374,7 @@ def _figure(value: float) -> str:
 
 
 def milliseconds(action: Callable[[], object], times: int) -> list[float]:
-    """How long each of several calls took, in ms."""
+    """The duration of each of several calls, in ms."""
     took = []
     for _ in range(times):
         begin = time.perf_counter()
@@ -387,6 +388,6 @@ def median(values: Iterable[float]) -> float:
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """The value that `share` (0 to 1) of all are not above."""
+    """The quantile of `share` (0 to 1)."""
     ascending = sorted(values)
     return ascending[min(int(len(ascending) * share), len(ascending) - 1)]

@@ -1,6 +1,6 @@
-"""Does a long history cost anything: to list, to start with, to watch?
+"""Does a long history slow down lists, the start or streams?
 
-`bare` is a web server without goflow; for a page it answers as many bytes, ready made.
+`bare` is a web server without goflow; it responds to a page with as many prepared bytes.
 """
 
 import argparse
@@ -34,7 +34,7 @@ for n in range(10):
 
 def main(report: Report, executions: int = 100_000, streams: int = 100, repeat: int = 7,
          seconds: float = 10.0) -> None:  # fmt: skip
-    """`seconds` is for how long the idle server is watched."""
+    """`seconds` is how long the idle server is measured."""
     with new_folder() as short, new_folder() as long:
         report.title(f"history: {executions:,} executions kept")
         seed(short / "goflow.db", _jobs(), min(100, executions))

@@ -1,6 +1,6 @@
-"""How long from a submit to its answer, to its first task, and to an open stream?
+"""How long does it take from a submit to its response, to its first task, and to the stream?
 
-`bare` is a web server without goflow that answers after a durable commit of one row.
+`bare` is a web server without goflow that responds after a durable commit of one row.
 """
 
 import time
@@ -53,7 +53,7 @@ def _measure_submits(
     answered: list[float] = []
     committed: list[float] = []
     with Client(bare_port) as plain:
-        for _ in range(submits):  # in turn, so that both see the same machine
+        for _ in range(submits):  # alternately, so that both run under the same conditions
             committed += milliseconds(lambda: plain.ask("POST", "/commit"), 1)
             answered += milliseconds(lambda: ids.append(client.submit("now")), 1)
             client.wait_until_idle()
@@ -83,7 +83,7 @@ def _measure_first_task(report: Report, client: Client, ids: list[str]) -> None:
 
 def _measure_stream(report: Report, client: Client, port: int, submits: int, commit: float) -> None:
     with Listener(port) as listener:
-        # The snapshot is not of interest: it ends where the first change begins.
+        # Skip the snapshot, which ends where the first change begins.
         begin = time.time()
         for _ in range(submits):
             listener.wait_until_finished(client.submit("now"))

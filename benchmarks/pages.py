@@ -1,6 +1,6 @@
 """How fast are the pages that a dashboard loads, with many jobs?
 
-`bare` is a web server that answers as many bytes, which it had ready.
+`bare` is a web server that responds with as many prepared bytes.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ for n in range({jobs}):
 
 
 def main(report: Report, jobs: int = 1000, each: int = 100, times: int = 100) -> None:
-    """`each` is how many executions are kept of each job."""
+    """`each` is the number of kept executions of each job."""
     report.title(f"pages: ms with {jobs:,} jobs, {each} executions of each")
     with new_folder() as folder:
         seed(

@@ -1,7 +1,7 @@
-"""How do other schedulers do the same, where they are installed: APScheduler and DBOS?
+"""How fast are other schedulers, where they are installed: APScheduler and DBOS?
 
-Each runs in a process of its own with a database on the same disk: `pip install apscheduler
-sqlalchemy dbos`. One that is not installed is left out.
+Each runs in a separate process with a database on the same disk: `pip install apscheduler
+sqlalchemy dbos`. Missing ones are left out.
 """
 
 import json
@@ -27,7 +27,7 @@ gf = Goflow()
 gf.add_job(Job("one", tasks=[Task("t", Nothing())]))
 """
 
-# Prints the ms from a submit to the start of its function, and functions per second.
+# Prints the milliseconds from a submit to the start of its function, and functions per second.
 APSCHEDULER = """\
 import json, sys, threading, time
 from apscheduler.schedulers.background import BackgroundScheduler

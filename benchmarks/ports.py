@@ -1,13 +1,13 @@
-"""A port for a server that has to be told which, and that nobody else is given meanwhile."""
+"""Reserves a port for a server that needs a port number in advance."""
 
 import socket
 
 
 def reserved_port() -> socket.socket:
-    """A socket on a free port of 127.0.0.1, to be closed once the port is not needed any more.
+    """A socket on a free port of 127.0.0.1. Close it when the port is no longer needed.
 
-    It never listens, so a server may: both say SO_REUSEADDR, as servers do. While it is open
-    the kernel gives its port to no other socket, be it for listening or for connecting.
+    It never listens, so a server may: both set SO_REUSEADDR. While it is open, the kernel assigns
+    its port to no other socket, neither for listening nor for connecting.
     """
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

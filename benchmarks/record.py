@@ -1,4 +1,4 @@
-"""The figures of earlier runs, so that a slow-down is seen: one line of JSON for each run."""
+"""Keeps the figures of earlier runs, one line of JSON per run, so that a slow-down is noticed."""
 
 import json
 import subprocess
@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks.harness import ROOT
 
-FILE = ROOT / ".bench-history.jsonl"  # ignored by git: figures mean something on one machine
+FILE = ROOT / ".bench-history.jsonl"  # ignored by git, since figures depend on the machine
 
 
 def last(file: Path = FILE) -> dict[str, float]:
-    """The newest figure of each name, by any run."""
+    """The newest figure of each name, from any run."""
     figures: dict[str, float] = {}
     if file.is_file():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -33,7 +33,7 @@ def keep(figures: Mapping[str, float], file: Path = FILE) -> None:
 
 
 def _commit() -> str:
-    """The commit of the working tree, with a `+` if it was changed; empty without git."""
+    """The commit of the working tree, with a `+` if it has changes; empty without git."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

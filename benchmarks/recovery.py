@@ -1,7 +1,7 @@
-"""How long after a kill -9 is everything settled that was running?
+"""How long does the recovery of running executions take after a kill -9?
 
-The time begins with the start of the new process, and ends when no execution is unfinished:
-what was running is known to be interrupted, with nothing of it left over.
+The time begins with the start of the new process, and ends when no execution is unfinished and
+no process of them is left.
 """
 
 import time
@@ -17,7 +17,7 @@ from benchmarks.harness import (
     new_folder,
 )
 
-# `inside` waits in the server itself and has work before and after it; `program` is a process.
+# `inside` waits in the server itself, with tasks before and after; `program` runs a process.
 MAIN = """\
 import asyncio
 from goflow import Command, Goflow, Job, Task
@@ -37,7 +37,7 @@ gf.add_job(Job("program", tasks=[Task("program", Command("sleep", ["3600"]))]))
 
 
 def main(report: Report, executions: int = 1000, programs: int = 50, repeat: int = 3) -> None:
-    """`executions` wait in the server when it is killed; `programs` are processes."""
+    """`executions` wait in the server when it is killed; `programs` run processes."""
     report.title("recovery: from the start after a kill -9 until all is settled")
     shapes = {
         "1 execution that ran a program": {"program": 1},
@@ -53,7 +53,7 @@ def main(report: Report, executions: int = 1000, programs: int = 50, repeat: int
 
 
 def _settle(submits: dict[str, int]) -> tuple[float, float]:
-    """Seconds from the start until the first answer, and until all is settled."""
+    """Seconds from the start to the first response, and to the end of the recovery."""
     with new_folder() as folder:
         text = MAIN.format(running=sum(submits.values()))
         with goflow(folder, text) as server, Client(server.port) as client:
@@ -77,7 +77,7 @@ def _restart(folder: Path, text: str) -> tuple[float, float]:
 
 
 def _wait_until_running(client: Client, executions: int) -> None:
-    """Return when each execution has a running task, none of which was before it."""
+    """Wait until each execution runs the task that the benchmark interrupts."""
     deadline = time.monotonic() + PATIENCE
     while True:
         running = sum(

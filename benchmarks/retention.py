@@ -1,8 +1,8 @@
-"""How long does forgetting hold the writer up, with a million executions in the store?
+"""How long does a purge block the writer, with a million executions in the store?
 
-Each has three tasks, a log of two lines and a fired tick. A purge does less than it is
-asked where it would take too long, so the figures that count are the longest ones. `bare` is
-a file to which as much is appended as a purge writes, synced each time.
+Each has three tasks, a log of two lines and a fired tick. A purge deletes less than requested if
+it would take too long, so the longest purges matter. `bare` appends as many bytes as a purge
+writes to a file, with a sync each time.
 """
 
 import os
@@ -27,11 +27,11 @@ JOBS = [f"job-{n}" for n in range(100)]
 TASKS = ("extract", "transform", "load")
 SUMMARY = b'{"cause":"schedule","tasks":[["extract",3],["transform",3],["load",3]]}'
 PURGE = 500  # executions at a time
-WRITTEN = 2**20  # bytes that a purge writes, about
+WRITTEN = 2**20  # approximate bytes that a purge writes
 
 
 def main(report: Report, executions: int = 1_000_000, purges: int = 40) -> None:
-    """`purges` is how many are measured of each kind."""
+    """`purges` is the number of measured purges of each kind."""
     report.title(f"retention: ms to forget {PURGE} of {executions:,} executions")
     with new_folder() as folder:
         store = SqliteStore(folder / "goflow.db")
@@ -78,7 +78,7 @@ def _purge(what: str, executions: int) -> Purge:
 
 
 def fill(store: SqliteStore, executions: int) -> None:
-    """Add finished executions, one a second; their facts came one by one, as in life."""
+    """Add finished executions, one a second, with one commit per fact as in practice."""
     rng = random.Random(1)
     plan = Plan(tuple(PlannedTask(name) for name in TASKS))
     numbers = iter(range(executions))
@@ -101,7 +101,7 @@ def _execution(rng: random.Random, plan: Plan, number: int) -> Iterator[Change]:
 
 
 def _write_bare(path: Path, times: int) -> list[float]:
-    """ms that it takes to append to a file, durably, as many bytes as a purge writes."""
+    """Milliseconds to append as many bytes as a purge writes to a file, durably."""
     with path.open("ab", buffering=0) as file:
 
         def append() -> None:

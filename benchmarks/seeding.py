@@ -1,4 +1,4 @@
-"""A store with a history, written through its own `commit` with the facts of real runs."""
+"""Fills a store with a history, through its own `commit`, with the facts of real runs."""
 
 import random
 import uuid
@@ -18,7 +18,7 @@ BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def seed(path: Path, jobs: Iterable[Job], executions: int) -> None:
-    """Add finished executions of the jobs in turn, one a second; one in ten has failed."""
+    """Add finished executions of the jobs in turn, one a second; one in ten failed."""
     store = SqliteStore(path)
     store.open()
     try:
@@ -43,7 +43,7 @@ def _history(jobs: list[Job], executions: int) -> Iterator[Change]:
 
 
 def _run(execution: Execution, now: datetime, *, fails: bool) -> Record:
-    """Everything that happened, in one record."""
+    """The whole history of an execution, in one record."""
     facts = execution.advance(now, execution.newly_ready(now))
     while not execution.finished:
         for name in list(execution.running):

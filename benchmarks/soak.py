@@ -1,8 +1,8 @@
 """Does memory stay flat under load?
 
-A steady mix of all that keeps something in memory: schedules that fire each second, submits,
-logs, results, failures, retries, programs, and a stream that is read all the time. History
-is kept short, so that forgetting is part of the load. The first third is for warming up.
+A steady mix of everything that uses memory: schedules that fire each second, submits, logs,
+results, failures, retries, programs, and an open stream. The history is short, so that purges
+are part of the load. The first third is for warming up.
 """
 
 import argparse
@@ -51,7 +51,7 @@ SAMPLE = 0.5  # seconds
 
 
 def main(report: Report, seconds: float = 60.0) -> None:
-    """Under load for so many `seconds`."""
+    """Measure for `seconds` under load."""
     report.title(f"soak: memory under load, {seconds:g} s")
     with (
         new_folder() as folder,
@@ -76,7 +76,7 @@ def main(report: Report, seconds: float = 60.0) -> None:
 
 
 def _load(server: Server, client: Client, listener: Listener, seconds: float) -> list[float]:
-    """Submit and look, about ten times a second; MiB of memory at each look."""
+    """Submit, and sample the memory in MiB, about ten times a second."""
     memory: list[float] = []
     end = time.monotonic() + seconds
     while not memory or time.monotonic() < end:

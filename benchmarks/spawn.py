@@ -1,6 +1,6 @@
-"""What does goflow add to starting a program? 200 times `true` in one job.
+"""How much overhead does goflow add to the start of a program? A job runs `true` 200 times.
 
-`bare` is an asyncio program that starts as many, with pipes, as many at a time.
+`bare` is an asyncio program that starts the same number, with pipes and the same parallelism.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ from datetime import datetime
 
 from benchmarks.harness import PATIENCE, Client, Report, at_least, goflow, new_folder
 
-AT_A_TIME = 128  # what goflow runs at once by default
+AT_A_TIME = 128  # goflow's default
 
 MAIN = """\
 from goflow import Command, Goflow, Job, Task
@@ -46,7 +46,7 @@ def main(report: Report, programs: int = 200, repeat: int = 10) -> None:
         goflow(folder, MAIN.format(programs=programs)) as server,
         Client(server.port) as client,
     ):
-        # In turn, so that both see the same machine.
+        # Alternately, so that both run under the same conditions.
         runs = [(_run(client), _run_bare(programs)) for _ in range(repeat)]
     ours, bare = min(run[0] for run in runs), min(run[1] for run in runs)
     report.row(f'{programs} Command("true") in one job', programs / ours, "/s", None,

@@ -1,4 +1,4 @@
-"""How long until a server answers, and what does it cost while it has nothing to do?
+"""How long does a server need to start, and what does it cost while idle?
 
 `bare` is a web server of starlette and uvicorn with one route and SQLite.
 """
@@ -23,7 +23,7 @@ gf = Goflow()
 gf.add_job(Job("hello", tasks=[Task("hello", Command("echo", ["hello"]))]))
 """
 
-# On a schedule that does not fire meanwhile, unless it is New Year.
+# With a schedule that does not fire during the run, except at New Year.
 MANY_JOBS = """\
 from goflow import Command, Goflow, Job, Task
 
@@ -37,10 +37,10 @@ for n in range({jobs}):
 
 
 def main(report: Report, repeat: int = 15, jobs: int = 1000, seconds: float = 10.0) -> None:
-    """`seconds` is for how long each idle server is watched."""
+    """`seconds` is how long each idle server is measured."""
     report.title("startup: ms from the start of the process to its first 200")
     with new_folder() as folder:
-        # In turn, so that both see the same machine; the first of each compiles the bytecode.
+        # Alternately, so that conditions are the same. The first start compiles the bytecode.
         runs = [(_start(folder), _start_bare(folder)) for _ in range(repeat + 1)][1:]
         ours = [run[0] for run in runs]
         limit = [run[1] for run in runs]
@@ -71,7 +71,7 @@ def _start_bare(folder: Path) -> float:
 
 
 def _idle(server: Server, seconds: float) -> tuple[float, float]:
-    """Percent of a core and MiB, of a server that has answered a few requests."""
+    """Percent of a core and MiB of a server that has answered a few requests."""
     with Client(server.port) as client:
         for _ in range(20):
             client.get("/api/health")

@@ -1,6 +1,6 @@
-"""Are submits kept when many clients submit at once, and how many a second can there be?
+"""Are all concurrent submits kept, and how many are possible per second?
 
-`bare` is a web server without goflow that answers after a durable commit of one row.
+`bare` is a web server without goflow that responds after a durable commit of one row.
 """
 
 import threading
@@ -45,7 +45,7 @@ def main(report: Report, clients: int = 8, each: int = 100) -> None:
 def burst(
     port: int, clients: int, each: int, act: Callable[[Client], object]
 ) -> tuple[list[object], float]:
-    """What every client got for acting `each` times, and the seconds that all of it took."""
+    """The results of `each` actions of every client, and the seconds it took in total."""
     together = threading.Barrier(clients + 1)
 
     def work() -> list[object]:

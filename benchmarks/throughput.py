@@ -1,4 +1,4 @@
-"""How many no-op tasks a second, and does a task cost the same in a graph ten times as large?
+"""How many no-op tasks run per second, and does a task cost the same in a ten times larger graph?
 
 `bare` is a program without goflow: asyncio runs the same tasks, and after each layer a
 thread commits their facts as JSON to SQLite, durably.
@@ -48,7 +48,7 @@ for name, layers, width, upstream, operator in {shapes!r}:
 
 
 class Shape(NamedTuple):
-    """Layers of tasks, each of which waits for `upstream` tasks of the layer before."""
+    """Layers of tasks; each waits for `upstream` tasks of the previous layer."""
 
     name: str
     layers: int
@@ -66,7 +66,7 @@ class Shape(NamedTuple):
 
 
 def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> None:
-    """`scale` is how much larger the large graph is, and how many layers the small one has."""
+    """`scale` is both the number of layers of the small graph and the factor to the large one."""
     small = Shape("small-async", scale, width, 3, "async")
     large = Shape("large-async", scale * scale, width, 3, "async")
     small_sync = Shape("small-sync", scale, width, 3, "sync")
@@ -102,7 +102,7 @@ def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> 
 def _measure_growth(
     report: Report, server: Server, client: Client, large: Shape, small: Shape, repeat: int
 ) -> None:
-    """As many tasks in one graph and in several small ones, in turn."""
+    """The same number of tasks in one graph and in several small ones, alternately."""
     many = large.tasks // small.tasks
     took, used = [], []
     for _ in range(repeat):
@@ -118,7 +118,7 @@ def _measure_growth(
 
 
 def _run(client: Client, shape: Shape) -> float:
-    """Seconds between the execution's own `started` and `finished`; nobody watches it."""
+    """Seconds between the execution's `started` and `finished`, without listeners."""
     id = client.submit(shape.name)
     client.wait_until_idle()
     (execution,) = client.json(f"/api/executions?jobname={shape.name}&limit=1")["executions"]
@@ -127,7 +127,7 @@ def _run(client: Client, shape: Shape) -> float:
 
 
 def _run_watched(client: Client, port: int, shape: Shape) -> tuple[float, float]:
-    """As `_run`, and seconds from the submit to the last event, with a stream open."""
+    """Like `_run` with an open stream, and the seconds from the submit to the last event."""
     with Listener(port, f"?jobname={shape.name}") as listener:
         begin = time.time()
         last = listener.wait_until_finished(client.submit(shape.name))

@@ -1,8 +1,8 @@
-"""Do jobs fire when they are due: many at once, one of many, many a second for long, and after
-a long time without a server?
+"""Do jobs fire on time: many at once, one of many, many a second for long, and after a long
+downtime?
 
-A fire is recorded with its execution in one commit, and no task starts before that: so the
-time at which the first task started is when the record was there, at the latest.
+A fire is recorded with its execution in one commit, before any task starts. So the start of the
+first task is an upper bound for the time of the record.
 """
 
 import argparse
@@ -36,8 +36,8 @@ class Nothing:
 gf = Goflow(with_seconds=True)
 """
 
-# All due in the same second, a little after the start; each has a schedule of its own, as far
-# as there are enough hours and minutes.
+# All are due in the same second, shortly after the start. Schedules differ as far as there are
+# enough hours and minutes.
 AT_ONCE = """\
 due = datetime.now(UTC) + timedelta(seconds={soon})
 for n in range({jobs}):
@@ -52,8 +52,8 @@ for n in range({jobs}):
     )
 """
 
-# Each in a minute of the year of its own, so far as there are enough; one in ten knows
-# daylight saving time. None fires meanwhile, unless it is New Year.
+# Each fires in a different minute of the year, as far as there are enough; one in ten has
+# daylight saving time. None fires during the run, except in January.
 REGISTERED = """\
 from goflow import Command, Goflow, Job, Task
 
@@ -74,7 +74,7 @@ for n in range({jobs}):
 
 
 class Fire(NamedTuple):
-    """A due time that fired; seconds after it."""
+    """A due time that fired, with the seconds until the claim and the start."""
 
     due: datetime
     claimed: float
@@ -83,8 +83,8 @@ class Fire(NamedTuple):
 
 def main(report: Report, jobs: int = 1000, registered: int = 10_000, rate: int = 100,
          seconds: float = 20.0, idle: float = 10.0) -> None:  # fmt: skip
-    """`rate` jobs fire each second, for so many `seconds`; `idle` is for how long the server
-    is watched that has nothing to do."""
+    """`rate` jobs fire each second for `seconds`; `idle` is how long the idle server is
+    measured."""
     _measure_burst(report, jobs)
     _measure_registered(report, registered, idle)
     _measure_downtime(report, jobs)
@@ -110,8 +110,8 @@ def _measure_burst(report: Report, jobs: int) -> None:
 
 
 def _burst(jobs: int, soon: int) -> tuple[list[Fire], float] | None:
-    """The fires of jobs that are due `soon` seconds after their definition, and the processor
-    time they took; None if the server was not ready by then."""
+    """The fires of jobs due `soon` seconds after their definition, and their processor time; None
+    if the server was not ready in time."""
     main = NOTHING + AT_ONCE.format(jobs=jobs, soon=soon)
     with (
         new_folder() as folder,
@@ -121,7 +121,7 @@ def _burst(jobs: int, soon: int) -> tuple[list[Fire], float] | None:
         before = server.cpu()
         [due] = client.json("/api/jobs/job-0/upcoming?n=1")["upcoming"]
         ahead = _after(datetime.now(UTC), due)
-        if ahead > soon:  # their next due time is a year from now
+        if ahead > soon:  # the next due time is a year later
             return None
         time.sleep(max(0.0, ahead))
         _wait_for(client, jobs)
@@ -160,7 +160,7 @@ def _measure_downtime(report: Report, jobs: int) -> None:
 
 
 def _stop_a_week_ago(folder: Path, jobs: int) -> None:
-    """A store as a server leaves it whose jobs were last due then."""
+    """Create the store of a server that stopped a week ago."""
     last = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(weeks=1)
     schedule = Schedule("* * * * *", with_seconds=True).text
     state = ScheduleState(schedule, last, last)
@@ -209,13 +209,13 @@ def _measure_rate(report: Report, rate: int, seconds: float) -> None:
 
 
 def _share(used: list[tuple[float, float]]) -> float:
-    """Percent of a core, from instants and the processor time used by then."""
+    """Percent of a core, from pairs of instant and processor time."""
     (begin, before), (end, after) = used[0], used[-1]
     return (after - before) / (end - begin) * 100
 
 
 def _wait_for(client: Client, executions: int) -> None:
-    """Return when so many executions have finished."""
+    """Wait until this number of executions have finished."""
     deadline = time.monotonic() + PATIENCE
     while True:
         client.wait_until_idle()
@@ -227,7 +227,7 @@ def _wait_for(client: Client, executions: int) -> None:
 
 
 def _fires(client: Client, jobs: int) -> list[Fire]:
-    """Every due time that fired, with its record in the ledger and its execution."""
+    """Every fired due time, from its record in the ledger and its execution."""
     started = {one["id"]: one["started"] for one in client.executions()}
     fires = []
     for tick in _ticks(client, jobs):

@@ -1,6 +1,6 @@
-"""What does watching cost: streams, an open execution page, a followed log?
+"""What do watchers cost: streams, an open execution page, a followed log?
 
-Every ratio compares runs with watchers and runs without, taken in turn on one server.
+Every ratio compares runs with and without watchers, alternately on one server.
 """
 
 import socket
@@ -65,8 +65,8 @@ gf.add_job(talking("small-log", 1))
 gf.add_job(talking("large-log", {tasks}))
 """
 
-# Reads streams in a process of its own, so that reading does not slow the clients down.
-# Every line on its standard input is answered with the bytes read so far.
+# Reads streams in a separate process, so that reading does not slow down the clients. It answers
+# each line on standard input with the number of bytes read so far.
 WATCH = """\
 import selectors, socket, sys
 port, count, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -95,7 +95,7 @@ while True:
 
 
 class Watchers:
-    """Open streams that are read as fast as they come; `read` counts their bytes."""
+    """Open streams, read at full speed; `read` counts their bytes."""
 
     def __init__(self, port: int, count: int, path: str = "/stream") -> None:
         self._process = subprocess.Popen(
@@ -131,7 +131,7 @@ class Watchers:
 
 @contextmanager
 def page_of(port: int, execution: Callable[[], str | None]) -> Iterator[list[float]]:
-    """An open execution page, which asks as the dashboard does; how many ms each answer took."""
+    """An open execution page with the dashboard's requests; yields the ms of each response."""
     left = threading.Event()
     answers: list[float] = []
 
@@ -242,7 +242,7 @@ def _measure_execution(
 
 
 def _run(client: Client, job: str, current: list[str] | None = None) -> float:
-    """Seconds between the execution's own `started` and `finished`."""
+    """Seconds between the execution's `started` and `finished`."""
     id = client.submit(job)
     if current is not None:
         current.append(id)

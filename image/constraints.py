@@ -1,9 +1,9 @@
-"""Writes constraints.txt: the exact versions of all that the image is made of.
+"""Writes constraints.txt: the exact versions of all packages in the image.
 
     make constraints
 
-pip resolves what pyproject.toml asks for, as it would in the image, and nothing is installed.
-`tests/deploy/test_image.py` fails when the two are out of step.
+pip resolves the requirements of pyproject.toml as in the image, and installs nothing.
+`tests/deploy/test_image.py` fails if constraints.txt is out of date.
 """
 
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PYTHON = "3.13"  # as in the Dockerfile
 HEAD = """\
-# What the image is made of, in exact versions. `make constraints` makes it; the Dockerfile uses it.
+# The exact versions of the image's packages, written by `make constraints` for the Dockerfile.
 """
 
 
 def requirements() -> list[str]:
-    """What goflow needs, what its wheel is built with, and pip itself."""
+    """The requirements of goflow and of its build, and pip itself."""
     sys.path.insert(0, str(HERE.parent))
     from hatch_build import NODE_PACKAGE
 

@@ -1,4 +1,4 @@
-"""Certificates as a real authority issues them, made by OpenSSL's own command."""
+"""Certificates like those of a real authority, made by the openssl command."""
 
 import subprocess
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Certificate:
 
 
 class Authority:
-    """A certificate authority in `folder`, which nobody trusts unless told of `certificate`."""
+    """A certificate authority in `folder`; only clients configured with `certificate` trust it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

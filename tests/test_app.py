@@ -1,4 +1,4 @@
-"""Goflow, as its user holds it: the public names, its options, and where it can be put."""
+"""Goflow as users see it: the public names, its options, and mounting."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ def test_the_public_names_are_these() -> None:
         assert getattr(goflow, name) is not None
 
 
-def test_jobs_are_taken_as_objects_and_as_functions() -> None:
+def test_add_job_accepts_jobs_and_functions() -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     made = gf.add_job(job)
     other = gf.add_job(Job("other", tasks=[Task("t", Answer())]))
@@ -71,7 +71,7 @@ def test_jobs_are_taken_as_objects_and_as_functions() -> None:
         ("max_result", 0), ("max_log", -5), ("max_body", "1MB"),
     ],
 )  # fmt: skip
-def test_an_option_that_cannot_be_honoured_is_refused_by_name(option: str, value: object) -> None:
+def test_an_invalid_option_is_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(ValueError, match=option):
         Goflow(**{"store": MemoryStore()} | {option: value})
 
@@ -79,19 +79,19 @@ def test_an_option_that_cannot_be_honoured_is_refused_by_name(option: str, value
 @pytest.mark.parametrize(
     "address", ["", "8181", "localhost", ":x", ":99999", "a:b:1", "[::1]", ":٣", "http://a:1"]
 )
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         make(ui_path=None).run(address)
 
 
-def test_while_a_program_is_loaded_its_run_does_nothing_but_check_the_address() -> None:
+def test_run_in_a_program_that_is_being_loaded_only_checks_the_address() -> None:
     with loading():
         make(ui_path=None).run(":8181")
         with pytest.raises(ValueError, match="address"):
             make(ui_path=None).run("not an address")
 
 
-def test_with_seconds_takes_six_fields_and_without_refuses_them_with_the_reason() -> None:
+def test_six_fields_need_with_seconds() -> None:
     def six() -> Job:
         return Job("six", "*/5 * * * * *", tasks=[Task("t", Answer())])
 
@@ -108,9 +108,7 @@ def test_it_is_an_asgi_application() -> None:
 
 @pytest.mark.parametrize("outer", [FastAPI, Starlette])
 @pytest.mark.parametrize("told", [True, False])
-def test_it_works_mounted_whether_or_not_it_is_told_of_the_start(
-    outer: Any, told: bool, ui: Path
-) -> None:
+def test_it_works_mounted_with_or_without_the_lifespan(outer: Any, told: bool, ui: Path) -> None:
     gf = make(ui_path=ui)
     options = {"lifespan": gf.lifespan} if told else {}
     if outer is FastAPI:
@@ -126,12 +124,12 @@ def test_it_works_mounted_whether_or_not_it_is_told_of_the_start(
         assert answer["success"] is True
         execution = client.get(f"/flow/api/executions/{answer['id']}").json()
         assert execution["job"] == "my-job"
-        if not told:  # nor is it told of the end; what it captures would stay captured
+        if not told:  # without a lifespan it does not stop either, and would keep capturing
             assert client.portal is not None
             client.portal.call(gf.engine.stop)
 
 
-def test_middleware_wraps_the_application_the_first_outermost(
+def test_the_first_middleware_is_outermost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     order: list[str] = []
@@ -174,7 +172,7 @@ def test_a_store_that_cannot_be_opened_fails_the_start_with_its_reason(tmp_path:
     assert "is a directory" in sent[0]["message"]
 
 
-def test_mounted_on_a_store_that_cannot_be_opened_requests_are_told_why(tmp_path: Path) -> None:
+def test_requests_to_a_mounted_goflow_with_a_broken_store_get_the_reason(tmp_path: Path) -> None:
     app = Starlette(routes=[Mount("/flow", Goflow(tmp_path, ui_path=None))])
     with TestClient(app, base_url="http://localhost") as client:
         answer = client.get("/flow/api/jobs")
@@ -182,7 +180,7 @@ def test_mounted_on_a_store_that_cannot_be_opened_requests_are_told_why(tmp_path
     assert "is a directory" in answer.json()["error"]["message"]
 
 
-def test_the_examples_come_when_asked_for() -> None:
+def test_examples_are_registered_on_request() -> None:
     names = [job.name for job in Goflow(MemoryStore(), None, show_examples=True).jobs]
     assert names
     assert all(name.startswith("example") for name in names)

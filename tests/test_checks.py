@@ -1,4 +1,4 @@
-"""Each kind of value has one check: what passes, what fails, and what the message says."""
+"""The checks of values: valid values, invalid values, and their messages."""
 
 import enum
 import itertools
@@ -48,7 +48,7 @@ class Whole(int):
         (checks.mapping, {"a": 1}, {"a": 1}),
     ],
 )
-def test_a_valid_value_comes_back_as_an_exact_builtin(
+def test_a_valid_value_is_returned_as_an_exact_builtin(
     check: Callable[[str, Any], Any], value: Any, expected: Any
 ) -> None:
     found = check("it", value)
@@ -105,7 +105,7 @@ def test_an_invalid_value_is_named_in_the_message(
         checks.mapping,
     ],
 )
-def test_the_caller_chooses_the_error(check: Callable[..., Any]) -> None:
+def test_the_caller_chooses_the_exception(check: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"^max_log must be") as raised:
         check("max_log", 7j, error=ValueError)
     assert type(raised.value) is ValueError

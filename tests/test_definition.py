@@ -1,4 +1,4 @@
-"""Where a job was written, and the code of it as it was when the job was registered."""
+"""The place of a job's definition, and its code at the time of registration."""
 
 import functools
 import os
@@ -124,7 +124,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Mod
     return load
 
 
-def test_the_code_of_a_job_is_what_made_it_and_what_is_about_it(
+def test_the_code_of_a_job_includes_related_statements(
     load: Callable[[str], ModuleType],
 ) -> None:
     jobs = load(PROGRAM).gf.jobs
@@ -137,7 +137,7 @@ def test_the_code_of_a_job_is_what_made_it_and_what_is_about_it(
         assert not found.truncated
 
 
-def test_the_line_is_that_of_the_call_or_of_the_function(
+def test_the_line_is_the_call_or_the_function(
     load: Callable[[str], ModuleType],
 ) -> None:
     lines = {job.name: job.definition.line for job in load(PROGRAM).gf.jobs}
@@ -155,7 +155,7 @@ def test_an_edit_after_the_job_was_registered_is_not_shown(
     assert {job.name: job.definition.source().text for job in gf.jobs} == SHOWN
 
 
-def test_a_long_one_is_cut(load: Callable[[str], ModuleType]) -> None:
+def test_long_code_is_truncated(load: Callable[[str], ModuleType]) -> None:
     long = MADE.replace("    return", '    "é"\n' * SOURCE_LIMIT + "    return")
     [job] = [job for job in load(PROGRAM.replace(MADE, long)).gf.jobs if job.name == "made"]
     found = job.definition.source()
@@ -164,7 +164,7 @@ def test_a_long_one_is_cut(load: Callable[[str], ModuleType]) -> None:
     assert found.text.startswith('def made(name="made"):\n')
 
 
-def test_code_that_is_in_no_file_has_no_text() -> None:
+def test_code_without_a_file_has_no_text() -> None:
     space = {"Job": Job, "Command": Command, "Task": Task}
     exec('job = Job("typed", tasks=[Task("t", Command("true"))])', space)
     job = space["job"]
@@ -175,7 +175,7 @@ def test_code_that_is_in_no_file_has_no_text() -> None:
     assert job.definition.source() == Source(None, "", False)
 
 
-def test_what_is_no_function_leaves_where_the_job_was_written() -> None:
+def test_a_factory_that_is_no_function_has_the_place_of_the_job() -> None:
     class Maker:
         def __call__(self) -> Job:
             return Job("made by an object", tasks=[Task("t", Command("true"))])
@@ -186,7 +186,7 @@ def test_what_is_no_function_leaves_where_the_job_was_written() -> None:
         assert job.definition.source().text.startswith("def __call__(self)")
 
 
-def test_a_working_directory_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_deleted_working_directory_causes_no_error(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     program = (
         "import os; from goflow import Command, Job, Task; os.rmdir(os.getcwd())\n"

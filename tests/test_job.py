@@ -1,4 +1,4 @@
-"""Jobs and tasks: every mistake is named where it is made."""
+"""Jobs and tasks: every mistake raises an error at its line."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ def test_edges_can_be_written_in_every_way() -> None:
     assert edges(job) == {("a", "b")}
 
 
-def test_an_edge_said_twice_is_one_edge() -> None:
+def test_a_duplicate_edge_is_one_edge() -> None:
     job, a, b, _ = abc()
     a >> b
     a >> b
@@ -144,7 +144,7 @@ def test_a_job_without_tasks_is_refused_when_registered() -> None:
         Job("j").run()
 
 
-def test_a_registered_job_takes_no_more_changes() -> None:
+def test_a_registered_job_cannot_be_changed() -> None:
     job, a, b, _ = abc()
     goflow.Goflow(goflow.MemoryStore(), ui_path=None).add_job(job)
     with pytest.raises(InvalidJob, match="registered already"):
@@ -154,7 +154,7 @@ def test_a_registered_job_takes_no_more_changes() -> None:
 
 
 @given(st.text(min_size=1, max_size=250))
-def test_any_name_is_taken_whole_or_refused_clearly(name: str) -> None:
+def test_any_name_is_kept_unchanged_or_refused(name: str) -> None:
     if name in (".", "..") or any(category(letter) in ("Cc", "Cs") for letter in name):
         with pytest.raises(InvalidJob, match="name"):
             Job(name, tasks=[task(name)])
@@ -192,7 +192,7 @@ def test_functions_become_tasks_with_their_dependencies() -> None:
     assert extract_rows() == [1, 2, 3]
 
 
-def test_a_parameter_that_is_nothing_known_is_refused() -> None:
+def test_an_unknown_parameter_is_refused() -> None:
     job = Job("j")
     with pytest.raises(InvalidJob, match=r"(?s)'j'.*'load'.*'rows'"):
 
@@ -200,7 +200,7 @@ def test_a_parameter_that_is_nothing_known_is_refused() -> None:
         def load(rows: list[int]) -> None: ...
 
 
-def test_a_failed_task_does_not_raise_and_tells_why() -> None:
+def test_a_failed_task_does_not_raise_and_has_an_error() -> None:
     job = Job("j")
 
     @job.task
@@ -243,7 +243,7 @@ DECLARED = {"n": 1, "x": 0.5, "s": "a", "b": False, "l": [1], "o": {"k": 1}, "an
     "given",
     [{"n": 2}, {"x": 1}, {"x": 2.5}, {"s": ""}, {"b": True}, {"l": []}, {"o": {}}, {"any": [1]}],
 )
-def test_params_of_the_declared_type_are_taken(given: dict[str, Any]) -> None:
+def test_params_of_the_declared_type_are_accepted(given: dict[str, Any]) -> None:
     job = Job("j", params=DECLARED, tasks=[task("a")])
     assert job.fill_params(given) == DECLARED | given
 
@@ -265,7 +265,7 @@ def test_other_params_are_refused_by_name(given: dict[str, Any], field: str) -> 
     assert job.fill_params({}) == DECLARED
 
 
-def test_a_job_without_declared_params_takes_any_object() -> None:
+def test_a_job_without_declared_params_accepts_any_object() -> None:
     job = Job("j", tasks=[task("a")])
     assert job.fill_params({"deep": {"er": [1, None]}}) == {"deep": {"er": [1, None]}}
     with pytest.raises(InvalidRequest, match="JSON"):
@@ -284,7 +284,7 @@ class Raising:
     ["ab", b"ab", 5, None, Raising(), [5], ["a", b"b"]],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_list_of_names_is_refused_wherever_one_is_asked_for(listed: Any) -> None:
+def test_an_invalid_list_of_names_is_refused_everywhere(listed: Any) -> None:
     job = Job("j", tasks=[task("a"), task("b")])
     for make in (
         lambda: task("t", after=listed),

@@ -1,4 +1,4 @@
-"""What a job's parameters may be, how they are described, and what is refused."""
+"""Parameters of a job: declarations, schemas and refusals."""
 
 import enum
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_defaults_are_filled_in_as_json() -> None:
         (Pair, {"left": 1, "right": "x"}, "right", "`float`"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_by_name(
+def test_an_invalid_value_is_refused_by_name(
     params: type, given: dict[str, Any], place: str, reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="job 'j'") as refusal:
@@ -111,14 +111,14 @@ def test_what_does_not_fit_is_refused_by_name(
     assert reason in str(refusal.value)
 
 
-def test_a_default_that_is_made_is_made_anew_for_each_execution() -> None:
+def test_a_default_factory_is_called_for_each_execution() -> None:
     job = job_with(Span, schedule="@daily")
     for day in (date(2026, 11, 22), date(2026, 11, 23)):
         TODAY[0] = day
         assert job.params == job.fill_params(None) == {"begin": day.isoformat(), "days": 1}
 
 
-def test_a_typed_dict_may_leave_out_what_is_not_required() -> None:
+def test_optional_keys_of_a_typed_dict_may_be_missing() -> None:
     job = job_with(Pair)
     assert job.params == {}
     assert job.fill_params({"left": 1}) == {"left": 1}
@@ -179,14 +179,12 @@ class Unwritable:
         ("day", "params must"),
     ],
 )
-def test_a_class_that_cannot_be_honoured_is_refused_when_it_is_written(
-    params: Any, reason: str
-) -> None:
+def test_an_invalid_class_is_refused_when_defined(params: Any, reason: str) -> None:
     with pytest.raises(InvalidJob, match=rf"(?s)job 'j'.*{reason}"):
         job_with(params)
 
 
-def test_a_schedule_needs_a_default_of_each() -> None:
+def test_a_scheduled_job_needs_a_default_for_every_parameter() -> None:
     with pytest.raises(InvalidJob, match=r"job 'j'.*schedule.*'day'.*none"):
         job_with(Report, schedule="@daily")
 
@@ -194,7 +192,7 @@ def test_a_schedule_needs_a_default_of_each() -> None:
 # -- the schema --------------------------------------------------------------------
 
 
-def test_the_schema_of_a_class_is_what_its_annotations_say() -> None:
+def test_the_schema_of_a_class_follows_its_annotations() -> None:
     schema = job_with(Report).params_schema
     assert schema == {
         "title": "Report",
@@ -230,7 +228,7 @@ class Tree(msgspec.Struct):
 
 
 @pytest.mark.parametrize("params", [Report, Span, Pair, Tree, {}, {"a": 1, "b": None, "c": "x"}])
-def test_a_schema_is_a_valid_one_and_admits_the_defaults(params: Any) -> None:
+def test_a_schema_is_valid_and_accepts_the_defaults(params: Any) -> None:
     job = job_with(params)
     assert job.params_schema is not None
     meta.validate(job.params_schema)
@@ -255,7 +253,7 @@ def test_the_schema_of_defaults_is_their_json_types() -> None:
     }
 
 
-def test_annotations_of_functions_sharpen_it_but_refuse_nothing() -> None:
+def test_annotations_of_functions_refine_the_schema_but_refuse_nothing() -> None:
     job = Job(
         "j",
         params={"kind": "short", "n": 1, "r": "eu", "any": None, "l": [], "s": "", "x": 1, "y": 2},
@@ -268,12 +266,12 @@ def test_annotations_of_functions_sharpen_it_but_refuse_nothing() -> None:
         r: Region,
         any: str | None,
         l: list[str],  # noqa: E741
-        s: date,  # which its default is not
-        x: float,  # more than its default says
+        s: date,  # its default has another type
+        x: float,  # more general than its default
         y: "Nowhere",  # type: ignore[name-defined]  # noqa: F821
     ) -> None: ...
 
-    # One annotation that cannot be read leaves none.
+    # One unreadable annotation disables all.
     assert job.params_schema["properties"]["kind"] == {"type": "string", "default": "short"}
 
     other = Job("j", params=dict(job.params or {}))
@@ -304,7 +302,7 @@ def test_annotations_of_functions_sharpen_it_but_refuse_nothing() -> None:
     assert other.fill_params(anything) == dict(job.params or {}) | anything
 
 
-def test_there_is_no_schema_where_anything_is_taken() -> None:
+def test_a_job_without_declared_params_has_no_schema() -> None:
     job = job_with(None)
     assert job.params is job.params_schema is None
     assert not job.has_params

@@ -1,4 +1,4 @@
-"""What is kept as JSON: values of subclasses and of numpy as what they are, and no NaN."""
+"""Conversion to JSON: subclasses and numpy values become plain values, and NaN is refused."""
 
 import enum
 import json
@@ -24,7 +24,7 @@ NOON = datetime(2030, 1, 2, 12, 0, 0, 5, tzinfo=UTC)
 
 
 class Text(str):
-    """As lxml's, it is not what it says."""
+    """A str subclass whose __str__ differs from its value, as in lxml."""
 
     def __str__(self) -> str:
         return "something else"
@@ -122,7 +122,7 @@ SCALARS: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("value", "kept"), SCALARS, ids=lambda value: type(value).__name__)
-def test_a_value_is_kept_as_what_it_is_wherever_it_stands(value: Any, kept: Any) -> None:
+def test_a_value_of_a_subclass_is_kept_by_its_value(value: Any, kept: Any) -> None:
     assert as_json(value) == kept
     assert type(as_json(value)) is type(kept)
     assert as_json([value, (value,)]) == [kept, [kept]]
@@ -136,7 +136,7 @@ def test_a_value_is_kept_as_what_it_is_wherever_it_stands(value: Any, kept: Any)
 
 
 @pytest.mark.parametrize(("value", "kept"), SCALARS, ids=lambda value: type(value).__name__)
-def test_a_name_is_kept_as_what_it_is(value: Any, kept: Any) -> None:
+def test_a_key_of_a_subclass_is_kept_by_its_value(value: Any, kept: Any) -> None:
     if isinstance(kept, bool) or isinstance(
         value, bytes | time | timedelta | np.timedelta64 | np.ndarray
     ):
@@ -149,7 +149,7 @@ NUMBERS = [math.nan, math.inf, -math.inf, Real("nan"), Real("inf"), np.float64("
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda value: f"{type(value).__name__} {value}")
-def test_what_is_no_number_is_refused_with_its_place(number: Any) -> None:
+def test_nan_and_infinity_are_refused_with_their_path(number: Any) -> None:
     for value, place in (
         (number, ""),
         ([1, number], "[1]"),
@@ -170,14 +170,14 @@ def test_what_is_no_number_is_refused_with_its_place(number: Any) -> None:
      np.array([1, 2]), np.zeros((2, 2)), {(1, 2): 3}, {None: 1}, {True: 1}],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_what_json_has_not_is_refused(value: Any) -> None:
+def test_values_without_json_are_refused(value: Any) -> None:
     with pytest.raises(Unfit):
         encode(value)
     with pytest.raises(Unfit, match=r"^at `x\[0\]"):
         encode({"x": [value]})
 
 
-def test_what_is_too_deep_is_refused() -> None:
+def test_deeply_nested_values_are_refused() -> None:
     deep: Any = []
     for _ in range(10_000):
         deep = [deep]
@@ -192,7 +192,7 @@ def test_what_is_too_deep_is_refused() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )  # fmt: skip
-def test_what_is_json_already_stays_as_it_is(value: Any) -> None:
+def test_plain_json_values_are_unchanged(value: Any) -> None:
     assert as_json(value) == json.loads(json.dumps(value))
 
 
@@ -202,7 +202,7 @@ def one(function: Any, **options: Any) -> Any:
     return run(job).tasks["t"]
 
 
-def test_a_task_may_return_what_numpy_gives() -> None:
+def test_a_task_may_return_numpy_values() -> None:
     returned = one(lambda: {np.str_("mean"): np.mean([1, 2]), "n": np.int64(2), "at": [Text("x")]})
     assert (returned.state, returned.result) == ("successful", {"mean": 1.5, "n": 2, "at": ["x"]})
     failed = one(lambda: {"rows": [{"mean": np.mean(np.array([math.nan]))}]})
@@ -222,7 +222,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("declared", [None, {"rate": 1.0, "names": None}, Typed], ids=str)
-def test_params_are_kept_as_what_they_are_or_refused_with_their_place(declared: Any) -> None:
+def test_params_are_converted_or_refused_with_their_path(declared: Any) -> None:
     job = Job("j", params=declared, tasks=[Task("t", Say())])
     given = {"rate": np.float64(2.5), "names": [Text("x"), Colour.RED]}
     assert job.fill_params(given) == {"rate": 2.5, "names": ["x", "red"]}
@@ -237,14 +237,14 @@ def test_params_are_kept_as_what_they_are_or_refused_with_their_place(declared: 
         assert refused.value.field == field
 
 
-def test_defaults_that_are_no_numbers_are_a_mistake_in_the_definition() -> None:
+def test_nan_as_a_default_is_refused_when_defined() -> None:
     for declared in ({"rate": math.nan}, {"a": [1, {"b": math.inf}]}, Broken):
         with pytest.raises(InvalidJob, match="not a number that JSON has"):
             Job("j", params=declared)  # type: ignore[arg-type]
     assert Job("j", params={"n": np.int64(3)}).params == {"n": 3}
 
 
-def test_defaults_cannot_be_changed_by_who_reads_them() -> None:
+def test_defaults_cannot_be_changed_through_a_returned_value() -> None:
     job = Job("j", params={"list": [1]})
     assert job.params is not None
     job.params["list"].append(2)

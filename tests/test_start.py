@@ -1,4 +1,4 @@
-"""Starting is quick: what is not needed to define and serve jobs is imported later."""
+"""Startup is fast: modules that are not needed to define and serve jobs are imported later."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""goflow.testing: its clock jumps where nothing real goes on, and nowhere else."""
+"""goflow.testing: its clock jumps only while no real work runs."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ DAY = 86_400.0
 
 
 class Slow:
-    """Takes its time in a thread."""
+    """Sleeps in a thread."""
 
     def __init__(self, seconds: float = 0.3) -> None:
         self.seconds = seconds
@@ -55,7 +55,7 @@ def url() -> Any:
 
 
 @pytest.mark.parametrize("kind", ["thread", "async", "program", "process", "request", "many"])
-def test_real_work_has_its_real_time_whatever_limits_there_are(kind: str, url: str) -> None:
+def test_real_work_gets_real_time_with_any_timeouts(kind: str, url: str) -> None:
     operators: dict[str, Any] = {
         "thread": Slow(),
         "async": SlowAsync(),
@@ -75,7 +75,7 @@ def test_real_work_has_its_real_time_whatever_limits_there_are(kind: str, url: s
     assert execution.finished - BEGINNING < timedelta(seconds=300)
 
 
-def test_retry_delays_take_no_time_also_beside_limits_and_real_work() -> None:
+def test_retry_delays_take_no_time_even_with_timeouts_and_real_work() -> None:
     job = Job("j", timeout=10 * DAY)
     runs: list[int] = []
 
@@ -100,7 +100,7 @@ def test_retry_delays_take_no_time_also_beside_limits_and_real_work() -> None:
         assert DAY <= waited < DAY + 60
 
 
-def test_a_delay_that_a_limit_forbids_is_cut_off_by_it() -> None:
+def test_a_retry_delay_beyond_the_timeout_is_ended_by_it() -> None:
     job = Job("j", timeout=DAY / 2)
 
     @job.task(retries=1, retry_delay=ConstantDelay(DAY))
@@ -114,7 +114,7 @@ def test_a_delay_that_a_limit_forbids_is_cut_off_by_it() -> None:
 
 
 @pytest.mark.parametrize("where", ["task", "job", "command"])
-def test_what_really_takes_too_long_times_out(where: str) -> None:
+def test_work_that_really_takes_too_long_times_out(where: str) -> None:
     limit = 0.3
     operator = Command("sleep", ["60"], timeout=limit if where == "command" else None)
     task = Task("t", operator, timeout=limit if where == "task" else None)
@@ -123,7 +123,7 @@ def test_what_really_takes_too_long_times_out(where: str) -> None:
     assert where == "job" or execution.tasks["t"].error == "timed out after 0.3 s"
 
 
-def test_a_thread_that_was_abandoned_does_not_hold_the_clock() -> None:
+def test_an_abandoned_thread_does_not_stop_the_clock() -> None:
     gone = threading.Event()
     job = Job("j")
 
@@ -141,7 +141,7 @@ def test_a_thread_that_was_abandoned_does_not_hold_the_clock() -> None:
     assert (execution.state, execution.tasks["t"].result) == ("successful", "again")
 
 
-def test_it_runs_where_an_event_loop_runs_already() -> None:
+def test_it_works_inside_a_running_event_loop() -> None:
     async def inside() -> str:
         return run(Job("j", tasks=[Task("t", Command("true"))])).state
 

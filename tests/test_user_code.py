@@ -1,5 +1,5 @@
-"""What users' values and classes raise, wherever they are called, is the fault of one definition,
-one due time, one request or one attempt, and of nothing else."""
+"""Exceptions of users' values and classes fail one definition, one due time, one request or one
+attempt, and nothing else."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ all_errors = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(err
 
 
 class Bad:
-    """Raises from every method there is."""
+    """Raises in every method."""
 
     def __init__(self, error: BaseException) -> None:
         object.__setattr__(self, "error", error)
@@ -137,7 +137,7 @@ def test_a_definition_with_a_value_that_raises_is_an_invalid_job(error: BaseExce
 
 
 @all_errors
-def test_an_operator_whose_run_cannot_be_had_is_refused(error: BaseException) -> None:
+def test_an_operator_whose_run_attribute_raises_is_refused(error: BaseException) -> None:
     class Shy:
         @property
         def run(self) -> Any:
@@ -148,7 +148,7 @@ def test_an_operator_whose_run_cannot_be_had_is_refused(error: BaseException) ->
 
 
 @all_errors
-def test_a_function_that_makes_no_job_is_an_invalid_job(error: BaseException) -> None:
+def test_a_function_that_returns_no_job_is_an_invalid_job(error: BaseException) -> None:
     def my_job() -> Job:
         raise error
 
@@ -160,7 +160,7 @@ def test_a_function_that_makes_no_job_is_an_invalid_job(error: BaseException) ->
     assert gf.jobs == []
 
 
-def test_definitions_that_would_never_end_or_deceive_are_refused() -> None:
+def test_endless_or_deceptive_definitions_are_refused() -> None:
     class Liar:
         @property
         def __class__(self) -> Any:
@@ -187,7 +187,7 @@ def test_definitions_that_would_never_end_or_deceive_are_refused() -> None:
     assert gf.jobs == []
 
 
-def test_a_task_is_shown_whatever_its_operator_says_of_itself() -> None:
+def test_a_task_has_a_repr_even_if_that_of_its_operator_raises() -> None:
     class Mute:
         def run(self) -> None:
             return None
@@ -198,19 +198,19 @@ def test_a_task_is_shown_whatever_its_operator_says_of_itself() -> None:
     assert repr(Task("t", Mute())) == "Task('t', <Mute, whose repr raises ValueError>)"
 
 
-def test_a_wrong_call_is_a_type_error_as_anywhere() -> None:
+def test_unknown_arguments_raise_a_type_error() -> None:
     with pytest.raises(TypeError, match="nonsense"):
         Job("j", nonsense=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="operator"):
         Task("t")  # type: ignore[call-arg]
 
 
-def test_control_c_while_a_job_is_defined_is_heeded() -> None:
+def test_control_c_during_a_definition_is_not_swallowed() -> None:
     with pytest.raises(KeyboardInterrupt):
         Job("j", tasks=items(KeyboardInterrupt()))
 
 
-def test_texts_and_numbers_of_classes_of_ones_own_are_kept_as_what_they_are() -> None:
+def test_values_of_str_and_int_subclasses_are_kept_by_their_value() -> None:
     class Text(str):
         pass
 
@@ -238,11 +238,11 @@ def test_a_value_and_an_error_can_always_be_shown(error: BaseException) -> None:
     shown("\ud800").encode()
 
 
-# -- params that are made anew ----------------------------------------------------------
+# -- params from factories --------------------------------------------------------------
 
 
 class Moody:
-    """What a params class makes: well at first, then as a test says."""
+    """A factory of params that works at first, then misbehaves as the test decides."""
 
     value: Any = 1
     error: BaseException | None = None
@@ -287,7 +287,7 @@ def minutely(name: str, **options: Any) -> Job:
 @kinds
 @all_errors
 @pytest.mark.anyio
-async def test_params_that_cannot_be_made_cost_their_own_due_times_only(
+async def test_params_that_raise_skip_only_their_own_due_times(
     kind: str, error: BaseException
 ) -> None:
     moody, clock = Moody(), FakeClock()
@@ -316,9 +316,7 @@ async def test_params_that_cannot_be_made_cost_their_own_due_times_only(
     "value", ["text", None, 1.5, object(), [1]], ids=lambda value: type(value).__name__
 )
 @pytest.mark.anyio
-async def test_params_made_wrong_are_refused_at_the_tick_and_at_the_request(
-    kind: str, value: Any
-) -> None:
+async def test_invalid_params_are_refused_at_ticks_and_in_requests(kind: str, value: Any) -> None:
     moody, clock = Moody(), FakeClock()
     async with running(minutely("bad", params=params_of(kind, moody)), clock=clock) as engine:
         moody.value = value
@@ -334,7 +332,7 @@ async def test_params_made_wrong_are_refused_at_the_tick_and_at_the_request(
 @kinds
 @all_errors
 @pytest.mark.anyio
-async def test_params_that_raise_are_a_refused_request_and_the_job_can_still_be_read(
+async def test_params_that_raise_refuse_the_request_but_the_job_is_readable(
     kind: str, error: BaseException
 ) -> None:
     moody = Moody()
@@ -358,9 +356,7 @@ async def test_params_that_raise_are_a_refused_request_and_the_job_can_still_be_
 
 @kinds
 @all_errors
-def test_params_that_cannot_be_made_at_all_are_an_invalid_job(
-    kind: str, error: BaseException
-) -> None:
+def test_params_that_always_raise_are_an_invalid_job(kind: str, error: BaseException) -> None:
     moody = Moody()
     moody.error = error
     with pytest.raises(InvalidJob, match=r"job 'j'.*boom"):
@@ -369,7 +365,7 @@ def test_params_that_cannot_be_made_at_all_are_an_invalid_job(
 
 @all_errors
 @pytest.mark.anyio
-async def test_params_given_by_a_mapping_that_raises_are_refused(error: BaseException) -> None:
+async def test_params_in_a_mapping_that_raises_are_refused(error: BaseException) -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         for given in (BadMapping(error), {"a": Bad(error)}):
             with pytest.raises(InvalidRequest):
@@ -381,7 +377,7 @@ async def test_params_given_by_a_mapping_that_raises_are_refused(error: BaseExce
 
 @pytest.mark.parametrize("error", [*ERRORS, KeyboardInterrupt("boom")], ids=repr)
 @pytest.mark.anyio
-async def test_a_retry_delay_that_raises_fails_its_task_only(error: BaseException) -> None:
+async def test_a_retry_delay_that_raises_fails_only_its_task(error: BaseException) -> None:
     class Delay:
         def __init__(self, late: bool) -> None:
             self.late = late
@@ -408,7 +404,7 @@ async def test_a_retry_delay_that_raises_fails_its_task_only(error: BaseExceptio
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize("error", [*ERRORS, KeyboardInterrupt("boom")], ids=repr)
 @pytest.mark.anyio
-async def test_whatever_an_operator_raises_or_returns_fails_its_attempt(
+async def test_anything_an_operator_raises_or_returns_fails_at_most_its_attempt(
     error: BaseException, sync: bool
 ) -> None:
     class Loud(Exception):

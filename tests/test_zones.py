@@ -1,4 +1,4 @@
-"""The newer copy of the time zone data is used, and told."""
+"""The newer copy of the time zone data is used and reported."""
 
 import copy
 import os
@@ -28,8 +28,8 @@ Copy = Callable[..., str]
 
 @pytest.fixture
 def a_copy(tmp_path: Path) -> Copy:
-    """Makes a folder of zones, of the version that a file in it says: there, Vancouver is still
-    as Los Angeles is, eight hours behind in winter."""
+    """Creates a folder of zones with a version file. In it, Vancouver still has the offset of Los
+    Angeles, eight hours behind UTC in winter."""
 
     def make(version: str | None, file: str = "tzdata.zi", text: str = "# version {}\n") -> str:
         folder = tmp_path / f"zoneinfo {len(list(tmp_path.iterdir()))}"
@@ -71,7 +71,7 @@ def test_versions_are_compared_as_releases(older: str, newer: str) -> None:
     assert a < b
 
 
-def test_one_release_has_one_place_whatever_it_is_called() -> None:
+def test_names_of_one_release_compare_equal() -> None:
     assert release_of("2026f") == release_of("2026.6") == (2026, 6)
     assert release_of(tzdata.__version__) == release_of(tzdata.IANA_VERSION)
     for text in ("", "unknown", "f2026", "26f", "2026", "2026F"):
@@ -79,7 +79,7 @@ def test_one_release_has_one_place_whatever_it_is_called() -> None:
 
 
 @pytest.mark.parametrize("version", ["2025b", "1999a", "2026a", "soon", "", None])
-def test_an_older_copy_of_the_machine_gives_way_to_the_package(
+def test_the_package_is_used_if_the_systems_copy_is_older(
     a_copy: Copy, version: str | None
 ) -> None:
     database = Database([a_copy(version)], chosen=False)
@@ -92,7 +92,7 @@ def test_an_older_copy_of_the_machine_gives_way_to_the_package(
     ("version", "file", "text"),
     [("2099a", "tzdata.zi", "# version {}\n"), ("2099za", "+VERSION", "{}\n")],
 )
-def test_a_newer_copy_of_the_machine_is_used(
+def test_a_newer_copy_of_the_system_is_used(
     a_copy: Copy, version: str, file: str, text: str
 ) -> None:
     folder = a_copy(version, file, text)
@@ -102,7 +102,7 @@ def test_a_newer_copy_of_the_machine_is_used(
     assert database.find("Europe/Berlin").key == "Europe/Berlin"  # only the package has it
 
 
-def test_folders_that_were_chosen_are_used_however_old_they_are(a_copy: Copy) -> None:
+def test_configured_folders_are_used_at_any_age(a_copy: Copy) -> None:
     folder = a_copy("1999a")
     database = Database([f"{folder}/none", folder], chosen=True)
     assert (database.version, database.source) == ("1999a", folder)
@@ -113,7 +113,7 @@ def test_folders_that_were_chosen_are_used_however_old_they_are(a_copy: Copy) ->
 
 
 @pytest.mark.parametrize("folders", [(), ("/there/is/none",)])
-def test_without_a_copy_of_the_machine_the_package_is_used(folders: tuple[str, ...]) -> None:
+def test_without_a_copy_of_the_system_the_package_is_used(folders: tuple[str, ...]) -> None:
     for chosen in (False, True):
         database = Database(folders, chosen=chosen)
         assert database.source == "the package tzdata"
@@ -130,7 +130,7 @@ def test_schedules_follow_the_copy_in_use(a_copy: Copy, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "name", ["", "Nowhere", "Europe", "../UTC", "/etc/passwd", "UTC/", "utc", "tzdata.zi", "a\0b"]
 )
-def test_no_other_file_is_a_zone(a_copy: Copy, name: str) -> None:
+def test_other_files_are_not_zones(a_copy: Copy, name: str) -> None:
     for database in (zones.database(), Database([a_copy("2099a")], chosen=True)):
         with pytest.raises(LookupError):
             database.find(name)
@@ -163,7 +163,7 @@ def test_a_schedule_can_be_copied_and_pickled(again: Callable[[Schedule], Schedu
         ("2020a", datetime(2021, 11, 28, tzinfo=UTC), False),
     ],
 )
-def test_data_of_more_than_two_years_is_warned_of(
+def test_data_older_than_two_years_causes_a_warning(
     a_copy: Copy, version: str, now: datetime, old: bool
 ) -> None:
     folder = a_copy(version)
@@ -175,7 +175,7 @@ def test_data_of_more_than_two_years_is_warned_of(
         assert "tzdata" in warning
 
 
-def test_the_server_tells_which_data_it_uses_and_warns_of_old_data(
+def test_the_server_reports_its_data_and_warns_about_old_data(
     a_copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = a_copy("2001a")
@@ -189,8 +189,8 @@ def test_the_server_tells_which_data_it_uses_and_warns_of_old_data(
     assert "more than 2 years old" in notice["text"]
 
 
-def test_python_is_left_as_it_is() -> None:
-    """What a user's own code asks of zoneinfo is not changed by an import of goflow."""
+def test_zoneinfo_of_python_is_unchanged() -> None:
+    """An import of goflow does not change zoneinfo for the user's code."""
     code = (
         "import zoneinfo; before = zoneinfo.TZPATH, zoneinfo.ZoneInfo('Europe/Berlin')\n"
         "import goflow; goflow.Schedule('@daily', 'Europe/Berlin')\n"

@@ -1,4 +1,4 @@
-"""Generates src/api/schema.ts, the dashboard's types of what the API sends and takes.
+"""Generates src/api/schema.ts, the dashboard's types of requests and responses.
 
     python ui/schema.py            writes the file
     python ui/schema.py --check    fails if the file is out of date

@@ -1,4 +1,4 @@
-"""The benchmarks run to their end, with sizes too small to say anything about speed."""
+"""The benchmarks run to their end, with sizes too small to measure speed."""
 
 import json
 from collections.abc import Callable
@@ -60,13 +60,13 @@ def test_runs_and_prints_figures(
     assert len(rows) >= 2
 
 
-def test_every_submit_of_a_burst_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_burst_keeps_every_submit(capsys: pytest.CaptureFixture[str]) -> None:
     submits.main(Report(), clients=4, each=5)
     kept = next(row for row in capsys.readouterr().out.splitlines() if "of these kept" in row)
     assert kept.split()[3] == "20"
 
 
-def test_figures_are_kept_and_compared_with_the_last_ones(
+def test_figures_are_recorded_and_compared_with_the_last_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "history.jsonl"

@@ -1,4 +1,4 @@
-"""What axe-core finds wrong with a page for those who cannot see, point or tell colours apart."""
+"""Accessibility violations of a page, found by axe-core."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ SCRIPT = Path(__file__).parents[2] / "ui/node_modules/axe-core/axe.min.js"
 
 
 def violations(page: Page) -> list[str]:
-    """One line for each, with the elements it was found in."""
+    """One line per violation, with its elements."""
     assert SCRIPT.is_file(), f"{SCRIPT} is missing: run `make ui`"
-    # Evaluated by the browser's debugger, which the page's policy does not hold back.
+    # The browser's debugger evaluates it, since the page's policy does not apply there.
     page.evaluate(SCRIPT.read_text())
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

@@ -1,7 +1,7 @@
-"""Finds the browser the dashboard is tested with; as a program, installs one if there is none.
+"""Finds the browser for the dashboard's tests; as a program, installs one if there is none.
 
-Rule: a machine without a browser is made to have one, or the run fails. Tests of the
-dashboard are never skipped.
+Rule: a machine without a browser gets one, or the run fails. Tests of the dashboard are never
+skipped.
 
 `GOFLOW_CHROMIUM` names a browser to use instead of looking for one.
 """
@@ -32,9 +32,9 @@ def find() -> str | None:
 
 
 def install() -> None:
-    """Installs Debian's package where that is possible, else Playwright's own browser.
+    """Installs Debian's package if possible, else Playwright's own browser.
 
-    Raises CalledProcessError if neither can be had.
+    Raises CalledProcessError if neither can be installed.
     """
     if shutil.which("apt-get") and os.geteuid() == 0:
         apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]

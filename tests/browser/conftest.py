@@ -1,7 +1,7 @@
-"""A real browser and a real server, each a process of its own.
+"""A real browser and a real server, in separate processes.
 
-Rule: a page that logs an error, breaks the content security policy or asks any other
-server for anything fails its test, whatever the test was about.
+Rule: a page that logs an error, violates the content security policy or sends a request to
+another server fails its test.
 """
 
 import json
@@ -35,7 +35,7 @@ expect.set_options(timeout=DEADLINE * 1000)
 
 
 class Server:
-    """A program that serves goflow, in a folder of its own; `url` ends with a slash."""
+    """A program that serves goflow in its own folder; `url` ends with a slash."""
 
     def __init__(self, folder: Path, command: list[str], prefix: str = "/") -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Server:
         self.url = ""
 
     def start(self) -> None:
-        """Start it, the first time on a free port, later on the same."""
+        """Start it: first on a free port, later on the same one."""
         port = re.search(r":(\d+)/", self.url)
         extra = ["--port", port[1] if port else "0"] if "serve" in self.command else []
         self.output = (self.folder / "output").open("w+b")
@@ -74,7 +74,7 @@ class Server:
         return f"{self.url}ui/jobs/{quote(name, safe='')}"
 
     def submit(self, job: str, **params: object) -> str:
-        """Submits a job as a script would; the id of the execution."""
+        """Submits a job as a script would, and returns the id of the execution."""
         address = f"{self.url}api/jobs/{quote(job, safe='')}/submit"
         body = json.dumps({"params": params}).encode() if params else b""
         headers = {"content-type": "application/json"} if params else {}
@@ -83,7 +83,7 @@ class Server:
             return str(json.load(answer)["id"])
 
     def serve_instead(self, program: Path) -> None:
-        """Another program on the same store, at the same address."""
+        """Serve another program on the same store, at the same address."""
         self.stop()
         self.command = ["-m", "goflow", "serve", str(program)]
         self.start()
@@ -134,8 +134,8 @@ def _serving(server: Server) -> Iterator[Server]:
     server.stop()
 
 
-# Playwright keeps an event loop running in this thread for as long as it is open, so it is
-# closed before the tests of other folders begin.
+# Playwright keeps an event loop running in this thread while it is open, so it is closed before
+# the tests of other folders begin.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = chromium.find()
@@ -148,7 +148,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Watch:
-    """What pages did that they must not."""
+    """Records forbidden actions of pages."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -184,7 +184,7 @@ def watch() -> Watch:
 
 @pytest.fixture
 def page(browser: Browser, watch: Watch) -> Iterator[Page]:
-    """A page in a profile of its own, watched."""
+    """A page in a new profile, watched for forbidden actions."""
     with browser.new_context(viewport={"width": 1200, "height": 900}) as context:
         watch.over(context)
         page = context.new_page()

@@ -1,4 +1,4 @@
-"""The jobs that the browser sees. A file named `open` in the working directory ends the wait."""
+"""The jobs in most tests. A file named `open` in the working directory ends the wait."""
 
 from goflow import Command, Goflow, Job, Task
 

@@ -1,4 +1,4 @@
-"""Jobs that write much, or strangely, or are many. A file named `open` ends every wait."""
+"""Jobs with large, unusual or many logs. A file named `open` ends every wait."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A server with a dashboard of one's own, in the folder `dashboard` of the working directory."""
+"""A server with a custom dashboard, in the folder `dashboard` of the working directory."""
 
 from goflow import Command, Goflow, Job, Task
 

@@ -23,7 +23,7 @@ RANGES = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 
 
 def field(draw: random.Random, number: int) -> str:
-    """The text of a field, as whoever wants to try everything would write it."""
+    """A random text of a field, with all syntax."""
     low, high = RANGES[number]
 
     def value() -> int:
@@ -54,7 +54,7 @@ def field(draw: random.Random, number: int) -> str:
 
 
 def expressions(count: int) -> list[str]:
-    """As many that are accepted, always the same."""
+    """`count` valid expressions, always the same."""
     draw = random.Random(10)
     found = [*WRITTEN]
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""The dashboard behind a real proxy, with TLS and a password, on another port and below a path."""
+"""The dashboard behind a real proxy: with TLS, a password, another port and a prefix."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def front(behind: Start) -> Front:
 
 @pytest.fixture
 def page(browser: Browser, front: Front, watch: Watch) -> Iterator[Page]:
-    # By address: the name is an example, so the certificate is for another one.
+    # The page is opened by its address, since the certificate is for an example name.
     known = {"username": USER[0], "password": USER[1]}
     with browser.new_context(ignore_https_errors=True, http_credentials=known) as context:  # type: ignore[arg-type]
         watch.over(context)
@@ -40,7 +40,7 @@ def test_buttons_work_and_the_pages_are_live(page: Page, front: Front, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["a/b", "50%", "größe/日本", "../up"])
-def test_a_job_of_any_name_has_its_page(page: Page, front: Front, name: str) -> None:
+def test_a_job_with_any_name_has_its_page(page: Page, front: Front, name: str) -> None:
     page.goto(front.url(f"/ui/jobs/{quote(name, safe='')}"))
     page.get_by_role("button", name=f"Run {name}").click()
     expect(page.locator("[data-state=successful]").first).to_be_visible()

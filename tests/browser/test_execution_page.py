@@ -57,7 +57,7 @@ def at_end(page: Page) -> bool:
     return bool(page.locator(".log").evaluate(ends))
 
 
-# -- how it stands --------------------------------------------------------------------
+# -- the state ------------------------------------------------------------------------
 
 
 def test_graph_and_chart_show_each_task_in_the_colour_of_its_state(
@@ -82,9 +82,7 @@ def test_graph_and_chart_show_each_task_in_the_colour_of_its_state(
     expect(row(page, "never").locator('[data-kind="end"]')).to_have_count(1)
 
 
-def test_graph_and_chart_follow_one_choice_that_stands_in_the_address(
-    page: Page, server: Server
-) -> None:
+def test_graph_and_chart_share_a_selection_kept_in_the_address(page: Page, server: Server) -> None:
     show(page, server, "mixed")
     ended(page, "failed")
     node(page, "works").click()
@@ -146,7 +144,7 @@ def test_a_failure_is_shown_at_once_with_its_error_and_its_log_near_it(
     expect(task.locator(".attempt").first).to_have_attribute("aria-pressed", "true")
 
 
-def test_the_parameters_the_cause_and_the_asker_are_told(page: Page, logs: Server) -> None:
+def test_the_parameters_the_cause_and_the_user_are_shown(page: Page, logs: Server) -> None:
     id = show(page, logs, "picky", limit=41)
     ended(page, "successful")
     expect(page.locator(".params")).to_contain_text("limit41")
@@ -155,7 +153,7 @@ def test_the_parameters_the_cause_and_the_asker_are_told(page: Page, logs: Serve
     expect(detail(page, "checks").locator(".result-part pre")).to_have_text("41 of de")
 
 
-def test_the_executions_before_and_after_are_a_key_away(page: Page, server: Server) -> None:
+def test_keys_lead_to_the_previous_and_next_execution(page: Page, server: Server) -> None:
     first, second, third = (server.submit("mixed") for _ in range(3))
     page.goto(f"{server.url}ui/executions/{second}")
     expect(page.get_by_role("link", name="Previous execution")).to_be_visible()
@@ -170,7 +168,7 @@ def test_the_executions_before_and_after_are_a_key_away(page: Page, server: Serv
     expect(page).to_have_url(re.compile(second))
 
 
-def test_a_task_says_what_it_waits_for_and_is_cancelled_alone(page: Page, timed: Server) -> None:
+def test_a_task_shows_its_wait_reason_and_can_be_cancelled_alone(page: Page, timed: Server) -> None:
     show(page, timed, "pooled", "?task=second")
     expect(node(page, "first")).to_have_attribute("data-state", "running")
     expect(detail(page, "second")).to_contain_text("pool 'db': 1 of 1 in use")
@@ -188,7 +186,7 @@ def test_a_task_says_what_it_waits_for_and_is_cancelled_alone(page: Page, timed:
     expect(node(page, "second")).to_have_attribute("data-state", "successful")
 
 
-def test_an_execution_in_the_queue_leads_to_the_one_it_waits_for(page: Page, timed: Server) -> None:
+def test_a_queued_execution_links_to_the_one_it_waits_for(page: Page, timed: Server) -> None:
     first = timed.submit("queue")
     show(page, timed, "queue")
     expect(node(page, "wait")).to_have_attribute("data-state", "notstarted")
@@ -201,13 +199,13 @@ def test_an_execution_in_the_queue_leads_to_the_one_it_waits_for(page: Page, tim
     expect(page.locator("p.waits")).to_have_count(0)
 
 
-def test_an_execution_that_ran_out_of_time_says_so(page: Page, timed: Server) -> None:
+def test_a_timed_out_execution_shows_the_reason(page: Page, timed: Server) -> None:
     show(page, timed, "hasty")
     expect(page.locator(".why")).to_have_text("It timed out after 0.2 s.")
     expect(page.locator(".actions")).to_have_count(0)
 
 
-def test_a_thousand_tasks_are_drawn_as_they_come_into_sight(page: Page, logs: Server) -> None:
+def test_a_thousand_tasks_are_drawn_when_scrolled_into_view(page: Page, logs: Server) -> None:
     show(page, logs, "many")
     expect(page.locator(".node")).to_have_count(1200)
     expect(page.locator(".gantt-row").first).to_be_visible()
@@ -220,7 +218,7 @@ def test_a_thousand_tasks_are_drawn_as_they_come_into_sight(page: Page, logs: Se
     ended(page, "successful")
 
 
-def test_the_graph_is_zoomed_moved_and_fitted(page: Page, server: Server) -> None:
+def test_the_graph_can_be_zoomed_moved_and_fitted(page: Page, server: Server) -> None:
     show(page, server, "mixed")
     ended(page, "failed")
     drawing = page.locator(".graph > svg > g")
@@ -246,7 +244,7 @@ def test_the_graph_is_zoomed_moved_and_fitted(page: Page, server: Server) -> Non
     expect(drawing).to_have_attribute("transform", str(fitted))
 
 
-# -- what is done by hand -------------------------------------------------------------
+# -- commands -------------------------------------------------------------------------
 
 
 def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) -> None:
@@ -266,7 +264,7 @@ def test_an_execution_is_cancelled_and_then_retried(page: Page, server: Server) 
     ended(page, "successful")
 
 
-def test_a_task_is_marked_by_hand_and_another_retried_from_there(page: Page, timed: Server) -> None:
+def test_a_task_can_be_marked_and_another_retried_from_there(page: Page, timed: Server) -> None:
     show(page, timed, "broken")
     expect(node(page, "ends")).to_have_attribute("data-state", "skipped")
     node(page, "breaks").click()
@@ -352,9 +350,7 @@ def test_numbers_keep_their_digits_from_the_form_to_the_result_and_the_clone(
     expect(params).to_contain_text("others[123456789012345678901234567890,2.0]")
 
 
-def test_a_large_result_is_fetched_when_it_is_asked_for(
-    page: Page, logs: Server, watch: Watch
-) -> None:
+def test_a_large_result_is_fetched_on_demand(page: Page, logs: Server, watch: Watch) -> None:
     id = show(page, logs, "large", "?task=rows")
     ended(page, "successful")
     result = page.locator(".result-part")
@@ -387,23 +383,21 @@ def test_the_keys_are_listed(page: Page, server: Server) -> None:
         expect(keys).to_contain_text(does)
 
 
-# -- its logs -------------------------------------------------------------------------
+# -- logs -----------------------------------------------------------------------------
 
 
-def test_a_line_that_has_not_ended_is_shown_and_written_over(page: Page, logs: Server) -> None:
+def test_an_unfinished_line_is_shown_and_overwritten(page: Page, logs: Server) -> None:
     show(page, logs, "progress")
     expect(line(page, 2).locator(".text")).to_have_text("64 % of all")
     expect(page.locator(".log-line")).to_have_count(2)
     logs.open_gate()
     ended(page, "successful")
-    # What is written over a line leaves what stands behind it, as on a terminal.
+    # Overwriting a line keeps the rest of it, as on a terminal.
     expect(line(page, 2).locator(".text")).to_have_text("100 %of all")
     expect(page.locator(".log-line")).to_have_count(2)
 
 
-def test_the_time_of_each_line_is_shown_by_a_switch_and_downloaded(
-    page: Page, logs: Server
-) -> None:
+def test_a_switch_shows_the_time_of_each_line_also_in_downloads(page: Page, logs: Server) -> None:
     show(page, logs, "progress")
     logs.open_gate()
     ended(page, "successful")
@@ -430,7 +424,7 @@ def test_the_time_of_each_line_is_shown_by_a_switch_and_downloaded(
     expect(page.locator(".log .stamp")).to_have_count(0)
 
 
-def test_what_is_written_has_its_colours_and_stays_text(page: Page, logs: Server) -> None:
+def test_log_lines_have_their_colours_and_stay_text(page: Page, logs: Server) -> None:
     show(page, logs, "strange")
     expect(line(page, 1)).to_contain_text("red blue turned")
     red, blue = (
@@ -453,7 +447,7 @@ def test_what_is_written_has_its_colours_and_stays_text(page: Page, logs: Server
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_name_of_any_kind_stays_text(page: Page, server: Server, scheme: str) -> None:
+def test_any_name_stays_text(page: Page, server: Server, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     show(page, server, STRANGE)
     expect(page.locator("h1")).to_have_text(STRANGE)
@@ -490,7 +484,7 @@ def test_a_log_is_followed_until_the_reader_scrolls_up(page: Page, logs: Server)
     assert at_end(page)
 
 
-def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
+def test_a_hundred_thousand_lines_are_fetched_and_drawn_while_scrolling(
     page: Page, logs: Server
 ) -> None:
     fetched: list[int] = []
@@ -514,7 +508,7 @@ def test_a_hundred_thousand_lines_are_fetched_and_drawn_as_they_are_read(
     assert sum(fetched) < 10_000
 
 
-def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs: Server) -> None:
+def test_a_search_in_a_log_is_kept_in_the_address(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
     expect(page.locator(".log-line").last).to_be_visible()
@@ -541,7 +535,7 @@ def test_a_log_is_searched_and_the_search_stands_in_the_address(page: Page, logs
     expect(page.locator(".found")).to_have_text("2 of 4")
 
 
-def test_letters_typed_into_the_search_stay_while_the_log_is_drawn_anew(
+def test_text_typed_into_the_search_stays_while_the_log_is_redrawn(
     page: Page, logs: Server
 ) -> None:
     show(page, logs, "ticker")
@@ -559,7 +553,7 @@ def test_letters_typed_into_the_search_stay_while_the_log_is_drawn_anew(
     logs.open_gate()
 
 
-def test_the_first_error_is_a_key_away(page: Page, logs: Server) -> None:
+def test_a_key_leads_to_the_first_error(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
     page.keyboard.press("e")
@@ -571,7 +565,7 @@ def test_the_first_error_is_a_key_away(page: Page, logs: Server) -> None:
     expect(page.locator(".notice")).to_contain_text("No errors found in this log")
 
 
-def test_a_line_has_an_address_and_is_found_by_it(page: Page, logs: Server) -> None:
+def test_a_line_has_an_address_that_leads_to_it(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
     page.locator(".log").evaluate("e => { e.scrollTop = 20 * 41_000 }")
@@ -585,7 +579,7 @@ def test_a_line_has_an_address_and_is_found_by_it(page: Page, logs: Server) -> N
     expect(page.locator(".log-line.lit")).to_have_count(3)
 
 
-def test_long_lines_are_wrapped_and_all_can_be_reached(page: Page, logs: Server) -> None:
+def test_long_lines_wrap_and_all_lines_can_be_reached(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=wide")
     expect(row(page, "wide")).to_have_attribute("data-state", "successful")
     expect(line(page, 1)).to_be_visible()
@@ -604,7 +598,7 @@ def test_long_lines_are_wrapped_and_all_can_be_reached(page: Page, logs: Server)
     expect(page.get_by_role("button", name="Wrap")).to_have_attribute("aria-pressed", "true")
 
 
-def test_lines_that_were_left_out_are_told_and_the_rest_keep_their_numbers(
+def test_dropped_lines_are_reported_and_the_others_keep_their_numbers(
     page: Page, logs: Server
 ) -> None:
     show(page, logs, "long", "?task=cut")
@@ -627,7 +621,7 @@ def test_lines_that_were_left_out_are_told_and_the_rest_keep_their_numbers(
     expect(line(page, after)).to_contain_text(f"cut {after} ...")
 
 
-def test_a_log_is_kept_as_a_file(page: Page, logs: Server) -> None:
+def test_a_log_can_be_downloaded(page: Page, logs: Server) -> None:
     show(page, logs, "strange")
     ended(page, "successful")
     with page.expect_download() as download:

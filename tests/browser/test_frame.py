@@ -1,4 +1,4 @@
-"""What holds on every page: keys, settings, the connection, any path, any reader."""
+"""Features of every page: keys, settings, the connection, prefixes, accessibility."""
 
 import re
 
@@ -11,7 +11,7 @@ from tests.browser.jobs import STRANGE
 from tests.browser.test_jobs_page import bars, row, run
 
 
-def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(
+def test_the_page_reports_a_lost_server_and_recovers(
     page: Page, server: Server, watch: Watch
 ) -> None:
     page.goto(f"{server.url}ui/")
@@ -30,7 +30,7 @@ def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(
     expect(bars(page, STRANGE).last).to_have_attribute("data-state", "successful")
 
 
-def test_what_happened_while_the_connection_was_lost_is_there_once(
+def test_changes_during_a_lost_connection_appear_once(
     page: Page, server: Server, watch: Watch
 ) -> None:
     page.goto(f"{server.url}ui/")
@@ -56,9 +56,7 @@ def test_two_tabs_show_the_same(page: Page, server: Server) -> None:
     expect(bars(page, "mixed")).to_have_attribute("data-state", "failed")
 
 
-def test_pages_open_without_loading_anew_and_the_back_button_leads_back(
-    page: Page, server: Server
-) -> None:
+def test_pages_open_without_a_reload_and_the_back_button_works(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     page.evaluate("document.body.dataset.kept = 'yes'")
     row(page, "mixed").locator(".title").click()
@@ -77,7 +75,7 @@ def test_pages_open_without_loading_anew_and_the_back_button_leads_back(
     expect(page.locator("body[data-kept]")).to_have_count(1)
 
 
-def test_a_page_that_is_opened_has_the_focus_and_its_title_is_said(
+def test_an_opened_page_gets_the_focus_and_its_title_is_announced(
     page: Page, server: Server
 ) -> None:
     page.goto(server.job("mixed"))
@@ -91,9 +89,7 @@ def test_a_page_that_is_opened_has_the_focus_and_its_title_is_said(
     expect(page.locator("main")).to_be_focused()
 
 
-def test_the_way_past_the_frame_leads_into_the_page_that_is_shown(
-    page: Page, server: Server
-) -> None:
+def test_the_skip_link_leads_to_the_content(page: Page, server: Server) -> None:
     page.goto(server.job("mixed"))
     expect(page.get_by_role("heading", name="mixed")).to_be_visible()
     page.keyboard.press("Tab")
@@ -114,7 +110,7 @@ def test_the_keys_of_the_page_are_listed(page: Page, server: Server) -> None:
     expect(keys).not_to_be_visible()
 
 
-def test_times_are_shown_in_the_zone_the_reader_chose(page: Page, server: Server) -> None:
+def test_times_are_shown_in_the_selected_zone(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     next_fire = row(page, "mixed").locator("time")
     page.get_by_role("button", name="Settings").click()
@@ -125,7 +121,7 @@ def test_times_are_shown_in_the_zone_the_reader_chose(page: Page, server: Server
     expect(page.get_by_label("Times")).to_have_value("utc")
 
 
-def test_light_and_dark_are_chosen_and_kept(page: Page, server: Server) -> None:
+def test_the_theme_can_be_selected_and_is_kept(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     colour = "getComputedStyle(document.documentElement).backgroundColor"
     shown = set()
@@ -137,7 +133,7 @@ def test_light_and_dark_are_chosen_and_kept(page: Page, server: Server) -> None:
     assert len(shown) == 2
 
 
-def test_it_works_below_any_path(page: Page, mounted: Server) -> None:
+def test_it_works_under_any_prefix(page: Page, mounted: Server) -> None:
     page.goto(mounted.url)
     expect(page).to_have_url(f"{mounted.url}ui/")
     run(page, STRANGE)
@@ -152,7 +148,7 @@ def test_it_works_below_any_path(page: Page, mounted: Server) -> None:
     expect(page).to_have_url(f"{mounted.url}ui/")
 
 
-def test_an_address_of_nothing_says_so(page: Page, server: Server) -> None:
+def test_an_unknown_address_says_so(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/elsewhere")
     expect(page.locator("main")).to_contain_text("There is no such page")
 
@@ -174,8 +170,8 @@ def test_nothing_is_wider_than_a_phone(page: Page, server: Server, view: str) ->
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_view_is_for_every_reader(page: Page, server: Server, theme: str) -> None:
-    """As far as axe-core can tell."""
+def test_every_view_is_accessible(page: Page, server: Server, theme: str) -> None:
+    """According to axe-core."""
     id = server.submit("mixed")
     server.submit(STRANGE)
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")

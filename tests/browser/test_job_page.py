@@ -9,7 +9,7 @@ from tests.browser.jobs import STRANGE
 
 
 def run(page: Page, job: str) -> str:
-    """Submit from outside the page; gives the execution's id."""
+    """Submit from outside the page, and return the execution's id."""
     server = page.url.partition("ui/")[0]
     answer = page.request.post(f"{server}api/jobs/{job}/submit")
     assert answer.ok
@@ -27,9 +27,7 @@ def tab(page: Page, name: str) -> None:
 MIXED = {"works": "successful", "breaks": "failed", "never": "skipped", "always": "successful"}
 
 
-def test_the_grid_has_a_cell_for_each_task_and_execution_that_follows_it(
-    page: Page, server: Server
-) -> None:
+def test_the_grid_has_a_live_cell_for_each_task_and_execution(page: Page, server: Server) -> None:
     page.goto(server.job("mixed"))
     expect(page.locator(".grid .bar-of")).to_have_count(0)
     for count in (1, 2):
@@ -45,7 +43,7 @@ def test_the_grid_has_a_cell_for_each_task_and_execution_that_follows_it(
     expect(page).to_have_url(re.compile(r"/ui/executions/[0-9a-f-]{36}\?task=breaks$"))
 
 
-def test_a_running_task_turns_by_itself(page: Page, server: Server) -> None:
+def test_the_cell_of_a_running_task_updates_live(page: Page, server: Server) -> None:
     page.goto(server.job("gate"))
     page.get_by_role("button", name="Run gate").click()
     expect(page).to_have_url(re.compile("/ui/executions/"))
@@ -57,9 +55,7 @@ def test_a_running_task_turns_by_itself(page: Page, server: Server) -> None:
     expect(cells(page, "after")).to_have_attribute("data-state", "successful")
 
 
-def test_every_cell_is_reached_by_the_arrows_from_one_stop_of_the_tab_key(
-    page: Page, server: Server
-) -> None:
+def test_arrow_keys_reach_every_cell_from_one_tab_stop(page: Page, server: Server) -> None:
     page.goto(server.job("mixed"))
     ids = [run(page, "mixed") for _ in range(2)]
     expect(cells(page, "always")).to_have_count(2)
@@ -79,7 +75,7 @@ def test_every_cell_is_reached_by_the_arrows_from_one_stop_of_the_tab_key(
     expect(page).to_have_url(re.compile(f"/ui/executions/{ids[0]}.task=breaks$"))
 
 
-def test_views_are_chosen_by_tabs_and_keys_and_stand_in_the_address(
+def test_views_are_selected_by_tabs_and_keys_and_kept_in_the_address(
     page: Page, server: Server
 ) -> None:
     page.goto(server.job("mixed"))
@@ -103,7 +99,7 @@ def test_views_are_chosen_by_tabs_and_keys_and_stand_in_the_address(
     expect(page.get_by_role("tab", name="Definition")).to_have_attribute("aria-selected", "true")
 
 
-def test_the_calendar_counts_what_ran_today_and_is_walked_by_arrows(
+def test_the_calendar_counts_todays_executions_and_supports_arrow_keys(
     page: Page, server: Server
 ) -> None:
     page.goto(f"{server.job('mixed')}?view=calendar")
@@ -125,7 +121,7 @@ def ticks(page: Page, outcome: str) -> Locator:
     return page.locator(f'.tick[data-outcome="{outcome}"]')
 
 
-def test_a_due_time_that_was_skipped_appears_with_its_reason(page: Page, timed: Server) -> None:
+def test_a_skipped_due_time_appears_with_its_reason(page: Page, timed: Server) -> None:
     page.goto(f"{timed.job('often')}?view=due")
     expect(ticks(page, "skipped").first).to_contain_text("has not ended")
     expect(page.locator(".coming li")).to_have_count(10)
@@ -136,7 +132,7 @@ def test_a_due_time_that_was_skipped_appears_with_its_reason(page: Page, timed: 
     expect(page).to_have_url(re.compile("/ui/executions/"))
 
 
-def test_a_due_time_that_a_clock_change_merged_is_pointed_out(page: Page, timed: Server) -> None:
+def test_a_due_time_merged_by_a_clock_change_is_marked(page: Page, timed: Server) -> None:
     night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-30T12:00:00Z"}
     assert page.request.post(f"{timed.url}api/jobs/nightly/backfill", data=night).ok
     page.goto(f"{timed.job('nightly')}?view=due")
@@ -152,7 +148,7 @@ def test_a_job_without_a_schedule_has_no_due_times(page: Page, server: Server) -
     expect(page.get_by_role("button", name="Backfill")).to_have_count(0)
 
 
-def test_a_backfill_first_tells_which_due_times_have_not_run(
+def test_a_backfill_first_shows_which_due_times_have_not_run(
     page: Page, timed: Server, watch: Watch
 ) -> None:
     watch.server_may_refuse = True
@@ -176,9 +172,7 @@ def test_a_backfill_first_tells_which_due_times_have_not_run(
     expect(form.get_by_role("alert")).to_contain_text("Nothing was submitted")
 
 
-def test_the_definition_says_the_rules_the_parameters_and_the_tasks(
-    page: Page, timed: Server
-) -> None:
+def test_the_definition_shows_policies_parameters_and_tasks(page: Page, timed: Server) -> None:
     page.goto(f"{timed.job('typed')}?view=definition")
     facts = page.get_by_role("region", name="Definition")
     expect(facts).to_contain_text("a whole number, 1 to 1000")
@@ -222,7 +216,7 @@ def test_a_form_follows_the_schema_of_the_parameters(
     expect(page).to_have_url(re.compile("/ui/executions/"))
 
 
-def test_a_job_that_takes_anything_takes_json(page: Page, server: Server) -> None:
+def test_a_job_without_declared_parameters_accepts_json(page: Page, server: Server) -> None:
     page.goto(server.job("mixed"))
     page.get_by_role("button", name="Run with").click()
     form = page.get_by_role("dialog")
@@ -237,7 +231,7 @@ def test_a_job_that_takes_anything_takes_json(page: Page, server: Server) -> Non
     assert execution["params"] == {"country": "fr"}
 
 
-def test_a_name_of_any_kind_is_found_by_its_address_and_stays_text(
+def test_a_job_with_any_name_has_an_address_and_its_name_stays_text(
     page: Page, server: Server
 ) -> None:
     page.goto(server.job(STRANGE))
@@ -254,7 +248,7 @@ def test_a_name_of_any_kind_is_found_by_its_address_and_stays_text(
     expect(page).to_have_title(f"{STRANGE} · goflow")
 
 
-def test_an_address_without_a_job_says_so(page: Page, server: Server) -> None:
+def test_the_address_of_an_unknown_job_says_so(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/nowhere")
     expect(page.locator("main")).to_contain_text("no such page")
     page.get_by_role("link", name="All jobs").click()

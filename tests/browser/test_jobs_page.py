@@ -36,7 +36,7 @@ def test_every_job_has_a_row_with_its_schedule_in_words(page: Page, server: Serv
     expect(countdown).to_have_text(re.compile(r"^in \d+ "))
 
 
-def test_run_runs_the_job_and_its_bar_turns_by_itself(page: Page, server: Server) -> None:
+def test_run_runs_the_job_and_its_bar_updates_live(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     expect(bars(page, "gate")).to_have_count(0)
     run(page, "gate")
@@ -50,7 +50,7 @@ def test_run_runs_the_job_and_its_bar_turns_by_itself(page: Page, server: Server
     expect(page).to_have_url(re.compile("/ui/executions/[0-9a-f-]{36}"))
 
 
-def test_what_another_page_does_shows_here(page: Page, server: Server) -> None:
+def test_changes_made_on_another_page_are_shown(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     expect(row(page, "mixed")).to_contain_text("none yet")
     other = page.context.new_page()
@@ -63,7 +63,7 @@ def test_what_another_page_does_shows_here(page: Page, server: Server) -> None:
     expect(row(page, "mixed").locator(".record")).to_contain_text("0 %")
 
 
-def test_the_switch_turns_and_stays_and_is_undone(page: Page, server: Server) -> None:
+def test_the_switch_changes_the_schedule_and_can_be_undone(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     switch = row(page, "mixed").get_by_role("switch")
     expect(switch).to_be_checked()
@@ -107,7 +107,7 @@ def test_the_number_of_executions_shown_is_kept_in_the_address(page: Page, serve
     expect(bars(page, STRANGE)).to_have_count(10)
 
 
-def test_a_word_finds_jobs_and_stays_in_the_address(page: Page, server: Server) -> None:
+def test_a_search_finds_jobs_and_is_kept_in_the_address(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     expect(page.locator("[data-job]")).to_have_count(4)
     page.keyboard.press("/")
@@ -124,7 +124,9 @@ def test_a_word_finds_jobs_and_stays_in_the_address(page: Page, server: Server) 
     expect(page.locator("[data-job] .title")).to_have_text(NAMES)
 
 
-def test_jobs_are_chosen_by_state_switch_and_tag_and_sorted(page: Page, server: Server) -> None:
+def test_jobs_can_be_filtered_by_state_schedule_and_tag_and_sorted(
+    page: Page, server: Server
+) -> None:
     page.goto(f"{server.url}ui/")
     run(page, "mixed")
     titles = page.locator("[data-job] .title")
@@ -145,7 +147,7 @@ def test_jobs_are_chosen_by_state_switch_and_tag_and_sorted(page: Page, server: 
     expect(titles).to_have_text(sorted(NAMES))
 
 
-def test_jobs_are_reached_run_and_switched_by_keys(page: Page, server: Server) -> None:
+def test_keys_select_run_and_toggle_jobs(page: Page, server: Server) -> None:
     page.goto(f"{server.url}ui/")
     expect(page.locator("[data-job]")).to_have_count(4)
     page.keyboard.press("j")
@@ -161,7 +163,7 @@ def test_jobs_are_reached_run_and_switched_by_keys(page: Page, server: Server) -
     expect(page).to_have_url(server.job("gate"))
 
 
-def test_of_a_thousand_jobs_only_those_near_are_drawn(page: Page, thousand: Server) -> None:
+def test_only_visible_jobs_of_a_thousand_are_drawn(page: Page, thousand: Server) -> None:
     page.goto(f"{thousand.url}ui/")
     expect(page.get_by_role("button", name="All 1000")).to_be_visible()
     expect(page.locator("[data-job='job 0']")).to_be_visible()
@@ -174,9 +176,7 @@ def test_of_a_thousand_jobs_only_those_near_are_drawn(page: Page, thousand: Serv
     expect(page.locator("[data-job] .title")).to_have_text(["job 500"])
 
 
-def test_the_word_of_the_servers_health_is_told_while_it_is_not_well(
-    page: Page, server: Server, watch: Watch
-) -> None:
+def test_an_unhealthy_server_is_reported(page: Page, server: Server, watch: Watch) -> None:
     watch.server_may_fail = True
     page.goto(f"{server.url}ui/")
     expect(page.locator(".schedule").first).to_be_visible()

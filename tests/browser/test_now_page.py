@@ -1,4 +1,4 @@
-"""What runs, waits and comes next, in a real browser."""
+"""The page of running tasks, waiting tasks and next due times, in a real browser."""
 
 import re
 
@@ -18,7 +18,7 @@ def pieces(page: Page, job: str) -> Locator:
     return page.locator(f'[data-lane="{job}"] .piece')
 
 
-def test_what_runs_and_what_waits_are_there_with_the_reason(page: Page, timed: Server) -> None:
+def test_running_and_waiting_tasks_are_listed_with_reasons(page: Page, timed: Server) -> None:
     page.goto(f"{timed.url}ui/now")
     expect(page.get_by_role("heading", name="Now")).to_be_visible()
     pooled = submit(page, timed, "pooled")
@@ -32,7 +32,7 @@ def test_what_runs_and_what_waits_are_there_with_the_reason(page: Page, timed: S
     expect(pieces(page, "pooled")).to_have_attribute("data-state", "successful")
 
 
-def test_an_execution_in_the_queue_says_what_it_waits_for(page: Page, timed: Server) -> None:
+def test_a_queued_execution_shows_what_it_waits_for(page: Page, timed: Server) -> None:
     page.goto(f"{timed.url}ui/now")
     submit(page, timed, "queue")
     waits = submit(page, timed, "queue")
@@ -46,7 +46,7 @@ def test_an_execution_in_the_queue_says_what_it_waits_for(page: Page, timed: Ser
     expect(way).to_have_count(0)
 
 
-def test_what_comes_next_is_listed_once_for_each_job_and_stands_on_the_axis(
+def test_the_next_due_time_of_each_job_is_listed_and_drawn_on_the_axis(
     page: Page, timed: Server
 ) -> None:
     page.goto(f"{timed.url}ui/now?ahead=10m")
@@ -61,7 +61,9 @@ def test_what_comes_next_is_listed_once_for_each_job_and_stands_on_the_axis(
     expect(page.get_by_label("Ahead")).to_have_value("1d")
 
 
-def test_what_ended_before_the_page_was_opened_is_on_the_axis(page: Page, timed: Server) -> None:
+def test_executions_ended_before_the_page_was_opened_are_on_the_axis(
+    page: Page, timed: Server
+) -> None:
     timed.open_gate()
     page.goto(f"{timed.url}ui/")
     submit(page, timed, "hasty")
@@ -73,9 +75,7 @@ def test_what_ended_before_the_page_was_opened_is_on_the_axis(page: Page, timed:
     expect(page).to_have_url(f"{timed.url}ui/executions/{id}")
 
 
-def test_of_many_that_wait_a_few_are_listed_and_the_rest_counted(
-    page: Page, thousand: Server
-) -> None:
+def test_a_few_waiting_tasks_are_listed_and_the_rest_counted(page: Page, thousand: Server) -> None:
     page.goto(f"{thousand.url}ui/now")
     expect(page.locator("section[aria-label='In progress']")).to_contain_text("Nothing is running")
     for number in range(80):
@@ -84,7 +84,7 @@ def test_of_many_that_wait_a_few_are_listed_and_the_rest_counted(
     expect(page.locator("section[aria-label='Time axis']")).to_contain_text("and 20 more jobs")
 
 
-def test_an_attempt_that_was_given_up_is_listed_until_it_ends(page: Page, timed: Server) -> None:
+def test_an_abandoned_attempt_is_listed_until_it_ends(page: Page, timed: Server) -> None:
     id = timed.submit("stuck")
     page.goto(f"{timed.url}ui/now")
     given_up = page.get_by_role("region", name="Abandoned attempts")

@@ -1,5 +1,5 @@
-"""A dashboard written for Go's goflow works from a folder: scripts and styles in the page, files
-at /src and /css, and the routes and the stream as they are there."""
+"""A dashboard written for Go's goflow works from a folder: inline scripts and styles, files at
+/src and /css, and Go's routes and stream."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A job that the program does not define any more, in a real browser: its history is shown."""
+"""A job that the program no longer defines, in a real browser: its history is shown."""
 
 import re
 
@@ -10,7 +10,7 @@ from tests.browser.test_execution_page import ended, show
 from tests.browser.test_job_page import cells, tab
 
 
-def test_its_page_shows_executions_graph_and_ledger_and_nothing_to_run_it_with(
+def test_its_page_shows_its_history_but_no_run_button(
     page: Page, server: Server, watch: Watch
 ) -> None:
     watch.server_may_be_away = watch.server_may_miss = True
@@ -52,7 +52,7 @@ def test_its_ledger_is_kept(page: Page, timed: Server, watch: Watch) -> None:
     expect(page.get_by_role("region", name="Next due times")).to_have_count(0)
 
 
-def test_its_executions_cannot_be_sent_round_again_until_it_is_back(
+def test_its_executions_cannot_be_retried_until_it_is_defined_again(
     page: Page, server: Server, watch: Watch
 ) -> None:
     watch.server_may_be_away = watch.server_may_miss = True
@@ -76,9 +76,7 @@ def test_its_executions_cannot_be_sent_round_again_until_it_is_back(
     expect(page.get_by_role("note")).to_have_count(0)
 
 
-def test_a_job_that_never_was_is_told_from_one_that_is_gone(
-    page: Page, server: Server, watch: Watch
-) -> None:
+def test_an_unknown_job_is_not_shown_as_removed(page: Page, server: Server, watch: Watch) -> None:
     watch.server_may_miss = True
     page.goto(server.job("no such"))
     expect(page.locator(".empty")).to_contain_text("There is no job named")

@@ -1,4 +1,4 @@
-"""How the server is, in a real browser."""
+"""The page about the server itself, in a real browser."""
 
 import re
 
@@ -7,7 +7,9 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Server, Watch
 
 
-def test_each_measure_has_a_chart_that_tells_what_is_pointed_at(page: Page, timed: Server) -> None:
+def test_each_metric_has_a_chart_with_the_value_under_the_pointer(
+    page: Page, timed: Server
+) -> None:
     page.goto(f"{timed.url}ui/system")
     charts = page.locator(".charts section")
     expect(charts).to_have_count(10)
@@ -18,7 +20,7 @@ def test_each_measure_has_a_chart_that_tells_what_is_pointed_at(page: Page, time
     expect(memory.locator("time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
 
 
-def test_right_after_the_start_it_says_that_nothing_is_known_yet(page: Page, timed: Server) -> None:
+def test_right_after_the_start_it_says_that_there_are_no_samples(page: Page, timed: Server) -> None:
     answer: dict[str, object] = page.request.get(f"{timed.url}api/system").json()
     load = {name: [] if isinstance(held, list) else held for name, held in answer["load"].items()}  # type: ignore[attr-defined]
     page.route("**/api/system*", lambda route: route.fulfill(json={**answer, "load": load}))
@@ -28,7 +30,7 @@ def test_right_after_the_start_it_says_that_nothing_is_known_yet(page: Page, tim
     expect(memory.get_by_role("img")).to_have_attribute("aria-label", "Memory: no samples yet")
 
 
-def test_slots_pools_and_versions_are_told(page: Page, timed: Server) -> None:
+def test_slots_pools_and_versions_are_shown(page: Page, timed: Server) -> None:
     page.goto(f"{timed.url}ui/system")
     rooms = page.get_by_role("region", name="Slots and pools")
     expect(rooms).to_contain_text("pool db")
@@ -40,7 +42,7 @@ def test_slots_pools_and_versions_are_told(page: Page, timed: Server) -> None:
     expect(rooms).to_contain_text("1 of 1, 1 waiting")
 
 
-def test_it_keeps_what_it_knew_when_the_server_is_gone(
+def test_it_keeps_its_values_when_the_server_is_gone(
     page: Page, timed: Server, watch: Watch
 ) -> None:
     page.goto(f"{timed.url}ui/system")
@@ -54,10 +56,10 @@ def test_it_keeps_what_it_knew_when_the_server_is_gone(
     expect(page.locator(".failure")).to_have_count(0)
 
 
-def test_the_licenses_of_bundled_packages_are_linked_to(page: Page, timed: Server) -> None:
+def test_the_licenses_of_bundled_packages_are_linked(page: Page, timed: Server) -> None:
     page.goto(f"{timed.url}ui/system")
     link = page.get_by_role("link", name="Licenses of the packages")
-    # Asked for, not opened: a browser would look for an icon of the text.
+    # Fetched, not opened, since a browser would request an icon for the text.
     address = link.evaluate("link => link.href")
     assert address == f"{timed.url}ui/third-party.txt"
     assert "Permission is hereby granted" in page.request.get(address).text()

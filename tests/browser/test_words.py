@@ -1,4 +1,4 @@
-"""What the dashboard says of a schedule, read as a person would, is when the schedule is due."""
+"""The dashboard's description of a schedule, parsed as text, agrees with the schedule."""
 
 import random
 import re
@@ -21,7 +21,7 @@ YEAR = [
 
 
 def listed(value: str) -> str:
-    """The pattern of a list of values, and of ranges of them."""
+    """The pattern of a list of values and ranges."""
     item = f"{value}(?: to {value})?"
     return f"({item}(?:(?:, | and ){item})*)"
 
@@ -33,7 +33,7 @@ TOLD = """all => all.map(e => [
 
 
 class Text:
-    """Words that are read from left to right."""
+    """A text that is parsed from left to right."""
 
     def __init__(self, words: str) -> None:
         self.rest = words[0].lower() + words[1:]
@@ -45,7 +45,7 @@ class Text:
         return found
 
     def these(self, before: str, noun: str) -> list[int] | None:
-        """Values said as "minute 5", "minutes 0, 7 and 10 to 12", "every 2nd hour from 0 to 22"."""
+        """Values such as "minute 5", "minutes 0, 7 and 10 to 12", "every 2nd hour from 0 to 22"."""
         if some := self.take(rf"{before}{noun}s? {NUMBERS}"):
             return numbers(some[1])
         if step := self.take(rf"{before}every (\d+)(?:st|nd|rd|th) {noun} from (\d+) to (\d+)"):
@@ -78,7 +78,7 @@ def combined(hours: list[int], minutes: list[int], seconds: list[int]) -> list[i
 
 
 def times_of(text: Text) -> list[int]:
-    """The seconds of the day that are named."""
+    """The named times, in seconds of the day."""
     every_hour = list(range(24))
     if clocks := text.take(rf"at ({CLOCK}(?:(?:, | and ){CLOCK})*)"):
         return [of_day(one) for one in re.split(", | and ", clocks[1])]
@@ -174,7 +174,7 @@ def check_interval(schedule: Schedule, words: str) -> None:
 
 
 def check_days(schedule: Schedule, words: str, days: list[datetime]) -> None:
-    """On each of the days it is due at the times that are said, and on no other."""
+    """The schedule is due at the described times on the described days, and at no others."""
     reading = reading_of(words)
     said = any(reading.names(day.date()) for day in days)
     assert said or reading.months or reading.dates, "a day of each week is among those"
@@ -189,7 +189,7 @@ def check_days(schedule: Schedule, words: str, days: list[datetime]) -> None:
             at = due
 
 
-def test_words_say_when_a_schedule_is_due(page: Page, schedules: Server) -> None:
+def test_the_description_of_a_schedule_agrees_with_it(page: Page, schedules: Server) -> None:
     page.set_viewport_size({"width": 1200, "height": 100 * len(EXPRESSIONS)})
     page.goto(f"{schedules.url}ui/")
     shown = page.locator(".schedule")

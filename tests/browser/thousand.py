@@ -1,4 +1,4 @@
-"""A thousand jobs that run when asked."""
+"""A thousand jobs that run on request."""
 
 from goflow import Command, Goflow, Job, Task
 

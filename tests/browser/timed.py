@@ -1,4 +1,4 @@
-"""Jobs with due times, limits and ways to fail. A file named `open` ends every wait."""
+"""Jobs with due times, limits and failures. A file named `open` ends every wait."""
 
 import time
 from datetime import date

@@ -1,4 +1,4 @@
-"""Servers with hostile answers, each in a thread, on ports of their own."""
+"""Servers with hostile responses, each in a thread on its own port."""
 
 import contextlib
 import gzip
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 def layered() -> bytes:
-    """A small body that is 1 MiB of nothing below three layers of gzip."""
+    """A small body: 1 MiB of zeros in three layers of gzip."""
     body = bytes(1 << 20)
     for _ in range(3):
         body = gzip.compress(body)
@@ -32,7 +32,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(body: bytes, **headers: str) -> Iterator[int]:
-    """The port of a server that answers each GET so."""
+    """The port of a server that answers each GET with this body and headers."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
     server.answer = body, {name.replace("_", "-"): value for name, value in headers.items()}  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever)
@@ -47,9 +47,9 @@ def serving(body: bytes, **headers: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def places() -> Iterator[dict[str, int]]:
-    """The ports of all of them."""
+    """The ports of all hostile servers."""
     with (
-        contextlib.closing(socket.socket()) as bound,  # bound, so that no one else may listen
+        contextlib.closing(socket.socket()) as bound,  # bound, so that no other process may listen
         serving(b"a" * 250_000, Content_Type="text/plain; charset=punycode") as punycode,
         serving(layered(), Content_Encoding="gzip, gzip, gzip") as layers,
     ):

@@ -1,7 +1,7 @@
-"""The jobs of the chaos test: five good ones, and as many bad ones as there are ways to be bad.
+"""The jobs of the chaos test: five good ones, and a bad one for each kind of misbehaviour.
 
-Each bad job misbehaves once per execution, and belongs to a `Bad` that says how it must be
-told: the state its executions end in, and a pattern that its error or its log must match.
+Each bad job misbehaves once per execution. Its `Bad` has the expected report: the final state of
+its executions, and a pattern that their errors or logs must match.
 """
 
 import contextlib
@@ -25,23 +25,23 @@ from typing import Any, NamedTuple
 
 from goflow import Command, ConstantDelay, Context, Get, Job, Task
 
-ARMED = False  # whether what is read when a job is defined misbehaves as well
+ARMED = False  # whether values read during a job's definition misbehave as well
 
 
 class Bad(NamedTuple):
-    """A job that misbehaves, and how that has to be told."""
+    """A job that misbehaves, and the expected report."""
 
     job: Job
     state: str
-    reason: str  # a pattern, searched in the errors and logs of its tasks
+    reason: str  # a pattern, searched for in the errors and logs of its tasks
 
 
 class Places(NamedTuple):
-    """What the jobs need of the world around them."""
+    """The environment that the jobs need."""
 
     folder: Path
     refusing: int  # a port that refuses connections
-    punycode: int  # ports of HTTP servers with hostile answers
+    punycode: int  # ports of HTTP servers with hostile responses
     layered: int
 
 
@@ -61,7 +61,7 @@ class AddAsync:
 
 
 class WhereAmI:
-    """Finds what other tasks in this process may have changed under it."""
+    """Checks for process-wide changes left by other tasks."""
 
     def __init__(self) -> None:
         self._folder = os.getcwd()
@@ -79,7 +79,7 @@ class WhereAmI:
 
 
 def good_jobs() -> list[Job]:
-    """What must run each second, whatever else goes on."""
+    """Jobs that must run each second in any case."""
     operators = {
         "good-program": Command("true"),
         "good-function": Add(),
@@ -118,7 +118,7 @@ class DoingAsync:
 
 
 def job_of(name: str, *operators: Any, **options: Any) -> Job:
-    """A job of tasks that start together."""
+    """A job whose tasks start together."""
     job = Job(name, schedule="* * * * * *")
     for number, operator in enumerate(operators):
         job.add(Task(f"task-{number}", operator, **options))
@@ -349,7 +349,7 @@ class UncheckableParams:
 
 
 def unruly_by_schedule() -> list[tuple[Job, str]]:
-    """Jobs that fail at each tick, before there is an execution; and the reason to be told."""
+    """Jobs that fail at each tick before an execution exists, and the expected reason."""
     params = {"unruly-default": UnrulyParams, "unruly-check": UncheckableParams}
     reasons = ["the default of a parameter cannot be made", "these params cannot be checked"]
     jobs = [
@@ -360,7 +360,7 @@ def unruly_by_schedule() -> list[tuple[Job, str]]:
 
 
 def bad_jobs(places: Places) -> list[Bad]:
-    """What misbehaves in each of its executions."""
+    """Jobs that misbehave in each of their executions."""
     folder = places.folder
     local = "http://127.0.0.1"
     return [
@@ -444,7 +444,7 @@ def bad_jobs(places: Places) -> list[Bad]:
 
 
 def lanes() -> list[Job]:
-    """Jobs with limits of their own in a pool that they share; to be cancelled while they wait."""
+    """Jobs with their own limits in a shared pool, to be cancelled while they wait."""
     jobs = []
     for name in ("lanes-one", "lanes-two"):
         job = Job(name, schedule="* * * * * *", max_running=1)

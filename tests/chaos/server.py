@@ -1,6 +1,6 @@
 """The server of the chaos test: `python server.py STORE PORT …`.
 
-Beside the store `places.json` says where the hostile servers are.
+`places.json` beside the store has the addresses of the hostile servers.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Jobs misbehave, each in a way of its own; the good ones beside them notice nothing.
+"""Jobs misbehave in many ways, and good jobs are not affected.
 
-By hand, for ten minutes: `pytest tests/chaos --chaos-seconds 600`.
+To run it for ten minutes: `pytest tests/chaos --chaos-seconds 600`.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from tests.crash.test_kill import Server, executions, until
 
 SCRIPT = Path(__file__).with_name("server.py")
 PACE = 0.25  # seconds between two submits of bad jobs
-IDLE = 200  # connections that say nothing
+IDLE = 200  # idle connections
 ENDING = 120  # seconds for the last bad jobs to end, on a busy machine
-LOOKED_AT = 3  # executions of each bad job whose reasons are read
+LOOKED_AT = 3  # executions of each bad job whose reasons are checked
 LANES = [job.name for job in misbehaving.lanes()]
 
 
 class Chaos(Server):
-    """A server with all these jobs. Nobody reads what it says until it stops."""
+    """A server with all these jobs. Its output is not read until it stops."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, SCRIPT)
@@ -41,7 +41,7 @@ class Chaos(Server):
         }
 
     def misbehave(self, seconds: float) -> None:
-        """Run the bad jobs in turn for so long, and wait for their ends."""
+        """Run the bad jobs in turn for `seconds`, and wait for their ends."""
         self.begin = datetime.fromisoformat(self.get("/api/now")["at"])
         with self._idle_connections():
             self._drive(seconds)
@@ -64,13 +64,13 @@ class Chaos(Server):
             id = self.submit(name)
             if name in LANES:
                 self.client.post(f"/api/executions/{id}/cancel").raise_for_status()
-            time.sleep(PACE)  # the pace of the chaos, which waits for nothing
+            time.sleep(PACE)  # the pace of the submits, which waits for nothing
 
     def of(self, job: str) -> list[dict[str, Any]]:
         return executions(self, jobname=job)
 
     def told(self, id: str) -> str:
-        """All that an execution says of itself: errors, results and logs."""
+        """The errors, results and logs of an execution."""
         detail = self.get(f"/api/executions/{id}")
         said = [json.dumps(detail["tasks"], ensure_ascii=False)]
         for task in detail["tasks"]:
@@ -80,7 +80,7 @@ class Chaos(Server):
         return "\n".join(said)
 
     def ledger(self, job: str) -> list[dict[str, Any]]:
-        """What became of the due times while the chaos was on."""
+        """The outcomes of due times during the chaos."""
         found: list[dict[str, Any]] = []
         cursor = {}
         while True:
@@ -96,7 +96,7 @@ class Chaos(Server):
         ]
 
     def unfinished(self) -> int:
-        """How many executions of jobs that misbehave have not ended."""
+        """The number of unfinished executions of bad jobs."""
         states = ("running", "notstarted", "upforretry")
         found = [one["job"] for state in states for one in executions(self, state=state)]
         return sum(job in self.bad or job in LANES for job in found)
@@ -129,7 +129,7 @@ def test_a_good_job_runs_at_every_second(chaos: Chaos, job: str) -> None:
     assert Counter(states[id] for id in fired) == {"successful": len(dues)}
 
 
-def test_every_bad_job_ends_as_it_should_and_tells_its_reason(chaos: Chaos) -> None:
+def test_every_bad_job_ends_as_expected_with_its_reason(chaos: Chaos) -> None:
     wrong = {}
     for name, (_, state, reason) in chaos.bad.items():
         ended = chaos.of(name)
@@ -141,7 +141,7 @@ def test_every_bad_job_ends_as_it_should_and_tells_its_reason(chaos: Chaos) -> N
     assert not wrong, "\n".join(f"{name}: {said}" for name, said in wrong.items())
 
 
-def test_a_tick_that_makes_no_execution_tells_why(chaos: Chaos) -> None:
+def test_a_tick_without_an_execution_has_a_reason(chaos: Chaos) -> None:
     for job, reason in misbehaving.unruly_by_schedule():
         ledger = chaos.ledger(job.name)
         assert len(ledger) > 1
@@ -156,13 +156,13 @@ def test_cancelled_executions_of_jobs_with_limits_end(chaos: Chaos) -> None:
     until(lambda: chaos.of(LANES[0])[0]["state"] == "successful", ENDING)
 
 
-def test_the_server_is_well_and_says_what_hangs(chaos: Chaos) -> None:
+def test_the_server_is_healthy_and_reports_hanging_tasks(chaos: Chaos) -> None:
     health = chaos.get("/api/health")
     assert health["health"] == "OK"
     assert any("hang" in notice["text"] for notice in health["notices"]), health
 
 
-def test_it_stops_in_order(chaos: Chaos) -> None:
+def test_it_stops_cleanly(chaos: Chaos) -> None:
     assert chaos.stop(signal.SIGTERM) == 0
     assert "defect" not in chaos.said
     assert "Traceback" not in chaos.said

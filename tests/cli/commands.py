@@ -1,4 +1,4 @@
-"""A file of jobs, processes, and waiting for them."""
+"""A file of jobs, and helpers that start processes and wait for them."""
 
 import fcntl
 import os
@@ -59,7 +59,7 @@ gf.add_job(broken)
 
 
 class Spawned:
-    """A `goflow` process whose output is waited for."""
+    """A `goflow` process."""
 
     def __init__(self, process: "subprocess.Popen[str]", errors: Path) -> None:
         self.process = process
@@ -76,7 +76,7 @@ class Spawned:
         self.process.send_signal(number)
 
     def address(self) -> str:
-        """Where it serves, as soon as it says so."""
+        """Wait until it prints its address, and return that."""
         found = eventually(lambda: re.search(r"http://\S+", self.errors) or self.has_ended())
         assert isinstance(found, re.Match), self.errors
         return found[0]
@@ -86,7 +86,7 @@ class Spawned:
 
 
 def eventually(look: Callable[[], Any]) -> Any:
-    """The first truthy value of `look` before the deadline."""
+    """Wait for a truthy value of `look`, and return it."""
     deadline = time.monotonic() + DEADLINE
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -105,7 +105,7 @@ def in_a_terminal(
     watch: Watch = lambda screen, process: None,
     escapes: bool = False,
 ) -> tuple[int, str]:
-    """Exit code and the text the screen was sent, of which `watch` is told as it grows."""
+    """The exit code, and the text sent to the screen; `watch` is called as it grows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
     process = subprocess.Popen(
@@ -126,7 +126,7 @@ def in_a_terminal(
             raise AssertionError(f"it did not end in time: {plain(received)}")
         try:
             more = os.read(ours, 65_536)
-        except OSError:  # how Linux says that the other side has closed
+        except OSError:  # Linux's sign that the other side has closed
             break
         if not more:
             break

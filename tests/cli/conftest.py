@@ -16,7 +16,7 @@ from tests.cli.commands import Spawned, eventually
 
 @pytest.fixture(autouse=True)
 def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a file that was read left behind in this process."""
+    """Undo the imports of loaded files in this process."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -29,7 +29,7 @@ def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def goflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """Run a command in this process, in a folder of its own."""
+    """Run a command in this process, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Result:
@@ -40,7 +40,7 @@ def goflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Res
 
 @pytest.fixture
 def main_py(tmp_path: Path) -> Callable[[str], str]:
-    """Write a main.py, and give its path."""
+    """Write a main.py, and return its path."""
 
     def write(text: str) -> str:
         path = tmp_path / "main.py"
@@ -52,7 +52,7 @@ def main_py(tmp_path: Path) -> Callable[[str], str]:
 
 @pytest.fixture
 def spawn(tmp_path: Path) -> Iterator[Callable[..., Spawned]]:
-    """Start a `goflow` process; what is left of it at the end of the test is ended."""
+    """Start a `goflow` process; it is ended at the end of the test."""
     spawned: list[Spawned] = []
 
     def start(*arguments: str, **environment: str) -> Spawned:
@@ -73,7 +73,7 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Spawned]]:
 
     yield start
     for one in spawned:
-        try:  # the second time it kills what its tasks run
+        try:  # the second signal kills the programs of its tasks
             eventually(lambda one=one: one.has_ended() or one.signal(signal.SIGTERM))
         finally:
             one.process.kill()

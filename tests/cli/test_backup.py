@@ -1,4 +1,4 @@
-"""A copy of a store, whether its server runs, has stopped or was killed."""
+"""A copy of a store whose server runs, has stopped or was killed."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ def ids(url):
 
 
 @pytest.mark.parametrize("end", [None, signal.SIGTERM, signal.SIGKILL])
-def test_a_copy_has_what_was_acknowledged_and_can_be_served(goflow, spawn, main_py, tmp_path, end):
+def test_a_copy_has_acknowledged_changes_and_can_be_served(goflow, spawn, main_py, tmp_path, end):
     main = main_py(JOBS)
     server = spawn("serve", main, "--port", "0")
     url = server.address()
@@ -31,9 +31,9 @@ def test_a_copy_has_what_was_acknowledged_and_can_be_served(goflow, spawn, main_
     assert copied.exit_code == 0, copied.stderr
     assert copied.stdout.startswith("copy.db is a copy of goflow.db, ")
     if end is None:
-        assert ids(url) == [id], "the server goes on"
+        assert ids(url) == [id], "the server continues"
     else:
-        spawn("serve", main, "--port", "0").address()  # and so does the next one
+        spawn("serve", main, "--port", "0").address()  # and the next one starts
     served = spawn("serve", main, "--port", "0", "--store", "copy.db")
     assert ids(served.address()) == [id]
 
@@ -58,7 +58,7 @@ def test_a_copy_as_json_says_where_it_is(goflow, spawn, main_py, tmp_path):
         (".", "not there"),
     ],
 )
-def test_what_is_no_store_is_not_copied(goflow, tmp_path, store, said):
+def test_a_file_that_is_not_a_store_is_not_copied(goflow, tmp_path, store, said):
     (tmp_path / "foreign.txt").write_text(FOREIGN * 100)
     (tmp_path / "empty").touch()
     with sqlite3.connect(tmp_path / "foreign.db") as other:
@@ -79,6 +79,6 @@ def test_a_file_that_exists_is_left_alone(goflow, spawn, main_py, tmp_path):
     assert (tmp_path / "there.txt").read_text() == "precious"
 
 
-def test_a_store_that_is_no_file_is_wrong_usage(goflow):
+def test_a_store_that_is_not_a_file_is_wrong_usage(goflow):
     result = goflow("backup", "copy.db", "--store", "postgres://somewhere/x")
     assert result.exit_code == 2

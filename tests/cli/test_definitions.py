@@ -14,7 +14,7 @@ def test_list_names_each_job_with_its_schedule(goflow, main_py):
     assert broken.split() == ["broken", "-", "no", "2", "-"]
 
 
-def test_list_shows_policies_where_they_are_not_as_usual(goflow, main_py):
+def test_list_shows_policies_that_are_not_the_default(goflow, main_py):
     usual, other = 'Job("etl", ', 'Job("etl", overlap="queue", catchup="all", '
     path = main_py(
         JOBS.replace(f'{usual}"0 3 * * *", True', f'{other}schedule="0 3 * * *", active=True')
@@ -50,7 +50,7 @@ def test_check_says_so_when_there_are_no_jobs(goflow, main_py):
     assert goflow("check", path).stdout == f"{path}: valid, no jobs\n"
 
 
-def test_check_names_line_job_and_value_of_a_mistake(goflow, main_py):
+def test_check_names_the_line_the_job_and_the_value_of_a_mistake(goflow, main_py):
     path = main_py("from goflow import Job\n\njob = Job('nightly', '61 * * * *')\n")
     result = goflow("check", path)
     assert result.exit_code == 1
@@ -71,7 +71,7 @@ def test_check_has_a_line_for_each_problem(goflow, main_py):
     assert len(answer["problems"]) == 2
 
 
-def test_an_exception_in_the_file_is_shown_with_the_users_frames_alone(goflow, main_py):
+def test_an_exception_in_the_file_is_shown_with_the_users_frames_only(goflow, main_py):
     path = main_py("def inner():\n    return 1 / 0\n\ninner()\n")
     result = goflow("check", path)
     assert result.exit_code == 1
@@ -103,14 +103,14 @@ def test_graph_draws_the_tree(goflow, main_py):
     ]
 
 
-def test_graph_needs_a_name_among_several_jobs(goflow, main_py):
+def test_graph_needs_a_name_if_there_are_several_jobs(goflow, main_py):
     result = goflow("graph", main_py(JOBS))
     assert result.exit_code == 2
     assert "'etl', 'broken'" in result.stderr
     assert goflow("graph", main_py(JOBS), "nope").exit_code == 2
 
 
-def test_graph_writes_for_graphviz_mermaid_and_programs(goflow, main_py):
+def test_graph_can_write_dot_mermaid_and_json(goflow, main_py):
     path = main_py(
         "from goflow import Command, Job, Task\n"
         "job = Job('a \"b\"')\n"

@@ -1,4 +1,4 @@
-"""What the command says of itself, and what it does not load to say it."""
+"""Help texts, and the modules that they do not import."""
 
 import json
 import subprocess
@@ -21,13 +21,13 @@ def test_help_lists_every_command_of_the_contract(goflow):
 
 
 @pytest.mark.parametrize("name", list(main.commands))
-def test_every_command_explains_itself(goflow, name):
+def test_every_command_has_a_help_text(goflow, name):
     result = goflow(name, "--help")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: goflow {name} ")
 
 
-def test_the_version_is_the_packages(goflow):
+def test_the_version_is_that_of_the_package(goflow):
     assert goflow("--version").stdout == f"goflow {package.__version__}\n"
     assert goflow("version").stdout == f"goflow {package.__version__}\n"
     assert json.loads(goflow("version", "--json").stdout) == {"version": package.__version__}
@@ -40,7 +40,7 @@ def test_python_m_goflow_is_the_same_command():
     assert said.stdout == f"goflow {package.__version__}\n"
 
 
-def test_what_is_slow_to_import_is_not_imported_for_help_and_next():
+def test_help_and_next_do_not_import_slow_packages():
     code = (
         "import sys\n"
         "from goflow.cli import main\n"

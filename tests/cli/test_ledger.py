@@ -1,4 +1,4 @@
-"""Due times on a running server: what became of them, which are next, and backfill."""
+"""Due times on a running server: outcomes, next due times, and backfill."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def executions(remote):
 # -- ticks and upcoming ------------------------------------------------------------
 
 
-def test_ticks_say_what_became_of_each_due_time(remote):
+def test_ticks_show_the_outcome_of_each_due_time(remote):
     eventually(lambda: len(rows_of(remote("ticks", "busy"))) > 3)
     rows = rows_of(remote("ticks", "busy", "-n", "2"))
     assert rows[0] == ["DUE", "OUTCOME", "NUMBER", "EXECUTION OR REASON"]
@@ -98,7 +98,7 @@ def test_upcoming_times_are_in_utc_and_in_the_zone_of_the_job(remote):
     assert remote("upcoming", "busy").stderr == ""
 
 
-def test_clock_changes_are_pointed_out(remote):
+def test_clock_changes_are_marked(remote):
     missing = "clock change: 02:30 does not exist; it is due at 03:00"
     twice = "clock change: 02:30 comes twice; it is due the first time"
     night = ("--from", "2025-03-30", "--to", "2025-03-31", "--wait")
@@ -118,13 +118,13 @@ def test_clock_changes_are_pointed_out(remote):
 # -- backfill ----------------------------------------------------------------------
 
 
-def test_a_dry_run_of_a_backfill_makes_nothing(remote):
+def test_a_dry_run_of_a_backfill_creates_nothing(remote):
     rows = rows_of(remote("backfill", "daily", *RANGE, "--dry-run"))
     assert rows == [*([due, "would run", "-"] for due in DUE), ["3 of 3 due times would run"]]
     assert executions(remote) == []
 
 
-def test_a_backfill_runs_what_has_not_run_and_can_be_repeated(remote):
+def test_a_backfill_runs_missing_due_times_and_can_be_repeated(remote):
     first = rows_of(remote("backfill", "daily", *RANGE[:3], "2025-03-02"))
     assert first[-1] == ["1 of 1 due times run now"]
     rows = rows_of(remote("backfill", "daily", *RANGE, "--wait"))
@@ -140,7 +140,7 @@ def test_a_backfill_runs_what_has_not_run_and_can_be_repeated(remote):
     assert rows_of(remote("backfill", "daily", *RANGE))[-1] == ["0 of 3 due times run now"]
 
 
-def test_a_backfill_that_is_waited_for_exits_as_it_ended(remote):
+def test_a_backfill_with_wait_exits_by_its_result(remote):
     result = remote("backfill", "daily", *RANGE, "-p", "rows=2", "--parallel", "2", "--wait")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "3 of 3 ended, 1 failed, 2 successful"
@@ -173,7 +173,7 @@ def test_a_terminal_shows_how_many_have_ended(remote, tmp_path):
         (("2025-03-01T11:00", "2025-03-02T00:00", "--timezone", "Asia/Tokyo"), DUE[0]),
     ],
 )
-def test_times_of_a_backfill_are_read_in_the_zone_of_the_job_or_the_one_given(remote, times, first):
+def test_times_of_a_backfill_are_in_the_zone_of_the_job_or_the_given_one(remote, times, first):
     start, end, *zone = times
     rows = rows_of(remote("backfill", "daily", "--from", start, "--to", end, *zone, "--dry-run"))
     assert rows[0][0] == first
@@ -191,7 +191,7 @@ def test_times_of_a_backfill_are_read_in_the_zone_of_the_job_or_the_one_given(re
         (["daily", *RANGE, "-p", "row=1"], 1, "'row'"),
     ],
 )
-def test_a_backfill_that_cannot_be_is_refused(remote, arguments, code, named):
+def test_an_invalid_backfill_is_refused(remote, arguments, code, named):
     result = remote("backfill", *arguments)
     assert result.exit_code == code
     [line] = result.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""Standard output that takes nothing: a sentence and an exit code, no traceback."""
+"""Standard output that cannot be written: a message and an exit code, no traceback."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def goflow(folder: Path, command: str, redirection: str) -> "subprocess.Complete
 @pytest.mark.parametrize(
     ("redirection", "reason"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")]
 )
-def test_an_answer_that_does_not_get_out_is_a_failure(
+def test_output_that_cannot_be_written_is_a_failure(
     tmp_path: Path, command: str, redirection: str, reason: str
 ) -> None:
     ended = goflow(tmp_path, command, redirection)
@@ -40,7 +40,7 @@ def test_an_answer_that_does_not_get_out_is_a_failure(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_who_reads_no_further_is_told_nothing(tmp_path: Path, command: str) -> None:
+def test_a_closed_pipe_causes_no_message(tmp_path: Path, command: str) -> None:
     ended = goflow(tmp_path, command, "| true")
     assert ended.stderr == ""
 

@@ -1,4 +1,4 @@
-"""A user's file, read for the jobs in it."""
+"""Loading the jobs in a user's file."""
 
 import pickle
 import sys
@@ -23,7 +23,7 @@ def names(gf):
     return [job.name for job in gf.jobs]
 
 
-def test_the_only_goflow_of_the_file_is_it(main_py):
+def test_the_only_goflow_of_the_file_is_used(main_py):
     text = TWO_JOBS + "gf = Goflow()\nsame = gf\ngf.add_job(two)\n"
     assert names(load(main_py(text))) == ["two"]
 
@@ -33,19 +33,19 @@ def test_running_the_server_at_the_end_of_the_file_does_not_serve(main_py):
     assert names(load(main_py(text))) == ["one"]
 
 
-def test_of_several_one_must_be_chosen(main_py):
+def test_several_goflows_need_a_choice(main_py):
     path = main_py(TWO_JOBS + "a = Goflow()\nb = Goflow()\nb.add_job(one)\n")
     with pytest.raises(NotLoaded, match="several Goflow objects, a, b"):
         load(path)
     assert names(load(f"{path}:b")) == ["one"]
 
 
-def test_a_name_that_is_no_goflow_is_refused(main_py):
+def test_a_name_of_another_object_is_refused(main_py):
     with pytest.raises(Unusable, match="'one' is not a Goflow"):
         load(f"{main_py(TWO_JOBS)}:one")
 
 
-def test_without_a_goflow_jobs_and_functions_that_return_one_are_gathered(main_py):
+def test_without_a_goflow_jobs_and_functions_that_return_one_are_collected(main_py):
     text = TWO_JOBS + (
         "three = Job('three', tasks=[Task('t', Command('true'))])\n"
         "def _private() -> Job: raise AssertionError\n"
@@ -54,11 +54,11 @@ def test_without_a_goflow_jobs_and_functions_that_return_one_are_gathered(main_p
     assert names(load(main_py(text))) == ["three", "one", "two"]
 
 
-def test_a_job_that_the_file_made_of_its_own_function_is_there_once(main_py):
+def test_a_job_made_by_a_function_of_the_file_is_listed_once(main_py):
     assert names(load(main_py(TWO_JOBS + "job = one()\n"))) == ["one", "two"]
 
 
-def test_its_neighbours_can_be_imported_and_its_objects_pickled(main_py, tmp_path):
+def test_modules_beside_the_file_can_be_imported_and_its_objects_pickled(main_py, tmp_path):
     (tmp_path / "neighbour_of_main.py").write_text("NAME = 'from-a-neighbour'\n")
     gf = load(
         main_py(
@@ -78,7 +78,7 @@ def test_its_neighbours_can_be_imported_and_its_objects_pickled(main_py, tmp_pat
     assert pickle.loads(pickle.dumps(task.operator)) == task.operator
 
 
-def test_a_file_named_as_a_module_in_use_does_not_replace_it(tmp_path):
+def test_a_file_named_like_an_imported_module_does_not_replace_it(tmp_path):
     path = tmp_path / "goflow.py"
     path.write_text(TWO_JOBS)
     before = sys.modules["goflow"]
@@ -86,7 +86,7 @@ def test_a_file_named_as_a_module_in_use_does_not_replace_it(tmp_path):
     assert sys.modules["goflow"] is before
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(Unusable, match=r"there is no file '.*nowhere\.py'"):
         load(str(tmp_path / "nowhere.py"))
     with pytest.raises(Unusable, match="is not a file"):
@@ -98,6 +98,6 @@ def test_a_file_without_jobs_is_refused(main_py):
         load(main_py("x = 1\n"))
 
 
-def test_a_file_that_ends_itself_is_refused(main_py):
+def test_a_file_that_exits_is_refused(main_py):
     with pytest.raises(NotLoaded, match=r"called sys\.exit"):
         load(main_py("import sys\nsys.exit(3)\n"))

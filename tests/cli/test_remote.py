@@ -73,7 +73,7 @@ def test_submit_prints_the_id_of_a_committed_execution(remote):
     assert followed.stdout == "fetching 3\n"
 
 
-def test_submit_and_wait_shows_the_changes_and_exits_as_it_ended(remote):
+def test_submit_with_wait_shows_changes_and_exits_by_the_result(remote):
     good = remote("submit", "etl", "--wait")
     assert good.exit_code == 0
     assert [line.split()[:2] for line in good.stdout.splitlines()[:2]] == [
@@ -85,13 +85,13 @@ def test_submit_and_wait_shows_the_changes_and_exits_as_it_ended(remote):
     assert "ValueError: no fuse left" in bad.stdout
 
 
-def test_submit_and_wait_as_json_prints_the_execution(remote):
+def test_submit_with_wait_and_json_prints_the_execution(remote):
     answer = json.loads(remote("submit", "etl", "--wait", "--json").stdout)
     assert answer["state"] == "successful"
     assert [task["result"] for task in answer["tasks"]] == [["today", 3]] * 3
 
 
-def test_submit_with_the_same_key_submits_once(remote):
+def test_submits_with_the_same_key_create_one_execution(remote):
     key = ("--idempotency-key", "first")
     assert submitted(remote, "etl", *key) == submitted(remote, "etl", *key)
     again = remote("submit", "etl", "-p", "rows=1", *key)
@@ -106,7 +106,7 @@ def test_toggle_switches_over_or_sets(remote):
     assert json.loads(remote("toggle", "etl", "--off", "--json").stdout)["active"] is False
 
 
-def test_cancel_stops_an_execution_and_says_if_it_had_finished(remote):
+def test_cancel_stops_an_execution_and_reports_a_finished_one(remote):
     id = submitted(remote, "hanging/with slash")
     eventually(lambda: remote("logs", id, "hang on").stdout == "begun\n")
     assert remote("cancel", id).stdout == f"execution {id} is being cancelled\n"
@@ -116,7 +116,7 @@ def test_cancel_stops_an_execution_and_says_if_it_had_finished(remote):
     assert "has already finished" in again.stderr
 
 
-def test_retry_runs_again_what_failed(remote):
+def test_retry_runs_failed_tasks_again(remote):
     failed = json.loads(remote("submit", "broken", "--wait", "--json").stdout)
     assert remote("retry", failed["id"]).stdout == f"{failed['id']} runs again\n"
     logs = remote("logs", failed["id"], "explode", "--attempt", "3", "--follow")
@@ -124,7 +124,7 @@ def test_retry_runs_again_what_failed(remote):
 
 
 def ended(remote, id):
-    """The execution as it ended, once it has."""
+    """Wait until the execution has ended, and return it."""
     url = remote.url
 
     def look():
@@ -135,7 +135,7 @@ def ended(remote, id):
     return eventually(look)
 
 
-def test_cancel_stops_one_task_and_the_others_go_on(remote):
+def test_cancel_stops_one_task_and_the_others_continue(remote):
     id = submitted(remote, "pair")
     cancelled = remote("cancel", id, "--task", "hang on")
     assert cancelled.stdout == f"task 'hang on' of execution {id} is being cancelled\n"
@@ -146,7 +146,7 @@ def test_cancel_stops_one_task_and_the_others_go_on(remote):
     assert json.loads(again.stdout)["success"] is False
 
 
-def test_retry_from_a_task_runs_it_and_what_follows_or_it_only(remote):
+def test_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(remote):
     id = json.loads(remote("submit", "etl", "--wait", "--json").stdout)["id"]
 
     def attempts():
@@ -166,7 +166,7 @@ def test_retry_changes_a_parameter_and_keeps_the_others(remote):
     assert again["params"] == {"day": "monday", "rows": 8}
 
 
-def test_logs_follow_what_was_sent_round_again_and_not_what_it_did_before(remote, tmp_path):
+def test_logs_follow_a_retried_task_without_its_earlier_attempts(remote, tmp_path):
     (tmp_path / "open").touch()
     id = json.loads(remote("submit", "gated", "--wait", "--json").stdout)["id"]
     assert remote("logs", id, "tell", "--follow").stdout == "attempt 1\n"
@@ -176,7 +176,7 @@ def test_logs_follow_what_was_sent_round_again_and_not_what_it_did_before(remote
     assert remote("logs", id, "tell", "--follow").stdout == "attempt 2\n"
 
 
-def test_logs_of_a_task_end_with_the_task_though_others_go_on(remote, tmp_path):
+def test_following_the_log_of_a_task_ends_with_the_task(remote, tmp_path):
     id = submitted(remote, "gated")
     eventually(lambda: remote("cancel", id, "--task", "tell").exit_code == 0)
     assert remote("logs", id, "tell", "--follow").stdout == ""
@@ -184,7 +184,7 @@ def test_logs_of_a_task_end_with_the_task_though_others_go_on(remote, tmp_path):
     assert ended(remote, id)["state"] == "cancelled"
 
 
-def test_retry_of_one_task_only_says_which_one(remote):
+def test_retry_only_needs_a_task(remote):
     result = remote("retry", "any", "--only")
     assert result.exit_code == 2
     assert "--task" in result.stderr
@@ -200,7 +200,7 @@ def test_mark_lets_a_task_count_as_successful(remote):
     assert remote("mark", id, "explode", "failed").exit_code == 2
 
 
-def test_who_asked_is_kept(remote):
+def test_the_user_of_a_command_is_recorded(remote):
     id = submitted(remote, "hanging/with slash")
     remote("cancel", id)
     actions = ended(remote, id)["actions"]
@@ -209,7 +209,7 @@ def test_who_asked_is_kept(remote):
         assert action["by"].startswith(f"{getpass.getuser()}@")
 
 
-def test_who_asks_is_told_in_ascii_whatever_the_account_is_called(monkeypatch):
+def test_the_user_name_is_sent_in_ascii(monkeypatch):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "J\n\u00e9r\u00f4me " * 20)
     assert re.fullmatch("[!-~]{100}", user())
@@ -244,7 +244,7 @@ def test_logs_follow_a_task_through_its_attempts(remote):
         (["logs", "nope", "t", "--follow"], "'nope'"),
     ],
 )
-def test_what_the_server_refuses_is_told_in_its_words(remote, arguments, named):
+def test_a_refusal_is_shown_in_the_servers_words(remote, arguments, named):
     result = remote(*arguments)
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
@@ -252,7 +252,7 @@ def test_what_the_server_refuses_is_told_in_its_words(remote, arguments, named):
     assert named in line
 
 
-def test_a_key_that_is_no_header_is_wrong_usage(remote):
+def test_a_key_that_is_no_valid_header_is_wrong_usage(remote):
     result = remote("submit", "etl", "--idempotency-key", "two\nlines")
     assert result.exit_code == 2
     assert "invalid request" in result.stderr
@@ -267,7 +267,7 @@ def test_a_server_that_does_not_answer_exits_with_3(goflow):
     assert line.startswith(f"Error: no goflow server responds at http://127.0.0.1:{port}")
 
 
-def test_the_environment_says_where_the_server_is(goflow, monkeypatch):
+def test_the_environment_sets_the_servers_address(goflow, monkeypatch):
     monkeypatch.setenv("GOFLOW_SERVER", "ftp://elsewhere")
     result = goflow("submit", "etl")
     assert result.exit_code == 2
@@ -275,7 +275,7 @@ def test_the_environment_says_where_the_server_is(goflow, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["", "/flow?token=s3cr3t-W0rd"])
-def test_a_password_in_the_servers_address_shows_nowhere(goflow, path):
+def test_a_password_in_the_servers_address_is_never_shown(goflow, path):
     with reserved_port() as reserved:
         url = f"http://me:s3cr3t-W0rd@127.0.0.1:{number_of(reserved)}{path}"
         shown = goflow("submit", "job", "--server", url).output
@@ -284,7 +284,7 @@ def test_a_password_in_the_servers_address_shows_nowhere(goflow, path):
     assert "s3cr3t" not in shown
 
 
-def test_a_servers_address_that_is_none_is_shown_without_its_password(goflow):
+def test_an_invalid_server_address_is_shown_without_its_password(goflow):
     for url in (
         "ftp://me:s3cr3t@a",
         "http://me:s3cr3t@a:port",
@@ -297,7 +297,7 @@ def test_a_servers_address_that_is_none_is_shown_without_its_password(goflow):
         assert "s3/cr3t" not in ended.output
 
 
-def test_a_name_that_is_not_known_is_told_as_such(goflow, monkeypatch):
+def test_an_unknown_host_name_is_reported(goflow, monkeypatch):
     def asked(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "as it says")
 

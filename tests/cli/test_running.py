@@ -74,7 +74,7 @@ def show(context):
 """
 
 
-def test_parameters_of_a_class_are_read_as_their_annotations_say(goflow, main_py):
+def test_parameters_of_a_class_are_parsed_by_its_annotations(goflow, main_py):
     given = ["day=2026-01-02", "rows=5", "code=007", "note=null", "kind=2"]
     options = [part for each in given for part in ("-p", each)]
     result = goflow("run", main_py(TYPED), *options, "--json")
@@ -100,7 +100,7 @@ def test_parameters_that_do_not_fit_the_class_are_refused(goflow, main_py, given
     assert result.stdout == ""
 
 
-def test_logs_are_printed_when_asked_for(goflow, main_py):
+def test_logs_are_printed_on_request(goflow, main_py):
     result = goflow("run", main_py(JOBS), "etl", "--logs")
     assert "\nfetch, log:\nfetching today\n" in result.stdout
 
@@ -124,7 +124,7 @@ def test_the_only_job_needs_no_name(goflow, main_py):
         (["etl", "-p", "rows=1", "-p", "rows=2"], "more than once"),
     ],
 )
-def test_wrong_usage_exits_with_2_and_names_the_fault(goflow, main_py, arguments, named):
+def test_wrong_usage_exits_with_2_and_names_the_mistake(goflow, main_py, arguments, named):
     result = goflow("run", main_py(JOBS), *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -142,9 +142,7 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_children_and_tells_by_the_exit_code(
-    spawn, main_py, tmp_path, number, code
-):
+def test_a_signal_ends_the_children_and_sets_the_exit_code(spawn, main_py, tmp_path, number, code):
     running = spawn("run", main_py(HANGING))
     files = [tmp_path / "shell.pid", tmp_path / "sleep.pid"]
     eventually(lambda: all(f.exists() and f.read_text().strip() for f in files))
@@ -166,7 +164,7 @@ def test_a_terminal_shows_the_tree_with_its_final_states(main_py, tmp_path):
     assert "ValueError: no fuse left" in screen
 
 
-def test_a_small_terminal_shows_what_runs_and_all_of_it_at_the_end(main_py, tmp_path):
+def test_a_small_terminal_shows_running_tasks_and_the_whole_tree_at_the_end(main_py, tmp_path):
     path = main_py(
         "from goflow import Command, Job, Task\n"
         "job = Job('wide', tasks=[Task(f't{n}', Command('true')) for n in range(29)])\n"
@@ -184,7 +182,7 @@ def test_a_small_terminal_shows_what_runs_and_all_of_it_at_the_end(main_py, tmp_
     assert all(re.search(rf"✔ t{n} +successful", end) for n in range(29))
 
 
-def test_ctrl_c_in_a_terminal_leaves_the_tree_with_what_was_stopped(main_py, tmp_path):
+def test_ctrl_c_in_a_terminal_leaves_the_tree_with_stopped_tasks(main_py, tmp_path):
     path = main_py(HANGING)
     pressed = []
 
@@ -199,7 +197,7 @@ def test_ctrl_c_in_a_terminal_leaves_the_tree_with_what_was_stopped(main_py, tmp
     assert screen.rstrip().endswith("Error: stopped by SIGINT")
 
 
-def test_a_second_signal_ends_it_at_once_and_gives_the_cursor_back(main_py, tmp_path):
+def test_a_second_signal_ends_it_at_once_and_restores_the_cursor(main_py, tmp_path):
     path = main_py(
         "from goflow import Command, Job, Task\n"
         "job = Job('stubborn')\n"

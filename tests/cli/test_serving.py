@@ -31,7 +31,7 @@ def test_it_serves_the_files_jobs_and_sigterm_ends_it_with_0(spawn, main_py):
     assert server.wait() == 0
 
 
-def test_it_listens_where_the_file_says_unless_told_otherwise(spawn, main_py):
+def test_it_listens_on_the_address_in_the_file_unless_an_option_is_given(spawn, main_py):
     with reserved_port() as reserved:
         port = number_of(reserved)
         file = main_py(f'{JOBS}\ngf.run(":{port}")\n')
@@ -64,7 +64,7 @@ def refuses(url):
     return False
 
 
-def test_the_store_may_be_chosen_where_the_file_chose_another(spawn, main_py, tmp_path):
+def test_the_store_option_overrides_the_file(spawn, main_py, tmp_path):
     server = spawn("serve", main_py(SLOW), "--port", "0", GOFLOW_STORE="elsewhere.db")
     server.address()
     assert (tmp_path / "elsewhere.db").exists()
@@ -73,7 +73,7 @@ def test_the_store_may_be_chosen_where_the_file_chose_another(spawn, main_py, tm
     assert server.wait() == 0
 
 
-def test_a_further_host_name_is_served_when_allowed(spawn, main_py):
+def test_an_allowed_host_name_is_served(spawn, main_py):
     server = spawn("serve", main_py(JOBS), "--port", "0", "--allowed-host", "goflow.test")
     request = urllib.request.Request(
         server.address() + "/api/jobs", headers={"Host": "goflow.test"}
@@ -116,7 +116,7 @@ def test_wrong_usage_exits_with_2(goflow, main_py, arguments, named):
 
 
 @pytest.mark.parametrize("prefix", ["/größe", "gr%C3%B6%C3%9Fe/"])
-def test_a_prefix_of_any_letters_is_served_taken_off_or_not(spawn, main_py, prefix):
+def test_a_prefix_with_any_characters_is_served_stripped_or_not(spawn, main_py, prefix):
     url = spawn("serve", main_py(JOBS), "--port", "0", "--root-path", prefix).address()
     for path in ("", "/gr%C3%B6%C3%9Fe", "/gr%c3%b6%c3%9fe"):
         assert get(f"{url}{path}/api/jobs") == {"jobs": ["etl", "broken"]}
@@ -127,7 +127,7 @@ def test_a_prefix_of_any_letters_is_served_taken_off_or_not(spawn, main_py, pref
     ("option", "value"),
     [("--root-path", "http://a/b"), ("--root-path", "/a?b"), ("--trusted-proxy", "localhost")],
 )
-def test_an_option_for_proxies_that_cannot_be_honoured_is_told(goflow, main_py, option, value):
+def test_an_invalid_option_for_proxies_is_reported(goflow, main_py, option, value):
     ended = goflow("serve", main_py(JOBS), "--port", "0", option, value)
     assert ended.exit_code == 2
     assert repr(value) in ended.output

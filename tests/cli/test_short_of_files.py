@@ -1,4 +1,4 @@
-"""A server that may open few files: it stays reachable, says what is wrong, and recovers."""
+"""A server with few file descriptors stays reachable, reports the problem, and recovers."""
 
 import json
 import resource
@@ -25,7 +25,7 @@ limits.add(Task("program", Command("sh", ["-c", "ulimit -Sn; ulimit -Hn"])))
 def isolated():
     return list(resource.getrlimit(resource.RLIMIT_NOFILE))
 
-# Not beside the others: the limit is down for the moment in which a program starts.
+# After the others, since the limit is lowered while a program starts.
 @limits.task(after=["program", "isolated"])
 def server():
     return list(resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -66,14 +66,14 @@ def results(url):
 
 @pytest.fixture
 def files():
-    """Lets this process open as many files as the test needs."""
+    """Raise this process's limit to the files that the test needs."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_server_takes_the_files_it_may_have_and_programs_get_what_it_was_given(spawn, main_py):
+def test_the_server_raises_its_file_limit_and_programs_get_the_original_one(spawn, main_py):
     url = spawn("serve", main_py(LIMITED.format(soft=200, hard=300)), "--port", "0").address()
     found = results(url)
     assert found["server"] == [300, 300]
@@ -81,7 +81,7 @@ def test_the_server_takes_the_files_it_may_have_and_programs_get_what_it_was_giv
     assert found["isolated"] == [200, 300]
 
 
-def test_silent_connections_beyond_the_files_keep_nobody_out(spawn, main_py, files):
+def test_idle_connections_beyond_the_limit_do_not_block_others(spawn, main_py, files):
     server = spawn("serve", main_py(LIMITED.format(soft=200, hard=200)), "--port", "0")
     url = server.address()
     port = int(url.rpartition(":")[2])
@@ -98,7 +98,7 @@ def test_silent_connections_beyond_the_files_keep_nobody_out(spawn, main_py, fil
     assert len(server.errors) < 1000
 
 
-def test_when_there_are_no_files_connections_wait_and_one_line_says_so(spawn, main_py, tmp_path):
+def test_without_file_descriptors_connections_wait_and_one_line_is_logged(spawn, main_py, tmp_path):
     server = spawn("serve", main_py(LIMITED.format(soft=100, hard=100)), "--port", "0")
     url = server.address()
     port = int(url.rpartition(":")[2])
@@ -134,7 +134,7 @@ MISBEHAVED = [
 ]
 
 
-def test_no_misbehaviour_of_clients_is_in_the_log(spawn, main_py):
+def test_misbehaving_clients_are_not_logged(spawn, main_py):
     server = spawn("serve", main_py(LIMITED.format(soft=500, hard=500)), "--port", "0")
     url = server.address()
     port = int(url.rpartition(":")[2])
@@ -151,6 +151,6 @@ def test_no_misbehaviour_of_clients_is_in_the_log(spawn, main_py):
 
 
 def reset(client):
-    on = b"\1\0\0\0\0\0\0\0"  # to linger for no time: the connection is reset
+    on = b"\1\0\0\0\0\0\0\0"  # SO_LINGER with a time of zero resets the connection
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on)
     client.close()

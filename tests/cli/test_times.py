@@ -13,7 +13,7 @@ def test_it_prints_ten_fires_in_utc_one_per_line(goflow):
     assert len(lines) == 10
 
 
-def test_in_another_zone_the_local_time_follows(goflow):
+def test_with_another_zone_the_local_time_is_printed_too(goflow):
     result = goflow("next", "0 8 * * *", "--timezone", "Europe/Berlin", "-n", "1", *AFTER)
     assert result.stdout == "2030-01-01T07:00:00Z  2030-01-01T08:00:00+01:00\n"
 
@@ -43,19 +43,19 @@ def test_seconds_need_their_option(goflow):
     assert allowed.stdout == "2030-01-01T00:00:20Z\n2030-01-01T00:00:40Z\n"
 
 
-def test_a_schedule_that_comes_to_its_end_prints_fewer_lines(goflow):
+def test_a_schedule_that_ends_prints_fewer_lines(goflow):
     result = goflow("next", "@yearly", "--after", "9998-06-01T00:00:00Z")
     assert result.stdout == "9999-01-01T00:00:00Z\n"
     assert result.exit_code == 0
 
 
-def test_a_fire_that_the_local_calendar_does_not_reach_is_told_in_utc_alone(goflow):
+def test_a_fire_beyond_the_local_calendar_is_printed_in_utc_only(goflow):
     zone = ("--timezone", "Asia/Tokyo")
     result = goflow("next", "@every 1h", *zone, "-n", "1", "--after", "9999-12-31T22:00:30Z")
     assert result.stdout == "9999-12-31T23:00:30Z\n"
 
 
-def test_a_change_of_the_clocks_is_pointed_out(goflow):
+def test_a_clock_change_is_marked(goflow):
     asked = ("next", "30 2 * * *", "--timezone", "Europe/Berlin", "-n", "2")
     asked += ("--after", "2026-10-24T12:00:00Z")
     reason = "clock change: 02:30 comes twice; it is due the first time"
@@ -78,7 +78,7 @@ def test_a_change_of_the_clocks_is_pointed_out(goflow):
         (["* * * * *", "-n", "0"], "0"),
     ],
 )
-def test_what_it_cannot_use_is_named_and_exits_with_2(goflow, arguments, named):
+def test_an_invalid_argument_is_named_and_exits_with_2(goflow, arguments, named):
     result = goflow("next", *arguments)
     assert result.exit_code == 2
     last = result.stderr.splitlines()[-1]

@@ -20,7 +20,7 @@ def test_a_diamond_ends_below_the_last_of_its_deepest_upstream_tasks():
     ]
 
 
-def test_siblings_keep_their_order_and_their_strokes():
+def test_siblings_keep_their_order_and_branches():
     after = {"a": [], "b": ["a"], "c": ["a"], "d": ["b"], "z": []}
     assert picture(after) == [
         "a",
@@ -31,7 +31,7 @@ def test_siblings_keep_their_order_and_their_strokes():
     ]
 
 
-def test_a_long_chain_does_not_indent_without_end():
+def test_the_indentation_of_a_long_chain_is_bounded():
     after = {"0": []} | {str(n): [str(n - 1)] for n in range(1, 5000)}
     branches = draw(after)
     assert len(branches) == 5000
@@ -48,7 +48,7 @@ def graphs(draw_from):
 
 
 @given(graphs())
-def test_each_task_is_drawn_once_below_what_it_waits_for(after):
+def test_each_task_is_drawn_once_below_its_upstream_tasks(after):
     place = {branch.task: row for row, branch in enumerate(draw(after))}
     assert sorted(place) == sorted(after)
     for branch in draw(after):

@@ -1,8 +1,8 @@
-"""A disk that remembers in which order it was written, to show it as a power cut left it.
+"""A simulated disk that records its writes, to compute contents after a power cut.
 
-The rule: what a cut may leave of the writes since the last sync is any of them, whole or
-torn at a sector, or none; a name that was made or removed may be so or not until its
-folder was synced. What was synced before is there.
+The rule: a cut may keep any subset of the writes since the last sync, complete or torn at a
+sector. A created or removed name may be kept or lost until its folder is synced. Synced data is
+always there.
 """
 
 import random
@@ -17,19 +17,19 @@ SECTOR = 512
 
 
 class File:
-    """What is on the disk for certain, and the changes since, in order."""
+    """The synced content, and the changes since, in order."""
 
     def __init__(self) -> None:
         self.certain = b""
-        self.since: list[tuple[int, bytes | None]] = []  # to truncate there, if None
+        self.since: list[tuple[int, bytes | None]] = []  # None truncates at the offset
 
     def sync(self) -> None:
         self.certain = applied(self.certain, self.since)
         self.since = []
 
     def after_a_cut(self, rng: random.Random) -> bytes:
-        """One of the contents that it may have then."""
-        luck = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])  # of a change to be there
+        """A random possible content after a power cut."""
+        luck = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])  # the probability of each change
         kept: list[tuple[int, bytes | None]] = []
         for place, data in self.since:
             if data is not None and rng.random() < 0.3:
@@ -54,15 +54,15 @@ def applied(content: bytes, changes: list[tuple[int, bytes | None]]) -> bytes:
 
 
 class Disk:
-    """The files of one folder, by the end of their names; `steps` is all that was done."""
+    """The files of one folder, by suffix; `steps` records all operations."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Any, ...]] = []
         self.names: set[str] = set()
 
     def after_cuts(self, rng: random.Random, every: int) -> Iterator[tuple[int, dict[str, bytes]]]:
-        """After every so many steps, and around each sync: the number of steps done, and the
-        files as a cut may have left them."""
+        """Possible contents after every `every` steps and around each sync, with the number of
+        steps done."""
         now: dict[str, File] = {}
         certain: dict[str, File] = {}
         for done, step in enumerate(self.steps):
@@ -98,7 +98,7 @@ def _after_a_cut(
 
 
 class RecordingVfs(apsw.VFS):  # type: ignore[misc]
-    """SQLite's way to the real disk, which tells a `Disk` what passes by."""
+    """A VFS that passes SQLite's operations to the real disk, and records them in a `Disk`."""
 
     def __init__(self, name: str, disk: Disk) -> None:
         super().__init__(name, "")
@@ -106,7 +106,7 @@ class RecordingVfs(apsw.VFS):  # type: ignore[misc]
 
     def xOpen(self, name: Any, flags: list[int]) -> "RecordingFile":
         path = Path(name.filename() if isinstance(name, apsw.URIFilename) else name)
-        if path.name not in self._disk.names:  # the store itself has made it, empty, before
+        if path.name not in self._disk.names:  # the store itself has created it, empty
             self._disk.names.add(path.name)
             self._disk.steps.append(("create", path.name))
         return RecordingFile(name, flags, path.name, self._disk)
@@ -137,7 +137,7 @@ class RecordingFile(apsw.VFSFile):  # type: ignore[misc]
 
 
 class Cursor:
-    """As the standard library's."""
+    """Like the standard library's."""
 
     def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor) -> None:
         self._cursor = cursor
@@ -152,11 +152,11 @@ class Cursor:
 
 
 class Connection:
-    """What stores use of the standard library's connection, over a VFS of one's own."""
+    """The part of the standard library's connection that stores use, over a custom VFS."""
 
     def __init__(self, path: Path, vfs: str) -> None:
         self._connection = apsw.Connection(str(path), vfs=vfs)
-        # There is no shared memory in a VFS of one's own, so nobody else may come in.
+        # A custom VFS has no shared memory, so the connection must be exclusive.
         self.execute("PRAGMA locking_mode = EXCLUSIVE")
 
     def execute(self, statement: str, values: Any = ()) -> Cursor:

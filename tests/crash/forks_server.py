@@ -1,6 +1,6 @@
 """A server whose tasks fork it: `python forks_server.py STORE PORT EFFECTS`.
 
-What a test must see though nobody may read the log is written to the file EFFECTS, a line each.
+Tasks write their effects to the file EFFECTS, a line each, so that tests see them without a log.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from typing import Any
 from goflow import Command, Context, Goflow, Job, Task
 
 STORE, PORT, EFFECTS = sys.argv[1:] if len(sys.argv) == 4 else ("", "", "")
-# Python 3.12 and later warn of it, in the log of a task that is a part of the program itself.
+# Python 3.12 and later warn about it in the task's log.
 warnings.filterwarnings("ignore", message=".*multi-threaded", category=DeprecationWarning)
 FORK = multiprocessing.get_context("fork")
 job = Job("forks")
@@ -46,7 +46,7 @@ def exit_code_of(pid: int) -> int:
 
 
 def stay(_: object = None) -> None:
-    """Say who one is, and stay for ever."""
+    """Report the process, and stay forever."""
     say("stays", os.getpid(), start_of(os.getpid()))
     while True:
         time.sleep(600)
@@ -71,7 +71,7 @@ def executor() -> list[int]:
 
 @job.task
 def busy_pool() -> str:
-    """Leaves `with` while its workers work."""
+    """Leaves the `with` block while its workers run."""
     with FORK.Pool(2) as workers:
         workers.map_async(stay, [1, 2])
         while said("stays") < 2:
@@ -111,7 +111,7 @@ def raising() -> int:
 
 @job.task
 def returning() -> int:
-    """What a child returns is nobody's result."""
+    """The return value of a child is not a result."""
     pid = os.fork()
     if pid == 0:
         return 7
@@ -178,7 +178,7 @@ alone = Job("alone")
 
 @alone.task
 def has() -> dict[str, Any]:
-    """What a child has of the server."""
+    """The resources of the server that a child has."""
     ours, theirs = FORK.Pipe()
 
     def child() -> None:
@@ -224,7 +224,7 @@ leaving = Job("leaving")
 
 @leaving.task
 def leave_one() -> str:
-    """Its child outlives it, printing."""
+    """Leaves a child that continues to print."""
     FORK.Process(target=print_for_ever).start()
     while said("stays") < 1:
         time.sleep(0.01)

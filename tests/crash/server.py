@@ -1,7 +1,7 @@
 """A server that tests kill: `python server.py STORE PORT EFFECTS`.
 
-Its tasks write what they did to the file EFFECTS, outside the store, a line each, so that
-a test sees what really ran.
+Its tasks write a line for each effect to the file EFFECTS, outside the store, so that a test sees
+which tasks really ran.
 """
 
 import os
@@ -16,7 +16,7 @@ STORE, PORT, EFFECTS = sys.argv[1:]
 
 @dataclass(frozen=True)
 class Effect:
-    """Says when it begins and when it ends; takes `seconds` in between."""
+    """Reports its start and its end, `seconds` apart."""
 
     seconds: float
 
@@ -33,8 +33,8 @@ class Effect:
 
 
 def chain() -> Job:
-    """Each task waits for the one before. However often one is interrupted, its one retry is
-    enough for that."""
+    """Each task waits for the previous one. One retry is enough for any number of
+    interruptions."""
     job = Job("chain", schedule="* * * * * *", active=True)
     tasks = [job.add(Task(f"t{n}", Effect(0.02), retries=1)) for n in range(3)]
     tasks[0] >> tasks[1] >> tasks[2]
@@ -51,7 +51,7 @@ def long() -> Job:
 
 
 def program() -> Job:
-    """A program that tells its pid and goes on; it does not heed SIGTERM."""
+    """A program that reports its pid and continues, ignoring SIGTERM."""
     line = f"trap '' TERM; echo pid $$ >> '{EFFECTS}'; while :; do sleep 0.1; done"
     return Job("program", tasks=[Task("t", Command.shell(line))])
 

@@ -1,6 +1,6 @@
-"""Processes that are hard to get rid of, each of a kind: `python strays.py KIND FILE`.
+"""Processes of kinds that are hard to end: `python strays.py KIND FILE`.
 
-Every process writes its kind, its PID and its start time to FILE, a line, and stays.
+Every process writes a line with its kind, PID and start time to FILE, and stays.
 """
 
 import os
@@ -13,7 +13,7 @@ HOW_MANY = {"plain": 1, "grandchild": 2, "setsid": 2, "fork": 2, "ignoring": 2, 
 
 
 def start_of(pid: int) -> str:
-    """The start time of a process that runs, "" of one that does not or is a zombie."""
+    """The start time of a running process, or "" for a missing or zombie process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -35,7 +35,7 @@ def stay(kind: str, file: str) -> None:
 
 
 def be(kind: str, file: str, says: str) -> None:
-    """Be of a kind. `says` is written for it."""
+    """Become a stray process of a kind, reported as `says`."""
     if kind == "ignoring":
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

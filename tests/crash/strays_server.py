@@ -1,6 +1,6 @@
 """A server whose tasks leave strays: `python strays_server.py STORE PORT FILE`.
 
-Between SIGTERM and SIGKILL it gives half a second.
+It waits half a second between SIGTERM and SIGKILL.
 """
 
 import sys
@@ -14,13 +14,13 @@ from goflow import Command, Goflow, Job, Task
 from goflow.operators import orphans, process_group
 
 STORE, PORT, FILE = sys.argv[1:]
-TIMEOUTS = (8, 60)  # seconds: time for all to say who they are, more on a busy machine
+TIMEOUTS = (8, 60)  # seconds for all processes to report; a busy machine needs more
 process_group.GRACE = orphans.GRACE = 0.5
 
 
 @dataclass(frozen=True)
 class Stray:
-    """In a process of its own, becomes one."""
+    """An isolated task that becomes a stray process."""
 
     kind: str
 
@@ -38,7 +38,7 @@ def job(name: str, timeout: float | None) -> Job:
 
 
 def daemon() -> Job:
-    """Starts a daemon on purpose, and is done."""
+    """Starts a daemon on purpose, and ends."""
     line = f"setsid sh -c 'echo daemon $$ 0 >> \"{FILE}\"; exec sleep 600' >/dev/null 2>&1 &"
     return Job("daemon", tasks=[Task("start", Command.shell(line))])
 

@@ -1,4 +1,4 @@
-"""Processes that tasks start, of the kinds that are hard to get rid of: none survives."""
+"""No process that a task starts survives, even of the kinds that are hard to end."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 
 class Strays:
-    """The processes that have said who they are, in a file."""
+    """The processes reported in a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -43,7 +43,7 @@ class Strays:
 def strays(tmp_path: Path) -> Iterator[Strays]:
     found = Strays(tmp_path / "effects.txt")
     yield found
-    for _, pid in found.alive():  # of a test that failed
+    for _, pid in found.alive():  # left by a failed test
         os.kill(pid, signal.SIGKILL)
 
 
@@ -95,7 +95,7 @@ def test_none_survives_a_kill_of_the_server_and_its_next_start(
 
 
 def test_a_killed_server_takes_its_isolated_tasks_with_it(tmp_path: Path, strays: Strays) -> None:
-    """Before anybody starts it again, except those that do not heed SIGTERM or left the group."""
+    """Even before a restart, except processes that ignore SIGTERM or left the group."""
     server = Server(tmp_path, SCRIPT)
     server.submit("strays")
     until(strays.all_there)
@@ -112,7 +112,7 @@ def test_a_daemon_that_a_finished_task_left_on_purpose_stays(
     until(lambda: server.get(f"/api/executions/{id}")["state"] == "successful")
     until(lambda: server.effects.read_text().endswith("\n"))
     pid = int(server.effects.read_text().split()[1])
-    server.submit("strays")  # so that something is found to be interrupted
+    server.submit("strays")  # so that there is an interrupted task
     until(lambda: len(strays.alive()) == EVERYONE.total())
     server.kill()
     server = Server(tmp_path, SCRIPT)
@@ -123,8 +123,8 @@ def test_a_daemon_that_a_finished_task_left_on_purpose_stays(
     assert server.stop() == 0
 
 
-def test_children_of_a_server_that_lives_are_left_alone(tmp_path: Path, strays: Strays) -> None:
-    """Though it serves a copy of the store."""
+def test_children_of_a_living_server_are_left_alone(tmp_path: Path, strays: Strays) -> None:
+    """Even if the new server serves a copy of the store."""
     server = Server(tmp_path, SCRIPT)
     server.submit("strays")
     until(strays.all_there)
@@ -146,7 +146,7 @@ with sqlite3.connect(sys.argv[1]) as reading, sqlite3.connect(sys.argv[2]) as wr
 """
 
 
-def test_the_process_tag_tells_execution_and_attempt(tmp_path: Path, strays: Strays) -> None:
+def test_the_process_tag_names_execution_and_attempt(tmp_path: Path, strays: Strays) -> None:
     server = Server(tmp_path, SCRIPT)
     id = server.submit("strays")
     until(strays.all_there)

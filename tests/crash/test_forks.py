@@ -1,5 +1,5 @@
-"""Tasks that fork the server's process, as multiprocessing does: the child is a child of the
-task, and has nothing of the server's."""
+"""Tasks that fork the server's process, as multiprocessing does: the child belongs to the task,
+and has no resources of the server."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 class Children:
-    """Those that have said who they are, in a file, with a word."""
+    """The children reported in a file, with a word."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -45,7 +45,7 @@ def children(tmp_path: Path) -> Iterator[Children]:
 
 
 class Forks:
-    """What became of the tasks of a job."""
+    """The results of the tasks of a job."""
 
     def __init__(self, server: Server, job: str = "forks") -> None:
         self._server = server
@@ -87,11 +87,11 @@ def test_pools_work_and_print_into_the_log(forks: Forks, task: str) -> None:
     assert sorted(forks.log(task)) == [f"squaring {number}" for number in range(10)]
 
 
-def test_a_pool_is_left_while_its_workers_work(forks: Forks) -> None:
+def test_a_pool_can_be_left_while_its_workers_run(forks: Forks) -> None:
     assert forks["busy_pool"] == "left"
 
 
-def test_who_terminates_a_child_ends_that_child_alone(forks: Forks, server: Server) -> None:
+def test_terminating_a_child_ends_only_that_child(forks: Forks, server: Server) -> None:
     assert forks["terminated_twice"] == [-signal.SIGTERM, -signal.SIGTERM]
     (sleeping,) = server.get("/api/executions?jobname=sleeper")["executions"]
     assert sleeping["state"] == "running"
@@ -103,28 +103,28 @@ def test_a_child_ends_with_its_own_exit_code(forks: Forks, task: str) -> None:
     assert forks.log(task) == ["printed by the child"]
 
 
-def test_what_a_child_raises_is_told_in_the_log(forks: Forks) -> None:
+def test_an_exception_of_a_child_is_in_the_log(forks: Forks) -> None:
     assert forks["raising"] == 1
     assert forks.log("raising")[0] == "Traceback (most recent call last):"
     assert forks.log("raising")[-1] == "ValueError: of the child"
     assert "/goflow/" not in forks.log("raising")[1]
 
 
-def test_a_child_that_comes_out_of_its_task_ends(forks: Forks) -> None:
+def test_a_child_that_returns_from_its_task_ends(forks: Forks) -> None:
     assert forks["returning"] == 0
 
 
-def test_a_child_does_not_go_on_with_the_event_loop(forks: Forks, server: Server) -> None:
+def test_a_child_does_not_continue_the_event_loop(forks: Forks, server: Server) -> None:
     assert forks["awaiting"] == 1
     assert "asyncio.run()" in forks.log("awaiting")[-1]
     assert "the child went on" not in server.effects.read_text()
 
 
-def test_a_child_may_have_an_event_loop_of_its_own(forks: Forks) -> None:
+def test_a_child_may_run_its_own_event_loop(forks: Forks) -> None:
     assert forks["own_loop"] == 5
 
 
-def test_whatever_way_a_child_prints_it_lands_in_the_log(forks: Forks) -> None:
+def test_output_of_a_child_always_lands_in_the_log(forks: Forks) -> None:
     assert forks.log("ways_to_print") == [
         "by print",
         "by write",
@@ -138,8 +138,8 @@ def test_whatever_way_a_child_prints_it_lands_in_the_log(forks: Forks) -> None:
     ]
 
 
-def test_a_child_has_nothing_of_the_server(forks: Forks, server: Server) -> None:
-    found = Forks(server, "alone")["has"]  # while no other task runs but the sleeper
+def test_a_child_has_no_resources_of_the_server(forks: Forks, server: Server) -> None:
+    found = Forks(server, "alone")["has"]  # while only the sleeping task runs
     links = found["links"]
     assert found["handlers"] == [str(int(signal.SIG_DFL))] * 2
     sockets = {link for link in links if link.startswith("socket:")}
@@ -154,7 +154,7 @@ def test_other_ways_to_start_processes_work(forks: Forks, way: str) -> None:
     assert forks["other_ways"] == {"spawn": [1], "forkserver": [1]} | {way: [1]}
 
 
-def test_a_stop_amid_a_pool_ends_in_order_and_its_children_too(
+def test_a_stop_during_a_pool_is_clean_and_ends_its_children(
     tmp_path: Path, children: Children
 ) -> None:
     server = Server(tmp_path, SCRIPT)
@@ -176,7 +176,7 @@ def test_children_of_an_attempt_that_timed_out_are_ended(
     assert server.stop() == 0
 
 
-def test_a_child_outlives_its_attempt_unharmed_and_harms_nobody(
+def test_a_child_that_outlives_its_attempt_continues_without_harm(
     tmp_path: Path, children: Children
 ) -> None:
     server = Server(tmp_path, SCRIPT)
@@ -191,7 +191,7 @@ def test_a_child_outlives_its_attempt_unharmed_and_harms_nobody(
     server.close()
 
 
-def test_a_killed_server_starts_again_at_once_while_children_of_its_tasks_live(
+def test_a_killed_server_restarts_at_once_while_children_of_its_tasks_live(
     tmp_path: Path, children: Children
 ) -> None:
     server = Server(tmp_path, SCRIPT)
@@ -218,7 +218,7 @@ def test_a_killed_server_starts_again_at_once_while_children_of_its_tasks_live(
     assert again.wait(60) == 0
     again.stderr.close()
     assert said[-1] == f"goflow serves http://127.0.0.1:{port}\n"
-    # What the killed one left is ended before the attempt could be made again.
+    # The processes left by the killed server are ended before the task is retried.
     assert children.alive() == []
     assert re.search(r"was left over from attempt 1 of task 'map_for_ever'", "".join(said))
 

@@ -1,6 +1,6 @@
-"""Real servers, really killed: what was acknowledged is there, and nothing ran twice.
+"""Real servers, really killed: acknowledged changes are kept, and nothing runs twice.
 
-By hand, in about five minutes: `pytest tests/crash/test_kill.py --kill-rounds 200`.
+A longer run of about five minutes: `pytest tests/crash/test_kill.py --kill-rounds 200`.
 """
 
 import itertools
@@ -25,7 +25,7 @@ from goflow.engine.hints import parse
 
 SERVER = Path(__file__).with_name("server.py")
 CLIENTS = 16
-SETTLED = 5  # seconds from a restart until nothing is left that ran at a kill
+SETTLED = 5  # seconds from a restart until recovery is done
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
             text=True,
         )
         assert self.process.stderr is not None
-        self.said = ""  # before it served, and, once it was told to stop, all
+        self.said = ""  # its output before it served, and all of it after a stop
         for line in self.process.stderr:
             self.said += line
             if found := re.match("goflow serves (http:.*)", line):
@@ -98,7 +98,7 @@ def executions(server: Server, **query: str) -> list[dict[str, Any]]:
 
 
 class Client(threading.Thread):
-    """Submits again and again, each key until it is acknowledged, whichever server answers."""
+    """Submits continuously, and repeats each key until a server acknowledges it."""
 
     def __init__(self, number: int, base_url: httpx2.URL, unanswered: list[str]) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ class Client(threading.Thread):
                 try:
                     answer = client.post("/api/jobs/chain/submit", headers={"Idempotency-Key": key})
                 except httpx2.HTTPError:
-                    return  # the server was killed; the next round asks again
+                    return  # the server was killed; the next round repeats the request
                 assert answer.status_code == 200, answer.text
                 self.acknowledged[key] = answer.json()["id"]
                 self.unanswered = []
 
 
 def hints_left(folder: Path) -> set[tuple[str, str, int]]:
-    """The attempts whose ends the killed server has hinted, whether they were committed or not."""
+    """The attempts in the killed server's hints, committed or not."""
     data = (folder / "store.db.ends").read_bytes()
     hints, _ = parse(data, data.index(b"\n") + 1)
     return {(one.execution, one.task, one.attempt) for one in hints}
@@ -141,13 +141,13 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
         for client in clients:
             client.start()
         until(lambda clients=clients: any(client.acknowledged for client in clients))
-        time.sleep(rng.uniform(0, 0.4))  # when the kill comes is the point, not a wait
+        time.sleep(rng.uniform(0, 0.4))  # not a wait: a random moment for the kill
         server.kill()
         hinted |= hints_left(tmp_path)
         for client in clients:
             client.join()
             for key, id in client.acknowledged.items():
-                assert acknowledged.setdefault(key, id) == id, "a key made two executions"
+                assert acknowledged.setdefault(key, id) == id, "a key created two executions"
         unanswered = [client.unanswered for client in clients]
 
     server = Server(tmp_path)
@@ -175,7 +175,7 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
     for id in found:
         for task in server.get(f"/api/executions/{id}")["tasks"]:
             *before, last = task["attempts"]
-            # The attempt recorded as successful is the last that began, and it did end.
+            # The attempt recorded as successful is the last that began, and it ended.
             assert last["state"] == "successful"
             assert order[id, task["name"]][-1] == ("end", last["attempt"])
             assert all("interrupted" in attempt["error"] for attempt in before)
@@ -196,7 +196,7 @@ def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
 
 
 def _accounted(ticks: list[dict[str, Any]]) -> bool:
-    """Whether the ledger of a job that is due every second has each second once."""
+    """Whether the ledger of a job due every second has each second exactly once."""
     seconds: list[float] = []
     for tick in ticks:
         due = datetime.fromisoformat(tick["due"]).timestamp()
@@ -204,7 +204,7 @@ def _accounted(ticks: list[dict[str, Any]]) -> bool:
     return sorted(seconds) == [min(seconds) + n for n in range(len(seconds))]
 
 
-def test_what_ran_at_the_kill_fails_visibly_without_retries(tmp_path: Path) -> None:
+def test_tasks_running_at_a_kill_fail_visibly_without_retries(tmp_path: Path) -> None:
     server = Server(tmp_path)
     ids = [server.submit("long") for _ in range(30)]
     until(lambda: all(id in server.effects.read_text() for id in ids))
@@ -218,7 +218,7 @@ def test_what_ran_at_the_kill_fails_visibly_without_retries(tmp_path: Path) -> N
     assert server.stop() == 0
 
 
-def test_switches_are_kept(tmp_path: Path) -> None:
+def test_schedules_stay_on_or_off(tmp_path: Path) -> None:
     server = Server(tmp_path)
     for job, active in (("chain", False), ("fragile", True)):
         answer = server.client.post(f"/api/jobs/{job}/toggle", json={"active": active})
@@ -247,7 +247,7 @@ def test_a_second_server_on_the_same_file_refuses_clearly(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number: int) -> None:
+def test_a_signal_stops_cleanly_with_fifty_open_streams(tmp_path: Path, number: int) -> None:
     server = Server(tmp_path)
     port = server.client.base_url.port
     assert port is not None
@@ -257,21 +257,21 @@ def test_a_signal_stops_in_order_with_fifty_open_streams(tmp_path: Path, number:
     for stream in streams:
         assert stream.recv(100).startswith(b"HTTP/1.1 200")
     assert server.stop(number) == 0
-    # After some seconds uvicorn would cut the streams off, and say so.
+    # After some seconds uvicorn would cut off the streams, with a message.
     assert "exceeded" not in server.said
     for stream in streams:
         stream.close()
 
 
 def quiet(server: Server) -> None:
-    """Let nothing run, and nothing have been written."""
+    """Wait until nothing runs and nothing is written."""
     server.client.post("/api/jobs/chain/toggle", json={"active": False}).raise_for_status()
     until(lambda: server.get("/api/health")["unfinished"] == 0)
     server.effects.write_text("")
 
 
 def start_program(server: Server) -> tuple[str, int]:
-    """The execution's id, and the pid of the program that is its task."""
+    """The execution's id, and the pid of its program."""
     id = server.submit("program")
     until(lambda: server.effects.read_text().endswith("\n"))
     word, pid = server.effects.read_text().split()
@@ -294,7 +294,7 @@ def test_a_second_signal_ends_it_and_its_programs_at_once(tmp_path: Path) -> Non
     assert server.stop() == 0
 
 
-def test_a_stop_ends_programs_that_do_not_heed_it_and_records_it(tmp_path: Path) -> None:
+def test_a_stop_kills_programs_that_ignore_it_and_records_that(tmp_path: Path) -> None:
     server = Server(tmp_path)
     quiet(server)
     id, pid = start_program(server)
@@ -308,7 +308,7 @@ def test_a_stop_ends_programs_that_do_not_heed_it_and_records_it(tmp_path: Path)
 
 
 def _alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and is not buried does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A server whose files are taken away, killed or not: it says so, and promises nothing more."""
+"""A server whose files are removed, killed or not: it reports that, and refuses changes."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.crash.test_kill import SERVER, Server, executions, until
 
 
 def health(server: Server) -> tuple[int, str, str]:
-    """The status, the word, and the code or ""."""
+    """The status, the health, and the error code or ""."""
     answer = server.client.get("/api/health")
     told: Any = answer.json()
     return answer.status_code, told["health"], told.get("error", {}).get("code", "")
@@ -20,7 +20,7 @@ def health(server: Server) -> tuple[int, str, str]:
 OK = (200, "OK", "")
 
 
-def test_commits_that_vanished_after_a_kill_are_a_notice_and_a_word_of_health(
+def test_commits_lost_after_a_kill_are_reported_in_a_notice_and_in_health(
     tmp_path: Path,
 ) -> None:
     first = Server(tmp_path)
@@ -40,7 +40,7 @@ def test_commits_that_vanished_after_a_kill_are_a_notice_and_a_word_of_health(
     assert third.stop() == 0
 
 
-def test_a_kill_with_all_files_in_place_is_no_loss(tmp_path: Path) -> None:
+def test_a_kill_with_all_files_in_place_loses_nothing(tmp_path: Path) -> None:
     server = Server(tmp_path)
     id = server.submit("long")
     server.kill()
@@ -51,7 +51,7 @@ def test_a_kill_with_all_files_in_place_is_no_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
-def test_a_file_that_is_moved_away_is_noticed_though_nobody_writes_and_heals_when_it_is_back(
+def test_a_moved_file_is_noticed_without_writes_and_recovers_when_it_is_back(
     tmp_path: Path, suffix: str
 ) -> None:
     server = Server(tmp_path)
@@ -83,7 +83,7 @@ def test_a_second_server_on_a_hard_link_is_refused(tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
-def test_a_lock_file_that_is_removed_is_made_again_and_told_of(tmp_path: Path) -> None:
+def test_a_removed_lock_file_is_created_again_and_reported(tmp_path: Path) -> None:
     server = Server(tmp_path)
     (tmp_path / "store.db.lock").unlink()
     until(lambda: server.get("/api/health")["notices"])

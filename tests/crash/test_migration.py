@@ -1,4 +1,4 @@
-"""Stores of every earlier version come over whole, wherever the process that does it is killed."""
+"""Stores of every earlier version are migrated completely, even if the process is killed."""
 
 import hashlib
 import shutil
@@ -46,7 +46,7 @@ PLAN = Plan((PlannedTask("a"), PlannedTask("b", ("a",))))
 EPOCH = "0123456789abcdef"
 RUNS = 60  # executions in an old store; every third is unfinished, every second was a tick
 
-# What stores in the field were made by. A step that was released is never edited.
+# Digests of released migration steps, which are never edited.
 RELEASED = {
     1: "77cd03b3455d8dc5",
     2: "6342b1af49441304",
@@ -55,7 +55,7 @@ RELEASED = {
 }
 
 ANCHOR = BEGIN + timedelta(hours=1)
-# Schedules as versions 2 to 5 kept them: by job, and up to when due times are accounted for.
+# Schedules of versions 2 to 5: by job, with the last recorded due time.
 WATCHES = (
     ("job 1", "Schedule('0 6 * * *', 'Europe/Berlin', with_seconds=False)", ANCHOR),
     ("job 2", "off Schedule('@every 1h', 'UTC', with_seconds=True)", ANCHOR + timedelta(hours=5)),
@@ -66,7 +66,7 @@ WATCHES = (
     ),
     ("odd", "off not a schedule", BEGIN),
 )
-# The same by job, since version 6: the schedule, and whether it is on.
+# The same since version 6, by job: the schedule, and whether it is on.
 SCHEDULES = {
     "job 1": ("CRON_TZ=Europe/Berlin 0 6 * * *", True),
     "job 2": ("CRON_TZ=UTC @every 1h", False),
@@ -74,7 +74,7 @@ SCHEDULES = {
     "odd": ("not a schedule", False),
 }
 
-LARGE = b'["' + b"r" * 5000 + b'"]'  # a result that facts carried before version 4
+LARGE = b'["' + b"r" * 5000 + b'"]'  # a result that was part of a fact before version 4
 
 
 def at(number: int) -> datetime:
@@ -96,7 +96,7 @@ def facts(number: int) -> list[AnyFact]:
 
 
 def facts_now(number: int) -> list[AnyFact]:
-    """The same, with the large result in a row of its own."""
+    """The same facts, with the large result in its own row."""
     size, sha256 = len(LARGE), hashlib.sha256(LARGE).hexdigest()
     return [
         TaskSucceeded(fact.at, "a", 1, size=size, sha256=sha256)
@@ -107,7 +107,7 @@ def facts_now(number: int) -> list[AnyFact]:
 
 
 def summary(number: int) -> bytes:
-    """In brief, as far as a migration reads it; of some not even that."""
+    """A summary with the fields that a migration reads; some summaries are damaged."""
     if number % 5 == 0:
         return b"brief"
     tasks = [{"name": "a", "started": "2020-01-01T00:00:00Z"}]
@@ -121,7 +121,7 @@ def ended(number: int) -> datetime:
 
 
 def fill(store: sqlite3.Connection) -> None:
-    """What every version so far wrote alike."""
+    """Write the rows that are the same in every version."""
     store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
     store.execute("INSERT INTO plans VALUES (?, ?)", (PLAN.id, PLAN.encoded))
     for number in range(1, RUNS + 1):
@@ -212,7 +212,7 @@ FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
 
 
 def old_store(version: int, folder: Path) -> Path:
-    """A store as a killed server of that version left it, its log beside it."""
+    """A store left by a killed server of that version, with its log."""
     folder.mkdir()
     made, path = folder / "made.db", folder / "goflow.db"
     with closing(sqlite3.connect(made, isolation_level=None)) as store:
@@ -230,7 +230,7 @@ def old_store(version: int, folder: Path) -> Path:
 
 
 def check_whole(path: Path, version: int) -> None:
-    """Everything that `fill` wrote is there, and the store goes on from it."""
+    """Check that everything that `fill` wrote is there, and that the store works."""
     store = SqliteStore(path)
     store.open()
     try:
@@ -312,23 +312,23 @@ def check_going_on(store: SqliteStore) -> None:
     assert purged == RUNS - RUNS // 3 + 1 - 10
 
 
-def test_there_is_a_store_of_every_earlier_version_to_test_with() -> None:
+def test_every_earlier_version_is_tested() -> None:
     assert set(FILL) == set(range(1, SCHEMA))
 
 
-def test_no_step_was_edited_that_stores_were_made_by() -> None:
+def test_released_migration_steps_are_unchanged() -> None:
     for version, known in RELEASED.items():
         text = "\n".join(MIGRATIONS[version - 1])
         assert hashlib.sha256(text.encode()).hexdigest()[:16] == known
 
 
 @pytest.mark.parametrize("version", FILL)
-def test_an_earlier_store_comes_over_whole(version: int, tmp_path: Path) -> None:
+def test_an_earlier_store_is_migrated_completely(version: int, tmp_path: Path) -> None:
     check_whole(old_store(version, tmp_path / "store"), version)
 
 
-# Opens a copy of the store for each number of statements, and is killed after that many; then
-# once more, and is killed after as many again, on the way through what the first one left.
+# For each number of statements, opens a copy of the store and is killed after that many; then
+# opens it again and is killed after the same number, while it continues the migration.
 KILLED = """
 import os, shutil, signal, sqlite3, sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The power fails: what was acknowledged is there, and the file is whole.
+"""After a power failure, acknowledged changes are there and the file is intact.
 
-A real session of the store is recorded write by write, and the disk shown to a new one as a
-cut after any of them may have left it: see `disk`.
+A real session of the store is recorded write by write. Then a new store opens the possible
+contents after a power cut at any of them; see `disk`.
 """
 
 import random
@@ -44,7 +44,7 @@ Session = tuple[Disk, list[list[object]]]
 
 
 class RecordedStore(SqliteStore):
-    """The store of every day, on a disk that remembers."""
+    """The real store, on a recording disk."""
 
     def __init__(self, path: Path, vfs: str) -> None:
         super().__init__(path)
@@ -52,7 +52,7 @@ class RecordedStore(SqliteStore):
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         connection = Connection(self._file, self._vfs)
-        # Small, to see many a checkpoint in a short session.
+        # Small, for many checkpoints in a short session.
         connection.execute("PRAGMA wal_autocheckpoint = 40")
         return connection  # type: ignore[return-value]
 
@@ -80,7 +80,7 @@ def contents(store: Store) -> list[object]:
 
 
 def batches(rng: random.Random) -> Iterator[list[Change]]:
-    """What a server commits: submits, ticks, progress, logs, ends, retries and purges."""
+    """Commits like a server's: submits, ticks, progress, logs, ends, retries and purges."""
     plans = [Plan((PlannedTask(name),)) for name in "abc"]
     unfinished: list[str] = []
     yield [Put("kind", "key", b"1")]
@@ -118,8 +118,8 @@ def batches(rng: random.Random) -> Iterator[list[Change]]:
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """All that was written in two lives of a store; and what it held after each commit, where
-    the disk's step ("committed", n) says that the n-th one was acknowledged."""
+    """The writes of two sessions of a store, and its contents after each commit. The disk's step
+    ("committed", n) marks that commit n was acknowledged."""
     disk, held = Disk(), []
     vfs = RecordingVfs("recording", disk)
     store = RecordedStore(tmp_path_factory.mktemp("disk") / NAME, "recording")
@@ -141,7 +141,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
 
 
 def flaws(disk: Disk, held: list[list[object]], folder: Path, every: int) -> Iterator[str]:
-    """What is wrong after each cut, or "" where nothing is."""
+    """The flaw after each cut, or ""."""
     for done, files in disk.after_cuts(random.Random(11), every):
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -159,7 +159,7 @@ def flaw(path: Path, held: list[list[object]], acknowledged: int | None) -> str:
         store.open()
         found = contents(store)
     except (GoflowError, LookupError, msgspec.DecodeError) as error:
-        return repr(error)  # some of it is gone, and the rest does not fit together
+        return repr(error)  # a part is lost, and the rest is inconsistent
     finally:
         store.close()
     with closing(sqlite3.connect(path)) as file:
@@ -168,11 +168,11 @@ def flaw(path: Path, held: list[list[object]], acknowledged: int | None) -> str:
         return str(integrity)
     if acknowledged is None:
         return "" if found[1] == 0 else "it is not new"
-    # The commit on its way when the power failed is there whole, or not at all.
+    # The commit in progress at the power failure is there completely, or not at all.
     return "" if found in held[acknowledged : acknowledged + 2] else "something is lost"
 
 
-def test_after_a_cut_the_file_is_whole_and_holds_what_was_acknowledged(
+def test_after_a_power_cut_the_file_is_intact_and_has_acknowledged_changes(
     session: Session, tmp_path: Path
 ) -> None:
     found = list(flaws(*session, tmp_path, every=20))
@@ -180,7 +180,7 @@ def test_after_a_cut_the_file_is_whole_and_holds_what_was_acknowledged(
     assert len(found) >= POINTS
 
 
-def test_the_session_saw_checkpoints_and_purges(session: Session) -> None:
+def test_the_session_has_checkpoints_and_purges(session: Session) -> None:
     disk, held = session
     kinds = {(step[0], str(step[1]).removeprefix(NAME)) for step in disk.steps}
     assert {("write", ""), ("sync", ""), ("write", "-wal"), ("sync", "-wal")} <= kinds
@@ -188,7 +188,9 @@ def test_the_session_saw_checkpoints_and_purges(session: Session) -> None:
     assert any(len(after[6]) < len(before[6]) for before, after in pairwise(held))  # type: ignore[arg-type]
 
 
-def test_on_a_disk_that_did_not_sync_the_loss_is_seen(session: Session, tmp_path: Path) -> None:
+def test_the_loss_is_detected_on_a_disk_that_does_not_sync(
+    session: Session, tmp_path: Path
+) -> None:
     disk, held = session
     lying = Disk()
     lying.steps = [step for step in disk.steps if step[0] != "sync"]

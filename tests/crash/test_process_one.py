@@ -1,5 +1,5 @@
-"""goflow as process 1 of a container, here of a PID namespace: nobody else is there to take note
-of orphans that have ended, and the container lives as long as it does."""
+"""goflow as process 1 of a container, here of a PID namespace: it must reap orphans, and the
+container ends with it."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def make():
 
 @job.task
 def own():
-    # the exit codes of children stay with who started them
+    # the exit codes of children go to their parents
     return [subprocess.run(["sh", "-c", "exit 7"]).returncode for _ in range(20)]
 
 look = Job("look")
@@ -86,7 +86,7 @@ class Container:
 
     @property
     def process_one(self) -> int:
-        """Its PID out here."""
+        """Its PID outside the namespace."""
         ours = str(self.process.pid)
         for entry in os.listdir("/proc"):
             if entry.isdecimal():
@@ -118,7 +118,7 @@ def command(folder: Path, how: str, thread: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["program", "command"])
-def test_no_zombies_pile_up(tmp_path: Path, how: str) -> None:
+def test_zombies_are_reaped(tmp_path: Path, how: str) -> None:
     with container(tmp_path, *command(tmp_path, how)) as made:
         assert made.result("orphans", "own") == [7] * 20
         deadline = time.monotonic() + ENOUGH
@@ -128,7 +128,7 @@ def test_no_zombies_pile_up(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_reach_the_server_and_its_exit_code_is_the_containers(
+def test_signals_reach_the_server_and_the_container_has_its_exit_code(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with container(tmp_path, *command(tmp_path, "command")) as made:
@@ -144,7 +144,7 @@ def test_a_container_ends_with_its_server(tmp_path: Path) -> None:
         assert made.process.wait(ENOUGH) == 128 + signal.SIGKILL
 
 
-def test_a_program_that_has_begun_threads_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_program_with_threads_gets_a_clear_message(tmp_path: Path) -> None:
     thread = (
         "import threading; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
     )

@@ -1,7 +1,6 @@
-"""goflow behind the proxies of the documentation, each a process of its own.
+"""goflow behind the proxies of the documentation, in separate processes.
 
-The configurations are the blocks of docs/how-to/deploy.md. What differs from the page are the
-ports and where files are.
+The configurations are the blocks of docs/how-to/deploy.md, with other ports and paths.
 """
 
 import re
@@ -26,9 +25,9 @@ from tests.certificates import Authority, Certificate
 from tests.deploy.install import find
 from tests.docs.pages import ROOT, blocks
 
-DEADLINE = 60  # seconds for what takes milliseconds
+DEADLINE = 60  # seconds for operations that take milliseconds
 HOST = "jobs.example.com"
-CLIENT = "127.0.0.2"  # so that it is not the proxy's address
+CLIENT = "127.0.0.2"  # not the proxy's address
 USER = ("ann", "secret")
 JOBS = Path(__file__).with_name("jobs.py")
 
@@ -74,7 +73,7 @@ def documented(language: str) -> str:
 
 @dataclass
 class Site:
-    """What there is to put a proxy in front of, and to make it of."""
+    """The inputs for a proxy's configuration."""
 
     folder: Path
     port: int  # of the proxy
@@ -82,7 +81,7 @@ class Site:
     certificate: Certificate
 
     def replaced(self, text: str, *changes: tuple[str, str]) -> str:
-        """The text with each first one replaced by the second; each must be in it."""
+        """The text with each old string replaced by the new one; each must occur."""
         for old, new in (("127.0.0.1:8181", f"127.0.0.1:{self.upstream}"), *changes):
             assert old in text, f"the page has no {old!r}"
             text = text.replace(old, new)
@@ -139,7 +138,7 @@ def apache2(site: Site, *changes: Change) -> Made:
 
 
 def caddy(site: Site, *changes: Change) -> Made:
-    # bcrypt made to be quick: Caddy checks it at every request
+    # a fast bcrypt, since Caddy checks it for every request
     hashed = printed("htpasswd", "-nbBC", "4", *USER).partition(":")[2]
     tls = f"\n    tls {site.certificate.chain} {site.certificate.key}"
     block = site.replaced(
@@ -168,7 +167,7 @@ class Front:
         return self._client.stream("GET", self.url(path), headers=self._headers({}))
 
     def press(self, path: str) -> httpx2.Response:
-        """What a button of the dashboard does."""
+        """Send the request of a dashboard button."""
         return self.ask("POST", path, Origin=self.origin, **{"Sec-Fetch-Site": "same-origin"})
 
     def url(self, path: str) -> str:
@@ -188,7 +187,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture
 def behind(tmp_path: Path, authority: Authority) -> Iterator[Start]:
-    """`behind(nginx)` starts goflow and that proxy in front of it, and gives a client."""
+    """`behind(nginx)` starts goflow behind that proxy, and returns a client."""
     with ExitStack() as stack:
 
         def start(
@@ -207,7 +206,7 @@ def behind(tmp_path: Path, authority: Authority) -> Iterator[Start]:
             )
             address = _until(server, lambda: re.search(r"127\.0\.0\.1:(\d+)", server.said()))
             reserved = stack.enter_context(reserved_port())
-            # Not below `tmp_path`, which only its owner may enter: Apache reads as www-data.
+            # Not below `tmp_path`, which only its owner may enter, since Apache reads as www-data.
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             folder.chmod(0o755)
             site = Site(

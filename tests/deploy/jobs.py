@@ -1,4 +1,4 @@
-"""Jobs whose names are hard on a proxy, and one that runs until a file is there."""
+"""Jobs with names that are difficult for proxies, and one that runs until a file exists."""
 
 import time
 from pathlib import Path

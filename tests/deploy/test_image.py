@@ -1,4 +1,4 @@
-"""The image is made of exact versions, in step with the project, and leaves nothing open."""
+"""The image pins exact versions that match the project, and exposes nothing."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ def pinned() -> dict[str, Version]:
     return found
 
 
-def test_everything_that_the_image_installs_has_an_exact_version() -> None:
+def test_every_package_of_the_image_has_an_exact_version() -> None:
     """Run `make constraints` if this fails."""
     asked = [
         *PROJECT["project"]["dependencies"],
@@ -49,7 +49,7 @@ def test_everything_that_the_image_installs_has_an_exact_version() -> None:
             waiting += [Requirement(text) for text in requires(name) or ()]
 
 
-def test_the_base_is_a_patch_release_the_same_in_all_stages() -> None:
+def test_all_stages_have_the_same_patch_release_as_base() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     assert len(bases) == 2
     assert len(set(bases)) == 1
@@ -60,7 +60,7 @@ def test_the_base_is_a_patch_release_the_same_in_all_stages() -> None:
     assert f'PYTHON = "{version[1]}"' in source
 
 
-def test_what_is_installed_and_what_builds_it_is_constrained() -> None:
+def test_installed_packages_and_build_requirements_are_constrained() -> None:
     for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
         assert f"{name}=/src/image/constraints.txt" in DOCKERFILE
     assert "apt-get" not in DOCKERFILE
@@ -68,7 +68,7 @@ def test_what_is_installed_and_what_builds_it_is_constrained() -> None:
     assert "!image/constraints.txt" in kept
 
 
-def test_it_runs_as_a_user_without_rights() -> None:
+def test_it_runs_as_an_unprivileged_user() -> None:
     last = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.search(r"^USER goflow$", last, re.MULTILINE)
     assert last.index("\nUSER ") < last.index("\nCMD ")
@@ -76,7 +76,7 @@ def test_it_runs_as_a_user_without_rights() -> None:
 
 
 @pytest.mark.parametrize("page", [*pages(), ROOT / "Dockerfile"], ids=lambda page: page.name)
-def test_no_example_opens_a_port_to_the_world(page: object) -> None:
+def test_no_example_opens_a_public_port(page: object) -> None:
     text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     for published in re.findall(r"(?:-p|--publish)[ =](\S+:\d+)", text):
         assert published.startswith("127.0.0.1:"), published

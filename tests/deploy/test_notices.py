@@ -1,4 +1,4 @@
-"""The notices that licenses of bundled packages ask for are wherever the bundle is."""
+"""The license notices of bundled packages are part of every copy of the bundle."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.docs.pages import ROOT
 NOTICES = ROOT / "goflow" / "web" / "static" / "third-party.txt"
 
 
-def test_every_package_the_dashboard_is_made_of_has_its_notice() -> None:
+def test_every_package_in_the_dashboard_has_a_notice() -> None:
     text = NOTICES.read_text(encoding="utf-8")
     locked = json.loads((ROOT / "ui" / "package-lock.json").read_text(encoding="utf-8"))
     shipped = {
@@ -32,14 +32,14 @@ def test_every_package_the_dashboard_is_made_of_has_its_notice() -> None:
         assert "Permission is hereby granted" in notice
 
 
-def test_the_server_shows_them() -> None:
+def test_the_server_serves_them() -> None:
     with TestClient(Goflow(MemoryStore()), base_url="http://localhost") as client:
         answer = client.get("/ui/third-party.txt")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.text == NOTICES.read_text(encoding="utf-8")
 
 
-def test_a_wheel_carries_them_and_our_own_license(tmp_path: Path) -> None:
+def test_a_wheel_contains_them_and_our_own_license(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

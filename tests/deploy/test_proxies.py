@@ -1,4 +1,4 @@
-"""goflow works behind the proxies as the documentation configures them."""
+"""goflow works behind proxies with the documented configurations."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from tests.deploy.jobs import NAMES
 
 SPACED, PLAIN = ("--root-path", "/go flow"), ("--root-path", "goflow/")
 TAKEN_OFF = [('ProxyPass "/" "http', 'ProxyPass "/goflow/" "http')]
-# each way to serve goflow: the proxy, what differs from the page, goflow's options, the prefix
+# each setup: the proxy, changes to the documented configuration, goflow's options, the prefix
 WAYS: dict[str, tuple[Callable[..., Made], list[Change], tuple[str, ...], str]] = {
     "nginx": (nginx, [], (), ""),
     "apache": (apache2, [], (), ""),
@@ -60,7 +60,7 @@ def front(request: pytest.FixtureRequest, behind: Start) -> Front:
 
 
 def run(front: Front, name: str) -> Any:
-    """Press the button, and wait until the execution has finished."""
+    """Submit the job, and wait until the execution has finished."""
     pressed = front.press(f"/api/jobs/{quote(name, safe='')}/submit")
     assert pressed.status_code == 200, pressed.text
     ends = time.monotonic() + DEADLINE
@@ -72,8 +72,8 @@ def run(front: Front, name: str) -> Any:
         time.sleep(0.01)
 
 
-def test_all_of_it_works(front: Front, tmp_path: Path) -> None:
-    # jobs of every name, buttons with an origin of another port and scheme than goflow's own
+def test_everything_works(front: Front, tmp_path: Path) -> None:
+    # jobs with any name, requests from an origin with another port and scheme than goflow's
     assert front.ask("GET", "/api/jobs").json()["jobs"] == [*NAMES, "waits"]
     for name in NAMES:
         part = quote(name, safe="")
@@ -85,7 +85,7 @@ def test_all_of_it_works(front: Front, tmp_path: Path) -> None:
         assert front.ask("GET", f"/ui/jobs/{part}").status_code == 200
     assert execution["actions"][0]["by"] == CLIENT
 
-    # the dashboard leads to itself
+    # the dashboard's links have the prefix
     home = front.ask("GET", "/")
     assert home.status_code == 307
     there = urljoin(front.url("/"), home.headers["location"])
@@ -96,14 +96,14 @@ def test_all_of_it_works(front: Front, tmp_path: Path) -> None:
         refused = front.ask("POST", "/api/jobs/waits/submit", Origin=origin)
         assert refused.status_code == 403, origin
 
-    # nor does a client get round the guard by saying what proxies say
+    # a client cannot bypass the guard with a proxy's headers
     said = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "Host": "evil.example"}
     assert front.ask("GET", "/api/health", **said).status_code in (200, 308, 421)
     said = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}
     evil = {**said, "Origin": "https://evil.example"}
     assert front.ask("POST", "/api/jobs/waits/submit", **evil).status_code == 403
 
-    # the stream is live: the event comes while the task still runs, and waits for nothing
+    # the stream is live: the event arrives while the task still runs
     with front.stream("/stream?jobname=waits") as events:
         id = front.press("/api/jobs/waits/submit").json()["id"]
         states = []
@@ -119,14 +119,14 @@ def test_all_of_it_works(front: Front, tmp_path: Path) -> None:
     assert "running" in states
 
 
-def test_who_is_not_known_is_not_let_in(behind: Start) -> None:
+def test_unauthenticated_clients_are_refused(behind: Start) -> None:
     front = behind(nginx)
     front._client.auth = None
     assert front.ask("GET", "/api/jobs").status_code == 401
 
 
 @pytest.mark.parametrize("proxy", [nginx, apache2, caddy])
-def test_the_address_of_the_client_is_the_one_it_has_not_the_one_it_claims(
+def test_the_address_of_the_client_is_the_real_one(
     behind: Start, proxy: Callable[..., Made]
 ) -> None:
     front = behind(proxy)

@@ -1,4 +1,4 @@
-"""The documented unit of systemd is one, and closes what goflow does without."""
+"""The documented systemd unit is valid, and removes privileges that goflow does not need."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.deploy.install import find
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The page's unit, with a program and a user that this machine has."""
+    """The documented unit, with a program and a user of this machine."""
     text = documented("ini")
     for old, new in (
         ("/opt/goflow/bin/goflow serve /etc/goflow/main.py", f"{sys.executable} -m goflow demo"),
@@ -41,7 +41,7 @@ def analyzed(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_systemd_understands_every_line_of_it(unit: Path) -> None:
+def test_systemd_accepts_every_line(unit: Path) -> None:
     said = analyzed("verify", "--man=no", str(unit))
     assert not [line for line in said.splitlines() if unit.name in line], said
 
@@ -53,19 +53,19 @@ def test_systemd_understands_every_line_of_it(unit: Path) -> None:
         *("StateDirectory=goflow", "StateDirectoryMode=0700", "OOMPolicy=continue"),
     ],
 )
-def test_it_says(unit: Path, line: str) -> None:
+def test_it_contains(unit: Path, line: str) -> None:
     assert line in unit.read_text().splitlines()
 
 
-def test_systemd_finds_little_exposed(unit: Path) -> None:
+def test_systemd_rates_its_exposure_as_low(unit: Path) -> None:
     said = analyzed("security", "--offline=yes", "--no-pager", str(unit))
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
     assert found, said
-    assert float(found[1]) < 4, said  # of 10; without its last part it is 9.2
+    assert float(found[1]) < 4, said  # of 10; without the last section it is 9.2
 
 
-def test_it_starts_again_as_often_as_it_takes(unit: Path) -> None:
-    """systemd gives up after 5 starts in 10 seconds, unless they are further apart."""
+def test_it_restarts_without_a_limit(unit: Path) -> None:
+    """systemd gives up after 5 starts in 10 seconds, so they must be further apart."""
     seconds = re.search(r"^RestartSec=(\d+)$", unit.read_text(), re.MULTILINE)
     assert seconds
     assert int(seconds[1]) * 5 > 10

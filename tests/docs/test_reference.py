@@ -32,7 +32,7 @@ REFERENCE = ROOT / "docs" / "reference.md"
 
 
 def table(page: str, name: str) -> list[list[str]]:
-    """The rows below the comment `<!-- table: name -->`, head first."""
+    """The rows below the comment `<!-- table: name -->`, including the header."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     found = re.search(rf"<!-- table: {name} -->\n((?:\|.*\n)+)", text)
     assert found is not None
@@ -97,7 +97,7 @@ def test_every_command_is_in_the_reference_and_no_other() -> None:
         assert set(re.findall(r"`(--?[a-z-]+)", text)) <= known
 
 
-def test_limits_are_those_of_the_code() -> None:
+def test_limits_match_the_code() -> None:
     options, limits, job = Options(), Limits(), Job("any")
     numbers = {
         "attempts that run at once": options.max_running,
@@ -141,7 +141,7 @@ def test_limits_are_those_of_the_code() -> None:
         assert re.match(r"[\d,]+", rows[what])[0] == f"{number:,}", what  # type: ignore[index]
 
 
-def test_the_table_of_trigger_rules_is_what_they_say() -> None:
+def test_the_table_of_trigger_rules_matches_the_code() -> None:
     head, *rows = table("how-to/trigger-rules.md", "rules")
     assert [row[0].strip("`") for row in rows] == list(TriggerRule)
     for rule, *verdicts in rows:
@@ -152,7 +152,7 @@ def test_the_table_of_trigger_rules_is_what_they_say() -> None:
             assert verdict(TriggerRule(rule.strip("`")), tally).name.lower() == said
 
 
-def test_the_table_of_clock_changes_is_what_the_schedule_does() -> None:
+def test_the_table_of_clock_changes_matches_schedules() -> None:
     _, *rows = table("how-to/schedules.md", "fires")
     assert len(rows) == 5
     for expression, *nights in rows:
@@ -172,7 +172,7 @@ def test_the_table_of_clock_changes_is_what_the_schedule_does() -> None:
             assert re.findall(r"\d\d:\d\d", said.partition("(")[0]) == fires, (expression, said)
 
 
-def test_every_word_of_the_states_is_in_the_glossary_or_the_reference() -> None:
+def test_every_state_is_in_the_glossary_or_the_reference() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     assert all(f"`{state}`" in text for state in State)
 

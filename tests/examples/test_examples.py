@@ -1,4 +1,4 @@
-"""The example programs do what they say."""
+"""The example programs work as documented."""
 
 import asyncio
 import subprocess
@@ -25,7 +25,7 @@ def test_main_has_all_its_jobs(example: Example) -> None:
     ]
 
 
-def test_main_reports_the_disk_that_df_sees(example: Example) -> None:
+def test_main_reports_the_disk_usage_of_df(example: Example) -> None:
     execution = run(example("main.py").disk_report())
     assert execution.state == "successful"
     assert execution.tasks["disk"].result.splitlines()[1].endswith(" /")
@@ -39,13 +39,13 @@ def test_main_computes_fibonacci_numbers(example: Example) -> None:
     assert (tasks["tenth"].result, tasks["hundredth"].result) == (55, 354224848179261915075)
 
 
-def test_main_greets_everybody_in_order(example: Example) -> None:
+def test_main_greets_all_people_in_order(example: Example) -> None:
     execution = run(example("main.py").greetings, {"people": ["Zoe", "Ada"], "greeting": "Servus"})
     assert execution.tasks["say"].result == 2
     assert execution.tasks["say"].logs == "Servus, Ada!\nServus, Zoe!\nINFO said 2 greetings\n"
 
 
-def test_custom_operator_counts_once_it_is_ready(example: Example) -> None:
+def test_custom_operator_counts_words_when_it_is_ready(example: Example) -> None:
     tasks = run(example("custom_operator.py").count_words()).tasks
     assert tasks["wait-until-ready"].result == "ready on attempt 3"
     assert tasks["count"].result == {"the": 3, "and": 2, "cat": 1}

@@ -1,4 +1,4 @@
-"""The two example jobs of Go's goflow behave as they do there."""
+"""The two example jobs of Go's goflow behave like the originals."""
 
 import pytest
 
@@ -39,14 +39,14 @@ def test_complex_analytics_fails_after_its_retries_and_cleans_up() -> None:
     assert results == ["2\n", "6\n", "7\n"]
 
 
-def test_the_retries_of_complex_analytics_wait_as_their_delays_say() -> None:
+def test_retries_of_complex_analytics_wait_for_their_delays() -> None:
     attempts = run(complex_analytics()).tasks["whoops-with-exponential-backoff"].attempts
     assert attempts[0].retry_at is not None
     assert attempts[0].finished is not None
     assert (attempts[0].retry_at - attempts[0].finished).total_seconds() == 2
 
 
-def test_custom_operator_adds_before_it_tries_its_luck() -> None:
+def test_custom_operator_adds_before_the_random_failure() -> None:
     execution = run(custom_operator())
     assert execution.tasks["positive-addition"].result == 11
     luck = execution.tasks["random-failure"]
@@ -58,13 +58,13 @@ def test_adding_a_negative_number_is_an_error() -> None:
         PositiveAddition(5, -1).run()
 
 
-def test_random_failure_of_one_always_fails_and_of_many_hardly_ever() -> None:
+def test_random_failure_fails_with_probability_one_in_n() -> None:
     with pytest.raises(Exception, match="unlucky"):
         RandomFailure(1).run()
     assert RandomFailure(10**12).run() < 10**12
 
 
-def test_show_examples_registers_both_and_their_schedules_are_on() -> None:
+def test_show_examples_registers_both_jobs_with_active_schedules() -> None:
     gf = Goflow(MemoryStore(), show_examples=True)
     assert [(job.name, job.active) for job in gf.jobs] == [
         ("example-complex-analytics", True),

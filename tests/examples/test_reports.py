@@ -1,4 +1,4 @@
-"""The report says what the log says, counted here in another way."""
+"""The report agrees with an independent count of the log."""
 
 import html
 import re
@@ -33,7 +33,7 @@ class Counted(NamedTuple):
 
 
 def count() -> Counted:
-    """By cutting lines at quotes and spaces, where the example has a regular expression."""
+    """Count by splitting lines at quotes and spaces; the example uses a regular expression."""
     counted = Counted(Counter(), Counter(), Counter(), Counter(), Counter(), 0, 0)
     size = rejected = 0
     for line in (REPORTS / "access.log").read_text(encoding="utf-8").splitlines():
@@ -62,7 +62,7 @@ def counted() -> Counted:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where work folders are made."""
+    """The parent of work folders."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -83,13 +83,13 @@ def states(execution: FinishedExecution) -> dict[str, str]:
     return {name: str(task.state) for name, task in execution.tasks.items()}
 
 
-def test_the_log_is_what_its_script_makes(example: Example) -> None:
+def test_the_log_is_the_output_of_its_script(example: Example) -> None:
     made = example("reports/make_access_log.py").make()
     assert made.encode() == (REPORTS / "access.log").read_bytes()
     assert made.count("\n") >= 10_000
 
 
-def test_the_count_made_here_is_the_one_made_by_hand(counted: Counted) -> None:
+def test_the_count_agrees_with_awk(counted: Counted) -> None:
     # awk -F'"' 'NF==7 && $2 ~ /^[A-Z]+ [^ ]+ HTTP/ && $1 !~ /Sxp/ {split($3,a," "); c[a[1]]++}'
     assert counted.statuses == {
         "200": 9063, "301": 88, "304": 933, "404": 207, "500": 41, "503": 19,
@@ -97,7 +97,7 @@ def test_the_count_made_here_is_the_one_made_by_hand(counted: Counted) -> None:
     assert counted.rejected == 10_400 - 10_351
 
 
-def test_the_summaries_are_those_of_the_log(example: Example, counted: Counted, work: Path) -> None:
+def test_the_summaries_agree_with_the_log(example: Example, counted: Counted, work: Path) -> None:
     tasks = run(example("reports/main.py").job, {"top": 7}).tasks
     assert tasks["fetch"].result["bytes"] == (REPORTS / "access.log").stat().st_size
     assert tasks["clean"].result["kept"] == sum(counted.statuses.values())
@@ -113,7 +113,7 @@ def test_the_summaries_are_those_of_the_log(example: Example, counted: Counted, 
         assert [n for _, n in listed] == sorted(seen.values(), reverse=True)[:7]
 
 
-def test_the_report_shows_the_numbers_and_nothing_is_left_behind(
+def test_the_report_shows_the_numbers_and_leaves_no_files(
     example: Example, counted: Counted, work: Path, tmp_path: Path
 ) -> None:
     execution = run(example("reports/main.py").job, {"folder": "out", "top": 1000})
@@ -135,15 +135,13 @@ def test_the_report_shows_the_numbers_and_nothing_is_left_behind(
     assert list(work.iterdir()) == []
 
 
-def test_the_two_summaries_wait_for_nothing_but_the_clean_lines(example: Example) -> None:
+def test_the_two_summaries_wait_only_for_the_clean_lines(example: Example) -> None:
     job = example("reports/main.py").job
     assert job.task("by_status_and_hour").after == ["clean"]
     assert job.task("top_paths_and_clients").after == ["clean"]
 
 
-def test_a_log_elsewhere_is_fetched_over_http(
-    example: Example, counted: Counted, work: Path
-) -> None:
+def test_a_remote_log_is_fetched_over_http(example: Example, counted: Counted, work: Path) -> None:
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -154,7 +152,7 @@ def test_a_log_elsewhere_is_fetched_over_http(
     assert f"from {address}/access.log" in execution.tasks["fetch"].logs
 
 
-def test_a_server_that_fails_at_first_is_asked_again(example: Example, work: Path) -> None:
+def test_a_request_that_fails_at_first_is_retried(example: Example, work: Path) -> None:
     asked: list[str] = []
 
     class Flaky(BaseHTTPRequestHandler):
@@ -175,7 +173,7 @@ def test_a_server_that_fails_at_first_is_asked_again(example: Example, work: Pat
     assert len(execution.tasks["fetch"].attempts) == 3
 
 
-def test_what_is_no_log_fails_and_is_cleaned_up_all_the_same(
+def test_a_file_that_is_not_a_log_fails_and_is_cleaned_up(
     example: Example, work: Path, tmp_path: Path
 ) -> None:
     class Page(BaseHTTPRequestHandler):
@@ -205,7 +203,7 @@ def test_what_is_no_log_fails_and_is_cleaned_up_all_the_same(
     assert not (tmp_path / "reports").exists()
 
 
-def test_a_file_on_the_server_cannot_be_asked_for(example: Example, work: Path) -> None:
+def test_a_file_url_is_refused(example: Example, work: Path) -> None:
     execution = run(example("reports/main.py").job, {"url": "file:///etc/passwd"})
     assert execution.tasks["fetch"].state == "failed"
     assert "must begin with http" in execution.tasks["fetch"].error

@@ -1,4 +1,4 @@
-"""A log that is a string, and the context that goes with it."""
+"""A log in memory, and a context with it."""
 
 import traceback
 from datetime import UTC, datetime

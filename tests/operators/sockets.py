@@ -1,4 +1,4 @@
-"""A server that does to its clients whatever a test says, byte by byte."""
+"""A server whose responses a test controls byte by byte."""
 
 import contextlib
 import socket
@@ -10,9 +10,9 @@ Script = Callable[[socket.socket, bytes], None]
 
 
 class Server:
-    """Listens on a free port; each connection is handed to `script` with the request's head.
+    """Listens on a free port, and calls `script` for each connection with the request's head.
 
-    `asked` keeps the heads. A connection is closed when the script returns.
+    `asked` keeps the heads. A connection closes when the script returns.
     """
 
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
@@ -76,6 +76,6 @@ def says(*parts: bytes) -> Script:
 
 
 def answers(body: bytes, *headers: str, status: str = "200 OK") -> Script:
-    """A script that answers like a well-behaved server."""
+    """A script that responds like a well-behaved server."""
     head = "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}"])
     return says(head.encode("latin-1") + b"\r\n\r\n" + body)

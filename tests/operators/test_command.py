@@ -52,10 +52,10 @@ def alive(pid: int) -> bool:
     return False
 
 
-# -- what it gives back ------------------------------------------------------------
+# -- results -----------------------------------------------------------------------
 
 
-def test_the_result_is_stdout_as_it_is() -> None:
+def test_the_result_is_stdout_unchanged() -> None:
     assert run(Command("printf", ["a\\nb\\n"])) == "a\nb\n"
 
 
@@ -63,11 +63,11 @@ def test_no_output_is_an_empty_text() -> None:
     assert run(Command("true")) == ""
 
 
-def test_no_shell_looks_at_the_arguments() -> None:
+def test_arguments_are_not_interpreted_by_a_shell() -> None:
     assert run(Command("echo", ["$HOME", ";", "*"])) == "$HOME ; *\n"
 
 
-def test_shell_is_the_way_to_a_shell() -> None:
+def test_shell_runs_a_shell() -> None:
     assert run(Command.shell("echo one two | wc -w")).strip() == "2"
 
 
@@ -76,7 +76,7 @@ def test_env_is_added_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(Command.shell("echo $INHERITED $ADDED", env={"ADDED": "too"})) == "yes too\n"
 
 
-def test_cwd_is_where_it_runs(tmp_path: Path) -> None:
+def test_cwd_is_the_working_directory(tmp_path: Path) -> None:
     assert run(Command("pwd", cwd=tmp_path)) == f"{tmp_path}\n"
 
 
@@ -84,7 +84,7 @@ def test_stdin_is_empty() -> None:
     assert run(Command("cat")) == ""
 
 
-def test_both_outputs_are_in_the_log_and_lines_do_not_mix() -> None:
+def test_stdout_and_stderr_are_in_the_log_without_mixed_lines() -> None:
     code = (
         "import os\n"
         "for i in range(200):\n"
@@ -96,7 +96,7 @@ def test_both_outputs_are_in_the_log_and_lines_do_not_mix() -> None:
     assert sorted(log.lines) == ["e" * 100] * 200 + ["o" * 100] * 200
 
 
-def test_lines_are_in_the_log_as_they_come(tmp_path: Path) -> None:
+def test_lines_appear_in_the_log_as_they_are_printed(tmp_path: Path) -> None:
     async def scenario() -> None:
         log = MemoryLog()
         go = tmp_path / "go"
@@ -117,7 +117,7 @@ def test_bytes_that_are_not_utf8_are_replaced() -> None:
     assert log.text == result + "\n"
 
 
-def test_characters_split_between_two_reads_are_whole() -> None:
+def test_characters_split_between_two_reads_are_decoded() -> None:
     code = r"import os, time; os.write(1, b'\xe2\x82'); time.sleep(.05); os.write(1, b'\xac')"
     assert run(python(code)) == "€"
 
@@ -130,7 +130,7 @@ def test_a_non_zero_exit_fails_with_the_code_and_the_end_of_stderr() -> None:
     assert failure(Command("false")) == "exit code 1"
 
 
-def test_of_a_long_stderr_the_error_has_the_end() -> None:
+def test_the_error_has_the_end_of_a_long_stderr() -> None:
     error = failure(python("import sys; sys.exit('x' * 100_000 + 'the reason')"))
     assert error.startswith("exit code 1: …xxx")
     assert error.endswith("the reason")
@@ -152,7 +152,7 @@ def test_a_signal_is_named() -> None:
         (Command("echo", ["x" * 200_000]), "cannot run 'echo': Argument list too long"),
     ],
 )
-def test_what_cannot_be_run_says_why(command: Command, error: str) -> None:
+def test_a_command_that_cannot_run_fails_with_the_reason(command: Command, error: str) -> None:
     assert error in failure(command)
 
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_run_says_why(command: Command, error: str) -> None:
         lambda: Command.shell(["a"]),  # type: ignore[arg-type]
     ],
 )
-def test_a_mistake_is_refused_when_it_is_made(make: Callable[[], Command]) -> None:
+def test_an_invalid_argument_is_refused_at_construction(make: Callable[[], Command]) -> None:
     with pytest.raises(InvalidJob, match="Command"):
         make()
 
@@ -198,14 +198,14 @@ def test_a_command_cannot_be_changed_from_outside() -> None:
     assert (command.args, command.env) == (("a",), {"A": "b"})
 
 
-def test_values_of_env_do_not_show() -> None:
+def test_values_of_env_are_not_shown() -> None:
     assert "hunter2" not in repr(Command("true", env={"PASSWORD": "hunter2"}))
 
 
 # -- large output ------------------------------------------------------------------
 
 
-def test_of_a_large_output_the_head_and_the_tail_are_kept_and_the_cut_is_marked() -> None:
+def test_a_large_output_keeps_head_and_tail_with_a_mark_between() -> None:
     result = run(python("print('head', '-' * 5_000_000, 'tail')"))
     assert result.startswith("head ---")
     assert result.endswith("--- tail\n")
@@ -214,7 +214,7 @@ def test_of_a_large_output_the_head_and_the_tail_are_kept_and_the_cut_is_marked(
 
 
 @pytest.mark.parametrize("text", ["\x01", "\n", "€", "\U0001f600", '"'])
-def test_the_result_fits_as_json_whatever_it_is_made_of(text: str) -> None:
+def test_the_result_fits_as_json_for_any_text(text: str) -> None:
     result = run(python(f"print({text!r} * 3_000_000)"))
     size = len(msgspec.json.encode(result))
     assert program.RESULT_LIMIT // 4 < size <= program.RESULT_LIMIT
@@ -258,7 +258,9 @@ asyncio.run(main())
     ],
     ids=["1 GB", "100 MB without a newline", "20 MB of noise"],
 )
-def test_a_flood_is_read_to_its_end_in_bounded_memory(script: str, lines: int | None) -> None:
+def test_large_outputs_are_read_completely_in_bounded_memory(
+    script: str, lines: int | None
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FLOOD, script],
         capture_output=True,
@@ -273,7 +275,7 @@ def test_a_flood_is_read_to_its_end_in_bounded_memory(script: str, lines: int | 
     assert grown < 100  # MB
 
 
-# -- the end -----------------------------------------------------------------------
+# -- ending processes --------------------------------------------------------------
 
 
 def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
@@ -283,7 +285,7 @@ def test_a_timeout_ends_the_whole_group(tmp_path: Path) -> None:
     assert [pid for pid in pids.read_text().split() if alive(int(pid))] == []
 
 
-def test_a_cancellation_ends_the_whole_group_and_goes_on(tmp_path: Path) -> None:
+def test_a_cancellation_ends_the_whole_group_and_propagates(tmp_path: Path) -> None:
     async def scenario() -> None:
         pids = tmp_path / "pids"
         script = f"sleep 1000 & echo $! $$ > '{pids}.new'; mv '{pids}.new' '{pids}'; wait"
@@ -297,7 +299,7 @@ def test_a_cancellation_ends_the_whole_group_and_goes_on(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
-def test_what_ignores_sigterm_is_killed_after_the_grace(
+def test_a_program_that_ignores_sigterm_is_killed_after_the_grace_period(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_group, "GRACE", 0.3)
@@ -317,7 +319,7 @@ def test_what_ignores_sigterm_is_killed_after_the_grace(
     asyncio.run(scenario())
 
 
-def test_a_second_cancellation_does_not_cut_the_clean_up_short(
+def test_a_second_cancellation_does_not_shorten_the_cleanup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_group, "GRACE", 0.3)
@@ -329,7 +331,7 @@ def test_a_second_cancellation_does_not_cut_the_clean_up_short(
         running = asyncio.create_task(Command.shell(script).run(context_with(log)))
         await becomes(lambda: pid.exists() and pid.read_text())
         running.cancel()
-        await becomes(lambda: "asked" in log.lines)  # its last words are still heard
+        await becomes(lambda: "asked" in log.lines)  # its last output is still logged
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -353,7 +355,7 @@ def test_a_cancellation_at_the_first_step_leaves_nothing_behind() -> None:
         command = Command("sleep", [argument])
         running = asyncio.create_task(command.run(context_with(MemoryLog())))
         await asyncio.sleep(0)
-        until(lambda: running_with(argument))  # on the loop: the task gets no further
+        until(lambda: running_with(argument))  # on the loop, so that the task cannot continue
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -366,7 +368,7 @@ def test_a_stopped_program_is_ended_too() -> None:
     assert failure(Command.shell("kill -STOP $$", timeout=0.3)) == "timed out after 0.3 s"
 
 
-def test_grandchildren_that_hold_the_output_open_are_ended_and_noted(tmp_path: Path) -> None:
+def test_grandchildren_that_keep_the_output_open_are_ended_with_a_warning(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     log = MemoryLog()
     assert run(Command.shell(f"sleep 1000 & echo $! > '{pid}'; echo done"), log) == "done\n"
@@ -387,11 +389,11 @@ def test_grandchildren_that_flood_the_output_are_ended() -> None:
     assert run(Command.shell("yes & exit 0")).startswith("y\ny\n")
 
 
-def test_grandchildren_may_finish_what_they_print() -> None:
+def test_grandchildren_may_finish_their_output() -> None:
     assert run(Command.shell("(sleep 0.05; echo late) &")) == "late\n"
 
 
-def test_a_process_that_left_the_group_does_not_hold_the_task(tmp_path: Path) -> None:
+def test_a_process_that_left_the_group_does_not_block_the_task(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     log = MemoryLog()
     script = f"setsid sh -c 'echo $$ > \"{pid}\"; exec sleep 1000' & echo done"
@@ -422,7 +424,7 @@ def test_no_file_stays_open() -> None:
     asyncio.run(scenario())
 
 
-def test_programs_run_side_by_side() -> None:
+def test_programs_run_concurrently() -> None:
     async def scenario() -> None:
         context = context_with(MemoryLog())
         runs = (Command("echo", [str(i)]).run(context) for i in range(50))
@@ -437,7 +439,7 @@ def test_without_pidfd_a_thread_waits_for_the_end(monkeypatch: pytest.MonkeyPatc
     assert failure(Command("sleep", ["100"], timeout=0.1)) == "timed out after 0.1 s"
 
 
-def test_a_program_gets_neither_our_terminal_nor_our_group() -> None:
+def test_a_program_gets_neither_the_terminal_nor_the_process_group_of_goflow() -> None:
     code = "import os; print(os.getpgid(0) == os.getpid())"
     assert run(python(code)) == "True\n"
     for options in ({"process_group": 0}, {"start_new_session": True}):
@@ -448,7 +450,7 @@ def test_a_program_gets_neither_our_terminal_nor_our_group() -> None:
             failure(Command.shell("sleep 100 | cat", timeout=0.1))
 
 
-def test_the_limits_of_this_machine_are_a_clear_failure() -> None:
+def test_the_limits_of_the_machine_cause_a_clear_error() -> None:
     async def scenario() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         context = context_with(MemoryLog())

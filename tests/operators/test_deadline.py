@@ -1,4 +1,4 @@
-"""A time limit judges by when the work ended, not by when somebody got to look."""
+"""A timeout depends on the time when the work ended, not on when the loop noticed it."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def hold_up(loop_held: float, ready: Any) -> None:
-    """Hold the event loop up for so long, once something is so."""
+    """Block the event loop for `loop_held` seconds when `ready` is true."""
     await until(ready)
     time.sleep(loop_held)  # noqa: ASYNC251
 
 
 async def expires(*ended: Callable[[], bool]) -> bool:
-    """Whether a deadline comes for work that has ended so."""
+    """Whether the deadline expires for work with these signs of its end."""
     with contextlib.ExitStack() as works:
         try:
             async with Deadline(0.05):
@@ -37,7 +37,7 @@ async def expires(*ended: Callable[[], bool]) -> bool:
     return False
 
 
-async def test_what_takes_too_long_is_cancelled_as_by_asyncio() -> None:
+async def test_work_that_takes_too_long_is_cancelled_as_by_asyncio() -> None:
     with pytest.raises(TimeoutError):
         async with Deadline(0.01) as deadline:
             await asyncio.Event().wait()
@@ -50,7 +50,7 @@ async def test_what_takes_too_long_is_cancelled_as_by_asyncio() -> None:
     assert not deadline.expired
 
 
-async def test_somebody_else_s_cancellation_is_theirs() -> None:
+async def test_other_cancellations_propagate() -> None:
     async def limited() -> None:
         async with Deadline(1000):
             await asyncio.Event().wait()
@@ -62,7 +62,7 @@ async def test_somebody_else_s_cancellation_is_theirs() -> None:
         await task
 
 
-async def test_time_in_which_the_loop_was_held_up_does_not_count() -> None:
+async def test_time_while_the_loop_is_blocked_does_not_count() -> None:
     async with Deadline(0.2) as deadline:
         sleeping = asyncio.ensure_future(asyncio.sleep(0.1, "done"))
         await asyncio.sleep(0)
@@ -71,22 +71,22 @@ async def test_time_in_which_the_loop_was_held_up_does_not_count() -> None:
     assert not deadline.expired
 
 
-async def test_work_that_has_ended_is_waited_for_a_while_and_no_longer() -> None:
+async def test_the_deadline_waits_a_bounded_time_for_ended_work() -> None:
     told = asyncio.Event()
     async with Deadline(0.05) as deadline:
         with real_work(lambda: True):
             asyncio.get_running_loop().call_later(0.3, told.set)
             await told.wait()
     assert not deadline.expired
-    assert await expires(lambda: True), "the news never come"
+    assert await expires(lambda: True), "the notification never arrives"
 
 
-async def test_work_that_goes_on_is_not_waited_for() -> None:
+async def test_the_deadline_does_not_wait_for_unfinished_work() -> None:
     assert await expires(lambda: False, lambda: True)
 
 
 async def ran(task: Task, ready: Any, held: float) -> Any:
-    """The task, run while the event loop is held up once that is so."""
+    """Run the task while the event loop is blocked when `ready` is true."""
     holding = asyncio.ensure_future(hold_up(held, ready))
     execution = await run_job(Job("j", tasks=[task]))
     await holding
@@ -94,7 +94,7 @@ async def ran(task: Task, ready: Any, held: float) -> Any:
 
 
 @pytest.mark.parametrize("whose", ["task", "command"])
-async def test_a_program_that_had_ended_when_the_loop_was_held_up_has_not_timed_out(
+async def test_a_program_that_ended_while_the_loop_was_blocked_has_not_timed_out(
     whose: str, tmp_path: Path
 ) -> None:
     begun = tmp_path / "begun"
@@ -119,7 +119,7 @@ async def test_a_value_that_a_thread_returned_in_time_counts() -> None:
     assert (found.state, found.result) == ("successful", "in time")
 
 
-async def test_what_an_async_task_waited_for_and_got_in_time_counts() -> None:
+async def test_an_async_task_whose_awaited_result_came_in_time_succeeds() -> None:
     begun = asyncio.Event()
 
     class Quick:
@@ -135,9 +135,7 @@ async def test_what_an_async_task_waited_for_and_got_in_time_counts() -> None:
 @pytest.mark.parametrize(
     "operator", [Command("sleep", ["60"]), Command("sleep", ["60"], timeout=0.3)], ids=str
 )
-async def test_what_really_takes_too_long_still_times_out(
-    operator: Command, tmp_path: Path
-) -> None:
+async def test_work_that_really_takes_too_long_times_out(operator: Command, tmp_path: Path) -> None:
     timeout = None if operator.timeout else 0.3
     found = await ran(Task("t", operator, timeout=timeout), lambda: True, 0.5)
     assert (found.state, found.error) == ("failed", "timed out after 0.3 s")

@@ -27,7 +27,7 @@ def called(function: Callable[..., Any], **fields: Any) -> Any:
     return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
-def test_a_parameter_named_like_a_task_gets_its_result_and_makes_the_dependency() -> None:
+def test_a_parameter_named_like_a_task_receives_its_result_and_makes_a_dependency() -> None:
     def both(fetch: int, clean: int) -> int:
         return fetch + clean
 
@@ -35,18 +35,18 @@ def test_a_parameter_named_like_a_task_gets_its_result_and_makes_the_dependency(
     assert called(both, results={"fetch": 1, "clean": 2}) == 3
 
 
-def test_a_parameter_named_like_a_job_parameter_gets_its_value() -> None:
+def test_a_parameter_named_like_a_job_parameter_receives_its_value() -> None:
     assert bound(lambda day: day)[1] == []
     assert called(lambda day: day, params={"day": "today", "limit": 1}) == "today"
 
 
-def test_a_task_comes_before_a_job_parameter_of_the_same_name() -> None:
+def test_a_task_takes_precedence_over_a_job_parameter_of_the_same_name() -> None:
     operator, upstream = bind(lambda a: a, tasks=["a"], params=["a"], where="t")
     assert upstream == ["a"]
     assert operator.run(context_with(MemoryLog(), results={"a": 1}, params={"a": 2})) == 1
 
 
-def test_without_a_result_the_default_counts_and_else_none() -> None:
+def test_without_a_result_a_parameter_has_its_default_or_none() -> None:
     assert called(lambda fetch, clean="unclean": (fetch, clean)) == (None, "unclean")
 
 
@@ -78,7 +78,7 @@ def beside_nonsense(ctx: Context, other: Nowhere = 1) -> str:  # type: ignore[na
     "function",
     [by_name, by_annotation, by_dotted_annotation, by_optional, by_union, beside_nonsense],
 )
-def test_the_context_goes_to_who_is_named_or_annotated_so(function: Callable[..., Any]) -> None:
+def test_the_context_is_passed_by_name_or_annotation(function: Callable[..., Any]) -> None:
     assert called(function) == "t"
 
 
@@ -86,7 +86,7 @@ def test_other_parameters_keep_their_defaults() -> None:
     assert called(lambda a=1, /, b=2, *, c=3: (a, b, c)) == (1, 2, 3)
 
 
-def test_an_async_function_makes_an_async_operator_and_a_sync_one_a_sync() -> None:
+def test_the_operator_is_async_if_the_function_is() -> None:
     async def slow(fetch: int) -> int:
         return fetch
 
@@ -96,7 +96,7 @@ def test_an_async_function_makes_an_async_operator_and_a_sync_one_a_sync() -> No
     assert called(slow, results={"fetch": 5}) == 5
 
 
-def test_a_partial_and_a_decorated_function_are_functions() -> None:
+def test_partials_and_decorated_functions_are_accepted() -> None:
     def add(fetch: int, limit: int) -> int:
         return fetch + limit
 
@@ -108,7 +108,7 @@ def test_a_partial_and_a_decorated_function_are_functions() -> None:
     assert called(wrapper, results={"fetch": 1}, params={"limit": 7}) == 8
 
 
-def test_a_method_is_a_function() -> None:
+def test_methods_are_accepted() -> None:
     class Adder:
         def add(self, fetch: int) -> int:
             return fetch + 1
@@ -141,6 +141,8 @@ def positional_only(fetch: int, /) -> int:
         (7, "is not a function"),
     ],
 )
-def test_what_cannot_be_called_is_refused_when_it_is_written(function: Any, reason: str) -> None:
+def test_a_function_that_cannot_be_called_is_refused_when_defined(
+    function: Any, reason: str
+) -> None:
     with pytest.raises(InvalidJob, match=f"job 'j', task 't': .*{reason}"):
         bound(function)

@@ -20,7 +20,7 @@ from tests.operators.memory_log import MemoryLog, context_with
 
 @dataclass
 class Site:
-    """A real server on this machine, and what it was asked."""
+    """A real server on this machine, and its requests."""
 
     url: str
     asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
@@ -127,16 +127,16 @@ def failure(operator: Get | Post) -> str:
     return str(caught.value)
 
 
-# -- what it gives back ------------------------------------------------------------
+# -- results -----------------------------------------------------------------------
 
 
-def test_the_result_is_the_body_as_text_and_the_log_says_what_was_asked(site: Site) -> None:
+def test_the_result_is_the_body_as_text_and_the_request_is_logged(site: Site) -> None:
     log = MemoryLog()
     assert run(Get(f"{site.url}/hello"), log) == "hello"
     assert log.text == f"GET {site.url}/hello → 200 OK, 5 bytes\n"
 
 
-def test_the_log_says_it_once_though_the_client_logs_as_well(site: Site) -> None:
+def test_a_request_is_logged_once_though_the_client_logs_too(site: Site) -> None:
     log = MemoryLog()
 
     async def scenario() -> None:
@@ -167,7 +167,7 @@ def test_no_body_is_an_empty_text(site: Site) -> None:
         ("charset/no-such", "hello"),
     ],
 )
-def test_the_body_is_decoded_as_the_server_says_where_that_makes_sense(
+def test_the_body_is_decoded_by_the_servers_charset_if_valid(
     site: Site, path: str, text: str
 ) -> None:
     assert run(Get(f"{site.url}/{path}")) == text
@@ -176,7 +176,7 @@ def test_the_body_is_decoded_as_the_server_says_where_that_makes_sense(
 @pytest.mark.parametrize(
     ("body", "sent"), [("größe", "größe".encode()), (b"\x00\xff", b"\x00\xff")]
 )
-def test_a_body_is_posted_as_it_is(site: Site, body: str | bytes, sent: bytes) -> None:
+def test_a_body_is_posted_unchanged(site: Site, body: str | bytes, sent: bytes) -> None:
     assert run(Post(f"{site.url}/hello", body)) == "hello"
     method, _, headers, received = site.asked[0]
     assert (method, received) == ("POST", sent)
@@ -191,7 +191,7 @@ def test_json_is_posted_as_json(site: Site, value: Any) -> None:
     assert headers["content-type"] == "application/json"
 
 
-def test_a_content_type_of_ones_own_stays(site: Site) -> None:
+def test_a_custom_content_type_is_kept(site: Site) -> None:
     headers = {"content-type": "application/vnd.api+json"}
     run(Post(f"{site.url}/hello", json={}, headers=headers))
     assert site.asked[0][2]["content-type"] == "application/vnd.api+json"
@@ -211,7 +211,7 @@ def test_redirects_are_followed_ten_times(site: Site) -> None:
     assert "redirects" in failure(Get(f"{site.url}/redirect/302/11"))
 
 
-def test_a_307_posts_again_and_a_303_gets(site: Site) -> None:
+def test_a_307_repeats_the_post_and_a_303_becomes_a_get(site: Site) -> None:
     run(Post(f"{site.url}/redirect/307/1", "body"))
     run(Post(f"{site.url}/redirect/303/1", "body"))
     followed = [(method, body) for method, path, _, body in site.asked if path == "/hello"]
@@ -224,7 +224,7 @@ def test_a_307_posts_again_and_a_303_gets(site: Site) -> None:
 @pytest.mark.parametrize(
     "status", ["404 Not Found", "500 Internal Server Error", "304 Not Modified"]
 )
-def test_outside_2xx_it_fails_with_the_status(site: Site, status: str) -> None:
+def test_a_status_outside_2xx_fails(site: Site, status: str) -> None:
     url = f"{site.url}/status/{status[:3]}"
     assert failure(Get(url)).startswith(f"GET {url}: {status}")
 
@@ -243,33 +243,33 @@ def test_a_body_beyond_the_limit_fails_and_names_the_parameter(site: Site) -> No
 
 
 @pytest.mark.parametrize("path", ["endless", "bomb/300000000"])
-def test_what_is_endless_or_a_bomb_is_not_read_on(site: Site, path: str) -> None:
+def test_endless_and_exploding_bodies_are_not_read_further(site: Site, path: str) -> None:
     assert "max_body" in failure(Get(f"{site.url}/{path}"))
 
 
-def test_an_answer_that_does_not_come_fails_in_time(site: Site) -> None:
+def test_a_missing_response_times_out(site: Site) -> None:
     url = f"{site.url}/hang"
     error = failure(Get(url, timeout=0.2))
     assert error == f"GET {url}: timed out after 0.2 s, waiting for the answer"
 
 
-def test_a_body_that_does_not_end_fails_in_time(site: Site) -> None:
+def test_an_endless_body_times_out(site: Site) -> None:
     error = failure(Get(f"{site.url}/endless", timeout=0.3, max_body=10**12))
     assert error.endswith("timed out after 0.3 s, reading the body of the answer 200 OK")
 
 
-def test_nobody_there_says_so() -> None:
+def test_a_refused_connection_is_reported() -> None:
     error = failure(Get("http://127.0.0.1:1/"))
     assert error.startswith("GET http://127.0.0.1:1/: ")
     assert "connect" in error.lower()
 
 
 @pytest.mark.parametrize("path", ["half", "garbage", "away"])
-def test_a_broken_answer_is_a_clear_failure(site: Site, path: str) -> None:
+def test_a_broken_response_is_a_clear_failure(site: Site, path: str) -> None:
     assert failure(Get(f"{site.url}/{path}")).startswith(f"GET {site.url}/{path}: ")
 
 
-def test_a_password_in_the_url_shows_nowhere() -> None:
+def test_a_password_in_the_url_is_never_shown() -> None:
     error = failure(Get("http://me:secret@127.0.0.1:1/"))
     assert "me:***@127.0.0.1:1" in error
     assert "secret" not in error
@@ -308,7 +308,7 @@ def test_a_password_in_the_url_shows_nowhere() -> None:
         lambda: Post("http://a/", json="\ud800"),
     ],
 )
-def test_a_mistake_is_refused_when_it_is_made(make: Callable[[], object]) -> None:
+def test_an_invalid_argument_is_refused_at_construction(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidJob, match=r"Get|Post"):
         make()
 

@@ -1,4 +1,4 @@
-"""A failed request says in one sentence what failed, and where."""
+"""The error of a failed request says in one sentence what failed, and where."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from tests.operators.sockets import Script, Server, answers, says
 
 
 def failure(operator: Get | Post) -> str:
-    """What it says after the address."""
+    """The error after the address."""
     with pytest.raises(TaskFailed) as caught:
         asyncio.run(operator.run(context_with(MemoryLog())))
     message = str(caught.value)
@@ -37,7 +37,7 @@ def failure(operator: Get | Post) -> str:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_port_where_nobody_listens(host: str) -> None:
+def test_a_port_without_a_listener(host: str) -> None:
     with reserved_port() as reserved:
         port = number_of(reserved)
         error = failure(Get(f"http://{host}:{port}/"))
@@ -63,7 +63,7 @@ def test_a_second_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) ->
         (errno.ECONNREFUSED, "a.example:80 refused the connection"),
     ],
 )
-def test_an_address_that_is_not_reached(code: int, words: str) -> None:
+def test_an_unreachable_address(code: int, words: str) -> None:
     error = OSError("All connection attempts failed")
     unreachable = OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
     error.__cause__ = ExceptionGroup("several", [OSError(code, os.strerror(code)), unreachable])
@@ -78,7 +78,7 @@ def test_an_address_that_is_not_reached(code: int, words: str) -> None:
         (socket.EAI_FAIL, "the name 'no.example' could not be looked up (DNS): as it says"),
     ],
 )
-def test_a_name_that_is_not_found(monkeypatch: pytest.MonkeyPatch, code: int, words: str) -> None:
+def test_an_unknown_name(monkeypatch: pytest.MonkeyPatch, code: int, words: str) -> None:
     def asked(*_: object, **__: object) -> None:
         raise socket.gaierror(code, "as it says")
 
@@ -87,7 +87,7 @@ def test_a_name_that_is_not_found(monkeypatch: pytest.MonkeyPatch, code: int, wo
 
 
 @pytest.mark.parametrize("host", ["a..example", f"{'a' * 70}.example", "-", "..", "xn--", "a_b..c"])
-def test_a_name_that_cannot_be_one(host: str) -> None:
+def test_an_invalid_name(host: str) -> None:
     error = failure(Get(f"http://{host}/"))
     assert "not valid" in error or "the name" in error
 
@@ -114,7 +114,7 @@ def test_a_name_that_cannot_be_one(host: str) -> None:
         (says(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), ""),
     ],
 )
-def test_an_answer_that_is_none(script: Script, words: str) -> None:
+def test_an_invalid_response(script: Script, words: str) -> None:
     with Server(script) as server:
         error = failure(Get(server.url))
     assert error.startswith(words.format(place=f"127.0.0.1:{server.port}"))
@@ -126,7 +126,7 @@ def test_an_answer_that_is_none(script: Script, words: str) -> None:
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Authority]:
-    """The authority that is trusted meanwhile."""
+    """An authority that is trusted during the test."""
     made = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
     exchange._ssl_context.cache_clear()
@@ -142,7 +142,7 @@ def serving(certificate: Certificate) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def answering_at_once(answer: bytes) -> Iterator[int]:
-    """The port of a server that says this to the first bytes it gets, and hangs up."""
+    """The port of a server that sends `answer` after the first bytes, and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -156,7 +156,7 @@ def answering_at_once(answer: bytes) -> Iterator[int]:
         thread.join(60)
 
 
-def test_a_certificate_that_is_good_is_taken(authority: Authority) -> None:
+def test_a_valid_certificate_is_accepted(authority: Authority) -> None:
     with Server(answers(b"hello"), serving(authority.issue("IP:127.0.0.1"))) as server:
         assert asyncio.run(Get(server.url).run(context_with(MemoryLog()))) == "hello"
 
@@ -170,7 +170,7 @@ def test_a_certificate_that_is_good_is_taken(authority: Authority) -> None:
         (["IP:127.0.0.2"], {}, "is not for '127.0.0.1'"),
     ],
 )
-def test_a_certificate_that_is_wrong(
+def test_an_invalid_certificate(
     authority: Authority, names: list[str], times: dict[str, str], words: str
 ) -> None:
     with Server(answers(b"hello"), serving(authority.issue(*names, **times))) as server:
@@ -178,7 +178,7 @@ def test_a_certificate_that_is_wrong(
     assert server.asked == []
 
 
-def test_a_certificate_of_an_authority_that_is_not_known(
+def test_a_certificate_of_an_unknown_authority(
     authority: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     other = Authority(tmp_path_factory.mktemp("other"))
@@ -189,7 +189,7 @@ def test_a_certificate_of_an_authority_that_is_not_known(
         assert "is self-signed" in failure(Get(server.url))
 
 
-def test_http_where_https_is_spoken_and_the_other_way_round(authority: Authority) -> None:
+def test_http_to_an_https_server_and_the_reverse(authority: Authority) -> None:
     with answering_at_once(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         error = failure(Get(f"https://127.0.0.1:{port}/"))
     assert error == f"127.0.0.1:{port} does not speak TLS; is its address http:// instead?"
@@ -198,7 +198,7 @@ def test_http_where_https_is_spoken_and_the_other_way_round(authority: Authority
     assert error.startswith(f"127.0.0.1:{server.port} ")
 
 
-def test_a_server_that_hangs_up_in_the_handshake(authority: Authority) -> None:
+def test_a_server_that_closes_the_connection_in_the_handshake(authority: Authority) -> None:
     with answering_at_once(b"") as port:
         error = failure(Get(f"https://127.0.0.1:{port}/"))
     assert error == f"127.0.0.1:{port} closed the connection during the TLS handshake"
@@ -230,7 +230,7 @@ def test_a_proxy_of_the_environment_is_used_and_named(monkeypatch: pytest.Monkey
     assert "socks4:// is not supported" in failure(Get("http://far.example/"))
 
 
-def test_a_name_that_no_thread_can_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_lookup_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def refused(thread: threading.Thread) -> None:
@@ -242,5 +242,5 @@ def test_a_name_that_no_thread_can_look_up(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(threading.Thread, "start", refused)
     error = failure(Get("http://some.example/"))
     assert error.endswith("could not be looked up (DNS): the system gives no thread for it")
-    with Server(answers(b"hello")) as server:  # an address needs none
+    with Server(answers(b"hello")) as server:  # an address needs no lookup
         assert asyncio.run(Get(server.url).run(context_with(MemoryLog()))) == "hello"

@@ -1,4 +1,4 @@
-"""What a hostile server can do to `Get` and `Post`: nothing but fail the attempt, in time."""
+"""A hostile server can only fail the attempt of a `Get` or `Post`, and only in time."""
 
 import asyncio
 import functools
@@ -23,15 +23,15 @@ from goflow.operators.inflate import GIVES, TAKES, Gunzip
 from tests.operators.memory_log import MemoryLog, context_with
 from tests.operators.sockets import Script, Server, answers, says
 
-FROZEN = 3  # seconds: what these tests are about froze the loop for 10, and takes milliseconds now
-# No time in it: a test has the same name in every run.
+FROZEN = 3  # seconds; these responses once blocked the loop for 10, and now take milliseconds
+# Without a time, so that a test has the same name in every run.
 zipped = functools.partial(gzip.compress, mtime=0)
 
 GZIPPED = "Content-Encoding: gzip"
 
 
 def run(operator: Get | Post) -> str:
-    """The result, having checked that the loop had its turns all the while."""
+    """The result; checks that the loop was not blocked."""
 
     async def main() -> str:
         longest, before = 0.0, time.monotonic()
@@ -93,7 +93,7 @@ def failed(script: Script, **options: float) -> str:
         ),
     ],
 )
-def test_a_charset_that_is_none_of_the_web_is_not_used(charset: str) -> None:
+def test_a_charset_outside_the_web_standard_is_ignored(charset: str) -> None:
     body = b"-a1b2" * 50_000
     assert got(answers(body, f"Content-Type: text/plain; charset={charset}")) == body.decode()
 
@@ -120,19 +120,19 @@ def test_a_charset_that_is_none_of_the_web_is_not_used(charset: str) -> None:
         ("text/plain", b"\xff\xfe\xfd", "\ufffd\ufffd\ufffd"),
     ],
 )
-def test_a_body_is_decoded_as_an_encoding_of_the_web(
+def test_a_body_is_decoded_by_encodings_of_the_web_standard(
     content_type: str, body: bytes, text: str
 ) -> None:
     assert got(answers(body, f"Content-Type: {content_type}")) == text
 
 
-def test_letters_cut_by_the_edges_of_pieces_are_whole() -> None:
+def test_characters_split_between_chunks_are_decoded() -> None:
     text = "aéß日💥" * 40_000
     for name in ("utf-8", "utf-16le", "gb18030"):
         assert got(answers(text.encode(name), f"Content-Type: text/plain; charset={name}")) == text
 
 
-def test_content_types_take_no_time_to_read() -> None:
+def test_content_types_are_parsed_quickly() -> None:
     for hostile in (";" * 60_000, "; " * 30_000, "; charset" * 6_000, ";" + " " * 60_000 + "x"):
         assert decoder(hostile, b"").decode(b"a", True) == "a"
 
@@ -141,12 +141,12 @@ def test_content_types_take_no_time_to_read() -> None:
 
 
 def empty_blocks(size: int) -> bytes:
-    """Valid gzip of nothing, so many bytes long: stored blocks without content."""
+    """Valid gzip of empty content with `size` bytes: stored blocks without data."""
     blocks = (size - 23) // 5
     return b"\x1f\x8b\x08" + bytes(7) + b"\x00\x00\x00\xff\xff" * blocks + b"\x03\x00" + bytes(8)
 
 
-def test_gzip_is_what_is_asked_for_unless_the_caller_says_otherwise() -> None:
+def test_gzip_is_requested_unless_the_caller_sets_the_header() -> None:
     with Server(answers(b"hello")) as server:
         run(Get(server.url))
         run(Get(server.url, headers={"accept-encoding": "identity"}))
@@ -168,7 +168,7 @@ def test_gzip_is_what_is_asked_for_unless_the_caller_says_otherwise() -> None:
         (b"hello", "Content-Encoding:"),
     ],
 )
-def test_what_is_packed_once_is_unpacked(body: bytes, header: str) -> None:
+def test_one_layer_of_compression_is_decoded(body: bytes, header: str) -> None:
     assert got(answers(body, header)) == "hello"
 
 
@@ -189,7 +189,7 @@ def test_an_empty_body_need_not_be_gzip() -> None:
         (["Content-Encoding: " + "x" * 1000], "encoded as 'xxx"),
     ],
 )
-def test_any_other_packing_is_refused_in_a_sentence(headers: list[str], reason: str) -> None:
+def test_other_encodings_are_refused_with_a_clear_error(headers: list[str], reason: str) -> None:
     body = empty_blocks(28_000)
     for _ in range(2):
         body = zipped(body)
@@ -198,7 +198,7 @@ def test_any_other_packing_is_refused_in_a_sentence(headers: list[str], reason: 
     assert len(error) < 200
 
 
-def test_the_status_of_a_failure_is_told_though_its_body_cannot_be_read() -> None:
+def test_an_error_has_the_status_though_its_body_cannot_be_read() -> None:
     answer = answers(b"?", "Content-Encoding: br", status="404 Not Found")
     assert failed(answer) == "404 Not Found"
     assert failed(says(b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\nhalf")) == "500 No: half"
@@ -231,11 +231,11 @@ def test_broken_gzip_is_a_clear_failure(body: bytes) -> None:
     ],
     ids=["empty blocks", "empty members", "a bomb", "many members"],
 )
-def test_gzip_that_is_much_work_or_much_output_ends_at_the_limit(body: Callable[[], bytes]) -> None:
+def test_expensive_or_large_gzip_ends_at_the_limit(body: Callable[[], bytes]) -> None:
     assert "max_body=1048576" in failed(answers(body(), GZIPPED))
 
 
-def test_endless_gzip_of_nothing_ends_at_the_limit() -> None:
+def test_endless_empty_gzip_ends_at_the_limit() -> None:
     def script(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
         connection.sendall(b"\x1f\x8b\x08" + bytes(7))
@@ -250,7 +250,7 @@ def test_endless_gzip_of_nothing_ends_at_the_limit() -> None:
     st.integers(0, 2**32),
     st.sampled_from([b"", b"\x00" * 9, b"trash"]),
 )
-def test_gunzip_gives_what_was_packed_in_bounded_steps(
+def test_gunzip_decompresses_in_bounded_steps(
     contents: list[bytes], seed: int, after: bytes
 ) -> None:
     packed = b"".join(zipped(content) for content in contents) + after
@@ -269,7 +269,7 @@ def test_gunzip_gives_what_was_packed_in_bounded_steps(
 
 
 def repeating(piece: bytes, before: bytes = b"HTTP/1.1 200 OK\r\n") -> Script:
-    """A script that sends the piece again and again."""
+    """A script that sends the piece repeatedly."""
 
     def script(connection: socket.socket, head: bytes) -> None:
         connection.sendall(before)
@@ -294,7 +294,7 @@ def repeating(piece: bytes, before: bytes = b"HTTP/1.1 200 OK\r\n") -> Script:
         (answers(b"", *(["X: y"] * 2000)), "sent more than 1000 headers"),
     ],
 )
-def test_a_head_without_end_fails_at_a_limit(script: Script, reason: str) -> None:
+def test_an_endless_head_fails_at_a_limit(script: Script, reason: str) -> None:
     assert reason in failed(script, timeout=60)
 
 
@@ -315,12 +315,12 @@ def test_chunks_of_one_byte_are_read_and_end_at_the_limit() -> None:
         b"-1\r\n",
     ],
 )
-def test_framing_without_end_or_sense_fails(rest: bytes) -> None:
+def test_endless_or_invalid_framing_fails(rest: bytes) -> None:
     assert "200 OK, but" in failed(says(CHUNKED, rest))
 
 
 def drip(piece: bytes, before: bytes = b"") -> Callable[[Server], Script]:
-    """Sends the piece now and then, so that something always comes, but never the end."""
+    """Sends the piece at intervals, so that data always arrives, but never the end."""
 
     def make(server: Server) -> Script:
         def script(connection: socket.socket, head: bytes) -> None:
@@ -351,14 +351,16 @@ OK = b"HTTP/1.1 200 OK\r\n"
         (drip(b"x", b"HTTP/1.1 500 Oh\r\n\r\n"), "reading the body of the answer 500 Oh"),
     ],
 )
-def test_the_timeout_is_for_all_of_it(make: Callable[[Server], Script], reason: str | None) -> None:
+def test_the_timeout_covers_the_whole_request(
+    make: Callable[[Server], Script], reason: str | None
+) -> None:
     with Server(lambda connection, head: make(server)(connection, head)) as server:
         error = failure(Get(server.url, timeout=0.3))
     if reason is not None:
         assert error.startswith(f"GET {server.url}: timed out after 0.3 s, {reason}")
 
 
-def test_the_timeout_is_for_all_redirects_together() -> None:
+def test_the_timeout_covers_all_redirects_together() -> None:
     def script(connection: socket.socket, head: bytes) -> None:
         if not server.ending.wait(0.1):
             connection.sendall(b"HTTP/1.1 302 On\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
@@ -367,21 +369,21 @@ def test_the_timeout_is_for_all_redirects_together() -> None:
         assert "timed out after 0.5 s" in failure(Get(server.url, timeout=0.5))
 
 
-def test_a_handshake_that_is_not_answered_fails_in_time() -> None:
+def test_an_unanswered_handshake_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         error = failure(Get(f"https://127.0.0.1:{port}/", timeout=0.3))
     assert error.endswith("timed out after 0.3 s, the TLS handshake")
 
 
-def test_a_body_that_nobody_reads_is_not_waited_for_longer() -> None:
+def test_an_unread_body_is_not_awaited_longer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         error = failure(Post(url, b"x" * 50_000_000, timeout=0.3))
     assert "timed out after 0.3 s" in error
 
 
-def test_a_name_that_is_looked_up_for_ever_holds_nobody_up(
+def test_a_hanging_name_lookup_blocks_no_other_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     silent = threading.Event()
@@ -430,7 +432,7 @@ def test_a_cancelled_request_ends_at_once(make: Callable[[Server], Script]) -> N
         asyncio.run(main(server.url))
 
 
-def test_a_connection_that_is_reset_in_any_place_is_told_with_the_place() -> None:
+def test_a_reset_connection_is_reported_with_its_phase() -> None:
     def reset_after(sent: bytes) -> Script:
         def script(connection: socket.socket, head: bytes) -> None:
             connection.sendall(sent)
@@ -452,7 +454,7 @@ def test_a_connection_that_is_reset_in_any_place_is_told_with_the_place() -> Non
     )
 
 
-def test_what_a_head_says_is_shown_in_short() -> None:
+def test_long_status_lines_are_shortened() -> None:
     assert len(failed(answers(b"", status="500 " + "x" * 50_000))) < 400
     far = "Location: http://127.0.0.1:1/" + "x" * 50_000
     assert len(failed(answers(b"", far, status="302 Found"))) < 400
@@ -464,7 +466,7 @@ def test_what_a_head_says_is_shown_in_short() -> None:
         assert len(failed(answers(b"", f"Location: {location}", status="302 Found"))) < 800
 
 
-def test_limits_are_as_the_messages_say() -> None:
+def test_limits_agree_with_the_messages() -> None:
     assert dial.MAX_HEAD == 64 * 1024
     body = b"x" * 1000
     head = b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 60_000 + b"\r\nContent-Length: 1000\r\n\r\n"

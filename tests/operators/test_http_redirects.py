@@ -1,4 +1,4 @@
-"""What is the caller's own goes to the origin that was named, whatever a server says."""
+"""The caller's headers and body go only to the named origin, even after redirects."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ OWN = {"Authorization": "Bearer s3cr3t-token", "X-Api-Key": "s3cr3t-key", "Cooki
 
 
 class Site:
-    """Two origins; what a path says is where the first one redirects to."""
+    """Two origins; the path tells the first one where to redirect."""
 
     def __init__(self) -> None:
         self.status = "302 Found"
@@ -48,7 +48,7 @@ def site() -> Iterator[Site]:
         yield made
 
 
-def test_own_headers_follow_a_redirect_within_the_origin(site: Site) -> None:
+def test_custom_headers_follow_a_redirect_within_the_origin(site: Site) -> None:
     site.locations = {"/": "/a", "/a": f"{site.here.url}/b", "/b": "c?d#e"}
     assert site.run(Get(f"{site.here.url}/", headers=OWN)) == "hello"
     assert len(site.here.asked) == 4
@@ -57,7 +57,7 @@ def test_own_headers_follow_a_redirect_within_the_origin(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See", "307 Temp", "308 Perm"])
-def test_own_headers_do_not_follow_a_redirect_to_another_origin(site: Site, status: str) -> None:
+def test_custom_headers_do_not_follow_a_redirect_to_another_origin(site: Site, status: str) -> None:
     site.status, site.locations = status, {"/": f"{site.there.url}/x"}
     headers = {**OWN, "User-Agent": "s3cr3t", "Accept": "s3cr3t", "Host": "s3cr3t.example"}
     assert site.run(Get(f"{site.here.url}/", headers=headers)) == "hello"
@@ -74,7 +74,7 @@ def test_another_name_for_the_same_server_is_another_origin(site: Site) -> None:
     assert b"s3cr3t" not in site.here.asked[1]
 
 
-def test_what_was_left_out_does_not_come_back_on_the_way_home(site: Site) -> None:
+def test_dropped_headers_do_not_return_on_a_redirect_back(site: Site) -> None:
     site.locations = {"/": f"{site.there.url}/x", "/x": f"{site.here.url}/home"}
     site.run(Get(f"{site.here.url}/", headers=OWN))
     assert b"s3cr3t" not in site.here.asked[1]
@@ -111,7 +111,7 @@ def test_a_body_is_sent_again_in_its_origin_and_not_in_another(site: Site, statu
     assert site.there.asked == []
 
 
-def test_a_post_without_a_body_has_nothing_to_keep_back(site: Site) -> None:
+def test_a_post_without_a_body_may_follow_a_redirect_to_another_origin(site: Site) -> None:
     site.status, site.locations = "308 Perm", {"/": f"{site.there.url}/x"}
     assert site.run(Post(f"{site.here.url}/", headers=OWN)) == "hello"
     assert site.there.asked[0].startswith(b"POST /x ")
@@ -129,9 +129,7 @@ def test_a_post_without_a_body_has_nothing_to_keep_back(site: Site) -> None:
         ("http://a:99999999/", "to an invalid address"),
     ],
 )
-def test_a_redirect_that_leads_nowhere_is_a_clear_failure(
-    site: Site, location: str, shown: str
-) -> None:
+def test_an_invalid_redirect_is_a_clear_failure(site: Site, location: str, shown: str) -> None:
     site.locations = {"/": location}
     error = site.failure(Get(f"{site.here.url}/"))
     assert error.startswith(f"GET {site.here.url}/: 302 Found, to ")
@@ -139,7 +137,7 @@ def test_a_redirect_that_leads_nowhere_is_a_clear_failure(
     assert "s3cr3t" not in error
 
 
-def test_a_redirect_without_a_location_is_a_failure_like_any_status(site: Site) -> None:
+def test_a_redirect_without_a_location_fails_like_other_statuses(site: Site) -> None:
     site.here._script = answers(b"where to?", status="302 Found")
     assert site.failure(Get(site.here.url)) == f"GET {site.here.url}: 302 Found: where to?"
 

@@ -1,4 +1,4 @@
-"""Secrets in addresses and headers show nowhere: not in errors, not in logs, not in a repr."""
+"""Secrets in addresses and headers are never shown: not in errors, logs or reprs."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ SECRET = "s3cr3t-W0rd"
         ("http://a/@scope/pkg@1", "http://a/@scope/pkg@1"),
         ("http://a/b;jsessionid=1/c;d=2?e", "http://a/b;jsessionid=***/c;d=***?***"),
         ("http://a/proxy/http://b:c@d/", "http://a/proxy/http://b:c@d/"),
-        # no address at all
+        # not an address
         ("http://me:pa/ss@a/", "http://***@a/"),
         ("http://me:pa?ss@a/", "http://***@a/"),
         ("http://me:pa#ss@a/", "http://***@a/"),
@@ -79,7 +79,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_no_repr_and_no_error_shows_it(address: str) -> None:
+def test_no_repr_and_no_error_shows_a_secret(address: str) -> None:
     url = address.format(SECRET)
     for operator in (Get(url, headers={"X-Key": SECRET}), Post(url, SECRET, headers={"X": SECRET})):
         task = Task("t", operator)
@@ -122,25 +122,25 @@ def test_no_repr_and_no_error_shows_it(address: str) -> None:
         lambda: Post(f"http://a/?x={SECRET}", "a", json={}),
     ],
 )
-def test_no_refusal_of_a_definition_shows_it(make: Callable[[], object]) -> None:
+def test_no_error_of_a_definition_shows_a_secret(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidJob) as caught:
         make()
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
-def test_what_fits_the_body_is_not_for_the_caller_to_say(name: str) -> None:
+def test_headers_that_describe_the_body_are_refused(name: str) -> None:
     with pytest.raises(InvalidJob, match="is set by goflow"):
         Post("http://a/", "b", headers={name: "1"})
 
 
-def test_a_header_is_given_once() -> None:
+def test_a_duplicate_header_is_refused() -> None:
     with pytest.raises(InvalidJob, match="'HOST' is given twice"):
         Get("http://a/", headers={"Host": "a", "HOST": "b"})
 
 
-def test_what_a_server_repeats_of_it_shows_neither() -> None:
-    """Not in the body of an error, nor in the status, nor where it is not HTTP at all."""
+def test_a_secret_repeated_by_a_server_is_masked() -> None:
+    """In the body of an error, in the status, and in a response that is not HTTP."""
     url = f"/?token={SECRET}&percent=s3%C3%A9cr%3Dt%21"
     headers = {"Authorization": f"Bearer {SECRET}", "X-Key": f"{SECRET}-key"}
     echo = f"you said {SECRET}, s3écr=t! and {SECRET}-key"
@@ -159,8 +159,8 @@ def test_what_a_server_repeats_of_it_shows_neither() -> None:
     assert SECRET not in log.text
 
 
-def test_a_log_of_everything_shows_neither() -> None:
-    """The task's log takes what libraries log, at whatever level the program chose."""
+def test_a_log_at_debug_level_shows_no_secret() -> None:
+    """The task's log has the records of libraries, at the level that the program chose."""
     log, root = MemoryLog(), logging.getLogger()
 
     async def scenario(url: str) -> None:

@@ -38,7 +38,7 @@ def test_a_tag_is_parsed_from_its_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a:b:c", "a:b:c:-:1", "a:b:c:1:-1", "a:b:c:1:1:1"])
-def test_other_texts_are_not_taken_for_tags(text: str) -> None:
+def test_other_texts_are_not_tags(text: str) -> None:
     assert parse(text) is None
 
 
@@ -67,7 +67,7 @@ def test_only_processes_with_the_tag_are_ended() -> None:
 
 
 def test_a_recycled_pid_is_not_signalled() -> None:
-    """Another process has the PID by now, with another start time or another tag."""
+    """Another process has the PID now, with another start time or tag."""
     with process(TAG) as running:
         (found,) = (one for one in orphans.scan() if one.pid == running.pid)
         assert orphans._open(found._replace(start=found.start - 1)) is None
@@ -106,7 +106,7 @@ def test_a_server_is_gone_only_when_its_process_is() -> None:
     assert not has_gone("nonsense")
 
 
-def test_a_process_that_is_not_there_has_no_start_time() -> None:
+def test_a_missing_process_has_no_start_time() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert start_of(ended.pid) is None

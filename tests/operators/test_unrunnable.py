@@ -1,4 +1,4 @@
-"""Programs that cannot be run: each cause has its own words."""
+"""Programs that cannot run: each cause has its own message."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,9 @@ ELF = bytes.fromhex("7f454c4602010100000000000000000002001400") + bytes(44)  # f
         (ELF, 0o755, "it is built for another architecture"),
     ],
 )
-def test_why_a_file_cannot_be_run(tmp_path: Path, content: bytes, mode: int, reason: str) -> None:
+def test_the_reason_why_a_file_cannot_run(
+    tmp_path: Path, content: bytes, mode: int, reason: str
+) -> None:
     file = tmp_path / "no-tool"
     file.write_bytes(content)
     file.chmod(mode)
@@ -53,7 +55,7 @@ def test_why_a_file_cannot_be_run(tmp_path: Path, content: bytes, mode: int, rea
         (Command("true", cwd="/etc/passwd"), "in '/etc/passwd': Not a directory: it is no folder"),
     ],
 )
-def test_why_a_program_cannot_be_run(command: Command, reason: str) -> None:
+def test_the_reason_why_a_program_cannot_run(command: Command, reason: str) -> None:
     assert reason in error_of(command)
 
 

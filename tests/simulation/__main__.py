@@ -12,7 +12,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
-    parser.add_argument("--seed", type=int, help="this one alone, with all that happens")
+    parser.add_argument("--seed", type=int, help="run only this seed, and print all events")
     asked = parser.parse_args()
     if asked.seed is not None:
         logging.disable()

@@ -1,7 +1,7 @@
-"""The disk of a simulated machine: it outlives the processes, and knows what was committed.
+"""The disk of a simulated machine: it outlives processes, and knows all committed changes.
 
-Whatever is committed is folded and checked here, by the rules of the core and by those that
-hold over all executions. `Killed` may be raised before or after any commit.
+It folds and checks every commit, by the rules of the core and by rules across executions.
+`Killed` may be raised before or after any commit.
 """
 
 import random
@@ -36,7 +36,7 @@ from goflow.stores.sqlite.tables import SqliteTables
 
 
 class Killed(BaseException):
-    """The process has died here."""
+    """The process dies here."""
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Epoch:
 
 
 class Disk:
-    """What was committed, and the trouble there is with it.
+    """The committed state, and the faults to inject.
 
-    `now` tells the wall clock, `tell` hears of every commit, `broken` of broken promises.
+    `now` reads the wall clock, `tell` receives every commit, `broken` every broken promise.
     """
 
     def __init__(
@@ -70,23 +70,23 @@ class Disk:
         migrate(self.connection)
         self.epoch = read_epoch(self.connection)
         self.executions: dict[str, Execution] = {}  # in the order they were created
-        self.unfinished: dict[str, None] = {}  # those, in the order they were last opened
+        self.unfinished: dict[str, None] = {}  # in the order they were last opened
         self.facts: dict[str, list[AnyFact]] = {}
         self.keys: dict[tuple[str, str], str] = {}
         self.fired: dict[tuple[str, datetime], str] = {}
-        self.passed: dict[tuple[str, datetime], TickOutcome] = {}  # what first became of others
+        self.passed: dict[tuple[str, datetime], TickOutcome] = {}  # the first outcome of others
         self.switches: dict[str, bool] = {}
         self.epochs: dict[str, list[Epoch]] = {}
-        self.latest = datetime.min.replace(tzinfo=UTC)  # that the clock ever showed
-        self.refusing = 0.0  # how likely a commit is refused
-        self.unreadable = 0.0  # how likely a read is
-        self.kill_in: int | None = None  # commits until the process dies at one
-        self.kill_before: bool | None = None  # that one is made, or after; None: as it comes
-        self.progress = 0  # facts noted
+        self.latest = datetime.min.replace(tzinfo=UTC)  # the latest time the clock has shown
+        self.refusing = 0.0  # the probability that a commit is refused
+        self.unreadable = 0.0  # the probability that a read fails
+        self.kill_in: int | None = None  # commits until the process dies
+        self.kill_before: bool | None = None  # whether before that commit; None: random
+        self.progress = 0  # facts committed
         self._rounds: Counter[tuple[str, str]] = Counter()
 
     def committing(self) -> None:
-        """A process wants to commit."""
+        """Called before a commit; may fail or kill."""
         if self.kill_in is not None:
             self.kill_in -= 1
             before = self.kill_before
@@ -100,7 +100,7 @@ class Disk:
             raise StoreUnavailable("the simulated disk cannot be read")
 
     def result(self, execution: str, result: msgspec.Raw | StoredResult) -> bytes:
-        """The JSON of a result, wherever it is."""
+        """The JSON of a result, inline or stored."""
         if isinstance(result, msgspec.Raw):
             return bytes(result)
         found = self.connection.execute(
@@ -114,7 +114,7 @@ class Disk:
         return body or b"null"
 
     def committed(self, batch: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
-        """Take note of what is durable now; the process may die before it hears of it."""
+        """Record durable changes; the process may die before it learns of them."""
         for change, outcome in zip(batch, outcomes, strict=True):
             try:
                 self._note(change, outcome)
@@ -150,7 +150,7 @@ class Disk:
                 self._tell(f"{type(change).__name__} {outcome}")
 
     def _begin_epoch(self, job: str, state: ScheduleState) -> None:
-        """Begin another epoch, unless the same schedule is only switched off or on."""
+        """Begin a new epoch, unless the same schedule is only switched on or off."""
         epochs = self.epochs.setdefault(job, [])
         last = epochs[-1] if epochs else None
         if last is None or (last.schedule, last.anchor) != (state.schedule, state.anchor):
@@ -200,7 +200,7 @@ class Disk:
                 if self._rounds[task] > retries + 1:
                     self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
             elif isinstance(fact, AttemptFailed) and fact.interrupted:
-                self._rounds[change.execution, fact.task] -= 1  # it was none of the task's own
+                self._rounds[change.execution, fact.task] -= 1  # interruptions do not count
             elif isinstance(fact, Retried):
                 for name in fact.tasks:
                     self._rounds.pop((change.execution, name), None)
@@ -221,7 +221,7 @@ def _brief(fact: AnyFact) -> str:
 
 
 class Handle(SqliteTables):
-    """The disk as one process has it open: with nothing remembered from the one before."""
+    """A process's connection to the disk, without memory of earlier processes."""
 
     def __init__(self, disk: Disk) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Random jobs, as data that outlives a process, and what their tasks do when they run."""
+"""Random jobs as data that outlives a process, and the behaviour of their tasks."""
 
 import asyncio
 import random
@@ -38,7 +38,7 @@ class TaskSpec:
     pool: str | None = None
     priority: int = 0
     threaded: bool = False
-    mood: str | None = None  # of `MOODS`; None for another one each time
+    mood: str | None = None  # one of `MOODS`; None for a random one each time
 
     def build(self, stage: "Stage") -> Task:
         operator: Any = (Threaded if self.threaded else Scripted)(stage, self.mood)
@@ -95,7 +95,7 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
 
 
 def edited(rng: random.Random, job: JobSpec) -> JobSpec:
-    """The job after somebody has edited its file."""
+    """The job after a random edit of its file."""
     match rng.randrange(4):
         case 0:
             return replace(job, options=job.options | {"schedule": rng.choice(SCHEDULES)})
@@ -125,7 +125,7 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
     )
 
 
-# -- what tasks do -----------------------------------------------------------------
+# -- operators ---------------------------------------------------------------------
 
 MOODS = {
     "ok": 10, "long": 3, "fail": 4, "hang": 1, "exit": 1, "cancelled": 0.5,
@@ -134,21 +134,21 @@ MOODS = {
 
 
 class Stage(Protocol):
-    """Who watches the tasks run."""
+    """An observer of running operators."""
 
     rng: random.Random
 
     def begins(self, context: Context, *, threaded: bool) -> None:
-        """An attempt's operator begins."""
+        """The operator of an attempt begins."""
 
     def ends(self, context: Context) -> None:
-        """It has really ended."""
+        """The operator has really ended."""
 
     def said(self, context: Context, line: str) -> None:
-        """It has printed a line."""
+        """The operator has printed a line."""
 
     def last(self, context: Context, seconds: float) -> None:
-        """Its thread is taken for so long."""
+        """The operator occupies its thread for `seconds`."""
 
 
 def _mood(rng: random.Random) -> str:
@@ -156,7 +156,7 @@ def _mood(rng: random.Random) -> str:
 
 
 class Scripted:
-    """Succeeds, fails, hangs or goes wrong, as its mood is."""
+    """Succeeds, fails, hangs or misbehaves, depending on its mood."""
 
     def __init__(self, stage: Stage, mood: str | None) -> None:
         self._stage = stage
@@ -186,7 +186,7 @@ class Scripted:
         return _close(context, mood, rng)
 
     async def _endure(self, seconds: float) -> None:
-        """Go on for so long, whoever cancels."""
+        """Continue for `seconds` despite cancellations."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while (left := until - loop.time()) > 0:
@@ -230,5 +230,5 @@ def _close(context: Context, mood: str, rng: random.Random) -> Any:
         case "unkept":
             return object()
         case _:
-            # The last one is too large for a fact.
+            # The last result is too large for a fact.
             return rng.choice((None, {"attempt": context.attempt}, [1, 2, 3], "large" * 1000))

@@ -1,7 +1,7 @@
-"""Simulated time: an event loop that never waits, and the clock and threads of a process on it.
+"""Simulated time: an event loop that never waits, and a clock and threads that run on it.
 
-The rule that must not be broken: nothing here depends on the machine. The same seed takes
-the same steps, so sets of tasks are ordered by number, not by where they lie in memory.
+The rule that must not be broken: nothing here depends on the machine. The same seed takes the
+same steps, so sets of tasks are ordered by number, not by memory address.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """A task whose place in a set is the same in every run."""
+    """A task whose order in a set is the same in every run."""
 
     def __init__(self, number: int, coroutine: Any, **options: Any) -> None:
         self._number = number
@@ -32,10 +32,10 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class Loop(asyncio.BaseEventLoop):
-    """Runs one callback a step; when there is none it goes on to the next timer at once.
+    """Runs one callback per step; if there is none, it jumps to the next timer.
 
-    Callbacks run in the order registered, as asyncio promises. What comes from outside
-    (threads, timers) comes when whoever simulates it says so.
+    Callbacks run in the order registered, as asyncio promises. Events from outside (threads,
+    timers) arrive when the simulation decides.
     """
 
     def __init__(self, now: float) -> None:
@@ -57,14 +57,14 @@ class Loop(asyncio.BaseEventLoop):
         return self._now
 
     def skip(self, seconds: float) -> None:
-        """Let time pass in which nothing runs."""
+        """Let time pass without running anything."""
         self._now += seconds
 
     def _write_to_self(self) -> None:
-        pass  # nobody has to be woken
+        pass  # there is no thread to wake
 
     def step(self, until: float) -> bool:
-        """Run one callback; False, at `until`, if there is none up to then."""
+        """Run one callback. Returns False at the time `until` if there is none before."""
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
         while True:
@@ -85,7 +85,7 @@ class Loop(asyncio.BaseEventLoop):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Inside, this is the running loop."""
+        """Make this the running loop inside the block."""
         asyncio._set_running_loop(self)
         try:
             yield
@@ -93,8 +93,8 @@ class Loop(asyncio.BaseEventLoop):
             asyncio._set_running_loop(None)
 
     def abandon(self) -> None:
-        """The process has died. Its coroutines are unwound, so that the interpreter finds
-        nothing to complain about; what they do thereby reaches nobody."""
+        """The process has died. Unwind its coroutines, so that the interpreter does not warn;
+        their effects are discarded."""
         self.set_exception_handler(lambda loop, context: None)
         with self.running():
             for task in self.tasks:
@@ -110,15 +110,15 @@ def _unwind(task: NumberedTask) -> None:
     for _ in range(100):
         try:
             coroutine.close()
-        except RuntimeError:  # it awaits something while it is closed
+        except RuntimeError:  # it awaits while it is closed
             continue
-        except BaseException:  # whatever the dying say is not heard
+        except BaseException:  # errors of a dead process are ignored
             return
         return
 
 
 class Wall:
-    """The wall clock, which may be set."""
+    """The wall clock, which may be changed."""
 
     def __init__(self, beginning: datetime) -> None:
         self._beginning = beginning
@@ -149,8 +149,8 @@ class SimulatedClock:
 
 
 class SimulatedExecutor(Executor):
-    """Does work on the loop, some time after it came. `lasts` says, after the work was done,
-    for how many more seconds the thread is taken, and is told when it is free again."""
+    """Runs work on the loop after a random delay. After the work, `lasts` returns how many more
+    seconds the thread is occupied, and a callback for the moment when it is free."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class SimulatedExecutor(Executor):
 
 
 class SimulatedWriter:
-    """Writes some of what waits, some time after it came, as a busy or a slow disk would."""
+    """Writes some of the queue after a random delay, like a busy or slow disk."""
 
     def __init__(
         self, loop: Loop, rng: random.Random, write: Callable[[list[Any]], None], limit: int

@@ -1,6 +1,6 @@
-"""What happens to a machine in the course of one seed: clients, trouble, deaths, and the end.
+"""The events of one seed: client requests, faults, crashes, and the end.
 
-`run(seed)` raises `Broken` if a promise is broken on the way, or does not hold in the end.
+`run(seed)` raises `Broken` if a promise is broken during the run or at its end.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ MANY = 100
 
 
 def search(seeds: Iterable[int]) -> Iterator[tuple[int, str | None]]:
-    """Seeds, and what they break: as `broken`, on all cores."""
-    # Spawned, since a process that has threads should not be forked.
+    """Seeds and their broken promises, like `broken`, on all cores."""
+    # Spawned, since a process with threads should not be forked.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         yield from pool.map(_searched, seeds, chunksize=5)
 
@@ -51,7 +51,7 @@ def _searched(seed: int) -> tuple[int, str | None]:
 
 
 def broken(seed: int) -> str | None:
-    """What a seed breaks, after all that happened before; None if nothing."""
+    """The trace and the promise that a seed breaks, or None."""
     try:
         run(seed)
     except Broken as error:
@@ -62,7 +62,7 @@ def broken(seed: int) -> str | None:
 
 
 def run(seed: int | str) -> World:
-    """Live through everything that a seed brings; the world as it is then."""
+    """Run all events of a seed; returns the world afterwards."""
     with World(seed) as world:
         Story(world).run()
     return world
@@ -74,7 +74,7 @@ class Story:
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng = world.rng
-        self.answers: dict[tuple[str, str], str] = {}  # what submits with a key were answered
+        self.answers: dict[tuple[str, str], str] = {}  # the answers to submits with a key
 
     def run(self) -> None:
         self._draw()
@@ -99,7 +99,7 @@ class Story:
     # -- lives ---------------------------------------------------------------------------
 
     def _live(self) -> None:
-        """A process starts, works, suffers, and ends in one way or another."""
+        """A process starts, works, meets faults, and ends or dies."""
         rng, world = self.rng, self.world
         process = world.boot()
         world.tell("start")
@@ -119,7 +119,7 @@ class Story:
         world.end()
 
     def start(self, process: Process) -> bool:
-        """Whether the process starts, and remembers its switches."""
+        """Whether the process starts; checks that it remembers its switches."""
         try:
             process.call(process.engine.start())
         except Unavailable as error:
@@ -173,7 +173,7 @@ class Story:
                 process.run(10, steps=rng.randrange(200))
 
     def _rest(self) -> None:
-        """The time between two lives."""
+        """Let time pass between two processes."""
         rng, world = self.rng, self.world
         world.down(rng.choice((0, 0, 1, 20, 700, 8000)))
         if rng.random() < 0.3:
@@ -184,7 +184,7 @@ class Story:
     # -- clients -------------------------------------------------------------------------
 
     async def _use(self, process: Process) -> None:
-        """Ask for this and that, and see that each answer is of what is committed."""
+        """Send random requests, and check that each answer agrees with the commits."""
         asks = [self._submit, self._submit, self._submit, self._cancel, self._cancel_task,
                 self._retry, self._mark, self._toggle, self._backfill]  # fmt: skip
         while True:
@@ -254,7 +254,7 @@ class Story:
             self._promise(one.execution in self.world.disk.executions, f"backfill {one}")
 
     def _one(self) -> str | None:
-        """One of the executions, rather a late one."""
+        """A random execution, more likely a recent one."""
         ids = list(self.world.disk.executions)
         return self.rng.choice(ids[-8:] if self.rng.random() < 0.8 else ids) if ids else None
 
@@ -267,12 +267,12 @@ class Story:
 
     def _promise(self, kept: object, what: str) -> None:
         if not kept:
-            self.world.problems.append(f"acknowledged, but not so: {what}")
+            self.world.problems.append(f"acknowledged, but not committed: {what}")
 
     # -- the end -------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """With no more trouble everything comes to its end; then nothing may be amiss."""
+        """Stop injecting faults, let everything end, and check all promises."""
         world = self.world
         world.tell("settle")
         process = world.boot()
@@ -285,7 +285,7 @@ class Story:
             self._check_ledger(process, name)
             process.call(engine.schedules.toggle(name, False))
         self._wind_up(process)
-        process.run(1000)  # what was abandoned ends, too
+        process.run(1000)  # abandoned attempts end too
         self._check_executions(process)
         self._check_logs(process)
         for usage in engine.slots.usage():
@@ -295,7 +295,7 @@ class Story:
         world.end()
 
     def _catch_up(self, process: Process, job: str) -> None:
-        """The job's next due time is seen soon, or as soon as there is room for its execution."""
+        """Check that the job's next due time is handled soon, or when there is room for it."""
         engine, clock = process.engine, process.clock
         due = engine.schedules.due(job)
         on = engine.schedules.active(job) and "schedule" in self.world.jobs[job].options
@@ -305,7 +305,7 @@ class Story:
         limit, made = engine.options.max_unfinished, len(self.world.disk.executions)
         room = SOON if limit > 1000 else timedelta(0)  # how long there has been some
         steps = self._going_on(process, 1)
-        # Other jobs may take the room that there is, but not for ever.
+        # Other jobs may use the room, but not forever.
         while room < SOON and len(self.world.disk.executions) < made + MANY and next(steps, False):
             if engine.schedules.due(job) != due:
                 return
@@ -314,14 +314,14 @@ class Story:
         self._hold(False, f"{job}: {due} was not seen by {clock.now()}")
 
     def _wind_up(self, process: Process) -> None:
-        """Everything ends, however much has piled up."""
+        """Let everything end, including any backlog."""
         steps = self._going_on(process, 60)
         while process.engine.runners and next(steps, False):
             pass
 
     def _going_on(self, process: Process, step: float) -> Iterator[bool]:
-        """Let time pass step by step, until nothing goes on any more. With nobody there to retry
-        it, an execution has a limited number of facts, so this has an end."""
+        """Let time pass step by step until nothing changes. Without retries by clients, an
+        execution has a bounded number of facts, so this ends."""
         disk, patience = self.world.disk, PATIENCE + self.world.went_back.total_seconds()
         progress, until = disk.progress, process.loop.time() + patience
         while process.loop.time() < until:
@@ -350,12 +350,12 @@ class Story:
             known = told is not None and row.summary is not None
             self._hold(
                 known and told == listed(row.summary, row.version),
-                f"a listener was told of {id}: {told!r}, not {row}",
+                f"a listener received {id} as {told!r}, not {row}",
             )
 
     def _check_logs(self, process: Process) -> None:
-        """What an attempt that succeeded has said is in its log, once and in order, if that
-        was not given up."""
+        """Check that the output of a successful attempt is in its log, once and in order, unless
+        the log was given up."""
         given_up = self.world.logs_given_up
         for (id, task, attempt), lines in self.world.said.items():
             succeeded: list[Any] = self._facts(id, TaskSucceeded, task)
@@ -367,7 +367,7 @@ class Story:
                 self._hold(given_up >= 0 and set(kept) <= set(lines), told)
 
     def _check_ledger(self, process: Process, job: str) -> None:
-        """Every due time of the job is in its ledger once, and nothing else is."""
+        """Check that the job's ledger has every due time once, and nothing else."""
         world, epochs = self.world, self.world.disk.epochs.get(job, [])
         ledger = process.store.ticks(job, None, 100_000)
         ticks = [tick for tick in ledger if tick.outcome is not TickOutcome.MERGED]
@@ -396,8 +396,8 @@ class Story:
                 summed.update(ascending[first:end])
                 counted = tick.count == end - first or world.went_back or len(epochs) > 1
                 self._hold(counted, f"{job}: {tick} stands for {end - first} due times")
-        # A clock that was set back may show times again, also from before the job was watched;
-        # and a time may be due by an older schedule as well as by a newer one.
+        # After a step back, the clock may repeat times, even from before the job was registered.
+        # And a time may be due by an older schedule as well as by a newer one.
         once_only = not world.went_back and len(epochs) == 1
         for due in ascending:
             times = summed[due] + (due in single and not (summed[due] and due in by_hand))
@@ -409,7 +409,7 @@ class Story:
                 change = world.schedules[epochs[0].schedule].clock_change(due)
                 told = (merged[due].due, merged[due].count) if due in merged else None
                 wanted = (change.merged[0], len(change.merged)) if change else None
-                self._hold(told == wanted, f"{job}: {change} of {due}, of which {told} is told")
+                self._hold(told == wanted, f"{job}: {change} of {due} is recorded as {told}")
         strange = single.keys() - due_times - by_hand
         self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
 
@@ -425,7 +425,7 @@ def _parse(frame: bytes) -> tuple[str, bytes]:
 
 
 async def _listen(process: Process) -> None:
-    """Keep up with the stream, slowly at times, coming back where one went."""
+    """Read the stream, slowly at times, and reconnect at the last event."""
     world, rng = process.world, process.rng
     while True:
         listener = process.engine.broadcast.listen(None, world.last_event)

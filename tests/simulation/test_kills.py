@@ -1,10 +1,9 @@
-"""A process that is killed at any step and at any commit of what it does, and again while it
-recovers from that, keeps every promise.
+"""A process that is killed at any step or commit of an operation, and again during recovery,
+keeps every promise.
 
-The kills come through the loop, threads and store it was handed. A step is one callback of
-the loop or one piece of work in a thread. At a commit the kill comes just before it, or just
-after, when nobody has heard of it yet. Migrations, which are of the file, are killed in
-`tests/crash/test_migration.py`.
+The simulated loop, threads and store raise the kills. A step is one callback of the loop or one
+piece of work in a thread. At a commit, the kill comes just before it, or just after it and before
+its notification. `tests/crash/test_migration.py` kills migrations, which need a file.
 """
 
 import asyncio
@@ -32,8 +31,8 @@ from tests.simulation.jobs import JobSpec, TaskSpec
 from tests.simulation.story import Story
 from tests.simulation.world import BEGINNING, Process, World
 
-KILLS = 20  # of each kind, in each operation, at the least
-LONG = 20_000  # simulated seconds, in which everything comes to its end
+KILLS = 20  # at least, of each kind in each operation
+LONG = 20_000  # simulated seconds, enough for everything to end
 JOB = JobSpec(
     "j",
     (
@@ -54,7 +53,7 @@ class Moment(StrEnum):
 
 
 class Client:
-    """Somebody who asks the process for one thing, and holds it to what it acknowledged."""
+    """A client that sends one request, and checks acknowledged promises."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -69,7 +68,7 @@ class Client:
         return [e for e in self.world.disk.executions.values() if e.finished is finished]
 
     def acknowledged(self, what: str, kept: Callable[[], object]) -> None:
-        """It said so: from now on it is so."""
+        """Record an acknowledgement; it must hold from now on."""
         self.hold(what, kept())
         self._promises.append((what, kept))
 
@@ -80,10 +79,10 @@ class Client:
 
     def hold(self, what: str, kept: object) -> None:
         if not kept:
-            self.world.problems.append(f"acknowledged, but not so: {what}")
+            self.world.problems.append(f"acknowledged, but not committed: {what}")
 
     def has(self, id: str, kind: type, task: str | None = None) -> bool:
-        """Whether such a fact is committed."""
+        """Whether a fact of this kind is committed."""
         return any(
             isinstance(fact, kind) and (task is None or getattr(fact, "task", None) == task)
             for fact in self.world.disk.facts.get(id, [])
@@ -170,7 +169,7 @@ async def stop(client: Client) -> None:
 
 
 async def recovery(client: Client) -> None:
-    """Start after a crash, catch up with what was missed, and bring it all to its end."""
+    """Start after a crash, catch up with missed due times, and let everything end."""
     await client.process.engine.start()
     for id in [execution.id for execution in client.executions(finished=False)]:
         await client.end_of(id)
@@ -182,8 +181,8 @@ OPERATIONS = [
 
 
 def lived_through(operation: Operation, moment: Moment, number: int, seed: int) -> bool:
-    """Do something, be killed at that step or commit of it, be killed again while recovering,
-    and recover; False if it was over before that."""
+    """Run an operation, kill it at that step or commit, kill it again during recovery, and
+    recover. Returns False if the operation ended before that."""
     with World(f"{operation.__name__}, {moment} {seed}") as world:
         world.jobs["j"] = replace(JOB, options=JOB.options | {"overlap": OVERLAPS[seed % 3]})
         story, client = Story(world), Client(world)
@@ -199,7 +198,7 @@ def lived_through(operation: Operation, moment: Moment, number: int, seed: int) 
         world.boot()
         late = 40 if moment is Moment.STEP else 4
         killed(client, recovery, moment, world.rng.randint(1, late))
-        if operation is submit:  # who has had no answer asks again
+        if operation is submit:  # a client without an answer repeats its request
             assert story.start(world.boot())
             client.process.call(submit(client))
             die(client)
@@ -210,14 +209,14 @@ def lived_through(operation: Operation, moment: Moment, number: int, seed: int) 
 
 
 def begin_with(client: Client) -> None:
-    """One execution that has ended, and another one that runs."""
+    """Create a finished execution and a running one."""
     client.process.call(task(client), seconds=LONG)
     client.process.call(client.process.engine.submissions.submit("j"))
     client.process.run(1)
 
 
 def killed(client: Client, operation: Operation, moment: Moment, number: int) -> bool:
-    """Let the process do something and die, at the latest when that is over; whether before."""
+    """Run an operation and kill the process, at the latest after it. Returns whether before."""
     process, disk = client.process, client.world.disk
     with process.loop.running():
         under_way = process.loop.create_task(operation(client))
@@ -246,7 +245,7 @@ def die(client: Client) -> None:
 
 
 def check_that_nothing_that_succeeded_ran_again(world: World) -> None:
-    """Unless somebody had asked for that."""
+    """Unless a client requested it."""
     for id, facts in world.disk.facts.items():
         succeeded: set[str] = set()
         for fact in facts:
@@ -261,9 +260,9 @@ def check_that_nothing_that_succeeded_ran_again(world: World) -> None:
 
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-def test_every_promise_is_kept_by_one_that_is_killed(operation: Operation, moment: Moment) -> None:
-    """At each step or commit, the first one to the last; and that in one life after another,
-    until there were kills enough."""
+def test_a_killed_process_keeps_every_promise(operation: Operation, moment: Moment) -> None:
+    """A kill at each step or commit, from the first to the last, repeated in new processes until
+    there were enough kills."""
     logging.disable()
     try:
         kills = 0

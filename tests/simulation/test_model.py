@@ -1,7 +1,7 @@
-"""What anybody may do in any order, with crashes between, compared with a model of a few lines.
+"""Random requests in any order, with crashes, compared with a model of a few lines.
 
-The engine is the real one, on a simulated machine; the model knows nothing of it. It is about
-a job `a >> b`, whose tasks end when and as the test says, and a schedule.
+The engine is the real one, on a simulated machine. The model is independent of it: a job `a >> b`
+whose tasks end as the test decides, and a schedule.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ RETRIES = 1  # of task a; b has none
 
 
 class Model:
-    """An execution of `a >> b`. What may start has started."""
+    """An execution of `a >> b` in which every task that may start has started."""
 
     def __init__(self) -> None:
         self.tasks = {"a": "notstarted", "b": "notstarted"}
@@ -73,7 +73,7 @@ class Model:
         return "cancelled" if self.cancelled or "cancelled" in self.tasks.values() else "successful"
 
     def end(self, name: str, *, well: bool) -> None:
-        """The attempt that runs ends."""
+        """The running attempt ends."""
         if name == "a" and not well and self.retries_left:
             self.retries_left -= 1
             return
@@ -81,7 +81,7 @@ class Model:
         self._follow()
 
     def interrupt(self, name: str) -> None:
-        """The process ends under the attempt. A task with retries is tried again, keeping them."""
+        """The process ends during the attempt. A task with retries is retried without using one."""
         if name != "a":
             self.end(name, well=False)
 
@@ -119,7 +119,7 @@ class Model:
 
 
 class Timetable:
-    """A schedule that is due every minute, may be off, and has its due times made up for."""
+    """A schedule that is due every minute, may be off, and can be backfilled."""
 
     def __init__(self) -> None:
         self._off: list[tuple[datetime, datetime]] = []
@@ -140,7 +140,7 @@ class Timetable:
 
     @property
     def missed(self) -> set[datetime]:
-        """The due times at which it was off, once it is on again."""
+        """The due times at which it was off, after it is on again."""
         due = {one for since, until in self._off for one in self.due(since, until)}
         return due - self.backfilled
 
@@ -152,8 +152,8 @@ class Timetable:
 # -- the jobs -----------------------------------------------------------------------
 
 
-class Told:
-    """An operator that ends when and as the test says."""
+class Controlled:
+    """An operator that ends when and as the test decides."""
 
     def __init__(self, stage: Stage, orders: "dict[tuple[str, str], asyncio.Future[bool]]") -> None:
         self._stage = stage
@@ -178,40 +178,40 @@ class Quick:
 
 
 @dataclass(frozen=True)
-class ToldJob(JobSpec):
-    """a >> b, both told how to end; and none of it by itself."""
+class ControlledJob(JobSpec):
+    """a >> b, both controlled by the test."""
 
     orders: Any = field(default_factory=dict)
 
     def build(self, stage: Stage) -> Job:
-        first = Task("a", Told(stage, self.orders), retries=RETRIES)
-        return Job(self.name, tasks=[first, Task("b", Told(stage, self.orders), after=["a"])])
+        first = Task("a", Controlled(stage, self.orders), retries=RETRIES)
+        return Job(self.name, tasks=[first, Task("b", Controlled(stage, self.orders), after=["a"])])
 
 
 class QuickJob(JobSpec):
-    """One that fires every minute while it is on, and catches up with what it was down for."""
+    """A job that fires every minute while it is on, and catches up after a downtime."""
 
     def build(self, stage: Stage) -> Job:
         catchup: dict[str, Any] = {"catchup": "all", "catchup_window": 10**6}
         return Job(self.name, "@every 1m", True, tasks=[Task("t", Quick())], **catchup)
 
 
-# -- both, side by side ---------------------------------------------------------------
+# -- engine and model, compared --------------------------------------------------------
 
 
 class Machine(RuleBasedStateMachine):
-    """Does the same to the engine and to the model, and looks whether they agree."""
+    """Applies the same requests to the engine and to the model, and compares them."""
 
-    seen: ClassVar[Counter[str]] = Counter()  # over all runs: what was asked and what came of it
+    seen: ClassVar[Counter[str]] = Counter()  # requests and their results, over all runs
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
-        """With one execution that has come to its task b, one that is at a, and due times that
-        passed while the schedule was off."""
+        """Create an execution at its task b, one at its task a, and due times that passed while
+        the schedule was off."""
         self.world = World(f"model {seed}")
         self.orders: dict[tuple[str, str], asyncio.Future[bool]] = {}
         self.world.jobs = {
-            "told": ToldJob("told", (), orders=self.orders),
+            "told": ControlledJob("told", (), orders=self.orders),
             "quick": QuickJob("quick", ()),
         }
         self.models: dict[str, Model] = {}
@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         return self.process.call(question)
 
     def either(self, what: str, accepted: bool, question: Coroutine[Any, Any, Any]) -> None:
-        """Ask for what the model accepts or refuses; the engine does the same."""
+        """Send a request that the model accepts or refuses; the engine must agree."""
         self.seen[f"{what} {'accepted' if accepted else 'refused'}"] += 1
         if accepted:
             self.ask(question)
@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
                 self.ask(question)
 
     def pick(self, number: int) -> tuple[str, Model]:
-        return list(self.models.items())[-1 - number % len(self.models)]  # rather a late one
+        return list(self.models.items())[-1 - number % len(self.models)]  # prefers recent ones
 
     some = st.integers(0, 3)
     task = st.sampled_from(["a", "b"])
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def running(self) -> list[tuple[str, Model, str]]:
-        """The attempts that run, the latest execution's last."""
+        """The running attempts, in the order of executions."""
         found = [(id, model, model.running) for id, model in self.models.items()]
         return [(id, model, task) for id, model, task in found if task is not None]
 
@@ -338,7 +338,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(down=st.integers(0, 400), again=st.sampled_from([None, True, False]))
     def crash_and_recover(self, down: int, again: bool | None) -> None:
-        """After some seconds down; and `again` before or after its first commit, if it has one."""
+        """Crash, recover after `down` seconds, and crash again before or after the first commit if
+        `again` is set."""
         self.process.kill()
         self.world.end()
         self.world.down(down)
@@ -365,7 +366,7 @@ class Machine(RuleBasedStateMachine):
             return
         self.process.run(1)
         if abs((self.world.now() - BEGINNING + SOON) % MINUTE - SOON) < SOON:
-            self.process.run(6)  # not while it fires
+            self.process.run(6)  # until it has fired
         reader, now = self.process.engine.reader, self.world.now()
         for id, model in self.models.items():
             detail = self.ask(reader.execution(id))
@@ -394,7 +395,7 @@ SETTINGS = settings(
     print_blob=True,
 )
 
-# What the runs must have come by, at least so often each.
+# The minimum number of each event over all runs.
 OFTEN = 10
 EXPLORED = [
     "submit new", "submit again", "a succeeded", "a failed", "b succeeded", "b failed",
@@ -404,7 +405,7 @@ EXPLORED = [
 ]  # fmt: skip
 
 
-def test_the_engine_does_what_the_model_says() -> None:
+def test_the_engine_agrees_with_the_model() -> None:
     Machine.seen.clear()
     logging.disable()
     try:

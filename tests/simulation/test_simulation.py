@@ -1,4 +1,4 @@
-"""Random lives of the engine: no promise is broken, and every seed replays exactly."""
+"""Random runs of the engine: no promise is broken, and every seed replays exactly."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""A machine on which the real engine lives, dies and lives again, and what must hold there.
+"""A simulated machine on which the real engine starts, dies and restarts, and its invariants.
 
-The rule that must not be broken: everything that happens follows from the seed. A promise
-that is broken is told in `World.problems`, and ends the run with `Broken`.
+The rule that must not be broken: the seed determines everything. A broken promise is recorded in
+`World.problems`, and ends the run with `Broken`.
 """
 
 import random
@@ -25,18 +25,18 @@ from tests.simulation.disk import Disk, Handle, Killed
 from tests.simulation.jobs import POOLS, JobSpec
 from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
 
-# A little before the clocks change in Europe.
+# Shortly before the clocks change in Europe.
 BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)
 KEEP = Keep(days=None, executions=None)
-PATIENCE = 1200  # simulated seconds of standstill; a task that hangs does so for 900
+PATIENCE = 1200  # simulated seconds without progress; a hanging task lasts 900
 
 
 class Broken(AssertionError):
-    """A promise was broken; says which, and what happened before."""
+    """A broken promise, with the trace before it."""
 
 
 class World:
-    """One machine: its disk and clock, and the jobs in the user's file."""
+    """One machine: its disk, its clock, and the jobs in the user's file."""
 
     def __init__(self, seed: int | str) -> None:
         self.rng = random.Random(f"goflow {seed}")
@@ -53,8 +53,8 @@ class World:
         self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, str, int], list[str]] = {}
         self.logs_given_up = 0
-        self.told: dict[str, bytes] = {}  # what a listener knows of executions
-        self.too_old: set[str] = set()  # those it was not told of when it came
+        self.told: dict[str, bytes] = {}  # the executions that a listener has received
+        self.too_old: set[str] = set()  # executions that it did not receive at its start
         self.last_event: str | None = None
         self.options: dict[str, Any] = {}
 
@@ -73,32 +73,32 @@ class World:
         self.trace.append(f"{self.now():%d %H:%M:%S.%f} {what}")
 
     def check(self) -> None:
-        """Raise `Broken` if a promise was."""
+        """Raise `Broken` if a promise was broken."""
         if self.process is not None and self.process.engine.health.defect is not None:
             self.problems.append(f"defect: {self.process.engine.health.defect}")
         if self.problems:
             raise self.broken(*self.problems)
 
     def broken(self, *problems: str) -> Broken:
-        """The error that says so, after all that happened before."""
+        """The error for these problems, with the trace."""
         return Broken("\n".join([*self.trace, "", *problems]))
 
     def set_clock(self, step: timedelta) -> None:
-        """Somebody sets the clock."""
+        """Change the clock."""
         self.tell(f"the clock is set by {step}")
         self.disk.latest = max(self.disk.latest, self.now())
         self.wall.offset += step
         self.went_back += max(-step, timedelta(0))
 
-    # -- a life ------------------------------------------------------------------------
+    # -- processes ---------------------------------------------------------------------
 
     def boot(self) -> "Process":
-        """A new process, which has not started yet."""
+        """Create a new process, not yet started."""
         self.process = Process(self)
         return self.process
 
     def end(self) -> None:
-        """The process is no more, whether it ended or died."""
+        """The process has ended or died."""
         assert self.process is not None
         self.time = self.process.loop.time()
         process, self.process = self.process, None
@@ -106,7 +106,7 @@ class World:
         self.check()
 
     def down(self, seconds: float) -> None:
-        """Time passes with no process."""
+        """Let time pass without a process."""
         self.time += seconds
 
 
@@ -119,7 +119,7 @@ class Running:
 
 
 class Process:
-    """One life of the engine, with those who use it. It dies when its store handle does."""
+    """One process with the engine, and its clients. It dies with its store handle."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -148,8 +148,8 @@ class Process:
 
     def _went_wrong(self, loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        # A log that cannot be written while the process is to end is given up, since running
-        # again what has succeeded would be worse.
+        # A log that cannot be written at a stop is given up, since a repeated run of a successful
+        # task would be worse.
         given_up = isinstance(error, Unavailable) and self.engine.lifetime.stopping
         self.world.logs_given_up += given_up
         if not (self.dead or isinstance(error, Killed) or given_up):
@@ -158,7 +158,7 @@ class Process:
     # -- time --------------------------------------------------------------------------
 
     def run(self, seconds: float, steps: int | None = None) -> None:
-        """Let time pass until the process dies, or so many steps are taken."""
+        """Let time pass, until the process dies or has taken `steps` steps."""
         until = self.loop.time() + seconds
         world = self.world
         with self.loop.running():
@@ -170,7 +170,7 @@ class Process:
             world.check()
 
     def call(self, coroutine: Coroutine[Any, Any, Any], seconds: float = 300) -> Any:
-        """What a coroutine returns or raises; None if the process dies before that."""
+        """Run a coroutine, and return its result; None if the process dies first."""
         with self.loop.running():
             task = self.loop.create_task(coroutine)
         until = self.loop.time() + seconds
@@ -183,7 +183,7 @@ class Process:
         return task.result()
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Let a coroutine run beside the others."""
+        """Start a coroutine in the background."""
         with self.loop.running():
             self.loop.create_task(coroutine)
 
@@ -197,7 +197,7 @@ class Process:
             capture.__exit__(None, None, None)
         self.loop.abandon()
 
-    # -- what operators do, see `Stage` --------------------------------------------------
+    # -- observing operators, see `Stage` ------------------------------------------------
 
     def begins(self, context: Context, *, threaded: bool) -> None:
         if self.dead:
@@ -214,7 +214,7 @@ class Process:
             name: msgspec.json.decode(self.world.disk.result(execution.id, result))
             for name, result in execution.results_for(context.task).items()
         }
-        # Upstream tasks that it need not wait for may have ended since it was begun.
+        # Upstream tasks that it does not wait for may have ended since it began.
         waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
         if context.results != results and (waits or not _within(context.results, results)):
             self._broken(f"attempt {place} got {context.results}; committed are {results}")
@@ -238,8 +238,8 @@ class Process:
         return lasting
 
     def _check_overlap(self, execution: Execution) -> None:
-        """Unless they may overlap, one begins when all of the job that were submitted, or sent
-        round again, before it have ended."""
+        """Unless executions may overlap, each begins after all that were submitted or retried
+        before it have ended."""
         disk, allowed = self.world.disk, self.world.jobs[execution.job].options.get("overlap")
         if allowed in (None, "allow") or execution.cause == "backfill":
             return

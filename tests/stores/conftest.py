@@ -1,4 +1,4 @@
-"""Every store, opened; and changes to commit to it."""
+"""Every store, opened, and changes to commit."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ KINDS: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SqliteStore(folder / "goflow.db"),
 }
-"""Makes a new, empty store of each kind; `folder` is empty too. The conformance suite, which is
-test_contract.py, test_activity.py and test_logs.py, runs on each of them."""
+"""Creates a new, empty store of each kind in an empty `folder`. The conformance suite
+(test_contract.py, test_activity.py and test_logs.py) runs on each of them."""
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -50,7 +50,7 @@ def store(opened: Opened) -> Iterator[Store]:
 
 
 class Changes:
-    """Makes changes; every instant is a second later than the one before."""
+    """Creates changes; every instant is a second after the previous one."""
 
     plan = Plan((PlannedTask("a"), PlannedTask("b", after=("a",), retries=2)))
 

@@ -1,4 +1,4 @@
-"""Logs outside of a store's tables: the smallest place that keeps the contract."""
+"""Logs outside a store's tables: the smallest implementation of the contract."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Place = tuple[str, str, int]
 
 
 class ListedLogs:
-    """Lists of chunks. `trouble` says why nothing can be written now."""
+    """Lists of chunks. `trouble` is the reason why writes fail now."""
 
     def __init__(self) -> None:
         self.chunks: dict[Place, list[LogChunk]] = {}
@@ -19,7 +19,7 @@ class ListedLogs:
         self._check()
         for one in changes:
             chunks = self.chunks.setdefault((one.execution, one.task, one.attempt), [])
-            # Also what a batch that failed has left here.
+            # Including chunks left by a failed batch.
             chunks[:] = [chunk for chunk in chunks if chunk.first < one.first]
             chunks.append(LogChunk(one.first, one.lines, one.text, one.times))
             if one.forget is not None:

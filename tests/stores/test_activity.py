@@ -1,4 +1,4 @@
-"""What is counted of each quarter hour is what a recount of everything that happened gives."""
+"""The counts of each quarter hour agree with a recount of the whole history."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ BOUNDS = [BEGIN + number * QUARTER for number in range(QUARTERS + 1)]
 PLAN = Plan((PlannedTask("a"),))
 
 jobs = st.sampled_from(["one", "two"])
-places = st.integers(0, 11)  # of an execution among all
+places = st.integers(0, 11)  # the position of an execution
 instants = st.integers(0, QUARTERS * 900 - 1).map(lambda second: BEGIN + timedelta(seconds=second))
 final = st.sampled_from([State.SUCCESSFUL, State.FAILED, State.CANCELLED])
 took = st.none() | st.integers(-5, 10_000_000).map(lambda micros: timedelta(microseconds=micros))
@@ -54,7 +54,7 @@ steps = st.one_of(
 
 
 class History:
-    """Commits steps in batches, and keeps a plain account of what became of each execution."""
+    """Commits steps in batches, and keeps a plain record of each execution."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -146,7 +146,7 @@ class History:
 
 @settings(max_examples=150, deadline=None)
 @given(history=st.lists(steps, max_size=60))
-def test_counts_are_those_of_a_recount_whatever_happened(
+def test_counts_agree_with_a_recount_of_any_history(
     opened: Opened, history: list[tuple[Any, ...]]
 ) -> None:
     with opened() as store:
@@ -165,7 +165,7 @@ def finished(store: Store, *executions: tuple[str, str, datetime]) -> None:
         store.commit([Submit(fact, PLAN), record])
 
 
-def test_spans_are_as_asked_and_begin_and_end_on_the_quarter_hour(store: Store) -> None:
+def test_spans_match_the_request_on_quarter_hours(store: Store) -> None:
     late = BEGIN + 2 * QUARTER - timedelta(microseconds=1)
     finished(store, ("a", "one", BEGIN), ("b", "one", late), ("c", "one", late + QUARTER))
     bounds = [BEGIN, BEGIN + 2 * QUARTER, BEGIN + 3 * QUARTER, BEGIN + 9 * QUARTER]
@@ -180,7 +180,7 @@ def test_spans_are_as_asked_and_begin_and_end_on_the_quarter_hour(store: Store) 
 
 
 @pytest.mark.parametrize("limit", [1, 2, 100])
-def test_old_counts_of_every_job_go_when_they_are_purged_and_no_others(
+def test_a_purge_deletes_the_old_counts_of_every_job_and_no_others(
     store: Store, limit: int
 ) -> None:
     old = [(f"{job}{n}", job, BEGIN + n * QUARTER) for job in ("a", "b", "c") for n in range(2)]

@@ -1,4 +1,4 @@
-"""What every store must do: `goflow.stores.base`, clause by clause."""
+"""The contract of stores in `goflow.stores.base`, clause by clause."""
 
 import threading
 from contextlib import contextmanager
@@ -45,13 +45,13 @@ few = settings(max_examples=40)
 
 
 def everything(store):
-    """All that a store says of its executions."""
+    """Everything a store returns about its executions."""
     rows = store.page(job=None, state=None, before=None, limit=1000)
     return rows, [store.history(row.id) for row in rows], store.version(), store.unfinished()
 
 
 def missed(due, count=1, outcome=TickOutcome.MISSED):
-    """A tick that made no execution, recorded an hour after the last due time it speaks of."""
+    """A tick without an execution, recorded an hour after its last due time."""
     until = None if count == 1 else due + (count - 1) * HOUR
     return Tick(due, outcome, (until or due) + HOUR, "the server was down", count, until)
 
@@ -79,13 +79,13 @@ def test_each_change_of_a_batch_has_its_outcome_in_order(store, changes):
     assert purged == 0
 
 
-def test_an_empty_batch_is_nothing(store):
+def test_an_empty_batch_changes_nothing(store):
     assert store.commit([]) == []
     assert store.version() == 0
 
 
 @pytest.mark.parametrize("culprit", ["record", "log", "submit"])
-def test_of_a_batch_that_raises_nothing_stays_and_the_next_one_works(store, changes, culprit):
+def test_a_batch_that_raises_changes_nothing_and_the_next_one_works(store, changes, culprit):
     store.commit([changes.submit("x")])
     before = everything(store)
     wrong = {
@@ -153,14 +153,14 @@ def test_a_tick_fires_once(store, changes):
     first = changes.submit("x", due=DUE, tick=True)
     store.commit([first])
     before = everything(store)
-    # The same instant by another clock is the same tick.
+    # The same instant in another zone is the same tick.
     elsewhere = DUE.astimezone(timezone(timedelta(hours=9)))
     [again] = store.commit([changes.submit("y", due=elsewhere, tick=True)])
     assert again == Existing("x", first.fact.at, None)
     assert everything(store) == before
 
 
-def test_ticks_of_other_instants_and_other_jobs_are_others(store, changes):
+def test_ticks_differ_by_instant_and_job(store, changes):
     outcomes = store.commit(
         [
             changes.submit("x", due=DUE, tick=True),
@@ -172,7 +172,7 @@ def test_ticks_of_other_instants_and_other_jobs_are_others(store, changes):
     assert [type(outcome) for outcome in outcomes] == [Created] * 4
 
 
-def test_a_key_leads_to_its_first_execution_and_keeps_its_fingerprint(store, changes):
+def test_a_key_returns_its_first_execution_with_the_fingerprint(store, changes):
     first = changes.submit("x", key="k", fingerprint="asked first")
     store.commit([first])
     before = everything(store)
@@ -189,7 +189,7 @@ def test_keys_are_per_job(store, changes):
     assert isinstance(other, Created)
 
 
-def test_repeats_within_a_batch_are_repeats(store, changes):
+def test_repeated_submits_within_a_batch_are_detected(store, changes):
     outcomes = store.commit(
         [
             changes.submit("x", key="k"),
@@ -205,7 +205,7 @@ def test_repeats_within_a_batch_are_repeats(store, changes):
 # -- results -----------------------------------------------------------------------
 
 
-def test_a_result_comes_back_byte_by_byte_for_its_attempt_alone(store, changes):
+def test_a_result_is_returned_unchanged_for_its_attempt_only(store, changes):
     store.commit([changes.submit("x"), changes.submit("y")])
     body = bytes(range(256)) * 40
     assert store.commit([KeepResult("x", "a\0ж", 2, body)]) == [None]
@@ -220,8 +220,8 @@ def test_a_result_comes_back_byte_by_byte_for_its_attempt_alone(store, changes):
         assert store.result(*place) is None
 
 
-def test_a_result_that_is_kept_again_is_the_last_one(store, changes):
-    """As after a commit that seemed to fail."""
+def test_a_result_stored_again_replaces_the_first(store, changes):
+    """This happens after a commit that seemed to fail."""
     store.commit([changes.submit("x"), KeepResult("x", "a", 1, b"1")])
     store.commit([KeepResult("x", "a", 1, b"2")])
     assert store.result("x", "a", 1) == b"2"
@@ -246,7 +246,7 @@ def test_a_backup_has_the_results(store, changes, tmp_path):
 # -- records and history -----------------------------------------------------------
 
 
-def test_the_history_holds_every_kind_of_fact_and_the_plan(store, changes):
+def test_the_history_has_every_kind_of_fact_and_the_plan(store, changes):
     plan = Plan(
         (
             PlannedTask("первая"),
@@ -274,7 +274,7 @@ def test_the_history_holds_every_kind_of_fact_and_the_plan(store, changes):
     assert history.version == version == store.find("x").version
 
 
-def test_a_history_tells_when_the_execution_was_opened_last(store, changes):
+def test_a_history_has_the_version_at_which_it_was_last_opened(store, changes):
     [created] = store.commit([changes.submit("x")])
     at = changes.now()
     store.commit([changes.record("x"), changes.record("x", CancelRequested(at))])
@@ -290,7 +290,7 @@ def test_histories_do_not_mix(store, changes):
     assert [len(store.history(execution).facts) for execution in "xy"] == [2, 3]
 
 
-def test_what_is_not_there_is_none(store):
+def test_a_missing_execution_is_none(store):
     assert store.find("x") is None
     assert store.history("x") is None
     assert store.logs.read("x", "a", 1, 0, 100) == []
@@ -308,7 +308,7 @@ def test_versions_grow_over_all_executions(store, changes):
     assert store.version() == versions[-1]
 
 
-def test_the_last_record_of_a_batch_says_how_an_execution_is_listed(store, changes):
+def test_the_last_record_of_a_batch_determines_the_listed_state(store, changes):
     submit, started = changes.submit("x"), changes.record("x")
     finish = changes.finish("x", State.FAILED, b'{"brief":1}')
     *_, version = store.commit([submit, started, finish])
@@ -318,7 +318,7 @@ def test_the_last_record_of_a_batch_says_how_an_execution_is_listed(store, chang
     assert row.submitted == submit.fact.at
 
 
-def test_a_finished_execution_sent_round_again_is_unfinished_until_it_finishes(store, changes):
+def test_a_retried_execution_is_unfinished_until_it_finishes(store, changes):
     store.commit([changes.submit("x"), changes.finish("x", State.FAILED, b"first")])
     assert store.unfinished() == []
     store.commit([changes.record("x", Retried(changes.now(), ("a",)), state=State.NOTSTARTED)])
@@ -332,7 +332,7 @@ def test_a_finished_execution_sent_round_again_is_unfinished_until_it_finishes(s
     assert store.finished_since(0, version, 10, None) == [store.find("x")]
 
 
-def test_unfinished_executions_come_oldest_first(store, changes):
+def test_unfinished_executions_are_ordered_by_age(store, changes):
     store.commit([changes.submit(execution) for execution in "dacb"])
     store.commit([changes.record("d"), changes.finish("a")])
     assert store.unfinished() == ["d", "c", "b"]
@@ -345,10 +345,10 @@ histories = st.lists(st.tuples(jobs, st.sampled_from(State)), max_size=25)
 
 
 def fill(store, changes, executions):
-    """Bring about executions of these jobs, in these states; their rows, oldest first."""
+    """Create executions of these jobs in these states; returns their rows, oldest first."""
     ids = [f"id-{number}" for number in range(len(executions))]
     store.commit([changes.submit(i, job) for i, (job, _) in zip(ids, executions, strict=True)])
-    # Finished in another order than created.
+    # They finish in another order than they were created.
     for execution, (_, state) in reversed(list(zip(ids, executions, strict=True))):
         if state in FINISHED:
             store.commit([changes.finish(execution, state, execution.encode())])
@@ -364,7 +364,7 @@ def fill(store, changes, executions):
     state=st.none() | st.sampled_from(State),
     limit=st.integers(1, 7),
 )
-def test_walking_the_pages_meets_each_execution_once_newest_first(
+def test_pages_contain_each_execution_once_newest_first(
     opened, changes, executions, job, state, limit
 ):
     with opened() as store:
@@ -383,7 +383,7 @@ def test_walking_the_pages_meets_each_execution_once_newest_first(
 
 @few
 @given(executions=histories, job=st.none() | jobs, limit=st.integers(1, 7), data=st.data())
-def test_walking_the_finished_ones_meets_each_once_by_version(
+def test_pages_of_finished_executions_contain_each_once_by_version(
     opened, changes, executions, job, limit, data
 ):
     with opened() as store:
@@ -408,7 +408,7 @@ def test_walking_the_finished_ones_meets_each_once_by_version(
 
 @few
 @given(executions=histories, last=st.integers(1, 5))
-def test_recent_gives_each_job_its_newest(opened, changes, executions, last):
+def test_recent_returns_the_newest_executions_of_each_job(opened, changes, executions, last):
     asked = ["one", "two", "never run"]
     with opened() as store:
         rows = fill(store, changes, executions)
@@ -423,7 +423,7 @@ def test_recent_gives_each_job_its_newest(opened, changes, executions, last):
         ]  # fmt: skip
 
 
-def test_a_mark_has_the_times_of_the_last_record(store, changes):
+def test_a_recent_execution_has_the_times_of_the_last_record(store, changes):
     def times():
         [mark] = store.recent(["job"], 1)["job"]
         return mark.started, mark.finished
@@ -444,13 +444,13 @@ def test_a_mark_has_the_times_of_the_last_record(store, changes):
 
 @few
 @given(at=st.datetimes(timezones=st.just(UTC)))
-def test_an_instant_comes_back_as_it_was(opened, changes, at):
+def test_an_instant_survives_a_round_trip(opened, changes, at):
     with opened() as store:
         store.commit([changes.submit("x"), changes.record("x", started=at)])
         assert store.recent(["job"], 1)["job"][0].started == at
 
 
-def test_numbers_beyond_all_rows_are_just_that(store, changes):
+def test_numbers_beyond_all_rows_return_empty_pages(store, changes):
     store.commit([changes.submit("x"), changes.finish("x"), changes.log("x", 0, "line")])
     row = store.find("x")
     assert store.page(job=None, state=None, before=FAR, limit=9) == [row]
@@ -465,7 +465,7 @@ def test_numbers_beyond_all_rows_are_just_that(store, changes):
 # -- the ledger --------------------------------------------------------------------
 
 
-def test_a_tick_that_fired_is_in_the_ledger_with_its_execution(store, changes):
+def test_a_fired_tick_is_in_the_ledger_with_its_execution(store, changes):
     submit = changes.submit("x", due=DUE, tick=True)
     store.commit([submit, changes.submit("y", due=DUE + HOUR)])
     assert store.ticks("job", None, 9) == [
@@ -473,7 +473,7 @@ def test_a_tick_that_fired_is_in_the_ledger_with_its_execution(store, changes):
     ]
 
 
-def test_ticks_come_back_as_recorded(store):
+def test_ticks_are_returned_as_recorded(store):
     ticks = [missed(DUE), missed(DUE + HOUR, 1, TickOutcome.SKIPPED), missed(DUE + 2 * HOUR, 5)]
     store.commit([RecordTicks("job", ticks), RecordTicks("other", [missed(DUE)])])
     assert store.ticks("job", None, 9) == ticks[::-1]
@@ -481,7 +481,7 @@ def test_ticks_come_back_as_recorded(store):
     assert store.ticks("no such job", None, 9) == []
 
 
-def test_a_tick_that_is_there_stays_as_it_is(store, changes):
+def test_a_recorded_tick_is_not_replaced(store, changes):
     submit = changes.submit("x", due=DUE, tick=True)
     store.commit([submit, RecordTicks("job", [missed(DUE + HOUR), missed(DUE + 2 * HOUR, 3)])])
     before = store.ticks("job", None, 9)
@@ -491,11 +491,11 @@ def test_a_tick_that_is_there_stays_as_it_is(store, changes):
 
 
 def merged(due, count=1):
-    """Ticks that a clock change merged into the due time an hour before the first one."""
+    """Ticks merged by a clock change into the due time an hour before the first one."""
     return msgspec.structs.replace(missed(due, count, TickOutcome.MERGED), into=due - HOUR)
 
 
-def test_what_is_merged_into_a_tick_is_in_the_ledger_with_it_or_not_at_all(store, changes):
+def test_a_tick_and_its_merged_ticks_are_recorded_together_or_not_at_all(store, changes):
     submit = changes.submit("x", due=DUE, tick=True)
     submit = msgspec.structs.replace(submit, reason="clock change", merged=merged(DUE + HOUR, 3))
     store.commit([submit])
@@ -507,7 +507,7 @@ def test_what_is_merged_into_a_tick_is_in_the_ledger_with_it_or_not_at_all(store
     assert store.ticks("job", None, 9) == [merged(DUE + HOUR, 3), kept]
 
 
-def test_what_was_merged_gives_way_to_a_due_time_of_its_own(store, changes):
+def test_a_merged_tick_is_replaced_by_a_due_time_at_that_instant(store, changes):
     ticks = [merged(DUE), merged(DUE + HOUR), merged(DUE + 2 * HOUR)]
     store.commit([RecordTicks("job", ticks)])
     again = [msgspec.structs.replace(tick, reason="other") for tick in ticks]
@@ -523,7 +523,7 @@ def test_what_was_merged_gives_way_to_a_due_time_of_its_own(store, changes):
 
 
 @pytest.mark.parametrize("outcome", [TickOutcome.MISSED, TickOutcome.SKIPPED])
-def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcome):
+def test_a_tick_without_an_execution_may_fire_once_later(store, changes, outcome):
     store.commit([RecordTicks("job", [missed(DUE, 1, outcome)])])
     submit = changes.submit("x", due=DUE, tick=True)
     [created] = store.commit([submit])
@@ -535,7 +535,7 @@ def test_a_tick_that_made_nothing_may_fire_later_and_once(store, changes, outcom
 
 
 @pytest.mark.parametrize("hours", [0, 1, 4])
-def test_a_due_time_within_a_missed_run_may_fire_once_and_the_run_stays(store, changes, hours):
+def test_a_due_time_within_a_run_of_missed_ones_may_fire_once(store, changes, hours):
     run = missed(DUE, 5)
     store.commit([RecordTicks("job", [run])])
     due = DUE + hours * HOUR
@@ -554,7 +554,7 @@ ledgers = st.lists(st.tuples(st.integers(0, 9), st.integers(1, 3)), max_size=12)
 
 @few
 @given(ledger=ledgers, claims=st.sets(st.integers(0, 9)), limit=st.integers(1, 4))
-def test_walking_the_ledger_meets_each_tick_once_newest_first(
+def test_pages_of_the_ledger_contain_each_tick_once_newest_first(
     opened, changes, ledger, claims, limit
 ):
     with opened() as store:
@@ -592,7 +592,7 @@ def test_accounts_grow_for_an_anchor_and_begin_anew_with_another(store):
     assert account("b", DUE) == Accounted(DUE, DUE)
 
 
-def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
+def test_firing_advances_accounted_and_never_lowers_it(store, changes):
     for id, hours in (("x", 1), ("y", -1)):
         due = DUE + hours * HOUR
         store.commit([changes.submit(id, due=due, tick=True, accounted=Accounted(DUE, due))])
@@ -600,7 +600,7 @@ def test_firing_accounts_for_the_tick_and_never_goes_back(store, changes):
     assert store.accounted() == {"job": Accounted(DUE, DUE + HOUR)}
 
 
-def test_a_tick_that_has_fired_before_is_accounted_for_all_the_same(store, changes):
+def test_a_tick_fired_before_still_advances_accounted(store, changes):
     due = DUE + 2 * HOUR
     store.commit([changes.submit("y", due=due, tick=True)])
     accounted = Accounted(DUE, due)
@@ -631,7 +631,7 @@ def test_recording_ticks_accounts_for_them_in_the_same_transaction(store, change
 
 
 def finished(store, changes, *executions, job="job", **asked):
-    """Bring finished executions with a log about; when each was submitted."""
+    """Create finished executions with a log; returns their submit times."""
     at = {}
     for execution in executions:
         submit = changes.submit(execution, job, **asked)
@@ -644,7 +644,7 @@ def listed(store):
     return [row.id for row in store.page(job=None, state=None, before=None, limit=1000)][::-1]
 
 
-def test_a_purge_by_age_takes_the_finished_ones_submitted_before_it(store, changes):
+def test_a_purge_by_age_deletes_finished_executions_submitted_before(store, changes):
     at = finished(store, changes, "a", "b", "c")
     store.commit([changes.submit("d")])
     assert store.commit([Purge(None, at["c"], None, 10)]) == [2]
@@ -652,7 +652,7 @@ def test_a_purge_by_age_takes_the_finished_ones_submitted_before_it(store, chang
     assert store.commit([Purge(None, at["c"], None, 10)]) == [0]
 
 
-def test_a_purge_by_number_leaves_the_newest_finished_ones(store, changes):
+def test_a_purge_by_number_keeps_the_newest_finished_executions(store, changes):
     finished(store, changes, "a", "b", "c", "d")
     assert store.commit([Purge(None, None, 3, 10)]) == [1]
     assert listed(store) == ["b", "c", "d"]
@@ -660,7 +660,7 @@ def test_a_purge_by_number_leaves_the_newest_finished_ones(store, changes):
     assert listed(store) == []
 
 
-def test_a_purge_of_a_job_leaves_the_others(store, changes):
+def test_a_purge_of_a_job_keeps_other_jobs(store, changes):
     at = finished(store, changes, "a", "b", "c") | finished(store, changes, "x", "y", job="other")
     assert store.commit([Purge("job", None, 2, 10)]) == [1]
     assert store.commit([Purge("other", at["y"], None, 10)]) == [1]
@@ -668,7 +668,7 @@ def test_a_purge_of_a_job_leaves_the_others(store, changes):
     assert listed(store) == ["b", "c", "y"]
 
 
-def test_what_is_unfinished_is_never_purged_and_takes_nothing_from_the_number(store, changes):
+def test_unfinished_executions_are_neither_purged_nor_counted(store, changes):
     store.commit([changes.submit("old"), changes.submit("older", "other")])
     finished(store, changes, "a", "b")
     store.commit([changes.submit(f"waiting{n}") for n in range(5)])
@@ -679,7 +679,7 @@ def test_what_is_unfinished_is_never_purged_and_takes_nothing_from_the_number(st
     assert len(store.unfinished()) == 7
 
 
-def test_what_was_sent_round_again_is_unfinished_for_a_purge_of_the_same_batch(store, changes):
+def test_an_execution_retried_in_the_same_batch_is_not_purged(store, changes):
     finished(store, changes, "a", "b")
     again = changes.record("a", Retried(changes.now(), ("a",)), state=State.NOTSTARTED)
     store.commit([again, changes.submit("c"), changes.finish("c"), Purge(None, None, 0, 10)])
@@ -687,7 +687,7 @@ def test_what_was_sent_round_again_is_unfinished_for_a_purge_of_the_same_batch(s
     assert len(store.history("a").facts) == 3
 
 
-def test_a_purge_takes_at_most_its_limit_oldest_first(store, changes):
+def test_a_purge_deletes_at_most_its_limit_oldest_first(store, changes):
     finished(store, changes, *"abcdef")
     assert store.commit([Purge(None, None, 1, 2)]) == [2]
     assert listed(store) == ["c", "d", "e", "f"]
@@ -695,7 +695,7 @@ def test_a_purge_takes_at_most_its_limit_oldest_first(store, changes):
     assert listed(store) == ["f"]
 
 
-def test_age_and_number_together_are_both_kept_to(store, changes):
+def test_a_purge_applies_both_age_and_number(store, changes):
     at = finished(store, changes, *"abcdef")
     assert store.commit([Purge(None, at["b"], 3, 10)]) == [3]
     assert listed(store) == ["d", "e", "f"]
@@ -703,8 +703,8 @@ def test_age_and_number_together_are_both_kept_to(store, changes):
     assert listed(store) == ["f"]
 
 
-def test_a_clock_set_back_does_not_keep_the_old_or_take_the_young(store, changes):
-    """Age goes by when an execution was submitted, not by its place in the list."""
+def test_a_purge_by_age_is_correct_after_the_clock_was_set_back(store, changes):
+    """Age is the time since the submit, not the position in the list."""
     future = msgspec.structs.replace(changes.submit("future").fact, at=DUE + 1000 * HOUR)
     store.commit([msgspec.structs.replace(changes.submit("future"), fact=future)])
     store.commit([changes.finish("future")])
@@ -713,7 +713,7 @@ def test_a_clock_set_back_does_not_keep_the_old_or_take_the_young(store, changes
     assert listed(store) == ["future"]
 
 
-def test_nothing_is_left_of_what_was_purged(store, changes):
+def test_a_purge_leaves_nothing_of_an_execution(store, changes):
     finished(store, changes, "a", "b", key=None)
     plan = Plan((PlannedTask("only in x"),))
     finished(store, changes, "x", job="other", key="k", plan=plan)
@@ -729,14 +729,14 @@ def test_nothing_is_left_of_what_was_purged(store, changes):
     assert len(store.history("a").facts) == 2
     with pytest.raises(NotFound, match="'x'"):
         store.commit([changes.record("x")])
-    # Neither its key nor its plan nor its id is in the way of new ones.
+    # Its key, its plan and its id can be used again.
     [created] = store.commit([changes.submit("x", "other", key="k", plan=plan)])
     assert isinstance(created, Created)
     assert store.history("x").plan == plan
     assert store.find("x").number == 4
 
 
-def test_a_plan_stays_while_an_execution_has_it(store, changes):
+def test_a_plan_stays_while_an_execution_uses_it(store, changes):
     plan = Plan((PlannedTask("of two jobs"),))
     finished(store, changes, "a", "b", plan=plan)
     finished(store, changes, "c", job="other", plan=plan)
@@ -752,8 +752,8 @@ def test_a_tick_outlives_its_execution_and_does_not_fire_again(store, changes):
     assert store.ticks("job", None, 9) == [Tick(DUE, TickOutcome.FIRED, at["x"], execution="x")]
 
 
-def test_ticks_are_purged_by_when_they_were_recorded(store, changes):
-    """So a backfilled one stays as long as one of today."""
+def test_ticks_are_purged_by_their_record_time(store, changes):
+    """So a backfilled tick stays as long as a regular one of the same day."""
     ticks = [missed(DUE + hours * HOUR) for hours in range(5)]
     store.commit([RecordTicks("job", ticks), RecordTicks("other", ticks)])
     backfilled = msgspec.structs.replace(missed(DUE - 9000 * HOUR), at=DUE + 9 * HOUR)
@@ -773,8 +773,8 @@ def test_a_purge_forgets_no_account_and_no_entry(store):
     assert (store.accounted(), store.entries("kind")) == ({"job": accounted}, {"key": b"1"})
 
 
-def test_long_logs_go_in_several_steps_until_nothing_is_left(store, changes):
-    """One purge does not hold the writer up, however much there is to forget."""
+def test_long_logs_are_purged_in_several_steps(store, changes):
+    """A purge does not block the writer for long, even with much to delete."""
     store.commit([changes.submit("x"), changes.submit("y"), changes.submit("z")])
     for execution in "xy":
         store.commit([changes.log(execution, line, "line") for line in range(12_000)])
@@ -786,7 +786,7 @@ def test_long_logs_go_in_several_steps_until_nothing_is_left(store, changes):
     assert listed(store) == []
 
 
-def test_many_large_results_go_in_several_steps_until_nothing_is_left(store, changes):
+def test_many_large_results_are_purged_in_several_steps(store, changes):
     store.commit([changes.submit("x")])
     for attempt in range(1, 9):
         store.commit([KeepResult("x", "a", attempt, b"r" * 1_000_000)])
@@ -798,7 +798,7 @@ def test_many_large_results_go_in_several_steps_until_nothing_is_left(store, cha
     assert listed(store) == []
 
 
-def test_space_is_given_back(store, changes, tmp_path):
+def test_a_purge_frees_disk_space(store, changes, tmp_path):
     line = "x" * 60_000
     for execution in range(10):
         store.commit([changes.submit(f"x{execution}")])
@@ -820,7 +820,7 @@ def test_space_is_given_back(store, changes, tmp_path):
     keep=st.none() | st.integers(0, 8),
     limit=st.integers(1, 9),
 )
-def test_purging_until_nothing_is_left_leaves_what_it_says(
+def test_repeated_purges_keep_exactly_the_specified_executions(
     opened, changes, executions, job, age, keep, limit
 ):
     with opened() as store:
@@ -845,7 +845,7 @@ def test_purging_until_nothing_is_left_leaves_what_it_says(
 # -- size and backup ---------------------------------------------------------------
 
 
-def test_the_size_grows_with_what_is_kept(store, changes):
+def test_the_size_grows_with_the_content(store, changes):
     before = store.size()
     store.commit([changes.submit("x"), changes.log("x", 0, "x" * 1_000_000)])
     assert store.size() > before + 900_000
@@ -875,22 +875,22 @@ def test_a_backup_opens_as_a_store_with_everything_in_it(store, changes, tmp_pat
         assert [chunk.text for chunk in copy.logs.read("a", "a", 1, 0, 100)] == ["line\n"]
 
 
-def test_a_backup_is_another_store(store, tmp_path):
-    """Its versions go on from here in another way, so they are of another epoch."""
+def test_a_backup_has_its_own_epoch(store, tmp_path):
+    """From now on its versions differ, so they need another epoch."""
     for name in "ab":
         store.backup(str(tmp_path / name))
     with opened_copy(tmp_path / "a") as a, opened_copy(tmp_path / "b") as b:
         assert len({a.epoch, b.epoch, store.epoch}) == 3
 
 
-def test_a_backup_is_consistent_while_others_write(store, changes, tmp_path):
+def test_a_backup_during_writes_is_consistent(store, changes, tmp_path):
     filling = [changes.log("x0", line, "x" * 50_000) for line in range(300)]
     store.commit([changes.submit("x0"), changes.submit("y0"), *filling])
     done = threading.Event()
     written = []
 
     def write():
-        while not done.is_set() and len(written) < 400:  # pages have a limit
+        while not done.is_set() and len(written) < 400:  # within one page
             pair = f"x{len(written) + 1}", f"y{len(written) + 1}"
             store.commit([changes.submit(execution) for execution in pair])
             written.append(pair)
@@ -912,7 +912,7 @@ def test_a_backup_is_consistent_while_others_write(store, changes, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["there", "folder", "no such folder/file", "nul\0", ""])
-def test_a_place_that_cannot_take_a_backup_is_refused(store, tmp_path, place):
+def test_an_invalid_backup_path_is_refused(store, tmp_path, place):
     (tmp_path / "there").write_text("precious")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StoreError):
@@ -921,7 +921,7 @@ def test_a_place_that_cannot_take_a_backup_is_refused(store, tmp_path, place):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "there"]
 
 
-def test_an_unfinished_backup_is_not_taken_for_one(store, tmp_path):
+def test_an_unfinished_backup_is_not_a_store(store, tmp_path):
     (tmp_path / "copy.db.part").write_text("of another one")
     with pytest.raises(StoreError, match="another backup"):
         store.backup(str(tmp_path / "copy.db"))
@@ -931,7 +931,7 @@ def test_an_unfinished_backup_is_not_taken_for_one(store, tmp_path):
 # -- entries -----------------------------------------------------------------------
 
 
-def test_the_last_value_of_an_entry_stays_until_it_is_deleted(store):
+def test_an_entry_has_its_last_value_until_it_is_deleted(store):
     store.commit([Put("cursor", "a", b"1"), Put("cursor", "b", b"{}"), Put("cursor", "a", b"2")])
     store.commit([Put("other", "a", b"[]"), Put("cursor", "\0 日本", b'"x"')])
     assert store.entries("cursor") == {"a": b"2", "b": b"{}", "\0 日本": b'"x"'}
@@ -945,7 +945,7 @@ def test_the_last_value_of_an_entry_stays_until_it_is_deleted(store):
 
 
 def everything_since(store, version, limit, room):
-    """All facts above a version, page by page, and the versions that were purged."""
+    """All facts above a version, page by page, and the purged versions."""
     found, purged = [], []
     while version < store.version():
         page = store.facts_since(version, limit, room)
@@ -961,7 +961,7 @@ def everything_since(store, version, limit, room):
 
 
 @pytest.mark.parametrize(("limit", "room"), [(1, 10**6), (2, 10**6), (100, 1), (100, 300)])
-def test_facts_of_all_executions_come_in_the_order_of_versions(store, changes, limit, room):
+def test_facts_of_all_executions_are_ordered_by_version(store, changes, limit, room):
     store.commit([changes.submit("x"), changes.submit("y", "other"), changes.record("x")])
     store.commit([Put("kind", "key", b"1"), changes.record("y"), changes.finish("x")])
     found, purged = everything_since(store, 0, limit, room)
@@ -984,7 +984,7 @@ def test_a_page_of_facts_is_bounded_by_their_length_but_never_empty(store, chang
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-def test_purged_facts_are_missing_and_never_skipped_in_silence(store, changes, limit):
+def test_purged_facts_are_reported_as_missing(store, changes, limit):
     for execution in "abc":
         store.commit([changes.submit(execution), changes.record(execution)])
     store.commit([changes.finish("a"), changes.finish("c")])
@@ -995,7 +995,7 @@ def test_purged_facts_are_missing_and_never_skipped_in_silence(store, changes, l
     assert purged == [1, 2, 5, 6, 7, 8]
 
 
-def test_facts_of_an_execution_half_purged_are_missing(store, changes):
+def test_facts_of_a_partly_purged_execution_are_missing(store, changes):
     store.commit([changes.submit("x")])
     for _ in range(300):
         store.commit([changes.record("x") for _ in range(40)])
@@ -1010,14 +1010,14 @@ def test_facts_of_an_execution_half_purged_are_missing(store, changes):
 # -- epoch ------------------------------------------------------------------------
 
 
-def test_each_store_has_its_epoch(opened):
+def test_each_store_has_its_own_epoch(opened):
     with opened() as one, opened() as other:
         assert one.epoch
         assert one.epoch != other.epoch
         assert one.epoch == one.epoch
 
 
-def test_instants_come_back_aware_and_exact(store, changes):
+def test_instants_are_returned_aware_and_exact(store, changes):
     at = datetime(2026, 10, 25, 2, 30, 0, 123456, timezone(timedelta(hours=5, minutes=45)))
     store.commit([RecordTicks("a", [], Accounted(at, at))])
     kept = store.accounted()["a"].anchor
@@ -1025,7 +1025,7 @@ def test_instants_come_back_aware_and_exact(store, changes):
     assert kept.utcoffset() == timedelta(0)
 
 
-def test_a_closed_store_says_so_and_closes_again(store, changes):
+def test_a_closed_store_refuses_use_and_can_be_closed_again(store, changes):
     store.close()
     store.close()
     with pytest.raises(StoreUnavailable, match="not open"):

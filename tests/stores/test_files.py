@@ -1,4 +1,4 @@
-"""One server per file, whatever its name; and a file that is not what it was is noticed."""
+"""One server per file under any of its names, and changed files are detected."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ else:
 DIE = """
 store.open()
 commit(store, 20)
-os._exit(1)  # with nothing closed
+os._exit(1)  # without closing anything
 """
 
 
@@ -58,7 +58,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path, changes) -> Iterator[SqliteStore]:
-    """Open, with something in the file and something in its log."""
+    """An open store with data in the file and in its log."""
     store = SqliteStore(path)
     store.open()
     store.commit([changes.submit("x")])
@@ -98,7 +98,7 @@ def without_the_lock_file(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("named", [hard_link, link_to_file, link_to_folder, without_the_lock_file])
-def test_a_file_in_use_is_refused_by_whatever_name(
+def test_a_file_in_use_is_refused_under_any_name(
     store: SqliteStore, path: Path, named: Callable[[Path], Path], changes
 ) -> None:
     other = named(path)
@@ -107,17 +107,17 @@ def test_a_file_in_use_is_refused_by_whatever_name(
     with pytest.raises(StoreError, match="in use by another goflow server"):
         again.open()
     again.close()
-    # The refusals have cost no lock, and the first one goes on.
+    # The refusals released no lock, and the first server continues.
     assert "in use by another goflow server" in process(TRY, other)
     store.commit([changes.submit("z")])
     store.close()
     assert process(TRY, path) == "opened"
 
 
-def test_reading_the_file_in_the_servers_own_process_costs_no_lock(
+def test_reading_the_file_in_the_servers_process_keeps_the_lock(
     store: SqliteStore, path: Path
 ) -> None:
-    """As a task does that copies it: to close a descriptor drops what locks a process has."""
+    """For example when a task copies it: closing a descriptor drops a process's POSIX locks."""
     path.read_bytes()
     path.with_name("goflow.db.lock").read_bytes()
     assert "in use by another goflow server" in process(TRY, path)
@@ -129,9 +129,7 @@ def test_a_copy_is_another_store(store: SqliteStore, path: Path) -> None:
     assert process(TRY, copy) == "opened"
 
 
-def test_a_lock_file_that_was_removed_is_made_again_and_told_of(
-    store: SqliteStore, path: Path
-) -> None:
+def test_a_removed_lock_file_is_created_again_and_reported(store: SqliteStore, path: Path) -> None:
     lock = path.with_name("goflow.db.lock")
     assert store.check() == []
     noted = lock.read_text()
@@ -145,10 +143,10 @@ def test_a_lock_file_that_was_removed_is_made_again_and_told_of(
     assert not lock.exists()
 
 
-def test_a_second_name_is_refused_while_the_last_commits_are_beside_the_first(
+def test_a_second_name_is_refused_while_commits_are_in_the_log_of_the_first(
     path: Path,
 ) -> None:
-    """SQLite finds a log by the file's name, and would damage the file without."""
+    """SQLite finds a log by the file's name, and would damage the file without it."""
     process(DIE, path)
     other = hard_link(path)
     told = process(TRY, other)
@@ -184,7 +182,7 @@ def test_a_store_that_was_moved_opens_with_its_log(path: Path) -> None:
         (b"x.db", "bytes|path"),
     ],
 )
-def test_what_names_no_file_is_refused_with_what_to_do(
+def test_a_path_that_is_not_a_file_is_refused_with_advice(
     store: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,7 +202,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_all_files_are_created_for_their_owner_alone(path: Path, changes, umask: int) -> None:
+def test_all_files_are_created_for_their_owner_only(path: Path, changes, umask: int) -> None:
     before = os.umask(umask)
     try:
         store = SqliteStore(path)
@@ -223,7 +221,7 @@ def test_all_files_are_created_for_their_owner_alone(path: Path, changes, umask:
     assert mode(path) == 0o600
 
 
-def test_a_store_that_everybody_may_read_is_told_of(path: Path) -> None:
+def test_a_world_readable_store_is_reported(path: Path) -> None:
     entries(path)
     path.chmod(0o644)
     store = SqliteStore(path)
@@ -297,7 +295,7 @@ def put_an_older_copy_back(path: Path, folder: Path) -> None:
         put_an_older_copy_back,
     ],
 )
-def test_commits_that_are_gone_after_a_crash_are_told_of_once(
+def test_commits_lost_after_a_crash_are_reported_once(
     path: Path, tmp_path: Path, harm: Callable[[Path, Path], None]
 ) -> None:
     entries(path)
@@ -310,7 +308,7 @@ def test_commits_that_are_gone_after_a_crash_are_told_of_once(
     assert remarks(path) == []
 
 
-def test_a_second_crash_tells_of_its_own_losses_only(path: Path) -> None:
+def test_a_second_crash_reports_only_its_own_losses(path: Path) -> None:
     process(DIE, path)
     remove_the_log(path, path)
     process("store.open()\nos._exit(1)", path)
@@ -321,14 +319,14 @@ def test_a_second_crash_tells_of_its_own_losses_only(path: Path) -> None:
     assert "20 commits" in text
 
 
-def test_after_a_crash_with_all_in_place_nothing_is_told(path: Path) -> None:
+def test_a_crash_without_losses_is_not_reported(path: Path) -> None:
     for _ in range(3):
         process(DIE, path)
         assert remarks(path) == []
     assert len(entries(path)) == 20
 
 
-def test_a_store_that_was_put_there_on_purpose_is_no_loss(path: Path, tmp_path: Path) -> None:
+def test_a_replaced_store_is_not_reported_as_a_loss(path: Path, tmp_path: Path) -> None:
     entries(tmp_path / "other.db")
     process(DIE, path)
     remove_all_but_the_lock(path, path)
@@ -338,7 +336,7 @@ def test_a_store_that_was_put_there_on_purpose_is_no_loss(path: Path, tmp_path: 
     assert not lost
 
 
-def test_a_refused_start_keeps_what_the_crashed_server_noted(path: Path) -> None:
+def test_a_refused_start_keeps_the_crashed_servers_commit_number(path: Path) -> None:
     process(DIE, path)
     remove_the_log(path, path)
     whole = path.read_bytes()
@@ -350,7 +348,7 @@ def test_a_refused_start_keeps_what_the_crashed_server_noted(path: Path) -> None
     assert lost
 
 
-def test_a_closed_file_that_was_cut_short_is_refused(path: Path) -> None:
+def test_a_truncated_file_is_refused(path: Path) -> None:
     entries(path)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(StoreError, match="shorter than it says"):
@@ -403,7 +401,7 @@ def remove_the_index(path: Path, folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("first", ["a look", "a commit"])
-def test_nothing_more_is_promised_once_the_files_are_not_what_they_were(
+def test_commits_are_refused_after_the_files_were_replaced(
     path: Path, tmp_path: Path, changes, harm: Callable[[Path, Path], None], first: str
 ) -> None:
     entries(tmp_path / "other.db")
@@ -426,7 +424,7 @@ def test_nothing_more_is_promised_once_the_files_are_not_what_they_were(
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-def test_a_file_that_is_put_back_is_written_again(
+def test_a_restored_file_is_written_again(
     store: SqliteStore, path: Path, changes, suffix: str
 ) -> None:
     file, aside = Path(f"{path}{suffix}"), path.with_name("aside")
@@ -441,9 +439,7 @@ def test_a_file_that_is_put_back_is_written_again(
     assert store.unfinished() == ["x", "y", "z"]
 
 
-def test_a_log_that_was_removed_is_saved_by_a_stop_in_order(
-    store: SqliteStore, path: Path, changes
-) -> None:
+def test_a_removed_log_is_saved_by_a_clean_stop(store: SqliteStore, path: Path, changes) -> None:
     Path(f"{path}-wal").unlink()
     with pytest.raises(StoreUnavailable, match=r"goflow\.db-wal"):
         store.commit([changes.submit("z")])
@@ -453,8 +449,8 @@ def test_a_log_that_was_removed_is_saved_by_a_stop_in_order(
     assert not any(remark.lost for remark in store.check())
 
 
-def test_a_look_while_others_commit_sees_no_trouble(store: SqliteStore, changes) -> None:
-    """Through many checkpoints, which write to the file itself."""
+def test_a_check_during_commits_reports_no_trouble(store: SqliteStore, changes) -> None:
+    """Also during checkpoints, which write to the file itself."""
     ended = threading.Event()
     troubles: list[Exception] = []
 
@@ -475,7 +471,7 @@ def test_a_look_while_others_commit_sees_no_trouble(store: SqliteStore, changes)
     assert troubles == []
 
 
-def test_what_others_may_do_to_the_file_is_no_trouble(
+def test_allowed_access_by_other_programs_is_not_reported(
     store: SqliteStore, path: Path, changes
 ) -> None:
     os.utime(path)
@@ -491,7 +487,7 @@ def test_what_others_may_do_to_the_file_is_no_trouble(
     assert store.check() == []
 
 
-def test_a_commit_counts_once_also_after_one_that_failed(store: SqliteStore, path: Path, changes):
+def test_a_commit_counts_once_also_after_a_failed_one(store: SqliteStore, path: Path, changes):
     with pytest.raises(NotFound):
         store.commit([changes.record("nobody")])
     store.commit([changes.submit("z")])

@@ -1,5 +1,5 @@
-"""A fork of the process that has the store open: it has no descriptor of it, and cannot harm it,
-even where a connection is closed there."""
+"""A fork of a process with an open store: it has no descriptor of the store and cannot harm it,
+even if it closes a connection."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The contract of logs: in a store's own tables, and in another place."""
+"""The contract of logs, for a store's own tables and for an external implementation."""
 
 from contextlib import contextmanager
 
@@ -18,7 +18,7 @@ few = settings(max_examples=40)
 
 @pytest.fixture(scope="session", params=[*KINDS, "logs elsewhere"])
 def opened(request, tmp_path_factory):
-    """Opens a new store of each kind, and one with another place for its logs."""
+    """Opens a new store of each kind, and one with external logs."""
 
     @contextmanager
     def opened():
@@ -35,7 +35,7 @@ def opened(request, tmp_path_factory):
 
 @pytest.fixture
 def elsewhere():
-    """A store, open, and the other place for its logs."""
+    """An open store, and its external logs."""
     logs = ListedLogs()
     store = MemoryStore(logs=logs)
     store.open()
@@ -43,7 +43,7 @@ def elsewhere():
     store.close()
 
 
-def test_logs_come_back_letter_by_letter(store, changes):
+def test_logs_are_returned_unchanged(store, changes):
     lines = ["", "nul \0 here", "\r", "日本語 \U0001f600", "\x1b[31mred", "'; DROP TABLE logs; --"]
     store.commit([changes.submit("x")])
     store.commit([changes.log("x", 0, *lines)])
@@ -69,7 +69,7 @@ def test_logs_are_per_execution_task_and_attempt(store, changes):
     assert store.logs.read("x", "c", 1, 0, 100) == []
 
 
-def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
+def test_the_end_of_a_log_includes_deleted_lines(store, changes):
     assert store.logs.end("x", "a", 1) == 0
     store.commit([changes.submit("x")])
     assert store.logs.end("x", "a", 1) == 0
@@ -82,7 +82,7 @@ def test_the_end_of_a_log_is_told_though_lines_were_forgotten(store, changes):
     assert store.logs.end("x", "b", 1) == store.logs.end("x", "a", 2**70) == 0
 
 
-def test_a_finished_execution_still_takes_log_lines(store, changes):
+def test_a_finished_execution_accepts_log_lines(store, changes):
     store.commit([changes.submit("x"), changes.finish("x")])
     store.commit([changes.log("x", 0, "late")])
     assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 100)] == ["late\n"]
@@ -95,7 +95,7 @@ def test_a_finished_execution_still_takes_log_lines(store, changes):
     after=st.integers(0, 40),
     limit=st.integers(1, 30),
 )
-def test_a_log_is_its_chunks_less_the_forgotten_ones(opened, changes, sizes, forgets, after, limit):
+def test_a_log_is_its_chunks_without_deleted_ones(opened, changes, sizes, forgets, after, limit):
     chunks, first = [], 0
     with opened() as store:
         store.commit([changes.submit("x")])
@@ -118,7 +118,7 @@ def test_a_log_is_its_chunks_less_the_forgotten_ones(opened, changes, sizes, for
     assert read == expected
 
 
-def test_a_line_that_has_not_ended_is_the_last_chunk_until_it_is_replaced(store, changes):
+def test_an_unfinished_line_is_the_last_chunk_until_it_is_replaced(store, changes):
     store.commit([changes.submit("x"), changes.log("x", 0, "whole")])
     assert store.logs.unfinished("x", "a", 1) is None
     store.commit([AppendLog("x", "a", 1, 1, 0, "beg")])
@@ -136,7 +136,7 @@ def test_a_log_of_an_unknown_execution_is_refused(store, changes):
     assert store.logs.read("x", "a", 1, 0, 9) == []
 
 
-def test_logs_go_with_their_executions(store, changes):
+def test_logs_are_purged_with_their_executions(store, changes):
     store.commit([changes.submit("x"), changes.log("x", 0, "of x"), changes.finish("x")])
     store.commit([changes.submit("y"), changes.log("y", 0, "of y")])
     while store.commit([Purge(None, None, 0, 9)]) != [0]:
@@ -145,7 +145,7 @@ def test_logs_go_with_their_executions(store, changes):
     assert [chunk.text for chunk in store.logs.read("y", "a", 1, 0, 9)] == ["of y\n"]
 
 
-def test_a_batch_is_refused_whole_where_its_log_cannot_be_written(elsewhere, changes):
+def test_a_batch_is_refused_if_its_log_cannot_be_written(elsewhere, changes):
     store, logs = elsewhere
     batch = [changes.submit("x"), changes.log("x", 0, "line")]
     logs.trouble = "the place for logs is away"
@@ -157,16 +157,16 @@ def test_a_batch_is_refused_whole_where_its_log_cannot_be_written(elsewhere, cha
     assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 9)] == ["line\n"]
 
 
-def test_a_chunk_of_a_batch_that_failed_is_not_there_twice(elsewhere, changes):
+def test_a_chunk_of_a_failed_batch_is_not_duplicated(elsewhere, changes):
     store, logs = elsewhere
     store.commit([changes.submit("x"), changes.log("x", 0, "0")])
     chunk = changes.log("x", 1, "1")
-    logs.append([chunk])  # and then the server died, before the batch was committed
+    logs.append([chunk])  # the server died before the batch was committed
     store.commit([chunk])
     assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 9)] == ["0\n", "1\n"]
 
 
-def test_a_purge_is_refused_where_logs_cannot_be_deleted_and_is_made_later(elsewhere, changes):
+def test_a_purge_fails_if_logs_cannot_be_deleted_and_works_later(elsewhere, changes):
     store, logs = elsewhere
     store.commit([changes.submit("x"), changes.log("x", 0, "line"), changes.finish("x")])
     logs.trouble = "the place for logs is away"

@@ -1,4 +1,4 @@
-"""A path, a URL, an object or nothing names a store."""
+"""A store is given by a path, a URL, an object, or not at all."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def test_a_path_is_a_file_of_sqlite(named, path):
     assert store._path == Path(path)
 
 
-def test_an_object_is_taken_as_it_is():
+def test_a_store_object_is_used_as_is():
     store = MemoryStore()
     assert find_store(store) is store
 
 
 @pytest.mark.parametrize("wrong", [MemoryStore, object(), 5, b"x.db"])
-def test_what_is_no_store_is_refused(wrong):
+def test_a_value_that_is_not_a_store_is_refused(wrong):
     with pytest.raises(ValueError, match="store must be a path"):
         find_store(wrong)
 
@@ -46,13 +46,13 @@ def test_a_host_in_a_path_is_refused():
         find_store("sqlite://x.db")
 
 
-def test_a_scheme_that_is_added_is_found(monkeypatch):
+def test_an_added_scheme_is_found(monkeypatch):
     monkeypatch.setitem(SCHEMES, "other", lambda url: MemoryStore())
     assert isinstance(find_store("other://x"), MemoryStore)
     with pytest.raises(ValueError, match=r"sqlite://, other://"):
         find_store("another://x")
 
 
-def test_a_store_in_memory_cannot_be_copied_from_outside(tmp_path):
+def test_a_memory_store_cannot_be_copied_from_outside(tmp_path):
     with pytest.raises(Exception, match="while it is open"):
         MemoryStore().backup_unopened(str(tmp_path / "copy.db"))

@@ -1,4 +1,4 @@
-"""What only a store in a file can do: last, be killed, be full, be the wrong file."""
+"""Tests of a store in a file: durability, kills, full disks, wrong files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from goflow.errors import StoreError, StoreUnavailable
 from goflow.stores.base import Accounted, Purge, Put, RecordTicks, Tick, TickOutcome
 from goflow.stores.sqlite import SqliteStore, file, schema
 
-# What a child process needs to commit something.
+# The code that a child process needs to commit.
 PRELUDE = """
 import json, os, signal, sys
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def python(script: str, *arguments: str | Path) -> list[str]:
 
 
 def run(script: str, *arguments: str | Path) -> str:
-    """What the script printed, in a process of its own, once that has ended well."""
+    """Run the script in a separate process, and return its output."""
     command = python(script, *arguments)
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
@@ -58,7 +58,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def filled(path, changes) -> Path:
-    """A closed store with a little of everything."""
+    """A closed store with data of every kind."""
     at = changes.now()
     store = SqliteStore(path)
     store.open()
@@ -102,7 +102,7 @@ def reopened(path: Path) -> list[object]:
 
 
 def refusal(path: str | Path) -> str:
-    """The message with which a store is refused."""
+    """The error with which a store is refused."""
     store = SqliteStore(path)
     with pytest.raises(StoreError) as refused:
         store.open()
@@ -117,10 +117,10 @@ def alter(path: Path, *statements: str) -> None:
     connection.close()
 
 
-# -- it lasts ----------------------------------------------------------------------
+# -- durability --------------------------------------------------------------------
 
 
-def test_everything_is_back_after_reopening_and_versions_go_on(path, changes):
+def test_everything_is_there_after_reopening_and_versions_continue(path, changes):
     store = SqliteStore(path)
     store.open()
     store.commit([changes.submit("x", key="k"), changes.submit("y"), changes.log("x", 0, "line")])
@@ -154,7 +154,7 @@ def test_a_relative_path_stays_where_it_was_opened(tmp_path, changes, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["a b?mode=ro#c%41.db", "日本.db", "no-suffix", ":memory:"])
-def test_any_file_name_will_do(tmp_path, changes, name):
+def test_any_file_name_is_accepted(tmp_path, changes, name):
     store = SqliteStore(tmp_path / name)
     store.open()
     store.commit([changes.submit("x")])
@@ -168,7 +168,7 @@ def test_an_empty_file_becomes_a_store(path):
     assert reopened(path)[1] == 0
 
 
-def test_what_was_acknowledged_survives_kill_9(path):
+def test_acknowledged_changes_survive_kill_9(path):
     script = """
 store.open()
 sys.stdout.write("open\\n")
@@ -203,7 +203,7 @@ while True:
     connection.close()
 
 
-def test_a_store_killed_after_any_statement_of_its_making_opens(tmp_path):
+def test_a_store_killed_during_its_creation_opens(tmp_path):
     script = """
 import functools, sqlite3
 
@@ -244,7 +244,7 @@ print(life)
 # -- one server --------------------------------------------------------------------
 
 
-def test_a_second_server_is_refused_and_told_by_whom(filled, tmp_path):
+def test_a_second_server_is_refused_with_the_pid_of_the_first(filled, tmp_path):
     alias = tmp_path / "alias.db"
     alias.symlink_to(filled)
     script = """
@@ -264,7 +264,7 @@ sys.stdin.read()
     assert reopened(alias)[1] > 0
 
 
-def test_the_same_process_is_refused_too_and_the_first_goes_on(filled, changes):
+def test_a_second_open_in_the_same_process_is_refused(filled, changes):
     store = SqliteStore(filled)
     store.open()
     for other in (filled, os.path.relpath(filled)):
@@ -272,7 +272,7 @@ def test_the_same_process_is_refused_too_and_the_first_goes_on(filled, changes):
     with pytest.raises(StoreError, match="in use"):
         store.open()
     store.commit([changes.submit("z")])
-    # Another process is still kept out, so the refusals have cost no lock.
+    # Another process is still refused, so the refusals released no lock.
     assert "in use" in run(
         """
 try:
@@ -286,7 +286,7 @@ except StoreError as error:
     assert reopened(filled)[1] > 0
 
 
-def test_a_forked_worker_that_outlives_its_server_does_not_keep_the_next_one_out(filled):
+def test_a_forked_worker_that_outlives_its_server_does_not_block_the_next_one(filled):
     script = """
 store.open()
 read, write = os.pipe()
@@ -297,11 +297,11 @@ if worker == 0:
     os.write(begin, b".")
     os.read(read, 1)  # until the test ends it
     os._exit(0)
-os.read(begun, 1)  # the worker runs, not only its fork
+os.read(begun, 1)  # until the worker really runs
 print(worker, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    # The worker holds no end of the pipe to us: it would keep `communicate` waiting.
+    # The worker must not hold our pipe open, or `communicate` would wait for it.
     child = subprocess.Popen(python(script, filled), stdout=subprocess.PIPE, text=True)
     worker = int(child.stdout.readline())
     child.wait()
@@ -312,7 +312,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         child.stdout.close()
 
 
-# -- what is refused ---------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------
 
 
 def foreign_database(path: Path) -> None:
@@ -332,7 +332,7 @@ def torn(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [foreign_database, foreign_database_in_wal, text, torn])
-def test_a_file_of_something_else_is_refused_and_left_alone(path, make):
+def test_another_kind_of_file_is_refused_and_unchanged(path, make):
     make(path)
     before = path.read_bytes()
     message = refusal(path)
@@ -341,7 +341,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(path, make):
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_store_of_a_newer_version_is_refused_and_left_alone(filled):
+def test_a_store_of_a_newer_version_is_refused_and_unchanged(filled):
     alter(filled, "PRAGMA user_version = 77")
     before = filled.read_bytes()
     message = refusal(filled)
@@ -364,7 +364,7 @@ def headless(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [half, noise, headless])
-def test_a_damaged_store_is_refused_and_left_alone(filled, damage):
+def test_a_damaged_store_is_refused_and_unchanged(filled, damage):
     damage(filled)
     before = filled.read_bytes()
     assert f"{filled} is damaged: put a copy of it back" in refusal(filled)
@@ -372,7 +372,7 @@ def test_a_damaged_store_is_refused_and_left_alone(filled, damage):
     assert os.listdir(filled.parent) == [filled.name]
 
 
-def test_places_where_no_file_can_be_are_refused(tmp_path, filled):
+def test_invalid_paths_are_refused(tmp_path, filled):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     loop = tmp_path / "loop"
@@ -394,7 +394,7 @@ def test_places_where_no_file_can_be_are_refused(tmp_path, filled):
     assert sorted(os.listdir(tmp_path)) == ["fifo", "goflow.db", "loop"]
 
 
-# Root may write anywhere, so the child steps down first; imports are done by then.
+# Root may write anywhere, so the child drops its rights after the imports.
 UNPRIVILEGED = """
 if os.geteuid() == 0:
     os.seteuid(65534)
@@ -407,7 +407,7 @@ except StoreError as error:
 
 @pytest.fixture
 def place():
-    """A folder that everybody may reach, which pytest's own is not."""
+    """A folder accessible to all users, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         yield Path(folder)
@@ -416,7 +416,7 @@ def place():
 @pytest.mark.parametrize(
     ("file_mode", "folder_mode"), [(0o444, 0o777), (0o666, 0o555), (0o000, 0o777), (0o666, 0o666)]
 )
-def test_a_store_that_may_not_be_written_is_refused(filled, place, file_mode, folder_mode):
+def test_a_read_only_store_is_refused(filled, place, file_mode, folder_mode):
     moved = place / "goflow.db"
     shutil.copy(filled, moved)
     before = moved.read_bytes()
@@ -431,11 +431,11 @@ def test_a_store_that_may_not_be_written_is_refused(filled, place, file_mode, fo
     assert os.listdir(place) == ["goflow.db"]
 
 
-# -- what may pass -----------------------------------------------------------------
+# -- temporary failures ------------------------------------------------------------
 
 
-def test_on_a_full_disk_nothing_of_the_batch_stays_and_later_it_works_again(path):
-    # The limit on the size of files stands in for a disk's: it needs no privileges.
+def test_a_batch_on_a_full_disk_changes_nothing_and_works_later(path):
+    # A limit on the file size simulates a full disk without privileges.
     script = """
 import resource
 store.open()
@@ -461,11 +461,11 @@ store.close()
     assert after == [["x", "small", "y"], 1]
 
 
-def test_a_full_disk_by_pages_is_told_as_such(filled, changes):
+def test_a_full_disk_by_page_count_is_reported(filled, changes):
     store = SqliteStore(filled)
     store.open()
     with store._writing() as writer:
-        writer.execute("PRAGMA max_page_count = 1")  # SQLite takes the present count instead
+        writer.execute("PRAGMA max_page_count = 1")  # SQLite uses the current count instead
     huge = [changes.log("x", 1, "z" * 100_000)]
     with pytest.raises(StoreUnavailable, match="does not fit on its disk: make room"):
         store.commit(huge)
@@ -476,7 +476,7 @@ def test_a_full_disk_by_pages_is_told_as_such(filled, changes):
     store.close()
 
 
-def test_while_another_program_writes_it_is_unavailable_then_works_again(filled, changes):
+def test_a_store_locked_by_another_program_is_unavailable_and_works_later(filled, changes):
     store = SqliteStore(filled)
     store.open()
     with store._writing() as writer:
@@ -494,7 +494,7 @@ def test_while_another_program_writes_it_is_unavailable_then_works_again(filled,
     store.close()
 
 
-def test_a_file_moved_away_under_the_server_takes_no_more_promises(filled, changes):
+def test_a_moved_file_accepts_no_more_commits(filled, changes):
     store = SqliteStore(filled)
     store.open()
     aside = filled.rename(filled.with_name("aside.db"))
@@ -505,7 +505,7 @@ def test_a_file_moved_away_under_the_server_takes_no_more_promises(filled, chang
     store.close()
 
 
-def test_damage_found_while_running_is_unavailable_and_clear(filled, changes):
+def test_damage_found_while_running_is_reported_as_unavailable(filled, changes):
     store = SqliteStore(filled)
     store.open()
     size = filled.stat().st_size
@@ -519,7 +519,7 @@ def test_damage_found_while_running_is_unavailable_and_clear(filled, changes):
     store.close()
 
 
-# -- a copy of a store that is not open here ---------------------------------------
+# -- copies of a store that is not open here ---------------------------------------
 
 
 def copied(path: Path) -> Path:
@@ -529,7 +529,7 @@ def copied(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("in_use", [False, True])
-def test_a_copy_is_whole_whether_or_not_the_store_is_in_use(filled, changes, in_use):
+def test_a_copy_is_complete_whether_or_not_the_store_is_in_use(filled, changes, in_use):
     store = SqliteStore(filled)
     store.open()
     store.commit([changes.submit("z")])
@@ -555,7 +555,7 @@ except StoreError as error:
 """
 
 
-def test_a_store_of_an_earlier_version_is_copied_as_it_is(path, monkeypatch):
+def test_a_store_of_an_earlier_version_is_copied_unchanged(path, monkeypatch):
     monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
     earlier = SqliteStore(path)
     earlier.open()
@@ -571,7 +571,7 @@ def test_a_store_of_an_earlier_version_is_copied_as_it_is(path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [foreign_database, foreign_database_in_wal, text, torn])
-def test_a_file_of_something_else_is_not_copied(path, make):
+def test_another_kind_of_file_is_not_copied(path, make):
     make(path)
     before = path.read_bytes()
     with pytest.raises(StoreError, match="is not a goflow store"):
@@ -589,7 +589,7 @@ def test_a_store_of_a_newer_version_is_not_copied(filled):
 # -- the schema --------------------------------------------------------------------
 
 
-def test_migrations_keep_what_is_there_and_run_once(filled, monkeypatch):
+def test_migrations_keep_the_data_and_run_once(filled, monkeypatch):
     before = reopened(filled)
     added = ("ALTER TABLE executions ADD COLUMN note TEXT", "CREATE TABLE notes (x)")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, added))
@@ -600,7 +600,7 @@ def test_migrations_keep_what_is_there_and_run_once(filled, monkeypatch):
     assert f"store version {schema.SCHEMA + 1}" in refusal(filled)
 
 
-def test_a_migration_that_fails_leaves_the_version_before(filled, monkeypatch):
+def test_a_failed_migration_keeps_the_previous_version(filled, monkeypatch):
     before = reopened(filled)
     failing = ("CREATE TABLE notes (x)", "CREATE TABLE executions (x)")
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, failing))
@@ -613,7 +613,7 @@ def test_a_migration_that_fails_leaves_the_version_before(filled, monkeypatch):
 
 
 def test_no_statement_reads_more_than_it_needs(filled, changes):
-    """Searches by index, in the order of the index; a purge looks at the oldest alone."""
+    """Every search uses an index in its order; a purge reads only the oldest rows."""
     store = SqliteStore(filled)
     store.open()
     asked: list[str] = []
@@ -647,16 +647,16 @@ def test_no_statement_reads_more_than_it_needs(filled, changes):
             statement: [row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {statement}")]
             for statement in asked
             if statement.startswith(("SELECT", "UPDATE", "DELETE", "WITH", "INSERT INTO activity"))
-            and "sqlite_sequence" not in statement  # a table of three rows, without an index
+            and "sqlite_sequence" not in statement  # three rows, without an index
         }
     store.close()
     assert len(plans) >= 40
     for statement, plan in plans.items():
-        # All unfinished executions are read or counted, and their index holds nothing else.
+        # All unfinished executions are read or counted, from an index that has only these.
         of_unfinished = any("executions_unfinished" in step for step in plan)
         in_order = "ORDER BY number LIMIT" in statement and "NOT INDEXED" in statement
         few = "FROM remains" in statement or "FROM tallies" in statement
-        # The outcomes of a day are sorted, and jobs are gone through one by one.
+        # The outcomes of a day are sorted, and jobs are read one by one.
         few |= "FROM activity" in statement and "SCAN activity" not in " ".join(plan)
         for step in plan:
             assert "SCAN" not in step or of_unfinished or in_order or few, (statement, plan)

@@ -1,4 +1,4 @@
-"""A goflow under test, asked in-process or over a real socket."""
+"""A goflow under test, with in-process clients or a real socket."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from goflow.web.server import listen, serve
 
 T = TypeVar("T")
 
-DEADLINE = 60  # seconds for what takes milliseconds
+DEADLINE = 60  # seconds for operations that take milliseconds
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Hang:
 
 
 def simple(name: str = "simple", **options: Any) -> Job:
-    """Two tasks that succeed, one after the other."""
+    """Two tasks that succeed in sequence."""
     job = Job(name, **options)
     job.add(Task("first", Say()))
     job.add(Task("second", Say(("one", "two")), after=["first"]))
@@ -63,7 +63,7 @@ def hanging(name: str = "hanging") -> Job:
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """What the condition gives once that is true; fails after the deadline."""
+    """Wait for a truthy value of the condition and return it; fails after the deadline."""
     end = time.monotonic() + DEADLINE
     while not (value := condition()):
         assert time.monotonic() < end, "it did not come true in time"
@@ -77,7 +77,7 @@ def segment(name: str) -> str:
 
 
 class Asker:
-    """The questions that most tests ask, over any client."""
+    """Common requests, over any client."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -92,7 +92,7 @@ class Asker:
         return self.client.get(f"/api/executions/{id}").json()
 
     def finished(self, id: str) -> Any:
-        """The execution, once it has finished."""
+        """Wait until the execution has finished, and return it."""
         return until(lambda: (e := self.execution(id))["finished"] and e)
 
     def run(self, job: str, **options: Any) -> Any:
@@ -101,7 +101,7 @@ class Asker:
 
 @pytest.fixture
 def ui(tmp_path: Path) -> Path:
-    """A built dashboard, as far as a server can tell."""
+    """A minimal dashboard build."""
     folder = tmp_path / "ui"
     (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text('<html><head><base href="./" /></head>page</html>')
@@ -131,7 +131,7 @@ def ask(client: TestClient) -> Asker:
 
 
 class Served:
-    """A server on a real socket, in a thread of its own; `options` are those of `serve`."""
+    """A server on a real socket, in its own thread; `options` are those of `serve`."""
 
     def __init__(self, app: Goflow, **options: Any) -> None:
         self.app = app
@@ -156,13 +156,13 @@ class Served:
         assert self._ready.wait(DEADLINE)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await something on the server's event loop."""
+        """Await a coroutine on the server's event loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE)
 
     def stop(self) -> None:
-        """Ask it to stop, as a signal does, and wait until it has."""
+        """Stop it like a signal does, and wait for the end."""
         if self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # it ended on its own, just now
+            with contextlib.suppress(RuntimeError):  # it has just ended
                 self._loop.call_soon_threadsafe(self._closing.set)
             self._thread.join(DEADLINE)
         assert not self._thread.is_alive()

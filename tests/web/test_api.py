@@ -1,4 +1,4 @@
-"""The routes of the contract answer as it says."""
+"""The routes respond as the contract specifies."""
 
 import inspect
 import os
@@ -27,7 +27,7 @@ def test_health_is_ok(client: TestClient) -> None:
     assert health["tzdata"]
 
 
-def test_health_tells_of_a_defect(client: TestClient, gf: Goflow) -> None:
+def test_health_reports_a_defect(client: TestClient, gf: Goflow) -> None:
     gf.engine.health.defect = "the scheduler: KeyError: 'x'"
     answer = client.get("/api/health")
     assert answer.status_code == 503
@@ -57,7 +57,7 @@ def test_an_unknown_job_is_a_404_with_the_same_keys_empty(client: TestClient) ->
     assert body == {"job": "", "tasks": [], "dag": {}, "schedule": "", "active": False}
 
 
-def test_a_submit_is_answered_with_what_became_of_it(client: TestClient, ask: Asker) -> None:
+def test_a_submit_returns_the_execution(client: TestClient, ask: Asker) -> None:
     answer = client.post("/api/jobs/simple/submit").json()
     assert (answer["job"], answer["success"]) == ("simple", True)
     assert TIME.fullmatch(answer["submitted"])
@@ -109,7 +109,7 @@ def test_an_idempotency_key_is_visible_ascii(client: TestClient, key: str) -> No
     assert client.get("/api/executions").json()["executions"] == []
 
 
-def test_toggle_switches_over_or_to_what_is_asked(client: TestClient) -> None:
+def test_toggle_inverts_or_sets_the_state(client: TestClient) -> None:
     for body, active in [(None, False), (None, True), ({"active": True}, True), ({}, False)]:
         answer = (
             client.post("/api/jobs/simple/toggle", json=body)
@@ -153,7 +153,7 @@ def test_an_execution_has_the_keys_of_the_contract(ask: Asker) -> None:
     ]
 
 
-def test_an_execution_in_a_list_has_what_a_grid_shows_and_a_clone_needs(ask: Asker) -> None:
+def test_an_execution_in_a_list_has_the_fields_for_a_grid_and_a_clone(ask: Asker) -> None:
     detail = ask.run("failing", json={"params": {"x": [1, "é"]}})
     (execution,) = ask.client.get("/api/executions?jobname=failing&limit=100").json()["executions"]
     assert execution["params"] == detail["params"] == {"x": [1, "é"]}
@@ -236,7 +236,7 @@ def test_a_log_is_plain_text_and_continues_from_a_line(ask: Asker) -> None:
     assert ask.client.get(f"/api/executions/{id}/tasks/nope/logs").status_code == 404
 
 
-def test_a_follower_is_told_where_to_go_on_though_lines_were_left_out() -> None:
+def test_a_follower_gets_its_next_position_though_lines_were_dropped() -> None:
     gf = Goflow(MemoryStore(), ui_path=None, max_log=20_000)
     lines = tuple(f"line {number}" for number in range(20_000))
     gf.add_job(Job("long", tasks=[Task("t", Say(lines))]))
@@ -264,7 +264,7 @@ def test_cancel_stops_an_execution_once(ask: Asker) -> None:
     assert ask.client.post(url).json() == {"id": id, "success": False}
 
 
-def test_retry_runs_again_what_did_not_succeed(ask: Asker) -> None:
+def test_retry_runs_unsuccessful_tasks_again(ask: Asker) -> None:
     id = ask.run("failing")["id"]
     assert ask.client.post(f"/api/executions/{id}/retry").json() == {"id": id, "success": True}
     again = until(lambda: (e := ask.finished(id))["tasks"][1]["attempts"][1:] and e)
@@ -290,7 +290,7 @@ def test_the_overview_has_every_job_with_its_newest_executions(ask: Asker) -> No
     assert [one["state"] for one in jobs[2]["executions"]] == ["running"]
 
 
-def test_the_overview_has_the_recent_executions_as_they_are_now(
+def test_the_overview_has_the_current_recent_executions(
     ask: Asker,
 ) -> None:
     def recent(job: str) -> list[dict[str, Any]]:
@@ -310,7 +310,7 @@ def test_the_overview_has_the_recent_executions_as_they_are_now(
     assert [one["state"] for one in recent("hanging")] == ["cancelled"]
 
 
-def test_the_overview_tells_which_jobs_have_params() -> None:
+def test_the_overview_shows_which_jobs_have_params() -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     for name, params in {"some": {"x": 1}, "none": {}, "any": None}.items():
         gf.add_job(simple(name, params=params))
@@ -323,7 +323,7 @@ def test_the_overview_tells_which_jobs_have_params() -> None:
     }
 
 
-def test_the_overview_of_some_jobs_has_those_that_are_named_once(ask: Asker) -> None:
+def test_the_overview_can_be_limited_to_some_jobs(ask: Asker) -> None:
     def names(query: str) -> list[str]:
         return [job["job"] for job in ask.client.get(f"/api/overview?{query}").json()["jobs"]]
 
@@ -350,7 +350,7 @@ def typed() -> Iterator[Asker]:
         yield Asker(client)
 
 
-def test_a_job_tells_what_its_params_may_be(typed: Asker) -> None:
+def test_a_job_has_the_schema_of_its_params(typed: Asker) -> None:
     def told(job: str) -> Any:
         found = typed.client.get(f"/api/jobs/{job}").json()
         return found["params"], found["params_schema"]
@@ -388,9 +388,7 @@ def test_a_job_tells_what_its_params_may_be(typed: Asker) -> None:
         ({"day": "2026-01-02", "more": 1}, "params.more"),
     ],
 )
-def test_params_that_do_not_fit_their_class_change_nothing(
-    typed: Asker, params: Any, field: str
-) -> None:
+def test_invalid_params_change_nothing(typed: Asker, params: Any, field: str) -> None:
     id = typed.run("class", json={"params": {"day": "2026-01-02"}})["id"]
     before = typed.execution(id)
     for path in ("/api/jobs/class/submit", f"/api/executions/{id}/retry"):
@@ -414,7 +412,7 @@ def test_params_of_a_class_are_kept_with_their_defaults(typed: Asker) -> None:
     assert typed.execution(execution["id"])["params"] == {"day": "2026-01-03", "rows": 3}
 
 
-def test_the_code_of_a_job_is_told_with_its_place(ask: Asker) -> None:
+def test_the_code_of_a_job_is_returned_with_its_place(ask: Asker) -> None:
     lines, first = inspect.getsourcelines(simple)
     source = ask.client.get("/api/jobs/simple/source").json()
     assert source == {
@@ -444,7 +442,7 @@ def test_a_server_that_does_not_show_source_shows_neither_code_nor_its_place() -
 
 
 @pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", "a%00b"])
-def test_no_file_is_read_that_a_request_names(client: TestClient, name: str) -> None:
+def test_a_request_cannot_make_the_server_read_a_file(client: TestClient, name: str) -> None:
     answer = client.get(f"/api/jobs/{name}/source")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "not-found"
@@ -506,7 +504,7 @@ def test_a_wrong_method_and_an_unknown_path_are_errors_in_json(client: TestClien
         assert client.get(path).json()["error"]["code"] == "not-found"
 
 
-def test_submits_at_once_are_all_kept(ask: Asker) -> None:
+def test_concurrent_submits_are_all_kept(ask: Asker) -> None:
     ids: list[str] = []
 
     def submit() -> None:

@@ -1,4 +1,4 @@
-"""No input makes a 500, and a bad request changes nothing."""
+"""No input causes a 500, and a bad request changes nothing."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ def test_a_bad_page_of_executions_is_refused(client: TestClient, query: str) -> 
 @pytest.mark.parametrize(
     "query", ["jobname=%00", "jobname=" + "x" * 9000, "%F0%9F%92%A5=1", "&&=", "%"]
 )
-def test_an_odd_query_finds_what_it_says(client: TestClient, query: str) -> None:
+def test_an_unusual_query_is_taken_literally(client: TestClient, query: str) -> None:
     assert client.get(f"/api/executions?{query}").status_code == 200
 
 
@@ -53,7 +53,7 @@ def test_a_bad_overview_is_refused(client: TestClient, query: str) -> None:
 @pytest.mark.parametrize(
     "query", ["after=-1", f"after={HUGE}", "attempt=0", "attempt=-1", f"attempt={HUGE}", "after=x"]
 )
-def test_a_bad_stretch_of_a_log_is_refused(client: TestClient, query: str) -> None:
+def test_a_bad_range_of_a_log_is_refused(client: TestClient, query: str) -> None:
     id = client.post("/api/jobs/simple/submit").json()["id"]
     answer = client.get(f"/api/executions/{id}/tasks/first/logs?{query}")
     assert answer.status_code == 400
@@ -129,13 +129,13 @@ def test_a_body_over_the_limit_is_refused_whether_announced_or_not(gf: Goflow) -
         assert len(client.get("/api/executions").json()["executions"]) == 2
 
 
-def test_a_deep_but_sound_body_is_kept_or_refused(client: TestClient) -> None:
+def test_a_deeply_nested_body_is_kept_or_refused(client: TestClient) -> None:
     for depth in (10, 200, 900, 1100):
         body = b'{"params":{"a":' + b"[" * depth + b"]" * depth + b"}}"
         assert client.post("/api/jobs/simple/submit", content=body).status_code in (200, 400)
 
 
-def test_an_error_repeats_little_of_what_was_sent(client: TestClient) -> None:
+def test_an_error_quotes_only_a_little_of_the_request(client: TestClient) -> None:
     answer = client.get("/api/executions?cursor=" + "x" * 50_000)
     assert len(answer.text) < 3000
     body = json.dumps({"x" * 50_000: 1})

@@ -1,4 +1,4 @@
-"""The calendar of a job over HTTP; what it counts is told in tests/engine/test_calendar.py."""
+"""The calendar of a job over HTTP; tests/engine/test_calendar.py tests its counts."""
 
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from tests.web.conftest import Asker, simple
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "Pacific/Auckland", "America/St_Johns"])
-def test_it_tells_what_was_done_on_each_day_of_a_zone(zone: str | None) -> None:
+def test_it_counts_executions_of_each_day_in_a_zone(zone: str | None) -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple(timezone="Asia/Kathmandu"))
     with TestClient(gf, base_url="http://localhost") as client:
@@ -32,7 +32,7 @@ def test_it_tells_what_was_done_on_each_day_of_a_zone(zone: str | None) -> None:
     assert answer == {"job": "simple", "timezone": zone, "days": [day]}
 
 
-def test_due_times_that_fired_nothing_count_apart_from_executions() -> None:
+def test_due_times_without_executions_are_counted_separately() -> None:
     store = MemoryStore()
     gf = Goflow(store, ui_path=None)
     gf.add_job(simple())
@@ -56,11 +56,11 @@ def test_due_times_that_fired_nothing_count_apart_from_executions() -> None:
         ("days=1e2", "days"),
     ],
 )
-def test_a_bad_question_is_refused(client: TestClient, query: str, field: str) -> None:
+def test_a_bad_query_is_refused(client: TestClient, query: str, field: str) -> None:
     answer = client.get(f"/api/jobs/simple/calendar?{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]["field"] == field
 
 
-def test_there_is_none_of_an_unknown_job(client: TestClient) -> None:
+def test_an_unknown_job_has_no_calendar(client: TestClient) -> None:
     assert client.get("/api/jobs/nope/calendar").status_code == 404

@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, many, or do not speak HTTP: none of them holds the server up."""
+"""Clients that are slow, idle, many, or do not speak HTTP do not block the server."""
 
 import contextlib
 import ipaddress
@@ -66,7 +66,7 @@ class Client:
         self.socket.sendall(data)
 
     def read_all(self) -> bytes:
-        """What comes until the server closes the connection; fails if it does not."""
+        """All data until the server closes the connection; fails if it does not."""
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := self.socket.recv(65536):
@@ -97,7 +97,7 @@ def is_well(server: Served) -> bool:
     return bool(answer.json()["health"] == "OK")
 
 
-# -- what is asked oddly ---------------------------------------------------------------
+# -- unusual requests ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def is_well(server: Served) -> bool:
     ],
 )
 @pytest.mark.parametrize("half_closed", [False, True])
-def test_whatever_comes_is_answered(
+def test_any_input_is_answered(
     served: Served, request_: bytes, status: int, half_closed: bool
 ) -> None:
     with Client(served) as client:
@@ -138,14 +138,14 @@ def test_whatever_comes_is_answered(
         assert status_of(client.read_until(b"\r\n\r\n")) == status
 
 
-def test_requests_in_a_row_are_answered_in_order(served: Served) -> None:
+def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     with Client(served) as client:
         client.send(HEALTH * 20 + SUBMIT + b"Content-Length: 2\r\n\r\n{}" + b"garbage\r\n\r\n")
         answers = client.read_all()
     assert [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+)", answers)] == [200] * 21 + [400]
 
 
-def test_an_answer_to_what_is_no_request_is_in_the_one_shape_of_errors(served: Served) -> None:
+def test_the_response_to_an_invalid_request_has_the_usual_form_of_errors(served: Served) -> None:
     with Client(served) as client:
         client.send(b"nonsense\r\n\r\n")
         head, _, body = client.read_all().partition(b"\r\n\r\n")
@@ -154,16 +154,16 @@ def test_an_answer_to_what_is_no_request_is_in_the_one_shape_of_errors(served: S
     assert b'{"error":{"code":"invalid-http","message":"invalid HTTP/1.1 request: ' in body
 
 
-# -- the slow and the silent -----------------------------------------------------------
+# -- slow and idle clients -------------------------------------------------------------
 
 
-def test_who_says_nothing_is_left_without_an_answer(serve: Serve) -> None:
+def test_a_silent_client_gets_no_response(serve: Serve) -> None:
     with Client(serve(pace=HASTY)) as client:
         assert client.read_all() == b""
 
 
 @pytest.mark.parametrize("before", [b"", HEALTH])
-def test_a_head_has_to_come_in_time(serve: Serve, before: bytes) -> None:
+def test_a_head_must_arrive_in_time(serve: Serve, before: bytes) -> None:
     with Client(serve(pace=HASTY)) as client:
         if before:
             client.send(before)
@@ -172,7 +172,7 @@ def test_a_head_has_to_come_in_time(serve: Serve, before: bytes) -> None:
         assert status_of(client.read_all()) == 408
 
 
-def test_a_trickling_head_gains_no_time(serve: Serve) -> None:
+def test_a_slow_head_gets_no_extra_time(serve: Serve) -> None:
     with Client(serve(pace=HASTY)) as client:
         client.socket.settimeout(0.05)
         client.send(b"GET /api/health HTTP/1.1\r\nX: ")
@@ -189,7 +189,7 @@ def test_a_trickling_head_gains_no_time(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "begun", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"]
 )
-def test_a_body_has_to_come_in_time(serve: Serve, begun: bytes) -> None:
+def test_a_body_must_arrive_in_time(serve: Serve, begun: bytes) -> None:
     server = serve(pace=HASTY)
     with Client(server) as client:
         client.send(SUBMIT + begun)
@@ -197,23 +197,23 @@ def test_a_body_has_to_come_in_time(serve: Serve, begun: bytes) -> None:
     assert httpx2.get(f"{server.url}/api/executions").json()["executions"] == []
 
 
-def test_a_body_that_nobody_reads_has_to_come_in_time_too(serve: Serve) -> None:
+def test_an_unread_body_must_arrive_in_time_too(serve: Serve) -> None:
     with Client(serve(pace=HASTY)) as client:
         client.send(b"GET /api/health HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n{")
         assert client.read_all().count(b"HTTP/1.1") == 1
 
 
-def test_a_body_that_comes_steadily_is_waited_for(serve: Serve) -> None:
+def test_a_steady_body_gets_more_time(serve: Serve) -> None:
     pace = HASTY._replace(rate=1)
     with Client(serve(pace=pace)) as client, Client(serve(pace=HASTY)) as other:
         client.send(SUBMIT + b"Content-Length: 30\r\n\r\n{}" + b" " * 27)
         other.send(SUBMIT + b"Content-Length: 30\r\n\r\n{}")
-        assert status_of(other.read_all()) == 408  # so more than its time has passed
+        assert status_of(other.read_all()) == 408  # so the time has passed
         client.send(b" ")
         assert b'"success":true' in client.read_until(b"}")
 
 
-def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
+def test_a_client_that_does_not_read_is_disconnected(serve: Serve) -> None:
     server = serve(pace=HASTY)
     path = result_of_large(server)
     with Client(server) as client:
@@ -225,18 +225,18 @@ def test_who_does_not_read_an_answer_is_cut_off(serve: Serve) -> None:
         assert len(client.read_all()) < LARGE
 
 
-def test_a_stream_on_which_nothing_happens_stays(serve: Serve) -> None:
+def test_an_idle_stream_stays_open(serve: Serve) -> None:
     server = serve(pace=HASTY)
     with Client(server) as client:
         client.send(b"GET /stream HTTP/1.1\r\n" + HOST + b"\r\n")
         client.read_until(b"retry: ")
         with Client(server) as other:
-            assert other.read_all() == b""  # it came later, and its time is over
+            assert other.read_all() == b""  # it connected later, and its time has passed
         httpx2.post(f"{server.url}/api/jobs/simple/submit")
         client.read_until(b"event: message")
 
 
-def test_a_stop_waits_for_no_half_request_and_for_nobody_who_does_not_read(
+def test_a_stop_waits_neither_for_half_requests_nor_for_clients_that_do_not_read(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve(pace=Pace(stop=0.2))
@@ -246,7 +246,7 @@ def test_a_stop_waits_for_no_half_request_and_for_nobody_who_does_not_read(
         stuck.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.send(b"GET %b HTTP/1.1\r\n" % path + HOST + b"\r\n")
         assert status_of(stuck.socket.recv(100)) == 200
-        until(lambda: is_well(server))  # so the server has seen the half request too
+        until(lambda: is_well(server))  # so the server has received the half request too
         server.stop()
         assert silent.read_all() == b""
         assert status_of(half.read_all()) == 503
@@ -256,17 +256,17 @@ def test_a_stop_waits_for_no_half_request_and_for_nobody_who_does_not_read(
 
 
 def result_of_large(server: Served) -> bytes:
-    """The path of a result that fits into no buffer."""
+    """The path of a result larger than any buffer."""
     with httpx2.Client(base_url=server.url, timeout=DEADLINE) as http:
         id = http.post("/api/jobs/large/submit").json()["id"]
         until(lambda: http.get(f"/api/executions/{id}").json()["finished"])
     return f"/api/executions/{id}/tasks/say/result".encode()
 
 
-# -- the many --------------------------------------------------------------------------
+# -- many connections ------------------------------------------------------------------
 
 
-def test_the_longest_silent_makes_room_for_a_new_one(serve: Serve) -> None:
+def test_the_longest_idle_connection_is_closed_for_a_new_one(serve: Serve) -> None:
     server = serve(limits=ConnectionLimits(total=3))
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(Client(server)) for _ in range(5)]
@@ -280,7 +280,7 @@ def test_the_longest_silent_makes_room_for_a_new_one(serve: Serve) -> None:
         assert notices[0].startswith("3 connections are open, the limit")
 
 
-def test_who_is_being_answered_is_not_sent_away(serve: Serve) -> None:
+def test_a_connection_with_a_response_in_progress_is_not_closed(serve: Serve) -> None:
     server = serve(limits=ConnectionLimits(total=3))
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(Client(server)) for _ in range(3)]
@@ -303,7 +303,7 @@ def has_answer(server: Served) -> bool:
     return False
 
 
-def test_one_address_cannot_take_all_the_room(
+def test_one_address_cannot_use_all_connections(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "LOOPBACK", ())
@@ -327,6 +327,6 @@ def test_one_address_cannot_take_all_the_room(
         *(("10.1.2.3", True), ("10.2.0.1", False), ("::2", False), ("", True)),
     ],
 )
-def test_proxies_and_this_machine_may_have_all_the_room(host: str, exempt: bool) -> None:
+def test_proxies_and_loopback_may_use_all_connections(host: str, exempt: bool) -> None:
     limits = ConnectionLimits(proxies=[ipaddress.ip_network("10.1.0.0/16")])
     assert limits.exempts(host) is exempt

@@ -1,4 +1,4 @@
-"""Due times, backfill, and what people do by hand: each answer and each refusal."""
+"""Due times, backfill and users' commands: responses and refusals."""
 
 import uuid
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def gf() -> Goflow:
 
 
 def refused(answer: Any, status: int, field: str | None = None) -> Any:
-    """The refusal, which must be of this status and say that nothing was done."""
+    """The error, which must have this status and report no success."""
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert body["success"] is False
@@ -45,7 +45,7 @@ def refused(answer: Any, status: int, field: str | None = None) -> Any:
 # -- ticks and upcoming ------------------------------------------------------------
 
 
-def test_the_ledger_is_told_newest_first_and_page_by_page(client: TestClient, ask: Asker) -> None:
+def test_the_ledger_is_paged_newest_first(client: TestClient, ask: Asker) -> None:
     done = client.post("/api/jobs/daily/backfill", json=MARCH).json()["executions"]
     seen: list[Any] = []
     query: dict[str, Any] = {"limit": 2}
@@ -63,7 +63,7 @@ def test_the_ledger_is_told_newest_first_and_page_by_page(client: TestClient, as
         assert TIME.fullmatch(tick["at"])
 
 
-def test_a_due_time_that_overlaps_is_skipped_and_the_ledger_says_because_of_what(
+def test_an_overlapping_due_time_is_skipped_with_the_reason(
     client: TestClient,
 ) -> None:
     client.post("/api/jobs/busy/toggle")
@@ -75,11 +75,11 @@ def test_a_due_time_that_overlaps_is_skipped_and_the_ledger_says_because_of_what
     assert second["execution"] is None
 
 
-def test_a_job_that_never_was_due_has_an_empty_ledger(client: TestClient) -> None:
+def test_a_job_without_past_due_times_has_an_empty_ledger(client: TestClient) -> None:
     assert client.get("/api/jobs/daily/ticks").json() == {"job": "daily", "ticks": [], "next": None}
 
 
-def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestClient) -> None:
+def test_upcoming_times_are_listed_whether_or_not_the_schedule_is_on(client: TestClient) -> None:
     for active in (False, True):
         client.post("/api/jobs/daily/toggle", json={"active": active})
         answer = client.get("/api/jobs/daily/upcoming?n=3").json()
@@ -91,7 +91,7 @@ def test_upcoming_times_are_told_whether_or_not_the_schedule_is_on(client: TestC
     assert none == {"job": "simple", "active": False, "upcoming": [], "clock_changes": []}
 
 
-def test_clock_changes_are_pointed_out_in_what_was_due_and_in_what_comes(
+def test_clock_changes_are_marked_in_past_and_upcoming_due_times(
     client: TestClient,
 ) -> None:
     night = {"from": "2025-03-30T00:00:00Z", "to": "2025-03-31T12:00:00Z"}
@@ -138,7 +138,7 @@ def test_an_unknown_job_has_no_due_times(client: TestClient) -> None:
 # -- backfill ----------------------------------------------------------------------
 
 
-def test_a_backfill_makes_an_execution_for_each_due_time_that_has_none(ask: Asker) -> None:
+def test_a_backfill_creates_executions_for_due_times_without_one(ask: Asker) -> None:
     url = "/api/jobs/daily/backfill"
     plan = ask.client.post(url, json=MARCH | {"dry_run": True}).json()
     assert plan == {
@@ -183,7 +183,7 @@ def test_a_backfill_makes_an_execution_for_each_due_time_that_has_none(ask: Aske
         (MARCH | {"until": "now"}, "until"),
     ],
 )
-def test_a_bad_backfill_is_refused_and_makes_nothing(
+def test_a_bad_backfill_is_refused_and_creates_nothing(
     client: TestClient, body: Any, field: str | None
 ) -> None:
     answer = refused(client.post("/api/jobs/daily/backfill", json=body), 400, field)
@@ -195,7 +195,7 @@ class Rows(TypedDict):
     rows: NotRequired[int]
 
 
-def test_a_backfill_with_params_that_do_not_fit_makes_nothing(ask: Asker, gf: Goflow) -> None:
+def test_a_backfill_with_invalid_params_creates_nothing(ask: Asker, gf: Goflow) -> None:
     gf.add_job(simple("typed", schedule="@daily", params=Rows))
     for job, value, code in (("typed", "x", "invalid-params"), ("daily", "x", "invalid-parameter")):
         body = MARCH | {"params": {"rows": value}}
@@ -204,7 +204,7 @@ def test_a_backfill_with_params_that_do_not_fit_makes_nothing(ask: Asker, gf: Go
     assert ask.client.get("/api/executions").json()["executions"] == []
 
 
-def test_no_body_is_refused_where_one_is_needed(ask: Asker) -> None:
+def test_a_missing_body_is_refused_if_one_is_required(ask: Asker) -> None:
     id = ask.run("failing")["id"]
     refused(ask.client.post("/api/jobs/daily/backfill"), 400, "from")
     refused(ask.client.post(f"/api/executions/{id}/tasks/bad/mark"), 400, "state")
@@ -218,7 +218,7 @@ def test_a_backfill_needs_a_job_with_a_schedule(client: TestClient) -> None:
 # -- one task ----------------------------------------------------------------------
 
 
-def test_one_task_is_cancelled_and_the_others_go_on(ask: Asker) -> None:
+def test_one_task_is_cancelled_and_the_others_continue(ask: Asker) -> None:
     id = ask.submit("waiting")
     until(lambda: ask.execution(id)["tasks"][0]["state"] == "running")
     url = f"/api/executions/{id}/tasks/wait/cancel"
@@ -228,7 +228,7 @@ def test_one_task_is_cancelled_and_the_others_go_on(ask: Asker) -> None:
     assert ask.client.post(url).json() == {"id": id, "success": False}
 
 
-def test_a_task_is_marked_and_the_execution_with_it(ask: Asker) -> None:
+def test_a_mark_changes_the_task_and_its_execution(ask: Asker) -> None:
     id = ask.run("failing")["id"]
     url = f"/api/executions/{id}/tasks/bad/mark"
     assert ask.client.post(url, json={"state": "skipped"}).json() == {"id": id, "success": True}
@@ -239,7 +239,7 @@ def test_a_task_is_marked_and_the_execution_with_it(ask: Asker) -> None:
     assert listed["state"] == "successful"
 
 
-def test_a_task_that_runs_is_not_marked(ask: Asker) -> None:
+def test_a_running_task_cannot_be_marked(ask: Asker) -> None:
     id = ask.submit("waiting")
     until(lambda: ask.execution(id)["tasks"][0]["state"] == "running")
     url = f"/api/executions/{id}/tasks/wait/mark"
@@ -263,7 +263,7 @@ def test_a_bad_mark_changes_nothing(ask: Asker, body: Any, field: str) -> None:
 
 
 @pytest.mark.parametrize("id", [MISSING, "nope", "%00"])
-def test_there_are_no_tasks_of_an_unknown_execution(client: TestClient, id: str) -> None:
+def test_requests_for_tasks_of_an_unknown_execution_are_404s(client: TestClient, id: str) -> None:
     refused(client.post(f"/api/executions/{id}/tasks/t/cancel"), 404, "id")
     mark = client.post(f"/api/executions/{id}/tasks/t/mark", json={"state": "skipped"})
     refused(mark, 404, "id")
@@ -283,7 +283,7 @@ def test_an_unknown_task_is_named(ask: Asker) -> None:
 
 
 @pytest.mark.parametrize(("following", "attempts"), [(True, [2, 2]), (False, [2, 1])])
-def test_a_retry_from_a_task_runs_it_with_or_without_what_follows(
+def test_a_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(
     ask: Asker, following: bool, attempts: list[int]
 ) -> None:
     id = ask.run("simple")["id"]
@@ -317,7 +317,7 @@ def test_a_bad_retry_changes_nothing(ask: Asker, body: Any, field: str) -> None:
     assert len(ask.execution(id)["tasks"][1]["attempts"]) == 1
 
 
-def test_overlap_policies_hold_for_submits_and_retries(ask: Asker) -> None:
+def test_overlap_policies_apply_to_submits_and_retries(ask: Asker) -> None:
     first = ask.submit("lone")
     ask.client.post(f"/api/executions/{first}/cancel")
     ask.finished(first)
@@ -329,10 +329,10 @@ def test_overlap_policies_hold_for_submits_and_retries(ask: Asker) -> None:
     assert body["error"]["code"] == "overlap"
 
 
-# -- who, and why ------------------------------------------------------------------
+# -- users and reasons -------------------------------------------------------------
 
 
-def test_who_asked_for_what_is_kept_with_it(ask: Asker) -> None:
+def test_the_user_of_each_request_is_recorded(ask: Asker) -> None:
     def said(name: str) -> dict[str, str]:
         return {"X-Goflow-User": name}
 
@@ -350,7 +350,7 @@ def test_who_asked_for_what_is_kept_with_it(ask: Asker) -> None:
     ]
 
 
-def test_who_asked_for_which_task_and_params_and_who_switched_a_schedule_is_kept(
+def test_users_are_recorded_with_tasks_params_and_switches(
     ask: Asker,
 ) -> None:
     id = ask.run("failing")["id"]
@@ -366,7 +366,7 @@ def test_who_asked_for_which_task_and_params_and_who_switched_a_schedule_is_kept
 
 
 @pytest.mark.parametrize("user", ["é", "x" * 101, "a\tb"])
-def test_who_asks_is_plain_ascii(client: TestClient, user: str) -> None:
+def test_a_user_name_must_be_ascii(client: TestClient, user: str) -> None:
     headers = [(b"x-goflow-user", user.encode("latin-1"))]
     refused(client.post("/api/jobs/simple/submit", headers=headers), 400, "X-Goflow-User")
     assert client.get("/api/executions").json()["executions"] == []
@@ -379,20 +379,20 @@ def test_who_asks_is_plain_ascii(client: TestClient, user: str) -> None:
         *("ada, 2001:db8::1", "fe80::1%eth0", " 127.0.0.1 ", "from 10.0.0.5"),
     ],
 )
-def test_nobody_may_ask_in_the_name_of_an_address(ask: Asker, user: str) -> None:
+def test_a_user_name_must_not_look_like_an_address(ask: Asker, user: str) -> None:
     answer = ask.client.post("/api/jobs/simple/submit", headers={"X-Goflow-User": user})
     assert refused(answer, 400, "X-Goflow-User")["error"]["code"] == "invalid-user"
     assert ask.client.get("/api/executions").json()["executions"] == []
 
 
 @pytest.mark.parametrize("user", ["ada@10.0.0.5", "bot 1.2.3", "12345", "a:b", "CI / main", "  "])
-def test_a_name_that_is_no_address_is_taken(ask: Asker, user: str) -> None:
+def test_a_user_name_that_is_no_address_is_accepted(ask: Asker, user: str) -> None:
     ask.run("failing", headers={"X-Goflow-User": user})
 
 
 @pytest.fixture
 def crowded() -> Iterator[Asker]:
-    """A server with one slot, which is taken."""
+    """A server with one slot, which is in use."""
     gf = Goflow(MemoryStore(), ui_path=None, stop_timeout=0.1, pools={"db": 1})
     job = Job("pooled", tasks=[Task("a", Hang(), pool="db"), Task("b", Fail(), pool="db")])
     gf.add_job(job)
@@ -400,7 +400,7 @@ def crowded() -> Iterator[Asker]:
         yield Asker(client)
 
 
-def test_a_task_that_waits_says_for_what(crowded: Asker) -> None:
+def test_a_waiting_task_shows_the_reason(crowded: Asker) -> None:
     id = crowded.submit("pooled")
     reasons = until(
         lambda: [r for task in crowded.execution(id)["tasks"] if (r := task["waiting"])]
@@ -408,7 +408,7 @@ def test_a_task_that_waits_says_for_what(crowded: Asker) -> None:
     assert reasons == ["pool 'db': 1 of 1 in use"]
 
 
-def test_health_tells_what_people_should_know(client: TestClient, gf: Goflow) -> None:
+def test_health_includes_notices(client: TestClient, gf: Goflow) -> None:
     assert client.get("/api/health").json()["notices"] == []
     gf.engine.health.notice("the clock went back")
     (notice,) = client.get("/api/health").json()["notices"]
@@ -421,7 +421,7 @@ def test_ids_of_backfilled_executions_are_uuids(client: TestClient) -> None:
         assert str(uuid.UUID(one["execution"])) == one["execution"]
 
 
-def test_a_job_that_is_registered_no_more_has_its_history_still(tmp_path: Path) -> None:
+def test_a_removed_job_keeps_its_history(tmp_path: Path) -> None:
     path = tmp_path / "s"
     gf = Goflow(path, ui_path=None)
     gf.add_job(failing("gone/über"))

@@ -1,4 +1,4 @@
-"""The dashboard's page and files are served at any depth, and nothing else is."""
+"""The dashboard's page and files are served at any depth, and no other files."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.web.conftest import segment, simple
 
 
 @pytest.mark.parametrize("path", ["/", "/ui"])
-def test_the_way_leads_to_the_dashboard(client: TestClient, path: str) -> None:
+def test_the_root_redirects_to_the_dashboard(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 307
     assert str(answer.next_request.url) == "http://localhost/ui/"  # type: ignore[union-attr]
@@ -35,7 +35,7 @@ def test_the_way_leads_to_the_dashboard(client: TestClient, path: str) -> None:
         ("/ui//x", "../"),
     ],
 )
-def test_every_view_is_the_page_with_the_way_back(client: TestClient, path: str, base: str) -> None:
+def test_every_view_is_the_page_with_its_base(client: TestClient, path: str, base: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -76,7 +76,7 @@ def test_nothing_outside_the_folder_is_served(client: TestClient, path: str) -> 
     assert "root:" not in answer.text
 
 
-def test_a_link_that_leads_out_of_the_folder_is_not_followed(client: TestClient, ui: Path) -> None:
+def test_a_symlink_out_of_the_folder_is_not_followed(client: TestClient, ui: Path) -> None:
     (ui / "assets" / "out.txt").symlink_to(ui.parent / "secret.txt")
     assert "secret" not in client.get("/ui/assets/out.txt").text
 
@@ -92,7 +92,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(client: TestClient,
         ),
     ],
 )
-def test_only_what_has_a_hash_in_its_name_is_kept_for_ever(
+def test_only_files_with_a_hash_in_their_names_are_cached_forever(
     client: TestClient, ui: Path, path: str, hashed: bool
 ) -> None:
     for name in ("app-B2x_y-Zq1.css", "app.js", "app-settings.js"):
@@ -107,7 +107,7 @@ HIDDEN = (".env", ".git/config", "sub/.htpasswd", "index.html~", "#index.html#",
 
 
 @pytest.mark.parametrize("name", [*HIDDEN, "link.txt", "linked/config", "sub/../.env"])
-def test_what_is_hidden_in_the_folder_is_not_served(ui: Path, name: str) -> None:
+def test_hidden_files_are_not_served(ui: Path, name: str) -> None:
     for hidden in HIDDEN:
         (ui / hidden).parent.mkdir(exist_ok=True)
         (ui / hidden).write_text("secret")
@@ -128,7 +128,7 @@ def test_what_is_hidden_in_the_folder_is_not_served(ui: Path, name: str) -> None
             assert client.get(path).status_code == 404
 
 
-def test_what_cannot_be_read_is_not_there(ui: Path) -> None:
+def test_an_unreadable_file_is_a_404(ui: Path) -> None:
     (ui / "assets" / "loop").symlink_to(ui / "assets" / "loop")
     (ui / "assets" / "gone").symlink_to(ui / "nowhere")
     os.mkfifo(ui / "assets" / "pipe")
@@ -143,7 +143,7 @@ def policies_of(gf: Goflow, *paths: str) -> list[str]:
         return [client.get(path).headers["content-security-policy"] for path in paths]
 
 
-def test_a_folder_of_ones_own_may_have_scripts_in_its_pages_and_nothing_from_elsewhere(
+def test_a_custom_dashboard_may_have_inline_scripts_but_no_external_files(
     ui: Path,
 ) -> None:
     gf = Goflow(MemoryStore(), ui_path=ui)
@@ -160,30 +160,30 @@ def test_a_folder_of_ones_own_may_have_scripts_in_its_pages_and_nothing_from_els
         assert "unsafe" not in policy
 
 
-def test_a_folder_of_ones_own_may_bring_a_policy(ui: Path) -> None:
+def test_a_custom_dashboard_may_set_a_policy(ui: Path) -> None:
     gf = Goflow(MemoryStore(), ui_path=ui, ui_policy="default-src https://cdn.example")
     page, api = policies_of(gf, "/ui/", "/api/jobs")
     assert page == "default-src https://cdn.example"
     assert "cdn" not in api
 
 
-def test_our_own_pages_have_the_strict_policy() -> None:
+def test_the_bundled_dashboard_has_the_strict_policy() -> None:
     assert "unsafe" not in policies_of(Goflow(MemoryStore()), "/ui/")[0]
 
 
 @pytest.mark.parametrize("policy", ["", " ", "a\nb", "é", 3, b"default-src 'self'"])
-def test_a_policy_that_is_none_is_refused(ui: Path, policy: Any) -> None:
+def test_an_invalid_policy_is_refused(ui: Path, policy: Any) -> None:
     with pytest.raises(ValueError, match="ui_policy"):
         Goflow(MemoryStore(), ui_path=ui, ui_policy=policy)
 
 
 @pytest.mark.parametrize("options", [{}, {"ui_path": None}])
-def test_a_policy_is_for_a_folder_of_ones_own(options: Any) -> None:
+def test_a_policy_needs_a_custom_dashboard(options: Any) -> None:
     with pytest.raises(ValueError, match="ui_policy"):
         Goflow(MemoryStore(), ui_policy="default-src 'self'", **options)
 
 
-def test_the_folders_of_gos_dashboard_are_where_its_pages_look_for_them(ui: Path) -> None:
+def test_folders_of_gos_dashboard_have_their_original_paths(ui: Path) -> None:
     for name, text in {
         "css/styles.css": "p {}",
         "src/plain.js": "let a",
@@ -201,7 +201,7 @@ def test_the_folders_of_gos_dashboard_are_where_its_pages_look_for_them(ui: Path
         assert client.get("/src/main.tsx").status_code == 404
 
 
-def test_a_folder_without_a_page_says_so(tmp_path: Path) -> None:
+def test_a_dashboard_folder_without_a_page_is_reported(tmp_path: Path) -> None:
     with TestClient(Goflow(MemoryStore(), ui_path=tmp_path), base_url="http://localhost") as client:
         answer = client.get("/ui/")
         assert answer.status_code == 404
@@ -209,13 +209,13 @@ def test_a_folder_without_a_page_says_so(tmp_path: Path) -> None:
         assert client.get("/src/plain.js").status_code == 404
 
 
-def test_an_index_of_ones_own_is_served_as_it_is(ui: Path) -> None:
+def test_a_custom_index_is_served_unchanged(ui: Path) -> None:
     (ui / "index.html").write_text("my own page")
     with TestClient(Goflow(MemoryStore(), ui_path=ui), base_url="http://localhost") as client:
         assert client.get("/ui/jobs/x").text == "my own page"
 
 
-def test_without_a_dashboard_there_is_the_api_alone() -> None:
+def test_without_a_dashboard_only_the_api_is_served() -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple())
     with TestClient(gf, base_url="http://localhost", follow_redirects=False) as client:

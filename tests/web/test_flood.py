@@ -1,4 +1,4 @@
-"""Tasks that print as fast as they can, by the hundred, while others ask."""
+"""Requests while a hundred tasks print as fast as possible."""
 
 import logging
 import statistics
@@ -21,7 +21,7 @@ PROBES = 15
 
 @dataclass(frozen=True)
 class Flood:
-    """Prints until it is told to end."""
+    """Prints until `over` is set."""
 
     say: Callable[[Context, int], object]
     over: threading.Event
@@ -61,13 +61,13 @@ def test_the_server_answers_while_tasks_print_as_fast_as_they_can(
     finally:
         over.set()
         server.stop()
-    # The median, since others use this machine as well.
+    # The median, since other processes use this machine as well.
     assert statistics.median(took) < 0.5
     assert grown < 200 * 1024 * 1024
 
 
 def probed(server: Served) -> tuple[list[float], int]:
-    """How long answers took, and how much memory grew, while the job ran."""
+    """The durations of requests, and the growth of memory, while the job ran."""
     took: list[float] = []
     before = most = memory_in_use()
     with httpx2.Client(base_url=server.url, timeout=120) as client:
@@ -105,6 +105,6 @@ def test_the_server_answers_while_tasks_start_that_only_compute(tmp_path: Path) 
     finally:
         over.set()
         server.stop()
-    # Started all at once, they delayed the first answer by 18 s and later ones by 1 s. The
-    # median says how busy this machine is with other work.
+    # Started together, they delayed the first response by 18 s and later ones by 1 s. The median
+    # accounts for other work on this machine.
     assert max(took[:3]) < 9 * max(1.0, statistics.median(took))

@@ -1,4 +1,4 @@
-"""What a proxy says of the client counts, if the proxy is trusted; of anybody else it does not."""
+"""Forwarded headers are used if they come from a trusted proxy, and ignored otherwise."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ FRONT = {
 
 
 class Seen:
-    """A middleware that keeps what it was given."""
+    """A middleware that records scopes."""
 
     scopes: list[Scope]
 
@@ -33,7 +33,7 @@ class Seen:
 
 
 class Behind:
-    """A server that trusts 10.0.0.0/24 and ::1, asked from `peer`."""
+    """A server that trusts 10.0.0.0/24 and ::1, with requests from `peer`."""
 
     def __init__(self, peer: str, trusted: tuple[str, ...] = ("10.0.0.0/24", "::1")) -> None:
         self.scopes: list[Scope] = []
@@ -56,7 +56,7 @@ def behind() -> Iterator[Behind]:
         yield made
 
 
-def test_client_scheme_and_host_are_those_that_the_proxy_was_asked_with(behind: Behind) -> None:
+def test_client_scheme_and_host_are_those_of_the_request_to_the_proxy(behind: Behind) -> None:
     scope = behind.seen(FRONT)
     assert scope["client"] == ("203.0.113.7", 0)
     assert scope["scheme"] == "https"
@@ -66,7 +66,9 @@ def test_client_scheme_and_host_are_those_that_the_proxy_was_asked_with(behind: 
 @pytest.mark.parametrize(
     ("peer", "trusted"), [("203.0.113.9", ("10.0.0.0/24",)), (PROXY, ()), ("testclient", ())]
 )
-def test_of_anybody_else_nothing_is_believed(peer: str, trusted: tuple[str, ...]) -> None:
+def test_forwarded_headers_of_untrusted_peers_are_ignored(
+    peer: str, trusted: tuple[str, ...]
+) -> None:
     made = Behind(peer, trusted)
     with made.client:
         scope = made.seen({**FRONT, "x-forwarded-host": "evil.example"})
@@ -84,12 +86,12 @@ def test_of_anybody_else_nothing_is_believed(peer: str, trusted: tuple[str, ...]
         (["[2001:db8::7]"], ("2001:db8::7", 0)),
         (["[2001:db8::7]:99"], ("2001:db8::7", 99)),
         (["::ffff:203.0.113.7"], ("203.0.113.7", 0)),
-        # a client may have sent the beginning of the list itself
+        # a client may have sent the start of the list
         (["127.0.0.1, 203.0.113.7"], ("203.0.113.7", 0)),
         (["1.1.1.1", "203.0.113.7,10.0.0.2"], ("203.0.113.7", 0)),
         (["1.1.1.1, 203.0.113.7 , ::ffff:10.0.0.2 , ::1"], ("203.0.113.7", 0)),
         (["10.0.0.3, 10.0.0.2"], ("10.0.0.3", 0)),
-        # whom a proxy does not know is nobody; what stands before that is not believed
+        # an unknown client is empty, and entries before it are ignored
         (["unknown"], (PROXY, 1234)),
         (["203.0.113.7, unknown, 10.0.0.2"], ("10.0.0.2", 0)),
         (["203.0.113.7, [::1"], (PROXY, 1234)),
@@ -100,7 +102,7 @@ def test_of_anybody_else_nothing_is_believed(peer: str, trusted: tuple[str, ...]
         (["1.2.3.4, " * 1000 + "203.0.113.7"], ("203.0.113.7", 0)),
     ],
 )
-def test_the_client_is_the_last_one_that_is_no_trusted_proxy(
+def test_the_client_is_the_last_address_that_is_not_a_trusted_proxy(
     behind: Behind, said: list[str], client: tuple[str, int]
 ) -> None:
     headers = [(b"host", b"localhost")]
@@ -112,14 +114,14 @@ def test_the_client_is_the_last_one_that_is_no_trusted_proxy(
     ("addresses", "said", "host"),
     [
         ("203.0.113.7", "flow.example", b"flow.example"),
-        ("203.0.113.7", "evil.example, flow.example", b"flow.example"),  # the client began it
+        ("203.0.113.7", "evil.example, flow.example", b"flow.example"),  # the client sent the first
         ("203.0.113.7, 10.0.0.2", "flow.example, localhost", b"flow.example"),
         ("203.0.113.7, 10.0.0.2", "evil.example, flow.example, localhost", b"flow.example"),
-        ("203.0.113.7, 10.0.0.2", "flow.example", b"flow.example"),  # one of them replaced it
+        ("203.0.113.7, 10.0.0.2", "flow.example", b"flow.example"),  # a proxy replaced the list
         ("", "flow.example", b"flow.example"),
     ],
 )
-def test_a_list_counts_from_its_end_as_many_entries_as_there_are_proxies(
+def test_a_list_is_read_from_its_end_one_entry_per_proxy(
     behind: Behind, addresses: str, said: str, host: bytes
 ) -> None:
     headers = {"x-forwarded-for": addresses, "x-forwarded-host": said}
@@ -133,7 +135,7 @@ def test_a_scheme_is_http_or_https(behind: Behind, said: str, scheme: str) -> No
     assert behind.seen({"x-forwarded-proto": said})["scheme"] == scheme
 
 
-def test_a_page_of_the_proxys_origin_may_change_things_and_no_other(behind: Behind) -> None:
+def test_only_pages_of_the_proxys_origin_may_send_changes(behind: Behind) -> None:
     submit = "/api/jobs/simple/submit"
     own = {**FRONT, "origin": "https://flow.example:8443"}
     assert behind.client.post(submit, headers=own).status_code == 200
@@ -146,14 +148,14 @@ def test_a_page_of_the_proxys_origin_may_change_things_and_no_other(behind: Behi
     ("changed", "status"),
     [
         ({"x-forwarded-host": "evil.example"}, 421),
-        # a browser on the proxy's machine, whose page's name was made to resolve to ours
+        # a browser on the proxy's machine, with a page whose name resolves to this machine
         ({"host": "evil.example"}, 421),
         ({"host": "evil.example", "x-forwarded-host": "localhost"}, 421),
         ({"x-forwarded-host": "flow.example/x"}, 400),
         ({"x-forwarded-host": ""}, 400),
     ],
 )
-def test_a_host_is_checked_as_it_was_sent_and_as_it_is_told(
+def test_both_the_sent_and_the_forwarded_host_are_checked(
     behind: Behind, changed: dict[str, str], status: int
 ) -> None:
     answer = behind.client.get("/api/health", headers={**FRONT, **changed})
@@ -169,7 +171,7 @@ def test_two_hosts_are_refused_though_a_proxy_names_one(behind: Behind) -> None:
     assert behind.client.get("/api/health", headers=headers).status_code == 400
 
 
-def test_who_asked_is_kept_with_the_clients_address(behind: Behind) -> None:
+def test_the_clients_address_is_recorded_as_the_user(behind: Behind) -> None:
     ask = Asker(behind.client)
     ask.client.headers = {**FRONT, "x-goflow-user": "ann"}
     id = ask.submit("simple")

@@ -1,4 +1,4 @@
-"""Foreign names and foreign pages are kept out, and browsers are told what is allowed."""
+"""Foreign hosts and pages are refused, and responses have security headers."""
 
 from typing import Any
 
@@ -51,18 +51,18 @@ def test_other_names_are_refused(named: TestClient, host: str) -> None:
         *("[::1", "[localhost]", "::1", "a:1:2", "localhost,evil", "\xe9"),
     ],
 )
-def test_a_host_that_is_none_is_refused(named: TestClient, host: str) -> None:
+def test_an_invalid_host_is_refused(named: TestClient, host: str) -> None:
     answer = named.get("/api/health", headers=[(b"host", host.encode("latin-1"))])
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid-host"
 
 
-def test_two_hosts_are_refused(named: TestClient) -> None:
+def test_two_host_headers_are_refused(named: TestClient) -> None:
     headers = [(b"host", b"localhost"), (b"host", b"localhost")]
     assert named.get("/api/health", headers=headers).status_code == 400
 
 
-def test_any_host_may_be_allowed_on_purpose() -> None:
+def test_any_host_can_be_allowed_explicitly() -> None:
     gf = Goflow(MemoryStore(), ui_path=None, allowed_hosts=["*"])
     gf.add_job(simple())
     with TestClient(gf, base_url="http://any.example") as client:
@@ -71,7 +71,7 @@ def test_any_host_may_be_allowed_on_purpose() -> None:
 
 
 @pytest.mark.parametrize("host", ["http://x", "a b", "", "x/y"])
-def test_an_allowed_host_must_be_a_host(host: str) -> None:
+def test_an_allowed_host_must_be_valid(host: str) -> None:
     from goflow.web.guard import Guard
 
     with pytest.raises(ValueError, match="allowed_hosts"):
@@ -96,9 +96,7 @@ def test_an_allowed_host_must_be_a_host(host: str) -> None:
         ("[::1]:8181", {"origin": "http://[0:0:0:0:0:0:0:1]:8181"}),
     ],
 )
-def test_our_own_pages_may_change_things(
-    named: TestClient, host: str, headers: dict[str, str]
-) -> None:
+def test_own_pages_may_send_changes(named: TestClient, host: str, headers: dict[str, str]) -> None:
     assert named.post(SUBMIT, headers={"host": host, **headers}).status_code == 200
 
 
@@ -133,7 +131,7 @@ def test_our_own_pages_may_change_things(
         {"sec-fetch-site": "garbage"},
     ],
 )
-def test_foreign_pages_may_not_change_anything(named: TestClient, headers: dict[str, str]) -> None:
+def test_foreign_pages_may_not_send_changes(named: TestClient, headers: dict[str, str]) -> None:
     for path in (SUBMIT, "/api/jobs/simple/toggle", "/api/executions/x/cancel", "/nothing"):
         answer = named.post(path, headers={"host": "localhost:8181", **headers})
         assert answer.status_code == 403
@@ -152,7 +150,7 @@ def test_foreign_pages_may_not_change_anything(named: TestClient, headers: dict[
         ("localhost", "http://localhost:5173"),
     ],
 )
-def test_another_port_of_a_host_that_is_served_is_foreign(
+def test_another_port_of_an_allowed_host_is_foreign(
     named: TestClient, host: str, origin: str
 ) -> None:
     headers = {"host": host, "origin": origin}
@@ -160,7 +158,7 @@ def test_another_port_of_a_host_that_is_served_is_foreign(
     assert named.get("/api/jobs", headers=headers).status_code == 403
 
 
-def test_a_page_that_came_by_http_is_foreign_to_what_is_served_by_https() -> None:
+def test_an_http_page_is_foreign_to_an_https_server() -> None:
     gf = Goflow(MemoryStore(), ui_path=None, allowed_hosts=["flow.example"])
     gf.add_job(simple())
     with TestClient(gf, base_url="https://flow.example") as client:
@@ -187,7 +185,7 @@ def test_a_page_that_came_by_http_is_foreign_to_what_is_served_by_https() -> Non
         {"origin": "null"},
     ],
 )
-def test_a_foreign_page_reads_nothing_from_the_api(
+def test_a_foreign_page_cannot_read_from_the_api(
     client: TestClient, path: str, headers: dict[str, str]
 ) -> None:
     for method in ("GET", "HEAD", "OPTIONS"):
@@ -199,7 +197,7 @@ def test_a_foreign_page_reads_nothing_from_the_api(
 @pytest.mark.parametrize(
     "headers", [{}, {"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}]
 )
-def test_our_own_pages_people_and_programs_read_the_api(
+def test_own_pages_users_and_programs_can_read_the_api(
     client: TestClient, headers: dict[str, str]
 ) -> None:
     assert client.get("/api/jobs", headers=headers).status_code == 200
@@ -218,7 +216,7 @@ def test_a_page_may_be_opened_by_a_link_from_anywhere(client: TestClient) -> Non
 def asked(
     client: TestClient, path: str, host: bytes | None, version: str = "1.1", method: str = "GET"
 ) -> int:
-    """The status of the answer to a request as a server hands it on."""
+    """The status of the response to a raw ASGI request."""
     raw, _, query = path.encode().partition(b"?")
     scope = {
         "type": "http",
@@ -249,7 +247,7 @@ def asked(
         *((b"evil.example", "1.0", 421), (b"a b", "1.0", 400), (None, "1.1", 400)),
     ],
 )
-def test_a_host_is_needed_from_http_1_1_on(
+def test_http_1_1_requires_a_host(
     client: TestClient, host: bytes | None, version: str, status: int
 ) -> None:
     assert asked(client, "/api/health", host, version) == status
@@ -271,7 +269,7 @@ def test_a_host_is_needed_from_http_1_1_on(
     ],
 )
 @pytest.mark.parametrize("host", [b"localhost", b"evil.example"])
-def test_the_host_in_an_absolute_target_is_the_one_that_counts(
+def test_the_host_of_an_absolute_target_takes_precedence(
     client: TestClient, target: str, host: bytes, status: int
 ) -> None:
     absolute = target.lower().startswith("http")
@@ -279,7 +277,7 @@ def test_the_host_in_an_absolute_target_is_the_one_that_counts(
     assert asked(client, target, host) == expected
 
 
-def test_options_tell_what_a_path_takes(client: TestClient) -> None:
+def test_options_lists_the_methods_of_a_path(client: TestClient) -> None:
     for path, allowed in (
         ("/", "GET, HEAD, OPTIONS"),
         ("/api/health", "GET, HEAD, OPTIONS"),
@@ -291,12 +289,12 @@ def test_options_tell_what_a_path_takes(client: TestClient) -> None:
     assert asked(client, "*", b"localhost", method="OPTIONS") == 204
 
 
-def test_two_origins_are_foreign(named: TestClient) -> None:
+def test_two_origin_headers_are_foreign(named: TestClient) -> None:
     headers = [(b"origin", b"http://localhost"), (b"origin", b"http://localhost")]
     assert named.post(SUBMIT, headers=headers).status_code == 403
 
 
-def test_no_answer_is_shared_with_other_sites(client: TestClient) -> None:
+def test_no_response_is_shared_with_other_sites(client: TestClient) -> None:
     answers = [
         client.get(path, headers={"origin": "http://evil.example"})
         for path in ("/api/jobs", "/ui/", "/nothing", "/ui/assets/app-0123abcd.js", "/")
@@ -310,4 +308,4 @@ def test_no_answer_is_shared_with_other_sites(client: TestClient) -> None:
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
-        assert ("unsafe" in policy) is answer.request.url.path.startswith("/ui/")  # not ours
+        assert ("unsafe" in policy) is answer.request.url.path.startswith("/ui/")  # custom

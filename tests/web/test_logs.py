@@ -1,4 +1,4 @@
-"""Logs read in windows, searched, followed and kept as a file."""
+"""Logs: windows, search, following and downloads."""
 
 import asyncio
 import re
@@ -16,12 +16,12 @@ from goflow import Context, Goflow, Job, MemoryStore, Task
 from tests.web.conftest import Asker, Say, segment, simple, until
 
 COUNT = 60_000  # lines of the long log
-HEAD, TAIL = 15_000, 10_000  # its lines that are surely kept
+HEAD, TAIL = 15_000, 10_000  # lines that are certainly kept
 
 
 @dataclass(frozen=True)
 class Speak:
-    """Says a line, then goes on when `more` is set."""
+    """Logs a line, then continues when `more` is set."""
 
     more: asyncio.Event
 
@@ -33,7 +33,7 @@ class Speak:
 
 @pytest.fixture(scope="module")
 def long() -> Iterator[tuple[TestClient, str]]:
-    """The logs of one execution, most lines of which were left out."""
+    """A client, and the URL of a log with most lines dropped."""
     gf = Goflow(MemoryStore(), ui_path=None, max_log=400_000)
     lines = tuple(f"line {number}" for number in range(COUNT))
     gf.add_job(Job("long", tasks=[Task("t", Say(lines))]))
@@ -49,7 +49,7 @@ def window(client: TestClient, url: str, **query: Any) -> Any:
 
 
 def untimed(client: TestClient, url: str, **query: Any) -> Any:
-    """A window of which each line has a time, without these."""
+    """A window without its times; each line must have one."""
     seen = window(client, url, **query)
     assert len(seen.pop("times")) == len(seen["lines"])
     assert seen.pop("unfinished") is None
@@ -57,7 +57,7 @@ def untimed(client: TestClient, url: str, **query: Any) -> Any:
 
 
 def numbered(window: Any, after: int) -> list[tuple[int, str]]:
-    """Each line of a window with its number, and the gaps at their places."""
+    """Each line of a window with its number, and the gaps."""
     gaps = dict(window["gaps"])
     number, found = after, []
     for line in window["lines"]:
@@ -97,7 +97,7 @@ def test_a_window_has_the_lines_from_a_number_on(client: TestClient, ask: Asker)
 
 @settings(deadline=None)
 @given(after=st.integers(0, COUNT + 5), limit=st.integers(1, 3000))
-def test_a_number_means_the_same_line_though_others_were_left_out(
+def test_line_numbers_are_stable_though_lines_were_dropped(
     long: tuple[TestClient, str], after: int, limit: int
 ) -> None:
     seen = window(*long, after=after, limit=limit)
@@ -111,7 +111,7 @@ def test_a_number_means_the_same_line_though_others_were_left_out(
         assert seen["first"] == found[0][0]
 
 
-def test_windows_one_after_the_other_are_the_whole_log(long: tuple[TestClient, str]) -> None:
+def test_consecutive_windows_are_the_whole_log(long: tuple[TestClient, str]) -> None:
     client, url = long
     found: list[tuple[int, str]] = []
     after, more = 0, True
@@ -153,7 +153,7 @@ def test_a_log_is_followed_line_by_line_while_the_attempt_runs() -> None:
         assert (second["state"], second["lines"], second["end"]) == ("successful", ["second"], 2)
 
 
-def test_the_text_has_its_last_lines_and_says_how_many_there_are(
+def test_the_text_has_the_last_lines_and_the_total(
     long: tuple[TestClient, str],
 ) -> None:
     client, url = long
@@ -176,7 +176,7 @@ def test_the_text_has_its_last_lines_and_says_how_many_there_are(
         ("x" * 250, "x" * 60 + ".log"),
     ],
 )
-def test_a_log_can_be_kept_as_a_file_whatever_the_job_is_called(name: str, plain: str) -> None:
+def test_a_log_can_be_downloaded_for_any_job_name(name: str, plain: str) -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple(name))
     with TestClient(gf, base_url="http://localhost") as client:
@@ -190,13 +190,13 @@ def test_a_log_can_be_kept_as_a_file_whatever_the_job_is_called(name: str, plain
         assert encoded == segment(plain.replace("_ber", "über", 1))
 
 
-def test_a_text_is_found_wherever_it_is(long: tuple[TestClient, str]) -> None:
+def test_a_text_is_found_anywhere(long: tuple[TestClient, str]) -> None:
     client, url = long
     found = client.get(f"{url}/find", params={"text": "LINE 5999"}).json()
     assert found["lines"] == [5999, *range(59990, 60000)]
     assert (found["attempt"], found["next"], found["more"]) == (1, COUNT, False)
     assert client.get(f"{url}/find?text=nowhere").json()["lines"] == []
-    # one after the other
+    # in sequence
     after, numbers, more = 0, [], True
     while more:
         found = client.get(f"{url}/find?text=0&limit=700&after={after}").json()
@@ -207,7 +207,7 @@ def test_a_text_is_found_wherever_it_is(long: tuple[TestClient, str]) -> None:
     assert numbers == [int(line[5:]) for line in text if line.startswith("line") and "0" in line]
 
 
-def test_a_search_gives_up_after_so_much_and_goes_on_when_asked_again(
+def test_a_search_is_bounded_and_can_be_continued(
     client: TestClient, ask: Asker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("goflow.engine.reader.SEARCHED", 1)
@@ -223,7 +223,7 @@ def test_a_search_gives_up_after_so_much_and_goes_on_when_asked_again(
     assert calls <= 2
 
 
-def test_the_first_sign_of_trouble_is_found(client: TestClient, ask: Asker) -> None:
+def test_the_first_error_is_found(client: TestClient, ask: Asker) -> None:
     id = ask.run("failing")["id"]
     found = client.get(f"/api/executions/{id}/tasks/bad/find?errors=true&limit=1").json()
     lines = window(client, f"/api/executions/{id}/tasks/bad")["lines"]
@@ -248,7 +248,7 @@ def test_the_first_sign_of_trouble_is_found(client: TestClient, ask: Asker) -> N
         (f"find?text={'a' * 201}", "text"),
     ],
 )
-def test_what_is_out_of_bounds_is_refused(
+def test_values_out_of_range_are_refused(
     client: TestClient, ask: Asker, query: str, field: str
 ) -> None:
     id = ask.run("simple")["id"]
@@ -258,7 +258,7 @@ def test_what_is_out_of_bounds_is_refused(
 
 
 @pytest.mark.parametrize("what", ["lines?", "find?text=a&"])
-def test_what_is_not_there_is_a_404(client: TestClient, ask: Asker, what: str) -> None:
+def test_a_missing_log_is_a_404(client: TestClient, ask: Asker, what: str) -> None:
     id = ask.run("simple")["id"]
     for path in (
         f"nope/tasks/first/{what}",
@@ -270,7 +270,7 @@ def test_what_is_not_there_is_a_404(client: TestClient, ask: Asker, what: str) -
 
 @dataclass(frozen=True)
 class Prompt:
-    """Asks without ending the line, and ends it when it is answered."""
+    """Prints an unfinished line, and finishes it on request."""
 
     answered: threading.Event
 
@@ -284,7 +284,7 @@ class Prompt:
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
-def test_a_line_that_does_not_end_is_shown_while_the_attempt_runs() -> None:
+def test_an_unfinished_line_is_shown_while_the_attempt_runs() -> None:
     answered = threading.Event()
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(Job("prompt", tasks=[Task("t", Prompt(answered))]))
@@ -313,7 +313,7 @@ def test_a_line_that_does_not_end_is_shown_while_the_attempt_runs() -> None:
         assert window(client, url)["unfinished"] is None
 
 
-def test_each_line_has_its_time_when_that_is_asked_for(client: TestClient, ask: Asker) -> None:
+def test_lines_have_times_on_request(client: TestClient, ask: Asker) -> None:
     id = ask.run("simple")["id"]
     url = f"/api/executions/{id}/tasks/second"
     for query in ("timestamps=1", "timestamps=true&download=true", "timestamps=1&tail=2"):
@@ -328,7 +328,7 @@ def test_each_line_has_its_time_when_that_is_asked_for(client: TestClient, ask: 
     assert window(client, url, after=1)["times"] == [second]
 
 
-def test_the_times_of_a_long_log_are_those_of_its_lines(long: tuple[TestClient, str]) -> None:
+def test_the_times_of_a_long_log_match_its_lines(long: tuple[TestClient, str]) -> None:
     client, url = long
     lines = client.get(f"{url}/logs?timestamps=1").text.splitlines()
     stamped = [line for line in lines if not line.startswith("[…")]
@@ -339,7 +339,7 @@ def test_the_times_of_a_long_log_are_those_of_its_lines(long: tuple[TestClient, 
     assert [f"{time[:-4]}Z" for time in seen["times"]] == times[-2500:-1500]
 
 
-def test_a_log_of_an_earlier_version_has_lines_without_times() -> None:
+def test_lines_of_an_earlier_version_have_no_times() -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple("simple"))
     with TestClient(gf, base_url="http://localhost") as client:

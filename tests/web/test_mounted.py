@@ -1,4 +1,4 @@
-"""goflow works under a prefix, in another application or behind a proxy."""
+"""goflow works under a prefix: mounted in an application or behind a proxy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.web.conftest import Asker, segment, simple
 
 @pytest.fixture(params=["fastapi", "starlette", "root_path", "stripped", "served", "unstripped"])
 def mounted(request: pytest.FixtureRequest, ui: Path) -> Iterator[TestClient]:
-    """A client whose base is goflow's prefix, in the ways it can come about."""
+    """A client with goflow's prefix as its base, for each kind of setup."""
     gf = Goflow(MemoryStore(), ui_path=ui)
     gf.add_job(simple("a/b"))
     base, root = "http://localhost/my flow", ""
@@ -28,17 +28,17 @@ def mounted(request: pytest.FixtureRequest, ui: Path) -> Iterator[TestClient]:
             app.mount("/my flow", gf)
         case "starlette":
             app = Starlette(routes=[Mount("/my flow", gf)], lifespan=gf.lifespan)
-        case "root_path":  # as uvicorn --root-path does: the path has the root in it
+        case "root_path":  # like uvicorn --root-path: the path includes the root
 
             async def app(scope, receive, send):  # type: ignore[no-untyped-def]
                 if scope["type"] == "http":
                     scope["root_path"] = "/my flow"
                 await gf(scope, receive, send)
-        case "stripped":  # a proxy took the prefix off
+        case "stripped":  # a proxy has stripped the prefix
             app, base, root = gf, "http://localhost", "/my flow"
-        case "served":  # with --root-path, and the prefix taken off
+        case "served":  # with --root-path, and the prefix stripped
             app, base = Prefixed(gf, "/my flow"), "http://localhost"
-        case "unstripped":  # with --root-path, and the prefix left on
+        case "unstripped":  # with --root-path, and the prefix kept
             app = Prefixed(gf, "/my flow")
     with TestClient(app, base_url=base, root_path=root, follow_redirects=False) as client:
         yield client
@@ -56,7 +56,7 @@ def test_everything_works_under_a_prefix(mounted: TestClient) -> None:
     assert mounted.get("/api/nothing").json()["error"]["code"] == "not-found"
 
 
-def test_the_dashboard_finds_itself_under_a_prefix(mounted: TestClient) -> None:
+def test_the_dashboard_works_under_a_prefix(mounted: TestClient) -> None:
     home = mounted.get("/")
     assert home.status_code == 307
     assert urljoin("http://proxy/any/prefix/", home.headers["location"]) == (
@@ -91,7 +91,7 @@ def test_a_prefix_is_a_path_encoded_or_not(text: str, prefix: str) -> None:
         *("/a\\b", "/%2e%2e/a", "/\ud800", None, 3, b"/goflow"),
     ],
 )
-def test_what_cannot_be_a_prefix_is_refused_by_name(text: Any) -> None:
+def test_an_invalid_prefix_is_refused_by_name(text: Any) -> None:
     with pytest.raises(ValueError, match="root_path"):
         parse_prefix(text)
     with pytest.raises(ValueError, match="root_path"):

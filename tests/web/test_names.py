@@ -1,4 +1,4 @@
-"""Names of any letters work in paths, percent-encoded."""
+"""Names with any characters work in percent-encoded paths."""
 
 import pytest
 from starlette.testclient import TestClient
@@ -30,7 +30,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_job_and_a_task_of_any_name_are_reached(name: str) -> None:
+def test_jobs_and_tasks_with_any_name_are_reachable(name: str) -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(Job(name, tasks=[Task(name, Say((name,)))]))
     gf.add_job(Job("other", tasks=[Task("t", Say())]))
@@ -61,7 +61,7 @@ def test_a_job_and_a_task_of_any_name_are_reached(name: str) -> None:
         (b"/flower/api", "/flow", "/flower/api"),
         (b"/api/jobs", "/stripped", "/api/jobs"),
         (b"/api?x=/flow", "", "/api"),
-        # a server puts the root in front of a path that has it already
+        # a server prepends the root to a path that already has it
         (b"/flow/flow/api", "/flow", "/api"),
         (b"/flow/flow", "/flow", ""),
         (b"/flow/flow/flow/api", "/flow", "/flow/api"),
@@ -69,7 +69,7 @@ def test_a_job_and_a_task_of_any_name_are_reached(name: str) -> None:
         (b"/my%20flow/my%20flow/api", "/my flow", "/api"),
         (b"/fl%C3%B6w/fl%c3%b6w/api", "/flöw", "/api"),
         (b"/a/b/a/b/api", "/a/b", "/api"),
-        # unless a path of ours might begin like it
+        # unless one of goflow's paths may begin with it
         (b"/api/api/jobs", "/api", "/api/jobs"),
         (b"/ui/x/ui/x/y", "/ui/x", "/ui/x/y"),
     ],
@@ -78,11 +78,11 @@ def test_the_path_below_the_mount_stays_encoded(raw: bytes, root: str, path: str
     assert route_path({"raw_path": raw, "path": "unused", "root_path": root}, OWN) == path
 
 
-def test_a_server_that_keeps_no_raw_path_is_served_as_well_as_can_be() -> None:
+def test_a_server_without_raw_paths_is_supported_as_far_as_possible() -> None:
     assert route_path({"path": "/flow/api/jobs/a b", "root_path": "/flow"}) == "/api/jobs/a%20b"
 
 
-def test_a_segment_that_is_not_utf_8_stands_for_nothing() -> None:
+def test_a_segment_that_is_not_utf_8_is_unknown() -> None:
     assert decode("a%2Fb%25") == "a/b%"
     assert decode("%FF") is None
     assert decode("\xff") is None

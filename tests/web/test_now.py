@@ -1,4 +1,4 @@
-"""GET /api/now: what runs, what waits and why, and what comes next."""
+"""GET /api/now: running tasks, waiting tasks with reasons, and next due times."""
 
 import threading
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def seen(client: TestClient, **query: Any) -> Any:
     return answer.json()
 
 
-def test_nothing_runs(client: TestClient) -> None:
+def test_an_idle_server_has_empty_lists(client: TestClient) -> None:
     now = seen(client)
     assert (now["unfinished"], now["executions"], now["upcoming"]) == (0, [], [])
     assert now["pools"] == [
@@ -47,7 +47,7 @@ def test_nothing_runs(client: TestClient) -> None:
     ]
 
 
-def test_an_attempt_that_was_given_up_is_listed_until_its_thread_ends() -> None:
+def test_an_abandoned_attempt_is_listed_until_its_thread_ends() -> None:
     gate = threading.Event()
     job = Job("stuck")
 
@@ -73,7 +73,9 @@ def test_an_attempt_that_was_given_up_is_listed_until_its_thread_ends() -> None:
         until(lambda: seen(client)["pools"][0]["running"] == 0)
 
 
-def test_a_task_that_runs_and_one_that_waits_for_its_pool(client: TestClient, ask: Asker) -> None:
+def test_a_running_task_and_one_waiting_for_its_pool_are_listed(
+    client: TestClient, ask: Asker
+) -> None:
     id = ask.submit("pooled")
     (execution,) = until(lambda: (e := seen(client)["executions"])[0]["tasks"][1:] and e)
     assert (execution["id"], execution["job"], execution["cause"]) == (id, "pooled", "api")
@@ -93,7 +95,7 @@ def test_a_task_that_runs_and_one_that_waits_for_its_pool(client: TestClient, as
     assert usage == {"all": (1, 1), "pool": (1, 1), "job": (1, 1)}
 
 
-def test_a_task_that_was_cancelled_waits_no_longer(client: TestClient, ask: Asker) -> None:
+def test_a_cancelled_task_no_longer_waits(client: TestClient, ask: Asker) -> None:
     id = ask.submit("pooled")
     until(lambda: seen(client)["pools"][0]["waiting"] == 1)
     client.post(f"/api/executions/{id}/tasks/two/cancel")
@@ -102,7 +104,7 @@ def test_a_task_that_was_cancelled_waits_no_longer(client: TestClient, ask: Aske
     assert [task["name"] for task in seen(client)["executions"][0]["tasks"]] == ["one"]
 
 
-def test_a_task_up_for_retry_tells_when(client: TestClient, ask: Asker) -> None:
+def test_a_task_up_for_retry_has_its_time(client: TestClient, ask: Asker) -> None:
     ask.submit("flaky")
     (task,) = until(lambda: (e := seen(client)["executions"]) and retrying(e[0]))
     assert (task["started"], task["waiting"], task["pool"]) == (None, None, None)
@@ -114,7 +116,7 @@ def retrying(execution: Any) -> Any:
     return [task for task in execution["tasks"] if task["state"] == "upforretry"]
 
 
-def test_an_execution_in_a_queue_tells_for_whom_it_waits(client: TestClient, ask: Asker) -> None:
+def test_a_queued_execution_names_the_one_it_waits_for(client: TestClient, ask: Asker) -> None:
     first, second, third = (ask.submit("queue") for _ in range(3))
     until(lambda: seen(client)["executions"][0]["state"] == "running")
     now = seen(client)
@@ -131,7 +133,7 @@ def test_an_execution_in_a_queue_tells_for_whom_it_waits(client: TestClient, ask
     ]
 
 
-def test_no_more_is_told_than_was_asked_for(client: TestClient, ask: Asker) -> None:
+def test_lists_are_limited_as_requested(client: TestClient, ask: Asker) -> None:
     ids = [ask.submit("wide"), ask.submit("wide")]
     until(lambda: seen(client)["pools"][0]["waiting"] == 136)
     now = seen(client, limit=1)
@@ -143,7 +145,7 @@ def test_no_more_is_told_than_was_asked_for(client: TestClient, ask: Asker) -> N
     assert [task["state"] for task in execution["tasks"]][:5] == ["running"] * 4 + ["notstarted"]
 
 
-def test_what_comes_next_is_in_order_of_time_over_all_jobs() -> None:
+def test_next_due_times_of_all_jobs_are_in_order() -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     every = {
         "minute": "* * * * *",
@@ -173,18 +175,18 @@ def test_what_comes_next_is_in_order_of_time_over_all_jobs() -> None:
 @pytest.mark.parametrize(
     "query", ["ahead=-1", "ahead=86401", "ahead=x", "limit=0", "limit=1001", "each=0"]
 )
-def test_what_is_out_of_bounds_is_refused(client: TestClient, query: str) -> None:
+def test_values_out_of_range_are_refused(client: TestClient, query: str) -> None:
     answer = client.get(f"/api/now?{query}")
     assert answer.status_code == 400
     assert answer.json()["error"]["field"] == query.partition("=")[0]
 
 
-# -- attempts that were given up and run on ----------------------------------------------
+# -- abandoned attempts that still run ---------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Stubborn:
-    """Runs on in its thread until it is let go."""
+    """Runs in its thread until it is released."""
 
     let_go: threading.Event
 
@@ -192,7 +194,7 @@ class Stubborn:
         assert self.let_go.wait(60)
 
 
-def test_attempts_that_run_on_are_told_of_until_they_end() -> None:
+def test_abandoned_attempts_are_reported_until_they_end() -> None:
     let_go = threading.Event()
     gf = Goflow(MemoryStore(), ui_path=None, max_running=2, pools={"db": 1}, stop_timeout=0)
     hanging = Job("hanging")
@@ -240,7 +242,7 @@ def test_attempts_that_run_on_are_told_of_until_they_end() -> None:
         assert (health.status_code, health.json()["notices"]) == (200, [])
 
 
-def test_tasks_that_hold_all_slots_for_long_are_named() -> None:
+def test_tasks_that_use_all_slots_for_long_are_named() -> None:
     slots = Slots(1)
     clock = FakeClock()
     hanging = Hanging(slots, Abandoned(), clock)
@@ -262,4 +264,4 @@ def test_tasks_that_hold_all_slots_for_long_are_named() -> None:
 
 class Deaf:
     def granted(self, request: object) -> None:
-        """Nothing waits for it here."""
+        """Ignored in this test."""

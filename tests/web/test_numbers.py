@@ -1,4 +1,4 @@
-"""Numbers keep their digits from the request through the tasks to the answer, or are refused."""
+"""Numbers keep their digits from the request to the response, or are refused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +23,7 @@ class Loose(msgspec.Struct):
 
 
 def echoing(name: str, **options: Any) -> Job:
-    """A task that gives what it was given, and one after it that gives what that one gave."""
+    """A task that returns its parameter, and a second one that returns the first one's result."""
     job = Job(name, **options)
 
     @job.task()
@@ -54,7 +54,7 @@ def submitted(ask: Asker, job: str, number: str) -> Any:
 
 
 @pytest.mark.parametrize("job", ["any", "defaults", "class"])
-def test_a_parameter_is_kept_handed_on_and_told_digit_by_digit(ask: Asker, job: str) -> None:
+def test_a_parameter_keeps_its_digits(ask: Asker, job: str) -> None:
     answer = submitted(ask, job, f"[{','.join(KEPT)}]")
     assert answer.status_code == 200, answer.text
     id = answer.json()["id"]
@@ -62,12 +62,12 @@ def test_a_parameter_is_kept_handed_on_and_told_digit_by_digit(ask: Asker, job: 
     told = ask.client.get(f"/api/executions/{id}").text
     listed = f"[{','.join(KEPT)}]"
     assert f'"params":{{"value":{listed}}}' in told
-    for task in ("first", "second"):  # the detail does not carry results as large as these
+    for task in ("first", "second"):  # the results are too large for the detail
         assert ask.client.get(f"/api/executions/{id}/tasks/{task}/result").text == listed
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "1" * 5000, "01", "1."])
-def test_a_number_that_cannot_be_kept_is_refused(ask: Asker, number: str) -> None:
+def test_a_number_that_cannot_be_stored_is_refused(ask: Asker, number: str) -> None:
     answer = submitted(ask, "any", number)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]

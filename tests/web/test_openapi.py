@@ -1,4 +1,4 @@
-"""The OpenAPI document describes what is served, and nothing it allows makes a 500."""
+"""The OpenAPI document describes the routes, and no request that it allows causes a 500."""
 
 import contextlib
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_the_dashboards_types_are_up_to_date() -> None:
     assert schema.FILE.read_text(encoding="utf-8") == schema.generate(), "run `python ui/schema.py`"
 
 
-def test_every_reference_leads_somewhere(client: TestClient) -> None:
+def test_every_reference_resolves(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
 
     def references(node: Any) -> Iterator[str]:
@@ -86,7 +86,7 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
     assert found <= known
 
 
-def test_executions_are_filtered_by_every_state_there_is() -> None:
+def test_executions_can_be_filtered_by_every_state() -> None:
     assert set(get_args(StateFilter)) == {"", *State}
 
 
@@ -104,7 +104,7 @@ def document() -> Iterator[Any]:
             executions = [ask.run(name)["id"] for name in ("simple", "a/b", "failing")]
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
-        # Most names it thinks up are unknown; half of them should be known.
+        # Most generated names are unknown, so replace half of them with known ones.
         known = {"name": ["simple", "a/b"], "id": executions, "task": ["first", "bad"]}
 
         @schema.hook
@@ -121,7 +121,7 @@ def document() -> Iterator[Any]:
         server.stop()
 
 
-def test_requests_of_all_kinds_are_answered_as_described(document: Any) -> None:
+def test_responses_match_the_document(document: Any) -> None:
     asked = set()
     for found in document.get_all_operations():
         operation = found.ok()
@@ -139,7 +139,7 @@ def test_requests_of_all_kinds_are_answered_as_described(document: Any) -> None:
             def ask(case: Any) -> None:
                 case.call_and_validate(checks=CHECKS)
 
-            # Some operations have no part that could be wrong.
+            # Some operations have no part that could be invalid.
             with contextlib.suppress(Unsatisfiable):
                 ask()
     assert asked >= {one for one in CONTRACT if one[1].startswith("/api/")}

@@ -42,7 +42,7 @@ def result(asker: Asker, id: str, task: str, **options: Any) -> Any:
     return asker.client.get(f"/api/executions/{id}/tasks/{segment(task)}/result", **options)
 
 
-def test_the_route_gives_each_result_whole_and_the_detail_the_small_ones(asker: Asker) -> None:
+def test_the_route_returns_any_result_and_the_detail_the_small_ones(asker: Asker) -> None:
     execution = asker.run("j")
     for task in execution["tasks"][:-1]:
         name, value = task["name"], VALUES[task["name"]]
@@ -63,7 +63,7 @@ def test_the_detail_of_many_large_results_is_small(asker: Asker) -> None:
     assert len(answer.content) < 300 * 1000
 
 
-def test_a_result_that_has_not_changed_is_not_sent_again(asker: Asker) -> None:
+def test_an_unchanged_result_is_not_sent_again(asker: Asker) -> None:
     id = asker.run("j")["id"]
     tag = result(asker, id, "large").headers["etag"]
     for asked in (tag, f"W/{tag}", f'"other", {tag}'):
@@ -85,7 +85,7 @@ def test_a_result_that_has_not_changed_is_not_sent_again(asker: Asker) -> None:
         ("large", "?attempt=99999999999999999999", 400, "invalid-attempt", "attempt"),
     ],
 )
-def test_a_result_that_is_not_there_is_refused_with_the_reason(
+def test_a_missing_result_is_refused_with_the_reason(
     asker: Asker, task: str, query: str, status: int, code: str, words: str
 ) -> None:
     id = asker.run("j")["id"]
@@ -99,27 +99,27 @@ def test_the_result_of_an_unknown_execution_is_refused(asker: Asker) -> None:
     assert result(asker, "nope", "large").status_code == 404
 
 
-def test_a_head_request_says_how_large_a_result_is(asker: Asker) -> None:
+def test_a_head_request_returns_the_size_of_a_result(asker: Asker) -> None:
     id = asker.run("j")["id"]
     answer = asker.client.head(f"/api/executions/{id}/tasks/large/result")
     assert answer.headers["content-length"] == "100002"
     assert answer.content == b""
 
 
-def test_a_job_run_in_this_process_has_its_results_whatever_their_size() -> None:
+def test_a_job_run_in_this_process_has_results_of_any_size() -> None:
     job = Job("j", tasks=[Task(name, Give(value)) for name, value in VALUES.items()])
     finished = job.run()
     assert {name: task.result for name, task in finished.tasks.items()} == VALUES
 
 
-def test_a_job_run_in_this_process_has_all_of_very_many_results() -> None:
+def test_a_job_run_in_this_process_has_any_number_of_results() -> None:
     values = ["x" * 4000] * 1100 + [True, 1234, "y" * 5000]
     job = Job("j", tasks=[Task(f"t{n}", Give(value)) for n, value in enumerate(values)])
     finished = job.run()
     assert [task.result for task in finished.tasks.values()] == values
 
 
-def test_the_results_of_an_execution_are_bounded_by_an_option() -> None:
+def test_an_option_limits_the_results_of_an_execution() -> None:
     gf = Goflow(MemoryStore(), ui_path=None, max_results=250_000)
     gf.add_job(Job("j", tasks=[Task(f"t{n}", Give("x" * 100_000)) for n in range(4)]))
     with TestClient(gf, base_url="http://localhost") as client:
@@ -131,6 +131,6 @@ def test_the_results_of_an_execution_are_bounded_by_an_option() -> None:
 @pytest.mark.parametrize(
     "options", [{"max_results": 0}, {"max_results": True}, {"max_result": 2**40}]
 )
-def test_a_size_that_cannot_be_honoured_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_size_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Goflow(MemoryStore(), **options)

@@ -3,7 +3,7 @@ import socket
 from goflow.web.server import listen
 
 
-def test_an_answer_is_not_held_back_for_an_acknowledgement() -> None:
+def test_a_response_does_not_wait_for_an_acknowledgement() -> None:
     with (
         listen("127.0.0.1", 0) as listening,
         socket.create_connection(listening.getsockname()),

@@ -1,4 +1,4 @@
-"""The stream over a real socket: at once, whole, and gone when nobody listens."""
+"""The stream over a real socket: immediate, complete, and closed without listeners."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from tests.web.conftest import DEADLINE, Asker, Served, simple, until
 
 
 class Events:
-    """Server-sent events, read line by line as a browser does."""
+    """Server-sent events, parsed line by line like in a browser."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self.response = response
@@ -40,7 +40,7 @@ class Events:
                 event[name] = value
 
     def until(self, id: str, state: str) -> list[dict[str, Any]]:
-        """The events up to the one that says so."""
+        """The events up to the one with this state."""
         seen = []
         for event in self:
             seen.append(event)
@@ -56,7 +56,7 @@ def listening(http: httpx2.Client, path: str = "/stream", **options: Any) -> Ite
         yield Events(response)
 
 
-def test_a_listener_hears_every_change_until_the_end(http: httpx2.Client, gf: Goflow) -> None:
+def test_a_listener_receives_every_change_until_the_end(http: httpx2.Client, gf: Goflow) -> None:
     ask = Asker(http)
     before = ask.run("simple")["id"]
     with listening(http) as events:
@@ -73,7 +73,7 @@ def test_a_listener_hears_every_change_until_the_end(http: httpx2.Client, gf: Go
     ]
 
 
-def test_the_first_bytes_come_though_nothing_happens(served: Served) -> None:
+def test_the_first_bytes_arrive_without_events(served: Served) -> None:
     with socket.create_connection(("127.0.0.1", served.port), DEADLINE) as connection:
         connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = b""
@@ -82,7 +82,7 @@ def test_the_first_bytes_come_though_nothing_happens(served: Served) -> None:
     assert b"200 OK" in received
 
 
-def test_a_stream_of_one_job_leaves_out_the_others(http: httpx2.Client) -> None:
+def test_a_stream_of_one_job_excludes_the_others(http: httpx2.Client) -> None:
     ask = Asker(http)
     ask.run("simple")
     with listening(http, "/stream?jobname=failing") as events:
@@ -92,7 +92,7 @@ def test_a_stream_of_one_job_leaves_out_the_others(http: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("how", ["header", "query"])
-def test_a_stream_resumes_with_no_gap(http: httpx2.Client, how: str) -> None:
+def test_a_stream_resumes_without_a_gap(http: httpx2.Client, how: str) -> None:
     ask = Asker(http)
     with listening(http) as events:
         first = ask.submit("simple")
@@ -106,7 +106,7 @@ def test_a_stream_resumes_with_no_gap(http: httpx2.Client, how: str) -> None:
     assert list(dict.fromkeys(heard)) == missed
 
 
-def test_what_changes_while_the_snapshot_is_sent_is_heard(served: Served) -> None:
+def test_changes_during_the_snapshot_are_received(served: Served) -> None:
     with httpx2.Client(base_url=served.url) as http:
         ask = Asker(http)
         for _ in range(3):
@@ -121,7 +121,7 @@ def test_what_changes_while_the_snapshot_is_sent_is_heard(served: Served) -> Non
 
 
 @pytest.mark.parametrize("id", ["x", "-1", "a-b", "\xe9", "x" * 5000])
-def test_a_last_event_id_that_is_none_is_refused_before_the_stream(
+def test_an_invalid_last_event_id_is_refused_before_the_stream(
     http: httpx2.Client, gf: Goflow, id: str
 ) -> None:
     answer = http.get("/stream", headers=[(b"last-event-id", id.encode("latin-1"))])
@@ -140,7 +140,7 @@ def test_too_many_listeners_are_refused(
         assert answer.headers["retry-after"]
 
 
-def test_a_client_that_goes_leaves_no_mailbox_behind(http: httpx2.Client, gf: Goflow) -> None:
+def test_a_client_that_disconnects_leaves_no_mailbox(http: httpx2.Client, gf: Goflow) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(listening(http))
@@ -154,7 +154,7 @@ def test_head_opens_no_stream(http: httpx2.Client, gf: Goflow) -> None:
     assert len(gf.engine.broadcast) == 0
 
 
-def test_a_slow_listener_is_told_the_last_state(http: httpx2.Client, served: Served) -> None:
+def test_a_slow_listener_receives_the_last_state(http: httpx2.Client, served: Served) -> None:
     ask = Asker(http)
     with listening(http) as events:
         ids = [ask.submit("simple") for _ in range(100)]
@@ -168,7 +168,7 @@ def test_a_slow_listener_is_told_the_last_state(http: httpx2.Client, served: Ser
                 break
 
 
-def test_open_streams_end_whole_when_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
+def test_open_streams_end_cleanly_when_the_server_stops(caplog: pytest.LogCaptureFixture) -> None:
     gf = Goflow(MemoryStore(), ui_path=None)
     gf.add_job(simple())
     server = Served(gf)
@@ -180,11 +180,11 @@ def test_open_streams_end_whole_when_the_server_stops(caplog: pytest.LogCaptureF
         for stream in streams:
             assert list(stream) == []
         assert len(gf.engine.broadcast) == 0
-        # after some seconds uvicorn would cut the streams off, and say so
+        # after some seconds uvicorn would cut off the streams, with a message
         assert "exceeded" not in caplog.text
 
 
-def test_listeners_that_never_read_cost_bounded_memory_and_leave_nothing(
+def test_listeners_that_never_read_use_bounded_memory_and_leave_nothing(
     served: Served, gf: Goflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections: list[Connection] = []
@@ -192,13 +192,13 @@ def test_listeners_that_never_read_cost_bounded_memory_and_leave_nothing(
 
     def connection_made(connection: Connection, transport: Any) -> None:
         made(connection, transport)
-        # The system would keep megabytes of its own for each.
+        # The system would buffer megabytes for each.
         taken = transport.get_extra_info("socket")
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         connections.append(connection)
 
     monkeypatch.setattr(Connection, "connection_made", connection_made)
-    note = {"params": {"note": "x" * 4000}}  # as long as a stream shows
+    note = {"params": {"note": "x" * 4000}}  # the longest that a stream shows
     with contextlib.ExitStack() as stack, httpx2.Client(base_url=served.url) as http:
         ask = Asker(http)
         ids = [ask.submit("simple", json=note) for _ in range(10)]
@@ -221,7 +221,7 @@ def test_listeners_that_never_read_cost_bounded_memory_and_leave_nothing(
         assert sum(size > 0 for size in buffered) >= 40
         assert max(buffered) < 50_000
         assert sum(buffered) + sum(one.size for one in mailboxes) < 40 * 100 * 1024
-        # One of them begins to read, and still receives the last state of every execution.
+        # One of them starts to read, and still receives the last state of every execution.
         states: dict[str, str] = {}
         reader = stack.enter_context(silent[0].makefile("rb"))
         while set(states.values()) != {"successful"} or not states.keys() >= set(ids):
@@ -249,7 +249,7 @@ gf = Goflow()
 """
 
 
-def test_open_streams_end_when_uvicorn_is_told_to_stop(tmp_path: Path) -> None:
+def test_open_streams_end_when_uvicorn_stops(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(MAIN)
     reserved = reserved_port()
     port = number_of(reserved)
@@ -279,7 +279,7 @@ def _opened(port: int) -> socket.socket | None:
     return connection
 
 
-def test_a_stream_that_nobody_reads_ends_soon_after_the_server_is_told_to_stop(
+def test_an_unread_stream_ends_soon_after_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def main() -> list[Any]:
@@ -292,7 +292,7 @@ def test_a_stream_that_nobody_reads_ends_soon_after_the_server_is_told_to_stop(
             sent.append(message)
             if message["type"] == "http.response.body":
                 stuck.set()
-                await asyncio.Event().wait()  # as for a client that reads nothing
+                await asyncio.Event().wait()  # like a client that reads nothing
 
         async with gf.lifespan():
             stream = EventStream(gf.engine.broadcast.listen(None, None), shutdown)

@@ -1,4 +1,4 @@
-"""GET /api/system: the server itself."""
+"""GET /api/system: information about the server."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ def seen(client: TestClient, **query: Any) -> Any:
     return answer.json()
 
 
-def test_the_server_tells_about_itself(client: TestClient, ask: Asker, gf: Goflow) -> None:
+def test_system_describes_the_server(client: TestClient, ask: Asker, gf: Goflow) -> None:
     ask.submit("hanging")
     gf.engine.health.notice("something")
     system = until(lambda: (s := seen(client))["slots"]["running"] and s)
@@ -43,7 +43,7 @@ def test_the_server_tells_about_itself(client: TestClient, ask: Asker, gf: Goflo
     assert set(system["load"]) == {"every", *Sample.__struct_fields__}
 
 
-def test_samples_come_while_it_serves_and_only_newer_ones_if_asked(
+def test_samples_accumulate_and_can_be_limited_to_newer_ones(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("goflow.engine.metrics.EVERY", 0)
@@ -58,7 +58,7 @@ def test_samples_come_while_it_serves_and_only_newer_ones_if_asked(
 
 
 @pytest.mark.parametrize("after", ["", "x", "5", "2030-01-01", "2030-01-01T00:00:00"])
-def test_a_time_that_is_none_is_refused(client: TestClient, after: str) -> None:
+def test_an_invalid_time_is_refused(client: TestClient, after: str) -> None:
     answer = client.get(f"/api/system?after={after}")
     assert answer.status_code == 400
     assert answer.json()["error"]["field"] == "after"

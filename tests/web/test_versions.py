@@ -1,4 +1,4 @@
-"""A version tells which of two accounts of an execution is newer, whichever route gave it."""
+"""Versions order the states of an execution across all routes."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ def told(ask: Asker, id: str) -> dict[str, Any]:
 
 
 def agreed(ask: Asker, id: str, state: str) -> int:
-    """The version that all routes tell of an execution in a state."""
+    """The version of an execution in a state, on which all routes must agree."""
     accounts = until(lambda: len(set((each := told(ask, id)).values())) == 1 and each)
     version, seen = accounts["list"]
     assert seen == state
     return int(version)
 
 
-def test_every_route_tells_the_same_version_and_a_retry_a_higher_one(ask: Asker) -> None:
+def test_all_routes_return_the_same_version_and_a_retry_increases_it(ask: Asker) -> None:
     id = ask.run("failing")["id"]
     ended = agreed(ask, id, "failed")
     assert ask.client.post(f"/api/executions/{id}/retry").json()["success"]
@@ -42,7 +42,7 @@ def test_every_route_tells_the_same_version_and_a_retry_a_higher_one(ask: Asker)
     assert agreed(ask, id, "successful") > again
 
 
-def test_an_unfinished_execution_has_a_version_too(ask: Asker) -> None:
+def test_unfinished_executions_have_a_version_too(ask: Asker) -> None:
     id = ask.submit("hanging")
     until(lambda: ask.execution(id)["state"] == "running")
     running = agreed(ask, id, "running")
@@ -51,9 +51,7 @@ def test_an_unfinished_execution_has_a_version_too(ask: Asker) -> None:
     assert agreed(ask, id, "cancelled") > running
 
 
-def test_the_versions_that_a_stream_tells_of_an_execution_only_grow(
-    http: httpx2.Client, gf: Goflow
-) -> None:
+def test_versions_of_an_execution_only_grow_in_a_stream(http: httpx2.Client, gf: Goflow) -> None:
     ask = Asker(http)
     before = ask.run("simple")
     with listening(http) as events:
