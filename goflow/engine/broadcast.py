@@ -4,8 +4,10 @@ The rule: a slow listener sees fewer steps, never a wrong last state, and costs 
 
 `publish` only notes that an execution changed. A flush frames each noted change once and puts
 the same bytes into every mailbox. After a flush comes a pause in proportion to its cost, so
-that listeners take a bounded share of the processor. Unfinished executions with many tasks
-also wait for a pause in proportion to their size; the end of an execution never does.
+that listeners take a bounded share of the processor. The pause also grows with the flushes of
+the last moments: a single change is sent at once, and many in a row about 50 times a second.
+Unfinished executions with many tasks also wait for a pause in proportion to their size; the end
+of an execution never does.
 
 A mailbox that its listener does not empty overflows. It is cleared, and the listener catches
 up from the store, like a client that reconnects with the id of the last event it received.
@@ -34,8 +36,12 @@ MAILBOX_BYTES = 32 * 1024  # left in a mailbox when the next flush comes
 MAILBOX_LIMIT = 500  # executions left in a mailbox when the next flush comes
 
 # A flush costs 25 to 50 us for each listener it wakes, and about 1 ns for each byte sent. With
-# these pauses it takes about a twentieth of a processor.
+# these pauses it takes about a twentieth of a processor. It also delays runners and the writer,
+# which compete for the interpreter, so flushes in a row take longer pauses.
 PAUSE_PER_LISTENER = 1e-3  # seconds
+PAUSE_PER_FLUSH = 1e-3  # seconds for each recent flush
+RECENT = 20e-3  # seconds after which one flush less is recent
+RECENT_LIMIT = 20  # flushes
 PAUSE_PER_BYTE = 20e-9  # seconds for each byte sent to each listener
 MANY_TASKS = 20  # an unfinished execution with more tasks is paced by its size
 PACE_PER_BYTE = 50e-9  # seconds for each byte sent to each listener
@@ -209,22 +215,24 @@ Item = tuple[int, Event | LiveExecution | Kept]  # an execution to send, at this
 
 
 class Broadcast:
-    """All listeners. `later` calls a function after some seconds, and is the event loop's
-    `call_later` by default."""
+    """All listeners. `elapsed` is a monotonic clock."""
 
     def __init__(
-        self, store: Store, live: LiveState, read: Read, later: Later | None = None
+        self, store: Store, live: LiveState, read: Read, elapsed: Callable[[], float]
     ) -> None:
         self._store = store
         self._live = live
         self._read = read
-        self._later = asyncio.get_running_loop().call_later if later is None else later
+        self._elapsed = elapsed
+        self._later: Later = asyncio.get_running_loop().call_later
         self._mailboxes: set[Mailbox] = set()
         self._jobs: Counter[str | None] = Counter()  # listeners by the job they asked for
         self._changed: dict[str, LiveExecution] = {}  # for the next flush
         self._paced: dict[str, LiveExecution] = {}  # for the flush after the current pace
         self._flush_timer: object | None = None
         self._pace_timer: object | None = None
+        self._flushes = 0.0  # recent ones
+        self._flushed = float("-inf")  # when the last flush was
         # Events of finished executions, so that listeners who catch up share the bytes.
         self._shared: WeakValueDictionary[tuple[str, int, int], Event] = WeakValueDictionary()
         self.most = LISTENER_LIMIT  # listeners, if there is room for fewer
@@ -284,9 +292,17 @@ class Broadcast:
                 mailbox.put(events)
                 woken += 1
         pause = woken * PAUSE_PER_LISTENER + sent * PAUSE_PER_BYTE
+        pause += self._count_flush() * PAUSE_PER_FLUSH
         self._flush_timer = self._later(pause, self._after_flush)
         if paced and self._pace_timer is None:
             self._pace_timer = self._later(paced * PACE_PER_BYTE, self._after_pace)
+
+    def _count_flush(self) -> float:
+        """How many flushes are recent, with this one."""
+        now = self._elapsed()
+        before = max(self._flushes - (now - self._flushed) / RECENT, 0)
+        self._flushes, self._flushed = min(before + 1, RECENT_LIMIT), now
+        return self._flushes
 
     def _after_flush(self) -> None:
         self._flush_timer = None

@@ -139,7 +139,7 @@ class Engine:
         self.live.version = store.version()
         self.reader = Reader(store, self.live, threads.readers(READERS), clock)
         self._opened.callback(self.reader.close)
-        self.broadcast = Broadcast(store, self.live, self.reader.read)
+        self.broadcast = Broadcast(store, self.live, self.reader.read, self.clock.elapsed)
         self.feed = Feed(store, self.journal, self.reader.read, clock)
         self.retention = Retention(self.journal, clock, self.options.keep, store.jobs())
         self.ledger = Ledger(store, self.journal, self.reader, self.registry, self.lifetime, clock)

@@ -191,13 +191,14 @@ async def test_a_mailbox_holds_only_the_newest_event_of_an_execution() -> None:
 
 
 class Timers:
-    """Replaces the event loop's `call_later`; time advances only by `advance`."""
+    """Replaces the event loop's `call_later` and the clock; time advances only by `advance`."""
 
     def __init__(self, engine: Engine) -> None:
         self.now = 0.0
         self._waiting: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
         engine.broadcast._later = self.later
+        engine.broadcast._elapsed = lambda: self.now
 
     def later(self, delay: float, act: Callable[[], None]) -> object:
         timer = (self.now + delay, next(self._count), act)
@@ -303,12 +304,41 @@ async def bytes_of_a_chain(length: int) -> int:
         return sum(len(event.frame) for event in listener.events)
 
 
-async def test_bytes_grow_linearly_with_the_tasks() -> None:
+async def test_bytes_grow_linearly_with_the_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast, "PAUSE_PER_FLUSH", 0)  # which would send even less
     small, large = await bytes_of_a_chain(100), await bytes_of_a_chain(200)
     assert 1.5 < large / small < 2.5
 
 
-async def test_a_flush_yields_to_the_event_loop_between_listeners() -> None:
+async def test_a_change_is_sent_at_once_and_many_in_a_row_are_sent_together() -> None:
+    tasks = [Task(f"t{n}", Scripted(), after=[f"t{n - 1}"] if n else []) for n in range(15)]
+    async with running(job_of("chain", *tasks), job_of("j", Task("t", Scripted()))) as engine:
+        timers = Timers(engine)
+        listener = await caught_up(engine)
+        on_change = engine.live._on_change
+        changes = []
+
+        def published(entry: LiveExecution) -> None:
+            on_change(entry)
+            changes.append(entry.version)
+            timers.advance(0.001)
+
+        engine.live._on_change = published
+        (id,) = await submit(engine, 1, "chain")
+        timers.advance(1)  # time enough for the flushes to be no longer recent
+        await until(lambda: listener.last.get(id, {}).get("state") == "successful")
+        assert len(changes) > 15
+        assert 3 <= len(listener.events) <= 8
+        engine.live._on_change = on_change
+        (id,) = await submit(engine, 1)
+        timers.advance(0)
+        await until(lambda: id in listener.last)
+        await listener.close()
+
+
+async def test_the_pause_after_a_flush_grows_with_the_listeners() -> None:
     async with running(job_of("j", Task("t", Scripted()))) as engine:
         timers = Timers(engine)
         listeners = [await caught_up(engine) for _ in range(20)]
