@@ -1,4 +1,4 @@
-"""Goflow: what a user holds. It puts the engine and the web together, and runs them."""
+"""Goflow: the user's entry point. It combines the engine and the web server, and runs them."""
 
 import asyncio
 import contextlib
@@ -36,8 +36,8 @@ from goflow.web.target import origin_form
 
 DASHBOARD = Path(__file__).parent / "web" / "static"
 ADDRESS = "127.0.0.1:8181"
-RESULT_LIMIT = 512 * 1024 * 1024  # bytes; a row that is twice as large SQLite refuses
-STOP_SLACK = 10.0  # seconds that a stop may take besides what its parts are given
+RESULT_LIMIT = 512 * 1024 * 1024  # bytes; SQLite refuses rows of twice that size
+STOP_SLACK = 10.0  # seconds that a stop may take in addition to the limits of its parts
 
 
 class Goflow:
@@ -162,10 +162,10 @@ class Goflow:
     def add_job(self, job: Job | Callable[[], Job], *, replace: bool = False) -> Job:
         """Register a job and return it, before the start or while goflow runs.
 
-        A replaced job keeps its history, its switch and, if its schedule is the same, the phase
-        of that. Executions under way keep the definition that they were created with. The limit
-        `max_running` applies at once: a higher one starts tasks that wait, a lower one ends none.
-        To replace a job fires nothing by itself.
+        A replaced job keeps its history, its switch and, if the schedule is the same, the
+        schedule's phase. Unfinished executions keep the definition they were created with. The
+        limit `max_running` applies at once: a higher one starts waiting tasks, a lower one ends
+        none. Replacing a job does not fire it.
 
         Args:
             job: A job, or a function that returns one.
@@ -189,7 +189,7 @@ class Goflow:
         """Remove a job, before the start or while goflow runs.
 
         Its schedule stops, and requests for it are refused as for an unknown job. Its unfinished
-        executions go on with the definition that they have, and its history stays.
+        executions continue with the definition that they have, and its history stays.
 
         Args:
             name: Name of the job.
@@ -200,10 +200,10 @@ class Goflow:
         self._on_loop(lambda: self.engine.registry.remove(name))
 
     def _on_loop(self, change: Callable[[], Any]) -> Any:
-        """Call `change` on the event loop that serves goflow, from whatever thread."""
+        """Call `change` on the event loop that serves goflow, from any thread."""
         if not self._running or not self._loop.is_running():
             return change()
-        with contextlib.suppress(RuntimeError):  # of a thread without an event loop
+        with contextlib.suppress(RuntimeError):  # this thread has no event loop
             if asyncio.get_running_loop() is self._loop:
                 return change()
 
@@ -290,8 +290,8 @@ class Goflow:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            # Mounted in another application nobody tells of its start: then the first
-            # request starts the engine, unless `lifespan` was handed to that application.
+            # A mounted application gets no lifespan events, so the first request starts the
+            # engine, unless the outer application uses `lifespan`.
             if not self._running:
                 try:
                     await self._start()
@@ -350,7 +350,7 @@ class Goflow:
             try:
                 if self._web is None:
                     self._web = self._build(metrics)
-            except BaseException:  # of the user's middleware; nothing may run unseen
+            except BaseException:  # from the user's middleware; stop what has started
                 await self.engine.stop()
                 raise
             self.engine.lifetime.spawn(metrics.run(), "the metrics")
@@ -421,7 +421,7 @@ class Goflow:
         port: int | None = None,
         root_path: str = "",
     ) -> None:
-        """Serve until SIGTERM or SIGINT, then stop in order and return.
+        """Serve until SIGTERM or SIGINT, then stop gracefully and return.
 
         Args:
             address: "host:port" or ":port". A program that `goflow serve` loaded may have passed
@@ -461,7 +461,7 @@ class Goflow:
         limit = GRACE + self.engine.options.stop_timeout + CLEANUP + STOP_SLACK
         with last_resort(), ended_by_signals(lambda _: self._closing.set(), limit=limit):
             await self._start()
-            # What is here now stays: the collector need not walk all jobs and modules again.
+            # Jobs and modules stay, so the garbage collector need not visit them again.
             gc.freeze()
             try:
                 host, port = listening.getsockname()[:2]
@@ -479,14 +479,14 @@ class Goflow:
                 await self._stop()
 
     def _connection_limits(self) -> Any:
-        """How many connections there may be; what tasks do needs files too."""
+        """The limits on connections, which leave files for tasks."""
         from goflow.web.acceptor import ConnectionLimits
         from goflow.web.forwarded import parse_trusted
 
         files = open_files.raise_limit()
         total = self._max_connections if files is None else min(self._max_connections, files // 2)
         total = max(total, 1)
-        # Streams stay for hours, so they may not take all the room.
+        # Streams stay open for hours, so they may not use all connections.
         self.engine.broadcast.most = max(total // 2, 1)
         each = self._max_each or max(total // 2, 1)
         return ConnectionLimits(total, each, parse_trusted(self._trusted_proxies))
@@ -524,7 +524,7 @@ def _size(name: str, value: object, most: int | None = None) -> int:
 
 
 def _parse_address(address: str | None, host: str | None, port: int | None) -> tuple[str, int]:
-    """Host and port; what is not given is taken from `ADDRESS`."""
+    """Host and port, with missing parts from `ADDRESS`."""
     text = ADDRESS if address is None else address
     matched = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*):(\d{1,5})", text, re.ASCII)
     if matched is None or int(matched[2]) > 65_535:
@@ -539,7 +539,7 @@ def _parse_address(address: str | None, host: str | None, port: int | None) -> t
 
 
 async def _refuse(send: Any, error: GoflowError) -> None:
-    """A request that came when the engine could not be started."""
+    """The response while the engine cannot be started."""
     body = msgspec.json.encode({"error": {"code": error.code, "message": str(error)}})
     headers = [(b"content-type", b"application/json"), (b"retry-after", b"5")]
     await send({"type": "http.response.start", "status": 503, "headers": headers})

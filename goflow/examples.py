@@ -1,8 +1,8 @@
 """The two example jobs of Go's goflow, for `goflow demo` and `Goflow(show_examples=True)`.
 
-The rule: they need nothing from outside, no network and no file, so that they show the
-same on every machine. Names, commands and shape are those of Go's goflow; only the schedules
-differ, which there have seconds and here five fields, and both are on from the start.
+The rule: they need no network and no files, so that they behave the same on every machine. Names,
+commands and graphs are those of Go's goflow. Only the schedules differ: they have five fields
+instead of six, and both are on from the start.
 """
 
 import random
@@ -15,11 +15,11 @@ from goflow.operators.command import Command
 
 
 def complex_analytics() -> Job:
-    """Parallel branches, retries, a skipped task and one that runs whatever happened.
+    """Parallel branches, retries, a skipped task, and one that runs in any case.
 
     It always ends `failed`, on purpose: the program `whoops` does not exist, so both tasks
-    that call it fail after their retries, `totally-skippable` is skipped, and `clean-up`
-    runs all the same.
+    that call it fail after their retries, `totally-skippable` is skipped, and `clean-up` still
+    runs.
     """
     job = Job(
         "example-complex-analytics",
@@ -33,7 +33,7 @@ def complex_analytics() -> Job:
     job.add(Task("sleep-two", Command("sleep", ["2"])))
     job.add(Task("add-two-four", Command("sh", ["-c", "echo $((2 + 4))"])))
     job.add(Task("add-three-four", Command("sh", ["-c", "echo $((3 + 4))"])))
-    # Tried six times, a second apart. Nothing else waits for it meanwhile.
+    # Six attempts, a second apart, which delay no other task.
     job.add(
         Task(
             "whoops-with-constant-delay",
@@ -80,7 +80,7 @@ def complex_analytics() -> Job:
 
 @dataclass(frozen=True)
 class PositiveAddition:
-    """Adds two numbers that are not negative: the smallest operator there is."""
+    """Adds two non-negative numbers: a minimal operator."""
 
     a: int
     b: int
@@ -106,7 +106,7 @@ class RandomFailure:
 
 
 def custom_operator() -> Job:
-    """Operators of your own: any object with a `run` method."""
+    """Custom operators: any object with a `run` method."""
     job = Job(
         "example-custom-operator",
         schedule="* * * * *",

@@ -1,6 +1,6 @@
-"""Reads a program for its jobs without running it.
+"""Loads a program for its jobs without serving them.
 
-The rule that must not be broken: `gf.run()` does nothing while its program is being read.
+The rule that must not be broken: `gf.run()` does nothing while its program is being loaded.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _loading: contextvars.ContextVar[bool] = contextvars.ContextVar("goflow_loading"
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Marks a block in which a program is being read."""
+    """Marks a block in which a program is being loaded."""
     token = _loading.set(True)
     try:
         yield
@@ -27,7 +27,7 @@ def loading() -> Iterator[None]:
 
 
 def is_loading() -> bool:
-    """Whether a program is being read, so that it must not start to serve."""
+    """Whether a program is being loaded, so that it must not start to serve."""
     return _loading.get() or _is_imported_by_a_child()
 
 

@@ -1,4 +1,4 @@
-"""Runs a job once in this process, without a server, and keeps nothing."""
+"""Runs a job once in this process, without a server and without storing anything."""
 
 import asyncio
 import threading
@@ -83,8 +83,8 @@ async def run_job(
 ) -> FinishedExecution:
     """Run a job to its end.
 
-    `watch(engine, execution id)` runs beside it, for a live view, and is cancelled at the end.
-    Cancelling this ends all running tasks, including programs.
+    `watch(engine, execution id)` runs in the background for a live view, and is cancelled at the
+    end. Cancelling this call ends all running tasks, including programs.
     """
     engine = Engine(
         MemoryStore(), Options(stop_timeout=0, with_seconds=True), clock=clock, keeps_time=False

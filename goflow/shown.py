@@ -1,7 +1,7 @@
 """Formats users' values and errors for messages.
 
-The rule that must not be broken: nothing here raises, whatever an object's own methods do, and the
-result is a short text that can be encoded as UTF-8.
+The rule that must not be broken: no function here raises, even if an object's own methods do, and
+the result is a short text that can be encoded as UTF-8.
 """
 
 LIMIT = 300  # characters of a value
@@ -27,7 +27,7 @@ def text_of(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException as failure:
-        return f"<its text could not be made: {kind(failure)}>"
+        return f"<its text is not available: {kind(failure)}>"
     return str.__str__(text)
 
 

@@ -133,9 +133,9 @@ def test_an_edge_to_another_job_is_refused() -> None:
 def test_a_cycle_is_refused_when_the_job_is_run_or_registered() -> None:
     job, a, b, c = abc()
     a >> b >> c >> a
-    with pytest.raises(InvalidJob, match=r"'j'.*circle.*'a'"):
+    with pytest.raises(InvalidJob, match=r"'j'.*cycle.*'a'"):
         job.run()
-    with pytest.raises(InvalidJob, match=r"circle"):
+    with pytest.raises(InvalidJob, match=r"cycle"):
         goflow.Goflow(goflow.MemoryStore(), ui_path=None).add_job(job)
 
 

@@ -397,7 +397,7 @@ async def test_a_retry_delay_that_raises_fails_only_its_task(error: BaseExceptio
         found = await states(engine, id)
         assert found == {"tFalse": "failed", "tTrue": "failed", "good": "successful", "": "failed"}
         for one in (await engine.reader.execution(id)).tasks[:2]:
-            assert "gave no delay" in str(one.error)
+            assert "returned no delay" in str(one.error)
         assert engine.health.defect is None
 
 

@@ -1,1 +1,1 @@
-"""The pure core: what happened, what may happen next. No clock, no I/O, no asyncio."""
+"""The pure core: facts and decisions. No clock, no I/O, no asyncio."""

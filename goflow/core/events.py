@@ -1,4 +1,4 @@
-"""Facts: what happened to an execution, in the past tense.
+"""Facts: the events of an execution, in the past tense.
 
 The store keeps the facts of an execution, and its state is a fold of them. Facts are never
 changed. A fact may gain fields with defaults; it never loses or renames one, since stored facts
@@ -18,7 +18,7 @@ class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_default
     """Something that happened at the UTC instant `at`.
 
     `action` is set on facts that record a request by a person or a program, as `Detail.actions`
-    shows it; such a fact has a field `by`, which says who asked.
+    shows it; such a fact has a field `by`, the user who requested it.
     """
 
     action: ClassVar[str | None] = None
@@ -83,7 +83,7 @@ class TaskSucceeded(Fact, frozen=True):
 class AttemptFailed(Fact, frozen=True):
     """The attempt failed, and another one is due at `retry_at`.
 
-    An attempt `interrupted` by the end of the server takes none of the task's retries.
+    An attempt `interrupted` by the end of the server uses up none of the task's retries.
     """
 
     task: str
@@ -109,7 +109,7 @@ class TaskSkipped(Fact, frozen=True):
 
 
 class CancelRequested(Fact, frozen=True):
-    """The execution is asked to stop; nothing starts after this.
+    """A cancel of the execution was requested; nothing starts after this.
 
     With `timeout`, in seconds, the execution failed because its time was over. With `defect`
     it failed because of an error in goflow itself.
@@ -123,7 +123,7 @@ class CancelRequested(Fact, frozen=True):
 
 
 class TaskCancelRequested(Fact, frozen=True):
-    """One task is asked to stop, or not to start; the others go on."""
+    """A cancel of one task was requested; the others continue."""
 
     action = "cancel task"
 

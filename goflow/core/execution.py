@@ -1,4 +1,4 @@
-"""One execution: the decisions about what happens next.
+"""One execution: the decisions about its next steps.
 
 Every decision follows from the applied facts, so it is the same after a crash. The shell calls
 `advance`, `settle`, `interrupt`, `cancel`, `cancel_task`, `mark` or `retry`. Each returns the
@@ -184,7 +184,7 @@ class Execution(Progress):
                 fact = AttemptFailed(now, name, attempt, error, now, interrupted=True)
             case Interrupted(error):
                 if times := self.tasks[name].interruptions:
-                    error += f"; that was so {times + 1} times in a row, so it is not tried again"
+                    error += f"; this is interruption {times + 1} in a row, so it is not retried"
                 fact = TaskFailed(now, name, attempt, error, interrupted=True)
             case Failed() if self.will_retry(name, outcome):
                 fact = AttemptFailed(
@@ -209,7 +209,7 @@ class Execution(Progress):
         if not self.cancelling:
             self._decide(facts, CancelRequested(now, defect=defect))
         for name in self.running:
-            told = f"how this attempt ended was not recorded, by a defect in goflow: {defect}"
+            told = f"the outcome was not recorded, because of a defect in goflow: {defect}"
             facts.append(self.settle(name, Failed(told, final=True), now))
         return facts + self.advance(now)
 

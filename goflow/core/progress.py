@@ -71,7 +71,7 @@ class TaskRun:
         self.state = State.NOTSTARTED
         self.attempt = 0
         self.retries_left = planned.retries
-        self.interruptions = 0  # since an attempt last ended by itself
+        self.interruptions = 0  # since an attempt last ended without one
         self.retry_at: datetime | None = None
         self.due: datetime | None = None  # `retry_at` without the skew of the clock
         self.rule = rule_for(planned.rule, len(planned.after))
@@ -154,7 +154,7 @@ class Progress:
             try:
                 changes = execution.apply(fact)
             except (IllegalTransition, ValueError) as error:  # also an unknown state
-                damage = damage or f"fact {place} of {len(facts)} cannot be so: {error}"
+                damage = damage or f"fact {place} of {len(facts)} is impossible: {error}"
             else:
                 kept.append(fact)
                 if heard is not None:
@@ -314,7 +314,7 @@ class Progress:
         if not self.finished or not fact.tasks or len(set(fact.tasks)) != len(fact.tasks):
             _refuse(fact, f"while {self.state}")
         if not self.tasks.keys() >= set(fact.tasks):
-            _refuse(fact, "of tasks that the plan has not")
+            _refuse(fact, "of tasks that are not in the plan")
         affected: dict[str, None] = {}
         changes = []
         for name in fact.tasks:
@@ -364,7 +364,7 @@ class Progress:
         return before
 
     def _end(self, task: TaskRun, after: State, at: datetime) -> State:
-        """End a task, and judge the tasks that wait for it; returns the state before."""
+        """End a task, and evaluate the tasks that wait for it; returns the state before."""
         before = self._move(task, after)
         task.finished_at = at
         name = task.planned.name
@@ -382,7 +382,7 @@ class Progress:
         return before
 
     def _count_again(self, name: str) -> None:
-        """Judge a task anew after the end of an upstream task was changed or taken back."""
+        """Evaluate a task again after the end of an upstream task was changed or undone."""
         task = self.tasks[name]
         task.tally.reset()
         for upstream in task.planned.after:
@@ -429,12 +429,12 @@ class Progress:
 
     @property
     def running(self) -> list[str]:
-        """The tasks with an attempt under way."""
+        """The tasks with a running attempt."""
         return list(self._running)
 
     @property
     def retries(self) -> dict[str, datetime]:
-        """The tasks up for retry, and when each is tried again."""
+        """The tasks up for retry, with the times of their retries."""
         return {
             name: run.retry_at
             for name, run in self.tasks.items()
@@ -443,7 +443,7 @@ class Progress:
 
     @property
     def cancel_requested(self) -> list[str]:
-        """The tasks that were asked to stop one by one, and have not ended yet."""
+        """The tasks that are being cancelled one by one."""
         return list(self._cancel_requested)
 
     def is_attempting(self, task: str, attempt: int) -> bool:
@@ -452,7 +452,7 @@ class Progress:
         return run is not None and run.state is State.RUNNING and run.attempt == attempt
 
     def is_cancelling(self, name: str) -> bool:
-        """Whether a task is to stop, by itself or with the whole execution."""
+        """Whether a task is being cancelled, alone or with the whole execution."""
         return self.cancelling or name in self._cancel_requested
 
     def is_ready(self, name: str) -> bool:
@@ -468,7 +468,7 @@ class Progress:
         return self._waiting + self._count[State.RUNNING]
 
     def _final_state(self, without: State | None = None) -> State:
-        """How the execution ends as its tasks did; one that ended `without` does not count."""
+        """The final state that follows from the tasks; one that ended `without` does not count."""
         if self.reason is not None or self._count[State.FAILED] > (without is State.FAILED):
             return State.FAILED
         if self.cancelling or self._count[State.CANCELLED] > (without is State.CANCELLED):
@@ -512,7 +512,7 @@ class Progress:
 
 
 def without_skew(at: datetime, skew: timedelta) -> datetime:
-    """The instant less the skew, as near as a datetime comes to it."""
+    """The instant minus the skew, as far as a datetime can represent it."""
     try:
         return at - skew
     except OverflowError:

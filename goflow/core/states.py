@@ -97,7 +97,7 @@ class Tally:
         self.done = self.successful = self.failed = self.skipped = self.cancelled = 0
 
     def reset(self) -> None:
-        """Begin to count anew."""
+        """Start to count again."""
         self.done = self.successful = self.failed = self.skipped = self.cancelled = 0
 
     def count(self, state: State) -> None:
@@ -174,7 +174,7 @@ RULES: dict[TriggerRule, Rule] = {
 
 
 def rule_for(rule: TriggerRule, upstream: int) -> Rule:
-    """The decision of a trigger rule for a task with so many upstream tasks."""
+    """The decision of a trigger rule for a task with `upstream` upstream tasks."""
     return RULES[rule if upstream else TriggerRule.ALWAYS]
 
 

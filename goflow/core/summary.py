@@ -76,7 +76,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
     @classmethod
     def created(cls, plan: Plan, fact: Submitted) -> "Summary":
-        """An execution that was just created, without its tasks."""
+        """A newly created execution, without its tasks."""
         return cls(
             id=fact.id,
             job=fact.job,

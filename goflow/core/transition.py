@@ -1,4 +1,4 @@
-"""The record of what facts changed in an execution.
+"""The changes that facts make to an execution.
 
 The fold emits it (`goflow.core.progress`). Everything that shows an execution assigns what it
 says, and needs no knowledge of facts.

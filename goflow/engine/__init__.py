@@ -1,1 +1,1 @@
-"""The shell: it keeps time, runs tasks and writes down what happened; the core decides."""
+"""The shell around the core: it keeps time, runs tasks and records facts. The core decides."""

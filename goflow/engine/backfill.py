@@ -1,6 +1,6 @@
 """Backfills: executions for past due times that have not run.
 
-The rule that must not be broken: an invalid range is refused whole, before anything is created.
+The rule that must not be broken: an invalid range is refused before anything is created.
 """
 
 from collections import deque
@@ -70,7 +70,7 @@ def due_times(
         found.append(at)
         if len(found) > LIMIT:
             raise InvalidRequest(
-                f"the range holds more than {LIMIT} due times; take a smaller one",
+                f"the range has more than {LIMIT} due times; choose a smaller one",
                 code="invalid-range",
                 field="to",
             )

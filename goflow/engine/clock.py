@@ -1,6 +1,6 @@
 """Now, and sleep: the only reader of the system's time.
 
-Everyone else is handed a `Clock`, so a test can hand them another.
+Other modules receive a `Clock`, so that a test can pass another one.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-# A sleep is broken up, so that a step of the wall clock or a suspended machine is
-# noticed at most this much later.
+# A long sleep is split, so that a step of the wall clock or a suspended machine is noticed at
+# most this much later.
 LONGEST_NAP = timedelta(seconds=20)
 
 
@@ -18,20 +18,20 @@ class Clock(Protocol):
     """Time as the engine knows it."""
 
     def now(self) -> datetime:
-        """The current instant, aware, in UTC; it may be set forward or back at any time."""
+        """The current instant, aware, in UTC. The clock may be set forward or back at any time."""
         ...
 
     def elapsed(self) -> float:
-        """Seconds since some fixed instant, which go on evenly however the clock is set."""
+        """Seconds since a fixed instant, independent of changes of the wall clock."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds, however the clock is set meanwhile."""
+        """Return after `seconds`, independent of changes of the wall clock."""
         ...
 
     def work(self) -> AbstractContextManager[None]:
-        """Inside, something goes on that takes its time: a thread, a program, a request. A clock
-        that is made up must not run ahead of it."""
+        """Real work runs while the block does: a thread, a program, a request. A simulated clock
+        must not run ahead of it."""
         ...
 
 
@@ -52,15 +52,15 @@ class SystemClock:
 
 
 def processor_time() -> float:
-    """Seconds of a processor that this process has used, over all its threads."""
+    """Seconds of processor time that this process has used, over all its threads."""
     return time.process_time()
 
 
 async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> None:
-    """Wait for the event, and clear it; or until the instant, if there is one.
+    """Wait for the event and clear it, or until the instant if there is one.
 
-    It may return earlier, for no event tells that the clock was set or the machine was
-    suspended: whoever waits has to look again.
+    It may return earlier, because nothing reports a changed clock or a suspended machine. So the
+    caller must check again.
     """
     if until is None:
         await event.wait()
@@ -73,6 +73,7 @@ async def wait(event: asyncio.Event, clock: Clock, until: datetime | None) -> No
         finally:
             sleeper.cancel()
             waiter.cancel()
-            # Not by awaiting each: whoever is cancelled just now would take it for theirs.
+            # Not by awaiting each: a caller that is being cancelled would swallow its own
+            # cancellation.
             await asyncio.wait({sleeper, waiter})
     event.clear()

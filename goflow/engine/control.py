@@ -1,7 +1,7 @@
 """Control of executions: cancel, mark, retry.
 
-An execution under way is changed by its runner alone, at its next turn. A finished one has no
-runner: it is replayed, changed, and after a retry handed to a new one; one change at a time.
+Only its runner changes an unfinished execution, at its next turn. A finished one has no runner: it
+is replayed, changed, and after a retry passed to a new runner; one change at a time.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -76,7 +76,7 @@ class Control:
         return False
 
     async def cancel_task(self, id: str, task: str, *, by: Principal = NOBODY) -> bool:
-        """Cancel one task, while the others go on; False if it has ended. Raises `NotFound` and
+        """Cancel one task; the others continue. False if it has ended. Raises `NotFound` and
         `Unavailable`."""
         self._lifetime.check()
         if (runner := self._runners.get(id)) is not None:
@@ -91,11 +91,11 @@ class Control:
     @seen_through
     async def mark(self, id: str, task: str, state: State, *, by: Principal = NOBODY) -> None:
         """Mark a task as successful or skipped. Raises `NotFound`, `Unavailable`, and `Conflict`
-        if the task runs, is being cancelled, or is in that state already."""
+        if the task runs, is being cancelled, or already has that state."""
         self._lifetime.check()
         refused = Conflict(
             f"task {task!r} of execution {id!r} cannot be marked {state} now: "
-            f"it runs, is being cancelled, or is in that state already"
+            f"it runs, is being cancelled, or already has that state"
         )
 
         def decide(execution: Execution, now: datetime) -> list[AnyFact]:
@@ -128,19 +128,18 @@ class Control:
         params: Mapping[str, Any] | None = None,
         by: Principal = NOBODY,
     ) -> None:
-        """Re-run the tasks of a finished execution that did not succeed, under the same id; or
-        `task` alone, with all tasks after it if `following`. `params` replace those it had.
+        """Re-run the unsuccessful tasks of a finished execution under the same id; or only `task`,
+        with all tasks after it if `following`. `params` replace those of the execution.
 
         Raises `NotFound`, `InvalidRequest` for bad params, `Unavailable`, and `Conflict` if the
-        execution is unfinished, its job is not registered any more, or there is nothing to
-        re-run.
+        execution is unfinished, its job is no longer registered, or there is nothing to re-run.
         """
         self._lifetime.check()
         async with self._reopened(id) as (history, execution):
             if (job := self._registry.jobs.get(execution.job)) is None:
                 raise Conflict(
-                    f"job {execution.job!r} is not registered with this server any more, so "
-                    f"there is nothing to run again for execution {id!r}",
+                    f"job {execution.job!r} is no longer registered with this server, so "
+                    f"execution {id!r} cannot run again",
                     code="job-gone",
                 )
             if task is not None:
@@ -168,7 +167,7 @@ class Control:
 
     @asynccontextmanager
     async def _reopened(self, id: str) -> AsyncIterator[tuple[History, Execution]]:
-        """A finished execution to change, while no other request changes it."""
+        """A finished execution, locked for a change."""
         if id in self._runners or id in self._reopening:
             raise Conflict(f"execution {id!r} is unfinished; cancel it or wait for its end")
         self._check_driven(id)
@@ -194,12 +193,12 @@ class Control:
         return history
 
     def _check_driven(self, id: str) -> None:
-        """Raise `Unavailable` for an execution that a defect has stopped in the middle."""
+        """Raise `Unavailable` for an execution that a defect has stopped."""
         has_driver = id in self._runners or id in self._reopening
         if not has_driver and self._live.get(id) is not None:
             raise Unavailable(
                 f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
-                f"written; it goes on when the server is started again"
+                f"written; it continues when the server is started again"
             )
 
 

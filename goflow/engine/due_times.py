@@ -1,4 +1,4 @@
-"""Due times: what the scheduler fires becomes an execution, or a reason why there is none."""
+"""Due times: each one that the scheduler fires becomes an execution, or gets a reason why not."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from goflow.errors import InvalidRequest
 
 
 class DueTimes:
-    """`fire` is what the scheduler calls for each due time."""
+    """The scheduler calls `fire` for each due time."""
 
     def __init__(
         self, registry: Registry, ledger: Ledger, submissions: Submissions, health: Health
@@ -22,10 +22,10 @@ class DueTimes:
         self._health = health
 
     async def fire(self, name: str, due: datetime, late: bool) -> str | None:
-        """Create the execution of a due time; a reason if there is to be none.
+        """Create the execution of a due time, or return the reason why there is none.
 
-        A due time that is `late`, with another one after it, takes no room reserved for those
-        that are not. Raises `Unavailable`.
+        A due time that is `late`, with another one after it, uses no room reserved for due times
+        that are on time. Raises `Unavailable`.
         """
         await self._ledger.written(name)
         state = self._ledger.states.get(name)
@@ -39,8 +39,8 @@ class DueTimes:
         schedule = self._registry.schedule(name)
         try:
             params = job.fill_params(None)
-        except InvalidRequest as error:  # of a params class of the user's
-            self._health.notice_once(f"job {name!r} makes no executions for its schedule: {error}")
+        except InvalidRequest as error:  # from the user's params class
+            self._health.notice_once(f"the schedule of job {name!r} creates no executions: {error}")
             return str(error)
         request = Request(
             job,

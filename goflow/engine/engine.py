@@ -51,7 +51,7 @@ from goflow.operators import process_tag
 from goflow.stores.base import Change, Outcome, Store
 
 READERS = 4  # threads that read the store
-PATTERNS = 2  # requests whose patterns are matched at once, each in a process
+PATTERNS = 2  # requests whose patterns are matched at once, each in its own process
 
 P = ParamSpec("P")
 
@@ -59,11 +59,11 @@ P = ParamSpec("P")
 class Engine:
     """A scheduler of jobs. Use it between `start` and `stop`, on one event loop.
 
-    Before the start, `registry` takes jobs. From the start on the engine also has
+    Before the start, `registry` accepts jobs. From the start on the engine also has
 
-    - `submissions`, `control`, `schedules` and `backfills`, which take requests,
-    - `reader`, `ledger`, `live`, `runners`, `slots` and `health`, which answer questions, and
-    - `broadcast`, which tells listeners of every change.
+    - `submissions`, `control`, `schedules` and `backfills`, which accept requests,
+    - `reader`, `ledger`, `live`, `runners`, `slots` and `health`, which answer queries, and
+    - `broadcast`, which notifies listeners of every change.
 
     Without `keeps_time` schedules never fire.
     """
@@ -81,7 +81,8 @@ class Engine:
         self.store = store
         self.options = options or Options()
         self.clock: Clock = clock or SystemClock()
-        # Ids must not repeat after a restart or a fork, so the default is the system's source.
+        # Ids must not repeat after a restart or a fork, so the default is the system's random
+        # source.
         self._rng = rng or random.SystemRandom()
         self._threads = threads or Threads()
         self._keeps_time = keeps_time
@@ -97,7 +98,7 @@ class Engine:
     # -- start ---------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the store, recover unfinished executions, and begin to keep time.
+        """Open the store, recover unfinished executions, and start to keep time.
 
         Raises `StoreError` if the store cannot be opened; nothing runs then.
         """
@@ -114,8 +115,8 @@ class Engine:
             raise
 
     def _open(self) -> None:
-        """Open the store, and prepare this process for what tasks may do in it."""
-        # First, since a store that could not be opened may hold something all the same.
+        """Open the store, and protect this process from tasks that run in it."""
+        # First, since even a store that could not be opened may hold resources.
         self._opened.callback(self.store.close)
         self.store.open()
         self.started_at = self.clock.now()
@@ -127,10 +128,10 @@ class Engine:
         self._opened.enter_context(forked.own(loop))
         report(self.store.check(), self.health)
         for job in self.registry.jobs.values():
-            job.pack()  # again: by now the program has been read to its end
+            job.pack()  # again, since the program is now completely loaded
 
     def _build(self) -> None:
-        """Create the rooms, each after those that it knows."""
+        """Create the rooms, each after its dependencies."""
         store, clock, health, threads = self.store, self.clock, self.health, self._threads
         committed: list[Callable[[Change, Outcome], None]] = []
         changed: list[Callable[[LiveExecution], None]] = []
@@ -274,29 +275,29 @@ class Engine:
             self.lifetime.keep_up(self.retention.run, "retention")
 
     def check_store(self) -> None:
-        """Check the store from now on though nobody writes; for a server."""
+        """Check the store from now on even without writes; for a server."""
         check = StoreCheck(self.store, self.reader, self.journal, self.health, self.clock)
         self.lifetime.spawn(check.run(), "watching the store")
 
     # -- stop ----------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Start nothing more, wait for running attempts, then end them; close the store.
+        """Start nothing more, wait for running attempts, end the rest, and close the store.
 
-        Attempts that did not end by themselves are recorded as interrupted, and are resumed at
-        the next start.
+        Attempts that did not end in time are recorded as interrupted, and resumed at the next
+        start.
         """
         if not self._started or self.lifetime.stopping:
             return
         self.lifetime.stop()
         await self.runners.stop(self.options.stop_timeout)
-        # The next start settles what the store refuses from now on.
+        # If the store refuses changes from now on, the next start settles them.
         self.journal.hurry()
         await self.runners.interrupt()
         await self._close()
 
     async def _close(self) -> None:
-        """End what still runs, write what is queued, and close what was opened."""
+        """End running attempts, write queued changes, and close everything that was opened."""
         self.registry.on_change = lambda job: None
         await self.lifetime.end()
         if (feed := getattr(self, "feed", None)) is not None:

@@ -1,8 +1,8 @@
-"""Errands: requests that run to their end, even if the client that asked goes away.
+"""Errands: requests that run to their end, even if their client disconnects.
 
-The rule that must not be broken: a client may leave at any moment (a browser that is closed
-cancels its request), and nothing is left half done because of that. So the work runs in a task
-of its own, and the request only waits for it.
+The rule that must not be broken: a client may disconnect at any moment (a closed browser cancels
+its request), and that leaves nothing half done. So the work runs in a separate task, and the
+request only waits for it.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ T = TypeVar("T")
 
 
 class Errands:
-    """Requests under way. `on_defect` is told of unexpected errors, also when nobody waits for
-    the outcome any more."""
+    """Requests in progress. `on_defect` is called with unexpected errors, even if no client waits
+    for the outcome."""
 
     def __init__(self, on_defect: Callable[[str, BaseException], None]) -> None:
         self._on_defect = on_defect
         self.under_way: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Coroutine[Any, Any, T], what: str) -> T:
-        """Begin the work and wait for its outcome."""
+        """Start the work and wait for its outcome."""
         return await self.outcome(self.begin(work, what))
 
     def begin(self, work: Coroutine[Any, Any, T], what: str) -> "asyncio.Task[T]":
-        """Begin the work; `outcome` waits for it."""
+        """Start the work; `outcome` waits for it."""
         task = asyncio.get_running_loop().create_task(work, name=what)
         self.under_way.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def outcome(self, task: "asyncio.Task[T]") -> T:
-        """The outcome of the work. To cancel the wait does not cancel the work."""
+        """The outcome of the work. Cancelling the wait does not cancel the work."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -45,7 +45,7 @@ class Errands:
             raise
 
     async def end(self) -> None:
-        """Wait for all work under way. Call it when no more can begin."""
+        """Wait for all work in progress. Call it when no more can start."""
         while self.under_way:
             await asyncio.wait(self.under_way)
 
@@ -66,7 +66,7 @@ Self = TypeVar("Self", bound=HasErrands)
 def seen_through(
     method: Callable[Concatenate[Self, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]:
-    """Run a method as an errand: it runs to its end though its caller is cancelled."""
+    """Run a method as an errand: it runs to its end even if its caller is cancelled."""
 
     async def asked(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.errands.run(method(self, *args, **kwargs), method.__name__)

@@ -1,4 +1,4 @@
-"""The facts that were committed, for subscribers that must miss none: hooks, alerts, audits.
+"""Committed facts for subscribers that must not miss any: hooks, alerts, audits.
 
 A subscriber has a name. It reads facts from the store alone, in the order of versions, and is woken
 by commits. How far it got is kept in the store under its name, so that it continues there after a
@@ -84,7 +84,7 @@ class Feed:
         await self._journal.commit(Put(CURSOR, name, msgspec.json.encode(version)))
 
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Follow what the journal has committed."""
+        """Follow the commits of the journal."""
         if self._subscriptions and isinstance(change, Submit | Record):
             for subscription in self._subscriptions.values():
                 subscription.wake()

@@ -20,17 +20,17 @@ KEPT = 100  # notices
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """A human-readable warning: no error, but an operator should see it."""
+    """A human-readable warning for the operators of the server."""
 
     at: datetime
     text: str
 
 
 class Health:
-    """What an operator should know. `entries` are the unfinished executions, once there are any.
+    """Information for operators. `entries` are the unfinished executions, when available.
 
-    - `defect`: the last defect of goflow itself, None if there was none.
-    - `lost`: says which committed changes the store has lost, None if it has lost none.
+    - `defect`: the last defect of goflow itself, or None.
+    - `lost`: describes the committed changes that the store has lost, or None.
     """
 
     def __init__(self, clock: Clock, hanging: Hanging) -> None:
@@ -43,11 +43,11 @@ class Health:
 
     @property
     def stuck(self) -> str | None:
-        """Why no task can start any more; None while tasks can start."""
+        """The reason why no task can start; None while tasks can start."""
         return self.hanging.stuck
 
     def notices(self) -> list[Notice]:
-        """The last notices, oldest first, then those that hold at the moment."""
+        """The last notices, oldest first, then those that are true at the moment."""
         notices = list(self._notices)
         if (told := self.hanging.told) is not None:
             notices.append(Notice(*told))
@@ -73,12 +73,12 @@ class Health:
             self.notice(text)
 
     def tell_defect(self, what: str, error: BaseException) -> None:
-        """Report an error of goflow itself, in `what`; the rest goes on."""
+        """Report an error of goflow itself in `what`; everything else continues."""
         self.defect = f"{what}: {reason(error)}"
         text = f"a defect in {self.defect}"
         if not self._knows(text):
             self._notices.append(Notice(self._clock.now(), text))
-        with suppress(Exception):  # a logging handler of the user's must not make it worse
+        with suppress(Exception):  # a failing logging handler of the user must not make it worse
             logger.critical("defect in %s", what, exc_info=error)
 
     def _knows(self, text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Idempotency keys: a submit that repeats the key of an earlier one gets its answer.
+"""Idempotency keys: a submit with the key of an earlier one gets the earlier answer.
 
-The rule: two submits ask for the same if they give the same params. Defaults do not count: they
-may be computed anew each time, as today's date, or be edited, and a repeat stays a repeat.
+The rule: two submits are the same if they give the same params. Defaults do not count, because they
+may be computed each time, like today's date, or be edited.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import msgspec
 from goflow.engine.errands import Errands
 from goflow.errors import Conflict, GoflowError
 
-ASKED = "asked:"  # before a fingerprint of given params; older ones are of filled params
+ASKED = "asked:"  # the prefix of fingerprints of given params; older ones are of filled params
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -28,15 +28,15 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 def fingerprint(given: Mapping[str, Any]) -> str:
-    """The fingerprint of a submit's params as given, which must be JSON."""
+    """The fingerprint of a submit's given params, which must be JSON."""
     return f"{ASKED}{_hash(given)}"
 
 
 def agrees(kept: str | None, asked: str, filled: Callable[[], Mapping[str, Any]]) -> bool:
-    """Whether a submit asks for the same as the one whose fingerprint was `kept`.
+    """Whether a submit is the same as the one with the stored fingerprint `kept`.
 
-    Early versions of goflow kept a fingerprint of the `filled` params. Such a one agrees if
-    the defaults are still the same.
+    Early versions of goflow stored a fingerprint of the `filled` params, which matches while the
+    defaults are the same.
     """
     if kept is None or kept.startswith(ASKED):
         return kept == asked
@@ -52,8 +52,8 @@ def key_reused(key: str, job: str) -> Conflict:
 
 
 class Keys:
-    """Submits under way, by job and key. Submits with one key at the same time are one submit:
-    the first one is made, the others wait for it."""
+    """Submits in progress, by job and key. Concurrent submits with the same key are one submit: the
+    first one is carried out, and the others wait for it."""
 
     def __init__(self, errands: Errands) -> None:
         self._errands = errands
@@ -62,7 +62,7 @@ class Keys:
     async def submit_once(
         self, job: str, key: str, asked: str, submit: Callable[[], Coroutine[Any, Any, Submission]]
     ) -> Submission:
-        """Call `submit`, unless one with this key is under way; `asked` is the fingerprint."""
+        """Call `submit`, unless one with this key is in progress; `asked` is the fingerprint."""
         while (first := self.under_way.get((job, key))) is not None:
             its_fingerprint, task = first
             same = its_fingerprint == asked
@@ -71,7 +71,7 @@ class Keys:
             except GoflowError:
                 if same:
                     raise
-                self._forget(job, key, task)  # a refused submit has not used the key
+                self._forget(job, key, task)  # a refused submit does not use up the key
                 continue
             if not same:
                 raise key_reused(key, job)

@@ -147,7 +147,7 @@ class Journal:
                 try:
                     self._on_commit(change, outcomes[place])
                 except Exception as error:  # a defect, which must not keep the others waiting
-                    self._on_defect(f"what follows from a {type(change).__name__}", error)
+                    self._on_defect(f"a listener of {type(change).__name__}", error)
                 place += 1
         place = -1
         for changes, future in batch:

@@ -1,4 +1,4 @@
-"""The ledger: what became of every due time of every job.
+"""The ledger: the outcome of every due time of every job.
 
 For each job the store keeps the state of its schedule: the schedule itself, the anchor that
 `@every` counts from, and `accounted`, up to which all due times are in the ledger. The rule that
@@ -90,7 +90,7 @@ class Ledger:
         queued.add_done_callback(written)
 
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Follow what the journal has committed."""
+        """Follow the commits of the journal."""
         match change:
             case RecordTicks(job, _, Accounted() as accounted):
                 self._account(job, accounted)

@@ -1,4 +1,4 @@
-"""The engine's lifetime: whether it runs, and the tasks that run as long as it does."""
+"""The engine's lifetime: whether it runs, and its background tasks."""
 
 import asyncio
 import logging
@@ -11,12 +11,12 @@ from goflow.errors import Stopping, Unavailable
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 1.0  # seconds before work that failed is begun again; doubled each time,
-LONGEST = 60.0  # up to this
+PAUSE = 1.0  # seconds before failed work is restarted; doubled each time
+LONGEST = 60.0  # the maximum of these seconds
 
 
 class Lifetime:
-    """From `begin` to `stop` the engine accepts requests; `end` cancels what runs beside it."""
+    """From `begin` to `stop` the engine accepts requests; `end` cancels background tasks."""
 
     def __init__(self, clock: Clock, health: Health) -> None:
         self._clock = clock
@@ -38,19 +38,19 @@ class Lifetime:
             raise Stopping("the server is stopping")
 
     def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> "asyncio.Task[Any]":
-        """Run `work` beside the engine until it stops; an error of it is a defect."""
+        """Run `work` in the background until the engine stops; an error is a defect."""
         task = asyncio.get_running_loop().create_task(work, name=what)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def keep_up(self, work: Callable[[], Awaitable[None]], what: str) -> None:
-        """Run `work` beside the engine, and begin it again after a defect: nothing else would
-        do its work."""
+        """Run `work` in the background, and restart it after a defect, since nothing else would do
+        its work."""
         self.spawn(self._keep_up(work, what), what)
 
     async def end(self) -> None:
-        """Cancel what still runs, and wait for it."""
+        """Cancel background tasks, and wait for them."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

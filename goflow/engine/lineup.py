@@ -1,9 +1,8 @@
-"""Which execution waits for which: the unfinished executions of each job, and overlap policies.
+"""The order of a job's unfinished executions, and overlap policies.
 
-The rule that must not be broken: a new execution that has to wait for all others of its job
-waits for the `tail` only, however many there are. An execution that is cancelled before it
-starts hands what it waits for on to those behind it (see `Runner`). So a queue takes memory
-proportional to its length, not to the square of it.
+The rule that must not be broken: a new execution that must wait for all others of its job waits
+only for the `tail`. An execution that is cancelled before it starts passes its predecessors on to
+its successors (see `Runner`). So the memory of a queue is proportional to its length.
 """
 
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ class NoRoom(Exception):
 
 
 class Lineup:
-    """The unfinished executions of each job, in the order in which they came."""
+    """The unfinished executions of each job, in the order of their submits and retries."""
 
     def __init__(self) -> None:
         self._of_job: dict[str, dict[str, Runner]] = {}
@@ -43,15 +42,15 @@ class Lineup:
         return self.tail(job.name)
 
     def before_resumed(self, execution: Execution, job: Job | None) -> "list[Runner]":
-        """The executions that one must wait for which is resumed after a restart."""
+        """The executions that a resumed execution must wait for after a restart."""
         if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
-            # After a retry it waits for others than when it was submitted.
+            # After a retry its predecessors differ from those at the submit.
             return self.tail(job.name)
         of_job = self._of_job.get(execution.job, {})
         return [of_job[id] for id in execution.after if id in of_job]
 
     def replace(self, job: Job, newest: "Runner") -> None:
-        """Cancel all executions before the newest, if the job's policy is to replace them."""
+        """Cancel all executions before the newest, if the job's policy is "replace"."""
         if job.overlap is not Overlap.REPLACE:
             return
         by = f"replaced by {newest.execution.id}"
@@ -62,7 +61,7 @@ class Lineup:
                 runner.command(lambda execution, now: execution.cancel(now, by))
 
     def replace_again(self, job: Job) -> None:
-        """After a restart, which may have come between an execution and what it replaces."""
+        """Repeat `replace` after a restart, which may have interrupted it."""
         of_job = reversed(self.of(job.name))
         newest = next((one for one in of_job if one.execution.cause != "backfill"), None)
         if newest is not None:
@@ -78,7 +77,7 @@ class Lineup:
         return len(self._of_job.get(job, ()))
 
     def first(self, job: str) -> "Runner":
-        """The oldest execution of a job that has some."""
+        """The oldest execution of a job, which must have one."""
         return next(iter(self._of_job[job].values()))
 
     def tail(self, job: str) -> "list[Runner]":

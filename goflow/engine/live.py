@@ -1,8 +1,8 @@
 """The live state: every unfinished execution, as last committed.
 
-The API and the stream read it, never a runner's memory, so nobody sees what is not durable yet.
-It assigns what the committed transitions say, and interprets no facts. The work per commit is
-proportional to the tasks that changed.
+The API and the stream read it, never a runner's memory, so clients see only durable changes. It
+applies committed transitions and does not interpret facts. The work per commit is proportional to
+the changed tasks.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ _encoder = msgspec.json.Encoder()
 
 class LiveExecution:
     """An unfinished execution as last committed. `tasks` has all its tasks by name, in the order
-    in which they were added; `running` and `retry_at` have since when tasks run, and when those
-    that are up for retry are due."""
+    added; `running` has the start times of running tasks, and `retry_at` the due times of
+    retries."""
 
     __slots__ = (
         "_encoded",
@@ -46,7 +46,7 @@ class LiveExecution:
 
     @classmethod
     def created(cls, submit: Submit, version: int) -> "LiveExecution":
-        """An execution that was just created."""
+        """A newly created execution."""
         return cls(Summary.created(submit.plan, submit.fact), _not_started(submit.plan), version)
 
     @classmethod
@@ -82,7 +82,7 @@ class LiveExecution:
         return self.tasks.get(name)
 
     def summary(self) -> Summary:
-        """The execution as lists and the stream show it."""
+        """The execution in the form of lists and the stream."""
         tasks = [] if len(self.tasks) > TASKS_SHOWN else list(self.tasks.values())
         return msgspec.structs.replace(self.brief, tasks=tasks)
 
@@ -94,7 +94,7 @@ class LiveExecution:
         return self._encoded
 
     def apply(self, transition: Transition, version: int) -> None:
-        """Take over a committed transition."""
+        """Apply a committed transition."""
         self.brief = transition.brief
         self.version = version
         for change in transition.tasks:
@@ -115,8 +115,8 @@ class LiveExecution:
 
 
 class LiveState:
-    """The unfinished executions by id. `on_change` is called with every execution that changed,
-    also with one that has just finished."""
+    """The unfinished executions by id. `on_change` is called with every changed execution, also
+    when it has just finished."""
 
     def __init__(self, on_change: Callable[[LiveExecution], None]) -> None:
         self._executions: dict[str, LiveExecution] = {}
@@ -133,22 +133,22 @@ class LiveState:
         return self._executions.get(execution)
 
     def add(self, execution: LiveExecution) -> None:
-        """Add an execution that was committed before, and goes on."""
+        """Add an execution that was committed before and is resumed."""
         self._executions[execution.id] = execution
 
     def drop(self, execution: str) -> None:
-        """Remove an execution that was added but did not go on."""
+        """Remove an execution that was added but could not be resumed."""
         self._executions.pop(execution, None)
 
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Take over a change that is now durable."""
+        """Apply a change that is now durable."""
         match change, outcome:
             case Submit(), Created(version=version):
                 execution = LiveExecution.created(change, version)
                 self._executions[execution.id] = execution
             case Record(), int():
                 execution = self._executions[change.execution]
-                if change.state.finished:  # first, so that nothing is left here if more fails
+                if change.state.finished:  # first, so that it is removed even if the rest fails
                     del self._executions[change.execution]
                 assert change.transition is not None
                 execution.apply(change.transition, outcome)

@@ -1,8 +1,8 @@
-"""A gauge that keeps the greatest value since it was last read; it costs next to nothing."""
+"""A cheap gauge of the maximum since it was last read."""
 
 
 class MaxGauge:
-    """`note` values, none below 0; one reader takes the greatest, and their number."""
+    """`note` records values of 0 or more; one reader takes their maximum and number."""
 
     __slots__ = ("_count", "_greatest")
 
@@ -16,7 +16,7 @@ class MaxGauge:
             self._greatest = value
 
     def take(self) -> tuple[float, int]:
-        """The greatest value since the last take, 0 if there was none, and the number of values."""
+        """The maximum since the last take (0 without values), and the number of values."""
         taken = self._greatest, self._count
         self._greatest, self._count = 0.0, 0
         return taken

@@ -1,7 +1,7 @@
 """Metrics of the server: a sample every few seconds, kept for half an hour.
 
-The rule: it runs beside an engine and changes nothing in it, and costs an idle server next to
-nothing. An engine without a server, as in a simulation, has no metrics.
+The rule: metrics do not affect the engine, and cost an idle server almost nothing. An engine
+without a server, as in a simulation, has no metrics.
 """
 
 import os
@@ -20,16 +20,16 @@ from goflow.engine.max_gauge import MaxGauge
 from goflow.errors import StoreUnavailable
 
 EVERY = 5.0  # seconds between samples
-PROBE = 0.25  # seconds between two looks at whether the event loop is held up
+PROBE = 0.25  # seconds between two checks whether the event loop is blocked
 KEPT = 360  # samples
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Values at an instant, and maxima since the previous sample.
 
-    - `lateness`: the most seconds from a due time to its record.
-    - `loop_lag`: the most seconds that the event loop was late.
-    - `commit`: the most seconds that a commit took; `commits`: commits per second.
+    - `lateness`: the maximum of seconds from a due time to its record.
+    - `loop_lag`: the maximum of seconds that the event loop was late.
+    - `commit`: the maximum of seconds that a commit took; `commits`: commits per second.
     - `memory`: bytes in use by the process; `processor`: its share of one core, from 0 to 1 and
       above. Programs that tasks run do not count.
     - `running`, `waiting`: running tasks, and ready tasks that wait for a slot.
@@ -95,7 +95,7 @@ class Metrics:
             listeners=len(engine.broadcast),
         )
         while self._samples and self._samples[-1].at >= sample.at:
-            self._samples.pop()  # the clock was set back, and times must ascend
+            self._samples.pop()  # the clock was set back, but times must ascend
         self._samples.append(sample)
 
     async def store_bytes(self) -> int:
@@ -106,7 +106,7 @@ class Metrics:
 
 
 def memory_in_use() -> int:
-    """Bytes of memory in use by this process; without /proc, the most it has ever used."""
+    """Bytes of memory in use by this process; without /proc, its maximum so far."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

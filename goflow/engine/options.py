@@ -16,7 +16,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     - `max_unfinished`: the limit on unfinished executions; further submits are refused. While
       any schedule is on, a tenth of it is reserved for schedules.
     - `pools`: maps the name of each pool to the number of its tasks that may run at once.
-    - `stop_timeout`: seconds that running attempts have to end by themselves at a stop.
+    - `stop_timeout`: seconds that running attempts may take to end at a stop.
     - `with_seconds`: whether cron may have six fields, the first one seconds.
     - `limits`: see `Limits`; `keep`: see `Keep`.
 

@@ -1,4 +1,4 @@
-"""Checks the params of requests against a job, without holding up the event loop."""
+"""Checks the params of requests against a job, without blocking the event loop."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from goflow.job.patterns import too_slow
 
 
 class ParamChecks:
-    """`executor` runs the checks that may take long: the user's patterns are matched there."""
+    """`executor` runs slow checks: matches of the user's patterns."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor

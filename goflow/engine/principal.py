@@ -1,4 +1,4 @@
-"""The principal of a request: who asks for a change. Facts record its name.
+"""The principal of a request: the user or program that requests a change. Facts record its name.
 
 The engine trusts a principal. Only the command line and the web server create one.
 """
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `name` is human-readable and may be empty, for nobody in particular."""
+    """A user or program. `name` is human-readable, and empty if it is unknown."""
 
     name: str = ""
 

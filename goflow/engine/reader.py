@@ -1,6 +1,6 @@
-"""What was and what is: the store's history, overlaid with the live state.
+"""Queries: the store's history, combined with the live state.
 
-Reads run in an executor of their own, so that the event loop never waits for a disk.
+Reads run in a separate executor, so that the event loop never waits for a disk.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ T = TypeVar("T")
 PAGE_LIMIT = 1000  # executions on a page
 PAGE_BYTES = 16 * 1024 * 1024  # of JSON on a page; one execution may take more
 LOG_PAGE = 256 * 1024  # characters of a log read at once
-WINDOW = 1024 * 1024  # characters in a window of a log, and one line more at most
-SEARCHED = 20 * 1024 * 1024  # characters of a log searched for one answer
+WINDOW = 1024 * 1024  # characters in a window of a log, plus at most one line
+SEARCHED = 20 * 1024 * 1024  # characters of a log searched per request
 
 
 class Page(NamedTuple):
-    """Executions as JSON, newest first, and the cursor of the following page or None."""
+    """Executions as JSON, newest first, and the cursor of the next page or None."""
 
     executions: list[bytes]
     next: str | None
@@ -49,7 +49,7 @@ Place = tuple[str, str, int]  # of a log: execution, task, attempt
 
 
 class Attempt(NamedTuple):
-    """An attempt of a task. Number 0 is none: none was begun, and the state is the task's."""
+    """An attempt of a task. Number 0 means that none has begun; then the state is the task's."""
 
     job: str
     execution: str
@@ -59,12 +59,12 @@ class Attempt(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Where its log is."""
+        """The place of its log."""
         return self.execution, self.task, self.number
 
 
 class Result(NamedTuple):
-    """The JSON of the result of an attempt, and the SHA-256 of it in hexadecimal."""
+    """The result of an attempt as JSON, and its SHA-256 in hexadecimal."""
 
     attempt: int
     body: bytes
@@ -74,8 +74,8 @@ class Result(NamedTuple):
 class Log(NamedTuple):
     """A log from line number `after` up to, not including, `end`; the first line is number 0.
 
-    `texts` are whole lines. Where some were not kept, one line says how many. The last text may
-    be the beginning of line number `end`, which has not ended.
+    `texts` are whole lines. Dropped lines are replaced by one line with their number. The last text
+    may be the beginning of line number `end`, which is unfinished.
     """
 
     after: int
@@ -84,9 +84,9 @@ class Log(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Lines of a log that has `end` so far: the first one's number, their texts and times, the
-    ranges left out before and between them, half-open, and the number to go on from; if that
-    is `end`, also the line that has begun there and not ended, as a text and a time."""
+    """Lines of a log that has `end` so far: the number of the first one, their texts and times, the
+    half-open ranges dropped before and between them, and the number of the next line; if that is
+    `end`, also the unfinished line, as a text and a time."""
 
     first: int
     end: int
@@ -98,7 +98,7 @@ class Window(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Numbers of lines of a log that has `end` so far, and the number to go on from."""
+    """Numbers of found lines in a log that has `end` so far, and the number to continue from."""
 
     numbers: list[int]
     next: int
@@ -106,7 +106,7 @@ class Found(NamedTuple):
 
 
 class Reader:
-    """Questions about executions and their logs."""
+    """Queries about executions and their logs."""
 
     def __init__(self, store: Store, live: LiveState, executor: Executor, clock: Clock) -> None:
         self._store = store
@@ -117,7 +117,7 @@ class Reader:
         self.recent = RecentExecutions(store, self.read)
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Ask the store something beside the event loop."""
+        """Run a query of the store outside the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: question(*args, **kwargs))
 
@@ -132,9 +132,9 @@ class Reader:
         cursor: str | None,
         room: int = PAGE_BYTES,
     ) -> Page:
-        """One page of executions: `limit` of them, or fewer that take `room` bytes.
+        """One page of executions: `limit` of them, or fewer if they fill `room` bytes.
 
-        Raises `InvalidRequest` for a limit or cursor that is none.
+        Raises `InvalidRequest` for an invalid limit or cursor.
         """
         if not 1 <= limit <= PAGE_LIMIT:
             raise InvalidRequest(
@@ -154,14 +154,14 @@ class Reader:
                 break
             executions.append(encoded)
             before = row.number
-        # One row in the store was read for each on the page, or there was no more room.
+        # The page has all rows that were read, or is full.
         more: list[Row] = []
         if before is not None:
             more = await self.read(self._store.page, job=job, state=state, before=before, limit=1)
         return Page(executions, str(before) if more else None)
 
     async def _encoded(self, row: Row) -> bytes:
-        """The execution as listed. One that finished between two looks is looked up again."""
+        """The execution as listed. If it finished between the two reads, it is read again."""
         while True:
             if row.summary is not None:
                 return listed(row.summary, row.version)
@@ -190,8 +190,8 @@ class Reader:
         return detail
 
     async def watch(self, id: str, since: int | None, annotate: Annotate) -> bytes:
-        """One execution as JSON, as `execution` gives it after `annotate`. With a version
-        `since`, only the tasks that changed after it, if they are known. Raises `NotFound`."""
+        """One execution as JSON, after `annotate`. With a version `since`, only the tasks that
+        changed after it, if they are known. Raises `NotFound`."""
         unfinished = self._live.get(id) is not None
         if unfinished or since is not None:
             watched = self.watched.get(id)
@@ -210,7 +210,7 @@ class Reader:
             return self.watched.watch(await self.execution(id), collected)
 
     async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
-        """A job's ledger, newest first, from due times before `before` on."""
+        """A job's ledger, newest first, with due times before `before`."""
         return await self.read(self._store.ticks, job, before, limit)
 
     async def attempt(self, id: str, task: str, number: int | None) -> Attempt:
@@ -225,7 +225,7 @@ class Reader:
         return attempt
 
     def _known_attempt(self, id: str, task: str, number: int | None) -> Attempt | None:
-        """The attempt, if it can be found without a replay of the execution."""
+        """The attempt, if it is known without a replay of the execution."""
         if (live := self._live.get(id)) is None or (run := live.task(task)) is None:
             return None
         if number in (None, run.attempts) and (run.state is State.RUNNING or not run.attempts):
@@ -260,8 +260,8 @@ class Reader:
     async def result(self, id: str, task: str, number: int | None = None) -> Result:
         """The result of an attempt of a task, by default of the last one.
 
-        Raises `NotFound` for an unknown execution, task or attempt, and for one that has no
-        result; `ResultLost` where the store has lost it.
+        Raises `NotFound` for an unknown execution, task or attempt, and for an attempt without a
+        result; `ResultLost` if the store has lost it.
         """
         return await self.read(self._result, id, task, number)
 
@@ -280,7 +280,7 @@ class Reader:
             return Result(attempt.number, body, digest(body))
         return Result(attempt.number, read_result(self._store, id, stored), stored.sha256)
 
-    # -- logs of attempts that are known to have been begun ----------------------------
+    # -- logs of attempts that have begun ----------------------------------------------
 
     async def log_of(
         self,
@@ -292,8 +292,8 @@ class Reader:
         *,
         timestamps: bool = False,
     ) -> Log:
-        """An attempt's log from line number `after` on, or at most the last `tail` lines; with
-        `timestamps`, each line after its time, in RFC 3339, and a space."""
+        """An attempt's log from line number `after` on, or at most the last `tail` lines. With
+        `timestamps`, each line begins with its time in RFC 3339 and a space."""
         place = id, task, attempt
         end = await self.read(self._store.logs.end, *place)
         after = _begin(after, tail, end)
@@ -314,7 +314,7 @@ class Reader:
                 yield begun.text
 
     def _unfinished(self, place: Place, end: int, timestamps: bool = False) -> LogChunk | None:
-        """The line number `end` of a log, if it has not ended."""
+        """Line number `end` of a log, if it is unfinished."""
         chunk = self._store.logs.unfinished(*place)
         if chunk is None or chunk.first != end:
             return None
@@ -323,7 +323,7 @@ class Reader:
     def _stretch(
         self, place: Place, after: int, end: int, timestamps: bool = False
     ) -> list[LogChunk]:
-        """What is kept of the log from line `after` on, a page at most; none at the end."""
+        """The stored chunks of the log from line `after` on, at most a page; none at the end."""
         if after >= end:
             return []
         chunks = self._store.logs.read(*place, after, LOG_PAGE)
@@ -372,13 +372,13 @@ class Reader:
     async def find(
         self, id: str, task: str, attempt: int, search: Search, after: int, limit: int
     ) -> Found:
-        """The lines from number `after` on that a search finds, at most `limit`; it gives up
-        after `SEARCHED` characters."""
+        """The lines from number `after` on that a search finds, at most `limit`, in at most
+        `SEARCHED` characters."""
         place = id, task, attempt
         end = await self.read(self._store.logs.end, *place)
         numbers: list[int] = []
         room = SEARCHED
-        # A page at a time, so that others who read need not wait for all of it.
+        # A page at a time, so that other readers do not wait for all of it.
         while len(numbers) < limit and room > 0 and after < end:
             found = await self.read(self._find, place, search, after, end, limit - len(numbers))
             numbers += found.numbers
@@ -398,13 +398,13 @@ class Reader:
 
 
 def _times_of(chunk: LogChunk) -> list[datetime | None]:
-    """When each of its lines came; an unfinished one is one."""
+    """The time of each of its lines, including an unfinished one."""
     times = linetimes.unpack(chunk.times)
     return [*map(linetimes.instant, times)] or [None] * max(chunk.lines, 1)
 
 
 def _stamped(chunk: LogChunk) -> LogChunk:
-    """With the time before each line; as it is where no times are known."""
+    """The text with the time before each line; unchanged if no times are known."""
     stamps = map(linetimes.stamp, linetimes.unpack(chunk.times))
     texts = chunk.text.split("\n")
     stamped = [f"{stamp} {text}" for stamp, text in zip(stamps, texts, strict=False)]
@@ -421,7 +421,7 @@ def _begin(after: int, tail: int | None, end: int) -> int:
 def _parse_cursor(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and 1 <= len(cursor) <= 18):
         raise InvalidRequest(
-            f"cursor {cursor[:80]!r} is not one this server gave",
+            f"cursor {cursor[:80]!r} is not from this server",
             code="invalid-cursor",
             field="cursor",
         )

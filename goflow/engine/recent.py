@@ -86,6 +86,6 @@ class RecentExecutions:
             self._size -= len(cached.encoded)
 
     def clear(self) -> None:
-        """Executions of any job may have been deleted."""
+        """Note that executions of any job may have been deleted."""
         self._cached.clear()
         self._size = 0

@@ -1,12 +1,11 @@
 """Recovery after a crash or a stop: replay, end orphans, settle, resume.
 
-Every unfinished execution is replayed from its facts. Processes that a crashed server left
-running are ended. Attempts that were running are settled by the hints that they left, the others
-as interrupted. Then runners resume the executions. Finished executions are not read at all, and
-no finished task runs again.
+Every unfinished execution is replayed from its facts. Processes left by a crashed server are ended.
+Attempts that were running are settled by their hints, or else as interrupted. Then runners resume
+the executions. Finished executions are not read at all, and no finished task runs again.
 
-The rule that must not be broken: one damaged history stops neither the other executions nor the
-server. Its execution fails visibly, and says why.
+The rule that must not be broken: a damaged history stops neither other executions nor the server.
+Its execution fails visibly, with the reason.
 """
 
 import asyncio
@@ -32,7 +31,7 @@ from goflow.stores.base import Store
 
 
 class Replayed(NamedTuple):
-    """An unfinished execution as its facts have left it."""
+    """An unfinished execution, replayed from its facts."""
 
     execution: Execution
     opened: int  # the version at which it was submitted or retried
@@ -84,12 +83,12 @@ class Recovery:
         return replayed
 
     async def _end_orphans(self, replayed: dict[str, Replayed]) -> None:
-        """End the processes of attempts that a crash interrupted, before these are tried again.
+        """End the processes of attempts that a crash interrupted, before these are retried.
 
-        An attempt that had ended left its processes running on purpose; those stay.
+        An attempt that had ended left its processes running on purpose, so they stay.
         """
 
-        names: dict[str, dict[str, str]] = {}  # of tasks by key, for each execution
+        names: dict[str, dict[str, str]] = {}  # names of tasks by key, for each execution
 
         def task_of(tag: ProcessTag) -> str | None:
             """The task whose interrupted attempt has this tag; None if there is none."""
@@ -112,11 +111,11 @@ class Recovery:
             )
 
     async def _settle(self, replayed: dict[str, Replayed]) -> list[Execution]:
-        """Commit how running attempts ended: as hinted, else interrupted. Returns the executions
-        to resume, in order.
+        """Commit the ends of running attempts: as hinted, or else interrupted. Returns the
+        executions to resume, in order.
 
-        Executions that have started come before those that wait, each of them in the order in
-        which the store opened them. So the executions of a job wait for each other as before.
+        Started executions come before waiting ones, each in the order in which the store opened
+        them. So the executions of a job keep their order.
         """
         records = []
         ended = _by_execution(self._dependencies.hints.found)

@@ -1,7 +1,7 @@
-"""The registry of jobs: which jobs there are, under which names, with which schedules.
+"""The registry of jobs, by name, with their schedules.
 
-An execution keeps the definition it was created with. To replace or remove a job changes what
-is created afterwards, never what is under way.
+An execution keeps the definition it was created with. Replacing or removing a job affects only
+later executions.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from goflow.job import Job
 
 
 class Registry:
-    """Jobs by name. `on_change` is called with the name of a job that was registered, replaced
-    or removed. An engine that keeps no time has no pools of its own: every name is one."""
+    """Jobs by name. `on_change` is called with the name of a job that was registered, replaced or
+    removed. An engine that keeps no time defines no pools, so it accepts every pool name."""
 
     def __init__(self, options: Options, slots: Slots, *, keeps_time: bool = True) -> None:
         self._options = options
@@ -26,8 +26,8 @@ class Registry:
         self.on_change: Callable[[str], None] = lambda job: None
 
     def register(self, job: Job, *, replace: bool = False) -> Job:
-        """Add a job, before or after the start; with `replace` instead of one of that name.
-        Raises `InvalidJob`, and changes nothing then."""
+        """Add a job, before or after the start; with `replace`, instead of the job of that name.
+        Raises `InvalidJob`; then nothing has changed."""
         if job.name in self.jobs and not replace:
             raise InvalidJob(f"job {job.name!r} is registered already; names must differ")
         job.seal()
@@ -41,7 +41,7 @@ class Registry:
 
     def remove(self, name: str) -> None:
         """Remove a job: its schedule stops, and no more executions are created. Unfinished ones
-        go on, and the history stays. Raises `NotFound`."""
+        continue, and the history stays. Raises `NotFound`."""
         self.job(name)
         del self.jobs[name], self._schedules[name]
         self._slots.lift(Kind.JOB, name)
@@ -54,7 +54,7 @@ class Registry:
         return job
 
     def schedule(self, name: str) -> Schedule | None:
-        """A job's schedule, None if it has none. Raises `NotFound`."""
+        """A job's schedule, or None. Raises `NotFound`."""
         self.job(name)
         return self._schedules[name]
 

@@ -1,4 +1,4 @@
-"""From the store's facts to an execution, and back."""
+"""Converts the store's facts to an execution, and back."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from goflow.stores.base import History, Record
 
 
 def salvage(history: History, heard: Heard | None = None) -> Salvaged[Execution]:
-    """Replay a history, leaving out what is damaged."""
+    """Replay a history without its damaged parts."""
     found = Execution.salvage(history.plan, history.facts, heard)
     return found if history.damage is None else found._replace(damage=history.damage)
 
 
 def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
-    """The change that writes facts which the execution has applied."""
+    """The change that writes facts that the execution has applied."""
     return Record(
         execution.id,
         list(facts),

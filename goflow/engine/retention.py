@@ -1,7 +1,7 @@
 """Retention: old executions are deleted, in small batches between other writes.
 
-The rule that must not be broken: only finished executions are deleted, and nothing that keeps a
-due time from firing twice.
+The rule that must not be broken: only finished executions are deleted, and no records that prevent
+a due time from firing twice.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # executions deleted in one transaction
 PAUSE = 0.025  # seconds between two batches, for other writes
-ACTIVITY = timedelta(days=740)  # how long activity is kept: two years for calendars, and some days
+ACTIVITY = timedelta(days=740)  # for calendars: two years and some days
 CENTURY = 36_525  # days
 EVERY = 600.0  # seconds between two rounds
 
@@ -52,16 +52,16 @@ class Retention:
         self._journal = journal
         self._clock = clock
         self._keep = keep
-        # Jobs that finished executions since the last round. At first these are all: the server
+        # Jobs with executions finished since the last round; at first all jobs, since the server
         # may have stopped before its last round, or with another `keep`.
         self._grown = set(jobs)
 
     def note(self, job: str) -> None:
-        """Note that a job has one more finished execution."""
+        """Note that a job has another finished execution."""
         self._grown.add(job)
 
     def changed(self, entry: LiveExecution) -> None:
-        """Follow the executions that change."""
+        """Follow changed executions."""
         if entry.state.finished:
             self.note(entry.job)
 

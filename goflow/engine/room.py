@@ -1,6 +1,6 @@
-"""Room for unfinished executions: how many there may be, and how much memory params may take.
+"""Room: limits on the number of unfinished executions and the memory of their params.
 
-The rule that must not be broken: no flood of submits, retries and backfills makes a schedule
+The rule that must not be broken: a flood of submits, retries and backfills never makes a schedule
 miss a due time. So a tenth of the room is reserved for schedules while any is on.
 """
 
@@ -14,7 +14,7 @@ from goflow.engine.options import Options
 from goflow.engine.scheduler import Scheduler
 from goflow.errors import InvalidRequest, Unavailable
 
-SHARE = 10  # one in so many unfinished executions is reserved for schedules
+SHARE = 10  # one in ten unfinished executions is reserved for schedules
 
 
 class Room:
@@ -25,7 +25,7 @@ class Room:
         self._params_limit = options.limits.params
         self._scheduler = scheduler
         self._unfinished = 0
-        self._requested = 0  # of these, the ones that take no room reserved for schedules
+        self._requested = 0  # of these, executions that use no room reserved for schedules
         self._params_bytes = 0
         self.reserved = 0  # executions that a backfill is about to create
 
@@ -42,7 +42,7 @@ class Room:
 
     @property
     def for_schedules(self) -> int:
-        """The number of executions whose room is reserved for schedules."""
+        """The number of executions reserved for schedules."""
         if self._limit == 1 or not len(self._scheduler):
             return 0
         return max(1, self._limit // SHARE)
@@ -70,24 +70,24 @@ class Room:
         )
 
     def check_params(self, params: dict[str, Any]) -> None:
-        """Raise `Unavailable` if the params of all unfinished executions would take too much
+        """Raise `Unavailable` if the params of all unfinished executions would use too much
         memory. A single execution always fits."""
         taken, limit = self._params_bytes, self._params_limit
         if taken and taken + len(msgspec.json.encode(params)) > limit:
             raise Unavailable(
-                f"the params of the {self._unfinished} unfinished executions take "
-                f"{taken:,} bytes, and may take {limit:,}; wait until some finish"
+                f"the params of {self._unfinished} unfinished executions use {taken:,} of "
+                f"{limit:,} bytes; wait until some have finished"
             )
 
     @contextmanager
     def reserve(self, number: int) -> Iterator[Callable[[], None]]:
-        """Reserve room for `number` executions. Call the function that this yields just before
-        each of them is created. Raises `InvalidRequest` and `Unavailable`."""
+        """Reserve room for `number` executions. Call the yielded function just before each of
+        them is created. Raises `InvalidRequest` and `Unavailable`."""
         most = self._limit - self.for_schedules
         if number > most:
             raise InvalidRequest(
-                f"the range holds {number} due times to run for, and at most {most} executions "
-                f"may be unfinished that no schedule makes; take a smaller one",
+                f"the range has {number} due times to run, and at most {most} executions that are "
+                f"not scheduled may be unfinished; choose a smaller range",
                 code="invalid-range",
                 field="to",
             )

@@ -42,7 +42,7 @@ WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
 # who read the two clocks one after the other, and were held up between.
 STEP = timedelta(seconds=0.25)
 
-# A request of somebody's to change an execution: applies facts, and returns them.
+# A request to change an execution: applies facts, and returns them.
 Command = Callable[[Execution, datetime], list[AnyFact]]
 
 
@@ -83,7 +83,7 @@ class Runner:
         self._tell = self._one_before_is_over  # one for all, since they may be many
         self._wait_for(after)
 
-    # -- what others may say -------------------------------------------------------
+    # -- called by other rooms -----------------------------------------------------
 
     def wake(self) -> None:
         self._woken.set()
@@ -173,7 +173,7 @@ class Runner:
             await self._fail(self._defect)
             return False
         finally:
-            self.opened.cancel()  # if its outcome will never be known
+            self.opened.cancel()  # if its outcome is never known
             _answer(self.over, None)
             self._leave()
 
@@ -225,7 +225,7 @@ class Runner:
         for command, answer in commands:
             try:
                 decided = command(execution, now)
-            except Exception as error:  # it decided nothing, and the execution is as it was
+            except Exception as error:  # it changed nothing
                 if not answer.done():
                     answer.set_exception(error)
                 self._dependencies.on_defect(f"a command to {self._title}", error)
@@ -238,7 +238,7 @@ class Runner:
         return facts
 
     def _started(self, now: datetime) -> list[str]:
-        """Ask for slots for the tasks that have become ready; the tasks that have got theirs."""
+        """Request slots for newly ready tasks; returns the tasks that were granted one."""
         started = []
         for name in self._requests.ask(self.execution.newly_ready(now), now):
             if self.execution.is_ready(name):
@@ -259,7 +259,7 @@ class Runner:
         self._attempts.committed()
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
-        """Begin the attempts whose start is now committed, end those whose end was asked for."""
+        """Start the attempts whose start is committed, and stop those being cancelled."""
         for fact in facts:
             match fact:
                 case TaskStarted():
@@ -332,7 +332,7 @@ class Runner:
 
     def _one_before_is_over(self, over: "asyncio.Future[None]") -> None:
         ended = self._before.pop(over)
-        # It may have been cancelled before it began; then those that it waited for go on.
+        # It may have been cancelled before it began, while its predecessors still run.
         self._wait_for(ended.waits_for)
         self.wake()
 

@@ -12,7 +12,7 @@ from goflow.stores.base import Outcome
 
 
 class Runners(Mapping[str, Runner]):
-    """Runners by execution. `drive` starts one, and it leaves when its execution has ended."""
+    """Runners by execution. `drive` starts one; it is removed when its execution has ended."""
 
     def __init__(self, lifetime: Lifetime, lineup: Lineup, room: Room, slots: Slots) -> None:
         self._lifetime = lifetime
@@ -35,8 +35,8 @@ class Runners(Mapping[str, Runner]):
         return len(self._runners)
 
     def drive(self, runner: Runner, *, for_schedule: bool = False) -> "asyncio.Future[Outcome]":
-        """Let a runner drive its execution. The future is done once the opening is committed;
-        to cancel it does not cancel the runner."""
+        """Start a runner. The future is done when the opening is committed; cancelling it does
+        not cancel the runner."""
         self._runners[runner.execution.id] = runner
         self._room.take(runner.params_bytes, for_schedule=for_schedule)
         self._lineup.add(runner)
@@ -56,12 +56,12 @@ class Runners(Mapping[str, Runner]):
             self._lineup.remove(runner)
 
     async def finished(self, id: str) -> None:
-        """Wait until an execution has no runner any more."""
+        """Wait until an execution has no runner."""
         if (runner := self._runners.get(id)) is not None:
             await asyncio.shield(runner.over)
 
     def waiting(self, id: str, task: str) -> str | None:
-        """A human-readable reason why a ready task does not run; None if it does not wait."""
+        """The human-readable reason why a ready task does not run; None if it does not wait."""
         runner = self._runners.get(id)
         return None if runner is None else runner.waiting(task)
 

@@ -1,12 +1,11 @@
-"""The cron loop: accounts for every due time of every job, once, and never early.
+"""The cron loop: records every due time of every job exactly once, and never early.
 
 A due time fires, or the ledger records why not. The next due time is computed from the last
-one that is accounted for, never from the current time. So no due time is lost or doubled when
-the process was down, blocked or suspended, or the clock was set.
+recorded one, never from the current time. So no due time is lost or doubled when the process was
+down, blocked or suspended, or the clock was set.
 
-No job holds up another. Each job is handled by itself, and after an error it is tried again by
-itself. Jobs with a backlog take turns, a few due times each, and leave places for jobs that are
-on time.
+No job delays another. Each job is handled and, after an error, retried independently. Jobs with a
+backlog take turns, a few due times each, and leave places for jobs that are on time.
 """
 
 import asyncio
@@ -27,16 +26,16 @@ from goflow.stores.base import Tick, TickOutcome
 
 logger = logging.getLogger(__name__)
 
-AGAIN = timedelta(seconds=1)  # before a due time that the store refused is tried again
-AT_MOST = timedelta(minutes=1)  # the same, after repeated defects
-TRIES = 3  # of a due time that meets a defect, before it is recorded as skipped
+AGAIN = timedelta(seconds=1)  # until a due time refused by the store is retried
+AT_MOST = timedelta(minutes=1)  # the maximum, after repeated defects
+TRIES = 3  # attempts with a defect until a due time is recorded as skipped
 AT_ONCE = 100  # jobs handled at once
 BEHIND = 50  # of these, jobs that catch up
 PORTION = 10  # due times that a job catches up with in one turn
-# A due time noticed up to this late fires, whatever the catch-up policy: a busy machine is not
-# a pause.
+# A due time noticed up to this late fires under any catch-up policy, since a busy machine is not
+# a downtime.
 LATENESS = timedelta(seconds=5)
-STEP_BACK = timedelta(seconds=1)  # a clock that went back further was set
+STEP_BACK = timedelta(seconds=1)  # the clock was set if it went back further
 
 DOWN = "the server was down"
 HELD_UP = "the server was held up, or the clock was set"
@@ -74,13 +73,13 @@ class Scheduled:
         self.schedule = schedule
         self.anchor = anchor
         self.policy = policy
-        # Why due times up to `since`, when it was switched on, were not seen.
+        # The reason why due times up to `since`, when it was switched on, were not seen.
         self.reason = ""
         self.since = accounted
-        # Why due times up to `hindered` could not be fired, though they were seen.
+        # The reason why due times up to `hindered` could not fire, though they were seen.
         self.hindrance = ""
         self.hindered = accounted
-        self.told = ""  # why it waits, as last logged
+        self.told = ""  # the reason for waiting, as last logged
         self.backlog: deque[datetime] = deque()  # due times to catch up with, oldest first
         self.defects = 0  # in a row
         self.due: datetime | None = None
@@ -123,7 +122,7 @@ def in_order_of_time(
 
 
 class Scheduler:
-    """Fires the due times of the schedules that are on, for as long as `run` runs.
+    """Fires the due times of active schedules while `run` runs.
 
     `compute` calls a function that may take a while, `notice` takes human-readable warnings,
     and `on_defect` errors of goflow itself.
@@ -164,7 +163,7 @@ class Scheduler:
         reason: str = "",
     ) -> None:
         """Fire a job's due times from now on. With a `reason`, past due times after `accounted`
-        are recorded as missed for that reason; if it is `DOWN`, they are caught up with."""
+        are recorded as missed for that reason; if it is `DOWN`, the job catches up."""
         now = self._clock.now()
         entry = Scheduled(job, schedule, anchor, min(accounted, now), policy)
         entry.reason, entry.since = reason, now
@@ -173,7 +172,7 @@ class Scheduler:
         self._changed.set()
 
     def adjust(self, job: str, policy: Policy) -> bool:
-        """Change the catch-up policy of a schedule that is on; whether it is."""
+        """Change the catch-up policy of a job; returns whether its schedule is on."""
         entry = self._on.get(job)
         if entry is not None:
             entry.policy = policy
@@ -184,17 +183,17 @@ class Scheduler:
         self._on.pop(job, None)
 
     def due(self, job: str) -> datetime | None:
-        """When a job fires next; None if it does not."""
+        """The next due time of a job; None if its schedule is off."""
         entry = self._on.get(job)
         return None if entry is None else entry.due
 
     def __len__(self) -> int:
-        """The number of schedules that are on."""
+        """The number of active schedules."""
         return len(self._on)
 
     def nearest(self, until: datetime, limit: int) -> list[Coming]:
         """The next due time of each job up to `until`, in order of time; at most `limit`."""
-        # The agenda is a heap: entries below another one come later. So the search visits only
+        # The agenda is a heap: children are later than their parents. So the search visits only
         # about as many entries as it finds.
         elsewhere = [*self._behind, *self._handled.values()]
         found = {entry.job: entry for entry in elsewhere if self._on.get(entry.job) is entry}
@@ -214,8 +213,8 @@ class Scheduler:
         return sorted(coming, key=lambda one: one[:2])[:limit]
 
     async def run(self, fire: Fire, record: Record) -> None:
-        """Account for due times, for ever; begun again, it goes on with all schedules that are
-        on.
+        """Record due times until cancelled. When restarted, it continues with all active
+        schedules.
 
         `fire(job, due, late)` creates an execution, or returns a reason why there is none;
         `late` means that the job has a later due time already. `record(job, ticks, accounted)`
@@ -243,7 +242,7 @@ class Scheduler:
             self._catching_up.clear()
 
     def _go_back(self, now: datetime) -> None:
-        """Count from now, since the clock was set back. Recorded due times do not fire again."""
+        """Count from now on, since the clock was set back. Recorded due times do not fire again."""
         self._notice(
             f"the clock went back by {self._last_seen - now}, to {now.isoformat()}; "
             f"schedules count from there"
@@ -253,7 +252,7 @@ class Scheduler:
                 self.switch_on(entry.job, entry.schedule, entry.anchor, now, entry.policy)
 
     def _begin(self, now: datetime) -> None:
-        """Handle the jobs that are due, as far as there are places."""
+        """Handle the jobs that are due, while there are free places."""
         while self._agenda and self._agenda[0][0] <= now and len(self._handled) < AT_ONCE:
             entry = heapq.heappop(self._agenda)[2]
             if self._on.get(entry.job) is entry:
@@ -269,7 +268,7 @@ class Scheduler:
         return task
 
     async def _guarded(self, entry: Scheduled, work: Work) -> None:
-        """Do a job's work, and plan the next look at it, whatever happens."""
+        """Handle a job, and plan its next turn in any case."""
         try:
             caught_up = await work(entry)
         except Unavailable as error:
@@ -295,13 +294,13 @@ class Scheduler:
             self._changed.set()
 
     def _hinder(self, entry: Scheduled, hindrance: str) -> None:
-        """Remember why a due time could not fire: it may be missed for that reason."""
+        """Remember why a due time could not fire, in case it is missed."""
         entry.hindrance = hindrance
         entry.hindered = self._clock.now()
-        entry.backlog.clear()  # decided anew at the next look
+        entry.backlog.clear()  # computed again at the next turn
 
     async def _mend(self, entry: Scheduled, error: Exception) -> None:
-        """Try again after a defect. A due time that meets one at each try is skipped."""
+        """Retry after a defect. A due time with a defect at each try is skipped."""
         self._on_defect(f"the schedule of job {entry.job!r}", error)
         entry.defects += 1
         now, due = self._clock.now(), entry.due
@@ -330,8 +329,8 @@ class Scheduler:
         return True
 
     async def _catch_up(self, entry: Scheduled) -> bool:
-        """Fire a portion of the backlog by the job's policy, and record the due times that are
-        missed; returns whether the backlog is empty."""
+        """Fire a portion of the backlog by the job's policy, and record missed due times; returns
+        whether the backlog is empty."""
         if not entry.backlog:
             await self._look_back(entry)
         for _ in range(min(PORTION, len(entry.backlog))):
@@ -396,7 +395,7 @@ def _hindrance(error: Unavailable) -> str:
 
 
 def merged_into(due: datetime, change: ClockChange, at: datetime) -> Tick | None:
-    """The record, made at `at`, of the local times that a clock change merges into a due time."""
+    """The record, as of `at`, of the local times that a clock change merges into a due time."""
     if not change.merged:
         return None
     first, last = change.merged[0], change.merged[-1]

@@ -1,7 +1,7 @@
-"""Schedules: which are on, since when, and what is due next.
+"""Schedules: whether they are on, since when, and their next due times.
 
-A schedule is on or off by the job's definition, until somebody switches it. The rule that must
-not be broken: to switch, edit or replace a schedule never fires anything by itself.
+A schedule is on or off by the job's definition, until a user switches it. The rule that must
+not be broken: switching, editing or replacing a schedule never fires anything.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Schedules:
         return job.active if switch is None else switch.active
 
     def switched(self, name: str) -> Switch | None:
-        """The last time that somebody switched a job's schedule; None if nobody did."""
+        """The last switch of a job's schedule by a user, or None."""
         return self._switches.get(name)
 
     def due(self, name: str) -> datetime | None:
@@ -114,7 +114,7 @@ class Schedules:
         return wanted
 
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Follow what the journal has committed."""
+        """Follow the commits of the journal."""
         if not isinstance(change, Put) or (switch := switch_in(change)) is None:
             return
         job = change.key

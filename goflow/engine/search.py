@@ -1,17 +1,17 @@
-"""Which lines of a stretch of log hold a text, or look like trouble.
+"""Finds the lines of a part of a log that contain a text or look like errors.
 
-The rule: the cost is that of the stretch, whatever is in it and whatever is looked for.
+The rule: the cost is proportional to the size of the part, for any content and any text.
 """
 
 import re
 from collections.abc import Callable, Iterator
 
-# The numbers, from 0, of the lines found in whole lines, each ended by a newline.
+# A search takes whole lines, and yields the numbers of those found, from 0.
 Search = Callable[[str], Iterator[int]]
 
 _WORDS = ("traceback", "error", "exception", "fatal", "panic", "failed")
 _SIGN = re.compile(
-    # a word, but not where there is none of it: "no error", "0 failed", "failed=0"
+    # a word, but not in "no error", "0 failed", "failed=0"
     r"(?i:(?<!\bno )(?<!\b0 )(?<!\bwithout )\b[a-z]+\b(?!\s*[:=]\s*0\b))"
     # or the last part of a name: "ValueError"
     r"|(?<=[a-z])(?:Error|Exception)\b"
@@ -19,11 +19,11 @@ _SIGN = re.compile(
 
 
 def containing(text: str) -> Search:
-    """Lines that contain `text`, a part of a line, in upper or lower case."""
+    """Lines that contain `text`, case-insensitively."""
     wanted = text.casefold()
 
     def found(stretch: str) -> Iterator[int]:
-        # Folding may change the length of lines, never their number.
+        # Case folding may change the length of lines, but not their number.
         folded = stretch.casefold()
         return _lines(folded, lambda at: folded.find(wanted, at))
 
@@ -31,11 +31,11 @@ def containing(text: str) -> Search:
 
 
 def trouble(stretch: str) -> Iterator[int]:
-    """Lines that look like a first sign of trouble."""
-    # The one letter that would become two goes first, so that places stay the same.
+    """Lines that look like errors."""
+    # The only letter whose lower case is two characters is replaced, so that offsets stay.
     lowered = stretch.replace("\u0130", "I").lower()
-    # Where each word comes next. It is found much faster than the pattern, which is asked
-    # there only.
+    # The next occurrence of each word. Words are found much faster than the pattern, which
+    # is tried only there.
     places = {word: lowered.find(word) for word in _WORDS}
 
     def find(at: int) -> int:
@@ -56,7 +56,7 @@ def trouble(stretch: str) -> Iterator[int]:
 
 
 def _lines(text: str, find: Callable[[int], int]) -> Iterator[int]:
-    """The line of each place that `find` finds from a place on, at most one a line."""
+    """The lines of the offsets that `find` returns, each line once."""
     number = at = 0
     while (place := find(at)) >= 0:
         number += text.count("\n", at, place)

@@ -73,7 +73,7 @@ class Resource:
         self.waiting = 0  # requests in lanes that need it
         self.aside: set[Lane] = set()  # lanes that wait for it
         self.users = 0  # executions that may still request it
-        self.lifted = False  # to be forgotten as soon as nobody needs it
+        self.lifted = False  # to be removed as soon as it is unused
 
     @property
     def full(self) -> bool:

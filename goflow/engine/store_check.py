@@ -1,4 +1,4 @@
-"""Checks the store again and again: its files may vanish or change though nobody writes."""
+"""Checks the store periodically, since its files may vanish or change without a write."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ EVERY = 1.0  # seconds between two checks
 
 
 def report(remarks: Sequence[Remark], health: Health) -> None:
-    """Pass the store's remarks on to the operators."""
+    """Report the store's remarks to the operators."""
     for remark in remarks:
         health.notice(remark.text)
         if remark.lost:

@@ -34,10 +34,10 @@ from goflow.stores.base import Accounted, Existing, Idempotency, Outcome, Store,
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request for an execution, its params filled in.
+    """A request for an execution, with complete params.
 
     A `due` time comes with its `schedule`. With `accounted`, all due times up to that one are in
-    the ledger. A request `for_schedule` may take the room reserved for schedules.
+    the ledger. A request `for_schedule` may use the room reserved for schedules.
     """
 
     job: Job
@@ -114,7 +114,7 @@ class Submissions:
     ) -> Submission:
         async def submit() -> Submission:
             self._lifetime.check()
-            # First of all: a repeat is answered whatever the job accepts and has room for now.
+            # First, since a repeated submit is answered even if the job is full or has changed.
             kept = await self._reader.read(self._store.submitted_with, job.name, asked.key)
             if kept is None:
                 return await self._accept(job, params, asked, cause, by)
@@ -140,19 +140,19 @@ class Submissions:
             raise Conflict(f"job {job.name!r}: {no_room}", code="overlap") from None
 
     async def create_next(self, request: Request) -> Submission:
-        """Create an execution in the place that the job's overlap policy gives it. Raises
-        `NoRoom` if the policy allows none, and `Unavailable`."""
+        """Create an execution by the job's overlap policy. Raises `NoRoom` if the policy refuses
+        it, and `Unavailable`."""
         runner, outcome = await self.create(request, self._lineup.before(request.job))
-        if isinstance(outcome, Existing):  # of a due time; a key was looked up before
+        if isinstance(outcome, Existing):  # by its due time; keys were looked up before
             return Submission(outcome.execution, outcome.submitted, created=False)
         self._lineup.replace(request.job, runner)
         execution = runner.execution
         return Submission(execution.id, execution.submitted_at, created=True)
 
     async def create(self, request: Request, before: Sequence[Runner]) -> tuple[Runner, Outcome]:
-        """Create an execution that waits for those `before`; its runner and the store's answer.
+        """Create an execution that waits for those `before`; returns its runner and the outcome.
 
-        `Existing` is the answer for a due time that has an execution. Raises `Unavailable`.
+        The outcome is `Existing` if the due time has an execution. Raises `Unavailable`.
         """
         self._lifetime.check()
         self._room.check(for_schedule=request.for_schedule)

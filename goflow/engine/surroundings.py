@@ -37,7 +37,7 @@ class Setting(NamedTuple):
     """A setting of the process: how to read it, and how to restore it.
 
     - `changers`: the functions that change it, each by its module and name.
-    - `looked`: whether each comparison reads it, or only one after a call of a changer.
+    - `looked`: whether every comparison reads it, or only those after a call of a changer.
     - `told`: whether the log mentions it. Some libraries change settings on import.
     """
 
@@ -237,8 +237,8 @@ class Surroundings:
                     put_back.append(name)
         for name in put_back:
             log.warning(
-                f"{name} changed while this attempt ran, for all tasks, as they share one process; "
-                'put back. A task with isolation="process" has a process of its own'
+                f"{name} changed while this attempt ran, for all tasks of this process, and was "
+                'restored. A task with isolation="process" has its own process'
             )
 
     def changing(self, setting: Setting) -> None:
@@ -256,7 +256,7 @@ class Surroundings:
         self._running = set()
 
     def __reduce__(self) -> str:
-        return "surroundings"  # unpickled in another process it is the one of that process
+        return "surroundings"  # unpickled in another process, it is that process's object
 
     def _look(self) -> None:
         makers, self._makers = self._makers, {}
@@ -270,7 +270,7 @@ class Surroundings:
                 self._note(name, now, known)
 
     def _note(self, name: str, now: Any, makers: set[Log | None] | None) -> None:
-        """Note a change by one of these makers; None if the maker is unknown."""
+        """Note a change by one of these attempts; None if the attempt is unknown."""
         self._last[name] = now
         if makers == {None}:
             self._settled[name] = now

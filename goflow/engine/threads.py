@@ -1,11 +1,11 @@
 """Threads for work that would block the event loop: synchronous operators, and the store.
 
-The rule that must not be broken: an operator that never returns must not keep the process
-from ending. The standard ThreadPoolExecutor joins its threads at interpreter exit, so these
-are daemon threads.
+The rule that must not be broken: an operator that never returns must not prevent the process from
+exiting. The standard ThreadPoolExecutor joins its threads at interpreter exit, so these are daemon
+threads.
 
-The system may refuse a thread (`ulimit -u`, memory). Threads for the store start with the
-engine; an attempt that gets no thread raises, and none of its work stays queued.
+The system may refuse a thread (`ulimit -u`, memory). Threads for the store start with the engine.
+An attempt without a thread raises, and none of its work stays queued.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ Work = tuple["Future[Any]", Callable[[], Any]]
 
 
 class Threads:
-    """Runs the engine's work outside the event loop. Tests pass another one to the engine, which
-    decides when work is done."""
+    """Runs the engine's work outside the event loop. Tests pass a replacement that decides when
+    work is done."""
 
     def operators(self, size: int) -> Executor:
         """An executor of synchronous operators, at most `size` at once."""
@@ -67,7 +67,7 @@ def start(work: Callable[[], None], name: str) -> threading.Thread:
         thread.start()
     except (RuntimeError, MemoryError) as error:
         told = str(error) or type(error).__name__
-        raise NoThread(f"{told}; see ulimit -u and the memory that is free") from error
+        raise NoThread(f"{told}; see ulimit -u and the free memory") from error
     return thread
 
 
@@ -82,8 +82,8 @@ class Writer(Protocol[Item]):
 
 
 class WriterThread(Generic[T]):
-    """Writes all items that queued up during the previous write as one batch. There is no timer:
-    a lone item is written at once, and under load batches grow by themselves."""
+    """Writes all items queued during the previous write as one batch. There is no timer: a single
+    item is written at once, and batches grow with the load."""
 
     def __init__(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
@@ -101,8 +101,8 @@ class WriterThread(Generic[T]):
 
     async def stop(self) -> None:
         self._queue.put(None)
-        # Not in a thread of asyncio's pool: tasks may block all of those for ever, and the system
-        # may refuse another one.
+        # Not in asyncio's thread pool, since tasks may block all of its threads, and the system may
+        # refuse another one.
         await asyncio.wrap_future(self._stopped)
 
     def _work(self) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from goflow.engine.clock import Clock
 
 INTERVAL = 0.0005  # seconds; less than that costs more than it gains
-AT_ONCE = 0.005  # seconds that the loop may be busy with starts before it looks at other things
+AT_ONCE = 0.005  # seconds that the loop may be busy with starts before it handles other events
 
 _lock = threading.Lock()
 _asked = 0

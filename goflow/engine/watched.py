@@ -1,7 +1,7 @@
-"""The executions whose pages are open, each in full and kept up to date by what is committed.
+"""The executions whose pages are open, each in full and updated by commits.
 
-Without it each look at an execution would replay all its facts. The rule: an answer costs in
-proportion to the tasks that changed since the version that the client has.
+Otherwise each request for an execution would replay all its facts. The rule: the cost of an answer
+is proportional to the tasks that changed since the client's version.
 """
 
 from collections import OrderedDict
@@ -28,14 +28,14 @@ from goflow.stores.base import Change, Outcome, Record
 
 WATCHED = 8  # executions
 IDLE = 30.0  # seconds without a request until an execution is dropped
-FRESH = 1.0  # seconds for which an answer may be given again while its version is the newest
+FRESH = 1.0  # seconds for which an answer is reused while its version is the newest
 ANSWERS = 16  # encoded answers kept for each execution
 
 _WAITS = (State.NOTSTARTED, State.UPFORRETRY)
 _NULL = msgspec.Raw(b"null")
 _encoder = msgspec.json.Encoder()
 
-# Sets what is not committed: operators, and why tasks wait. Called with the tasks to be shown.
+# Sets values that are not committed: operators and wait reasons. Called with the shown tasks.
 Annotate = Callable[[Detail, Iterable[TaskDetail]], None]
 
 
@@ -44,10 +44,10 @@ class WatchedExecution:
 
     def __init__(self, detail: Detail) -> None:
         self._detail = detail
-        self._from = detail.version  # changes are known from here on
+        self._from = detail.version  # changes are known from this version on
         self._tasks = {task.name: task for task in detail.tasks}
         self._changed = ChangedTasks()
-        self._waiting: dict[str, int] = {}  # tasks whose reason to wait changed, at a version
+        self._waiting: dict[str, int] = {}  # versions at which the wait reasons of tasks changed
         self._answers: dict[int | None, bytes] = {}
         self._answered = float("-inf")
         self._room = RESULTS_SHOWN - sum(len(task.result) for task in detail.tasks)
@@ -64,7 +64,7 @@ class WatchedExecution:
         return self._tasks.get(name)
 
     def apply(self, record: Record, version: int) -> None:
-        """Take over a committed change, unless it is in the detail already."""
+        """Apply a committed change, unless the detail has it already."""
         if version <= self.version:
             return
         assert record.transition is not None
@@ -97,7 +97,7 @@ class WatchedExecution:
         self._detail.actions.append(action)
 
     def _bound(self, task: TaskDetail, before: msgspec.Raw) -> None:
-        """Leave out what would make the detail too large."""
+        """Drop results and errors that would make the detail too large."""
         if task.result is not before:
             self._room += len(before) - len(task.result)
             if self._room < 0:
@@ -110,7 +110,7 @@ class WatchedExecution:
 
     def answer(self, since: int | None, annotate: Annotate, now: float) -> bytes:
         """The execution as JSON, with the tasks that changed after version `since`; with all
-        of them if that is None, or too long ago to tell. `now` counts seconds."""
+        tasks if that is None or too old. `now` is in seconds."""
         if now - self._answered >= FRESH:
             self._answered = now
             self._answers.clear()
@@ -135,7 +135,7 @@ class WatchedExecution:
         return _encoder.encode(msgspec.structs.replace(detail, tasks=tasks, dag={}, since=since))
 
     def _look_at_waiting(self, annotate: Annotate) -> None:
-        """Find the tasks whose reason to wait has changed; no commit says so."""
+        """Find the tasks whose wait reasons have changed, which commits do not report."""
         waiting = [task for task in self._detail.tasks if task.state in _WAITS or task.waiting]
         before = [task.waiting for task in waiting]
         annotate(self._detail, waiting)
@@ -145,8 +145,8 @@ class WatchedExecution:
 
 
 class Watched:
-    """The executions that are watched, at most `WATCHED`. Each is dropped after `IDLE` seconds
-    without a request, and the one that was asked for longest ago to make room."""
+    """The watched executions, at most `WATCHED`. Each is dropped after `IDLE` seconds without a
+    request; the least recently requested one is dropped to make room."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -158,7 +158,7 @@ class Watched:
         return len(self._executions)
 
     def get(self, id: str) -> WatchedExecution | None:
-        """An execution that is watched already."""
+        """A watched execution, or None."""
         self._drop_idle()
         if (execution := self._executions.get(id)) is not None:
             self._executions.move_to_end(id)
@@ -167,7 +167,7 @@ class Watched:
 
     @contextmanager
     def collecting(self, id: str) -> Iterator[list[tuple[Record, int]]]:
-        """Collect what is committed of an execution while it is read from the store."""
+        """Collect the commits of an execution while it is read from the store."""
         collected: list[tuple[Record, int]] = []
         self._collected.setdefault(id, []).append(collected)
         try:
@@ -178,7 +178,7 @@ class Watched:
                 self._collected[id] = others
 
     def watch(self, detail: Detail, collected: list[tuple[Record, int]]) -> WatchedExecution:
-        """Watch an execution that was read from the store, and what was collected meanwhile."""
+        """Watch an execution that was read from the store, with the commits collected meanwhile."""
         if (known := self.get(detail.id)) is not None:
             return known  # another request has read it meanwhile
         execution = WatchedExecution(detail)
@@ -191,7 +191,7 @@ class Watched:
         return execution
 
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Take over a change that is now durable."""
+        """Apply a change that is now durable."""
         if not isinstance(change, Record) or not isinstance(outcome, int):
             return
         for collected in self._collected.get(change.execution, ()):

@@ -1,7 +1,6 @@
-"""What a user writes: jobs and tasks, and their parameters.
+"""Definitions by users: jobs, tasks and parameters.
 
-The engine knows nothing else of a definition. Another way of writing jobs is a translator into
-these classes.
+The engine knows only these classes. Other ways of writing jobs are translated into them.
 """
 
 from goflow.job.job import Job

@@ -1,11 +1,11 @@
-"""Job: a graph of tasks and when to run it, checked when it is written.
+"""Job: a graph of tasks with a schedule, checked when it is defined.
 
-Every mistake raises `InvalidJob` at the line that makes it. The exceptions need the whole job (a
-cycle, no tasks) or the engine (whether cron has seconds): they are raised when the job is
-registered or run, never while it runs.
+Every mistake raises `InvalidJob` at its line, except for mistakes that depend on the whole job (a
+cycle, no tasks) or on the engine (whether cron has seconds). These raise when the job is registered
+or run, never while it runs.
 
-`Job.run` imports `goflow.run` when it is called. That module is above this one, and the only one
-of its kind; `tests/test_imports.py` pins it.
+`Job.run` imports `goflow.run` when it is called. It is the only import of a higher module;
+`tests/test_imports.py` pins it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -220,7 +220,7 @@ class Job:
                 raise InvalidJob(f"{where}: task {task.name!r} cannot run after itself")
             if upstream not in self._tasks:
                 raise InvalidJob(
-                    f"{where}: task {task.name!r} is to run after {upstream!r}, "
+                    f"{where}: task {task.name!r} runs after {upstream!r}, "
                     f"which is not in the job; add that one first"
                 )
         task.job = self
@@ -249,7 +249,7 @@ class Job:
             downstream.after.append(upstream.name)
 
     def run(self, params: Mapping[str, Any] | None = None) -> "FinishedExecution":
-        """Run the job once in this process, wait for its end, and keep nothing.
+        """Run the job once in this process, wait for its end, and store nothing.
 
         A failed task does not raise: check the execution's `state`.
 
@@ -310,13 +310,13 @@ class Job:
             raise InvalidJob(f"job {self.name!r} has no tasks")
         if (cycle := find_cycle({t.name: t.after for t in self.tasks})) is not None:
             path = " → ".join(repr(name) for name in reversed(cycle))
-            raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a circle: {path}")
+            raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a cycle: {path}")
         self.pack()
         self.definition.keep()
         self._sealed = True
 
     def pack(self) -> None:
-        """Pickle the operators that run in processes of their own. Raises `InvalidJob`."""
+        """Pickle the operators that run in separate processes. Raises `InvalidJob`."""
         for task in self.tasks:
             if task.isolation is Isolation.PROCESS:
                 # cloudpickle takes time to import, and most jobs do not need it.
@@ -326,7 +326,7 @@ class Job:
                 task.pickled = dump((task.operator, task.call), where)
 
     def schedule_for(self, *, with_seconds: bool) -> Schedule | None:
-        """The schedule as read with or without a field for seconds. Raises `InvalidJob`."""
+        """The schedule, parsed with or without a field for seconds. Raises `InvalidJob`."""
         try:
             if self.schedule is None:
                 find_zone(self.timezone)  # an unknown zone is a mistake without a schedule, too
@@ -370,15 +370,15 @@ class Job:
         """The error for a parameter whose match takes too long."""
         return InvalidRequest(
             f"job {self.name!r}: parameter {slow.place!r}: whether it matches the pattern "
-            f"{slow.pattern!r} cannot be found out in reasonable time",
+            f"{slow.pattern!r} cannot be determined in reasonable time",
             code="invalid-params",
             field=f"params.{slow.place}",
         )
 
     @contextmanager
     def _of_a_request(self) -> Iterator[None]:
-        """Raise whatever users' values and classes raise as an `InvalidRequest`, even a SystemExit,
-        which would end the event loop."""
+        """Convert any exception of users' values and classes to an `InvalidRequest`, even a
+        SystemExit, which would end the event loop."""
         try:
             yield
         except InvalidRequest:

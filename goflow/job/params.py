@@ -213,7 +213,7 @@ class TypedParams(Params):
         return found
 
     def _defaults(self, where: str, names: Iterable[str] | None = None) -> Json:
-        """Defaults made anew: a factory may return today's date."""
+        """New defaults, since a factory may return today's date."""
         found = {}
         for name in self._fields if names is None else names:
             field = self._fields[name]

@@ -1,4 +1,4 @@
-"""Task: one step of a job, checked when it is written."""
+"""Task: one step of a job, checked when it is defined."""
 
 import enum
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Isolation(enum.StrEnum):
     """Where a task's operator runs."""
 
     THREAD = "thread"  # a thread of the server, or its event loop if the operator is async
-    PROCESS = "process"  # a Python process of its own
+    PROCESS = "process"  # a separate Python process
 
 
 class Task:
@@ -93,24 +93,24 @@ class Task:
         self.isolation = checks.choice(
             f"{where}: isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
-        self.pickled = b""  # the operator, for a process of its own
+        self.pickled = b""  # the operator, for a separate process
         self.job: Job | None = None
 
     def __repr__(self) -> str:
         return f"Task({self.name!r}, {shown(self.operator)})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function that `@job.task` made this task of, as a plain function.
+        """Call the function that `@job.task` decorated, as a plain function.
 
         Args:
             *args: Positional arguments of the function.
             **kwargs: Keyword arguments of the function.
 
         Raises:
-            TypeError: The task was not made of a function.
+            TypeError: The task has no function.
         """
         if not isinstance(self.operator, FunctionOperator):
-            raise TypeError(f"{self!r} was not made of a function")
+            raise TypeError(f"{self!r} has no function to call")
         return self.operator.function(*args, **kwargs)
 
     @overload

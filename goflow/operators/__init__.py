@@ -1,1 +1,1 @@
-"""What a task does. `base` is the contract; the siblings implement it."""
+"""Operators: the work of a task. `base` is the contract; the other modules implement it."""

@@ -43,7 +43,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What an operator's `run(context)` receives: one attempt of a task.
+    """The argument of an operator's `run(context)`: one attempt of a task.
 
     Attributes:
         job: Name of the job.

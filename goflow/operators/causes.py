@@ -108,7 +108,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
         case 9:
             return "is not valid yet"
         case 18:
-            return "is self-signed, so nobody vouches for it"
+            return "is self-signed, so no authority confirms it"
         case 19 | 20 | 21:
             return f"is from an authority that is not trusted here ({error.verify_message})"
         case 62 | 64:

@@ -1,7 +1,7 @@
-"""Runs a program in a process group of its own.
+"""Runs a program in its own process group.
 
-The rule that must not be broken: when `run` returns or raises, for whatever reason, no process of
-the program's group is left.
+The rule that must not be broken: when `run` returns or raises, no process of the program's group is
+left.
 """
 
 import os

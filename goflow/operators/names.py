@@ -1,4 +1,4 @@
-"""Resolves host names in threads of their own.
+"""Resolves host names in separate threads.
 
 A lookup can hang while a name server does not respond. In the event loop's few threads it would
 block everything else that needs a thread.

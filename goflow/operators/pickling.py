@@ -1,10 +1,10 @@
-"""Pickles operators for a process of their own.
+"""Pickles operators for separate processes.
 
 The rule that must not be broken: an operator that cannot be pickled is refused when its job is
 registered, never when it runs.
 
-What another interpreter can import is pickled by name. The rest (the program itself, functions
-inside functions, cells of a notebook) is pickled by value, with everything it refers to.
+Objects that another interpreter can import are pickled by name. Others (the program itself, nested
+functions, cells of a notebook) are pickled by value, with everything they refer to.
 """
 
 import functools
@@ -37,15 +37,15 @@ def dump(value: object, where: str) -> bytes:
     """
     if not sys.executable:
         raise InvalidJob(
-            f"{where} cannot have a process of its own: "
+            f"{where} cannot run in a separate process: "
             "this program does not know where its Python interpreter is"
         )
     try:
         pickled = _dump(value)
     except Exception as error:  # users' classes may raise anything when pickled
         raise InvalidJob(
-            f"{where} cannot be sent to a process of its own: {error}; open files, "
-            "connections and locks cannot be sent: make them inside the task, or move it "
+            f"{where} cannot be sent to a separate process: {error}; open files, "
+            "connections and locks cannot be sent: create them inside the task, or move it "
             "into a module that can be imported"
         ) from error
     if len(pickled) > SIZE_LIMIT:

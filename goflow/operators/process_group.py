@@ -1,7 +1,7 @@
 """Watches a process group and ends it.
 
-The rule that must not be broken: an empty group is never signalled again, since another group may
-have its number by then.
+The rule that must not be broken: an empty group is never signalled again, since its number may be
+reused.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ def tag_fork(tag: str) -> None:
     """Tag this process, a fork of the server, and the programs it will start.
 
     Other processes only see the environment that a program was started with. So the fork also
-    holds a descriptor whose name is the tag, and changes its process name to say so.
+    holds a descriptor named by the tag, and gets a process name that a scan looks for.
     """
     if not tag:
         return

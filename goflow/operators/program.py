@@ -31,8 +31,8 @@ MOMENT = 0.5  # seconds after which an unfinished line is written to the log
 READ = 64 * 1024  # bytes at a time, the size of a pipe
 DRAIN_EVERY = 256 * 1024  # bytes of output between two checks that the log keeps up
 LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two checks for the end
-LINGER = 0.25  # seconds: the longest of the doubling pauses, 0.5 in all, that what the
-# program left behind has to end by itself
+LINGER = 0.25  # seconds: the longest of the doubling pauses (0.5 in all) in which processes left
+# by the program may end on their own
 
 
 class Program:

@@ -51,7 +51,7 @@ def why(error: OSError, args: Sequence[str], env: Mapping[str, str], cwd: str | 
             return f"{said}: the file is empty"
         case errno.ENOEXEC:
             return (
-                f"{said}: it is neither a program of this machine nor a script whose first line "
+                f"{said}: it is neither a program for this machine nor a script whose first line "
                 "names an interpreter, such as #!/bin/sh"
             )
     return said
@@ -79,7 +79,7 @@ def _interpreter(head: bytes) -> str | None:
 def _about(interpreter: str) -> str:
     if interpreter.endswith("\r"):
         return (
-            "its lines end as Windows ends them (CRLF), so its interpreter is read as "
+            "it has Windows line ends (CRLF), so its interpreter is read as "
             f"{interpreter!r}; convert it, with dos2unix for example"
         )
     if not interpreter:
@@ -98,5 +98,5 @@ def why_not_in(error: OSError, cwd: str) -> str:
     if not os.path.lexists(cwd):
         return f"{error.strerror}: there is no such folder"
     if os.path.exists(cwd) and not os.path.isdir(cwd):
-        return f"{error.strerror}: it is no folder"
+        return f"{error.strerror}: it is not a folder"
     return error.strerror or type(error).__name__

@@ -18,7 +18,7 @@ class MemoryStore(SqliteTables):
     """Keeps everything in memory and loses it when it is closed.
 
     Args:
-        logs: Another place for the logs of tasks. None keeps them in memory too.
+        logs: External logs of tasks. None keeps them in memory too.
 
     Examples:
         >>> from goflow import Goflow, MemoryStore

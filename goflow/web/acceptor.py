@@ -65,7 +65,7 @@ class Acceptor:
     """Accepts connections from `listening`.
 
     `make` creates the protocol of a connection for a client's address, and `notice` is called
-    with warnings for people. It has the methods of a server that uvicorn calls.
+    with human-readable warnings. It has the methods of a server that uvicorn calls.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from goflow.web.schemas import Failure, NoQuery
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers work with.
+    """The dependencies of the handlers.
 
     - `show_source`: whether clients may see the code of jobs and its location.
     - `shutdown`: open streams end when it is set.

@@ -1,7 +1,7 @@
-"""Now: what runs, what waits and why, and what is due next, over all jobs.
+"""Now: running and waiting tasks, wait reasons, and next due times, over all jobs.
 
-The rule: a response costs in proportion to the unfinished executions and what is shown, not to
-the number of jobs.
+The rule: the cost of a response is proportional to the unfinished executions and the shown items,
+not to the number of jobs.
 """
 
 import heapq
@@ -180,7 +180,7 @@ ENDPOINTS = [
     Endpoint(
         method="GET",
         path="/api/now",
-        summary="What runs, what waits and why, and what is due next, over all jobs",
+        summary="Running and waiting tasks, wait reasons, and next due times, over all jobs",
         handler=now,
         query=NowQuery,
         response=Now,

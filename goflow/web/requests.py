@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 USER_PATTERN = "^[ -~]{0,100}$"
 USER_HEADER = {
-    "X-Goflow-User": ("the user's name, recorded with the change for people to see", USER_PATTERN)
+    "X-Goflow-User": ("the user's name, recorded with the change and shown", USER_PATTERN)
 }
 
 FIELDS_LIMIT = 100  # query parameters

@@ -77,7 +77,7 @@ async def serve(
     """Serve until `closing` is set.
 
     `root_path` is a prefix from `parse_prefix`. `limits` bounds the number of connections, and
-    `pace` how slow they may be. `notice` is called with warnings for people.
+    `pace` how slow they may be. `notice` is called with human-readable warnings.
     """
     config = uvicorn.Config(
         Prefixed(app, root_path),

@@ -83,7 +83,7 @@ class _Unread(Exception):
 
 
 async def _parts(listener: Listener) -> AsyncIterator[bytes]:
-    """What to send, in parts small enough that a client that does not read costs little."""
+    """The data to send, in parts small enough that a client that does not read costs little."""
     yield HELLO
     async with aclosing(listener):
         async for events in listener:

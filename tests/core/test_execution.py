@@ -218,7 +218,7 @@ def test_a_task_interrupted_too_often_in_a_row_fails() -> None:
     (last,) = execution.interrupt(NOW)
     assert isinstance(last, TaskFailed)
     assert last.interrupted
-    assert last.error == f"{INTERRUPTED}; that was so 101 times in a row, so it is not tried again"
+    assert last.error == f"{INTERRUPTED}; this is interruption 101 in a row, so it is not retried"
 
 
 def test_facts_from_before_interruptions_were_counted_separately_keep_their_meaning() -> None:
@@ -264,7 +264,7 @@ def test_impossible_facts_are_ignored_and_reported() -> None:
     execution, kept, damage = Execution.salvage(plan, damaged)
     assert kept == good
     assert damage is not None
-    assert damage.startswith("fact 3 of 6 cannot be so: ")
+    assert damage.startswith("fact 3 of 6 is impossible: ")
     assert "'z'" in damage
     assert execution.summary() == Execution.replay(plan, good).summary()
 

@@ -228,7 +228,7 @@ async def test_a_failed_task_can_be_marked_and_the_tasks_after_it_retried() -> N
         assert await states(engine, id) == {"": "successful", "a": "successful", "b": "skipped"}
         page = await engine.reader.page("j", State.SUCCESSFUL, 10, None)
         assert len(page.executions) == 1
-        with pytest.raises(Conflict, match="in that state already"):
+        with pytest.raises(Conflict, match="already has that state"):
             await engine.control.mark(id, "a", State.SUCCESSFUL)
         await engine.control.retry(id)
         await engine.runners.finished(id)

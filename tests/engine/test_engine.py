@@ -428,7 +428,7 @@ async def test_the_params_of_all_unfinished_executions_are_limited_together() ->
     job, large = job_of("j", Task("t", hanging)), {"text": "x" * 600}
     async with running(job, limits=Limits(params=1000)) as engine:
         await engine.submissions.submit("j", large)
-        with pytest.raises(Unavailable, match="1 unfinished executions take 611 bytes"):
+        with pytest.raises(Unavailable, match="params of 1 unfinished executions use 611 of"):
             await engine.submissions.submit("j", large)
         await engine.submissions.submit("j", {"text": "short"})
         hanging.release.set()
@@ -547,7 +547,7 @@ async def test_a_retry_for_a_removed_job_is_refused_at_once(tmp_path: Path) -> N
         await e.runners.finished(id)
     async with running(store=SqliteStore(path)) as engine:
         for options in ({}, {"task": "t"}, {"params": {"n": 1}}, {"task": "nope"}):
-            with pytest.raises(Conflict, match="'j' is not registered with this server any more"):
+            with pytest.raises(Conflict, match="'j' is no longer registered with this server"):
                 await engine.control.retry(id, **options)  # type: ignore[arg-type]
         assert (await states(engine, id))[""] == "failed"
         assert (await engine.reader.execution(id)).actions[-1].action == "submit"

@@ -123,7 +123,7 @@ async def test_a_result_that_is_too_large_is_a_failure(make: Make) -> None:
     kind = make()
     outcome = await kind.heard(lambda context: "x" * MAX_RESULT)
     assert isinstance(outcome, Failed)
-    assert "more than the 1000 that are kept" in outcome.error
+    assert "more than the 1000 that are allowed" in outcome.error
 
 
 async def test_end_stops_a_run_or_returns_a_future_of_its_end(make: Make, tmp_path: Path) -> None:

@@ -206,10 +206,10 @@ def of(behaviour: Callable[[Context], Any]) -> pytest.MarkDecorator:
         ("fail", r"for a known reason"),
         ("break_down", r"ValueError: broken\n\nTraceback(.|\n)*in break_down(.|\n)*"),
         ("return_much", r"the result is 1048578 bytes as JSON, more than the 1048576 .*"),
-        ("return_a_lock", r"the result, of type lock, cannot be kept as JSON: .*"),
+        ("return_a_lock", r"the result, of type lock, cannot be stored as JSON: .*"),
         ("close_everything", r"the task's process ended with exit code .*"),
-        ("answer_nonsense", r"the task's process gave an answer that cannot be read"),
-        ("answer_endlessly", r"the task's process gave an answer that cannot be read"),
+        ("answer_nonsense", r"the task's process sent an invalid answer"),
+        ("answer_endlessly", r"the task's process sent an invalid answer"),
     ],
     indirect=["task"],
 )

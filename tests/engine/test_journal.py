@@ -81,7 +81,7 @@ async def test_every_change_of_a_batch_is_answered_though_a_listener_raises() ->
         names = ["a", "bad", "c", "bad", "e"]
         assert await all_of(*(one.journal.commit(put(name)) for name in names)) == [None] * 5
         assert one.told == names
-        assert one.defects == [("what follows from a Put", "KeyError('bad')")] * 2
+        assert one.defects == [("a listener of Put", "KeyError('bad')")] * 2
         assert await one.journal.commit(put("later")) is None
 
 

@@ -130,7 +130,7 @@ async def test_a_removed_job_starts_nothing_and_its_executions_finish_normally()
         await engine.runners.finished(id)
         assert (await states(engine, id))[""] == "successful"
         await until(lambda: [usage.name for usage in engine.slots.usage()] == ["all tasks"])
-        with pytest.raises(Conflict, match="not registered with this server any more"):
+        with pytest.raises(Conflict, match="no longer registered with this server"):
             await engine.control.retry(id)
         assert len((await engine.reader.page("j", None, 9, None)).executions) == 1
         assert engine.health.defect is None

@@ -74,7 +74,7 @@ async def test_attempts_running_at_a_defect_are_ended_with_the_reason() -> None:
         assert found == {"a": "failed", "b": "failed", "odd": "cancelled", "": "failed"}
         assert hanging.ended == ["cancelled"]
         (task,) = [t for t in (await engine.reader.execution(id)).tasks if t.name == "a"]
-        assert "was not recorded, by a defect in goflow: TypeError" in str(task.error)
+        assert "was not recorded, because of a defect in goflow: TypeError" in str(task.error)
         assert engine.slots.taken == 0
 
 

@@ -223,9 +223,7 @@ def test_a_server_refused_further_threads_answers_fails_attempts_and_stops() -> 
     assert seen["file"] == "let one = 1"
     assert seen["get"].startswith("failed GET http://127.0.0.1:9/")
     assert seen["async"] == "successful None"
-    assert seen["sync"].startswith(
-        "failed no thread could be had to run it in for 1 s: can't start"
-    )
+    assert seen["sync"].startswith("failed no thread was available to run it for 1 s: can't start")
     assert seen["program"].startswith("failed ")
     assert "Resource temporarily unavailable" in seen["program"]
     assert seen["later"] == "successful None"

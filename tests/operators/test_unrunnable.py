@@ -15,7 +15,7 @@ ELF = bytes.fromhex("7f454c4602010100000000000000000002001400") + bytes(44)  # f
     [
         (b"#!/no/such/python\n", 0o755, "its interpreter '/no/such/python' is not there"),
         (b"#! /no/such/python -u\n", 0o755, "its interpreter '/no/such/python' is not there"),
-        (b"#!/bin/sh\r\necho hello\r\n", 0o755, "its lines end as Windows ends them (CRLF)"),
+        (b"#!/bin/sh\r\necho hello\r\n", 0o755, "it has Windows line ends (CRLF)"),
         (b"#!/tmp\n", 0o755, "its interpreter '/tmp' "),
         (b"#!/etc/passwd\n", 0o755, "its interpreter '/etc/passwd' is not executable"),
         (b"#!/bin/sh\necho hello\n", 0o644, "it is not executable; chmod +x"),
@@ -52,7 +52,10 @@ def test_the_reason_why_a_file_cannot_run(
         (Command("true", ["x" * 2_000_000]), "arguments and environment take 2,"),
         (Command("true", env={"X": "x" * 2_000_000}), "hand on a file instead"),
         (Command("true", cwd="/no/such"), "in '/no/such': No such file or directory: there is no"),
-        (Command("true", cwd="/etc/passwd"), "in '/etc/passwd': Not a directory: it is no folder"),
+        (
+            Command("true", cwd="/etc/passwd"),
+            "in '/etc/passwd': Not a directory: it is not a folder",
+        ),
     ],
 )
 def test_the_reason_why_a_program_cannot_run(command: Command, reason: str) -> None:

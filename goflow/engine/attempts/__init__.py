@@ -1,1 +1,1 @@
-"""Attempts at tasks: one attempt, those under way, and those that were abandoned."""
+"""Attempts: a single attempt, the running ones, and the abandoned ones."""

@@ -45,13 +45,13 @@ async def attempt(
     keep: Keep | None = None,
     hint: Callable[[Outcome], object] = lambda outcome: None,
 ) -> Outcome:
-    """Run an operator once, in an asyncio task of its own, which `stop` tells to end.
+    """Run an operator once, in a separate asyncio task, which `stop` ends.
 
     - `timeout`: in seconds.
     - `on_abandoned`: called if the executor cannot stop the operator of a cancelled or timed
       out attempt, with a future that is done once it has ended.
     - `on_over`: called when the attempt no longer waits for the operator.
-    - `end_orphans`: ends what a cancelled or timed out attempt has left running.
+    - `end_orphans`: ends processes left by a cancelled or timed out attempt.
     - `keep`: stores a result, and returns the outcome. It is called again if it is cancelled.
     - `hint`: called with the outcome as soon as it is certain, when the log has ended but is not
       written.
@@ -65,7 +65,7 @@ async def attempt(
     log = context.log
     children = forked.Children(log, context.process_tag) if isinstance(log, TaskLog) else None
     token = current_log.set(log)
-    # Our own operators change nothing that other tasks share.
+    # Built-in operators change no process-wide settings.
     is_watched = executor.shares_process and not isinstance(work.operator, Command | Get | Post)
     if is_watched:
         surroundings.enter(log)
@@ -83,7 +83,7 @@ async def attempt(
             surroundings.leave(log)
     if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
         outcome = await _insist(lambda: keep(ended))
-    # An attempt that was told to stop has not succeeded, whatever it returned or raised then.
+    # A stopped attempt has not succeeded, even if it returned a value afterwards.
     stopped = _told_to_stop()
     if isinstance(outcome, Failed) and (stopped or expired):
         log.error("%s", outcome.error)
@@ -128,7 +128,7 @@ async def _end_orphans(context: Context, end: orphans.End) -> None:
     try:
         await _insist(lambda: orphans.end_tagged(context.process_tag, context.log.warning, end))
     except Exception as failure:  # it does not change the outcome
-        context.log.warning("what it left running could not be ended: %s", reason(failure))
+        context.log.warning("its remaining processes could not be ended: %s", reason(failure))
 
 
 def stop(task: "asyncio.Task[Any]") -> None:
@@ -148,7 +148,7 @@ def _told_to_stop() -> bool:
 
 
 async def _insist(work: Callable[[], Awaitable[T]]) -> T:
-    """Do what may be done again from its beginning to its end, also when told to stop."""
+    """Run repeatable work to its end, even if the attempt is stopped."""
     while True:
         try:
             return await work()

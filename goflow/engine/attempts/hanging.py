@@ -34,7 +34,7 @@ class Hanging:
 
     @property
     def stuck(self) -> str | None:
-        """Why no task can start any more, human-readable; None if tasks can start."""
+        """The human-readable reason why no task can start; None if tasks can start."""
         if len(self._abandoned) < self._slots.size:
             return None
         return (
@@ -44,7 +44,7 @@ class Hanging:
 
     @property
     def told(self) -> tuple[datetime, str] | None:
-        """A warning about abandoned attempts, and since when; None if there are none."""
+        """A warning about abandoned attempts, and its start; None if there are none."""
         if not self._abandoned:
             return None
         left = self._slots.size - self._slots.taken

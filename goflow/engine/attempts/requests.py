@@ -26,7 +26,7 @@ class Requests:
         self._wake()
 
     def ask(self, names: Iterable[str], now: datetime) -> list[str]:
-        """Ask for slots for these tasks; returns all tasks that have been granted one."""
+        """Request slots for these tasks; returns all tasks that have been granted one."""
         for name in names:
             if name not in self._requests:
                 lane, priority = self._lane(name)

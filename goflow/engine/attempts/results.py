@@ -24,7 +24,7 @@ class Read(Protocol):
 
 
 class Results:
-    """Keeps the large results of attempts, and loads them for the tasks that follow."""
+    """Keeps the large results of attempts, and loads them for downstream tasks."""
 
     def __init__(self, store: Store, journal: Journal, clock: Clock, read: Read) -> None:
         self._store = store

@@ -86,6 +86,6 @@ def _delay(
             raise ValueError(f"{seconds!r} is not from 0 to {CENTURY:g} seconds")
     except BaseException as error:  # a SystemExit would end the event loop
         why = reason(error)
-        told = f"not tried again: retry_delay.delay({number}) gave no delay: {why}"
+        told = f"not retried: retry_delay.delay({number}) returned no delay: {why}"
         return 0.0, Failed(f"{failed.error}\n\n{told}", final=True)
     return seconds, failed

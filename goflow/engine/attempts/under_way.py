@@ -90,7 +90,7 @@ class Attempts:
     # -- beginning -----------------------------------------------------------------
 
     def begin(self, fact: TaskStarted) -> None:
-        """Begin an attempt, whose start is committed."""
+        """Start an attempt; its start is committed."""
         task = None if self._job is None else self._job.find(fact.task)
         if task is None:
             self._note(Ended(fact.task, Failed(self._missing(fact.task), final=True)))
@@ -118,7 +118,7 @@ class Attempts:
             where = f"task {task.name!r}, execution {execution.id} of job {execution.job!r}"
             self._dependencies.on_defect(f"an attempt of {where}", error)
             ended = Ended(task.name, failed(error))
-        # Not by a callback of the asyncio task, which would come one turn of the loop later.
+        # Not in a callback of the asyncio task, which would run one turn of the loop later.
         if not self._done(asyncio.current_task(), ended):
             await self._store_rest(ended)
 
@@ -264,7 +264,7 @@ class Attempts:
 
     def _hint(self, name: str, number: int, outcome: Outcome) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
-        if self._running.get(name) is asyncio.current_task():  # not one that was abandoned
+        if self._running.get(name) is asyncio.current_task():  # not an abandoned one
             execution = self._execution.id
             if self._dependencies.hints.write(execution, name, number, outcome):
                 self._hinted.add(name)
@@ -289,12 +289,12 @@ class Attempts:
             ended.log.landed()
 
     def _cancelled(self, name: str, running: "asyncio.Task[None]") -> None:
-        """Takes the end of an attempt that was told to end before it came to run anything."""
+        """Handles the end of an attempt that was stopped before it ran anything."""
         if self._running.get(name) is running:
             self._done(running, Ended(name, Cancelled()))
 
     def _expired(self, name: str, running: "asyncio.Task[None]", timeout: float) -> None:
-        # Counted from now, since the loop may have been held up.
+        # Counted from now, since the loop may have been blocked.
         self._overdue[name] = self._give_up_after(CLEANUP, name, running, overdue(timeout))
 
     def _is_over(self, name: str) -> None:

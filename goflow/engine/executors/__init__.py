@@ -1,1 +1,1 @@
-"""Where the code of an operator runs: on the event loop, in a thread, or in a process."""
+"""Executors run operators: on the event loop, in a thread, or in a process."""

@@ -1,7 +1,7 @@
 """The contract of executors: start an operator, hear its outcome, end it, find it again.
 
-The engine chooses the executor by the task. Deadlines, logs, retries and slots are the
-engine's; an executor only decides where the code of the operator runs.
+The engine chooses the executor by the task, and handles deadlines, logs, retries and slots. An
+executor only runs the code of the operator.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from goflow.operators.base import Call, Context
 
 
 class Work(NamedTuple):
-    """An attempt to be run. `max_result` is in bytes of JSON."""
+    """An attempt to run. `max_result` is in bytes of JSON."""
 
     operator: Any
     call: Call
@@ -32,7 +32,7 @@ class Run(Protocol):
         ...
 
     def end(self) -> "asyncio.Future[None] | None":
-        """Called after `hear` was cancelled: stop the operator where that is possible.
+        """Called after `hear` was cancelled: stop the operator if possible.
 
         Returns None if it has ended. Otherwise it cannot be stopped, and the future is done
         once it has ended.

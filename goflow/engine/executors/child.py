@@ -42,7 +42,7 @@ def main(fd: int) -> None:
     pid = os.getpid()
     os.set_inheritable(fd, False)
     log = OutputLog(os.dup(1))
-    os.dup2(1, 2)  # one pipe, so that what goes to both stays in order
+    os.dup2(1, 2)  # one pipe, so that output to both stays in order
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()
@@ -60,7 +60,7 @@ def main(fd: int) -> None:
     except BaseException as error:
         forks.ends_here(pid, error)
         outcome = raised(error)
-    forks.ends_here(pid)  # one that the operator made in async code
+    forks.ends_here(pid)  # a child forked by async code of the operator
     if ending.told:
         ending.end()
     server.sendall(_answer(outcome))

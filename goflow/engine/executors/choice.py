@@ -1,4 +1,4 @@
-"""The executors of an engine, and which of them runs a task."""
+"""The executors of an engine, and the choice between them."""
 
 from concurrent import futures
 
@@ -10,7 +10,7 @@ from goflow.job import Isolation, Task
 
 
 class Executors:
-    """One executor of each kind. `pool` runs the threads; made on the event loop."""
+    """One executor of each kind. `pool` runs the threads. Created on the event loop."""
 
     def __init__(self, pool: futures.Executor) -> None:
         self._loop = LoopExecutor()
@@ -18,7 +18,7 @@ class Executors:
         self._process = ProcessExecutor()
 
     def of(self, task: Task) -> Executor:
-        """The executor of a task: a process if it asks for one, else by its `run`."""
+        """The executor of a task: a process if the task requires one, else by its `run`."""
         if task.isolation is Isolation.PROCESS:
             return self._process
         return self._loop if task.call.is_async else self._thread

@@ -8,7 +8,7 @@ from goflow.engine.executors.outcomes import awaited
 
 
 class LoopExecutor:
-    """Implements `Executor` for an `async def run`. What ran here ended with the process."""
+    """Implements `Executor` for an `async def run`. After a crash, no run is left."""
 
     shares_process = True
 

@@ -1,7 +1,7 @@
 """Outcomes of operators: results and errors as the engine keeps them.
 
-The rule that must not be broken: whatever an operator returns or raises, an `Outcome` comes
-out, and its size is bounded.
+The rule that must not be broken: anything that an operator returns or raises becomes an `Outcome`
+of bounded size.
 """
 
 import inspect
@@ -43,7 +43,7 @@ def run_sync(work: Work) -> Outcome | Awaitable[Any]:
 
 
 async def awaited(value: Awaitable[Any], work: Work) -> Outcome:
-    """The outcome of a coroutine, or another awaitable. Raises what it raises."""
+    """The outcome of a coroutine or another awaitable. Raises its exception."""
     home = os.getpid()
     result = await value
     forks.ends_here(home)
@@ -63,14 +63,14 @@ def succeeded(value: object, max_result: int) -> Outcome:
     if len(encoded) > max_result:
         return Failed(
             f"the result is {len(encoded)} bytes as JSON, more than the {max_result} that are "
-            "kept; write it to a file or a database and return where it is"
+            "allowed; write it to a file or a database and return its location"
         )
     return Succeeded(msgspec.Raw(encoded))
 
 
 def _unkept(value: object, reason: str) -> Failed:
     return Failed(
-        f"the result, of type {type(value).__name__}, cannot be kept as JSON: {reason}; "
+        f"the result, of type {type(value).__name__}, cannot be stored as JSON: {reason}; "
         "return numbers, text, lists, dicts or None"
     )
 
@@ -109,12 +109,12 @@ def _trace_of(error: BaseException) -> str:
     try:
         outside = _outside(error.__traceback__)
         return "".join(traceback.TracebackException(type(error), error, outside).format())
-    except BaseException as failure:  # of its notes, its group, or what it names: anything
-        return f"<its traceback could not be made: {reason(failure)}>"
+    except BaseException as failure:  # its notes or its group may raise anything
+        return f"<its traceback could not be formatted: {reason(failure)}>"
 
 
 def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that is not goflow's, or all of it."""
+    """The traceback from the first frame outside goflow, or all of it."""
     outside = trace
     while outside is not None and outside.tb_frame.f_code.co_filename.startswith(_HOUSE):
         outside = outside.tb_next
@@ -122,7 +122,7 @@ def _outside(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _bounded(text: str) -> str:
-    """At most 16 Ki characters, head and tail, of what UTF-8 can hold."""
+    """The head and tail of a text, at most 16 Ki characters, encodable as UTF-8."""
     if len(text) > ERROR_LIMIT:
         half = ERROR_LIMIT // 2
         text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

@@ -1,11 +1,11 @@
-"""Runs operators in processes of their own: the server's side.
+"""Runs operators in separate processes: the server's side.
 
-The rule that must not be broken: whatever the process does, whether it crashes, hangs or sends
-garbage, an `Outcome` comes out, and no process of its process group is left.
+The rule that must not be broken: even if the process crashes, hangs or sends garbage, there is an
+`Outcome`, and no process of its process group is left.
 
-It is a fresh interpreter, not a fork: a fork would inherit locks that other threads hold,
-connections, the listening socket and the store. The two processes talk over a socket: one request
-and one answer, each as a length and that many bytes. The output of the task is the output of the
+It is a new interpreter, not a fork: a fork would inherit locks held by other threads, connections,
+the listening socket and the store. The two processes communicate over a socket: one request and
+one answer, each as a length and that many bytes. The output of the task is the output of the
 process, as for any program.
 """
 
@@ -70,16 +70,16 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProcessExecutor:
-    """Implements `Executor`: each attempt gets a fresh interpreter. What ran before a crash of
-    the server has ended by itself, since its socket was closed."""
+    """Implements `Executor`: each attempt gets a new interpreter. After a crash of the server no
+    run is left, since each ends when its socket is closed."""
 
     shares_process = False
 
     async def start(self, work: Work, /) -> Run:
         if is_loading():
             raise TaskFailed(
-                "a program that is being read cannot start processes for its tasks; "
-                'what runs jobs belongs under if __name__ == "__main__":'
+                "a program that is being loaded cannot start processes for its tasks; "
+                'put code that runs jobs under if __name__ == "__main__":'
             )
         return ProcessRun(work)
 
@@ -139,14 +139,14 @@ class ProcessRun:
     async def _await_end(
         self, program: Program, talk: "asyncio.Task[bytes | None]", context: Context
     ) -> bytes | None:
-        """Wait for the process to end; returns its answer, None if it gave none."""
+        """Wait for the process to end; returns its answer, or None without one."""
         await asyncio.wait([talk, program.ended], return_when=asyncio.FIRST_COMPLETED)
-        if not talk.done():  # the answer may be on its way; a child of it may hold the socket open
+        if not talk.done():  # the answer may be in transit; a child may hold the socket open
             for _ in range(LOOKS):  # more than one, since a busy loop checks late
                 await asyncio.wait([talk], timeout=LINGER / LOOKS)
             return talk.result() if talk.done() else None
         answer = talk.result()
-        if answer is None:  # it has closed the socket, perhaps with all other descriptors
+        if answer is None:  # it has closed the socket, perhaps along with all its descriptors
             await program.ended
         else:
             await asyncio.wait([program.ended], timeout=GRACE)
@@ -155,7 +155,7 @@ class ProcessRun:
         return answer
 
     async def _talk(self, ours: socket.socket, context: Context) -> bytes | None:
-        """Send the request; returns the answer, None if the socket is closed without one."""
+        """Send the request; returns the answer, or None if the socket closes without one."""
         loop = asyncio.get_running_loop()
         try:
             for part in (self._request(context), self._pickled):
@@ -170,7 +170,7 @@ class ProcessRun:
                 if wanted == LENGTH.size <= len(received):
                     (length,) = LENGTH.unpack_from(received)
                     if length > self._max_result + ERROR_ROOM:
-                        return b""  # no answer is that long
+                        return b""  # too long for a valid answer
                     wanted += length
             return received[LENGTH.size :]
         except ConnectionError:
@@ -185,11 +185,11 @@ class ProcessRun:
             answer = msgspec.json.decode(told, type=Answer)
             msgspec.json.decode(answer.result)
         except (msgspec.MsgspecError, RecursionError):
-            return Failed("the task's process gave an answer that cannot be read")
+            return Failed("the task's process sent an invalid answer")
         if answer.error is not None:
             return Failed(answer.error)
         if len(answer.result) > self._max_result:
-            return Failed(f"the task's process gave a result of {len(answer.result)} bytes")
+            return Failed(f"the task's process sent a result of {len(answer.result)} bytes")
         return Succeeded(answer.result)
 
 

@@ -1,10 +1,10 @@
 """Runs synchronous operators in threads.
 
-The rule that must not be broken: Python cannot stop a thread, so a run that is told to end
-says until when its thread really runs.
+The rule that must not be broken: Python cannot stop a thread, so `end` returns a future of the
+thread's real end.
 
-Ended runs return to the event loop in batches: the first one wakes the loop, and the loop
-takes all that have ended by then.
+Ended runs return to the event loop in batches: the first one wakes the loop, which takes all that
+have ended by then.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ Thread = futures.Future[Outcome | Awaitable[Any]]  # the work in a thread
 
 
 class ThreadExecutor:
-    """Implements `Executor` for a `def run`. Made on the event loop. `pool` may be any executor
-    of `concurrent.futures` whose workers share this process. What ran here ended with it."""
+    """Implements `Executor` for a `def run`. Created on the event loop. `pool` may be any executor
+    of `concurrent.futures` whose workers share this process. After a crash, no run is left."""
 
     shares_process = True
 
@@ -62,13 +62,11 @@ class ThreadExecutor:
             return self._pool.submit(run, run_sync, work)
         except NoThread as error:
             seconds = f"{sum(PAUSES):g} s"
-            raise TaskFailed(
-                f"no thread could be had to run it in for {seconds}: {error}"
-            ) from None
+            raise TaskFailed(f"no thread was available to run it for {seconds}: {error}") from None
 
 
 class ThreadRun:
-    """The work that a thread does, or will do."""
+    """The work of a thread, running or queued."""
 
     __slots__ = ("_heard", "_returns", "_thread", "_work")
 
@@ -94,7 +92,7 @@ class ThreadRun:
 
 
 class Returns:
-    """Hands the results of threads to futures of the event loop, in batches."""
+    """Passes the results of threads to futures of the event loop, in batches."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -117,10 +115,10 @@ class Returns:
 
     def _put(self, ended: "futures.Future[Any]", heard: "asyncio.Future[Any]") -> None:
         self._ended.append((ended, heard))
-        # Set before the loop takes the batch, so whoever finds it set is in that batch.
+        # Set before the loop takes the batch, so a thread that finds it set is in that batch.
         if not self._woken:
             self._woken = True
-            with contextlib.suppress(RuntimeError):  # the loop has closed, nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop has closed, so nothing waits for it
                 self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:

@@ -1,1 +1,1 @@
-"""What tasks print and log: captured, bounded, and handed to the journal."""
+"""Output of tasks: captured, bounded, and passed to the journal."""

@@ -1,4 +1,4 @@
-"""Bounds the log text that is not stored yet: for each attempt, and for all together.
+"""Bounds the log text that is not stored yet, per attempt and in total.
 
 The rule that must not be broken: a thread that writes waits while there is too much text, or while
 the event loop is starved. The event loop itself never waits, since then nothing would be stored.
@@ -19,13 +19,13 @@ from goflow.engine.clock import Clock
 LIMIT = 64 * 1024 * 1024  # bytes
 SHARED = 4 * 1024 * 1024  # bytes that all logs may hold before threads wait
 SHARE = 16 * 1024, 1024 * 1024  # the minimum and maximum for one log
-# Seconds between waking two threads: about the time in which one writes its share. Woken all at
-# once they would compete with each other, and with the event loop.
+# Seconds between waking two threads: about the time in which one writes its share. Together they
+# would compete with each other and with the event loop.
 PACE = 0.002
 # Seconds between two ticks on the event loop while threads write, and until it counts as starved.
 TICK = 0.02
 STARVED = 0.05
-# A program that was woken may write nothing more, so the others check again.
+# A woken thread may write nothing more, so the others check again.
 AGAIN = 0.1  # seconds
 LOOK = 1.0  # seconds until a thread checks by itself, in case the loop has ended
 
@@ -105,7 +105,7 @@ class Backlog:
             self._threads.append(waiting)
 
     def may_write(self) -> bool:
-        """Whether a thread may write now, to whatever log."""
+        """Whether a thread may write to any log now."""
         now = self._clock.elapsed()
         self._used = True
         if not self._ticking:

@@ -1,4 +1,4 @@
-"""Sends what a task prints and logs, in any of its threads, to the task's log.
+"""Sends the output of a task, from any of its threads, to the task's log.
 
 The rule that must not be broken: outside tasks nothing changes. Streams are the original ones, no
 logger gets noisier, and an unconfigured `logging` behaves as before.

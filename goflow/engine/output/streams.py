@@ -66,18 +66,18 @@ def reopen(opened: dict[str, Any]) -> None:
 
 
 class Route:
-    """One of the streams: `front` is what `print` finds, `base` what code finds that asks."""
+    """One of the streams: `print` finds `front`, and code that reads the attribute finds `base`."""
 
     def __init__(self, name: str) -> None:
         self._raw = f"__{name}__"
         self._put: Own[Any] = Own()
         self.base = RoutedStream(sys.__dict__[name])
         self.front = Front(self.find)
-        # To put one of these there takes a redirection back.
+        # Setting one of these undoes a redirection.
         self._known = [self.base, self.front, self.base.original, sys.__dict__[self._raw]]
 
     def find(self) -> Any:
-        """The stream of whoever asks."""
+        """The stream of the calling code."""
         put = self._put.get()
         return self.base if put is UNSET else put
 
@@ -91,20 +91,20 @@ class Route:
         self._put.set(None)
 
     def get_raw(self, module: Any) -> Any:
-        """The stream as it was at first, which for tasks is their log."""
+        """The original stream, which for tasks is their log."""
         return sys.__dict__[self._raw] if current_log.get() is None else self.base
 
     def put_raw(self, module: Any, stream: Any) -> None:
         sys.__dict__[self._raw] = stream
 
     def outside(self) -> Any:
-        """The stream that code outside tasks is left with."""
+        """The stream of code outside tasks after the capture."""
         put = self._put.get()
         return self.base.original if put is UNSET else put
 
 
 class Front:
-    """Passes everything on to the stream of whoever uses it."""
+    """Passes everything on to the stream of the calling code."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find

@@ -62,7 +62,7 @@ class Console:
                     line, dropped = self._waiting.popleft(), 0
                 else:
                     dropped = self._dropped
-                    line = f"… {dropped} messages were lost, since nobody read them …\n".encode()
+                    line = f"… {dropped} messages were lost because nothing read them …\n".encode()
             _write(line)
             with self._news:
                 if dropped:
@@ -73,7 +73,7 @@ class Console:
 
 
 def _write(line: bytes) -> None:
-    """May block for ever. A line that cannot be written is lost."""
+    """May block indefinitely. A line that cannot be written is lost."""
     stream = sys.stderr
     stream = getattr(stream, "original", stream)
     with contextlib.suppress(OSError, ValueError):

@@ -110,12 +110,14 @@ def run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done() or _is_ctrl_c(error):
                 raise
-            message = "a callback on the event loop raised what would end it; it goes on"
+            message = (
+                "a callback raised an exception that would end the event loop; the loop continues"
+            )
             loop.call_exception_handler({"message": message, "exception": error})
         except RuntimeError as error:
             if task.done() or str(error) != STOPPED:
                 raise
-            message = "something stopped the event loop; it goes on"
+            message = "a task stopped the event loop; the loop continues"
             loop.call_exception_handler({"message": message, "exception": error})
         else:
             return task.result()

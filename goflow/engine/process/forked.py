@@ -114,8 +114,8 @@ class Children:
     # -- the end -------------------------------------------------------------------
 
     def close(self) -> None:
-        """The attempt has ended, its log has not. Take the output up to now. Later output, of a
-        child that lives on, is read and discarded, so that the child is not blocked."""
+        """The attempt has ended, but its log has not. Take the output up to now. Later output of
+        surviving children is read and discarded, so that they are not blocked."""
         with self._lock:
             if self._closed:
                 return
@@ -166,10 +166,10 @@ forks.whose = _whose
 
 
 def print_to(fd: int | None, log: TaskLog) -> None:
-    """Redirect all output of this process, and the task's log, to a descriptor; or to the
-    server's own output if that is None.
+    """Redirect all output of this process and the task's log to a descriptor, or to the server's
+    own output if it is None.
 
-    What handlers print that the user configured goes where it did.
+    Handlers configured by the user print to their original streams.
     """
     originals = streams.originals()
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]
@@ -241,6 +241,6 @@ def _leave_loop() -> None:
     forks.leave_child(
         RuntimeError(
             "a forked child cannot wait on the event loop of the process it was forked from: "
-            "give it one of its own, by asyncio.run(), or end it by os._exit()"
+            "give it its own loop with asyncio.run(), or end it with os._exit()"
         )
     )

@@ -1,7 +1,7 @@
-"""`asyncio.run` that returns, whatever tasks have left on the event loop.
+"""`asyncio.run`, but it always returns, even if tasks leave work on the event loop.
 
-The rule that must not be broken: at the end everything that still runs is cancelled and awaited,
-but not for ever. A coroutine may swallow its cancellation, and a function in a thread may never
+The rule that must not be broken: at the end everything that still runs is cancelled and awaited for
+a limited time. A coroutine may swallow its cancellation, and a function in a thread may never
 return; `asyncio.run` would wait for both indefinitely.
 """
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 LOOK = 0.01  # seconds between two looks at threads
 PATIENCE = 2.0  # seconds to wait for cancelled tasks, and as many for threads
 
-# Kept for ever: collecting a coroutine closes it, which fails with a message if it refuses.
+# Never collected, since collecting a coroutine closes it, which logs an error if it refuses.
 _stubborn: "list[asyncio.Task[Any]]" = []
 _given_up: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
 _threads_left = False
@@ -93,6 +93,6 @@ async def _settle_threads(loop: Any) -> None:
     # Polled: joining them would need another thread, which the system may refuse.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110  nothing tells
+            while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110  there is no event
                 await asyncio.sleep(LOOK)
     _threads_left |= any(thread.is_alive() for thread in threads)

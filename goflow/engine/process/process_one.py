@@ -28,8 +28,8 @@ OWN = {
     signal.SIGSYS,
 }
 ZOMBIES = (
-    "goflow runs as process 1 and, because the program has started threads, cannot let another "
-    "one take note of orphans that have ended: start the container with --init"
+    "goflow runs as process 1 and cannot fork a reaper of orphans, because the program has "
+    "started threads: start the container with --init"
 )
 
 

@@ -1,4 +1,4 @@
-"""Stops on signals: the first one stops in order, the second one at once, programs included.
+"""Stops on signals: the first one gracefully, the second one at once, including programs.
 
 The rule that must not be broken: a signal ends the process. Python calls handlers in the main
 thread, between two instructions. If the main thread is stuck, a separate thread, which the system

@@ -1,4 +1,4 @@
-"""Small values by kind and key: what has no table of its own.
+"""Small values by kind and key, without their own tables.
 
 The rule: a value is JSON that its writer encodes and decodes; the store only keeps it.
 """

@@ -52,7 +52,7 @@ class SqliteStore(SqliteTables):
 
     Args:
         path: File to use. It is created if it does not exist.
-        logs: Another place for the logs of tasks. None keeps them in the file.
+        logs: External logs of tasks. None keeps them in the file.
 
     Raises:
         ValueError: The path cannot name a file, such as `:memory:`.
@@ -101,7 +101,7 @@ class SqliteStore(SqliteTables):
             holder = "" if error.pid is None else f" (pid {error.pid})"
             raise StoreError(
                 f"{self._path} is in use by another goflow server{holder}: stop that one, "
-                "or give this one a file of its own"
+                "or give this one its own file"
             ) from None
         except (OSError, ValueError) as error:
             raise StoreError(f"{self._path} cannot be a store: {_reason(error)}") from error
@@ -255,7 +255,7 @@ class SqliteStore(SqliteTables):
             Remark(
                 f"{what}, which ended without closing it: the file or its log, "
                 f"{self._file.name}-wal, was removed, replaced or cut short since; put it back "
-                "or a backup, or restart goflow to go on without",
+                "or a backup, or restart goflow to continue without",
                 lost=True,
             )
         )

@@ -61,7 +61,7 @@ class FileLock:
             os.pwrite(self._descriptor, f"{os.getpid()} {text}\n".encode(), 0)
 
     def renew(self) -> bool:
-        """Create the file again if somebody has removed it; whether that was necessary."""
+        """Create the file again if it was removed; returns whether it was."""
         with _GUARD:
             if self._descriptor is None or self._names(self._descriptor):
                 return False

@@ -1,7 +1,7 @@
-"""Deleting what is old, a little at a time.
+"""Deletes old rows in small steps.
 
-The rule: a purge holds up the writer for a moment only, however much there is to delete. It counts
-its effort and stops when that is spent; the next one goes on.
+The rule: a purge blocks the writer only for a moment, for any amount of rows. It counts its effort
+and stops at a limit; the next purge continues.
 
 A tick outlives its execution: it names it by id, and is purged by the age of its own record, so
 that a backfilled tick stays as long as its execution. Once a tick is purged, nothing in the ledger

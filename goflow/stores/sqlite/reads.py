@@ -1,6 +1,6 @@
-"""Reading what was committed.
+"""Reads of committed data.
 
-The rule: every read goes by an index, and costs by what it returns.
+The rule: every read uses an index, and its cost is proportional to the rows it returns.
 """
 
 import sqlite3

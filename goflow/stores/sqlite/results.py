@@ -1,4 +1,4 @@
-"""Results that are too large for a fact, each in a row of its own.
+"""Results that are too large for a fact, each in its own row.
 
 The rule: the row is written before the fact that refers to it, or in the same transaction.
 """
@@ -46,7 +46,7 @@ def _move(connection: sqlite3.Connection, version: int, execution: int) -> None:
     moved = False
     try:
         known = decode_facts(body)
-    except msgspec.MsgspecError:  # damaged; whoever reads the execution reports it
+    except msgspec.MsgspecError:  # damaged; a read of the execution reports it
         return
     for fact in known:
         if isinstance(fact, TaskSucceeded) and len(fact.result) > SMALL:

@@ -38,11 +38,11 @@ from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_ve
 _CLAIMED = """SELECT execution, at, NULL FROM ticks
     WHERE job = ? AND due = ? AND run = 0 AND outcome = 'fired'"""
 _CLAIM = "INSERT OR REPLACE INTO ticks VALUES (?, ?, 0, 'fired', ?, ?, 1, NULL, ?, NULL)"
-# An edited schedule may make a due time of what was merged by the one before.
+# An edited schedule may have a due time at an instant that was merged before.
 _ADD_TICK = """INSERT OR REPLACE INTO ticks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
     WHERE NOT EXISTS (SELECT 1 FROM ticks WHERE job = ?1 AND due = ?2 AND run = ?3
         AND (outcome <> 'merged' OR ?4 = 'merged'))"""
-# `accounted` only grows for the same anchor, and starts anew with another.
+# `accounted` only grows for the same anchor, and resets with a new one.
 _ACCOUNT = """INSERT INTO accounted VALUES (?, ?, ?) ON CONFLICT (job) DO UPDATE SET
     anchor = excluded.anchor,
     upto = max(excluded.upto, iif(anchor = excluded.anchor, upto, 0))"""
@@ -88,7 +88,7 @@ class Writes:
         self._plans: set[str] = set()
 
     def forget(self) -> None:
-        """Forget what is remembered: it may have been rolled back."""
+        """Clear the caches, since changes may have been rolled back."""
         self._numbers.clear()
         self._plans.clear()
 
@@ -272,6 +272,6 @@ def _account(connection: sqlite3.Connection, job: str, accounted: Accounted | No
 
 
 def _remember(known: set[str] | dict[str, int]) -> None:
-    """Make room, so that what is remembered stays bounded."""
+    """Evict entries, so that the caches stay bounded."""
     if len(known) >= _REMEMBERED:
         known.clear()
