@@ -156,7 +156,8 @@ class _Scanner:
 
     async def scan(self) -> list[Orphan]:
         """The result of a scan that began after the call."""
-        if self._next is None:
+        # One that was cancelled before it began has not cleared `_next`.
+        if self._next is None or self._next.done():
             self._next = asyncio.get_running_loop().create_task(self._follow(self._running))
         return await asyncio.shield(self._next)
 

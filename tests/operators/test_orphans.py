@@ -98,6 +98,23 @@ def test_simultaneous_requests_share_scans(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(scans) <= 2
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_scan_that_was_cancelled_at_any_turn_does_not_prevent_the_next_one(turns: int) -> None:
+    """The event loop cancels all tasks at its end. An attempt scans again then."""
+
+    async def main() -> list[orphans.Orphan]:
+        first = asyncio.create_task(orphans.end(lambda _: False))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await orphans.end(lambda _: False)
+
+    assert asyncio.run(main()) == []
+
+
 def test_a_server_is_gone_only_when_its_process_is() -> None:
     assert not has_gone(this_server())
     namespace, pid, start = this_server().split(".")

@@ -77,6 +77,22 @@ def end_all() -> None:
             if str(one.tag) in forked.unfinished:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(one.pid, signal.SIGKILL)
+    _bounded(_kill_daemons)
+
+
+def _kill_daemons() -> None:
+    """Kill the processes that multiprocessing ends with this one. Its exit function may have been
+    stuck on a lock that a killed worker of a pool held, and a pool replaces killed workers from a
+    thread that belongs to no task."""
+    if "multiprocessing.process" not in sys.modules:
+        return
+    from multiprocessing import active_children
+
+    while daemons := [child for child in active_children() if child.daemon]:
+        for child in daemons:
+            child.kill()
+        for child in daemons:
+            child.join(FLUSH)
 
 
 def _bounded(work: Callable[[], None]) -> None:
