@@ -156,6 +156,8 @@ def _measure_downtime(report: Report, jobs: int) -> None:
             report.row("  then until the last has caught up", took, "s", at_most(10))
             report.row("  processor time of both", server.cpu(), "s")
             missed = sum(t["count"] for t in _ticks(client, jobs) if t["outcome"] == "missed")
+            if not missed:
+                raise RuntimeError("no due time was missed, so nothing was measured")
             report.row("missed ones in the ledger", missed)
 
 

@@ -11,12 +11,27 @@ settings.register_profile(
     "same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("search", settings.get_profile("same"), derandomize=False)
+# A quarter of the examples, for a second run of the same rules on another version of Python.
+settings.register_profile("few", settings.get_profile("same"), max_examples=25)
 settings.load_profile("same")
 
 # A shell ignores SIGINT in background jobs, and nohup ignores SIGHUP. Programs started by tests
 # would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The sizes of the long tests: by default as long as every change can afford."""
+    sizes = {
+        "--chaos-seconds": (20, "how long the bad jobs misbehave, each at least once"),
+        "--cut-stride": (40, "cut the power after each so many writes"),
+        "--kill-rounds": (20, "how often the server under load is killed"),
+        "--kill-stride": (3, "kill a simulated process at each so many steps"),
+        "--seeds": (200, "how many seeds are simulated"),
+    }
+    for name, (usual, explained) in sizes.items():
+        parser.addoption(name, type=int, default=usual, help=explained)
 
 
 @pytest.fixture

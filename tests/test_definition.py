@@ -156,7 +156,7 @@ def test_an_edit_after_the_job_was_registered_is_not_shown(
 
 
 def test_long_code_is_truncated(load: Callable[[str], ModuleType]) -> None:
-    long = MADE.replace("    return", '    "é"\n' * SOURCE_LIMIT + "    return")
+    long = MADE.replace("    return", f'    "{"é" * SOURCE_LIMIT}"\n    return')
     [job] = [job for job in load(PROGRAM.replace(MADE, long)).gf.jobs if job.name == "made"]
     found = job.definition.source()
     assert found.truncated

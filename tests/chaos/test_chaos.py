@@ -41,7 +41,7 @@ class Chaos(Server):
         }
 
     def misbehave(self, seconds: float) -> None:
-        """Run the bad jobs in turn for `seconds`, and wait for their ends."""
+        """Run the bad jobs in turn for `seconds`, each at least once, and wait for their ends."""
         self.begin = datetime.fromisoformat(self.get("/api/now")["at"])
         with self._idle_connections():
             self._drive(seconds)
@@ -58,8 +58,9 @@ class Chaos(Server):
 
     def _drive(self, seconds: float) -> None:
         stop = time.monotonic() + seconds
-        for name in itertools.cycle([*self.bad, *LANES]):
-            if time.monotonic() > stop:
+        names = [*self.bad, *LANES]
+        for number, name in enumerate(itertools.cycle(names)):
+            if number >= len(names) and time.monotonic() > stop:
                 return
             id = self.submit(name)
             if name in LANES:

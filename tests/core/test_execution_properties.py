@@ -72,6 +72,7 @@ from tests.core.histories import (
     waiting_to_start,
 )
 from tests.core.model import Model
+from tests.effort import examples
 
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Succeeded, st.sampled_from([msgspec.Raw(b"null"), msgspec.Raw(b'{"a":[1]}')])),
@@ -180,7 +181,7 @@ def test_the_number_of_attempts_follows_from_script_and_retries(
         assert started == list(range(1, expected + 1))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(played(retries=1), choices)
 def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choices) -> None:
     """A task that needs all its retries still has them after the interruption."""
@@ -327,7 +328,7 @@ def test_the_model_allows_every_fact_of_a_disturbed_execution(
     assert_tallies_are_right(execution)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(played(disturbed=True), choices)
 def test_a_crash_after_any_fact_undoes_neither_cancels_nor_marks(
     history: Played, choose: Choices
@@ -703,7 +704,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=200, stateful_step_count=40)
+TestAnyLife.settings = settings(max_examples=examples(100), stateful_step_count=40)
 
 
 def test_the_table_has_a_row_for_every_fact_except_the_first() -> None:

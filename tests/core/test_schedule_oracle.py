@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from goflow import zones
 from goflow.core.schedule import Schedule
 from goflow.errors import InvalidJob
+from tests.effort import examples
 
 ZONES = sorted(available_timezones() - {"Factory", "localtime"})
 ODD_ZONES = [
@@ -233,7 +234,7 @@ def assert_agreement(
         assert due is None or due > ticks[-1].instant
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(120))
 @given(questions(seconds=False), st.integers(0, 2 * 24 * 3600))
 def test_days_around_any_clock_change_agree_with_the_oracle(
     question: tuple[str, datetime, Expression], skip: int
@@ -247,7 +248,7 @@ def test_days_around_any_clock_change_agree_with_the_oracle(
     assert_agreement(zone, expression, ticks, start + timedelta(seconds=skip), at_most=25)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(50))
 @given(questions(seconds=False))
 def test_due_times_merged_by_any_clock_change_agree_with_the_oracle(
     question: tuple[str, datetime, Expression],
@@ -263,7 +264,7 @@ def test_due_times_merged_by_any_clock_change_agree_with_the_oracle(
             assert (None if found is None else list(found.merged)) == expected.get(due), due
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(40))
 @given(questions(seconds=True), st.integers(0, 4 * 3600))
 def test_seconds_around_any_clock_change_agree_with_the_oracle(
     question: tuple[str, datetime, Expression], skip: int
@@ -274,7 +275,7 @@ def test_seconds_around_any_clock_change_agree_with_the_oracle(
     assert_agreement(zone, expression, ticks, start + timedelta(seconds=skip), at_most=10)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(40))
 @given(
     fields(0, 59, [0]),
     fields(0, 23, [0]),

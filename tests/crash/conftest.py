@@ -1,10 +1,10 @@
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--kill-rounds", type=int, default=20, help="how often the server under load is killed"
-    )
+@pytest.fixture
+def cut_stride(request: pytest.FixtureRequest) -> int:
+    stride: int = request.config.getoption("--cut-stride")
+    return stride
 
 
 @pytest.fixture

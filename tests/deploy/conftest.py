@@ -218,6 +218,7 @@ def behind(tmp_path: Path, authority: Authority) -> Iterator[Start]:
             assert program, f"no {make.__name__} to test with: run `make servers`"
             proxy = _process(stack, folder, [program, *arguments])
             _until(proxy, lambda: _listens(site.port))
+            stack.callback(server.end)  # first, since Apache waits 10 s for open streams
             trust = ssl.create_default_context(cafile=str(authority.certificate))
             transport = httpx2.HTTPTransport(verify=trust, local_address=CLIENT)
             client = httpx2.Client(transport=transport, timeout=DEADLINE, auth=USER)
@@ -240,6 +241,10 @@ class _Process:
     def said(self) -> str:
         return self.output.read_text(errors="replace")
 
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(DEADLINE)
+
 
 def _process(stack: ExitStack, folder: Path, command: list[str]) -> _Process:
     folder.mkdir(exist_ok=True)
@@ -250,12 +255,9 @@ def _process(stack: ExitStack, folder: Path, command: list[str]) -> _Process:
             command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment
         )
 
-    def end() -> None:
-        process.terminate()
-        process.wait(DEADLINE)
-
-    stack.callback(end)
-    return _Process(process, output)
+    started = _Process(process, output)
+    stack.callback(started.end)
+    return started
 
 
 def _until(started: _Process, look: Callable[[], Any]) -> Any:

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from goflow.engine.slots import AGING, Kind, Request, Slots, title
+from tests.effort import examples
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 JOBS, POOLS = ("a", "b"), ("p", "q")
@@ -135,7 +136,7 @@ class SlotsMachine(RuleBasedStateMachine):
             assert len(self.slots._heads) <= 2 * len(lanes) + 17
 
 
-SlotsMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+SlotsMachine.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40)
 test_whatever_happens_slots_do_as_the_naive_model = SlotsMachine.TestCase
 
 

@@ -4,6 +4,9 @@ keeps every promise.
 The simulated loop, threads and store raise the kills. A step is one callback of the loop or one
 piece of work in a thread. At a commit, the kill comes just before it, or just after it and before
 its notification. `tests/crash/test_migration.py` kills migrations, which need a file.
+
+Each process is killed at every third step, and the next process one step later. To kill at each
+step: `pytest tests/simulation/test_kills.py --kill-stride 1`.
 """
 
 import asyncio
@@ -260,17 +263,19 @@ def check_that_nothing_that_succeeded_ran_again(world: World) -> None:
 
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-def test_a_killed_process_keeps_every_promise(operation: Operation, moment: Moment) -> None:
-    """A kill at each step or commit, from the first to the last, repeated in new processes until
-    there were enough kills."""
+def test_a_killed_process_keeps_every_promise(
+    operation: Operation, moment: Moment, kill_stride: int
+) -> None:
+    """Kills from the first step or commit to the last, repeated in new processes until there were
+    enough kills."""
     logging.disable()
     try:
         kills = 0
         for seed in range(KILLS):
-            number = 0 if moment is Moment.STEP else 1
+            number, stride = (seed % kill_stride, kill_stride) if moment is Moment.STEP else (1, 1)
             while lived_through(operation, moment, number, seed):
                 kills += 1
-                number += 1
+                number += stride
             if kills >= KILLS:
                 break
     finally:

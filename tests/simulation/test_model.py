@@ -30,6 +30,7 @@ from goflow.errors import Conflict
 from goflow.job import Job, Task
 from goflow.operators.base import Context
 from goflow.stores.base import TickOutcome
+from tests.effort import examples
 from tests.simulation.jobs import JobSpec, Stage
 from tests.simulation.world import BEGINNING, Process, World
 
@@ -386,7 +387,7 @@ class Machine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=100,
+    max_examples=examples(100),
     stateful_step_count=60,
     deadline=None,
     derandomize=True,
@@ -396,7 +397,7 @@ SETTINGS = settings(
 )
 
 # The minimum number of each event over all runs.
-OFTEN = 10
+OFTEN = examples(10)
 EXPLORED = [
     "submit new", "submit again", "a succeeded", "a failed", "b succeeded", "b failed",
     "cancel True", "cancel False", "cancel task True", "cancel task False",

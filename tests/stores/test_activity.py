@@ -23,6 +23,7 @@ from goflow.stores.base import (
     Tick,
     TickOutcome,
 )
+from tests.effort import examples
 from tests.stores.conftest import Opened
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -144,7 +145,7 @@ class History:
         return [Activity(dict(count), took) for count, took in zip(counts, took, strict=True)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(history=st.lists(steps, max_size=60))
 def test_counts_agree_with_a_recount_of_any_history(
     opened: Opened, history: list[tuple[Any, ...]]

@@ -37,11 +37,12 @@ from goflow.stores.base import (
     TickOutcome,
 )
 from goflow.stores.sqlite import SqliteStore
+from tests.effort import examples
 
 DUE = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 FAR = 2**80
-few = settings(max_examples=40)
+few = settings(max_examples=examples(40))
 
 
 def everything(store):

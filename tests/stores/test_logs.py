@@ -10,10 +10,11 @@ from goflow import MemoryStore
 from goflow.errors import NotFound, StoreUnavailable
 from goflow.stores.base import Purge
 from goflow.stores.logs import AppendLog, LogChunk
+from tests.effort import examples
 from tests.stores.conftest import KINDS
 from tests.stores.listed_logs import ListedLogs
 
-few = settings(max_examples=40)
+few = settings(max_examples=examples(40))
 
 
 @pytest.fixture(scope="session", params=[*KINDS, "logs elsewhere"])
