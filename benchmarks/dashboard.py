@@ -47,7 +47,7 @@ for n in range({jobs}):
 PAINTED = """
 window.painted = {};
 new MutationObserver(() => {
-  for (const what of ["[data-job]", ".bar-of:nth-child(20)"])
+  for (const what of ["[data-job]", ".state-bar:nth-child(20)"])
     if (!(what in painted) && document.querySelector(what)) {
       painted[what] = null;
       requestAnimationFrame(() => setTimeout(() => painted[what] = performance.now()));
@@ -65,7 +65,7 @@ window.frames_at = [];
 SHOWN = """
 window.shown = {};
 new MutationObserver(() => {
-  for (const bar of document.querySelectorAll('.bar-of[data-state="successful"]')) {
+  for (const bar of document.querySelectorAll('.state-bar[data-state="successful"]')) {
     const id = bar.href.slice(bar.href.lastIndexOf("/") + 1);
     if (!(id in shown)) {
       shown[id] = 0;
@@ -119,7 +119,7 @@ def _paint(report: Report, server: Server, page: Page, times: int) -> None:
     rows, bars = [], []
     for _ in range(times):
         page.goto(f"http://127.0.0.1:{server.port}/ui/?last=100")
-        bars.append(_once(page, "painted['.bar-of:nth-child(20)']"))
+        bars.append(_once(page, "painted['.state-bar:nth-child(20)']"))
         rows.append(_once(page, "painted['[data-job]']"))
     report.row("first useful paint: the jobs", median(rows), "ms", at_most(1000))
     report.row("  with their last 100 executions", median(bars), "ms")

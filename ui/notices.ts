@@ -3,17 +3,17 @@ import { join } from "node:path";
 
 import type { Plugin } from "vite";
 
-// What the licenses of bundled packages ask for: their notices go wherever the bundle goes. A
-// package that is bundled without a license file fails the build.
+// Adds the license notices of bundled packages to the bundle, as the licenses require. A bundled
+// package without a license file fails the build.
 
 const HEAD = "The dashboard contains code of these packages, each under its own license.";
 const LICENSE = /^(licen[cs]e|copying|notice)(\.(md|txt))?$/i;
-// What the build tool itself adds: the loading of chunks (Vite), and of modules (Rolldown).
+// Code added by the build tools: the loaders of chunks (Vite) and modules (Rolldown).
 const ADDED: [RegExp, string][] = [
   [/^\0vite\//, "vite"],
   [/^\0rolldown\//, "rolldown"],
 ];
-// A build tool's file goes on with what is in the tool, which is not in the bundle.
+// The rest of a build tool's license file is about code that is not in the bundle.
 const OF_THE_TOOL = /^#+ Licenses of bundled dependencies/m;
 
 export function notices(root: string, fileName: string): Plugin {

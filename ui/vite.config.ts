@@ -2,11 +2,11 @@ import { defineConfig } from "vite";
 
 import { notices } from "./notices";
 
-// The build is served under any path by the Python package: every address it contains is
-// relative, and nothing is inlined, so that it runs under a policy without 'unsafe-inline'.
+// The Python package serves the build under any path, so all its URLs are relative. Nothing is
+// inlined, so that it works with a policy without 'unsafe-inline'.
 //
-// `npm run dev` serves the page below /ui/, as the package does, and hands requests for data
-// to the server that `goflow demo` runs.
+// `npm run dev` serves the page at /ui/, like the package, and proxies API requests to the server
+// of `goflow demo`.
 const server = "http://localhost:8181";
 const proxied = { target: server, changeOrigin: true, headers: { origin: server } };
 

@@ -15,7 +15,7 @@ def row(page: Page, job: str) -> Locator:
 
 
 def bars(page: Page, job: str) -> Locator:
-    return row(page, job).locator(".bar-of")
+    return row(page, job).locator(".state-bar")
 
 
 def run(page: Page, job: str) -> None:

@@ -7,8 +7,8 @@ import { KeyList, listKeys, useKeys } from "./app/keys";
 import { Notices } from "./app/notices";
 import { go, route } from "./app/router";
 import { following, theme, THEMES, zone, ZONES, type Theme, type Zone } from "./app/settings";
-import { Confirmation } from "./pieces/dialog";
-import { RunForm } from "./pieces/run";
+import { Confirmation } from "./components/dialog";
+import { RunForm } from "./components/run";
 import { connection } from "./api/stream";
 
 const PLACES = [
@@ -95,7 +95,7 @@ function Title() {
     return () => watch.disconnect();
   }, []);
   return (
-    <p class="unseen" role="status" data-title>
+    <p class="visually-hidden" role="status" data-title>
       {title.value}
     </p>
   );

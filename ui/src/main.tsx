@@ -9,7 +9,7 @@ import { Frame } from "./frame";
 import { JobsPage } from "./pages/jobs/jobs-page";
 import "./style/base.css";
 import "./style/frame.css";
-import "./style/pieces.css";
+import "./style/components.css";
 
 /** The list of jobs is part of the first bundle; the other pages load on demand. */
 const PAGES = {

@@ -8,7 +8,7 @@
 
 import { batch, signal } from "@preact/signals";
 import { now } from "../app/clock";
-import type { Execution } from "../model/board";
+import type { Execution } from "../model/live";
 
 /** The state of the connection to the server. */
 export const connection = signal<"connecting" | "live" | "lost">("connecting");
@@ -22,19 +22,19 @@ const AGAIN = 2000; // milliseconds until a new attempt after the browser gave u
 export function listen(address: string, onExecution: (e: Execution) => void, onConnect: () => void): () => void {
   let source: EventSource | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let heard = new Map<string, Execution>();
+  let pending = new Map<string, Execution>();
   const ended = new AbortController();
   const { signal: until } = ended;
 
   const take = () => {
-    const all = heard;
-    heard = new Map();
+    const all = pending;
+    pending = new Map();
     batch(() => all.forEach((execution) => onExecution(execution)));
   };
   const hear = (message: MessageEvent<string>) => {
-    if (!heard.size) requestAnimationFrame(take);
+    if (!pending.size) requestAnimationFrame(take);
     const execution = JSON.parse(message.data) as Execution;
-    if ((heard.get(execution.id)?.version ?? 0) <= execution.version) heard.set(execution.id, execution);
+    if ((pending.get(execution.id)?.version ?? 0) <= execution.version) pending.set(execution.id, execution);
   };
   const close = () => {
     clearTimeout(timer);

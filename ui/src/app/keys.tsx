@@ -7,7 +7,7 @@
 
 import { signal } from "@preact/signals";
 import { useLayoutEffect } from "preact/hooks";
-import { Dialog } from "../pieces/dialog";
+import { Dialog } from "../components/dialog";
 
 /** A key by its name in the browser ("j", "Escape", "?"), or two keys in sequence ("g j"). */
 export interface Key {

@@ -8,14 +8,14 @@ describe("addresses", () => {
     expect(at(executionHref(name))).toEqual({ page: "execution", id: name });
   });
 
-  test("what is not a page is known as that", () => {
+  test("an unknown path is recognised", () => {
     expect(routeOf("/ui/", "/ui/")).toEqual({ page: "jobs" });
     expect(routeOf("/ui/now", "/ui/")).toEqual({ page: "now" });
     for (const path of ["/ui/jobs/", "/ui/else", "/ui/executions/", "/ui/jobs/%E0%A4%A", "/api/jobs"])
       expect(routeOf(path, "/ui/")).toEqual({ page: "unknown" });
   });
 
-  test("a choice is put in, replaced and taken out", () => {
+  test("a choice is set, replaced and removed", () => {
     expect(withChoices("", { last: "50" })).toBe("?last=50");
     expect(withChoices("?last=50&task=a%20b", { last: "10" })).toBe("?last=10&task=a+b");
     expect(withChoices("?last=50", { last: null, task: null })).toBe("");

@@ -47,7 +47,7 @@ export function choose(choices: Record<string, string | null>, step = false): vo
   look();
 }
 
-/** Handles clicks on links to the dashboard's pages, and the browser's back and forward buttons. */
+/** TaskActions clicks on links to the dashboard's pages, and the browser's back and forward buttons. */
 export function startRouter(): void {
   addEventListener("popstate", look);
   document.addEventListener("click", (event) => {

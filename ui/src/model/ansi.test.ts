@@ -6,7 +6,7 @@ const styles = (line: string) => written(line).pieces.map(({ text, style }) => [
 const has = (some: Partial<Style>) => ({ ...PLAIN, ...some });
 
 describe("a line of a log", () => {
-  test("without a control character is itself", () => {
+  test("without control characters is unchanged", () => {
     for (const text of ["", "plain", "<b>&amp;</b>", "\ttab", "مرحبا 日本語 👩‍🔬", "\u202etxt.exe"]) expect(shown(text)).toBe(text);
   });
 
@@ -36,7 +36,7 @@ describe("a line of a log", () => {
     ["a string that never ends, of which the text stays", "a\x1b]0;secret", "a0;secret"],
   ])("%s are left out", (_, line, result) => expect(shown(line)).toBe(result));
 
-  test("colours and weights are kept, until they are taken back", () => {
+  test("colours and weights are kept until they are reset", () => {
     expect(styles("\x1b[1;31mERROR\x1b[0m text")).toEqual([
       ["ERROR", has({ bold: true, ink: 0xc4282d })],
       [" text", PLAIN],
@@ -61,17 +61,17 @@ describe("a line of a log", () => {
     ["\x9b38;5;196mx", 0xff0000],
   ])("%j has its colour", (line, ink) => expect(written(line).pieces[0]!.style.ink).toBe(ink));
 
-  test("what comes after a colour of 256 still counts", () => {
+  test("parameters after a 256-colour sequence are applied", () => {
     expect(written("\x1b[38;5;196;1mx").style).toMatchObject({ ink: 0xff0000, bold: true });
     expect(written("\x1b[48;2;1;2;3;4mx").style).toMatchObject({ ground: 0x010203, underline: true });
   });
 
-  test("a colour goes on into the next line", () => {
+  test("a colour continues on the next line", () => {
     const { style } = written("\x1b[31mbegins");
     expect(written("goes on", style).pieces).toEqual([{ text: "goes on", style: has({ ink: 0xc4282d }) }]);
   });
 
-  test("equal styles are one", () => {
+  test("equal styles are the same object", () => {
     expect(written("\x1b[31ma").style).toBe(written("\x1b[31mb").style);
     expect(written("\x1b[31ma\x1b[0m").style).toBe(PLAIN);
   });
@@ -80,18 +80,18 @@ describe("a line of a log", () => {
 describe("colours", () => {
   const all = Array.from({ length: 256 }, (_, n) => written(`\x1b[38;5;${n}mx`).style.ink!);
 
-  test("can all be read, in the light and in the dark, and on each other", () => {
+  test("are readable in both themes, and on each other", () => {
     for (const ink of all)
       for (const ground of [GROUND.light, GROUND.dark, ...all.slice(0, 16)])
         expect(contrast(readable(ink, ground), ground)).toBeGreaterThanOrEqual(4.5);
   });
 
-  test("stay what they are where they can be read already", () => {
+  test("are unchanged if they are readable", () => {
     expect(readable(0x000000, GROUND.light)).toBe(0x000000);
     expect(readable(0xffffff, GROUND.dark)).toBe(0xffffff);
   });
 
-  test("are said for both themes, and not at all where there is none", () => {
+  test("are given for both themes, and left out if there are none", () => {
     expect(colours(PLAIN)).toEqual({});
     expect(colours(has({ bold: true }))).toEqual({});
     expect(colours(has({ ink: 0 })).color).toMatch(/^light-dark\(#000000, #[0-9a-f]{6}\)$/);

@@ -5,7 +5,7 @@
  * Rule: the output is text and styles, never markup. Every colour is adjusted until it is readable
  * on its background, in the light and in the dark theme.
  *
- * anser (2.3) does not replace this parser: it handles neither carriage returns and cursor moves, nor
+ * anser (2.3) does not replace this parser: it allowedActions neither carriage returns and cursor moves, nor
  * titles, links and other string sequences, nor colours with colons. It passes 1 of the 11 tests of
  * control sequences.
  */
@@ -45,7 +45,7 @@ const TOKEN =
   /(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~])|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]?|[\x00-\x08\x0a-\x1f\x7f-\x9f]/g;
 const CONTROL = /[\x00-\x08\x0a-\x1f\x7f-\x9f]/;
 const MOVES = /[\r\b]|(?:\x1b\[|\x9b)[0-?]*[CDGKPX]/;
-const WIDEST = 16_384; // the maximum column a sequence may move to
+const MAX_WIDTH = 16_384; // the maximum column a sequence may move to
 
 /** The visible pieces of `line`, starting in `style`, and the final style. */
 export function written(line: string, style: Style = PLAIN): { pieces: Piece[]; style: Style } {
@@ -103,10 +103,10 @@ function onScreen(line: string, style: Style): { pieces: Piece[]; style: Style }
         cursor = Math.max(0, cursor - (token[2] ? by : 1));
         break;
       case "C":
-        cursor = Math.min(WIDEST, cursor + by);
+        cursor = Math.min(MAX_WIDTH, cursor + by);
         break;
       case "G":
-        cursor = Math.min(WIDEST, by - 1);
+        cursor = Math.min(MAX_WIDTH, by - 1);
         break;
       case "K":
         if (!number) row.length = Math.min(row.length, cursor);
@@ -190,7 +190,7 @@ function indexed(number: number): Colour | null {
 
 const mixed = ([r = 0, g = 0, b = 0]: number[]): Colour => ((r & 255) << 16) | ((g & 255) << 8) | (b & 255);
 
-const MOST = 4096; // cached styles; a log may have any number
+const MAX_STYLES = 4096; // cached styles; a log may have any number
 const styles = new Map<string, Style>();
 
 /** One object for equal styles, so that they can be compared. */
@@ -199,7 +199,7 @@ function interned(style: Style): Style {
   if (key === PLAIN_KEY) return PLAIN;
   const held = styles.get(key);
   if (held) return held;
-  if (styles.size >= MOST) styles.clear();
+  if (styles.size >= MAX_STYLES) styles.clear();
   styles.set(key, style);
   return style;
 }

@@ -9,13 +9,13 @@ const run = (state: State, seconds: number | null): Run => ({
 });
 
 describe("executions as bars", () => {
-  test("the record is of what ended, and the typical time of what was successful", () => {
+  test("the record counts finished executions, and the typical duration successful ones", () => {
     const record = recordOf([run("successful", 2), run("successful", 4), run("failed", 9), run("running", null), run("cancelled", 1)]);
     expect(record).toEqual({ rate: 2 / 3, typical: 3000, longest: 9000 });
     expect(recordOf([run("running", null)])).toEqual({ rate: null, typical: null, longest: 0 });
   });
 
-  test("what runs grows with the clock, and no bar is higher than the field", () => {
+  test("bars of running executions grow with the clock, up to the maximum height", () => {
     const running = run("running", null);
     const began = Date.parse(running.started!);
     expect(tookOf(running, began + 500)).toBe(500);
@@ -24,7 +24,7 @@ describe("executions as bars", () => {
     expect(heightOf(null, 2000)).toBe(0);
   });
 
-  test("the middle of an even number is between the two", () => {
+  test("the median of an even number is between the two middle values", () => {
     expect(middle([4, 1, 3, 2])).toBe(2.5);
     expect(middle([])).toBeNull();
   });

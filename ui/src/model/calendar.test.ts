@@ -4,7 +4,7 @@ import { lookOf, weightOf, WEEKS, yearTo, type DayCounts } from "./calendar";
 const day = (day: string, states: DayCounts["states"], missed = 0): DayCounts => ({ day, states, missed, skipped: 0, seconds: 0 });
 
 describe("the calendar", () => {
-  test("has whole weeks from Monday on, and ends today", () => {
+  test("has whole weeks from Monday, and ends today", () => {
     const { cells, months } = yearTo("2026-11-21", [day("2026-11-20", { failed: 1 })]);
     expect(cells.at(-1)).toMatchObject({ day: "2026-11-21", week: WEEKS - 1, weekday: 5, counts: null });
     expect(cells[0]).toMatchObject({ week: 0, weekday: 0, day: "2025-11-17" });
@@ -13,7 +13,7 @@ describe("the calendar", () => {
     expect(months.map(({ month }) => month)).toContain("2026-03");
   });
 
-  test("keeps the 29th of February", () => {
+  test("includes 29 February", () => {
     expect(yearTo("2028-03-01", []).cells.map(({ day }) => day)).toContain("2028-02-29");
   });
 
@@ -26,7 +26,7 @@ describe("the calendar", () => {
     [day("x", { successful: 1 }, 5), "missed"],
   ] as const)("%j looks %s", (counts, look) => expect(lookOf(counts)).toBe(look));
 
-  test("a day weighs as much as happened on it", () => {
+  test("the weight of a day follows its executions", () => {
     expect([0, 1, 25, 50, 100].map((count) => weightOf(day("x", { successful: count }), 100))).toEqual([0, 1, 2, 3, 4]);
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { durationsOf, slowest, ticksOf } from "./durations";
 
 describe("durations", () => {
-  test("what takes far longer than the middle half is an outlier", () => {
+  test("durations far above the middle half are outliers", () => {
     const spread = durationsOf([10, 11, 12, 12, 13, 14, 90])!;
     expect(spread.median).toBe(12);
     expect(spread.longest).toBe(90);
@@ -10,7 +10,7 @@ describe("durations", () => {
     expect(14).toBeLessThan(spread.fence);
   });
 
-  test("a few say nothing of outliers, and none nothing at all", () => {
+  test("few durations have no outliers, and none have no summary", () => {
     expect(durationsOf([1, 1000])!.fence).toBe(Infinity);
     expect(durationsOf([])).toBeNull();
   });
@@ -22,7 +22,7 @@ describe("durations", () => {
     [40 * 86_400_000, [0, 1, 2, 3, 4, 5].map((n) => n * 8 * 86_400_000).filter((n) => n <= 40 * 86_400_000)],
   ])("an axis up to %d ms has round steps", (most, steps) => expect(ticksOf(most)).toEqual(steps));
 
-  test("the slowest task stands first", () => {
+  test("tasks are sorted slowest first", () => {
     const run = (seconds: number) => ({
       state: "successful" as const,
       started: "2026-01-01T00:00:00Z",

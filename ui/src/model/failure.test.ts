@@ -18,13 +18,13 @@ describe("an error", () => {
 });
 
 describe("a result", () => {
-  test("is text as it is, or JSON to be read", () => {
+  test("is unchanged text, or indented JSON", () => {
     expect(resultText("<b>\n")).toBe("<b>\n");
     expect(resultText({ a: [1] })).toBe('{\n  "a": [\n    1\n  ]\n}');
     expect(resultText(0)).toBe("0");
   });
 
-  test("that is long begins, and is whole where it is short", () => {
+  test("that is long is shortened", () => {
     expect(beginning("short")).toBe("short");
     expect(beginning("x\n".repeat(1000)).split("\n").length).toBe(24);
     expect(beginning("x".repeat(10_000)).length).toBe(4000);

@@ -15,8 +15,8 @@ export function failureOf(error: string): Failure {
   return { message: error.slice(0, found.index).trimEnd(), trace: error.slice(found.index).replace(/^\n+/, "").trimEnd() };
 }
 
-const MOST_LINES = 24;
-const MOST = 4000; // characters
+const MAX_LINES = 24;
+const MAX_CHARACTERS = 4000; // characters
 
 /** A result as text: text as it is, other values as indented JSON. */
 export function resultText(result: unknown): string {
@@ -25,10 +25,10 @@ export function resultText(result: unknown): string {
 
 /** The beginning of a long text; a short one unchanged. */
 export function beginning(text: string): string {
-  const lines = text.split("\n", MOST_LINES + 1);
-  const some = lines.length > MOST_LINES ? lines.slice(0, MOST_LINES).join("\n") : text;
-  if (some.length <= MOST) return some;
+  const lines = text.split("\n", MAX_LINES + 1);
+  const some = lines.length > MAX_LINES ? lines.slice(0, MAX_LINES).join("\n") : text;
+  if (some.length <= MAX_CHARACTERS) return some;
   // Never inside a surrogate pair.
-  const cut = some.slice(0, MOST);
+  const cut = some.slice(0, MAX_CHARACTERS);
   return /[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut;
 }

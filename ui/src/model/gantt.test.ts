@@ -27,23 +27,23 @@ const bars = (tasks: Timed[], dag: Record<string, string[]> = {}, rounds: number
   Object.fromEntries([...barsOf(tasks, dag, T0, rounds.map((s) => T0 + s * 1000))].map(([name, made]) => [name, brief(made)]));
 
 describe("bars", () => {
-  test("are a task's attempts, with the waits for the next ones between", () => {
+  test("are a task's attempts and the waits between them", () => {
     expect(bars([task("a", {}, [0, 2, 5], [5, 6, 8], [8, 9])])).toEqual({
       a: ["attempt 1 0-2", "retry 2 2-5", "attempt 2 5-6", "retry 3 6-8", "attempt 3 8-9"],
     });
   });
 
-  test("a wait for room begins when all it depends on has ended", () => {
+  test("a wait for a slot begins when all upstream tasks have ended", () => {
     const tasks = [task("a", {}, [0, 4]), task("b", {}, [0, 6]), task("c", {}, [9, 10])];
     expect(bars(tasks, { a: ["c"], b: ["c"], c: [] }).c).toEqual(["room 1 6-9", "attempt 1 9-10"]);
     expect(bars([task("a", {}, [3, 4])]).a).toEqual(["room 1 0-3", "attempt 1 3-4"]);
   });
 
-  test("a wait for room after a wait for the retry is told apart", () => {
+  test("waits for a retry and for a slot are distinguished", () => {
     expect(bars([task("a", {}, [0, 2, 5], [7, 8])]).a).toEqual(["attempt 1 0-2", "retry 2 2-5", "room 2 5-7", "attempt 2 7-8"]);
   });
 
-  test("what has not ended has no end", () => {
+  test("an unfinished bar has no end", () => {
     expect(bars([task("a", { state: "running" }, [0, null])]).a).toEqual(["attempt 1 0-"]);
     expect(bars([task("a", { state: "upforretry", finished: at(2) }, [0, 2, 60])]).a).toEqual(["attempt 1 0-2", "retry 2 2-"]);
     const waits = [task("a", {}, [0, 4]), task("b", { state: "notstarted", waiting: "pool 'db': 1 of 1 in use" })];
@@ -51,16 +51,16 @@ describe("bars", () => {
     expect(bars([task("a", { state: "notstarted" })]).a).toEqual([]);
   });
 
-  test("a retry by hand is no wait of the task", () => {
+  test("a manual retry is not a wait", () => {
     expect(bars([task("a", {}, [0, 2], [3600, 3601])], {}, [3599.99]).a).toEqual(["attempt 1 0-2", "attempt 2 3600-3601"]);
   });
 
-  test("what ended without an attempt is a point", () => {
+  test("an end without an attempt is a point", () => {
     expect(bars([task("a", { state: "skipped", finished: at(3) })]).a).toEqual(["end 0 3-3"]);
     expect(bars([task("a", { state: "successful", finished: at(9) }, [0, 2])]).a).toEqual(["attempt 1 0-2", "end 0 9-9"]);
   });
 
-  test("a task may be named like what every object has", () => {
+  test("a task may be named like a property of Object", () => {
     expect(bars([task("__proto__", {}, [0, 1]), task("b", {}, [1, 2])], JSON.parse('{"__proto__":["b"]}')).b).toEqual(["attempt 1 1-2"]);
   });
 });
@@ -80,7 +80,7 @@ describe("the axis", () => {
     expect([s(0), s(5), s(10), s(99)].map((time) => place(axis, time))).toEqual([0, 0.5, 1, 1]);
   });
 
-  test("cuts a long pause out, and only a long one", () => {
+  test("cuts out long pauses only", () => {
     expect(axisOf([[span(0, 10)], [span(65, 100)]], s(0), s(100), null).stretches).toHaveLength(1);
     const cut = axisOf([[span(0, 10)], [span(36_000, 36_010)]], s(0), s(36_010), null);
     expect(cut.stretches).toHaveLength(2);
@@ -89,7 +89,7 @@ describe("the axis", () => {
     expect(place(cut, s(36_010))).toBeCloseTo(1);
   });
 
-  test("has room while something goes on, and stays the same for a while", () => {
+  test("has space while tasks run, and stays the same for a while", () => {
     const of = (now: number) => axisOf([[span(0, null)]], s(0), s(0), s(now));
     expect(of(1)).toEqual(of(4));
     expect(of(100)).toEqual(of(101));
@@ -97,14 +97,14 @@ describe("the axis", () => {
     for (const elapsed of [0, 1, 4999, 5000, 86_400_000 * 40]) expect(roomy(elapsed)).toBeGreaterThan(elapsed);
   });
 
-  test("of nothing at all is one", () => {
+  test("exists without any bars", () => {
     const axis = axisOf([], s(0), s(0), null);
     expect(place(axis, s(0))).toBe(0);
     expect(ticksOf(axis, 500, 80).ticks.length).toBeLessThan(10);
   });
 });
 
-describe("the times at the axis", () => {
+describe("the ticks of the axis", () => {
   test.each([0.004, 0.4, 3, 61, 500, 4000, 90_000, 4_000_000])("of %s s are apart and round", (seconds) => {
     const axis = axisOf([[span(0, seconds)]], s(0), s(seconds), null);
     const { ticks, step } = ticksOf(axis, 600, 80);

@@ -28,7 +28,7 @@ export interface Bar {
   attempt: number;
 }
 
-const LEAST_WAIT = 20; // milliseconds; shorter waits are not shown
+const MIN_WAIT = 20; // milliseconds; shorter waits are not shown
 
 /**
  * The bars of each task. A task waits for a slot from the end of its last upstream task, from
@@ -66,7 +66,7 @@ function bars(task: Timed, rounds: number[], ready: (at: number) => number): Bar
       if (until > before) made.push({ kind: "retry", from: before, to: until, state: "upforretry", attempt });
       since = until;
     }
-    if (from - since > LEAST_WAIT) made.push({ kind: "room", from: since, to: from, state: "notstarted", attempt });
+    if (from - since > MIN_WAIT) made.push({ kind: "room", from: since, to: from, state: "notstarted", attempt });
     const to = finished === null ? null : Date.parse(finished);
     made.push({ kind: "attempt", from, to, state, attempt });
     before = to;

@@ -13,11 +13,11 @@ describe("the digits of a number", () => {
       expect(write(read(text))).toBe(text);
   });
 
-  test("are kept apart only where JavaScript's number would change them", () => {
+  test("are kept separately only if a JavaScript number would change them", () => {
     expect(NUMBERS.filter((number) => !isDigits(read(number)))).toEqual(["0", "1", "0.1", "0.30000000000000004", "1e-7", "9007199254740991", "9007199254740992"]);
   });
 
-  test("stay in numbers drawn at random", () => {
+  test("are kept in random numbers", () => {
     const below = (seed: number) => {
       let state = seed;
       return (end: number) => (state = (state * 48_271) % 2_147_483_647) % end;
@@ -31,18 +31,18 @@ describe("the digits of a number", () => {
     }
   });
 
-  test("stay in any JSON that JSON.parse takes too, which has the same value", () => {
+  test("are kept in any JSON, with the same value as by JSON.parse", () => {
     for (const text of ['{"__proto__":{"a":1.0}}', '["\\u0023\\n\\ud83d\\ude00","1.0","\\"2.0"]', '{"2":1,"1":2}', "[]", "null", '""', "[[],{}]"])
       expect(JSON.parse(write(read(text)))).toEqual(JSON.parse(text));
   });
 });
 
-test("text that is no JSON, or names something twice, is refused", () => {
+test("invalid JSON and duplicate keys are refused", () => {
   for (const text of ["", "01", "1.", ".5", "+1", "1e", "NaN", "Infinity", "{a:1}", "[1,]", "'a'", "1 2", '{"a":1,"a":2}'])
     expect(() => read(text), text).toThrow(SyntaxError);
 });
 
-test("of an answer only what users wrote keeps its digits", () => {
+test("only user-written values of a response keep their digits", () => {
   const text = '{"timeout":60.0,"dag":{"1.0":[]},"params":{"n":9007199254740993,"x":1.0},"tasks":[{"priority":1.0,"result":[2.0],"error":"1.0"}]}';
   const answer = readAnswer(text, new Set(["params", "result"])) as Record<string, unknown>;
   expect(answer.timeout).toBe(60);

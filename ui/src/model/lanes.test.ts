@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Execution } from "./board";
+import type { Execution } from "./live";
 import { hoursOf, lanesOf, spanAround } from "./lanes";
 import type { State } from "./states";
 
@@ -20,7 +20,7 @@ const one = (job: string, state: State, started: number | null, finished: number
 });
 
 describe("the axis of now", () => {
-  test("what runs stands first, then what waits, then what comes next", () => {
+  test("lanes are ordered: running, waiting, due next", () => {
     const lanes = lanesOf(
       [one("ended", "failed", -4, -2), one("waits", "notstarted", null, null, -1), one("runs", "running", -5, null)],
       [{ job: "comes", due: at(5) }, { job: "later", due: at(9) }, { job: "too late", due: at(11) }],
@@ -34,13 +34,13 @@ describe("the axis of now", () => {
     expect(lanes[2]!.dues).toEqual([{ at: 0.75, until: 0.75, due: at(5), count: 1 }]);
   });
 
-  test("what began before the axis is cut, and what ended before it is left out", () => {
+  test("executions that began before the axis are cut, and those that ended before it are left out", () => {
     const lanes = lanesOf([one("long", "running", -100, null), one("old", "failed", -90, -80)], [], noon, span, grain);
     expect(lanes.map(({ job }) => job)).toEqual(["long"]);
     expect(lanes[0]!.pieces[0]!.from).toBe(0);
   });
 
-  test("what would be drawn over one another is one, and says the worst", () => {
+  test("overlapping pieces are merged and show the worst state", () => {
     const often = Array.from({ length: 30 }, (_, n) => one("often", n === 12 ? "failed" : "successful", -9 + n / 100, -9 + n / 100));
     const [lane] = lanesOf([...often, one("often", "running", -1, null)], [], noon, span, { ...grain, piece: 0.00975 });
     expect(lane!.pieces.map(({ state, count }) => [state, count])).toEqual([
@@ -51,7 +51,7 @@ describe("the axis of now", () => {
     expect(lane!.pieces[0]!.id).toBe(often[12]!.id);
   });
 
-  test("due times in a row are one band, and where they are no longer known is said", () => {
+  test("consecutive due times are one band, with the end of the known ones", () => {
     const upcoming = [1, 1.1, 1.2].map((minutes) => ({ job: "often", due: at(minutes) }));
     const [lane] = lanesOf([], [...upcoming, { job: "seldom", due: at(9) }], noon, span, grain);
     expect(lane!.dues).toEqual([{ at: 0.55, until: 0.56, due: at(1), count: 3 }]);

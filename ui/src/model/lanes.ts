@@ -5,7 +5,7 @@
  * job runs.
  */
 
-import type { Execution } from "./board";
+import type { Execution } from "./live";
 import { isFinished, type State } from "./states";
 
 export interface Piece {
@@ -91,7 +91,7 @@ export function lanesOf(
     if (waits) held.waits = true;
     else if (!isFinished(state)) held.running = true;
   }
-  const told = new Map<string, number>();
+  const dueCounts = new Map<string, number>();
   for (const { job, due } of upcoming) {
     const at = placeOf(Date.parse(due), span);
     if (at < 0 || at > 1) continue;
@@ -101,8 +101,8 @@ export function lanesOf(
       before.until = at;
       before.count++;
     } else held.dues.push({ at, until: at, due, count: 1 });
-    const count = (told.get(job) ?? 0) + 1;
-    told.set(job, count);
+    const count = (dueCounts.get(job) ?? 0) + 1;
+    dueCounts.set(job, count);
     if (count >= grain.each) held.known = at;
   }
   for (const held of lanes.values()) held.pieces = together(held.pieces, grain.piece);

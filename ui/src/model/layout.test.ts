@@ -24,22 +24,22 @@ describe("the graph", () => {
     }
   });
 
-  test("many tasks in columns stand where few edges cross", () => {
+  test("many tasks in columns are ordered so that few edges cross", () => {
     const tasks = Array.from({ length: 300 }, (_, n) => `t${n}`);
-    // Three columns of a hundred, joined one to one, but named in the other order.
+    // Three columns of a hundred, connected one to one, with names in reverse order.
     const dag = Object.fromEntries(tasks.map((name, n) => [name, n < 200 ? [tasks[(Math.floor(n / 100) + 1) * 100 + 99 - (n % 100)]!] : []]));
     const { nodes, edges } = draw(tasks, dag, measure);
     const row = new Map(nodes.map(({ name, y }) => [name, y]));
     for (const { from, to } of edges) expect(row.get(to)).toBe(row.get(from));
   });
 
-  test("takes tasks named like what every object has", () => {
+  test("accepts tasks named like properties of Object", () => {
     const { nodes, edges } = draw(["__proto__", "constructor"], JSON.parse('{"__proto__":["constructor"]}'), measure);
     expect(nodes.map(({ name }) => name)).toEqual(["__proto__", "constructor"]);
     expect(edges).toHaveLength(1);
   });
 
-  test("a long name is cut to its room, between characters", () => {
+  test("a long name is shortened between characters", () => {
     expect(fit("short", 70, measure)).toBe("short");
     expect(fit("👩‍🔬".repeat(20), 70, measure)).toMatch(/…$/);
     expect(measure(fit("x".repeat(250), 70, measure))).toBeLessThanOrEqual(70);

@@ -23,13 +23,13 @@ export interface Drawing {
 const HEIGHT = 34;
 const BAND = 30; // space for the sign of the state
 const PADDING = 12;
-const WIDEST = 220;
+const MAX_WIDTH = 220;
 const MARGIN = 6;
 const BESIDE = 44; // between columns
 const BELOW = 14; // between rows
 
 /** With more tasks dagre takes seconds (16 s for 1,000), so a simpler column layout is used. */
-const MOST_FOR_DAGRE = 200;
+const MAX_FOR_DAGRE = 200;
 
 /** `name` shortened to `room` with an ellipsis; never cut inside a character. */
 export function fit(name: string, room: number, measure: (text: string) => number): string {
@@ -59,9 +59,9 @@ export function draw(
       const [a, b] = [number.get(from), number.get(to)];
       if (a !== undefined && b !== undefined) edges.push([a, b]);
     }
-  const texts = tasks.map((name) => fit(name, WIDEST, measure));
+  const texts = tasks.map((name) => fit(name, MAX_WIDTH, measure));
   const widths = texts.map((text) => Math.ceil(BAND + measure(text) + PADDING));
-  const placed = tasks.length > MOST_FOR_DAGRE ? inColumns(widths, edges) : byDagre(widths, edges);
+  const placed = tasks.length > MAX_FOR_DAGRE ? inColumns(widths, edges) : byDagre(widths, edges);
   return {
     width: placed.width,
     height: placed.height,

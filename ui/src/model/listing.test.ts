@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { JobRow } from "./board";
+import type { JobRow } from "./live";
 import { choiceOf, counts, listed, sortOf, type Known, type Wanted } from "./listing";
 
 const row = (job: string, more: Partial<JobRow> = {}): JobRow => ({
@@ -31,29 +31,29 @@ const names = (wanted: Partial<Wanted>) =>
   listed(rows, { words: "", choice: null, tag: null, sort: "registered", ...wanted }, ({ job }) => known[job]!).map(({ job }) => job);
 
 describe("the list of jobs", () => {
-  test("has those with all the words, wherever they stand", () => {
+  test("contains the jobs that match all words", () => {
     expect(names({ words: "  ORDERS db" })).toEqual(["import"]);
     expect(names({ words: "e" })).toEqual(["import", "Report", "cleanup"]);
     expect(names({ words: "nowhere" })).toEqual([]);
   });
 
-  test("is cut to a tag, a state or a switch", () => {
+  test("can be filtered by tag, state or schedule", () => {
     expect(names({ tag: "db" })).toEqual(["import", "Report"]);
     expect(names({ choice: "failed" })).toEqual(["import"]);
     expect(names({ choice: "off" })).toEqual(["cleanup"]);
   });
 
-  test("is in the order asked for, and what has no place in it comes last", () => {
+  test("has the requested order, with jobs without a sort key last", () => {
     expect(names({ sort: "name" })).toEqual(["Report", "cleanup", "import"]);
     expect(names({ sort: "next" })).toEqual(["Report", "import", "cleanup"]);
     expect(names({ sort: "newest" })).toEqual(["Report", "import", "cleanup"]);
   });
 
-  test("says how many there are of each choice", () => {
+  test("counts the jobs of each filter", () => {
     expect(Object.fromEntries(counts(Object.values(known)))).toEqual({ on: 2, off: 1, failed: 1, successful: 1 });
   });
 
-  test("what the address says is a choice only if there is such a one", () => {
+  test("an unknown filter in the URL is ignored", () => {
     expect([choiceOf("failed"), choiceOf("off"), choiceOf("__proto__"), choiceOf(null)]).toEqual(["failed", "off", null, null]);
     expect([sortOf("next"), sortOf("x"), sortOf(null)]).toEqual(["next", "registered", "registered"]);
   });

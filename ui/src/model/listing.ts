@@ -1,6 +1,6 @@
 /** Filtering and sorting of the list of jobs. Pure. */
 
-import type { JobRow } from "./board";
+import type { JobRow } from "./live";
 import { STATES, type State } from "./states";
 
 export const SORTS = ["registered", "name", "next", "newest"] as const;

@@ -12,8 +12,8 @@ const window = (first: number, count: number, end: number, gaps: [number, number
   gaps,
 });
 
-describe("a log of which windows are held", () => {
-  test("asks for the block of what it lacks, and for no more once it has come", () => {
+describe("a partly loaded log", () => {
+  test("requests missing blocks once", () => {
     const log = new LogText();
     log.take(window(0, 500, 100_000));
     expect(log.lacks(0, 500)).toBeNull();
@@ -25,7 +25,7 @@ describe("a log of which windows are held", () => {
     expect(log.lacks(99_990, 100_010)).toEqual({ after: 99_500, limit: BLOCK });
   });
 
-  test("holds only so much, and what was seen last the longest", () => {
+  test("evicts the least recently used blocks", () => {
     const log = new LogText();
     for (let block = 0; block < 1000; block++) {
       log.take(window(block * BLOCK, BLOCK, 500_000));
@@ -37,7 +37,7 @@ describe("a log of which windows are held", () => {
     expect(log.line(999 * BLOCK)).toBeDefined();
   });
 
-  test("holds few lines that are very long", () => {
+  test("limits the memory of very long lines", () => {
     const log = new LogText();
     for (let block = 0; block < 20; block++)
       log.take({ ...NONE, first: block * BLOCK, end: 10_000, lines: Array.from({ length: BLOCK }, () => "x".repeat(10_000)), gaps: [] });
@@ -45,7 +45,7 @@ describe("a log of which windows are held", () => {
     expect(held.length).toBeLessThanOrEqual(3);
   });
 
-  test("shows lines that were left out as one row", () => {
+  test("shows dropped lines as one row", () => {
     const log = new LogText();
     log.take(window(0, 3, 1_000_000));
     expect(log.rows).toBe(1_000_000);
@@ -63,7 +63,7 @@ describe("a log of which windows are held", () => {
     expect(log.line(999_999)).toBe("b");
   });
 
-  test("learns of a gap between lines, and that it grew", () => {
+  test("notices a gap between lines, and its growth", () => {
     const log = new LogText();
     log.take({ ...NONE, first: 0, end: 20, lines: ["a", "b", "c"], gaps: [[2, 10]] });
     expect(log.line(10)).toBe("c");
@@ -73,25 +73,25 @@ describe("a log of which windows are held", () => {
     expect(log.at(3)).toEqual({ line: 15 });
   });
 
-  test("a line that has not ended is a row of its own, which goes on, is written over, and ends", () => {
+  test("an unfinished line is a row that grows, is overwritten, and ends", () => {
     const log = new LogText();
-    const told = (lines: string[], end: number, unfinished: string | null) =>
+    const receive = (lines: string[], end: number, unfinished: string | null) =>
       log.take({ first: end - lines.length, end, lines, times: lines.map(() => null), unfinished: unfinished === null ? null : { text: unfinished, time: "t" }, gaps: [] });
-    told(["\x1b[32mbegins"], 1, "10%");
+    receive(["\x1b[32mbegins"], 1, "10%");
     expect(log.rows).toBe(2);
     expect(log.at(1)).toEqual({ line: 1 });
     expect(log.lacks(0, 5)).toBeNull();
     expect([plain(log.pieces(1)!), log.time(1)]).toEqual(["10%", "t"]);
     expect(log.pieces(1)![0]!.style).toBe(log.pieces(0)![0]!.style);
-    told([], 1, "10%\r 60%");
+    receive([], 1, "10%\r 60%");
     expect(plain(log.pieces(1)!)).toBe(" 60%");
-    told(["10%\r 60%\rdone"], 2, null);
+    receive(["10%\r 60%\rdone"], 2, null);
     expect(log.rows).toBe(2);
     expect(plain(log.pieces(1)!)).toBe("done");
     expect(log.pieces(2)).toBeUndefined();
   });
 
-  test("an answer about older lines does not bring a line back that has ended", () => {
+  test("a late response does not restore an unfinished line that has ended", () => {
     const log = new LogText();
     log.take({ ...window(0, 3, 3), unfinished: { text: "half", time: null } });
     log.take(window(3, 1, 4));
@@ -99,13 +99,13 @@ describe("a log of which windows are held", () => {
     expect([log.rows, log.unfinished]).toEqual([4, null]);
   });
 
-  test("a line has its time, where that was kept, beyond gaps too", () => {
+  test("lines have their times if known, also after gaps", () => {
     const log = new LogText();
     log.take({ first: 0, end: 20, lines: ["a", "b", "c"], times: ["ta", null, "tc"], unfinished: null, gaps: [[2, 10]] });
     expect([0, 1, 10, 11].map((line) => log.time(line))).toEqual(["ta", null, "tc", null]);
   });
 
-  test("a colour goes on to the next line, and what came first does not matter", () => {
+  test("a colour continues on the next line, in any order of loading", () => {
     const log = new LogText();
     log.take({ ...NONE, first: 0, end: 3, lines: ["\x1b[31mred", "still", "\x1b[0mnot"], gaps: [] });
     expect(log.pieces(1)![0]!.style.ink).not.toBeNull();
@@ -115,8 +115,8 @@ describe("a log of which windows are held", () => {
   });
 });
 
-describe("what was searched for", () => {
-  test("is found in any case and as text, also across colours", () => {
+describe("a searched text", () => {
+  test("is found case-insensitively and literally, also across colours", () => {
     const pieces = [
       { text: "an ER", style: PLAIN },
       { text: "ror (a.b) error", style: { ...PLAIN, bold: true } },
@@ -134,7 +134,7 @@ describe("what was searched for", () => {
   });
 });
 
-test("an address names lines from 1 on", () => {
+test("lines in URLs are counted from 1", () => {
   expect(linesNamed("1")).toEqual([0, 0]);
   expect(linesNamed("20-12")).toEqual([11, 19]);
   for (const bad of [null, "", "0", "-1", "x", "1-", "1.5", "9".repeat(30)]) expect(linesNamed(bad)).toBeNull();

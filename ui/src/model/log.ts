@@ -9,8 +9,8 @@ import { PLAIN, written, type Piece, type Style } from "./ansi";
 
 /** The number of lines that are loaded and dropped together. */
 export const BLOCK = 500;
-const MOST_BLOCKS = 80;
-const MOST_CHARACTERS = 12_000_000;
+const MAX_BLOCKS = 80;
+const MAX_CHARACTERS = 12_000_000;
 
 /** A response with lines from number `first` on, of `end` lines so far. */
 export interface Lines {
@@ -169,7 +169,7 @@ export class LogText {
 
   private dropOldest(): void {
     for (const [number, block] of this.blocks) {
-      const few = this.blocks.size <= MOST_BLOCKS && this.characters <= MOST_CHARACTERS;
+      const few = this.blocks.size <= MAX_BLOCKS && this.characters <= MAX_CHARACTERS;
       if (few || this.blocks.size <= 2) return;
       this.blocks.delete(number);
       this.characters -= block.characters;

@@ -5,18 +5,18 @@ import { fieldsOf, valuesOf, type Schema } from "./parameters";
 const written = (texts: Record<string, string>) => new Map(Object.entries(texts));
 
 describe("parameters", () => {
-  test("only what was changed is submitted, text as text and all else as JSON", () => {
+  test("only changed values are submitted, text as text and others as JSON", () => {
     const fields = fieldsOf(null, { country: "de", limit: 10, tags: ["a"] });
     expect(valuesOf(fields, written({ country: "12", limit: "20", tags: '["a"]' }))).toEqual({ country: "12", limit: 20 });
   });
 
-  test("what is not JSON is refused by name", () => {
+  test("invalid JSON is refused by name", () => {
     const fields = fieldsOf(null, { limit: 10, tags: [] });
     expect(() => valuesOf(fields, written({ limit: "ten" }))).toThrow("parameter limit must be a number, not ten");
     expect(() => valuesOf(fields, written({ tags: "" }))).toThrow("parameter tags must be JSON, not empty");
   });
 
-  test("a schema says what may be chosen and what is required", () => {
+  test("options and required fields follow the schema", () => {
     const schema: Schema = {
       $ref: "#/$defs/Params",
       $defs: {
@@ -36,7 +36,7 @@ describe("parameters", () => {
     expect(valuesOf(fields, written({ size: '"large"', name: "x", on: "false" }))).toEqual({ size: "large", name: "x", on: false });
   });
 
-  test("what an execution was given stands in the form and is sent again", () => {
+  test("the form has the parameters of the given execution and sends them again", () => {
     const fields = fieldsOf(null, { limit: 10, country: "de" }, { limit: 3, extra: "x" });
     expect(valuesOf(fields, written({}))).toEqual({ limit: 3, extra: "x" });
     expect(valuesOf(fields, written({ limit: "10" }))).toEqual({ extra: "x" });
@@ -62,7 +62,7 @@ describe("parameters", () => {
   };
   const STANDARDS = { rows: 100, note: null, dry: null, window: null };
 
-  test("a schema says of each what it may be, in words", () => {
+  test("the constraints of a schema are described in words", () => {
     const rules = fieldsOf(EXPORT, STANDARDS).map(({ name, kind, rule }) => [name, kind, rule]);
     expect(rules).toEqual([
       ["day", "date", "a date"],
@@ -73,14 +73,14 @@ describe("parameters", () => {
     ]);
   });
 
-  test("what may be nothing is empty, and what is emptied is null", () => {
+  test("null is an empty field, and an emptied field is null", () => {
     const given = fieldsOf(EXPORT, { ...STANDARDS, note: "x" });
     expect(valuesOf(given, written({ day: "2026-11-21", note: "" }))).toEqual({ day: "2026-11-21", note: null });
     expect(valuesOf(fieldsOf(EXPORT, STANDARDS), written({ day: "2026-11-21", dry: "true" }))).toEqual({ day: "2026-11-21", dry: true });
     expect(() => valuesOf(given, written({}))).toThrow("parameter day is required");
   });
 
-  test("a group is sent whole once anything in it was written, else not at all", () => {
+  test("a group is sent completely if any of its fields was changed, else not at all", () => {
     const fields = fieldsOf(EXPORT, STANDARDS, { day: "2026-01-01", window: { start: "2026-01-02", end: "2026-01-09" } });
     expect(valuesOf(fields, written({}))).toEqual({ day: "2026-01-01", window: { start: "2026-01-02", end: "2026-01-09" } });
     expect(valuesOf(fields, written({ "window\nend": "2026-01-03" }))).toMatchObject({ window: { start: "2026-01-02", end: "2026-01-03" } });
@@ -89,7 +89,7 @@ describe("parameters", () => {
     expect(() => valuesOf(empty, written({ day: "2026-01-01", "window\nend": "2026-01-03" }))).toThrow("parameter start is required");
   });
 
-  test("numbers are sent with the digits that were written, in a field as in JSON", () => {
+  test("numbers keep their digits, in fields and in JSON", () => {
     const schema: Schema = {
       type: "object",
       properties: {
@@ -121,7 +121,7 @@ describe("parameters", () => {
     expect(valuesOf(fields, written({ share: "1.0" }))).toEqual({});
   });
 
-  test("what an execution was given is sent again digit by digit, with a schema and without", () => {
+  test("parameters of an execution keep their digits when sent again, with and without a schema", () => {
     const given = '{"id":9007199254740993,"deep":{"list":[1.0,1e400]}}';
     const values = read(given) as Record<string, unknown>;
     expect(write(valuesOf(fieldsOf(null, null, values), written({})))).toBe(given);
@@ -129,12 +129,12 @@ describe("parameters", () => {
     expect(fieldsOf(null, { id: 1 }, values)[0]).toMatchObject({ kind: "number", text: "9007199254740993" });
   });
 
-  test("a name that stands twice is refused, not dropped", () => {
+  test("a duplicate name is refused, not dropped", () => {
     expect(() => valuesOf(fieldsOf(null, null, {}), written({ "": '{"a":1,"a":2}' }))).toThrow("the parameters must be JSON: Duplicate key 'a'");
     expect(() => valuesOf(fieldsOf(null, { o: {} }), written({ o: '{"a":1,"a":2}' }))).toThrow("parameter o must be JSON: Duplicate key 'a'");
   });
 
-  test("a job that takes anything takes a JSON object", () => {
+  test("a job without declared parameters accepts a JSON object", () => {
     const fields = fieldsOf(null, null, { a: 1 });
     expect(valuesOf(fields, written({}))).toEqual({ a: 1 });
     expect(valuesOf(fields, written({ "": '{"b": [2]}' }))).toEqual({ b: [2] });

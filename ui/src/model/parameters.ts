@@ -111,7 +111,7 @@ function inside(schema: Schema, root: Schema, defaults: Values, given: Values, w
       choices: [...choices, ...(nullable ? [null] : [])].map((value) => write(value)),
       text: begins === undefined ? (kind === "switch" ? "false" : "") : asText(begins, kind),
       standard,
-      // No name of a parameter holds a line break, so ids cannot meet.
+      // Names of parameters have no line breaks, so ids are unique.
       fields: kind === "group" ? inside(one, root, {}, isObject(begins) ? begins : {}, `${id}\n`) : [],
     };
   });

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { bytes, lineOf, roundUp } from "./series";
 
-test("a line ends at the right, begins where there is no more of it, and stays in the field", () => {
+test("a line ends at the right edge, begins with its first value, and stays inside the box", () => {
   expect(lineOf([0, 5, 20], 3, 100, 10, 10)).toBe("M0 10L50 5L100 0");
   expect(lineOf([5, 20], 5, 100, 10, 10)).toBe("M75 5L100 0");
   expect(lineOf([], 3, 100, 10, 10)).toBe("");

@@ -13,12 +13,12 @@ describe("due times", () => {
     into: null,
   });
 
-  test("a run of missed ones says how many", () => {
+  test("a run of missed due times has a count", () => {
     expect(outcomeOf(tick("missed"))).toBe("missed");
     expect(outcomeOf(tick("missed", 1440))).toBe("missed 1,440 times");
   });
 
-  test("those that did not fire for the same reason stand in one row, those that did in one each", () => {
+  test("consecutive due times that did not fire for the same reason are merged", () => {
     const at = (second: number, outcome: Outcome, reason = ""): Tick => ({
       ...tick(outcome),
       due: `2026-01-01T00:00:0${second}Z`,
@@ -47,7 +47,7 @@ describe("due times", () => {
     expect(tallyOf([tick("fired"), tick("missed", 40), tick("fired"), tick("missed")])).toBe("2 fired, 41 missed");
   });
 
-  test("each outcome has a sign of its own", () => {
+  test("each outcome has its own sign", () => {
     expect(new Set(OUTCOMES.map((outcome) => OUTCOME_SIGN[outcome])).size).toBe(OUTCOMES.length);
   });
 });

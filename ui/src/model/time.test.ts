@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { countdown, dayOf, elapsed, instant, local, moment, span, stamp } from "./time";
 
 describe("times", () => {
-  test("order as the instants do, however many digits were written", () => {
+  test("are ordered like their instants, for any number of digits", () => {
     const times = ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000001Z", "2026-01-01T00:00:00.5Z", "2026-01-01T00:00:01Z"];
     expect([...times].reverse().map(instant).sort()).toEqual(times.map(instant));
     expect(instant("2026-01-01T00:00:00+00:00")).toBe(instant("2026-01-01T00:00:00.000Z"));
@@ -20,16 +20,16 @@ describe("times", () => {
     [360_000_000, "4 d 4 h"],
   ])("%d ms is %s", (milliseconds, words) => expect(span(milliseconds)).toBe(words));
 
-  test("what goes on is told in whole seconds", () => {
+  test("elapsed times are in whole seconds", () => {
     expect([-5, 0, 999, 59_999, 185_900].map(elapsed)).toEqual(["0 s", "0 s", "0 s", "59 s", "3 min 5 s"]);
   });
 
-  test("a time at an axis is as exact as the axis", () => {
+  test("the precision of a time on an axis follows its step", () => {
     const time = Date.parse("2026-11-21T03:04:05Z");
     expect([1000, 60_000, 86_400_000].map((step) => moment(time, step, "UTC", "en"))).toEqual(["03:04:05", "03:04", "Nov 21"]);
   });
 
-  test("the day is left out today, and the year this year", () => {
+  test("today's times have no day, and this year's no year", () => {
     const now = new Date(2026, 5, 15, 12);
     expect(local(new Date(2026, 5, 15, 9, 5, 7).toISOString(), now, undefined, "en-GB")).toBe("09:05:07");
     expect(local(new Date(2026, 1, 3, 9, 5, 7).toISOString(), now, undefined, "en-GB")).toBe("3 Feb, 09:05:07");
@@ -37,14 +37,14 @@ describe("times", () => {
     expect(local("garbage", now)).toBe("garbage");
   });
 
-  test("a time is shown on the clock of the zone asked for, with the day it has there", () => {
+  test("a time is shown in the requested zone, with its day there", () => {
     const now = new Date("2026-03-29T00:30:00Z");
     expect(local("2026-03-29T01:30:00Z", now, "Europe/Berlin", "en-GB")).toBe("03:30:00");
     expect(local("2026-03-29T01:30:00Z", now, "America/New_York", "en-GB")).toBe("21:30:00");
     expect(dayOf(Date.parse("2026-12-31T23:30:00Z"), "Europe/Berlin")).toBe("2027-01-01");
   });
 
-  test("the time of a line is told to the millisecond, in the zone asked for", () => {
+  test("the time of a line has milliseconds, in the requested zone", () => {
     expect(stamp("2026-03-29T01:30:05.042917Z", "Europe/Berlin", "en-GB")).toBe("03:30:05.042");
     expect(stamp("2026-03-29T01:30:05Z", "UTC", "en-GB")).toBe("01:30:05.000");
   });

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { zoneNamed } from "./cron";
 import { inWords } from "./words";
 
-// That words say when a schedule is really due is tested against the server's due times, in
-// tests/browser/test_words.py; here is how they read.
+// tests/browser/test_words.py compares descriptions with the server's due times. These tests are
+// about their wording.
 test.each([
   ["* * * * *", "Every minute"],
   ["*/5 9-17 * * MON-FRI", "Every 5 minutes from 09:00 to 17:59, on Monday to Friday"],
@@ -49,7 +49,7 @@ test.each(["", "no such thing", "60 * * * *", "* * * *", "* * * * * * *", "59-0 
   (schedule) => expect(inWords(schedule)).toBe(""),
 );
 
-test("a zone that the expression names is the schedule's", () => {
+test("a zone in the expression is the schedule's zone", () => {
   expect(zoneNamed("TZ=Asia/Tokyo @daily")).toBe("Asia/Tokyo");
   expect(zoneNamed("0 9 * * *")).toBeNull();
 });

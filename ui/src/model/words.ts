@@ -36,14 +36,14 @@ function sentence(cron: Cron): string {
 
 // -- of the day --------------------------------------------------------------------
 
-const MOST_TIMES = 4; // the maximum number of listed times
+const MAX_TIMES = 4; // the maximum number of listed times
 
 /** Null if the description is too long. */
 function timeOf(cron: Cron): string | null {
   const { seconds, minutes, hours } = cron;
   if (seconds.length > 1) return joined(secondsOf(cron), hoursOf(cron));
   const second = seconds[0]!;
-  if (minutes.length * hours.length <= MOST_TIMES)
+  if (minutes.length * hours.length <= MAX_TIMES)
     return `at ${listed(hours.flatMap((hour) => minutes.map((minute) => clock(hour, minute, second))))}`;
   if (minutes.length === 1) return hourly(cron, minutes[0]!, second);
   return joined(minutesOf(cron, second), hoursOf(cron));
@@ -131,7 +131,7 @@ function monthsOf(months: number[]): string {
 
 // -- lists -------------------------------------------------------------------------
 
-const MOST = 6; // the maximum number of listed values and ranges
+const MAX_VALUES = 6; // the maximum number of listed values and ranges
 
 /** "minute 5", "minutes 0, 10 and 20 to 25", "every 7th minute from 0 to 56"; null for more than that. */
 function chosen(values: number[], noun: string): string | null {
@@ -139,7 +139,7 @@ function chosen(values: number[], noun: string): string | null {
   const parts = partsOf(values, String);
   const step = stepOf(values);
   if (step && step > 1 && values.length > 4) return `every ${nth(step)} ${noun} from ${values[0]} to ${values.at(-1)}`;
-  return parts.length <= MOST ? `${noun}s ${listed(parts)}` : null;
+  return parts.length <= MAX_VALUES ? `${noun}s ${listed(parts)}` : null;
 }
 
 const named = (values: number[], names: string[]) => listed(partsOf(values, (value) => names[value]!));

@@ -5,17 +5,17 @@ import { useKeys } from "../../app/keys";
 import { executionHref, jobHref } from "../../app/route";
 import { go } from "../../app/router";
 import { failureOf } from "../../model/failure";
-import { doneByHand, said } from "../../model/hands";
+import { manualActions, describeAction } from "../../model/actions";
 import { write } from "../../model/json";
 import { asText } from "../../model/parameters";
 import { isFinished } from "../../model/states";
-import { Copy } from "../../pieces/copy";
-import { Graph } from "../../pieces/graph";
-import { Name } from "../../pieces/name";
-import { StateLabel } from "../../pieces/state";
-import { JobZone, Time } from "../../pieces/time";
+import { Copy } from "../../components/copy";
+import { Graph } from "../../components/graph";
+import { Name } from "../../components/name";
+import { StateLabel } from "../../components/state";
+import { JobZone, Time } from "../../components/time";
 import * as api from "../../api/client";
-import { cancelExecution, clone, GONE, retryFailed, retryWith } from "./acts";
+import { cancelExecution, clone, REMOVED, retryFailed, retryWith } from "./actions";
 import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";
 import { Lasted, TaskPart } from "./task-part";
@@ -69,22 +69,22 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
         </a>
       </h1>
       <StateLabel state={state} />
-      <span class="acts">
+      <span class="button-row">
         <nav class="beside" aria-label="Executions of the job">
           <Beside to={before} label="Previous execution" title="Previous execution ( [ )" path="M7.5 2.5L4 6l3.5 3.5" />
           <Beside to={after} label="Next execution" title="Next execution ( ] )" path="M4.5 2.5L8 6 4.5 9.5" />
         </nav>
         {!over && (
-          <button type="button" class="act" title="Cancel (c)" onClick={() => void cancelExecution(detail)}>
+          <button type="button" class="button" title="Cancel (c)" onClick={() => void cancelExecution(detail)}>
             Cancel
           </button>
         )}
         {again && (
           <button
             type="button"
-            class="act main"
+            class="button main"
             disabled={gone}
-            title={gone ? GONE : "Retry unsuccessful tasks (r)"}
+            title={gone ? REMOVED : "Retry unsuccessful tasks (r)"}
             onClick={() => void retryFailed(detail)}
           >
             Retry
@@ -93,9 +93,9 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
         {again && takes && (
           <button
             type="button"
-            class="act"
+            class="button"
             disabled={gone}
-            title={gone ? GONE : "Retry with different parameters (R)"}
+            title={gone ? REMOVED : "Retry with different parameters (R)"}
             onClick={() => void retryWith(detail)}
           >
             Retry with…
@@ -103,9 +103,9 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
         )}
         <button
           type="button"
-          class="act"
+          class="button"
           disabled={gone}
-          title={gone ? GONE : "Run the job with these or different parameters (x)"}
+          title={gone ? REMOVED : "Run the job with these or different parameters (x)"}
           onClick={() => void clone(detail)}
         >
           Clone…
@@ -196,14 +196,14 @@ const MANY = 5; // executions waited for, and manual actions, that are listed
 /** The reasons for the state: failures, executions waited for, and manual actions. */
 function Circumstances({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const waits = detail.state === "notstarted" ? detail.after : [];
-  const done = doneByHand(detail.actions);
+  const done = manualActions(detail.actions);
   const why = detail.tasks.find(({ waiting }) => waiting !== null)?.waiting;
   return (
     <>
       {detail.reason && <p class="why">It {detail.reason}.</p>}
       {view.gone.value && (
         <p class="gone" role="note">
-          {GONE}.
+          {REMOVED}.
         </p>
       )}
       <FirstFailure view={view} detail={detail} />
@@ -224,7 +224,7 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
           {done.length > MANY && <li>{done.length - MANY} earlier</li>}
           {done.slice(-MANY).map((one) => (
             <li key={`${one.at} ${one.action} ${one.task}`}>
-              <Time at={one.at} /> {one.task === null ? "execution" : <Name text={one.task} />} {said(one)}
+              <Time at={one.at} /> {one.task === null ? "execution" : <Name text={one.task} />} {describeAction(one)}
             </li>
           ))}
         </ul>

@@ -1,34 +1,34 @@
 // @vitest-environment happy-dom
 import { afterEach, expect, test, vi } from "vitest";
-import type { Execution } from "../../model/board";
+import type { Execution } from "../../model/live";
 import type { State } from "../../model/states";
 import { ExecutionView } from "./execution-view";
 
 afterEach(() => vi.unstubAllGlobals());
 
-/** The execution at a version; the clock of its server stands still. */
+/** The execution at a version; its times are constant. */
 function execution(version: number, state: State): Execution {
   const at = "2026-01-01T00:00:00Z";
-  const told = { id: "e", job: "j", submitted: at, modifiedTimestamp: at, version, state, started: at, finished: null };
+  const base = { id: "e", job: "j", submitted: at, modifiedTimestamp: at, version, state, started: at, finished: null };
   const task = { name: "t", state, attempts: [], result: null, error: null };
   const rest = { params: {}, actions: [], after: [], reason: null, tasks: [task] };
-  return { ...told, ...rest };
+  return { ...base, ...rest };
 }
 
-/** A server that knows one execution, and a stream that says what it is told to. */
+/** A server with one execution, and a stream controlled by the test. */
 function serverWith(first: Execution) {
-  const server = { now: first, asked: 0, since: [] as (string | null)[], say: (_: Execution) => {} };
+  const server = { now: first, requests: 0, since: [] as (string | null)[], say: (_: Execution) => {} };
   vi.stubGlobal("fetch", async (address: string) => {
     const [path, query] = address.split("?");
     if (!path!.endsWith("/executions/e")) return new Response(query ? '{"executions":[]}' : "{}");
-    server.asked++;
+    server.requests++;
     server.since.push(new URLSearchParams(query).get("since"));
     return new Response(JSON.stringify(server.now));
   });
   class Stream {
     onmessage: ((event: { data: string }) => void) | null = null;
     constructor() {
-      server.say = (told) => this.onmessage?.({ data: JSON.stringify(told) });
+      server.say = (base) => this.onmessage?.({ data: JSON.stringify(base) });
     }
     close() {}
   }
@@ -36,7 +36,7 @@ function serverWith(first: Execution) {
   return server;
 }
 
-test("an end in the same instant as the change before it is asked for in full", async () => {
+test("an end at the same instant as the previous change is requested in full", async () => {
   const server = serverWith(execution(1, "running"));
   const view = new ExecutionView("e");
   const stop = view.start();
@@ -48,35 +48,35 @@ test("an end in the same instant as the change before it is asked for in full", 
   stop();
 });
 
-test("an answer that is older than what the stream told does not take it back, and is asked for again", async () => {
+test("a response older than the stream does not revert it, and is requested again", async () => {
   const server = serverWith(execution(1, "running"));
   const view = new ExecutionView("e");
   const stop = view.start();
   await expect.poll(() => view.job.value).not.toBeNull();
   server.say(execution(3, "failed"));
   await expect.poll(() => view.cell.value!.state.value).toBe("failed");
-  const asked = server.asked;
-  await expect.poll(() => server.asked).toBeGreaterThan(asked);
+  const requests = server.requests;
+  await expect.poll(() => server.requests).toBeGreaterThan(requests);
   expect(view.cell.value!.state.value).toBe("failed");
   server.now = execution(3, "failed");
   await expect.poll(() => view.detail.value!.state).toBe("failed");
   stop();
 });
 
-test("an execution whose events have no tasks shows what its page asked for, task by task", async () => {
-  const told = (version: number, tasks: [string, State][], since: number | null) => ({
+test("an execution without tasks in its events shows the tasks of the responses", async () => {
+  const base = (version: number, tasks: [string, State][], since: number | null) => ({
     ...execution(version, "running"),
     tasks: tasks.map(([name, state]) => ({ name, state, attempts: [], result: null, error: null, waiting: null })),
     dag: since === null ? { a: ["b"] } : {},
     since,
   });
-  const server = serverWith(told(1, [["a", "running"], ["b", "notstarted"]], null));
+  const server = serverWith(base(1, [["a", "running"], ["b", "notstarted"]], null));
   const view = new ExecutionView("e");
   const stop = view.start();
   await expect.poll(() => view.job.value).not.toBeNull();
   const dag = view.dag.value;
-  server.now = told(3, [["a", "successful"]], 1);
-  server.say({ ...execution(5, "running"), tasks: [] }); // the stream is ahead of the answer
+  server.now = base(3, [["a", "successful"]], 1);
+  server.say({ ...execution(5, "running"), tasks: [] }); // the stream is ahead of the response
   await expect.poll(() => view.detail.value!.version).toBe(3);
   expect(server.since.slice(0, 2)).toEqual([null, "1"]);
   expect(view.cell.value!.task("a").value).toBe("successful");
@@ -85,7 +85,7 @@ test("an execution whose events have no tasks shows what its page asked for, tas
     ["b", "notstarted"],
   ]);
   expect(view.dag.value).toBe(dag);
-  server.now = told(5, [["c", "running"]], 3);
+  server.now = base(5, [["c", "running"]], 3);
   await expect.poll(() => view.tasks.value).toEqual(["a", "b", "c"]);
   stop();
 });

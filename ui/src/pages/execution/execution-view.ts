@@ -8,7 +8,7 @@
 import { computed, signal } from "@preact/signals";
 import { second } from "../../app/clock";
 import { choose, chosen } from "../../app/router";
-import { ExecutionCell, JobCell, type Execution } from "../../model/board";
+import { LiveExecution, LiveJob, type Execution } from "../../model/live";
 import { axisOf, barsOf, type Bar } from "../../model/gantt";
 import { isFinished } from "../../model/states";
 import { instant } from "../../model/time";
@@ -16,16 +16,16 @@ import * as api from "../../api/client";
 import { listen } from "../../api/stream";
 
 const PAUSE = 300; // milliseconds between two requests for the execution in full
-const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
-const BESIDE = 100; // executions of the job among which the one before and the one after are
+const REFRESH = 5000; // milliseconds between polls for values that are not in the stream
+const BESIDE = 100; // executions of the job in which the previous and next one are searched
 
 export class ExecutionView {
   /** The detail last loaded; null before. */
   readonly detail = signal<api.ExecutionDetail | null>(null);
   /** The states of its tasks, which are newer than in `detail`. */
-  readonly cell = signal<ExecutionCell | null>(null);
+  readonly cell = signal<LiveExecution | null>(null);
   /** The newest executions of its job; null until the job is known. */
-  readonly job = signal<JobCell | null>(null);
+  readonly job = signal<LiveJob | null>(null);
   /** The current definition of the job; null if it is removed or not loaded yet. */
   readonly described = signal<api.JobDescription | null>(null);
   /** Whether the job is removed, so that the execution cannot be retried. */
@@ -62,8 +62,8 @@ export class ExecutionView {
 
   private readonly proposed = signal<string | null>(null);
   private stop: (() => void) | null = null;
-  private asked = 0;
-  private asking = false;
+  private requested = 0;
+  private requesting = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly id: string) {}
@@ -108,10 +108,10 @@ export class ExecutionView {
     const job = this.detail.peek()?.job;
     if (job === undefined) return;
     document.title = `${job} · goflow`;
-    const cell = (this.job.value = new JobCell(job));
+    const cell = (this.job.value = new LiveJob(job));
     this.stop = listen(
       api.address(`stream?jobname=${encodeURIComponent(job)}`),
-      (execution) => this.hear(execution),
+      (execution) => this.receive(execution),
       () => {
         void this.load();
         api.getExecutions(job, BESIDE).then(
@@ -134,7 +134,7 @@ export class ExecutionView {
     }
   }
 
-  private hear(execution: Execution): void {
+  private receive(execution: Execution): void {
     this.job.peek()?.apply([execution]);
     if (execution.id !== this.id) return;
     this.cell.peek()?.apply(execution);
@@ -143,29 +143,29 @@ export class ExecutionView {
 
   private async load(): Promise<void> {
     const wanted = this.cell.peek()?.version.peek() ?? 0;
-    if (this.asking) return;
-    this.asking = true;
+    if (this.requesting) return;
+    this.requesting = true;
     try {
       const held = this.detail.peek();
       const answer = await api.getExecution(this.id, held?.version);
       const detail = held ? merged(held, answer) : answer;
       const cell = this.cell.peek();
       if (cell) cell.apply(answer);
-      else this.cell.value = new ExecutionCell(detail);
+      else this.cell.value = new LiveExecution(detail);
       this.propose(detail);
       this.detail.value = detail;
-      this.asked = detail.version;
+      this.requested = detail.version;
       this.failure.value = "";
     } catch (error) {
       if (error instanceof api.RequestFailed && error.status === 404) this.missing.value = true;
       else this.failure.value = (error as Error).message;
-      this.asked = wanted;
+      this.requested = wanted;
     }
     this.timer = setTimeout(() => {
-      this.asking = false;
+      this.requesting = false;
       // A failed request is repeated when the stream reconnects.
       const cell = this.cell.peek();
-      if (cell && cell.version.peek() !== this.asked) void this.load();
+      if (cell && cell.version.peek() !== this.requested) void this.load();
     }, PAUSE);
   }
 
@@ -187,7 +187,7 @@ export class ExecutionView {
   }
 }
 
-/** What is held, with the tasks that an answer says have changed; or all of an answer that has all tasks. */
+/** The `held` detail updated with the changed tasks of a response, or the response if it is complete. */
 export function merged(held: api.ExecutionDetail, answer: api.ExecutionDetail): api.ExecutionDetail {
   if (typeof answer.since !== "number") return answer;
   const changed = new Map(answer.tasks.map((task) => [task.name, task]));

@@ -70,7 +70,7 @@ test("each task is a row with its state in words, and a bar for each attempt and
     "c: skipped,",
   ]);
   const row = screen.getByRole("option", { selected: true });
-  expect([...row.querySelectorAll(".bar-of")].map((bar) => bar.getAttribute("title"))).toEqual([
+  expect([...row.querySelectorAll(".state-bar")].map((bar) => bar.getAttribute("title"))).toEqual([
     "waits for a slot: 4.0 s",
     "attempt 1 failed: 1.0 s",
     "waits for a retry: 2.0 s",
@@ -80,13 +80,13 @@ test("each task is a row with its state in words, and a bar for each attempt and
   expect(row.querySelector(".label b")).toBeNull();
 });
 
-test("a state that changes changes its row", async () => {
+test("a changed state updates its row", async () => {
   const { cells } = chart(FEW, null);
   cells.get("a")!.value = "running";
   await screen.findByRole("option", { name: /a.*: running/ });
 });
 
-test("arrows choose, Enter opens, a press chooses", () => {
+test("arrow keys and clicks select, and Enter opens the log", () => {
   const { onPick, onOpen, list } = chart(FEW, "<b>");
   fireEvent.keyDown(list, { key: "ArrowDown" });
   fireEvent.keyDown(list, { key: "ArrowUp" });
@@ -97,7 +97,7 @@ test("arrows choose, Enter opens, a press chooses", () => {
   expect(onOpen).toHaveBeenCalledOnce();
 });
 
-test("of a thousand tasks only those in sight are drawn", () => {
+test("only visible tasks of a thousand render", () => {
   chart(Array.from({ length: 1000 }, (_, n) => task(`t${n}`, "successful", [0, 1, "successful"])), null);
   const rows = screen.getAllByRole("option");
   expect(rows.length).toBeLessThan(60);

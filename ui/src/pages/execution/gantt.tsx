@@ -10,14 +10,14 @@ import { second } from "../../app/clock";
 import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
 import { LABEL, type State } from "../../model/states";
 import { elapsed, moment, span } from "../../model/time";
-import { Name } from "../../pieces/name";
-import { Sign } from "../../pieces/state";
-import { useZone } from "../../pieces/time";
-import { useWindow } from "../../pieces/window";
+import { Name } from "../../components/name";
+import { Sign } from "../../components/state";
+import { useZone } from "../../components/time";
+import { useWindow } from "../../components/window";
 import type { TaskDetail } from "../../api/client";
 
 const ROW = 26; // pixels, as in execution-page.css
-const APART = 84; // pixels between two times at the axis, at least
+const APART = 84; // minimum pixels between two ticks of the axis
 
 export function Gantt(props: {
   tasks: TaskDetail[];
@@ -34,7 +34,7 @@ export function Gantt(props: {
   const box = useRef<HTMLDivElement>(null);
   const rows = useRef<HTMLDivElement>(null);
   const width = useSignal(400);
-  const told = useSignal<string | null>(null);
+  const pointedTask = useSignal<string | null>(null);
   const chosen = tasks.findIndex(({ name }) => name === selected);
   const [first, end] = useWindow(rows, tasks.length, ROW);
   const { ticks, step } = ticksOf(axis, width.value, APART);
@@ -63,7 +63,7 @@ export function Gantt(props: {
     else if (tasks[to]) onPick(tasks[to].name);
     event.preventDefault();
   };
-  const spoken = tasks.find(({ name }) => name === (told.value ?? selected));
+  const described = tasks.find(({ name }) => name === (pointedTask.value ?? selected));
   return (
     <div class="gantt-part">
       <div
@@ -74,7 +74,7 @@ export function Gantt(props: {
         aria-label="Timeline of tasks"
         aria-activedescendant={chosen >= 0 ? `${id}${chosen}` : undefined}
         onKeyDown={turn}
-        onPointerLeave={() => (told.value = null)}
+        onPointerLeave={() => (pointedTask.value = null)}
       >
         <div class="gantt-axis" aria-hidden="true">
           <span class="track">
@@ -103,16 +103,16 @@ export function Gantt(props: {
               selected={task.name === selected}
               onPick={() => onPick(task.name)}
               onOpen={props.onOpen}
-              onTell={() => (told.value = task.name)}
+              onPoint={() => (pointedTask.value = task.name)}
             />
           ))}
         </div>
       </div>
-      <p class="told quiet">
-        {spoken ? (
+      <p class="details quiet">
+        {described ? (
           <>
-            <Name text={spoken.name} />
-            {tell(bars.get(spoken.name) ?? [], spoken)}
+            <Name text={described.name} />
+            {tell(bars.get(described.name) ?? [], described)}
           </>
         ) : (
           "Point at a task or select one with j and k."
@@ -148,7 +148,7 @@ function Row(props: {
   selected: boolean;
   onPick: () => void;
   onOpen: () => void;
-  onTell: () => void;
+  onPoint: () => void;
 }) {
   const { task, bars, axis } = props;
   const state = props.cell?.value ?? task.state;
@@ -165,14 +165,14 @@ function Row(props: {
       style={{ top: `${props.index * ROW}px` }}
       onClick={props.onPick}
       onDblClick={props.onOpen}
-      onPointerEnter={props.onTell}
+      onPointerEnter={props.onPoint}
     >
       <span class="label">
         <span class={`mark ${state}`}>
           <Sign state={state} />
         </span>
         <Name text={task.name} />
-        <span class="unseen">
+        <span class="visually-hidden">
           : {LABEL[state]}
           {task.attempts.length > 1 && `, ${task.attempts.length} attempts`},
         </span>
@@ -202,9 +202,9 @@ function Stretch({ bar, axis, to }: { bar: Bar; axis: Axis; to: number }) {
   const left = place(axis, bar.from);
   return (
     <span
-      class={`bar-of ${bar.state}${bar.to === null ? " open" : ""}`}
+      class={`state-bar ${bar.state}${bar.to === null ? " open" : ""}`}
       data-kind={bar.kind}
-      title={`${said(bar)}${bar.kind === "end" ? "" : `: ${span(to - bar.from)}`}`}
+      title={`${describeBar(bar)}${bar.kind === "end" ? "" : `: ${span(to - bar.from)}`}`}
       style={{ left: percent(left), width: percent(place(axis, to) - left) }}
     />
   );
@@ -220,7 +220,7 @@ function Took({ bars }: { bars: Bar[] }) {
   return <>{open ? elapsed(sum) : span(sum)}</>;
 }
 
-function said({ kind, state, attempt }: Bar): string {
+function describeBar({ kind, state, attempt }: Bar): string {
   switch (kind) {
     case "attempt":
       return `attempt ${attempt} ${state === "running" ? "running" : LABEL[state]}`;
@@ -239,7 +239,7 @@ function tell(bars: Bar[], task: TaskDetail): string {
   const parts = bars.map((bar) => {
     if (bar.kind === "end") return LABEL[bar.state];
     const time = bar.to === null ? "" : ` ${span(bar.to - bar.from)}`;
-    return bar.kind === "attempt" ? `${said(bar)}${time && ` after${time}`}` : `${said(bar).replace("waits", bar.to === null ? "waits" : "waited")}${time}`;
+    return bar.kind === "attempt" ? `${describeBar(bar)}${time && ` after${time}`}` : `${describeBar(bar).replace("waits", bar.to === null ? "waits" : "waited")}${time}`;
   });
   return `: ${parts.join("; ")}`;
 }

@@ -38,7 +38,7 @@ export class LogView {
   });
 
   private wanted: [number, number] = [0, 0];
-  private asking = false;
+  private requesting = false;
   private searching: Promise<void> | null = null;
   private searched = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -60,22 +60,22 @@ export class LogView {
     };
   }
 
-  /** Rows [first, end) are in sight, or nearly. */
+  /** Sets the visible rows [first, end), with a margin. */
   need(first: number, end: number): void {
     this.wanted = [first, end];
     void this.fill();
   }
 
-  /** Searches for `text`, from the beginning, and is done at the end; an empty text is no search. */
+  /** Searches for `text` from the beginning to the end; an empty text ends the search. */
   search(text: string): Promise<void> {
     if (text !== this.hits.peek().text) {
       this.hits.value = { text, lines: [], whole: text === "" };
       this.searched = 0;
     }
-    return this.goOnSearching();
+    return this.continueSearch();
   }
 
-  /** The number of the first line that tells of trouble; null if none does. */
+  /** The number of the first line that looks like an error; null if there is none. */
   async trouble(): Promise<number | null> {
     let after = 0;
     for (;;) {
@@ -97,7 +97,7 @@ export class LogView {
         this.failure.value = "";
         if (came) {
           this.version.value++;
-          if (this.hits.peek().text) void this.goOnSearching();
+          if (this.hits.peek().text) void this.continueSearch();
         }
       } catch (error) {
         if (this.left) return;
@@ -109,8 +109,8 @@ export class LogView {
   }
 
   private async fill(): Promise<void> {
-    if (this.asking) return;
-    this.asking = true;
+    if (this.requesting) return;
+    this.requesting = true;
     try {
       for (let lacks; !this.left && (lacks = this.text.lacks(...this.wanted)); ) {
         const window = await this.lines(lacks.after, lacks.limit);
@@ -123,11 +123,11 @@ export class LogView {
       this.failure.value = (error as Error).message;
       setTimeout(() => this.left || void this.fill(), LOST);
     } finally {
-      this.asking = false;
+      this.requesting = false;
     }
   }
 
-  /** Line `inside` was left out: looks for the first one of those. An answer tells of none before it. */
+  /** Finds the first of the dropped lines around line `inside`, since a response has only later lines. */
   private async findEdge(inside: number): Promise<void> {
     let kept = -1;
     let out = inside;
@@ -144,7 +144,7 @@ export class LogView {
     return api.getLines(this.id, this.task, this.attempt, after, limit);
   }
 
-  private goOnSearching(): Promise<void> {
+  private continueSearch(): Promise<void> {
     return (this.searching ??= this.searchOn().finally(() => (this.searching = null)));
   }
 
@@ -154,7 +154,7 @@ export class LogView {
         const { text, lines } = this.hits.peek();
         if (this.left || !text || lines.length >= FOUND) return;
         const found = await api.findLines(this.id, this.task, this.attempt, text, this.searched);
-        // Another text may have been asked for meanwhile.
+        // Another search may have started meanwhile.
         if (this.hits.peek().text !== text) continue;
         this.searched = found.next;
         this.hits.value = { text, lines: [...lines, ...found.lines], whole: !found.more };

@@ -13,14 +13,14 @@ import { choose, chosen } from "../../app/router";
 import { stamps, wrap } from "../../app/settings";
 import { colours, type Piece } from "../../model/ansi";
 import { linesNamed, marked, named, patternOf } from "../../model/log";
-import { Reel, type Window } from "../../model/reel";
+import { VirtualScroll, type Window } from "../../model/virtual-scroll";
 import { inFull, stamp as stampOf } from "../../model/time";
-import { Name } from "../../pieces/name";
-import { useZone } from "../../pieces/time";
+import { Name } from "../../components/name";
+import { useZone } from "../../components/time";
 import { logAddress } from "../../api/client";
 import { LogView } from "./log-view";
 
-const LEAST = 14 * 16; // pixels: the minimum height of the log
+const MIN_HEIGHT = 14 * 16; // pixels: the minimum height of the log
 const OVER = 400; // pixels rendered beyond the visible part
 const IDLE = 200; // milliseconds after which the scroll bar is corrected
 const TYPED = 250; // milliseconds after the last keystroke until the search starts
@@ -55,7 +55,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
       step > 0 ? (lines.find((line) => line > from) ?? lines[0]!) : (lines.findLast((line) => line < from) ?? lines.at(-1)!);
     go(next);
   };
-  const toTrouble = async () => {
+  const goToFirstError = async () => {
     const line = await view.trouble().catch((error: Error) => announce(`The search failed: ${error.message}`, { bad: true }));
     if (line === null) announce("No errors found in this log.");
     else if (line !== undefined) go(line);
@@ -70,7 +70,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
     { key: "/", does: "Search the log", act: openField },
     { key: "n", does: "Next match", act: () => turnTo(1) },
     { key: "N", does: "Previous match", act: () => turnTo(-1) },
-    { key: "e", does: "First error", act: () => void toTrouble() },
+    { key: "e", does: "First error", act: () => void goToFirstError() },
     { key: "f", does: "Follow new lines, or go to the end", act: toEnd },
     { key: "w", does: "Wrap long lines", act: turnWrap },
     { key: "t", does: "Show the time of each line", act: turnStamps },
@@ -125,29 +125,29 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
             </>
           )}
         </span>
-        <span class="acts">
-          <button type="button" class="act small" title="The first line that looks like an error (e)" onClick={() => void toTrouble()}>
+        <span class="button-row">
+          <button type="button" class="button small" title="The first line that looks like an error (e)" onClick={() => void goToFirstError()}>
             First error
           </button>
           {view.running.value ? (
-            <button type="button" class="act small" aria-pressed={follow.value} title="Follow new lines (f)" onClick={toEnd}>
+            <button type="button" class="button small" aria-pressed={follow.value} title="Follow new lines (f)" onClick={toEnd}>
               Follow
             </button>
           ) : (
-            <button type="button" class="act small" title="Go to the end (f)" onClick={toEnd}>
+            <button type="button" class="button small" title="Go to the end (f)" onClick={toEnd}>
               End
             </button>
           )}
-          <button type="button" class="act small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
+          <button type="button" class="button small" aria-pressed={wrap.value === "on"} title="Wrap long lines (w)" onClick={turnWrap}>
             Wrap
           </button>
-          <button type="button" class="act small" aria-pressed={stamps.value === "on"} title="Show the time of each line (t)" onClick={turnStamps}>
+          <button type="button" class="button small" aria-pressed={stamps.value === "on"} title="Show the time of each line (t)" onClick={turnStamps}>
             Times
           </button>
-          <button type="button" class="act small" aria-pressed={large} title="Maximize the log (z)" onClick={turnLarge}>
+          <button type="button" class="button small" aria-pressed={large} title="Maximize the log (z)" onClick={turnLarge}>
             Maximize
           </button>
-          <a class="act small" href={logAddress(id, task, attempt, stamps.value === "on")} download>
+          <a class="button small" href={logAddress(id, task, attempt, stamps.value === "on")} download>
             Download
           </a>
         </span>
@@ -191,7 +191,7 @@ function useReader(view: LogView, failed: boolean) {
   const port = useRef<HTMLDivElement>(null);
   const spacer = useRef<HTMLDivElement>(null);
   const block = useRef<HTMLDivElement>(null);
-  const reel = useMemo(() => new Reel(), [view]);
+  const virtualScroll = useMemo(() => new VirtualScroll(), [view]);
   const shown = useSignal<Window>({ first: 0, end: 0, offset: 0 });
   const follow = useSignal(false);
   /** The highlighted lines: those in the URL, or the first error. */
@@ -207,25 +207,25 @@ function useReader(view: LogView, failed: boolean) {
   });
 
   const refresh = () => {
-    const window = reel.window(OVER);
+    const window = virtualScroll.window(OVER);
     const held = shown.peek();
     if (window.first !== held.first || window.end !== held.end || window.offset !== held.offset) shown.value = window;
-    const at = view.text.at(reel.top);
+    const at = view.text.at(virtualScroll.top);
     own.current.anchor = at.gap ? at.gap[0] : at.line;
     view.need(window.first, window.end);
   };
-  /** Scrolls the browser to the position of the reel. */
+  /** Scrolls the browser to the position of the virtualScroll. */
   const settle = () => {
     const box = port.current;
     if (!box) return;
-    spacer.current!.style.height = `${reel.length}px`;
-    if (Math.abs(box.scrollTop - reel.position) >= 1) box.scrollTop = reel.position;
-    reel.placed(box.scrollTop);
+    spacer.current!.style.height = `${virtualScroll.length}px`;
+    if (Math.abs(box.scrollTop - virtualScroll.position) >= 1) box.scrollTop = virtualScroll.position;
+    virtualScroll.placed(box.scrollTop);
     refresh();
   };
   const show = (line: number) => {
     own.current.aim = line;
-    reel.go(view.text.row(line));
+    virtualScroll.go(view.text.row(line));
     settle();
   };
   const go = (line: number, to = line) => {
@@ -237,16 +237,16 @@ function useReader(view: LogView, failed: boolean) {
   const end = () => {
     follow.value = true;
     own.current.aim = null;
-    reel.goToEnd();
+    virtualScroll.goToEnd();
     settle();
   };
 
   // New lines change the number of rows; the position stays at the same line.
   useSignalEffect(() => {
     if (!view.version.value) return;
-    reel.top = view.text.row(own.current.anchor);
-    reel.resize(view.text.rows);
-    if (follow.peek()) reel.goToEnd();
+    virtualScroll.top = view.text.row(own.current.anchor);
+    virtualScroll.resize(view.text.rows);
+    if (follow.peek()) virtualScroll.goToEnd();
     settle();
     if (!own.current.opened) {
       own.current.opened = true;
@@ -282,28 +282,28 @@ function useReader(view: LogView, failed: boolean) {
     const box = port.current!;
     own.current.opened = false;
     const scrolled = () => {
-      if (Math.abs(box.scrollTop - reel.native) < 1) return;
+      if (Math.abs(box.scrollTop - virtualScroll.native) < 1) return;
       own.current.aim = null;
-      reel.scrolled(box.scrollTop);
-      follow.value = reel.atEnd;
+      virtualScroll.scrolled(box.scrollTop);
+      follow.value = virtualScroll.atEnd;
       clearTimeout(own.current.idle);
-      if (reel.exact) return refresh();
-      if (reel.strays) settle();
+      if (virtualScroll.exact) return refresh();
+      if (virtualScroll.misaligned) settle();
       else refresh();
       own.current.idle = setTimeout(settle, IDLE);
     };
     box.addEventListener("scroll", scrolled, { passive: true });
     const fill = () => {
       const left = innerHeight - (box.getBoundingClientRect().top + scrollY) - 24;
-      box.style.setProperty("--most", `${Math.max(LEAST, left)}px`);
+      box.style.setProperty("--most", `${Math.max(MIN_HEIGHT, left)}px`);
     };
     fill();
     addEventListener("resize", fill);
     const watch = new ResizeObserver(() => {
-      reel.room = box.clientHeight;
-      reel.resize(view.text.rows);
+      virtualScroll.room = box.clientHeight;
+      virtualScroll.resize(view.text.rows);
       if (own.current.aim !== null) return show(own.current.aim);
-      if (follow.peek()) reel.goToEnd();
+      if (follow.peek()) virtualScroll.goToEnd();
       settle();
     });
     watch.observe(box);
@@ -317,10 +317,10 @@ function useReader(view: LogView, failed: boolean) {
 
   useSignalEffect(() => {
     void stamps.value; // Times take room from the lines.
-    reel.wrap(wrap.value === "on");
+    virtualScroll.wrap(wrap.value === "on");
     own.current.widest = 0;
     if (block.current) block.current.style.minWidth = "";
-    if (follow.peek()) reel.goToEnd();
+    if (follow.peek()) virtualScroll.goToEnd();
     settle();
   });
 
@@ -329,16 +329,16 @@ function useReader(view: LogView, failed: boolean) {
     const window = shown.peek();
     const lines = block.current!;
     if (wrap.peek() === "on") {
-      [...lines.children].forEach((row, index) => reel.measure(window.first + index, row.getBoundingClientRect().height));
-      if (follow.peek()) reel.goToEnd();
-      const now = reel.window(OVER);
+      [...lines.children].forEach((row, index) => virtualScroll.measure(window.first + index, row.getBoundingClientRect().height));
+      if (follow.peek()) virtualScroll.goToEnd();
+      const now = virtualScroll.window(OVER);
       let top = now.offset;
-      for (let row = window.first; row < now.first; row++) top -= reel.height(row);
-      for (let row = now.first; row < window.first; row++) top += reel.height(row);
+      for (let row = window.first; row < now.first; row++) top -= virtualScroll.height(row);
+      for (let row = now.first; row < window.first; row++) top += virtualScroll.height(row);
       lines.style.top = `${top}px`;
       const below = [...lines.children].at(-1);
       if (below && below.getBoundingClientRect().bottom < port.current!.getBoundingClientRect().bottom) refresh();
-      spacer.current!.style.height = `${reel.length}px`;
+      spacer.current!.style.height = `${virtualScroll.length}px`;
     } else {
       lines.style.top = `${window.offset}px`;
       own.current.widest = Math.max(own.current.widest, lines.scrollWidth);

@@ -4,16 +4,16 @@ import { useState } from "preact/hooks";
 import { choose, chosen } from "../../app/router";
 import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
-import { handles } from "../../model/hands";
+import { allowedActions } from "../../model/actions";
 import { bytes } from "../../model/series";
 import { LABEL } from "../../model/states";
 import { elapsed, span } from "../../model/time";
-import { Copy } from "../../pieces/copy";
-import { Name } from "../../pieces/name";
-import { Sign, StateLabel } from "../../pieces/state";
-import { Countdown, Time } from "../../pieces/time";
+import { Copy } from "../../components/copy";
+import { Name } from "../../components/name";
+import { Sign, StateLabel } from "../../components/state";
+import { Countdown, Time } from "../../components/time";
 import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
-import { GONE, handleOf } from "./acts";
+import { REMOVED, taskAction } from "./actions";
 import { Log } from "./log";
 
 export function TaskPart(props: {
@@ -35,7 +35,7 @@ export function TaskPart(props: {
         </h2>
         <StateLabel state={task.state} />
         {described && <Rules described={described} />}
-        <Handles detail={detail} task={task} gone={gone} />
+        <TaskActions detail={detail} task={task} gone={gone} />
       </header>
       {task.state === "upforretry" && shown?.retry_at && (
         <p class="waits">
@@ -75,16 +75,16 @@ function Rules({ described }: { described: TaskDescription }) {
   return <span class="quiet rules">{facts.join(" · ")}</span>;
 }
 
-function Handles({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
-  const may = handles(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0);
+function TaskActions({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
+  const may = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0);
   if (!may.length) return null;
   return (
-    <span class="acts">
+    <span class="button-row">
       {may.map((handle) => {
-        const { label, act } = handleOf(handle, detail, task.name);
+        const { label, act } = taskAction(handle, detail, task.name);
         const off = gone && handle.startsWith("retry");
         return (
-          <button type="button" class="act small" key={handle} disabled={off} title={off ? GONE : undefined} onClick={() => void act()}>
+          <button type="button" class="button small" key={handle} disabled={off} title={off ? REMOVED : undefined} onClick={() => void act()}>
             {label}
           </button>
         );
@@ -110,7 +110,7 @@ function Attempts({ attempts, shown }: { attempts: Attempt[]; shown: Attempt }) 
             <Sign state={one.state} />
           </span>
           Attempt {one.attempt}
-          <span class="unseen"> {LABEL[one.state]}</span>
+          <span class="visually-hidden"> {LABEL[one.state]}</span>
           <span class="quiet">
             <Time at={one.started} />
             {", "}
@@ -146,7 +146,7 @@ function Failed({ error }: { error: string }) {
   );
 }
 
-const MOST_SHOWN = 8 * 1024 * 1024; // bytes; a larger result can only be downloaded
+const MAX_SHOWN = 8 * 1024 * 1024; // bytes; a larger result can only be downloaded
 
 /** The result of the task. A large one is loaded on demand. */
 function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: number }) {
@@ -171,13 +171,13 @@ function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: 
         <h3>Result</h3>
         {held ? <Copy text={resultText(held.result)} what="the result" /> : <span class="quiet">{bytes(result_bytes)}</span>}
         {!held && (
-          <span class="acts">
-            {result_bytes <= MOST_SHOWN && (
-              <button type="button" class="act small" disabled={busy} onClick={() => void fetchIt()}>
+          <span class="button-row">
+            {result_bytes <= MAX_SHOWN && (
+              <button type="button" class="button small" disabled={busy} onClick={() => void fetchIt()}>
                 Show the result
               </button>
             )}
-            <a class="act small" href={resultAddress(id, name, attempt)} download={`${name}-${attempt}.json`}>
+            <a class="button small" href={resultAddress(id, name, attempt)} download={`${name}-${attempt}.json`}>
               Download
             </a>
           </span>
@@ -200,7 +200,7 @@ function ResultText({ text }: { text: string }) {
     <>
       <pre tabIndex={0}>{whole ? text : some}</pre>
       {!whole && some.length < text.length && (
-        <button type="button" class="act small" onClick={() => showWhole(true)}>
+        <button type="button" class="button small" onClick={() => showWhole(true)}>
           Show all {text.length.toLocaleString("en")} characters
         </button>
       )}

@@ -1,10 +1,10 @@
-/** Running a job for due times that have passed: first which those are, then the doing. */
+/** Backfill: shows which past due times would run, then runs them. */
 
 import { useState } from "preact/hooks";
 import { announce, quoted } from "../../app/notices";
 import { zone } from "../../app/settings";
-import { Dialog } from "../../pieces/dialog";
-import { Time } from "../../pieces/time";
+import { Dialog } from "../../components/dialog";
+import { Time } from "../../components/time";
 import * as api from "../../api/client";
 
 const SHOWN = 8; // due times listed
@@ -86,15 +86,15 @@ export function Backfill({ job, onClose }: { job: string; onClose: () => void })
           </div>
         )}
         <div class="answers">
-          <button type="button" class="act" onClick={onClose}>
+          <button type="button" class="button" onClick={onClose}>
             Close
           </button>
           {found && missing.length > 0 ? (
-            <button type="submit" class="act main">
+            <button type="submit" class="button main">
               Run {missing.length}
             </button>
           ) : (
-            <button type="submit" class="act">
+            <button type="submit" class="button">
               Preview
             </button>
           )}

@@ -8,12 +8,12 @@ import { zone } from "../../app/settings";
 import { countOf, lookOf, weightOf, WEEKS, yearTo, type Cell, type Look } from "../../model/calendar";
 import { LABEL, STATES } from "../../model/states";
 import { dayOf, span } from "../../model/time";
-import { JobZone, useZone } from "../../pieces/time";
-import { useWidth } from "../../pieces/width";
+import { JobZone, useZone } from "../../components/time";
+import { useWidth } from "../../components/width";
 import * as api from "../../api/client";
 
-const NARROWEST = 15; // pixels from one day to the next
-const WIDEST = 22;
+const MIN_WIDTH = 15; // pixels from one day to the next
+const MAX_WIDTH = 22;
 const LEFT = 34;
 const TOP = 20;
 const LEGEND: [Look, string][] = [
@@ -55,12 +55,12 @@ export function Calendar({ job, changed }: { job: string; changed: string }) {
 function Year({ days, today }: { days: api.Day[]; today: string }) {
   const { cells, months } = useMemo(() => yearTo(today, days), [days, today]);
   const field = useRef<HTMLDivElement>(null);
-  const size = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((useWidth(field, 0) - LEFT) / WEEKS)));
+  const size = Math.max(MIN_WIDTH, Math.min(MAX_WIDTH, Math.floor((useWidth(field, 0) - LEFT) / WEEKS)));
   const most = Math.max(0, ...cells.map(({ counts }) => countOf(counts)));
   const pointed = useSignal<string | null>(null);
   const find = (day: string | null) => cells.find((cell) => cell.day === day);
   const picked = find(chosen("day")) ?? cells.at(-1)!;
-  const told = find(pointed.value) ?? picked;
+  const shown = find(pointed.value) ?? picked;
   useEffect(() => {
     field.current!.scrollLeft = field.current!.scrollWidth;
   }, [size]);
@@ -102,7 +102,7 @@ function Year({ days, today }: { days: api.Day[]; today: string }) {
         {LEGEND.map(([look, text]) => (
           <span key={look}>
             <svg width="14" height="14" viewBox="-1 -1 14 14" aria-hidden="true">
-              <g class={`day-of ${look} weight-4`}>
+              <g class={`day-cell ${look} weight-4`}>
                 <rect width="12" height="12" rx="2.5" />
                 {SIGN[look] && <path class="sign" d={SIGN[look]} />}
               </g>
@@ -113,8 +113,8 @@ function Year({ days, today }: { days: api.Day[]; today: string }) {
         <span>stronger colour: more executions</span>
       </p>
       <p class="day" aria-live="polite">
-        <b>{new Date(`${told.day}T00:00:00Z`).toLocaleDateString(undefined, { dateStyle: "full", timeZone: "UTC" })}</b>{" "}
-        {said(told)}
+        <b>{new Date(`${shown.day}T00:00:00Z`).toLocaleDateString(undefined, { dateStyle: "full", timeZone: "UTC" })}</b>{" "}
+        {describeDay(shown)}
       </p>
     </>
   );
@@ -127,11 +127,11 @@ function Day({ cell, size, most, picked }: { cell: Cell; size: number; most: num
   const look = lookOf(cell.counts);
   return (
     <g
-      class={`day-of ${look} weight-${weightOf(cell.counts, most)}${picked ? " picked" : ""}`}
+      class={`day-cell ${look} weight-${weightOf(cell.counts, most)}${picked ? " picked" : ""}`}
       data-day={cell.day}
       transform={`translate(${LEFT + cell.week * size} ${TOP + cell.weekday * size}) scale(${(size - 3) / 12})`}
       role="img"
-      aria-label={`${cell.day}: ${said(cell)}`}
+      aria-label={`${cell.day}: ${describeDay(cell)}`}
       tabindex={picked ? 0 : -1}
     >
       <rect width="12" height="12" rx="2.5" />
@@ -140,7 +140,7 @@ function Day({ cell, size, most, picked }: { cell: Cell; size: number; most: num
   );
 }
 
-function said({ counts }: Cell): string {
+function describeDay({ counts }: Cell): string {
   if (!counts) return "no activity";
   const parts = STATES.filter((state) => counts.states[state]).map((state) => `${counts.states[state]} ${LABEL[state]}`);
   if (counts.skipped) parts.push(`${counts.skipped} due times skipped`);

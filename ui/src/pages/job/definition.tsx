@@ -5,8 +5,8 @@ import { useEffect, useState } from "preact/hooks";
 import { write } from "../../model/json";
 import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
-import { Name, Tags } from "../../pieces/name";
-import { Schedule } from "../../pieces/schedule";
+import { Name, Tags } from "../../components/name";
+import { Schedule } from "../../components/schedule";
 import * as api from "../../api/client";
 
 const RULES: Record<string, string> = {

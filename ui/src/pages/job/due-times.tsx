@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { attempt } from "../../app/notices";
 import { executionHref } from "../../app/route";
 import { inRuns, OUTCOME_SIGN, outcomeOf, tallyOf, type Tick, type Upcoming } from "../../model/ticks";
-import { Countdown, Time } from "../../pieces/time";
+import { Countdown, Time } from "../../components/time";
 import * as api from "../../api/client";
 import { TICKS, type JobView } from "./job-view";
 
@@ -27,7 +27,7 @@ function Coming({ active, next }: { active: boolean; next: Upcoming }) {
     <section class="card" aria-label="Next due times">
       <h2>Next</h2>
       {!active && <p class="quiet none">The schedule is off. If it were on, the job would be due:</p>}
-      <ol class="list coming">
+      <ol class="list upcoming">
         {next.upcoming.map((time) => (
           <li key={time}>
             <Time at={time} />
@@ -72,7 +72,7 @@ function Ledger({ view, newest }: { view: JobView; newest: Tick[] }) {
         ))}
       </ol>
       {newest.length >= TICKS && !all && (
-        <button type="button" class="act" onClick={() => void more()}>
+        <button type="button" class="button" onClick={() => void more()}>
           Show older
         </button>
       )}
@@ -101,7 +101,7 @@ function Row({ tick }: { tick: Tick }) {
           </>
         )}
       </span>
-      <span class="quiet because">
+      <span class="quiet tick-reason">
         {tick.reason}
         {execution && <a href={executionHref(execution)}>Show execution</a>}
       </span>

@@ -5,17 +5,17 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
 import { executionHref } from "../../app/route";
 import { recordOf, tookOf } from "../../model/bars";
-import type { ExecutionCell } from "../../model/board";
+import type { LiveExecution } from "../../model/live";
 import { headsOf } from "../../model/columns";
 import { LABEL } from "../../model/states";
 import { local, span } from "../../model/time";
-import { Bars } from "../../pieces/bars";
-import { last, LastSelector } from "../../pieces/last";
-import { Name } from "../../pieces/name";
-import { useRoving } from "../../pieces/roving";
-import { Sign, Tally } from "../../pieces/state";
-import { useZone } from "../../pieces/time";
-import { useWindow } from "../../pieces/window";
+import { Bars } from "../../components/bars";
+import { last, LastSelector } from "../../components/last";
+import { Name } from "../../components/name";
+import { useRoving } from "../../components/roving";
+import { Sign, Tally } from "../../components/state";
+import { useZone } from "../../components/time";
+import { useWindow } from "../../components/window";
 import type { JobView } from "./job-view";
 
 const ROW = 24; // pixels, as in the style sheet
@@ -37,7 +37,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   useLayoutEffect(() => {
     field.current!.scrollLeft = field.current!.scrollWidth;
   }, [newest]);
-  useEffect(() => view.wantHistory(last()), [view, last()]);
+  useEffect(() => view.requestHistory(last()), [view, last()]);
   const longest = useComputed(
     () =>
       recordOf(
@@ -56,7 +56,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   return (
     <section class="card" aria-label="Executions">
       <div class="bar">
-        <Told pointed={pointed} />
+        <CellDetails pointed={pointed} />
         <LastSelector onChange={() => {}} />
       </div>
       {executions.length === 0 && <p class="quiet none">No executions yet.</p>}
@@ -97,7 +97,7 @@ export function Grid({ view, tasks }: { view: JobView; tasks: string[] }) {
   );
 }
 
-function Line({ task, executions, top }: { task: string; executions: ExecutionCell[]; top: number }) {
+function Line({ task, executions, top }: { task: string; executions: LiveExecution[]; top: number }) {
   return (
     <div class="line" data-row={task} data-cells style={{ top: `${top}px` }}>
       <span class="label" title={task}>
@@ -112,9 +112,9 @@ function Line({ task, executions, top }: { task: string; executions: ExecutionCe
 }
 
 /** The text of the pointed cell, at a fixed place and without the delay of a tooltip. */
-function Told({ pointed }: { pointed: Signal<Pointed | null> }) {
+function CellDetails({ pointed }: { pointed: Signal<Pointed | null> }) {
   return (
-    <span class="quiet told" aria-hidden="true">
+    <span class="quiet details" aria-hidden="true">
       {pointed.value?.about ?? "Each column is an execution, the newest on the right."}
     </span>
   );
@@ -124,15 +124,15 @@ function Column({ pointed }: { pointed: Signal<Pointed | null> }) {
   return pointed.value && <span class="column" style={{ left: `${pointed.value.left}px` }} />;
 }
 
-function Cell({ execution, task }: { execution: ExecutionCell; task: string }) {
+function Cell({ execution, task }: { execution: LiveExecution; task: string }) {
   const zone = useZone();
   const state = execution.task(task).value;
-  const told = execution.brief(task);
-  const attempts = typeof told?.attempts === "number" ? told.attempts : (told?.attempts?.length ?? 0);
-  const took = told ? tookOf({ state, started: told.started ?? null, finished: told.finished ?? null }, now()) : null;
+  const summary = execution.summary(task);
+  const attempts = typeof summary?.attempts === "number" ? summary.attempts : (summary?.attempts?.length ?? 0);
+  const took = summary ? tookOf({ state, started: summary.started ?? null, finished: summary.finished ?? null }, now()) : null;
   const about = [
     `${task}, ${local(execution.submitted, new Date(now()), zone)}: ${LABEL[state]}`,
-    ...(took !== null && told?.finished ? [`took ${span(took)}`] : []),
+    ...(took !== null && summary?.finished ? [`took ${span(took)}`] : []),
     ...(attempts > 1 ? [`${attempts} attempts`] : []),
   ].join(", ");
   return (
@@ -151,5 +151,5 @@ function Cell({ execution, task }: { execution: ExecutionCell; task: string }) {
 
 /** The number of attempts, in place of the sign. Colour and label show the state. */
 function Attempts({ count }: { count: number }) {
-  return <span class="attempts-of">{count > 9 ? "+" : count}</span>;
+  return <span class="attempt-count">{count > 9 ? "+" : count}</span>;
 }

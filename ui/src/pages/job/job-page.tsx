@@ -5,14 +5,14 @@ import { useEffect, useMemo } from "preact/hooks";
 import { useKeys, type Key } from "../../app/keys";
 import { executionHref } from "../../app/route";
 import { choose, go } from "../../app/router";
-import { Graph } from "../../pieces/graph";
-import { Name, Tags } from "../../pieces/name";
-import { openExecution, run, RunButton } from "../../pieces/run";
-import { Schedule } from "../../pieces/schedule";
-import { StateLabel } from "../../pieces/state";
-import { Switch, turn } from "../../pieces/switch";
-import { Tabs, type Tab } from "../../pieces/tabs";
-import { Countdown, JobZone, Time } from "../../pieces/time";
+import { Graph } from "../../components/graph";
+import { Name, Tags } from "../../components/name";
+import { openExecution, run, RunButton } from "../../components/run";
+import { Schedule } from "../../components/schedule";
+import { StateLabel } from "../../components/state";
+import { Switch, turn } from "../../components/switch";
+import { Tabs, type Tab } from "../../components/tabs";
+import { Countdown, JobZone, Time } from "../../components/time";
 import type { JobDescription, Shape } from "../../api/client";
 import { Backfill } from "./backfill";
 import { Calendar } from "./calendar";
@@ -50,7 +50,7 @@ export function JobPage({ name }: { name: string }) {
       )}
       {view.failure.value && <p class="failure">Some data could not be loaded: {view.failure.value}.</p>}
       {described && <Views view={view} described={described} />}
-      {view.removed.value && <Remains view={view} shape={view.removed.value} />}
+      {view.removed.value && <RemovedJob view={view} shape={view.removed.value} />}
     </JobZone.Provider>
   );
 }
@@ -71,7 +71,7 @@ const keysOf = (tabs: Tab[]): Key[] =>
     act: () => choose({ view: index === 0 ? null : key }, true),
   }));
 
-function Remains({ view, shape }: { view: JobView; shape: Shape }) {
+function RemovedJob({ view, shape }: { view: JobView; shape: Shape }) {
   const tabs = history(view, shape);
   useKeys("Job", keysOf(tabs));
   return <Tabs label="Views of the job" choice="view" tabs={tabs} />;
@@ -111,15 +111,15 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
             <Tags tags={described.tags} />
           </span>
         )}
-        <span class="acts">
+        <span class="button-row">
           <Switch job={view.cell} />
           {described.schedule && (
-            <button type="button" class="act" onClick={() => (view.backfills.value = true)}>
+            <button type="button" class="button" onClick={() => (view.backfills.value = true)}>
               Backfill
             </button>
           )}
           {described.params === null && !described.params_schema && (
-            <button type="button" class="act" onClick={() => void run(view.name, {}, openExecution)}>
+            <button type="button" class="button" onClick={() => void run(view.name, {}, openExecution)}>
               Run with…
             </button>
           )}

@@ -7,22 +7,22 @@
 
 import { computed, signal } from "@preact/signals";
 import { now } from "../../app/clock";
-import { JobCell, type Execution } from "../../model/board";
+import { LiveJob, type Execution } from "../../model/live";
 import { isFinished } from "../../model/states";
 import type { Tick, Upcoming } from "../../model/ticks";
-import { last } from "../../pieces/last";
+import { last } from "../../components/last";
 import * as api from "../../api/client";
 import { listen } from "../../api/stream";
 
-const REFRESH = 5000; // milliseconds between looks at what no message of the stream tells
-const SETTLES = 500; // milliseconds from an execution on schedule to the request for the ledger
+const REFRESH = 5000; // milliseconds between polls for values that are not in the stream
+const SETTLES = 500; // milliseconds from a scheduled execution to the request for the ledger
 /** The number of ledger entries shown at first. */
 export const TICKS = 20;
 const UPCOMING = 10;
 const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [] };
 
 export class JobView {
-  readonly cell: JobCell;
+  readonly cell: LiveJob;
   readonly description = signal<api.JobDescription | null>(null);
   /** The tasks of a removed job, as of its newest execution; else null. */
   readonly removed = signal<api.Shape | null>(null);
@@ -40,11 +40,11 @@ export class JobView {
     return ended.map(({ id }) => id).join(" ");
   });
 
-  private asked = 0;
+  private requested = 0;
   private dueTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly name: string) {
-    this.cell = new JobCell(name);
+    this.cell = new LiveJob(name);
   }
 
   /** Starts loading and listening; the function it returns stops it. */
@@ -52,7 +52,7 @@ export class JobView {
     document.title = `${this.name} · goflow`;
     const stop = listen(
       api.address(`stream?jobname=${encodeURIComponent(this.name)}`),
-      (execution) => this.hear(execution),
+      (execution) => this.receive(execution),
       () => void this.load(),
     );
     const timer = setInterval(() => this.refresh(), REFRESH);
@@ -69,7 +69,7 @@ export class JobView {
         api.orElse(api.getJob(this.name), null),
         api.getExecutions(this.name, last()),
       ]);
-      this.asked = last();
+      this.requested = last();
       this.cell.apply(executions);
       const removed = described ? null : await this.remains(executions);
       if (JSON.stringify(described) !== JSON.stringify(this.description.peek())) this.description.value = described;
@@ -78,7 +78,7 @@ export class JobView {
       this.cell.active.value = described?.active ?? false;
       this.cell.next.value = described?.next ?? null;
       this.failure.value = "";
-      this.askDueSoon();
+      this.loadDueSoon();
     } catch (error) {
       this.failure.value = (error as Error).message;
     }
@@ -95,25 +95,25 @@ export class JobView {
   }
 
   /** Loads the newest `count` executions, once. */
-  wantHistory(count: number): void {
-    if (count > this.asked && (this.description.peek() ?? this.removed.peek())) void this.load();
+  requestHistory(count: number): void {
+    if (count > this.requested && (this.description.peek() ?? this.removed.peek())) void this.load();
   }
 
-  private hear(execution: Execution): void {
+  private receive(execution: Execution): void {
     if (execution.job !== this.name) return;
     const known = this.cell.execution(execution.id);
     this.cell.apply([execution]);
-    if (!known && execution.cause === "schedule") this.askDueSoon();
+    if (!known && execution.cause === "schedule") this.loadDueSoon();
   }
 
   /** At most one request at a time; it covers all changes in the meantime. */
-  private askDueSoon(): void {
+  private loadDueSoon(): void {
     this.dueTimer ??= setTimeout(() => {
-      void this.askDue().finally(() => (this.dueTimer = undefined));
+      void this.loadDue().finally(() => (this.dueTimer = undefined));
     }, SETTLES);
   }
 
-  private async askDue(): Promise<void> {
+  private async loadDue(): Promise<void> {
     try {
       const [ticks, next] = await Promise.all([
         api.orElse(api.getTicks(this.name, TICKS), []),

@@ -4,28 +4,28 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
 import { executionHref } from "../../app/route";
 import { tookOf, type Run } from "../../model/bars";
-import type { ExecutionCell } from "../../model/board";
+import type { LiveExecution } from "../../model/live";
 import { headsOf } from "../../model/columns";
 import { durationsOf, slowest, ticksOf } from "../../model/durations";
 import { isFinished, LABEL, SIGN } from "../../model/states";
 import { local, span } from "../../model/time";
-import { last, LastSelector } from "../../pieces/last";
-import { Name } from "../../pieces/name";
-import { useRoving } from "../../pieces/roving";
-import { useZone } from "../../pieces/time";
-import { useWidth } from "../../pieces/width";
+import { last, LastSelector } from "../../components/last";
+import { Name } from "../../components/name";
+import { useRoving } from "../../components/roving";
+import { useZone } from "../../components/time";
+import { useWidth } from "../../components/width";
 import type { JobView } from "./job-view";
 
 const HEIGHT = 220;
 const LEFT = 64;
-const WIDEST = 44; // pixels from one bar to the next
-const NARROWEST = 11;
+const MAX_WIDTH = 44; // pixels from one bar to the next
+const MIN_WIDTH = 11;
 const TOP = 14;
-const BELOW = 32; // for the sign, and when it was
+const BELOW = 32; // pixels for the sign and the time
 const MANY = 20; // tasks listed
 
 export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
-  useEffect(() => view.wantHistory(last()), [view, last()]);
+  useEffect(() => view.requestHistory(last()), [view, last()]);
   const executions = view.cell.executions.value.slice(0, last()).reverse();
   const ended = executions
     .map((cell) => ({ cell, run: { state: cell.state.value, ...cell.times.value } }))
@@ -60,7 +60,7 @@ function Figure({ label, value }: { label: string; value: number }) {
 }
 
 function Chart(props: {
-  ended: { cell: ExecutionCell; state: Run["state"]; took: number }[];
+  ended: { cell: LiveExecution; state: Run["state"]; took: number }[];
   good: ReturnType<typeof durationsOf>;
 }) {
   const { ended, good } = props;
@@ -70,7 +70,7 @@ function Chart(props: {
   const field = useRef<HTMLDivElement>(null);
   const room = useWidth(field, 0);
   const roving = useRoving(field, "svg", "a");
-  const step = Math.max(NARROWEST, Math.min(WIDEST, Math.floor((room - LEFT - 8) / ended.length)));
+  const step = Math.max(MIN_WIDTH, Math.min(MAX_WIDTH, Math.floor((room - LEFT - 8) / ended.length)));
   const width = Math.max(room, LEFT + ended.length * step + 8);
   const apart = Math.ceil(19 / step);
   // If not all fit, the newest are shown first.
@@ -93,7 +93,7 @@ function Chart(props: {
           const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}, took ${span(took)}${odd ? ", unusually long" : ""}`;
           const x = LEFT + index * step;
           return (
-            <a key={cell.id} href={executionHref(cell.id)} aria-label={about} tabindex={-1} class={`took-of ${state}${odd ? " odd" : ""}`}>
+            <a key={cell.id} href={executionHref(cell.id)} aria-label={about} tabindex={-1} class={`duration-bar ${state}${odd ? " odd" : ""}`}>
               <title>{about}</title>
               <rect class="reach" x={x} y={0} width={step} height={HEIGHT} />
               <rect class="took" x={x + 1.5} y={y(took)} width={step - 3} height={Math.max(2, HEIGHT - y(took))} rx="1.5" />
@@ -121,15 +121,15 @@ function Chart(props: {
 }
 
 /** The tasks by typical duration, slowest first. */
-function Slowest({ tasks, executions }: { tasks: string[]; executions: ExecutionCell[] }) {
+function Slowest({ tasks, executions }: { tasks: string[]; executions: LiveExecution[] }) {
   const found = slowest(
     tasks.map((name) => ({
       name,
       runs: executions.flatMap((execution) => {
         const state = execution.task(name).value;
-        const told = execution.brief(name);
-        return state === "successful" && told?.started
-          ? [{ state, started: told.started, finished: told.finished ?? null }]
+        const summary = execution.summary(name);
+        return state === "successful" && summary?.started
+          ? [{ state, started: summary.started, finished: summary.finished ?? null }]
           : [];
       }),
     })),

@@ -8,22 +8,22 @@ import { useKeys } from "../../app/keys";
 import { jobHref } from "../../app/route";
 import { choose, chosen } from "../../app/router";
 import { percent, recordOf } from "../../model/bars";
-import type { JobCell, JobRow } from "../../model/board";
+import type { LiveJob, JobRow } from "../../model/live";
 import { choiceOf, SORTS, sortOf, SWITCHES, type Choice, type Sort } from "../../model/listing";
-import { newest } from "../../model/news";
+import { latestNotice } from "../../model/notices";
 import { LABEL, STATES } from "../../model/states";
 import { span } from "../../model/time";
-import { Bars } from "../../pieces/bars";
-import { last, LastSelector } from "../../pieces/last";
-import { Name } from "../../pieces/name";
-import { useRoving } from "../../pieces/roving";
-import { run, RunButton } from "../../pieces/run";
-import { Schedule } from "../../pieces/schedule";
-import { Sign, Tally } from "../../pieces/state";
-import { Switch, turn } from "../../pieces/switch";
-import { Countdown, JobZone, Time } from "../../pieces/time";
-import { useWindow } from "../../pieces/window";
-import { board, failure, found, notices, numbers, start, tags, trouble, wantHistory } from "./jobs-view";
+import { Bars } from "../../components/bars";
+import { last, LastSelector } from "../../components/last";
+import { Name } from "../../components/name";
+import { useRoving } from "../../components/roving";
+import { run, RunButton } from "../../components/run";
+import { Schedule } from "../../components/schedule";
+import { Sign, Tally } from "../../components/state";
+import { Switch, turn } from "../../components/switch";
+import { Countdown, JobZone, Time } from "../../components/time";
+import { useWindow } from "../../components/window";
+import { liveState, failure, found, notices, numbers, start, tags, trouble, requestHistory } from "./jobs-view";
 import "./jobs-page.css";
 
 const SORT_LABEL: Record<Sort, string> = {
@@ -55,9 +55,9 @@ export function JobsPage() {
     { key: "j", does: "Next job", act: () => move(1) },
     { key: "k", does: "Previous job", act: () => move(-1) },
     { key: "r", does: "Run the job", act: onCurrent((job) => void run(job)) },
-    { key: "s", does: "Toggle its schedule", act: onCurrent((job) => void turn(board.job(job), !board.job(job).active.peek())) },
+    { key: "s", does: "Toggle its schedule", act: onCurrent((job) => void turn(liveState.job(job), !liveState.job(job).active.peek())) },
   ]);
-  const rows = board.rows.value;
+  const rows = liveState.rows.value;
   return (
     <>
       <header class="top finds">
@@ -79,7 +79,7 @@ export function JobsPage() {
       {rows && rows.length > 0 && <Choices all={rows.length} />}
       {failure.value && <p class="failure">The jobs could not be loaded: {failure.value}.</p>}
       {trouble.value && <p class="failure" role="alert">The server is unhealthy: {trouble.value}.</p>}
-      <News />
+      <LatestNotice />
       {rows?.length === 0 && <p class="empty">No jobs yet. Add one to your main.py and restart the server.</p>}
       {rows && rows.length > 0 && (found.value.length ? <List box={list} rows={found.value} /> : <NoneFound />)}
     </>
@@ -160,13 +160,13 @@ function Order() {
 }
 
 /** The latest notice of the server in one line. */
-function News() {
-  const said = newest(notices.value, now());
-  if (!said) return null;
+function LatestNotice() {
+  const latest = latestNotice(notices.value, now());
+  if (!latest) return null;
   return (
-    <p class="news">
-      <Time at={said.notice.at} /> {said.notice.text}
-      {said.others > 0 && ` (and ${said.others} more within a day)`}
+    <p class="latest-notice">
+      <Time at={latest.notice.at} /> {latest.notice.text}
+      {latest.others > 0 && ` (and ${latest.others} more within a day)`}
     </p>
   );
 }
@@ -196,10 +196,10 @@ function List({ box, rows }: { box: RefObject<HTMLDivElement | null>; rows: JobR
           Executions <span class="quiet">newest right</span>
         </span>
         <span role="columnheader" class="to-end">
-          Record <span class="quiet unseen">success rate and typical duration</span>
+          Record <span class="quiet visually-hidden">success rate and typical duration</span>
         </span>
         <span role="columnheader">
-          <span class="unseen">Run</span>
+          <span class="visually-hidden">Run</span>
         </span>
       </div>
       <div ref={box} role="rowgroup" class="all" style={{ height: `${rows.length * height}px` }} {...bars}>
@@ -218,7 +218,7 @@ wide.value = width.matches;
 width.addEventListener("change", () => (wide.value = width.matches));
 
 function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
-  const job = board.job(row.job);
+  const job = liveState.job(row.job);
   const isCurrent = useComputed(() => current.value === row.job).value;
   const link = useRef<HTMLAnchorElement>(null);
   useEffect(() => {
@@ -228,7 +228,7 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
     byKey = false;
   }, [isCurrent]);
   const shown = last();
-  useEffect(() => wantHistory(row.job), [row.job, shown]);
+  useEffect(() => requestHistory(row.job), [row.job, shown]);
   return (
     <JobZone.Provider value={row.timezone}>
       <div
@@ -282,7 +282,7 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
   );
 }
 
-function Next({ job }: { job: JobCell }) {
+function Next({ job }: { job: LiveJob }) {
   const next = useComputed(() => (job.active.value ? job.next.value : null)).value;
   if (next === null) return null;
   return (
@@ -293,14 +293,14 @@ function Next({ job }: { job: JobCell }) {
 }
 
 /** The summary of the executions shown. */
-function useRecord(job: JobCell) {
+function useRecord(job: LiveJob) {
   return useComputed(() => {
     const runs = job.executions.value.slice(0, last());
     return recordOf(runs.map(({ state, times }) => ({ state: state.value, ...times.value })));
   });
 }
 
-function History({ job }: { job: JobCell }) {
+function History({ job }: { job: LiveJob }) {
   const executions = job.executions.value.slice(0, last());
   const record = useRecord(job);
   const longest = useComputed(() => record.value.longest).value;
@@ -313,7 +313,7 @@ function History({ job }: { job: JobCell }) {
   );
 }
 
-function TrackRecord({ job }: { job: JobCell }) {
+function TrackRecord({ job }: { job: LiveJob }) {
   const { rate, typical } = useRecord(job).value;
   return (
     <>

@@ -1,4 +1,4 @@
-/** What runs, what waits and why, and what is due next, over all jobs on one time axis. */
+/** Running and waiting executions, wait reasons and next due times of all jobs, on one time axis. */
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { now, second } from "../../app/clock";
@@ -7,13 +7,13 @@ import { choose, chosen } from "../../app/router";
 import { hoursOf, lanesOf, placeOf, spanAround, type Lane, type Piece, type Span } from "../../model/lanes";
 import { LABEL } from "../../model/states";
 import { elapsed, local, shortHour, span } from "../../model/time";
-import { Name } from "../../pieces/name";
-import { Sign } from "../../pieces/state";
-import { Countdown, Time, useZone } from "../../pieces/time";
+import { Name } from "../../components/name";
+import { Sign } from "../../components/state";
+import { Countdown, Time, useZone } from "../../components/time";
 import type { Now, Pool, UnfinishedExecution } from "../../api/client";
-import { PoolName } from "../../pieces/pool";
-import { useRoving } from "../../pieces/roving";
-import { useWidth } from "../../pieces/width";
+import { PoolName } from "../../components/pool";
+import { useRoving } from "../../components/roving";
+import { useWidth } from "../../components/width";
 import { EACH, NowView } from "./now-view";
 import "./now-page.css";
 
@@ -24,7 +24,7 @@ const STANDARD: Reach = "1h";
 const MANY = 60; // lanes drawn
 const LISTED = 30; // executions and jobs listed
 // Pixels, as in the style sheet.
-const NARROWEST = 14;
+const MIN_WIDTH = 14;
 const DUE = 11;
 
 function reach(): Reach {
@@ -42,7 +42,7 @@ export function NowPage() {
     <>
       <header class="top">
         <h1>Now</h1>
-        <label class="choice acts">
+        <label class="choice button-row">
           Ahead{" "}
           <select
             value={ahead}
@@ -81,7 +81,7 @@ function Figures({ found }: { found: Now }) {
       <Figure count={found.unfinished} one="execution in progress" many="executions in progress" />
       <Figure count={running} one="task running" many="tasks running" />
       <Figure count={waiting} one="task waiting" many="tasks waiting" />
-      <span class="rooms-of">
+      <span class="limit-figures">
         <span class="quiet">in use:</span>
         {found.pools.map((pool) => (
           <PoolFigure key={`${pool.kind} ${pool.name}`} pool={pool} />
@@ -122,14 +122,14 @@ function Axis({ view, found, seconds }: { view: NowView; found: Now; seconds: nu
   const room = useWidth(field, 600);
   const roving = useRoving(lines, ".field", "a");
   void view.changed.value;
-  const grain = { piece: NARROWEST / room, due: DUE / room, each: EACH };
+  const grain = { piece: MIN_WIDTH / room, due: DUE / room, each: EACH };
   const lanes = lanesOf(view.executions.values(), found.upcoming, time, axis, grain);
   const reasons = new Map(found.executions.map(({ id, waiting }) => [id, waiting]));
   return (
     <section class="card axis" aria-label="Time axis" ref={lines} {...roving}>
       <div class="lane hours" aria-hidden="true">
         <span class="label" />
-        <span class="hours-of" ref={field}>
+        <span class="axis-hours" ref={field}>
           {hoursOf(axis, Math.max(3, room / 110))
             .filter((hour) => placeOf(hour, axis) * room > 20 && Math.abs(placeOf(hour, axis) - placeOf(time, axis)) * room > 40)
             .map((hour) => (
@@ -186,7 +186,7 @@ function LaneRow(props: { lane: Lane; axis: Span; time: number; reasons: Readonl
             />
           );
         })}
-        {lane.known < 1 && <span class="so-on" title="and so on" style={{ left: percent(lane.known), right: 0 }} />}
+        {lane.known < 1 && <span class="more-due" title="and so on" style={{ left: percent(lane.known), right: 0 }} />}
       </span>
     </div>
   );
@@ -194,8 +194,8 @@ function LaneRow(props: { lane: Lane; axis: Span; time: number; reasons: Readonl
 
 function PieceBar({ piece, job, reason }: { piece: Piece; job: string; reason: string | null }) {
   const { id, state, from, to, waits, count } = piece;
-  const said = waits ? `waiting${reason ? `: ${reason}` : ""}` : LABEL[state];
-  const about = count > 1 ? `${job}: ${count} finished executions, the worst ${said}` : `${job}: ${said}`;
+  const stateLabel = waits ? `waiting${reason ? `: ${reason}` : ""}` : LABEL[state];
+  const about = count > 1 ? `${job}: ${count} finished executions, the worst ${stateLabel}` : `${job}: ${stateLabel}`;
   return (
     <a
       class={`piece ${state}${waits ? " waits" : ""}`}
@@ -248,7 +248,7 @@ function Unfinished({ found }: { found: Now }) {
     <section class="card" aria-label="In progress">
       <h2>In progress</h2>
       {found.executions.length === 0 && <p class="quiet none">Nothing is running or waiting.</p>}
-      <ul class="list under-way">
+      <ul class="list unfinished">
         {found.executions.slice(0, LISTED).map((execution) => (
           <UnderWay key={execution.id} execution={execution} />
         ))}
@@ -265,7 +265,7 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
   const ended = all - (counts.notstarted ?? 0) - (counts.running ?? 0) - (counts.upforretry ?? 0);
   return (
-    <li data-under-way={id}>
+    <li data-unfinished={id}>
       <span class={`mark ${state}`}>
         <Sign state={state} />
       </span>

@@ -7,16 +7,16 @@
 
 import { signal } from "@preact/signals";
 import { now } from "../../app/clock";
-import type { Execution } from "../../model/board";
+import type { Execution } from "../../model/live";
 import { isFinished } from "../../model/states";
 import * as api from "../../api/client";
 import { listen } from "../../api/stream";
 
 const PAUSE = 1000; // milliseconds between two requests
-const REFRESH = 10_000; // milliseconds after which it is asked for in any case
-const SHOWN = 200; // milliseconds in which what comes is gathered before it is drawn
-const MOST = 1000; // executions held
-const BEFORE = 400; // executions asked for that came before the page
+const REFRESH = 10_000; // milliseconds until the next request without changes
+const SHOWN = 200; // milliseconds in which messages are collected before a render
+const MAX_EXECUTIONS = 1000; // executions in memory
+const BEFORE = 400; // executions requested from before the page was opened
 /** The maximum number of due times per job. */
 export const EACH = 30;
 
@@ -31,7 +31,7 @@ export class NowView {
   readonly executions = new Map<string, Execution>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private showing: ReturnType<typeof setTimeout> | undefined;
-  private asked = 0;
+  private requested = 0;
 
   /** `ahead`: seconds. */
   constructor(private readonly ahead: () => number) {}
@@ -41,13 +41,13 @@ export class NowView {
     document.title = "Now · goflow";
     const stop = listen(
       api.address("stream"),
-      (execution) => this.hear(execution),
+      (execution) => this.receive(execution),
       () => {
         void this.load();
         void this.loadBefore();
       },
     );
-    const timer = setInterval(() => !document.hidden && now() - this.asked > REFRESH && this.loadSoon(), 1000);
+    const timer = setInterval(() => !document.hidden && now() - this.requested > REFRESH && this.loadSoon(), 1000);
     return () => {
       stop();
       clearInterval(timer);
@@ -57,7 +57,7 @@ export class NowView {
   }
 
   async load(): Promise<void> {
-    this.asked = now();
+    this.requested = now();
     try {
       const found = await api.getNow(this.ahead(), EACH);
       this.now.value = found;
@@ -78,7 +78,7 @@ export class NowView {
     }
   }
 
-  private hear(execution: Execution): void {
+  private receive(execution: Execution): void {
     this.take(execution);
     this.loadSoon();
   }
@@ -96,7 +96,7 @@ export class NowView {
     executions.delete(execution.id);
     executions.set(execution.id, execution);
     for (const [id, { state }] of executions) {
-      if (executions.size <= MOST) break;
+      if (executions.size <= MAX_EXECUTIONS) break;
       if (isFinished(state)) executions.delete(id);
     }
     this.showing ??= setTimeout(() => {

@@ -5,14 +5,14 @@ import { useEffect } from "preact/hooks";
 import { second } from "../../app/clock";
 import { bytes, lineOf, roundUp } from "../../model/series";
 import { span } from "../../model/time";
-import { PoolName } from "../../pieces/pool";
-import { Time } from "../../pieces/time";
+import { PoolName } from "../../components/pool";
+import { Time } from "../../components/time";
 import * as api from "../../api/client";
 import { connection } from "../../api/stream";
 import "./system-page.css";
 
-const MOST = 720; // samples held
-const SOONEST = 2000; // milliseconds between two requests
+const MAX_SAMPLES = 720; // samples in memory
+const MIN_PAUSE = 2000; // milliseconds between two requests
 
 interface Chart {
   measure: api.Measure;
@@ -40,7 +40,7 @@ const CHARTS: Chart[] = [
 export function SystemPage() {
   const system = useSignal<api.System | null>(null);
   const failure = useSignal("");
-  useEffect(() => keepUp(system, failure), []);
+  useEffect(() => pollSamples(system, failure), []);
   const found = system.value;
   return (
     <>
@@ -72,7 +72,7 @@ export function SystemPage() {
 }
 
 /** Loads new samples as often as the server takes them. */
-function keepUp(system: Signal<api.System | null>, failure: Signal<string>): () => void {
+function pollSamples(system: Signal<api.System | null>, failure: Signal<string>): () => void {
   document.title = "System · goflow";
   let timer: ReturnType<typeof setTimeout> | undefined;
   let left = false;
@@ -90,7 +90,7 @@ function keepUp(system: Signal<api.System | null>, failure: Signal<string>): () 
       connection.value = "lost";
     }
     const every = (system.peek()?.load.every ?? 5) * 1000;
-    timer = setTimeout(() => void ask(), Math.max(SOONEST, every));
+    timer = setTimeout(() => void ask(), Math.max(MIN_PAUSE, every));
   };
   void ask();
   return () => {
@@ -100,13 +100,13 @@ function keepUp(system: Signal<api.System | null>, failure: Signal<string>): () 
 }
 
 function joined(held: api.System["load"], more: api.System["load"]): api.System["load"] {
-  const at = [...held.at, ...more.at].slice(-MOST);
+  const at = [...held.at, ...more.at].slice(-MAX_SAMPLES);
   const all = { ...more, at };
-  for (const { measure } of CHARTS) all[measure] = [...held[measure], ...more[measure]].slice(-MOST);
+  for (const { measure } of CHARTS) all[measure] = [...held[measure], ...more[measure]].slice(-MAX_SAMPLES);
   return all;
 }
 
-const FEWEST = 60; // samples there is room for
+const MIN_SAMPLES = 60; // the minimum number of samples on the axis
 const WIDTH = 240;
 const HEIGHT = 54;
 
@@ -118,7 +118,7 @@ function Small({ chart, values, at }: { chart: Chart; values: number[]; at: stri
   const shown = values[index];
   const point = (sample: number) => (pointed.value = Math.max(0, Math.min(values.length - 1, sample)));
   // Shortly after the start the line is short and at the right.
-  const room = Math.max(FEWEST, values.length);
+  const room = Math.max(MIN_SAMPLES, values.length);
   const line = lineOf(values, room, WIDTH, HEIGHT, most);
   const place = (sample: number) => WIDTH - ((values.length - 1 - sample) / (room - 1)) * WIDTH;
   return (
@@ -169,7 +169,7 @@ function Rooms({ found }: { found: api.System }) {
   return (
     <section class="card" aria-label="Slots and pools">
       <h2>Slots and pools</h2>
-      <ul class="list rooms">
+      <ul class="list limits">
         {found.pools.map(({ kind, name, limit, running, waiting }) => (
           <li key={`${kind} ${name}`}>
             <PoolName pool={{ kind, name }} />
@@ -196,7 +196,7 @@ function Facts({ found }: { found: api.System }) {
   return (
     <section class="card" aria-label="Facts">
       <h2>Facts</h2>
-      <dl class="facts-of">
+      <dl class="facts-list">
         {facts.map(([name, value]) => (
           <div key={name}>
             <dt class="quiet">{name}</dt>
@@ -216,11 +216,11 @@ function Facts({ found }: { found: api.System }) {
 function Notices({ found }: { found: api.System }) {
   if (!found.notices.length) return null;
   return (
-    <section class="card noticed" aria-label="Notices">
+    <section class="card notices-card" aria-label="Notices">
       <h2>Notices</h2>
-      <ul class="list rooms">
+      <ul class="list limits">
         {[...found.notices].reverse().map(({ at, text }) => (
-          <li key={`${at} ${text}`} class="notice-of">
+          <li key={`${at} ${text}`} class="notice-item">
             <Time at={at} />
             <span>{text}</span>
           </li>

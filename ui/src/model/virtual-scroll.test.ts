@@ -1,23 +1,23 @@
 import { describe, expect, test } from "vitest";
-import { HIGHEST, LINE, Reel } from "./reel";
+import { MAX_HEIGHT, LINE, VirtualScroll } from "./virtual-scroll";
 
-function reel(count: number, wraps = false): Reel {
-  const made = new Reel();
+function virtualScroll(count: number, wraps = false): VirtualScroll {
+  const made = new VirtualScroll();
   made.room = 400;
   if (wraps) made.wrap(true);
   made.resize(count);
   return made;
 }
 
-describe("a list of which a window is drawn", () => {
-  test("of few rows is drawn whole and cannot be scrolled", () => {
-    const few = reel(3);
+describe("a virtual list", () => {
+  test("with few rows renders completely and does not scroll", () => {
+    const few = virtualScroll(3);
     expect(few.window(100)).toEqual({ first: 0, end: 3, offset: 0 });
     expect([few.atStart, few.atEnd, few.length]).toEqual([true, true, 60]);
   });
 
-  test("shows the rows that the browser has scrolled to, to the pixel", () => {
-    const long = reel(100_000);
+  test("shows the rows at the scroll position, to the pixel", () => {
+    const long = virtualScroll(100_000);
     long.scrolled(12_345);
     expect([long.top, long.within]).toEqual([617, 5]);
     const { first, end, offset } = long.window(200);
@@ -27,8 +27,8 @@ describe("a list of which a window is drawn", () => {
     expect(end - first).toBeLessThan(50);
   });
 
-  test("ends with its last row at the lower edge", () => {
-    const long = reel(1001);
+  test("ends with its last row at the bottom edge", () => {
+    const long = virtualScroll(1001);
     long.goToEnd();
     expect(long.position).toBe(1001 * LINE - 400);
     long.scrolled(long.length);
@@ -36,8 +36,8 @@ describe("a list of which a window is drawn", () => {
     expect(long.window(0).end).toBe(1001);
   });
 
-  test("goes to a row with a few above it, as far as there is room", () => {
-    const long = reel(1000);
+  test("jumps to a row below a few previous rows, if there is space", () => {
+    const long = virtualScroll(1000);
     long.go(500);
     expect(long.position).toBe(496 * LINE);
     long.go(2);
@@ -46,19 +46,19 @@ describe("a list of which a window is drawn", () => {
     expect(long.atEnd).toBe(true);
   });
 
-  test("that shrinks leaves the reader at its end", () => {
-    const long = reel(1000);
+  test("stays at its end when it shrinks", () => {
+    const long = virtualScroll(1000);
     long.go(900);
     long.resize(10);
     expect([long.top, long.atEnd]).toEqual([0, true]);
   });
 });
 
-/** What a browser does with it: scrolls by `by`, within bounds, and has its bar put right. */
-function browse(at: { native: number }, list: Reel, by: number): void {
+/** Simulates a browser: scrolls by `by` within bounds, and corrects the scroll bar. */
+function browse(at: { native: number }, list: VirtualScroll, by: number): void {
   at.native = Math.max(0, Math.min(list.length - list.room, at.native + by));
   list.scrolled(at.native);
-  if (list.strays) {
+  if (list.misaligned) {
     at.native = list.position;
     list.placed(at.native);
   }
@@ -67,19 +67,19 @@ function browse(at: { native: number }, list: Reel, by: number): void {
 describe("ten million rows", () => {
   const rows = 10_000_000;
 
-  test("are no higher than a browser can hold, and every row can be reached", () => {
-    const list = reel(rows);
-    expect(list.length).toBe(HIGHEST);
-    list.scrolled(HIGHEST - 400);
+  test("stay below the browser's height limit, and every row is reachable", () => {
+    const list = virtualScroll(rows);
+    expect(list.length).toBe(MAX_HEIGHT);
+    list.scrolled(MAX_HEIGHT - 400);
     expect(list.window(0).end).toBe(rows);
     list.scrolled(0);
     expect(list.atStart).toBe(true);
-    list.scrolled(HIGHEST / 2);
+    list.scrolled(MAX_HEIGHT / 2);
     expect(list.top / rows).toBeCloseTo(0.5, 2);
   });
 
-  test("move by the pixel when scrolled a little, past the end of the bar too", () => {
-    const list = reel(rows);
+  test("scroll by pixels for short distances, also past the end of the bar", () => {
+    const list = virtualScroll(rows);
     const at = { native: 0 };
     let before = 0;
     for (let step = 0; step < 5000; step++) {
@@ -93,10 +93,10 @@ describe("ten million rows", () => {
     expect(at.native).toBe(0);
   });
 
-  test("end where they end", () => {
-    const list = reel(rows);
+  test("end with the last row", () => {
+    const list = virtualScroll(rows);
     const at = { native: 0 };
-    browse(at, list, HIGHEST);
+    browse(at, list, MAX_HEIGHT);
     for (let step = 0; step < 50; step++) browse(at, list, -100);
     expect(list.atEnd).toBe(false);
     for (let step = 0; step < 60; step++) browse(at, list, 100);
@@ -104,14 +104,14 @@ describe("ten million rows", () => {
   });
 });
 
-describe("rows that are wrapped", () => {
-  function wrapped(): Reel {
-    const list = reel(1000, true);
+describe("wrapped rows", () => {
+  function wrapped(): VirtualScroll {
+    const list = virtualScroll(1000, true);
     for (let row = 0; row < 1000; row++) list.measure(row, LINE * (1 + (row % 5)));
     return list;
   }
 
-  test("are scrolled by their own heights, there and back", () => {
+  test("scroll by their own heights in both directions", () => {
     const list = wrapped();
     const at = { native: 0 };
     for (let step = 0; step < 30; step++) browse(at, list, 100);
@@ -123,15 +123,15 @@ describe("rows that are wrapped", () => {
     expect([list.top, list.within, at.native]).toEqual([0, 0, 0]);
   });
 
-  test("that are few can all be reached, however high they are", () => {
-    const list = reel(10, true);
+  test("are all reachable if they are few, at any height", () => {
+    const list = virtualScroll(10, true);
     for (let row = 0; row < 10; row++) list.measure(row, 100);
     const at = { native: 0 };
     for (let step = 0; step < 12; step++) browse(at, list, 50);
     expect([list.atEnd, list.window(0).end]).toEqual([true, 10]);
   });
 
-  test("end with the last one at the lower edge", () => {
+  test("end with the last row at the bottom edge", () => {
     const list = wrapped();
     const at = { native: 0 };
     for (let step = 0; step < 700; step++) browse(at, list, 100);

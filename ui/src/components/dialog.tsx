@@ -45,18 +45,18 @@ interface Question {
   answer: (yes: boolean) => void;
 }
 
-const question = signal<Question | null>(null);
+const confirmation = signal<Question | null>(null);
 
 /** Asks for confirmation; true if the user confirms. */
 export function confirmed(title: string, text: string, action: string): Promise<boolean> {
-  question.peek()?.answer(false);
+  confirmation.peek()?.answer(false);
   return new Promise((resolve) => {
-    question.value = {
+    confirmation.value = {
       title,
       text,
       action,
       answer: (yes) => {
-        question.value = null;
+        confirmation.value = null;
         resolve(yes);
       },
     };
@@ -65,17 +65,17 @@ export function confirmed(title: string, text: string, action: string): Promise<
 
 /** The open confirmation, if any. */
 export function Confirmation() {
-  const asked = question.value;
-  if (!asked) return null;
+  const current = confirmation.value;
+  if (!current) return null;
   return (
-    <Dialog title={asked.title} onClose={() => asked.answer(false)}>
-      <p>{asked.text}</p>
+    <Dialog title={current.title} onClose={() => current.answer(false)}>
+      <p>{current.text}</p>
       <div class="answers">
-        <button type="button" class="act" onClick={() => asked.answer(false)}>
+        <button type="button" class="button" onClick={() => current.answer(false)}>
           Go back
         </button>
-        <button type="button" class="act grave" autoFocus onClick={() => asked.answer(true)}>
-          {asked.action}
+        <button type="button" class="button grave" autoFocus onClick={() => current.answer(true)}>
+          {current.action}
         </button>
       </div>
     </Dialog>

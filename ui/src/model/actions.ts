@@ -3,14 +3,14 @@
 import type { Action } from "../api/schema";
 import { isFinished, type State } from "./states";
 
-export type Handle = "cancel" | "retry" | "retry alone" | "mark successful" | "mark skipped";
+export type TaskAction = "cancel" | "retry" | "retry alone" | "mark successful" | "mark skipped";
 
 /**
  * The actions allowed on a task, by the server's rules: a running task can only be cancelled, and
  * only a finished execution can be retried.
  */
-export function handles(execution: State, task: State, leads: boolean): Handle[] {
-  const may: Handle[] = [];
+export function allowedActions(execution: State, task: State, leads: boolean): TaskAction[] {
+  const may: TaskAction[] = [];
   if (isFinished(execution)) {
     may.push("retry");
     if (leads) may.push("retry alone");
@@ -23,11 +23,11 @@ export function handles(execution: State, task: State, leads: boolean): Handle[]
 }
 
 /** The actions after the submit, oldest first, without cancels by timeout. */
-export function doneByHand(actions: Action[]): Action[] {
+export function manualActions(actions: Action[]): Action[] {
   return actions.filter(({ action, by }) => action !== "submit" && !(action === "cancel" && !by));
 }
 
-const DID: Record<string, string> = {
+const PAST_TENSE: Record<string, string> = {
   cancel: "cancelled",
   "cancel task": "cancelled",
   "mark successful": "marked successful",
@@ -36,8 +36,8 @@ const DID: Record<string, string> = {
 };
 
 /** An action and its user: "retried by ann from 10.0.0.7". */
-export function said({ action, by }: Action): string {
-  const did = DID[action] ?? action;
+export function describeAction({ action, by }: Action): string {
+  const did = PAST_TENSE[action] ?? action;
   if (!by) return did;
   return by.startsWith("replaced by ") ? `${did}, ${by}` : `${did} by ${by}`;
 }

@@ -1,11 +1,11 @@
 /** The switch of a job's schedule. */
 
-import type { JobCell } from "../model/board";
+import type { LiveJob } from "../model/live";
 import { attempt, quoted } from "../app/notices";
 import * as api from "../api/client";
 
 /** Whether the schedule is on; a job without one can be switched too. */
-export function Switch({ job }: { job: JobCell }) {
+export function Switch({ job }: { job: LiveJob }) {
   const active = job.active.value;
   return (
     <button
@@ -23,12 +23,12 @@ export function Switch({ job }: { job: JobCell }) {
 }
 
 /** Switches a schedule, with a message and undo. */
-export async function turn(job: JobCell, active: boolean): Promise<void> {
-  const said = await attempt(
+export async function turn(job: LiveJob, active: boolean): Promise<void> {
+  const response = await attempt(
     api.setActive(job.name, active),
     (answer) => `${quoted(job.name)} is ${answer.active ? "on" : "off"}.`,
     `${quoted(job.name)} was not switched`,
     () => void turn(job, !active),
   );
-  if (said) job.active.value = said.active;
+  if (response) job.active.value = response.active;
 }

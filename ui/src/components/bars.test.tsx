@@ -1,7 +1,7 @@
 // @vitest-environment happy-dom
 import { cleanup, render, screen } from "@testing-library/preact";
 import { afterEach, expect, test } from "vitest";
-import { JobCell } from "../model/board";
+import { LiveJob } from "../model/live";
 import type { State } from "../model/states";
 import { Bars } from "./bars";
 
@@ -18,8 +18,8 @@ const one = (id: number, state: State, took: number | null) => ({
   finished: took === null ? null : new Date(Date.parse(`2026-11-21T12:00:0${id}Z`) + took).toISOString(),
 });
 
-test("bars stand oldest first, as high as they took, and say so", () => {
-  const job = new JobCell("j");
+test("bars are ordered oldest first, with heights and labels by duration", () => {
+  const job = new LiveJob("j");
   job.apply([one(1, "successful", 1000), one(2, "failed", 4000)]);
   render(<Bars executions={job.executions.value} longest={4000} />);
   const bars = screen.getAllByRole("link");
@@ -31,8 +31,8 @@ test("bars stand oldest first, as high as they took, and say so", () => {
   expect(bars.map((bar) => bar.querySelector("path.sign") !== null)).toEqual([false, true]);
 });
 
-test("a change turns the one bar it is about, in place", async () => {
-  const job = new JobCell("j");
+test("a change updates only its bar, in place", async () => {
+  const job = new LiveJob("j");
   job.apply([one(1, "successful", 1000), one(2, "running", null)]);
   render(<Bars executions={job.executions.value} longest={4000} />);
   const before = screen.getAllByRole("link");

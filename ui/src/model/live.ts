@@ -15,7 +15,7 @@ import { instant } from "./time";
 export type { JobRow };
 
 /** The maximum number of executions kept per job. */
-export const MOST = 100;
+export const MAX_EXECUTIONS = 100;
 
 /** An execution in lists and events. Short lists leave out the optional keys. */
 export interface Execution {
@@ -26,7 +26,7 @@ export interface Execution {
   /** Grows with every change of any execution. */
   version: number;
   state: State;
-  tasks?: TaskInBrief[];
+  tasks?: LiveTask[];
   started?: string | null;
   finished?: string | null;
   scheduled_at?: string | null;
@@ -34,7 +34,7 @@ export interface Execution {
 }
 
 /** A task of such an execution. `attempts` is the number of started attempts. */
-export interface TaskInBrief {
+export interface LiveTask {
   name: string;
   state: State;
   attempts?: number | readonly unknown[];
@@ -43,7 +43,7 @@ export interface TaskInBrief {
 }
 
 /** An execution: its constant values, and signals for the others. */
-export class ExecutionCell {
+export class LiveExecution {
   readonly id: string;
   readonly submitted: string;
   readonly order: string;
@@ -54,7 +54,7 @@ export class ExecutionCell {
   /** The cause of the submit; empty until it is known. */
   readonly cause = signal("");
   private readonly tasks = new Map<string, Signal<State>>();
-  private readonly told = new Map<string, TaskInBrief>();
+  private readonly summaries = new Map<string, LiveTask>();
   /** The version of the last message with tasks: those of large executions have none. */
   private tasksVersion = 0;
 
@@ -75,8 +75,8 @@ export class ExecutionCell {
   }
 
   /** The last summary of a task. */
-  brief(name: string): TaskInBrief | undefined {
-    return this.told.get(name);
+  summary(name: string): LiveTask | undefined {
+    return this.summaries.get(name);
   }
 
   /** Applies a message, or the part of it that is not older than the current version. */
@@ -85,7 +85,7 @@ export class ExecutionCell {
       if (execution.tasks?.length && execution.version >= this.tasksVersion) {
         this.tasksVersion = execution.version;
         for (const task of execution.tasks) {
-          this.told.set(task.name, task);
+          this.summaries.set(task.name, task);
           this.task(task.name).value = task.state;
         }
       }
@@ -102,30 +102,30 @@ export class ExecutionCell {
 }
 
 /** A job's executions, newest first, its switch and its next due time. */
-export class JobCell {
+export class LiveJob {
   readonly active = signal(false);
   readonly next = signal<string | null>(null);
-  readonly executions = signal<ExecutionCell[]>([]);
+  readonly executions = signal<LiveExecution[]>([]);
   readonly newest = computed(() => this.executions.value[0] ?? null);
-  private readonly byId = new Map<string, ExecutionCell>();
+  private readonly byId = new Map<string, LiveExecution>();
 
   constructor(readonly name: string) {}
 
-  execution(id: string): ExecutionCell | undefined {
+  execution(id: string): LiveExecution | undefined {
     return this.byId.get(id);
   }
 
-  /** Applies executions of this job, in any order; keeps the newest `MOST`. */
+  /** Applies executions of this job, in any order; keeps the newest `MAX_EXECUTIONS`. */
   apply(executions: Execution[]): void {
     batch(() => {
       const list = this.executions.peek();
-      const oldest = list.length >= MOST ? list[list.length - 1]!.order : "";
-      const added: ExecutionCell[] = [];
+      const oldest = list.length >= MAX_EXECUTIONS ? list[list.length - 1]!.order : "";
+      const added: LiveExecution[] = [];
       for (const execution of executions) {
         const held = this.byId.get(execution.id);
         if (held) held.apply(execution);
         else {
-          const cell = new ExecutionCell(execution);
+          const cell = new LiveExecution(execution);
           if (cell.order < oldest) continue;
           this.byId.set(cell.id, cell);
           added.push(cell);
@@ -133,23 +133,23 @@ export class JobCell {
       }
       if (!added.length) return;
       const all = [...added, ...list].sort((a, b) => (a.order < b.order ? 1 : a.order > b.order ? -1 : 0));
-      for (const dropped of all.splice(MOST)) this.byId.delete(dropped.id);
+      for (const dropped of all.splice(MAX_EXECUTIONS)) this.byId.delete(dropped.id);
       this.executions.value = all;
     });
   }
 }
 
 /** All jobs, in order of registration. */
-export class Board {
+export class LiveState {
   /** Changes only when jobs are added, removed or changed; null until the first overview. */
   readonly rows = signal<JobRow[] | null>(null);
-  private readonly jobs = new Map<string, JobCell>();
+  private readonly jobs = new Map<string, LiveJob>();
   private described = "";
 
   /** The cell of a job, created at first use. */
-  job(name: string): JobCell {
+  job(name: string): LiveJob {
     let cell = this.jobs.get(name);
-    if (!cell) this.jobs.set(name, (cell = new JobCell(name)));
+    if (!cell) this.jobs.set(name, (cell = new LiveJob(name)));
     return cell;
   }
 

@@ -4,7 +4,7 @@ import { useComputed } from "@preact/signals";
 import { now, second } from "../app/clock";
 import { executionHref } from "../app/route";
 import { heightOf, tookOf } from "../model/bars";
-import type { ExecutionCell } from "../model/board";
+import type { LiveExecution } from "../model/live";
 import { LABEL, SIGN } from "../model/states";
 import { local, span } from "../model/time";
 import { useZone } from "./time";
@@ -12,9 +12,9 @@ import "./bars.css";
 
 /**
  * `executions` are newest first; `longest` is the duration of a bar of full height in milliseconds.
- * The Tab key skips bars: see pieces/roving.
+ * The Tab key skips bars: see components/roving.
  */
-export function Bars({ executions, longest }: { executions: ExecutionCell[]; longest: number }) {
+export function Bars({ executions, longest }: { executions: LiveExecution[]; longest: number }) {
   return (
     <span class="bars">
       {[...executions].reverse().map((cell) => (
@@ -24,7 +24,7 @@ export function Bars({ executions, longest }: { executions: ExecutionCell[]; lon
   );
 }
 
-function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
+function Bar({ cell, longest }: { cell: LiveExecution; longest: number }) {
   const zone = useZone();
   const state = cell.state.value;
   // Only running executions follow the clock.
@@ -35,7 +35,7 @@ function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
   const duration = took === null ? "" : `, ${state === "running" ? "for" : "took"} ${span(took)}`;
   const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}${duration}`;
   return (
-    <a class={`bar-of ${state}`} data-state={state} href={executionHref(cell.id)} title={about} aria-label={about} tabIndex={-1}>
+    <a class={`state-bar ${state}`} data-state={state} href={executionHref(cell.id)} title={about} aria-label={about} tabIndex={-1}>
       <svg viewBox="0 0 9 34" aria-hidden="true">
         <Height of={heightOf(took, longest)} />
         {state !== "successful" && <path class="sign" transform="translate(0 25) scale(0.75)" d={SIGN[state]} />}
@@ -45,9 +45,9 @@ function Bar({ cell, longest }: { cell: ExecutionCell; longest: number }) {
 }
 
 const FIELD = 24; // pixels, the maximum height
-const LEAST = 3;
+const MIN_HEIGHT = 3;
 
 function Height({ of }: { of: number }) {
-  const height = LEAST + (FIELD - LEAST) * of;
+  const height = MIN_HEIGHT + (FIELD - MIN_HEIGHT) * of;
   return <rect x="1" width="7" y={FIELD - height} height={height} rx="1.5" />;
 }

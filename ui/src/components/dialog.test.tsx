@@ -18,7 +18,7 @@ test.each([
   await expect.poll(() => screen.queryByText("What runs is stopped.")).toBeNull();
 });
 
-test("a second question answers the first with no", async () => {
+test("a second confirmation cancels the first", async () => {
   render(<Confirmation />);
   const first = confirmed("First?", "one", "Do it");
   const second = confirmed("Second?", "two", "Do it");

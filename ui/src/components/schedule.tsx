@@ -8,10 +8,10 @@ import { inWords } from "../model/words";
 export function Schedule(props: { schedule: string | null; timezone: string; children?: ComponentChildren }) {
   const { schedule, timezone } = props;
   if (!schedule) return <span class="quiet">manual only</span>;
-  const said = inWords(schedule);
+  const words = inWords(schedule);
   return (
     <span class="schedule">
-      {said && <span title={said}>{said}</span>}
+      {words && <span title={words}>{words}</span>}
       <span class="quiet">
         {props.children}
         <code title={schedule}>{schedule}</code>

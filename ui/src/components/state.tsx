@@ -60,5 +60,5 @@ export function Mark(props: {
 
 /** The states of a row in words, for screen readers. */
 export function Tally({ cells }: { cells: ReadonlySignal<State>[] }) {
-  return <span class="unseen">{tally(cells.map((cell) => cell.value))}</span>;
+  return <span class="visually-hidden">{tally(cells.map((cell) => cell.value))}</span>;
 }

@@ -83,7 +83,7 @@ export function RunButton(props: { job: string; onDone?: (id: string) => void })
     setBusy(false);
   };
   return (
-    <button type="button" class="act" disabled={busy} onClick={() => void press()} aria-label={`Run ${props.job}`}>
+    <button type="button" class="button" disabled={busy} onClick={() => void press()} aria-label={`Run ${props.job}`}>
       Run
     </button>
   );
@@ -91,15 +91,15 @@ export function RunButton(props: { job: string; onDone?: (id: string) => void })
 
 /** The form, while it is open. */
 export function RunForm() {
-  const asked = form.value;
-  return asked && <Open key={asked.described.job} asked={asked} />;
+  const openForm = form.value;
+  return openForm && <Open key={openForm.described.job} openForm={openForm} />;
 }
 
-function Open({ asked }: { asked: Form }) {
-  const { described, given, title, action, undone } = asked;
+function Open({ openForm }: { openForm: Form }) {
+  const { described, given, title, action, undone } = openForm;
   const [failure, fail] = useState("");
   const [written, write] = useState<ReadonlyMap<string, string>>(new Map());
-  const fields = useMemo(() => fieldsOf(described.params_schema, described.params, given), [asked]);
+  const fields = useMemo(() => fieldsOf(described.params_schema, described.params, given), [openForm]);
   const close = () => (form.value = null);
   const send = async (event: Event) => {
     event.preventDefault();
@@ -111,7 +111,7 @@ function Open({ asked }: { asked: Form }) {
       return;
     }
     try {
-      announce(await asked.send(params));
+      announce(await openForm.send(params));
       close();
     } catch (error) {
       fail((error as Error).message);
@@ -135,10 +135,10 @@ function Open({ asked }: { asked: Form }) {
           </p>
         )}
         <div class="answers">
-          <button type="button" class="act" onClick={close}>
+          <button type="button" class="button" onClick={close}>
             Close
           </button>
-          <button type="submit" class="act main">
+          <button type="submit" class="button main">
             {action}
           </button>
         </div>

@@ -5,13 +5,13 @@
  */
 
 import { attempt, quoted } from "../../app/notices";
-import type { Handle } from "../../model/hands";
-import { confirmed } from "../../pieces/dialog";
-import { openExecution, run, withParameters } from "../../pieces/run";
+import type { TaskAction } from "../../model/actions";
+import { confirmed } from "../../components/dialog";
+import { openExecution, run, withParameters } from "../../components/run";
 import * as api from "../../api/client";
 
 /** Why an execution cannot be retried. */
-export const GONE = "The job is no longer defined, so it cannot run again";
+export const REMOVED = "The job is no longer defined, so it cannot run again";
 
 export async function cancelExecution({ id, job }: api.ExecutionDetail): Promise<void> {
   const sure = await confirmed(
@@ -55,7 +55,7 @@ export function clone({ job, params }: api.ExecutionDetail): Promise<void> {
 }
 
 /** An action on a task: the label of its button, and the function. */
-export function handleOf(handle: Handle, { id }: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
+export function taskAction(handle: TaskAction, { id }: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
   const task = quoted(name);
   switch (handle) {
     case "cancel":

@@ -11,7 +11,7 @@
 export const LINE = 20;
 
 /** Browsers limit the height of an element to about 17 million pixels. */
-export const HIGHEST = 10_000_000;
+export const MAX_HEIGHT = 10_000_000;
 
 const REMEMBERED = 20_000; // heights of rows
 const BEFORE = 4; // rows shown above a row that is jumped to
@@ -25,7 +25,7 @@ export interface Window {
   offset: number;
 }
 
-export class Reel {
+export class VirtualScroll {
   /** The row at the top edge, and its pixels above the edge. */
   top = 0;
   within = 0;
@@ -65,14 +65,14 @@ export class Reel {
 
   /** The height of the scrolled element. */
   get length(): number {
-    if (this.measured === null || this.rows > FEW) return Math.min(this.rows * LINE, HIGHEST);
+    if (this.measured === null || this.rows > FEW) return Math.min(this.rows * LINE, MAX_HEIGHT);
     let sum = 0;
     for (let row = 0; row < this.rows; row++) sum += this.height(row);
     return sum;
   }
 
   get exact(): boolean {
-    return this.measured === null && this.rows * LINE <= HIGHEST;
+    return this.measured === null && this.rows * LINE <= MAX_HEIGHT;
   }
 
   get atStart(): boolean {
@@ -93,7 +93,7 @@ export class Reel {
     return Math.round(end > 0 ? (Math.min(here, end) / end) * this.most : 0);
   }
 
-  /** Handles a scroll of the browser to a position in pixels. */
+  /** TaskActions a scroll of the browser to a position in pixels. */
   scrolled(native: number): void {
     const by = native - this.native;
     this.native = native;
@@ -120,7 +120,7 @@ export class Reel {
   }
 
   /** Whether the scroll bar is at an end although there are more rows in that direction. */
-  get strays(): boolean {
+  get misaligned(): boolean {
     if (this.exact) return this.native !== this.position;
     const [low, high] = [this.native <= 1, this.native >= this.most - 1];
     return low !== this.atStart || high !== this.atEnd;

@@ -19,7 +19,7 @@ function graph(selected: string | null) {
 
 const node = (name: string) => screen.getByRole("button", { name });
 
-test("a node says its state, and a change draws only it again", async () => {
+test("a node shows its state, and a change renders only that node", async () => {
   const { cells } = graph(null);
   const other = node("a: not started");
   cells.get("<b>")!.value = "failed";
@@ -27,7 +27,7 @@ test("a node says its state, and a change draws only it again", async () => {
   expect(node("a: not started")).toBe(other);
 });
 
-test("a press and the keys choose", () => {
+test("clicks and keys select", () => {
   const { onPick } = graph(null);
   fireEvent.click(node("c: not started"));
   fireEvent.keyDown(node("<b>: not started"), { key: "Enter" });
@@ -35,7 +35,7 @@ test("a press and the keys choose", () => {
   expect(onPick.mock.calls.flat()).toEqual(["c", "<b>", "a"]);
 });
 
-test("the Tab key stops once, and arrows lead on", () => {
+test("the Tab key stops once, and arrow keys move within", () => {
   graph("a");
   expect(TASKS.map((name) => node(`${name}: not started`).getAttribute("tabindex"))).toEqual(["0", "-1", "-1"]);
   node("a: not started").focus();
@@ -43,13 +43,13 @@ test("the Tab key stops once, and arrows lead on", () => {
   expect(["<b>: not started", "c: not started"]).toContain(document.activeElement!.getAttribute("aria-label"));
 });
 
-test("what is chosen has its edges drawn out", () => {
+test("the edges of the selected task are highlighted", () => {
   const { container } = graph("a");
   expect(container.querySelectorAll(".edges:not(.lit) path")).toHaveLength(2);
   expect(container.querySelectorAll(".edges.lit path")).toHaveLength(2);
 });
 
-test("the buttons zoom, and show the whole again", async () => {
+test("the buttons zoom and fit", async () => {
   const { container } = graph(null);
   const drawing = container.querySelector("svg > g")!;
   const before = drawing.getAttribute("transform");

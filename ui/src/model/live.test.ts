@@ -1,6 +1,6 @@
 import { effect } from "@preact/signals";
 import { describe, expect, test } from "vitest";
-import { Board, JobCell, type Execution, type JobRow } from "./board";
+import { LiveState, LiveJob, type Execution, type JobRow } from "./live";
 import type { State } from "./states";
 
 function execution(id: string, version: number, state: State, tasks: Record<string, State> = {}): Execution {
@@ -21,7 +21,7 @@ function row(job: string, executions: JobRow["executions"] = []): JobRow {
 
 describe("one execution", () => {
   test("the same message twice changes nothing", () => {
-    const job = new JobCell("job");
+    const job = new LiveJob("job");
     const message = execution("a", 1, "running", { one: "running" });
     job.apply([message]);
     let drawn = 0;
@@ -33,27 +33,27 @@ describe("one execution", () => {
     expect(drawn).toBe(1);
   });
 
-  test("an older message than the one held is ignored", () => {
-    const job = new JobCell("job");
+  test("a message older than the current state is ignored", () => {
+    const job = new LiveJob("job");
     job.apply([execution("a", 2, "successful", { one: "successful" })]);
     job.apply([execution("a", 1, "running", { one: "running" })]);
     expect(job.execution("a")!.state.value).toBe("successful");
     expect(job.execution("a")!.task("one").value).toBe("successful");
   });
 
-  test("a state is not overtaken by an older one, whatever the clock said, in whatever order they come", () => {
-    // It runs, ends in the same instant, and is sent round again after the clock was set back.
-    const told: [number, State, string][] = [
+  test("an older state never replaces a newer one, for any clock and order", () => {
+    // It runs, ends at the same instant, and is retried after the clock was set back.
+    const history: [number, State, string][] = [
       [1, "notstarted", "2026-01-01T00:00:10Z"],
       [2, "running", "2026-01-01T00:00:10.5Z"],
       [3, "successful", "2026-01-01T00:00:10.5Z"],
       [4, "notstarted", "2026-01-01T00:00:03Z"],
       [5, "failed", "2026-01-01T00:00:03Z"],
     ];
-    const messages = told.map(([version, state, modifiedTimestamp]) => ({ ...execution("a", version, state), modifiedTimestamp }));
+    const messages = history.map(([version, state, modifiedTimestamp]) => ({ ...execution("a", version, state), modifiedTimestamp }));
     const orders = <T>(of: T[]): T[][] => (of.length ? of.flatMap((one) => orders(of.filter((other) => other !== one)).map((rest) => [one, ...rest])) : [[]]);
     for (const order of orders(messages)) {
-      const job = new JobCell("job");
+      const job = new LiveJob("job");
       order.forEach((message, index) => {
         job.apply([message]);
         const newest = order.slice(0, index + 1).reduce((a, b) => (a.version > b.version ? a : b));
@@ -62,8 +62,8 @@ describe("one execution", () => {
     }
   });
 
-  test("what comes again of the same version may tell more", () => {
-    const job = new JobCell("job");
+  test("a message of the same version may add details", () => {
+    const job = new LiveJob("job");
     const { tasks: _, ...mark } = execution("a", 1, "running");
     job.apply([mark]);
     job.apply([{ ...execution("a", 1, "running", { one: "running" }), cause: "api" }]);
@@ -71,16 +71,16 @@ describe("one execution", () => {
     expect(job.execution("a")!.cause.value).toBe("api");
   });
 
-  test("a message in brief leaves the tasks as they were", () => {
-    const job = new JobCell("job");
+  test("a message without tasks keeps the tasks", () => {
+    const job = new LiveJob("job");
     job.apply([execution("a", 1, "running", { one: "running" })]);
     const { tasks: _, ...brief } = execution("a", 2, "running");
     job.apply([brief]);
     expect(job.execution("a")!.task("one").value).toBe("running");
   });
 
-  test("a change of one task draws only that task again", () => {
-    const job = new JobCell("job");
+  test("a change of a task renders only that task", () => {
+    const job = new LiveJob("job");
     job.apply([execution("a", 1, "running", { one: "running", two: "notstarted" })]);
     const drawn = { list: 0, whole: 0, one: 0, two: 0 };
     const cell = job.execution("a")!;
@@ -99,15 +99,15 @@ describe("one job", () => {
     submitted: `2026-01-01T00:${String(Math.floor(n / 60)).padStart(2, "0")}:${String(n % 60).padStart(2, "0")}Z`,
   });
 
-  test("executions stand newest first, in whatever order they come", () => {
-    const job = new JobCell("job");
+  test("executions are sorted newest first, in any order of arrival", () => {
+    const job = new LiveJob("job");
     job.apply([numbered(2), numbered(9)]);
     job.apply([numbered(5)]);
     expect(job.executions.value.map(({ id }) => id)).toEqual(["id-9", "id-5", "id-2"]);
   });
 
-  test("the newest hundred are kept, and an older one does not push them out", () => {
-    const job = new JobCell("job");
+  test("the newest hundred are kept, and an older one does not evict them", () => {
+    const job = new LiveJob("job");
     for (let n = 20; n < 150; n++) job.apply([numbered(n)]);
     job.apply([numbered(1)]);
     expect(job.executions.value).toHaveLength(100);
@@ -117,28 +117,28 @@ describe("one job", () => {
   });
 });
 
-describe("the board", () => {
-  test("an overview that describes the same jobs does not draw the rows again", () => {
-    const board = new Board();
-    board.overview([row("a"), row("b")]);
-    const before = board.rows.value;
-    board.overview([{ ...row("a"), active: true, next: "2026-01-01T00:00:00Z" }, row("b")]);
-    expect(board.rows.value).toBe(before);
-    expect(board.job("a").active.value).toBe(true);
+describe("the live state", () => {
+  test("an overview of the same jobs does not render the rows again", () => {
+    const liveState = new LiveState();
+    liveState.overview([row("a"), row("b")]);
+    const before = liveState.rows.value;
+    liveState.overview([{ ...row("a"), active: true, next: "2026-01-01T00:00:00Z" }, row("b")]);
+    expect(liveState.rows.value).toBe(before);
+    expect(liveState.job("a").active.value).toBe(true);
   });
 
-  test("a message about a job that is not on the board is ignored", () => {
-    const board = new Board();
-    board.overview([row("a")]);
-    board.apply(execution("x", 1, "running"));
-    expect(board.job("job").executions.value).toEqual([]);
+  test("a message about an unknown job is ignored", () => {
+    const liveState = new LiveState();
+    liveState.overview([row("a")]);
+    liveState.apply(execution("x", 1, "running"));
+    expect(liveState.job("job").executions.value).toEqual([]);
   });
 
-  test("jobs may be named like what every object has", () => {
-    const board = new Board();
-    board.overview([row("__proto__"), row("constructor")]);
-    board.apply({ ...execution("x", 1, "running", { ["toString" as string]: "failed" }), job: "__proto__" });
-    expect(board.job("__proto__").execution("x")!.task("toString").value).toBe("failed");
-    expect(board.job("constructor").executions.value).toEqual([]);
+  test("jobs may be named like properties of Object", () => {
+    const liveState = new LiveState();
+    liveState.overview([row("__proto__"), row("constructor")]);
+    liveState.apply({ ...execution("x", 1, "running", { ["toString" as string]: "failed" }), job: "__proto__" });
+    expect(liveState.job("__proto__").execution("x")!.task("toString").value).toBe("failed");
+    expect(liveState.job("constructor").executions.value).toEqual([]);
   });
 });

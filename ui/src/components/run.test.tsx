@@ -38,7 +38,7 @@ test("a job without parameters is submitted at once", async () => {
   expect(screen.queryByRole("dialog", { hidden: true })).toBeNull();
 });
 
-test("a form asks for what is required, says the rules, and sends only what was written", async () => {
+test("a form requires values, shows their constraints, and sends only changed ones", async () => {
   described = { params: { rows: 100, dry: false }, params_schema: SCHEMA };
   render(<RunForm />);
   await run("j");
@@ -55,7 +55,7 @@ test("a form asks for what is required, says the rules, and sends only what was 
   await expect.poll(() => screen.queryByLabelText(/^day/)).toBeNull();
 });
 
-test("a job that does not say what it takes is asked for JSON, with what was given in it", async () => {
+test("a job without declared parameters has a JSON field with the given values", async () => {
   described = { params: null };
   render(<RunForm />);
   await run("j", { country: "de" });

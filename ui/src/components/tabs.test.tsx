@@ -11,7 +11,7 @@ afterEach(() => {
   choose({ view: null });
 });
 
-test("the first view is shown, and the one picked stands in the address", async () => {
+test("the first tab is selected by default, and another one is kept in the URL", async () => {
   render(<Tabs label="Views" choice="view" tabs={TABS} />);
   expect(screen.getByRole("tabpanel").textContent).toBe("view One");
   fireEvent.click(screen.getByRole("tab", { name: "Two" }));
@@ -19,7 +19,7 @@ test("the first view is shown, and the one picked stands in the address", async 
   expect(location.search).toBe("?view=two");
 });
 
-test("the arrows lead round through the tabs, of which one is a stop of the Tab key", async () => {
+test("arrow keys cycle through the tabs, which are one stop of the Tab key", async () => {
   render(<Tabs label="Views" choice="view" tabs={TABS} />);
   fireEvent.click(screen.getByRole("tab", { name: "One" }));
   fireEvent.keyDown(screen.getByRole("tab", { name: "One" }), { key: "ArrowLeft" });
