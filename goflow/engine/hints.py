@@ -4,9 +4,16 @@ An attempt's end waits for a commit, some milliseconds. A server that is killed 
 run the task again. So each outcome is also written to this file, which is mapped into memory
 and never synced. The page cache survives the death of the process; only power loss loses it.
 
+A hint has the last lines of the attempt's log too, up to `LINES` characters, since they are
+committed together with the outcome.
+
 The rule that must not be broken: a hint never says more than happened, and is overwritten only
 after the store has what it says. A hint that cannot be trusted (a damaged file, another store's)
 is ignored, with a notice.
+
+The file has two halves. Hints go into one of them until it is full, then into the other, once all
+that the other one says is committed. So under load, when some outcome is always uncommitted, hints
+are still written.
 """
 
 import errno
@@ -14,7 +21,7 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,24 +29,32 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
+from goflow.stores.base import Store
 
 SUFFIX = ".ends"
 SIZE = 4 * 1024 * 1024  # bytes of the file; while it is full no hints are written
+HALF = SIZE // 2
+LINES = 4096  # characters of the last lines in a hint
 FRAME = struct.Struct(">II")  # the length of a hint, and its CRC-32
-END = FRAME.pack(0, 0)  # after the last hint; what follows is of earlier rounds
+END = FRAME.pack(0, 0)  # after the last hint of a half; what follows is of earlier rounds
 
 _encode = msgspec.json.Encoder().encode
+_pack = FRAME.pack
+_checksum = zlib.crc32
 
 
-def hints_file(store: object) -> Path | None:
+def hints_file(store: Store) -> Path | None:
     """Where the hints of a store are; None if it is not in a file."""
-    path: Path | None = getattr(store, "file", None)
+    path = store.file
     return None if path is None else path.with_name(path.name + SUFFIX)
 
 
-class Hint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The outcome of one attempt: an error, or a result as in the fact `TaskSucceeded`."""
+class Hint(msgspec.Struct, frozen=True, array_like=True):
+    """The outcome of one attempt: an error, or a result as in the fact `TaskSucceeded`.
+
+    `last_lines` are those of its log that were not stored yet."""
 
     execution: str
     task: str
@@ -49,6 +64,7 @@ class Hint(msgspec.Struct, frozen=True, omit_defaults=True):
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
     sha256: str = ""
+    last_lines: Chunk | None = None
 
     @property
     def outcome(self) -> Succeeded | Failed:
@@ -66,11 +82,13 @@ class Hints:
 
     def __init__(self, path: Path | None, epoch: str, notice: Callable[[str], None]) -> None:
         self._path = path
-        self._header = f"goflow hints 1 {epoch}\n".encode()
+        self._header = f"goflow hints 2 {epoch}\n".encode()
         self._notice = notice
         self._map: mmap.mmap | None = None
         self._place = 0  # of the next hint; 0 while what was left is not settled
-        self._open = 0  # hints whose outcomes are not committed yet
+        self._starts = len(self._header), HALF  # of the halves
+        self._half = 0  # the one that is written
+        self._open = [0, 0]  # hints in each half whose outcomes are not committed yet
         self.found: list[Hint] = []  # left by a server that was killed, in order
 
     def open(self) -> None:
@@ -97,46 +115,72 @@ class Hints:
                 "tasks that have just ended may run again"
             )
 
-    def write(self, execution: str, task: str, attempt: int, outcome: Outcome) -> bool:
-        """Write the outcome of an attempt, if it is one that counts after a crash; returns
-        whether it was written. `committed` is to be called for it once the store has it."""
+    def write(
+        self,
+        execution: str,
+        task: str,
+        attempt: int,
+        outcome: Outcome,
+        last_lines: Chunk | None = None,
+    ) -> int:
+        """Write the outcome of an attempt, if it is one that counts after a crash. Returns the
+        number of the half it is in, from 1, to be passed to `committed` once the store has the
+        outcome; or 0 if no hint was written."""
         file, place = self._map, self._place
         if file is None or not place:
-            return False
+            return 0
+        # The fields of a `Hint`, which would take longer to build.
+        hint: tuple[object, ...]
         if isinstance(outcome, Succeeded):
             result, size, sha256 = outcome.result, outcome.size, outcome.sha256
-            hint = Hint(execution, task, attempt, None, False, result, size, sha256)
+            hint = (execution, task, attempt, None, False, result, size, sha256, last_lines)
         elif isinstance(outcome, Failed):
-            hint = Hint(execution, task, attempt, outcome.error, outcome.final)
+            error, final = outcome.error, outcome.final
+            hint = (execution, task, attempt, error, final, None, 0, "", last_lines)
         else:
-            return False
+            return 0
         body = _encode(hint)
-        start = place + FRAME.size
+        start = place + 8
         end = start + len(body)
-        if end + len(END) > SIZE:
-            return False
+        if end + 8 > (self._half + 1) * HALF:
+            if not self._turn():
+                return 0
+            place = self._place
+            start = place + 8
+            end = start + len(body)
         # In this order, so that there is a whole hint or none, whenever the process dies.
-        file[end : end + len(END)] = END
-        file[start:end] = body
-        file[place:start] = FRAME.pack(len(body), zlib.crc32(body))
+        file[start : end + 8] = body + END
+        file[place:start] = _pack(len(body), _checksum(body))
         self._place = end
-        self._open += 1
-        return True
+        self._open[self._half] += 1
+        return self._half + 1
 
-    def committed(self, count: int) -> None:
-        """The store has the outcomes of so many hints, or will never have them."""
-        self._open -= count
-        if not self._open and self._map is not None:
-            self._place = start = len(self._header)
-            self._map[start : start + len(END)] = END
+    def committed(self, halves: Iterable[int]) -> None:
+        """The store has the outcomes of these hints, or will never have them."""
+        for number in halves:
+            self._open[number - 1] -= 1
+        start = self._starts[self._half]
+        if not self._open[self._half] and self._map is not None and self._place > start:
+            self._place = start
+            self._map[start : start + 8] = END
+
+    def _turn(self) -> bool:
+        """Go on in the other half, if it has no hint that is needed."""
+        other = 1 - self._half
+        if self._open[other] or self._map is None:
+            return False
+        self._half, self._place = other, self._starts[other]
+        self._map[self._place : self._place + 8] = END
+        return True
 
     def cut(self) -> None:
         """Empty the file. To be called when the store has all that it says."""
         self.found = []
         if self._map is not None:
-            self._map[: len(self._header) + len(END)] = self._header + END
-            self._place = len(self._header)
-            self._open = 0
+            self._map[: len(self._header) + 8] = self._header + END
+            self._map[HALF : HALF + 8] = END
+            self._half, self._place = 0, len(self._header)
+            self._open = [0, 0]
 
     def close(self) -> None:
         """Close the file, and remove it if the store has all that it says."""
@@ -144,7 +188,7 @@ class Hints:
             self._map.close()
             self._map = None
             self._give_up()
-            if self._place and not self._open and self._path is not None:
+            if self._place and not any(self._open) and self._path is not None:
                 self._path.unlink(missing_ok=True)
 
     def _read(self, descriptor: int) -> list[Hint]:
@@ -152,11 +196,14 @@ class Hints:
         if not data.strip(b"\0"):
             return []
         if not data.startswith(self._header):
-            self._ignored("it belongs to another store or is damaged")
+            self._ignored("it belongs to another store or version, or is damaged")
             return []
-        hints, place = parse(data, len(self._header))
-        if data[place : place + len(END)] != END:
-            self._ignored(f"it is damaged from byte {place} on")
+        hints: list[Hint] = []
+        for start, end in zip(self._starts, (HALF, SIZE), strict=True):
+            found, place = parse(data[:end], start)
+            hints += found
+            if data[place : place + 8] not in (END, b""):
+                self._ignored(f"it is damaged from byte {place} on")
         return hints
 
     def _ignored(self, why: str) -> None:

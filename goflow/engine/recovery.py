@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from goflow.core.execution import Execution
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.engine.attempts.settling import settle_hinted
+from goflow.engine.attempts.settling import commit_ends, hinted_lines, settle_hinted
 from goflow.engine.clock import Clock
 from goflow.engine.health import Health
 from goflow.engine.hints import Hint
@@ -27,7 +27,9 @@ from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
 from goflow.operators import process_tag
 from goflow.operators.process_tag import ProcessTag
+from goflow.shown import reason
 from goflow.stores.base import Store
+from goflow.stores.logs import AppendLog
 
 
 class Replayed(NamedTuple):
@@ -117,12 +119,14 @@ class Recovery:
         Started executions come before waiting ones, each in the order in which the store opened
         them. So the executions of a job keep their order.
         """
-        records = []
+        commits = []
         ended = _by_execution(self._dependencies.hints.found)
         for id, (execution, _, damage) in replayed.items():
+            hints = _that_count(ended.get(id, ()), execution)
+            last_lines = [lines for one in hints if (lines := self._last_lines(one))]
             if damage is None:
                 job = self._registry.jobs.get(execution.job)
-                facts = settle_hinted(execution, job, ended.get(id, ()), self._clock.now())
+                facts = settle_hinted(execution, job, hints, self._clock.now())
                 facts += execution.interrupt(self._clock.now())
             else:
                 facts = execution.abort(self._clock.now(), f"its history is damaged: {damage}")
@@ -130,18 +134,37 @@ class Recovery:
                     f"execution {id} of job {execution.job!r} cannot go on: {execution.reason}"
                 )
             if facts:
-                records.append(record_of(execution, facts))
-        await asyncio.gather(*map(self._journal.commit, records))
+                record = record_of(execution, facts)
+                commits.append(commit_ends(self._journal.commit, record, last_lines))
+        await asyncio.gather(*commits)
         self._dependencies.hints.cut()
         intact = [one for one in replayed.values() if one.damage is None]
         intact.sort(key=lambda one: (one.execution.started_at is None, one.opened))
         return [one.execution for one in intact]
+
+    def _last_lines(self, hint: Hint) -> AppendLog | None:
+        """The last lines of a hinted attempt that are not in its log yet. Without them its outcome
+        is the same."""
+        try:
+            return hinted_lines(self._store.logs, hint)
+        except Exception as error:
+            self._health.notice(
+                f"the last lines of attempt {hint.attempt} of task {hint.task!r}, execution "
+                f"{hint.execution}, are lost: its log cannot be read: {reason(error)}"
+            )
+            return None
 
     def _resume(self, execution: Execution) -> None:
         job = self._registry.jobs.get(execution.job)
         before = self._lineup.before_resumed(execution, job)
         runner = Runner(execution, job, None, self._dependencies, before)
         self._runners.drive(runner, for_schedule=execution.cause == "schedule")
+
+
+def _that_count(hints: Sequence[Hint], execution: Execution) -> Sequence[Hint]:
+    """The hints of attempts whose ends are not committed."""
+    found = {one.task: one for one in hints if execution.is_attempting(one.task, one.attempt)}
+    return list(found.values())
 
 
 def _by_execution(hints: Sequence[Hint]) -> Mapping[str, Sequence[Hint]]:

@@ -17,6 +17,7 @@ tests/stores/conftest.py, so that the conformance suite runs on it.
 import enum
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -279,6 +280,12 @@ class Store(Protocol):
 
     def commit(self, batch: Sequence[Change]) -> list[Outcome]:
         """Write a batch in one durable transaction, in order; an outcome for each change."""
+        ...
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the store is in, once open; None for a store without a file. The engine
+        keeps a file of its own beside it, see `goflow.engine.hints`."""
         ...
 
     @property

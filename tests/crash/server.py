@@ -24,6 +24,8 @@ class Effect:
         self._say("begin", context)
         time.sleep(self.seconds)
         self._say("end", context)
+        print("the last words of", context.task)
+        print("of attempt", context.attempt)
 
     def _say(self, what: str, context: Context) -> None:
         line = f"{what} {context.execution_id} {context.task} {context.attempt}\n"

@@ -1,18 +1,29 @@
 """Hints of outcomes: an attempt that ended before a kill does not run again."""
 
+import asyncio
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from goflow import Job, Task
+from goflow import Context, Job, Task
+from goflow.core.events import Submitted
 from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.graph import Plan, PlannedTask
+from goflow.engine.attempts.settling import hinted_lines
 from goflow.engine.engine import Engine
-from goflow.engine.hints import SIZE, Hints, hints_file, parse
+from goflow.engine.hints import LINES, SIZE, Hint, Hints, hints_file, parse
 from goflow.engine.options import Options
+from goflow.engine.output.linetimes import pack, unpack
+from goflow.engine.output.tasklog import Chunk
+from goflow.errors import StoreUnavailable
+from goflow.stores.base import Change, Submit
+from goflow.stores.logs import AppendLog
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
+from goflow.testing import BEGINNING
 from tests.engine.scripted import until
 
 pytestmark = pytest.mark.anyio
@@ -115,9 +126,9 @@ def test_committed_outcomes_are_overwritten_when_all_are_committed(tmp_path: Pat
     opened.cut()
     for number in range(5):
         assert opened.write("e", f"t{number}", 1, Failed("x" * 1000))
-    opened.committed(4)
+    opened.committed([1] * 4)
     assert len(hints(path)[0].found) == 5
-    opened.committed(1)
+    opened.committed([1])
     assert hints(path)[0].found == []
     assert opened.write("e", "next", 1, Succeeded())
     found, notices = hints(path)
@@ -135,8 +146,25 @@ def test_the_file_is_bounded_and_accepts_hints_again_after_the_commits(tmp_path:
     assert written > SIZE // 20_000
     assert path.stat().st_size == SIZE
     assert len(hints(path)[0].found) == written
-    opened.committed(written)
-    assert opened.write("e", "t", 1, Succeeded())
+    opened.committed([1] * (written // 2))  # of the first half
+    assert opened.write("e", "t", 1, Failed("x" * 16_000)) == 1
+
+
+def test_hints_are_written_without_end_though_some_outcome_is_always_uncommitted(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ends"
+    opened, _ = hints(path)
+    opened.cut()
+    uncommitted: deque[int] = deque()
+    for number in range(2000):  # several times the size of the file
+        half = opened.write("e", f"t{number}", 1, Failed("x" * 16_000))
+        assert half
+        uncommitted.append(half)
+        if len(uncommitted) > 5:
+            opened.committed([uncommitted.popleft()])
+    found = {hint.task for hint in hints(path)[0].found}
+    assert {f"t{number}" for number in range(1995, 2000)} <= found
 
 
 def test_the_file_is_removed_at_a_stop_unless_it_is_needed(tmp_path: Path) -> None:
@@ -148,7 +176,7 @@ def test_the_file_is_removed_at_a_stop_unless_it_is_needed(tmp_path: Path) -> No
     done, _ = hints(tmp_path / "ends")
     done.cut()
     assert done.write("e", "t", 1, Succeeded())
-    done.committed(1)
+    done.committed([1])
     done.close()
     assert not (tmp_path / "ends").exists()
 
@@ -167,45 +195,64 @@ def test_only_a_store_in_a_file_has_hints(tmp_path: Path) -> None:
 
 
 class Counting:
-    """An operator that counts its runs, and fails the first `failures` times."""
+    """An operator that counts its runs, prints lines, and fails the first `failures` times."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, lines: int = 1) -> None:
         self.runs = 0
         self.failures = failures
+        self.lines = lines
 
-    async def run(self) -> int:
+    async def run(self, context: Context) -> int:
         self.runs += 1
+        for number in range(self.lines):
+            context.log(f"line {number}")
         if self.runs <= self.failures:
             raise RuntimeError("no rain")
         return self.runs
 
 
 @pytest.mark.parametrize(
-    ("failures", "runs", "state"), [(0, 1, "successful"), (1, 2, "successful"), (9, 2, "failed")]
+    ("failures", "runs", "state", "lines"),
+    [
+        (0, 1, "successful", 1),
+        (1, 2, "successful", 3),
+        (9, 2, "failed", 1),
+        (0, 1, "successful", 2000),
+        (0, 1, "successful", 20_000),
+    ],
 )
 async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, runs: int, state: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    runs: int,
+    state: str,
+    lines: int,
 ) -> None:
-    """The end of attempt 1 is hinted but not committed, as if the server were killed then."""
-    counting = Counting(failures)
+    """The end of attempt 1 is hinted but not committed, nor are its last lines, as if the server
+    were killed then."""
+    counting = Counting(failures, lines)
     job = Job("j", tasks=[Task("t", counting, retries=1)])
     first = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
     first.registry.register(job)
     await first.start()
     insist = first.journal.insist
 
-    async def killed(change: Any) -> Any:
-        facts = getattr(change, "facts", ())
-        if any(type(fact).__name__ in ENDS for fact in facts):
-            raise ConnectionAbortedError("killed")  # the store never receives the change
-        return await insist(change)
+    async def killed(*changes: Any) -> Any:
+        if counting.runs:
+            raise StoreUnavailable("killed")  # the store never receives the changes
+        return await insist(*changes)
 
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda *_: None)  # a log that is lost is reported
     monkeypatch.setattr(first.journal, "insist", killed)
     id = (await first.submissions.submit("j")).id
     await until(lambda: counting.runs)
     await until(lambda: b'"t"' in (tmp_path / "a.db.ends").read_bytes()[:200])
     left = (tmp_path / "a.db.ends").read_bytes()
     await first.stop()
+    loop.set_exception_handler(handler)
     (tmp_path / "a.db.ends").write_bytes(left)
 
     second = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
@@ -217,9 +264,56 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
         assert detail.state == state
         assert counting.runs == runs
         assert not any("interrupted" in (one.error or "") for one in detail.tasks[0].attempts)
+        window = await second.reader.window(id, "t", 1, 0, None, 10_000)
+        printed = [f"line {number}" for number in range(lines)]
+        first_line = window.gaps[0][1] if window.gaps else 0
+        assert window.lines[: lines - first_line] == printed[first_line:]
+        if lines < 100:
+            assert window.gaps == []
+            assert ("no rain" in "".join(window.lines)) == (failures > 0)
+        else:
+            assert window.gaps == [(0, first_line)]
+            assert LINES - 100 < sum(len(line) + 1 for line in window.lines) <= LINES
     finally:
         await second.stop()
     assert not (tmp_path / "a.db.ends").exists()
 
 
-ENDS = ("TaskSucceeded", "TaskFailed", "AttemptFailed", "CancelRequested")
+@pytest.mark.parametrize(
+    ("stored", "first", "text"),
+    [
+        (0, 0, "zero\none\rand a half\ntwo\n"),
+        (1, 1, "one\rand a half\ntwo\n"),
+        (2, 2, "two\n"),
+        (3, 3, ""),
+        (9, 9, ""),
+    ],
+)
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_recovery_adds_the_lines_of_a_hint_that_the_store_does_not_have(
+    stored: int, first: int, text: str, unfinished: bool
+) -> None:
+    store = MemoryStore()
+    store.open()
+    plan = Plan((PlannedTask("t"),))
+    changes: list[Change] = [
+        Submit(Submitted(BEGINNING, id="e", job="j", plan=plan.id, cause="api"), plan)
+    ]
+    if stored:
+        changes.append(AppendLog("e", "t", 1, 0, stored, "stored\n" * stored))
+    if unfinished:
+        changes.append(AppendLog("e", "t", 1, stored, 0, "on"))
+    store.commit(changes)
+    times = pack([1000, 2000, 3000])
+    lines = Chunk(0, 3, "zero\none\rand a half\ntwo\n", times)
+    added = hinted_lines(store.logs, Hint("e", "t", 1, last_lines=lines))
+    if not text:
+        assert added is None
+    else:
+        assert added is not None
+        assert (added.first, added.lines, added.text) == (first, 3 - first, text)
+        assert unpack(added.times) == [1000, 2000, 3000][first:]
+        store.commit([added])
+        kept = store.logs.read("e", "t", 1, 0, 1000)
+        assert "".join(chunk.text for chunk in kept) == "stored\n" * stored + text
+    store.close()

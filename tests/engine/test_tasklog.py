@@ -352,6 +352,59 @@ def test_writes_after_the_loop_has_closed_are_ignored() -> None:
     assert log.lines == 1
 
 
+# -- the last lines -----------------------------------------------------------------------
+
+
+def last_lines(log: TaskLog, limit: int) -> tuple[int, str, int] | None:
+    found = log.unwritten(limit)
+    if found is None:
+        return None
+    assert found.text.count("\n") == found.lines == len(unpack(found.times))
+    assert len(found.text) <= limit
+    return found.first, found.text, found.lines
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [
+        (100, (1, "two\nthree\nfour\n", 3)),
+        (14, (2, "three\nfour\n", 2)),
+        (11, (2, "three\nfour\n", 2)),
+        (10, (3, "four\n", 1)),
+        (4, (3, "…ur\n", 1)),
+    ],
+)
+def test_the_unwritten_lines_are_those_that_are_not_stored(
+    limit: int, found: tuple[int, str, int]
+) -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log("one")
+        await shown(kept, "one\n")
+        kept.open.clear()
+        log("two")
+        await departed(kept)
+        log.write("three\nfo")
+        log.write("ur")
+        log.end()
+        log("too late")
+        assert last_lines(log, limit) == found
+        kept.open.set()
+        await log.close()
+        assert last_lines(log, 100) == (2, "three\nfour\n", 2)
+
+    assert played(scenario).text == "one\ntwo\nthree\nfour\n"
+
+
+def test_a_log_that_is_stored_has_no_unwritten_lines() -> None:
+    async def scenario(log: TaskLog, kept: Kept) -> None:
+        log("one")
+        await shown(kept, "one\n")
+        log.end()
+        assert log.unwritten(100) is None
+
+    assert played(scenario).text == "one\n"
+
+
 # -- unfinished lines --------------------------------------------------------------------
 
 

@@ -9,11 +9,12 @@ from goflow.core.execution import Execution, Failed, Outcome
 from goflow.core.retry import CENTURY
 from goflow.engine.hints import Hint
 from goflow.engine.journal import UnknownOutcome
+from goflow.engine.output.linetimes import without
 from goflow.errors import Unavailable
 from goflow.job import Job, Task
 from goflow.shown import reason
 from goflow.stores.base import Record
-from goflow.stores.logs import AppendLog
+from goflow.stores.logs import AppendLog, Logs
 
 
 def settle(
@@ -32,11 +33,33 @@ def settle_hinted(
     """End the running attempts that had ended when the server was killed, as hints tell."""
     facts = []
     for hint in hints:
-        name = hint.task
-        if name in execution.running and execution.tasks[name].attempt == hint.attempt:
-            task = None if job is None else job.find(name)
-            facts.append(settle(execution, task, name, hint.outcome, now))
+        task = None if job is None else job.find(hint.task)
+        facts.append(settle(execution, task, hint.task, hint.outcome, now))
     return facts
+
+
+def hinted_lines(logs: Logs, hint: Hint) -> AppendLog | None:
+    """The last lines of a log that a hint has and the store has not. If lines before them are
+    lost, the numbers of lines have a gap, which readers show."""
+    lines = hint.last_lines
+    if lines is None:
+        return None
+    place = hint.execution, hint.task, hint.attempt
+    stored = max(0, logs.end(*place) - lines.first)
+    if stored >= lines.lines:
+        return None
+    text, times = lines.text, lines.times
+    if stored:
+        text, times = text.split("\n", stored)[stored], without(times, stored)
+    unfinished = logs.unfinished(*place)
+    return AppendLog(
+        *place,
+        lines.first + stored,
+        lines.lines - stored,
+        text,
+        times=times,
+        replaces=None if unfinished is None else unfinished.first,
+    )
 
 
 def report_lost_log(error: Exception) -> None:

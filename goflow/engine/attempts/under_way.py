@@ -22,6 +22,7 @@ from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import failed
+from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.engine.process import loops
 from goflow.errors import ResultLost
@@ -74,7 +75,7 @@ class Attempts:
         # returned, and those that it has.
         self._ended: list[Ended] = []
         self._taken: list[Ended] = []
-        self._hinted: set[str] = set()
+        self._hinted: dict[str, int] = {}  # where the hints of the ends are
         self._abandoned: dict[str, asyncio.Future[Any]] = {}
         self._overdue: dict[str, asyncio.TimerHandle] = {}
 
@@ -179,7 +180,7 @@ class Attempts:
                 on_abandoned=lambda thread: self._abandoned.update({name: thread}),
                 on_over=lambda: self._is_over(name),
                 keep=lambda outcome: self._keep(name, number, outcome),
-                hint=lambda outcome: self._hint(name, number, outcome),
+                hint=lambda outcome: self._hint(running, name, number, outcome, log),
             )
         return Ended(name, outcome, number, log)
 
@@ -252,22 +253,24 @@ class Attempts:
         if not self._taken:
             return
         taken, self._taken = self._taken, []
-        hinted = 0
+        hinted = []
         for one in taken:
             if one.log is not None and one.log.rest:
                 one.log.landed()
-            if one.task in self._hinted:
-                self._hinted.discard(one.task)
-                hinted += 1
+            if half := self._hinted.pop(one.task, 0):
+                hinted.append(half)
         if hinted:
             self._dependencies.hints.committed(hinted)
 
-    def _hint(self, name: str, number: int, outcome: Outcome) -> None:
+    def _hint(
+        self, running: object, name: str, number: int, outcome: Outcome, log: TaskLog
+    ) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
-        if self._running.get(name) is asyncio.current_task():  # not an abandoned one
-            execution = self._execution.id
-            if self._dependencies.hints.write(execution, name, number, outcome):
-                self._hinted.add(name)
+        if self._running.get(name) is running:  # not an abandoned one
+            execution, hints = self._execution.id, self._dependencies.hints
+            last_lines = log.unwritten(LINES) if log.lines else None
+            if half := hints.write(execution, name, number, outcome, last_lines):
+                self._hinted[name] = half
 
     def _done(self, running: object, ended: Ended) -> bool:
         """Note the end of an attempt; False if it was abandoned before."""

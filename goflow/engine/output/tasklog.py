@@ -617,6 +617,9 @@ def _last_lines(chunks: Sequence[Chunk], limit: int) -> Chunk | None:
             times[:0] = unpack(chunk.times)[dropped:]
             first, lines = chunk.first + dropped, lines + chunk.lines - dropped
             limit -= len(texts[0])
+        elif not texts:  # the end of the last line
+            texts, times, lines = [f"…{chunk.text[1 - limit :]}"], unpack(chunk.times)[-1:], 1
+            first = chunk.first + chunk.lines - 1
         if dropped:
             break
     return Chunk(first, lines, "".join(texts), pack(times)) if texts else None

@@ -7,6 +7,7 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from goflow.stores.base import Change, Outcome, Remark
 from goflow.stores.logs import Logs, LogStore
@@ -40,6 +41,10 @@ class SqliteTables(Reads):
     @abstractmethod
     def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """The connection that writes. Errors as for `_reading`."""
+
+    @property
+    def file(self) -> Path | None:
+        return None
 
     @property
     def epoch(self) -> str:
