@@ -47,7 +47,7 @@ def main(report: Report, repeat: int = 15, jobs: int = 1000, seconds: float = 10
         report.row("start to first 200, median", median(ours), "ms", None, median(limit))
         report.row("start to first 200, best", min(ours), "ms", None, min(limit))
         ratio = median(run[0] / run[1] for run in runs)
-        report.row("compared with bare, median of pairs", ratio, "times", at_most(1.6))
+        report.row("compared with bare, median of pairs", ratio, "times", at_most(1.35))
 
         report.title(f"idle: {jobs:,} jobs registered, schedules on, {seconds:g} s")
         with bare(folder) as server:

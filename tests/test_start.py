@@ -73,3 +73,11 @@ def test_serving_does_not_read_the_metadata_of_packages() -> None:
     loaded = loaded_after("import goflow.cli, goflow.cli.serving, goflow.web.routes")
     unneeded = {"importlib.metadata", "importlib.resources", "getpass", "rich", "httpx2"}
     assert loaded & unneeded == set()
+
+
+def test_serve_imports_no_other_command() -> None:
+    loaded = loaded_after(
+        "from goflow.cli import main\nmain(['serve', '--help'], standalone_mode=False)"
+    )
+    commands = {name for name in loaded if name.startswith("goflow.cli.")}
+    assert commands == {"goflow.cli.output", "goflow.cli.serving", "goflow.cli.terminal"}

@@ -7,20 +7,35 @@ client, the server) itself, so that the others start at once.
 import click
 
 from goflow import __version__
-from goflow.cli.backfill import backfill
-from goflow.cli.backup import backup
-from goflow.cli.definitions import check, graph, list_jobs
-from goflow.cli.ledger import ticks, upcoming
-from goflow.cli.remote import cancel, logs, mark, retry, submit, toggle
-from goflow.cli.running import run
-from goflow.cli.serving import demo, serve
 from goflow.cli.terminal import Commands
-from goflow.cli.times import next_times
-from goflow.cli.version import version
+
+# The module and function of each command, imported when the command is used, so that `serve` does
+# not load the others.
+COMMANDS = {
+    "demo": "serving:demo",
+    "serve": "serving:serve",
+    "run": "running:run",
+    "list": "definitions:list_jobs",
+    "check": "definitions:check",
+    "graph": "definitions:graph",
+    "next": "times:next_times",
+    "submit": "remote:submit",
+    "toggle": "remote:toggle",
+    "cancel": "remote:cancel",
+    "retry": "remote:retry",
+    "mark": "remote:mark",
+    "logs": "remote:logs",
+    "ticks": "ledger:ticks",
+    "upcoming": "ledger:upcoming",
+    "backfill": "backfill:backfill",
+    "backup": "backup:backup",
+    "version": "version:version",
+}
 
 
 @click.group(
     cls=Commands,
+    places=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit codes: 0 success, 1 failed or refused, 2 wrong usage or an invalid file, "
@@ -31,27 +46,5 @@ from goflow.cli.version import version
 def main() -> None:
     """A DAG scheduler and live dashboard in one Python process."""
 
-
-for command in (
-    demo,
-    serve,
-    run,
-    list_jobs,
-    check,
-    graph,
-    next_times,
-    submit,
-    toggle,
-    cancel,
-    retry,
-    mark,
-    logs,
-    ticks,
-    upcoming,
-    backfill,
-    backup,
-    version,
-):
-    main.add_command(command)
 
 __all__ = ["main"]

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import click
 
@@ -55,8 +56,31 @@ class HungUp(Problem):
     exit_code = 128 + signal.SIGHUP
 
 
+class Imported(Mapping[str, click.Command]):
+    """Commands by name, each imported when it is looked up. `places` has the module below
+    `goflow.cli` and the function of each, as `times:next_times`."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, function = self._places[name].partition(":")
+        command: click.Command = getattr(import_module(f"goflow.cli.{module}"), function)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 class Commands(click.Group):
-    """Lists commands in the order added, and turns goflow's errors and Ctrl-C into exit codes."""
+    """Lists commands in the order given, and turns goflow's errors and Ctrl-C into exit codes."""
+
+    def __init__(self, *args: Any, places: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.commands = cast("MutableMapping[str, click.Command]", Imported(places))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

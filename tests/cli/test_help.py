@@ -49,3 +49,9 @@ def test_help_and_next_do_not_import_slow_packages():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_misspelled_command_is_answered_with_the_nearest(goflow):
+    result = goflow("serv")
+    assert result.exit_code == 2
+    assert "serve" in result.stderr
