@@ -36,6 +36,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGPIPE", "SIGA
 class Setting(NamedTuple):
     """A setting of the process: how to read it, and how to restore it.
 
+    - `live`: its value without a copy, if `read` makes one; it may change later.
     - `changers`: the functions that change it, each by its module and name.
     - `looked`: whether every comparison reads it, or only those after a call of a changer.
     - `told`: whether the log mentions it. Some libraries change settings on import.
@@ -47,6 +48,7 @@ class Setting(NamedTuple):
     changers: tuple[tuple[ModuleType, str], ...] = ()
     looked: bool = True
     told: bool = True
+    live: Callable[[], Any] | None = None
 
 
 _setlocale = locale.setlocale  # the original one, since reading is no change
@@ -64,8 +66,12 @@ def _enter(folder: str | None) -> None:
         os.chdir(folder)
 
 
+def _live_environment() -> Any:
+    return os.environ._data  # type: ignore[attr-defined] # `os.environ.copy()` takes 100 times as long
+
+
 def _environment() -> dict[Any, Any]:
-    return dict(os.environ._data)  # type: ignore[attr-defined] # `os.environ.copy()` takes 100 times as long
+    return dict(_live_environment())
 
 
 def _set_environment(wanted: dict[Any, Any]) -> None:
@@ -91,6 +97,10 @@ def _umask() -> int | None:
 def _set_umask(mask: int | None) -> None:
     if mask is not None:
         os.umask(mask)
+
+
+def _live_filters() -> Any:
+    return warnings.filters
 
 
 def _filters() -> list[Any]:
@@ -148,6 +158,7 @@ SETTINGS = (
         _environment,
         _set_environment,
         changers=((os, "putenv"), (os, "unsetenv")),
+        live=_live_environment,
     ),
     Setting("the umask", _umask, _set_umask, changers=((os, "umask"),), looked=False),
     Setting(
@@ -183,12 +194,14 @@ SETTINGS = (
             (warnings, name) for name in ("simplefilter", "filterwarnings", "resetwarnings")
         ),
         told=False,
+        live=_live_filters,
     ),
 )
 
 
 BY_NAME = {one.name: one for one in SETTINGS}
 LOOKED = [one for one in SETTINGS if one.looked]
+LIVE = [one.live or one.read for one in LOOKED]
 
 
 class Surroundings:
@@ -200,6 +213,7 @@ class Surroundings:
         self._running: set[Log] = set()
         self._settled: dict[str, Any] = {}  # the values to restore
         self._last: dict[str, Any] = {}  # at the previous comparison
+        self._seen: list[Any] = []  # the same, in the order of `LIVE`
         self._makers: dict[
             str, set[Log | None]
         ] = {}  # callers of a changer since then; None: no task
@@ -211,11 +225,17 @@ class Surroundings:
             if self._running:
                 self._look()
             else:
-                self._settled = {one.name: one.read() for one in LOOKED}
-                self._last = dict(self._settled)
-                self._makers.clear()
-                self._suspects.clear()
+                self._begin()
             self._running.add(log)
+
+    def _begin(self) -> None:
+        """The settings are as the program wants them while no attempt runs."""
+        if self._settled != self._last or self._have_changed():
+            self._settled = {one.name: one.read() for one in LOOKED}
+            self._last = dict(self._settled)
+            self._see()
+        self._makers.clear()
+        self._suspects.clear()
 
     def leave(self, log: Log) -> None:
         """An attempt has ended: restore what it changed, and mention that in its log."""
@@ -232,6 +252,7 @@ class Surroundings:
                 with contextlib.suppress(OSError, ValueError, RuntimeError):  # as far as it can
                     setting.write(self._settled[name])
                 self._last[name] = setting.read()
+                self._see()
                 self._makers.pop(name, None)
                 if setting.told:
                     put_back.append(name)
@@ -258,7 +279,15 @@ class Surroundings:
     def __reduce__(self) -> str:
         return "surroundings"  # unpickled in another process, it is that process's object
 
+    def _have_changed(self) -> bool:
+        return [live() for live in LIVE] != self._seen
+
+    def _see(self) -> None:
+        self._seen = [self._last[one.name] for one in LOOKED]
+
     def _look(self) -> None:
+        if not self._makers and not self._have_changed():
+            return
         makers, self._makers = self._makers, {}
         for one in LOOKED:
             now = one.read()
@@ -268,6 +297,7 @@ class Surroundings:
             now = BY_NAME[name].read()
             if now != self._last[name]:
                 self._note(name, now, known)
+        self._see()
 
     def _note(self, name: str, now: Any, makers: set[Log | None] | None) -> None:
         """Note a change by one of these attempts; None if the attempt is unknown."""
