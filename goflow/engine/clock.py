@@ -35,6 +35,9 @@ class Clock(Protocol):
         ...
 
 
+_NOTHING = nullcontext()
+
+
 class SystemClock:
     """The machine's clocks."""
 
@@ -48,7 +51,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def work(self) -> AbstractContextManager[None]:
-        return nullcontext()
+        return _NOTHING
 
 
 def processor_time() -> float:

@@ -8,6 +8,7 @@ that carries the tag of another living server.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -38,9 +39,10 @@ class ProcessTag(NamedTuple):
     attempt: int
 
     def __str__(self) -> str:
-        return ":".join(map(str, self))
+        return f"{self.store}:{self.server}:{self.execution}:{self.task}:{self.attempt}"
 
 
+@functools.lru_cache(maxsize=16_384)  # hashing takes longer than the rest of a tag
 def task_key(name: str) -> str:
     """A task's name as a tag holds it: short, and of ASCII letters and digits only."""
     return f"t{hashlib.blake2s(name.encode(), digest_size=8).hexdigest()}"

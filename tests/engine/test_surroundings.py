@@ -124,7 +124,7 @@ def test_a_change_by_a_known_task_is_undone_at_its_end_while_others_run() -> Non
     assert done.state == "successful"
     assert changed.is_set()
     assert seen == [(before, None)]
-    assert "put back" in done.tasks["harm"].logs
+    assert "was restored" in done.tasks["harm"].logs
     assert done.tasks["beside"].logs == ""
 
 

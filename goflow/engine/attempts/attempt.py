@@ -31,7 +31,7 @@ _told: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
-Keep = Callable[[Succeeded], Awaitable[Outcome]]
+Keep = Callable[[Succeeded], Outcome | Awaitable[Outcome]]
 
 
 async def attempt(
@@ -52,7 +52,8 @@ async def attempt(
       out attempt, with a future that is done once it has ended.
     - `on_over`: called when the attempt no longer waits for the operator.
     - `end_orphans`: ends processes left by a cancelled or timed out attempt.
-    - `keep`: stores a result, and returns the outcome. It is called again if it is cancelled.
+    - `keep`: stores a result, and returns the outcome, at once where it can. It is called
+      again if it is cancelled.
     - `hint`: called with the outcome as soon as it is certain, when the log has ended but is not
       written.
 
@@ -60,6 +61,7 @@ async def attempt(
     stored with the outcome.
     """
     expired = False
+    me = asyncio.current_task()
     carry_into_pools()
     context = work.context
     log = context.log
@@ -82,9 +84,9 @@ async def attempt(
         if is_watched:
             surroundings.leave(log)
     if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
-        outcome = await _insist(lambda: keep(ended))
+        outcome = await _kept(keep, ended)
     # A stopped attempt has not succeeded, even if it returned a value afterwards.
-    stopped = _told_to_stop()
+    stopped = is_told_to_stop(me)
     if isinstance(outcome, Failed) and (stopped or expired):
         log.error("%s", outcome.error)
     if stopped:
@@ -122,6 +124,17 @@ async def _run(executor: Executor, work: Work, on_abandoned: OnAbandoned | None)
     except BaseException as error:
         forks.ends_here(home, error)
         return raised(error)
+
+
+async def _kept(keep: Keep, outcome: Succeeded) -> Outcome:
+    while True:
+        kept = keep(outcome)
+        if isinstance(kept, Outcome):
+            return kept
+        try:
+            return await kept
+        except asyncio.CancelledError:
+            continue
 
 
 async def _end_orphans(context: Context, end: orphans.End) -> None:

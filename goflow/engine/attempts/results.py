@@ -32,10 +32,15 @@ class Results:
         self._clock = clock
         self._read = read
 
-    async def keep(self, execution: str, task: str, attempt: int, outcome: Succeeded) -> Outcome:
+    def keep(
+        self, execution: str, task: str, attempt: int, outcome: Succeeded
+    ) -> Outcome | Awaitable[Outcome]:
         """Store the result if it is too large for a fact; returns the outcome that results."""
         if len(outcome.result) <= SMALL:
             return outcome
+        return self._keep(execution, task, attempt, outcome)
+
+    async def _keep(self, execution: str, task: str, attempt: int, outcome: Succeeded) -> Outcome:
         body = bytes(outcome.result)
         sha256 = await self._read(digest, body)
         try:

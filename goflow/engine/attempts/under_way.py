@@ -7,7 +7,7 @@ its cancellation is abandoned after `CLEANUP` seconds.
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,6 +71,7 @@ class Attempts:
         self._wake = wake
         self._running: dict[str, asyncio.Task[None]] = {}
         self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
+        self._kept = 0  # the sum of them
         # Attempts whose ends are not committed yet, of two kinds: those that `take_ended` has not
         # returned, and those that it has.
         self._ended: list[Ended] = []
@@ -99,10 +100,8 @@ class Attempts:
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
         upstream = self._execution.results_for(task.name) if task.call.takes_context else {}
-        running = loop.create_task(self._run(task, fact.attempt, upstream))
-        self._running[fact.task] = running
+        self._running[fact.task] = loop.create_task(self._run(task, fact.attempt, upstream))
         self._dependencies.hanging.started()
-        running.add_done_callback(functools.partial(self._cancelled, fact.task))
 
     def _missing(self, name: str) -> str:
         if self._job is None:
@@ -112,19 +111,24 @@ class Attempts:
     async def _run(
         self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
     ) -> None:
+        running = self._running[task.name]
         try:
-            ended = await self._attempt(task, number, upstream)
+            ended = await self._attempt(task, number, upstream, running)
         except Exception as error:  # a defect: operators raise nothing here
             execution = self._execution
             where = f"task {task.name!r}, execution {execution.id} of job {execution.job!r}"
             self._dependencies.on_defect(f"an attempt of {where}", error)
             ended = Ended(task.name, failed(error))
         # Not in a callback of the asyncio task, which would run one turn of the loop later.
-        if not self._done(asyncio.current_task(), ended):
+        if not self._done(running, ended):
             await self._store_rest(ended)
 
     async def _attempt(
-        self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
+        self,
+        task: Task,
+        number: int,
+        upstream: Mapping[str, msgspec.Raw | StoredResult],
+        running: "asyncio.Task[None]",
     ) -> Ended:
         execution, given = self._execution, self._dependencies
         name = task.name
@@ -163,8 +167,7 @@ class Attempts:
             process_tag=str(self._process_tag(name, number)),
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
-        running = asyncio.current_task()
-        if task.timeout is not None and running is not None:
+        if task.timeout is not None:
             # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
             # the operator starts: an attempt that still loads results is not abandoned, since
             # its operator would start afterwards.
@@ -199,10 +202,10 @@ class Attempts:
         execution, given = self._execution, self._dependencies
         return ProcessTag(given.epoch, given.server, execution.id, task_key(name), number)
 
-    async def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome:
+    def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
         """Store a result that is too large for a fact, if there is room for it."""
         size = len(outcome.result)
-        others = sum(self._keeping.values()) - self._keeping.get(name, 0)
+        others = self._kept - self._keeping.get(name, 0)
         together = self._execution.result_bytes + others + size
         if together > (most := self._dependencies.limits.results):
             return Failed(
@@ -211,7 +214,8 @@ class Attempts:
                 "database, and return where they are"
             )
         self._keeping[name] = size
-        return await self._dependencies.results.keep(self._execution.id, name, number, outcome)
+        self._kept = others + size
+        return self._dependencies.results.keep(self._execution.id, name, number, outcome)
 
     # -- ending --------------------------------------------------------------------
 
@@ -220,6 +224,8 @@ class Attempts:
         running = self._running[name]
         if not is_told_to_stop(running):
             stop(running)
+            # It may not have begun to run anything; then nothing of `_run` will run either.
+            running.add_done_callback(functools.partial(self._cancelled, name))
             self._give_up_after(CLEANUP, name, running, ABANDONED)
 
     def end_all(self) -> None:
@@ -232,7 +238,7 @@ class Attempts:
         ended, self._ended = self._ended, []
         size = 0
         for count, one in enumerate(ended, 1):
-            self._keeping.pop(one.task, None)
+            self._kept -= self._keeping.pop(one.task, 0)
             size += sum(len(chunk.text) for chunk in one.rest)
             if size >= LOGS:
                 ended, self._ended = ended[:count], ended[count:]

@@ -47,7 +47,6 @@ class Backlog:
         self._ticking = False
         self._ticked = 0.0
         self._used = False  # since the last tick
-        self.share = SHARE[1]  # bytes of one log at which its threads wait
         self._logs = 0
         self._home = threading.get_ident()
         self._by_loop = 0
@@ -65,11 +64,15 @@ class Backlog:
     def full(self) -> bool:
         return self.size >= self._limit
 
+    @property
+    def share(self) -> int:
+        """The bytes of one log at which its threads wait."""
+        least, most = SHARE
+        return min(max(SHARED // max(self._logs, 1), least), most)
+
     def opened(self, logs: int) -> None:
         """Count logs that were opened, or closed if negative; from the event loop."""
         self._logs += logs
-        least, most = SHARE
-        self.share = min(max(SHARED // max(self._logs, 1), least), most)
 
     def count(self, size: int) -> None:
         """Add bytes to be stored, or subtract dropped ones; from any thread."""

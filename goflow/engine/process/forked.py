@@ -49,7 +49,6 @@ class Children:
         self._closed = False
         self.abandoned = False  # whether a thread of the ended attempt still runs
         _of_logs[log] = self
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._line = ""  # unfinished
         self._undrained = 0
         self._draining: asyncio.Task[None] | None = None
@@ -66,6 +65,7 @@ class Children:
             except OSError:  # out of descriptors: the child prints to the output of the server
                 return
         os.set_blocking(self._ours, False)
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._give_up = forks.withhold(lambda: [self._ours, self._theirs])
         with contextlib.suppress(RuntimeError):  # the loop has closed
             self._loop.call_soon_threadsafe(self._listen)
