@@ -11,6 +11,7 @@ An attempt without a thread raises, and none of its work stays queued.
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
@@ -133,6 +134,10 @@ class DaemonThreads(Executor):
 
     A thread starts when work finds no idle one. With `ready` all start at once, or as many as
     the system permits; raises `NoThread` if it permits none.
+
+    Idle threads are woken one by one: each wakes the next one when it takes work and finds more.
+    Short work is then done by a few threads, where waking one for each piece would switch threads
+    for each.
     """
 
     def __init__(
@@ -142,8 +147,11 @@ class DaemonThreads(Executor):
             raise ValueError(f"max_workers must be at least 1, not {max_workers!r}")
         self._max_workers = max_workers
         self._name = name
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: deque[Work] = deque()
         self._idle = 0  # idle threads, less the queued work
+        self._asleep = 0
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # each ring wakes one thread
+        self._ringing = False  # a ring that no thread has answered yet
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._shutdown = False
@@ -162,7 +170,8 @@ class DaemonThreads(Executor):
                 self._idle -= 1
             elif len(self._threads) < self._max_workers:
                 self._start_one()
-            self._queue.put((future, lambda: fn(*args, **kwargs)))
+            self._queue.append((future, lambda: fn(*args, **kwargs)))
+            self._wake_next()
         return future
 
     def _start_one(self) -> None:
@@ -179,8 +188,33 @@ class DaemonThreads(Executor):
             else:
                 self._idle += 1
 
+    def _wake_next(self) -> None:
+        """Wake a thread if there is something to do; the lock is held."""
+        if self._asleep and not self._ringing and (self._queue or self._shutdown):
+            self._asleep -= 1
+            self._ringing = True
+            self._bell.put(None)
+
+    def _take(self, was_busy: bool) -> Work | None:
+        """Wait for work. Returns None after the shutdown."""
+        with self._lock:
+            self._idle += was_busy
+            while not (self._queue or self._shutdown):
+                self._asleep += 1
+                self._lock.release()
+                try:
+                    self._bell.get()
+                finally:
+                    self._lock.acquire()
+                self._ringing = False
+            work = self._queue.popleft() if self._queue else None
+            self._wake_next()
+        return work
+
     def _work(self) -> None:
-        while (work := self._queue.get()) is not None:
+        was_busy = False
+        while (work := self._take(was_busy)) is not None:
+            was_busy = True
             future, call = work
             if future.set_running_or_notify_cancel():
                 try:
@@ -191,26 +225,15 @@ class DaemonThreads(Executor):
                     future.set_result(result)
                     del result
             del work, future, call  # an idle thread keeps nothing alive
-            with self._lock:
-                self._idle += 1
-        self._queue.put(None)  # for the next one
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more work; with `wait`, return when all accepted work has ended."""
         with self._lock:
             self._shutdown = True
             if cancel_futures:
-                self._cancel_queued()
-            self._queue.put(None)
+                while self._queue:
+                    self._queue.popleft()[0].cancel()
+            self._wake_next()
         if wait:
             for thread in self._threads:
                 thread.join()
-
-    def _cancel_queued(self) -> None:
-        while True:
-            try:
-                work = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if work is not None:
-                work[0].cancel()

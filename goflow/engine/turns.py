@@ -55,14 +55,18 @@ class StartingLine:
 
     async def turn(self) -> None:
         """Wait until the next attempt may start: at once, unless the loop is busy with starts."""
+        if not self._line.locked() and self._may_start():
+            return
         async with self._line:
-            now = self._clock.elapsed()
-            if self._begun is not None and now - self._begun > AT_ONCE:
+            while not self._may_start():  # noqa: ASYNC110  nothing tells but the next round
                 await asyncio.sleep(0)
-                now = self._clock.elapsed()
-            if self._begun is None:
-                self._begun = now
-                asyncio.get_running_loop().call_soon(self._round_is_over)
+
+    def _may_start(self) -> bool:
+        now = self._clock.elapsed()
+        if self._begun is None:
+            self._begun = now
+            asyncio.get_running_loop().call_soon(self._round_is_over)
+        return now - self._begun <= AT_ONCE
 
     def _round_is_over(self) -> None:
         self._begun = None

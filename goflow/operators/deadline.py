@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
 
+_NOTHING = contextlib.nullcontext()
+
 HELD_UP = 0.05  # seconds that a timer may be late although the loop was not blocked
 GRACE = 5.0  # seconds at most that are added for that, or to wait for a notification
 LOOK = 0.02  # seconds between two checks for a notification
@@ -91,4 +93,4 @@ class Deadline:
 
 def real_work(has_ended: Callable[[], bool]) -> contextlib.AbstractContextManager[None]:
     """The block waits for work outside of the event loop; `has_ended` says whether it ended."""
-    return Deadline._around(has_ended)
+    return _NOTHING if _innermost.get() is None else Deadline._around(has_ended)

@@ -43,6 +43,15 @@ def test_all_workers_run_at_once() -> None:
     threads.shutdown()
 
 
+def test_idle_threads_wake_one_another_until_all_work_runs() -> None:
+    threads = DaemonThreads(8, ready=True)
+    for _ in range(50):
+        meeting = threading.Barrier(8)
+        futures = [threads.submit(meeting.wait, 20) for _ in range(8)]
+        assert sorted(future.result(20) for future in futures) == list(range(8))
+    threads.shutdown()
+
+
 def test_an_idle_thread_is_reused() -> None:
     threads = DaemonThreads(100)
     names = set()
