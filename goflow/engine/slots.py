@@ -49,13 +49,12 @@ class Waiter(Protocol):
 class Request:
     """A request of one task for a slot: it waits, is granted, and in the end is done."""
 
-    __slots__ = ("done", "granted", "lane", "order", "task", "waiter")
+    __slots__ = ("done", "granted", "lane", "task", "waiter")
 
-    def __init__(self, waiter: Waiter, task: str, lane: "Lane", order: Order) -> None:
+    def __init__(self, waiter: Waiter, task: str, lane: "Lane") -> None:
         self.waiter = waiter
         self.task = task
         self.lane = lane
-        self.order = order
         self.granted = False
         self.done = False
 
@@ -102,8 +101,8 @@ class Lane:
         """The first resource without room; None if all have room."""
         return next((resource for resource in self.resources if resource.full), None)
 
-    def push(self, request: Request) -> None:
-        heapq.heappush(self.waiting, (request.order, request))
+    def push(self, order: Order, request: Request) -> None:
+        heapq.heappush(self.waiting, (order, request))
 
     def pop(self) -> Request:
         return heapq.heappop(self.waiting)[1]
@@ -134,6 +133,7 @@ class Slots:
         for pool, its_size in (pools or {}).items():
             self.limit(Kind.POOL, pool, its_size)
         self._lanes: dict[tuple[str, ...], Lane] = {}  # those that have requests
+        self._last: Lane | None = None  # of the last request that found room at once
         # Heads of lanes, by order. An outdated head is dropped when it comes up.
         self._heads: list[tuple[Order, Lane]] = []
         self._count = 0
@@ -153,6 +153,7 @@ class Slots:
         A higher limit grants slots to requests that wait. A lower one takes no slot back: no
         more are granted until enough have been released.
         """
+        self._last = None
         resource = self._resources.get(title(kind, name))
         if resource is None:
             self._resources[title(kind, name)] = Resource(kind, name, size)
@@ -183,6 +184,7 @@ class Slots:
 
     def _forget_lifted(self, resource: Resource) -> None:
         if resource.lifted and not (resource.users or resource.taken or resource.waiting):
+            self._last = None
             self._resources.pop(title(resource.kind, resource.name), None)
 
     def _bring_back(self, resource: Resource) -> None:
@@ -197,22 +199,48 @@ class Slots:
         return [self._all.usage, *(resource.usage for resource in self._resources.values())]
 
     def request(
-        self, waiter: Waiter, task: str, lane: tuple[str, ...], priority: float, now: datetime
+        self,
+        waiter: Waiter,
+        task: str,
+        lane: tuple[str, ...],
+        priority: float,
+        now: datetime,
+        *,
+        together: int | None = None,
     ) -> Request:
-        """Request a slot; `grant` grants those that are free. `lane` names the limits that count
-        the task, besides the total limit, by their titles."""
-        found = self._lanes.get(lane)
-        if found is None:
-            resources = (self._resources.get(name) for name in lane)
-            found = Lane(lane, tuple(one for one in resources if one is not None))
-            self._lanes[lane] = found
+        """Request a slot. `lane` names the limits that count the task, besides the total limit,
+        by their titles.
+
+        `grant` grants it. It is granted at once if there is room for it and for those that are
+        made `together` with it. That is their number, from this one on, by falling priority.
+        """
+        found = self._find(lane)
+        request = Request(waiter, task, found)
+        if together and not self._heads and not found.waiting and self._has_room(found, together):
+            self._last = found
+            self._give(request)
+            return request
+        self._lanes[lane] = found
         self._count += 1
-        order = (now.timestamp() - priority * AGING, self._count)
-        request = Request(waiter, task, found, order)
         self._count_waiting(found, 1)
-        found.push(request)
+        found.push((now.timestamp() - priority * AGING, self._count), request)
         self._show(found)
         return request
+
+    def _has_room(self, lane: Lane, requests: int) -> bool:
+        """Whether all limits of a lane have room for so many requests."""
+        if self._all.size - self._all.taken < requests:
+            return False
+        return all(one.size - one.taken >= requests for one in lane.resources)
+
+    def _find(self, lane: tuple[str, ...]) -> Lane:
+        """The lane with this key, which may be new and without requests."""
+        if (found := self._lanes.get(lane)) is not None:
+            return found
+        if self._last is not None and self._last.key == lane:
+            return self._last
+        resources = (self._resources.get(name) for name in lane)
+        return Lane(lane, tuple(one for one in resources if one is not None))
 
     def grant(self) -> None:
         """Grant free slots to the next requests."""
@@ -231,9 +259,7 @@ class Slots:
             request = lane.pop()
             self._show(lane)
             self._count_waiting(lane, -1)
-            self._take(lane)
-            request.granted = True
-            request.waiter.granted(request)
+            self._give(request)
 
     def release(self, request: Request) -> None:
         """Give a slot back, or withdraw a request; calling it again does nothing."""
@@ -265,10 +291,12 @@ class Slots:
         for resource in lane.resources:
             resource.waiting += change
 
-    def _take(self, lane: Lane) -> None:
+    def _give(self, request: Request) -> None:
         self._all.taken += 1
-        for resource in lane.resources:
+        for resource in request.lane.resources:
             resource.taken += 1
+        request.granted = True
+        request.waiter.granted(request)
 
     def _show(self, lane: Lane) -> None:
         """Put a lane's head among the heads, unless the lane stands aside."""

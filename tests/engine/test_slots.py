@@ -87,6 +87,31 @@ class SlotsMachine(RuleBasedStateMachine):
         if at_once:  # runners send many requests before they call `grant`
             self.grant()
 
+    @rule(
+        wanted=st.lists(
+            st.tuples(
+                st.sampled_from([None, *JOBS]),
+                st.sampled_from([None, *POOLS]),
+                st.sampled_from([0, 1, 5]),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+    def ask_together(self, wanted: list[tuple[str | None, str | None, int]]) -> None:
+        """As a runner does: in the order of priority, and `grant` follows."""
+        self.grant()
+        now = NOW + timedelta(seconds=self.count)
+        for number, (job, pool, priority) in enumerate(sorted(wanted, key=lambda one: -one[2])):
+            self.count += 1
+            name, lane, left = f"t{self.count}", lane_of(job, pool), len(wanted) - number
+            self.requests[name] = self.slots.request(
+                self.waits, name, lane, priority, now, together=left
+            )
+            order = (now.timestamp() - priority * AGING, self.count)
+            self.naive.waiting.append((order, name, lane))
+        self.grant()
+
     @rule()
     def grant(self) -> None:
         self.slots.grant()

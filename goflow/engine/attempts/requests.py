@@ -16,6 +16,7 @@ class Requests:
         self._wake = wake
         self._requests: dict[str, Request] = {}
         self._granted: list[Request] = []
+        self._asking = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._requests)
@@ -23,15 +24,20 @@ class Requests:
     def granted(self, request: Request) -> None:
         """Called by `Slots` when a request has its slot."""
         self._granted.append(request)
-        self._wake()
+        if not self._asking:
+            self._wake()
 
     def ask(self, names: Iterable[str], now: datetime) -> list[str]:
         """Request slots for these tasks; returns all tasks that have been granted one."""
-        for name in names:
-            if name not in self._requests:
-                lane, priority = self._lane(name)
-                self._requests[name] = self._slots.request(self, name, lane, priority, now)
+        self._asking = True
+        new = [(name, *self._lane(name)) for name in names if name not in self._requests]
+        new.sort(key=_priority, reverse=True)
+        for number, (name, lane, priority) in enumerate(new):
+            self._requests[name] = self._slots.request(
+                self, name, lane, priority, now, together=len(new) - number
+            )
         self._slots.grant()
+        self._asking = False
         granted, self._granted = self._granted, []
         return [request.task for request in granted]
 
@@ -66,3 +72,7 @@ class Requests:
         if task.pool is not None:
             lane.append(title(Kind.POOL, task.pool))
         return tuple(lane), task.priority
+
+
+def _priority(request: tuple[str, tuple[str, ...], float]) -> float:
+    return request[2]
