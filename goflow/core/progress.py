@@ -40,6 +40,10 @@ from goflow.core.states import FINISHED, State, Tally, Verdict, rule_for
 from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, shown_params
 from goflow.core.transition import TaskChange
 
+# Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
+_NOTSTARTED, _RUNNING = State.NOTSTARTED, State.RUNNING
+_WAIT, _RUN = Verdict.WAIT, Verdict.RUN
+
 Changes = tuple[TaskChange, ...]
 Heard = Callable[[AnyFact, Changes], None]
 
@@ -200,7 +204,7 @@ class Progress:
             _refuse(fact, "after it was cancelled")
         if fact.attempt != task.attempt + 1:
             _refuse(fact, f"follows attempt {task.attempt}")
-        if task.state is State.NOTSTARTED and fact.task not in self._ready:
+        if task.state is _NOTSTARTED and fact.task not in self._ready:
             _refuse(fact, f"while {task.planned.rule} is not met")
         before = self._move(task, after)
         task.attempt = fact.attempt
@@ -208,7 +212,7 @@ class Progress:
         task.finished_at = task.retry_at = task.due = None
         self._withdraw(fact.task)
         self._running[fact.task] = None
-        self.state = State.RUNNING
+        self.state = _RUNNING
         if self.started_at is None:
             self.started_at = fact.at
             self._began = without_skew(fact.at, self.skew)
@@ -368,16 +372,17 @@ class Progress:
         before = self._move(task, after)
         task.finished_at = at
         name = task.planned.name
-        if before is State.RUNNING:
+        if before is _RUNNING:
             del self._running[name]
         else:
             self._to_cancel.pop(name, None)
             self._withdraw(name)
         self._cancel_requested.pop(name, None)
+        tasks = self.tasks
         for waiting in self.plan.downstream[name]:
-            other = self.tasks[waiting]
+            other = tasks[waiting]
             other.tally.count(after)
-            if other.state is State.NOTSTARTED:
+            if other.state is _NOTSTARTED:
                 self._judge(other)
         return before
 
@@ -403,9 +408,9 @@ class Progress:
         The decision is final, except after `_count_again`.
         """
         found = task.rule(task.tally)
-        if found is Verdict.WAIT or (name := task.planned.name) in self._cancel_requested:
+        if found is _WAIT or (name := task.planned.name) in self._cancel_requested:
             return
-        if found is Verdict.RUN:
+        if found is _RUN:
             self._make_ready(name)
         else:
             self._to_skip[name] = None

@@ -48,6 +48,9 @@ class State(enum.StrEnum):
 FINISHED = frozenset({State.SKIPPED, State.FAILED, State.SUCCESSFUL, State.CANCELLED})
 
 
+_SUCCESSFUL = State.SUCCESSFUL
+
+
 class TriggerRule(enum.StrEnum):
     """When a task runs, depending on how its upstream tasks ended.
 
@@ -102,7 +105,7 @@ class Tally:
 
     def count(self, state: State) -> None:
         """One more upstream task has ended, in `state`."""
-        if state is State.SUCCESSFUL:
+        if state is _SUCCESSFUL:
             self.successful += 1
         elif state is State.FAILED:
             self.failed += 1
@@ -123,6 +126,9 @@ class Verdict(enum.Enum):
     SKIP = enum.auto()
 
 
+# Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
+_WAIT, _RUN, _SKIP = Verdict.WAIT, Verdict.RUN, Verdict.SKIP
+
 Rule = Callable[[Tally], Verdict]
 
 
@@ -132,8 +138,8 @@ def _all(count: Callable[[Tally], int]) -> Rule:
     def rule(tally: Tally) -> Verdict:
         counted = count(tally)
         if counted == tally.total:
-            return Verdict.RUN
-        return Verdict.SKIP if tally.done > counted else Verdict.WAIT
+            return _RUN
+        return _SKIP if tally.done > counted else _WAIT
 
     return rule
 
@@ -143,8 +149,8 @@ def _one(count: Callable[[Tally], int]) -> Rule:
 
     def rule(tally: Tally) -> Verdict:
         if count(tally):
-            return Verdict.RUN
-        return Verdict.SKIP if tally.done == tally.total else Verdict.WAIT
+            return _RUN
+        return _SKIP if tally.done == tally.total else _WAIT
 
     return rule
 
@@ -152,9 +158,9 @@ def _one(count: Callable[[Tally], int]) -> Rule:
 def _none_failed_min_one_successful(tally: Tally) -> Verdict:
     counted = tally.successful + tally.skipped
     if tally.successful and counted == tally.total:
-        return Verdict.RUN
+        return _RUN
     skip = tally.done > counted or tally.skipped == tally.total
-    return Verdict.SKIP if skip else Verdict.WAIT
+    return _SKIP if skip else _WAIT
 
 
 # A new trigger rule needs its name above, its row here, and its sentence in tests/core/model.py.
@@ -169,7 +175,7 @@ RULES: dict[TriggerRule, Rule] = {
     TriggerRule.NONE_FAILED: _all(lambda tally: tally.successful + tally.skipped),
     TriggerRule.NONE_FAILED_MIN_ONE_SUCCESSFUL: _none_failed_min_one_successful,
     TriggerRule.NONE_SKIPPED: _all(lambda tally: tally.successful + tally.failed),
-    TriggerRule.ALWAYS: lambda tally: Verdict.RUN,
+    TriggerRule.ALWAYS: lambda tally: _RUN,
 }
 
 

@@ -18,6 +18,8 @@ from goflow.core.transition import TaskChange, Transition
 from goflow.stores.base import Change, Created, Outcome, Record, Submit
 
 _encoder = msgspec.json.Encoder()
+# Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
+_RUNNING, _UPFORRETRY = State.RUNNING, State.UPFORRETRY
 
 
 class LiveExecution:
@@ -104,11 +106,11 @@ class LiveExecution:
         task = change.task
         name = task.name
         self.tasks[name] = task
-        if change.before is State.RUNNING:
+        if change.before is _RUNNING:
             self.running.pop(name, None)
-        elif change.before is State.UPFORRETRY:
+        elif change.before is _UPFORRETRY:
             self.retry_at.pop(name, None)
-        if task.started is not None and task.state is State.RUNNING:
+        if task.started is not None and task.state is _RUNNING:
             self.running[name] = task.started
         elif change.retry_at is not None:
             self.retry_at[name] = change.retry_at

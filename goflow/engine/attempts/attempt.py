@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from goflow import forks
-from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
+from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Succeeded
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Executor, Work
@@ -31,6 +31,7 @@ _told: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
+OUTCOMES = Succeeded, Failed, Cancelled, Interrupted
 Keep = Callable[[Succeeded], Outcome | Awaitable[Outcome]]
 
 
@@ -129,7 +130,7 @@ async def _run(executor: Executor, work: Work, on_abandoned: OnAbandoned | None)
 async def _kept(keep: Keep, outcome: Succeeded) -> Outcome:
     while True:
         kept = keep(outcome)
-        if isinstance(kept, Outcome):
+        if isinstance(kept, OUTCOMES):
             return kept
         try:
             return await kept
