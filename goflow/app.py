@@ -61,7 +61,8 @@ class Goflow:
         max_running: Attempts that run at once.
         max_unfinished: Executions that are unfinished at once; the server refuses further submits.
             A tenth, at least one, is reserved for schedules while one is on.
-        pools: Names of pools and the number of tasks of each that run at once; see `Task(pool=)`.
+        pools: Names of pools and the number of tasks of each that run at once; see `Task(pool=)`
+            and `set_pool`.
         stop_timeout: Seconds that running attempts may take to end when the server stops.
         keep_days: Days after which finished executions and ticks are deleted; None for never.
         keep_executions: Newest executions that are kept; None for all.
@@ -198,6 +199,40 @@ class Goflow:
             NotFound: No job of that name is registered.
         """
         self._on_loop(lambda: self.engine.registry.remove(name))
+
+    def set_pool(self, name: str, size: int) -> None:
+        """Add a pool or resize it, before the start or while goflow runs.
+
+        A larger pool starts tasks that wait. A smaller one ends none: no more start until enough
+        have ended. To resize the limit of a job, replace the job.
+
+        Args:
+            name: Name of the pool; see `Task(pool=)`.
+            size: Tasks of the pool that run at once, at least 1.
+
+        Raises:
+            ValueError: `name` or `size` is invalid.
+
+        Examples:
+            >>> from goflow import Goflow, MemoryStore
+            >>> gf = Goflow(MemoryStore(), pools={"db": 2})
+            >>> gf.set_pool("db", 4)
+        """
+        self._on_loop(lambda: self.engine.registry.set_pool(name, size))
+
+    def remove_pool(self, name: str) -> None:
+        """Remove a pool, before the start or while goflow runs.
+
+        It still limits the unfinished executions of removed and replaced jobs that use it.
+
+        Args:
+            name: Name of the pool.
+
+        Raises:
+            NotFound: There is no pool of that name.
+            Conflict: A registered job uses the pool.
+        """
+        self._on_loop(lambda: self.engine.registry.remove_pool(name))
 
     def _on_loop(self, change: Callable[[], Any]) -> Any:
         """Call `change` on the event loop that serves goflow, from any thread."""

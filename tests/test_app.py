@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 import goflow
 from goflow import AccessLog, Command, Goflow, InvalidJob, Job, MemoryStore, Task
-from goflow.errors import NotFound
+from goflow.errors import Conflict, NotFound
 from goflow.loading import loading
 
 PUBLIC = {
@@ -206,3 +206,27 @@ def test_jobs_are_replaced_and_removed_from_any_thread_while_goflow_runs() -> No
             gf.remove_job("j")
     gf.add_job(job("fourth"))
     assert [one.description for one in gf.jobs] == ["fourth"]
+
+
+def test_pools_are_resized_and_removed_from_any_thread_while_goflow_runs() -> None:
+    gf = Goflow(store=MemoryStore(), pools={"db": 1})
+
+    def sizes() -> dict[str, int]:
+        pools = client.get("/api/system").json()["pools"]
+        return {pool["name"]: pool["limit"] for pool in pools if pool["kind"] == "pool"}
+
+    gf.set_pool("db", 2)
+    gf.add_job(Job("j", tasks=[Task("t", Command("true"), pool="db")]))
+    with TestClient(gf, base_url="http://localhost") as client:  # with a loop in a thread
+        assert sizes() == {"db": 2}
+        gf.set_pool("db", 3)
+        gf.set_pool("web", 5)
+        assert sizes() == {"db": 3, "web": 5}
+        with pytest.raises(Conflict, match="'j'"):
+            gf.remove_pool("db")
+        with pytest.raises(ValueError, match="size"):
+            gf.set_pool("db", 0)
+        gf.remove_pool("web")
+        assert sizes() == {"db": 3}
+        with pytest.raises(NotFound):
+            gf.remove_pool("web")

@@ -145,7 +145,7 @@ def _quoted(name: str) -> str:
 
 
 def _mermaid(job: Job) -> str:
-    number = job.plan.position
+    number = {task.name: place for place, task in enumerate(job.tasks)}
     lines = ["flowchart TD"]
     lines += [f'  t{number[task.name]}["{_entities(task.name)}"]' for task in job.tasks]
     lines += [

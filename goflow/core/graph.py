@@ -39,11 +39,6 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
         return hashlib.sha256(self.encoded).hexdigest()[:32]
 
     @cached_property
-    def position(self) -> dict[str, int]:
-        """Each task's place in `tasks`."""
-        return {task.name: place for place, task in enumerate(self.tasks)}
-
-    @cached_property
     def downstream(self) -> dict[str, list[str]]:
         """For every task the tasks directly downstream, in the order added."""
         waiting: dict[str, list[str]] = {task.name: [] for task in self.tasks}

@@ -1,13 +1,12 @@
 """Due times: each one that the scheduler fires becomes an execution, or gets a reason why not."""
 
-from datetime import datetime
-
 from goflow.engine.health import Health
 from goflow.engine.ledger import Ledger
 from goflow.engine.lineup import NoRoom
 from goflow.engine.registry import Registry
 from goflow.engine.submissions import Request, Submissions
 from goflow.errors import InvalidRequest
+from goflow.stores.base import Accounted
 
 
 class DueTimes:
@@ -21,12 +20,14 @@ class DueTimes:
         self._submissions = submissions
         self._health = health
 
-    async def fire(self, name: str, due: datetime, late: bool) -> str | None:
-        """Create the execution of a due time, or return the reason why there is none.
+    async def fire(self, name: str, accounted: Accounted, late: bool) -> str | None:
+        """Create the execution of the due time `accounted.upto`, or return the reason why there is
+        none.
 
         A due time that is `late`, with another one after it, uses no room reserved for due times
         that are on time. Raises `Unavailable`.
         """
+        due = accounted.upto
         await self._ledger.written(name)
         state = self._ledger.states.get(name)
         # The clock may have been set back. A due time recorded as missed may still run then;
@@ -48,7 +49,7 @@ class DueTimes:
             "schedule",
             due=due,
             schedule=schedule,
-            accounted=self._ledger.accounting(name, due),
+            accounted=self._ledger.current(name, accounted),
             for_schedule=not late,
         )
         try:

@@ -83,8 +83,11 @@ def read_states(store: Store) -> dict[str, ScheduleState]:
     for job, value in store.entries(SCHEDULE).items():
         kept = msgspec.json.decode(value, type=_KeptState)
         account = accounted.get(job)
-        # Until a due time is recorded, the account in the store is of an earlier anchor.
-        known = account is not None and account.anchor == kept.anchor
-        upto = account.upto if account is not None and known else kept.anchor
+        # Before the first record of a due time, the store has the account of an earlier anchor.
+        # One below its own anchor is of a clock that was set back.
+        if account is None or account.anchor != kept.anchor:
+            upto = kept.anchor
+        else:
+            upto = max(account.upto, kept.anchor)
         states[job] = ScheduleState(kept.schedule, kept.anchor, upto, kept.on)
     return states

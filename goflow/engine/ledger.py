@@ -71,9 +71,11 @@ class Ledger:
         """Queue the state. If it is refused, queue it again, unless it was set anew."""
 
         def written(queued: "asyncio.Future[Outcome]") -> None:
+            # Asked for in any case, or asyncio would report it when a newer state is queued.
+            refused = not queued.cancelled() and queued.exception() is not None
             if queued.cancelled() or self._unwritten.get(job) is not queued:
                 return
-            if queued.exception() is None:
+            if not refused:
                 del self._unwritten[job]
             elif not self._lifetime.stopping:
                 self._lifetime.spawn(again(queued), "writing the state of a schedule")
@@ -97,11 +99,11 @@ class Ledger:
             case Submit(accounted=Accounted() as accounted):
                 self._account(change.fact.job, accounted)
 
-    def accounting(self, job: str, upto: datetime) -> Accounted | None:
-        """The account that a tick moves, if all due times of the job's schedule up to `upto` are
-        in the ledger with it; None for a job that has no schedule."""
+    def current(self, job: str, accounted: Accounted) -> Accounted | None:
+        """The account to commit with a tick; None if it is of a schedule that was replaced, so
+        that it does not end the account of the new one."""
         state = self.states.get(job)
-        return None if state is None else Accounted(state.anchor, upto)
+        return accounted if state is not None and state.anchor == accounted.anchor else None
 
     def _account(self, job: str, accounted: Accounted) -> None:
         state = self.states.get(job)
@@ -111,12 +113,11 @@ class Ledger:
 
     # -- ticks -------------------------------------------------------------------------
 
-    async def record(self, job: str, ticks: list[Tick], accounted: datetime) -> None:
-        """Record due times that made no execution; all up to `accounted` are recorded then.
-        Raises `Unavailable`."""
+    async def record(self, job: str, ticks: list[Tick], accounted: Accounted) -> None:
+        """Record due times that made no execution. Raises `Unavailable`."""
         self._lifetime.check()
         await self.written(job)
-        await self._journal.commit(RecordTicks(job, ticks, self.accounting(job, accounted)))
+        await self._journal.commit(RecordTicks(job, ticks, self.current(job, accounted)))
 
     async def was_skipped(self, job: str, due: datetime) -> bool:
         """Whether a due time is recorded as skipped."""

@@ -1,4 +1,4 @@
-"""The registry of jobs, by name, with their schedules.
+"""The registry of jobs, by name, with their schedules; and of the pools that their tasks run in.
 
 An execution keeps the definition it was created with. Replacing or removing a job affects only
 later executions.
@@ -6,10 +6,11 @@ later executions.
 
 from collections.abc import Callable
 
+from goflow import checks
 from goflow.core.schedule import Schedule
 from goflow.engine.options import Options
 from goflow.engine.slots import Kind, Slots
-from goflow.errors import InvalidJob, NotFound
+from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.job import Job
 
 
@@ -23,6 +24,7 @@ class Registry:
         self._keeps_time = keeps_time
         self._schedules: dict[str, Schedule | None] = {}
         self.jobs: dict[str, Job] = {}
+        self.pools = dict(options.pools)  # sizes by name
         self.on_change: Callable[[str], None] = lambda job: None
 
     def register(self, job: Job, *, replace: bool = False) -> Job:
@@ -43,8 +45,13 @@ class Registry:
         """Remove a job: its schedule stops, and no more executions are created. Unfinished ones
         continue, and the history stays. Raises `NotFound`."""
         self.job(name)
-        del self.jobs[name], self._schedules[name]
+        removed = self.jobs.pop(name)
+        del self._schedules[name]
         self._slots.lift(Kind.JOB, name)
+        if not self._keeps_time:
+            for pool in removed.pools:
+                if self._user_of(pool) is None:
+                    self._slots.lift(Kind.POOL, pool)
         self.on_change(name)
 
     def job(self, name: str) -> Job:
@@ -58,11 +65,32 @@ class Registry:
         self.job(name)
         return self._schedules[name]
 
+    def set_pool(self, name: str, size: int) -> None:
+        """Add a pool, or resize it. A larger one starts tasks that wait; a smaller one ends none.
+        Raises `ValueError`."""
+        pool = checks.name("pool", name)
+        checks.count(f"pool {pool!r}: size", size, 1, error=ValueError)
+        self.pools[pool] = size
+        self._slots.limit(Kind.POOL, pool, size)
+
+    def remove_pool(self, name: str) -> None:
+        """Remove a pool that no registered job uses. It limits the executions under way that use
+        it until they end. Raises `NotFound`, and `Conflict` if a job uses it."""
+        if name not in self.pools:
+            raise NotFound(f"there is no pool {name!r}", field="pool")
+        if (job := self._user_of(name)) is not None:
+            raise Conflict(f"pool {name!r} is used by job {job!r}; replace or remove the job first")
+        del self.pools[name]
+        self._slots.lift(Kind.POOL, name)
+
+    def _user_of(self, pool: str) -> str | None:
+        """A registered job that uses a pool, if there is one."""
+        return next((job.name for job in self.jobs.values() if pool in job.pools), None)
+
     def _check_pools(self, job: Job) -> None:
-        pools = self._options.pools
         for task in job.tasks:
-            if self._keeps_time and task.pool is not None and task.pool not in pools:
-                known = ", ".join(map(repr, pools)) or "none"
+            if self._keeps_time and task.pool is not None and task.pool not in self.pools:
+                known = ", ".join(map(repr, self.pools)) or "none"
                 raise InvalidJob(
                     f"job {job.name!r}, task {task.name!r}: there is no pool {task.pool!r}; "
                     f"Goflow(pools={{…}}) has {known}"
@@ -73,6 +101,6 @@ class Registry:
             self._slots.lift(Kind.JOB, job.name)
         else:
             self._slots.limit(Kind.JOB, job.name, job.max_running)
-        for task in job.tasks:
-            if task.pool is not None and not self._keeps_time:
-                self._slots.limit(Kind.POOL, task.pool, self._options.max_running)
+        if not self._keeps_time:
+            for pool in job.pools:
+                self._slots.limit(Kind.POOL, pool, self._options.max_running)

@@ -30,6 +30,7 @@ from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
 from goflow.engine.replay import record_of, salvage
+from goflow.engine.slots import Kind
 from goflow.errors import NotFound, StoreUnavailable, Unavailable
 from goflow.job import Job, Task
 from goflow.shown import reason
@@ -152,6 +153,15 @@ class Runner:
         """The pool that a task runs in, if any."""
         task = self._task(name)
         return None if task is None else task.pool
+
+    @property
+    def limits(self) -> list[tuple[Kind, str]]:
+        """The limits on its tasks by the job's definition, besides the total limit."""
+        job = self._job
+        if job is None:
+            return []
+        of_job = [] if job.max_running is None else [(Kind.JOB, job.name)]
+        return of_job + [(Kind.POOL, pool) for pool in job.pools]
 
     def _task(self, name: str) -> Task | None:
         return None if self._job is None else self._job.find(name)

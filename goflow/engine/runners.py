@@ -7,7 +7,7 @@ from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup
 from goflow.engine.room import Room
 from goflow.engine.runner import Runner
-from goflow.engine.slots import Kind, Slots
+from goflow.engine.slots import Resource, Slots
 from goflow.stores.base import Outcome
 
 
@@ -40,17 +40,21 @@ class Runners(Mapping[str, Runner]):
         self._runners[runner.execution.id] = runner
         self._room.take(runner.params_bytes, for_schedule=for_schedule)
         self._lineup.add(runner)
-        task = self._lifetime.spawn(self._drive(runner, for_schedule), "an execution")
+        # At once: the job may be removed before the task begins.
+        limits = [self._slots.use(*limit) for limit in runner.limits]
+        task = self._lifetime.spawn(self._drive(runner, limits, for_schedule), "an execution")
         self._driving.add(task)
         task.add_done_callback(self._driving.discard)
         return asyncio.shield(runner.opened)
 
-    async def _drive(self, runner: Runner, for_schedule: bool) -> None:
-        limit = self._slots.use(Kind.JOB, runner.execution.job)
+    async def _drive(
+        self, runner: Runner, limits: "list[Resource | None]", for_schedule: bool
+    ) -> None:
         try:
             await runner.run()
         finally:
-            self._slots.leave(limit)
+            for limit in limits:
+                self._slots.leave(limit)
             del self._runners[runner.execution.id]
             self._room.give_back(runner.params_bytes, for_schedule=for_schedule)
             self._lineup.remove(runner)

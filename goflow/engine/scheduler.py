@@ -22,7 +22,7 @@ from goflow.engine.clock import Clock, wait
 from goflow.engine.max_gauge import MaxGauge
 from goflow.errors import Stopping, StoreUnavailable, Unavailable
 from goflow.shown import reason as reason_of
-from goflow.stores.base import Tick, TickOutcome
+from goflow.stores.base import Accounted, Tick, TickOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ DOWN = "the server was down"
 HELD_UP = "the server was held up, or the clock was set"
 SWITCHED_OFF = "the schedule was off"
 
-Fire = Callable[[str, datetime, bool], Awaitable[str | None]]
-Record = Callable[[str, list[Tick], datetime], Awaitable[object]]
+Fire = Callable[[str, Accounted, bool], Awaitable[str | None]]
+Record = Callable[[str, list[Tick], Accounted], Awaitable[object]]
 Compute = Callable[..., Awaitable[Backlog]]
 Work = Callable[["Scheduled"], Coroutine[Any, Any, bool]]
 
@@ -216,9 +216,10 @@ class Scheduler:
         """Record due times until cancelled. When restarted, it continues with all active
         schedules.
 
-        `fire(job, due, late)` creates an execution, or returns a reason why there is none;
-        `late` means that the job has a later due time already. `record(job, ticks, accounted)`
-        writes to the ledger. If either raises `Unavailable` the due time is tried again soon.
+        `fire(job, accounted, late)` creates the execution of the due time `accounted.upto`, or
+        returns a reason why there is none; `late` means that the job has a later due time
+        already. `record(job, ticks, accounted)` writes to the ledger. If either raises
+        `Unavailable`, the due time is tried again soon.
         """
         self._fire, self._record = fire, record
         self._agenda.clear()
@@ -308,7 +309,7 @@ class Scheduler:
         if entry.defects >= TRIES and due is not None:
             tick = Tick(due, TickOutcome.SKIPPED, now, entry.hindrance)
             try:
-                await self._record(entry.job, [tick], due)
+                await self._record(entry.job, [tick], Accounted(entry.anchor, due))
                 entry.account(due)
                 entry.defects = 0
                 self._plan(entry, entry.due)
@@ -359,10 +360,11 @@ class Scheduler:
         entry.backlog.extend(found.fire)
 
     async def _fire_or_skip(self, entry: Scheduled, due: datetime, *, late: bool) -> None:
-        because = await self._fire(entry.job, due, late)
+        accounted = Accounted(entry.anchor, due)
+        because = await self._fire(entry.job, accounted, late)
         if because is not None:
             tick = Tick(due, TickOutcome.SKIPPED, self._clock.now(), because)
-            await self._record(entry.job, self._with_merged(entry, tick), due)
+            await self._record(entry.job, self._with_merged(entry, tick), accounted)
         if due > entry.since:
             self.lateness.note((self._clock.now() - due).total_seconds())
         entry.account(due)
@@ -373,7 +375,7 @@ class Scheduler:
         until = None if missed.number == 1 else missed.last
         tick = Tick(missed.first, TickOutcome.MISSED, now, reason, missed.number, until)
         ticks = [tick] if until is not None else self._with_merged(entry, tick)
-        await self._record(entry.job, ticks, missed.last)
+        await self._record(entry.job, ticks, Accounted(entry.anchor, missed.last))
         entry.account(missed.last)
 
     def _with_merged(self, entry: Scheduled, tick: Tick) -> list[Tick]:

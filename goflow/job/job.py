@@ -346,6 +346,12 @@ class Job:
             )
         )
 
+    @cached_property
+    def pools(self) -> frozenset[str]:
+        """The names of the pools that tasks of the job run in. The job must be sealed."""
+        assert self._sealed
+        return frozenset(task.pool for task in self._tasks.values() if task.pool is not None)
+
     def given_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """A submit's parameters as JSON, without defaults. Raises `InvalidRequest`."""
         with self._of_a_request():

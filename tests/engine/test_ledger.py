@@ -10,9 +10,10 @@ import pytest
 
 from goflow import Job, MemoryStore, SqliteStore, Task
 from goflow.engine.engine import Engine
+from goflow.engine.entries import read_states
 from goflow.engine.idempotency import Submission
 from goflow.errors import Conflict, InvalidRequest, StoreUnavailable, Unavailable
-from goflow.stores.base import Change, Outcome, Submit, Tick
+from goflow.stores.base import Accounted, Change, Outcome, Submit, Tick, TickOutcome
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, until
 
@@ -519,3 +520,35 @@ async def test_a_resumed_backfill_keeps_its_parallelism(parallel: int) -> None:
         waiting = [engine.runners[id] for id in ids[parallel:] if id is not None]
         assert [list(runner.before) for runner in waiting] == [[id] for id in ids[:-parallel]]
         operator.release.set()
+
+
+async def test_an_account_never_goes_back_before_the_anchor_of_its_schedule() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    job = job_of("j", Task("t", Scripted()), schedule="* * * * *", active=True)
+    async with running(job, store=store, clock=clock) as engine:
+        await until(lambda: read_states(store))
+        before = engine.ledger.states["j"]
+        tick = Tick(BEGINNING - MINUTE, TickOutcome.MISSED, BEGINNING)
+        accounted = Accounted(before.anchor, BEGINNING - MINUTE)  # by a clock that was set back
+        await engine.ledger.record("j", [tick], accounted)
+        assert read_states(store)["j"] == engine.ledger.states["j"] == before
+
+
+async def test_a_due_time_of_a_replaced_schedule_moves_no_account_of_the_new_one() -> None:
+    store, clock = MemoryStore(), FakeClock()
+    async with running(store=store, clock=clock) as engine:
+        for schedule in ("* * * * *", "*/5 * * * *"):
+            clock.advance(seconds=1)
+            job = job_of("j", Task("t", Scripted()), schedule=schedule, active=True)
+            engine.registry.register(job, replace=True)
+            await engine.ledger.written("j")
+        new = engine.ledger.states["j"]
+        moved = Accounted(new.anchor, BEGINNING + 5 * MINUTE)
+        await engine.ledger.record("j", [], moved)
+        new = engine.ledger.states["j"]
+        assert new.accounted == moved.upto
+        late = Accounted(new.anchor - timedelta(seconds=1), BEGINNING + MINUTE)
+        tick = Tick(BEGINNING + MINUTE, TickOutcome.SKIPPED, BEGINNING)
+        await engine.ledger.record("j", [tick], late)
+        assert read_states(store)["j"] == engine.ledger.states["j"] == new
+        assert [one.due for one in store.ticks("j", None, 9)] == [tick.due]

@@ -5,8 +5,11 @@ from datetime import timedelta
 import pytest
 
 from goflow import InvalidJob, Task
+from goflow.engine.options import Options
+from goflow.engine.registry import Registry
 from goflow.engine.slots import Kind, Slots
 from goflow.errors import Conflict, NotFound
+from goflow.stores.base import Accounted
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -158,7 +161,7 @@ async def test_the_schedule_of_a_removed_job_counts_as_off_until_it_returns() ->
 
 async def test_a_due_time_of_a_removed_job_is_skipped() -> None:
     async with running() as engine:
-        reason = await engine._due_times.fire("gone", BEGINNING, False)
+        reason = await engine._due_times.fire("gone", Accounted(BEGINNING, BEGINNING), False)
         assert reason == "the job was removed"
 
 
@@ -188,3 +191,89 @@ def test_a_removed_limit_is_forgotten_when_it_is_unused() -> None:
     slots.request(waiter, "c", lane, 0, BEGINNING)
     slots.grant()
     assert waiter.granted_to == ["a", "b", "c"]
+
+
+async def test_a_pool_is_resized_with_tasks_running_and_waiting() -> None:
+    operator = Scripted(["hang"] * 6)
+    jobs = [
+        job_of(name, *(Task(f"t{n}", operator, pool="db") for n in range(3))) for name in ("a", "b")
+    ]
+    async with running(*jobs, pools={"db": 1}) as engine:
+        ids = [(await engine.submissions.submit(name)).id for name in ("a", "b")]
+        await until(lambda: len(operator.runs) == 1)
+        engine.registry.set_pool("db", 4)
+        await until(lambda: len(operator.runs) == 4)
+        engine.registry.set_pool("db", 2)
+        usage = {one.kind: one for one in engine.slots.usage()}[Kind.POOL]
+        assert (usage.taken, usage.size, usage.waiting) == (4, 2, 2)
+        assert operator.ended == [], "a smaller pool ends no task"
+        operator.release.set()
+        for id in ids:
+            await engine.runners.finished(id)
+        assert len(operator.runs) == 6
+        assert engine.slots.taken == 0
+
+
+async def test_a_smaller_pool_starts_no_task_until_enough_have_ended() -> None:
+    slow, others = Scripted(["hang"] * 3), Scripted()
+    tasks = [Task(f"slow{n}", slow, pool="db", priority=5) for n in range(3)]
+    async with running(
+        job_of("j", *tasks, Task("other", others, pool="db")), pools={"db": 3}
+    ) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(slow.runs) == 3)
+        engine.registry.set_pool("db", 1)
+        for cancelled in ("slow0", "slow1"):
+            await engine.control.cancel_task(id, cancelled)
+        full = "pool 'db': 1 of 1 in use"
+        await until(lambda: engine.runners.waiting(id, "other") == full)
+        assert (await states(engine, id))["other"] == "notstarted"
+        slow.release.set()
+        await engine.runners.finished(id)
+        assert (await states(engine, id))["other"] == "successful"
+
+
+async def test_a_pool_added_while_running_takes_jobs_and_is_removed_when_none_uses_it() -> None:
+    job = job_of("j", Task("t", Scripted(), pool="new"))
+    async with running() as engine:
+        with pytest.raises(InvalidJob, match="there is no pool 'new'"):
+            engine.registry.register(job)
+        engine.registry.set_pool("new", 1)
+        engine.registry.register(job)
+        with pytest.raises(Conflict, match="pool 'new' is used by job 'j'"):
+            engine.registry.remove_pool("new")
+        engine.registry.remove("j")
+        engine.registry.remove_pool("new")
+        assert [usage.name for usage in engine.slots.usage()] == ["all tasks"]
+        with pytest.raises(NotFound, match="no pool 'new'"):
+            engine.registry.remove_pool("new")
+        for name, size in (("new", 0), ("new", True), ("new", "2"), ("", 1), (5, 1)):
+            with pytest.raises(ValueError, match="pool"):
+                engine.registry.set_pool(name, size)  # type: ignore[arg-type]
+        assert engine.registry.pools == {}
+
+
+async def test_a_removed_pool_limits_the_executions_that_use_it_until_they_end() -> None:
+    operator = Scripted(["hang", "hang"])
+    tasks = Task("a", operator, pool="db"), Task("b", operator, pool="db")
+    async with running(job_of("j", *tasks), pools={"db": 1}) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(operator.runs) == 1)
+        engine.registry.register(job_of("j", Task("a", Scripted())), replace=True)
+        engine.registry.remove_pool("db")
+        assert engine.runners.waiting(id, "b") == "pool 'db': 1 of 1 in use"
+        assert len(operator.runs) == 1
+        operator.release.set()
+        await engine.runners.finished(id)
+        await until(lambda: [usage.name for usage in engine.slots.usage()] == ["all tasks"])
+
+
+async def test_an_engine_without_schedules_forgets_the_pools_of_removed_jobs() -> None:
+    slots, options = Slots(4), Options(max_running=4)
+    registry = Registry(options, slots, keeps_time=False)
+    for name in ("a", "b"):
+        registry.register(job_of(name, Task("t", Scripted(), pool="any")))
+    registry.remove("a")
+    assert [usage.name for usage in slots.usage()] == ["all tasks", "any"]
+    registry.remove("b")
+    assert [usage.name for usage in slots.usage()] == ["all tasks"]

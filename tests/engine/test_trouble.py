@@ -1,6 +1,7 @@
 """A store that fails temporarily: acknowledged changes stay, tasks continue, it recovers."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -302,3 +303,20 @@ async def test_lines_that_cannot_be_written_change_no_outcome_and_are_reported(
         assert set((await states(engine, id)).values()) == {"successful"}
         assert await text_of(engine, id, "a") == ""
     assert reported == ["no logs today"]
+
+
+async def test_states_that_replace_a_refused_one_leave_no_error_behind(store: Troubled) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    clock = FakeClock()
+    async with running(store=store, clock=clock) as engine:
+        store.refuses = SCHEDULE
+        for schedule in ("@hourly", "@daily", "@weekly"):
+            job = job_of("j", Task("t", Scripted()), schedule=schedule, active=True)
+            engine.registry.register(job, replace=True)
+        await until(lambda: store.refused)
+        store.refuses = None
+        await until(lambda: read_states(store) or clock.advance(seconds=1))
+        assert read_states(store) == engine.ledger.states
+    gc.collect()
+    assert reported == []

@@ -181,11 +181,14 @@ class Disk:
                 self._broken(f"{tick} fired early, at {self.latest}")
 
     def _account(self, job: str, accounted: Accounted | None) -> None:
-        if accounted is not None:
-            epoch = self.epochs[job][-1]
-            if accounted.anchor != epoch.anchor:
-                self._broken(f"{job}: {accounted} is not of {epoch}")
-            epoch.accounted = max(epoch.accounted, accounted.upto)
+        if accounted is None:
+            return
+        epochs = self.epochs[job]
+        found = [epoch for epoch in epochs if epoch.anchor == accounted.anchor]
+        if not found:
+            self._broken(f"{job}: {accounted} is of none of {epochs}")
+        else:
+            found[-1].accounted = max(found[-1].accounted, accounted.upto)
 
     def _recorded(self, change: Record) -> None:
         execution = self.executions[change.execution]

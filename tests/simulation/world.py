@@ -19,6 +19,7 @@ from goflow.core.states import State, TriggerRule
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
 from goflow.engine.retention import Keep
+from goflow.engine.slots import Kind
 from goflow.errors import Unavailable
 from goflow.operators.base import Context
 from tests.simulation.disk import Disk, Handle, Killed
@@ -116,6 +117,7 @@ class Running:
 
     context: Context
     threaded: bool
+    limits: frozenset[tuple[Kind, str]]  # that count it, besides the total limit
 
 
 class Process:
@@ -137,10 +139,22 @@ class Process:
             rng=world.ids,
             threads=SimulatedThreads(self.loop, world.rng, self._lasts),
         )
-        for spec in world.jobs.values():
-            job = self.engine.registry.register(spec.build(self))
-            if (schedule := job.schedule_for(with_seconds=True)) is not None:
-                world.schedules[schedule.text] = schedule
+        self._tolerated: dict[tuple[Kind, str], int] = {}  # slots taken when limits were changed
+        for name in world.jobs:
+            self.register(name)
+
+    def register(self, name: str, *, replace: bool = False) -> None:
+        """Register a job as it is in the user's file now."""
+        self.note_slots()
+        job = self.world.jobs[name].build(self)
+        self.engine.registry.register(job, replace=replace)
+        if (schedule := job.schedule_for(with_seconds=True)) is not None:
+            self.world.schedules[schedule.text] = schedule
+
+    def note_slots(self) -> None:
+        """Limits are about to change: a lower one ends none of the tasks that run now."""
+        for usage in self.engine.slots.usage():
+            self._tolerated[usage.kind, usage.name] = usage.taken
 
     @property
     def dead(self) -> bool:
@@ -218,7 +232,10 @@ class Process:
         waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
         if context.results != results and (waits or not _within(context.results, results)):
             self._broken(f"attempt {place} got {context.results}; committed are {results}")
-        self.running[place] = Running(context, threaded)
+        runner = self.engine.runners[execution.id]
+        pool = Kind.POOL, runner.pool(context.task)
+        limits = [limit for limit in runner.limits if limit[0] is Kind.JOB or limit == pool]
+        self.running[place] = Running(context, threaded, frozenset(limits))
         self._check_overlap(execution)
         self._check_limits()
 
@@ -251,20 +268,19 @@ class Process:
                 self._broken(f"{execution.id} runs, and {id} of job {other.job!r} comes before it")
 
     def _check_limits(self) -> None:
-        taken: Counter[str] = Counter()
-        for running in self.running.values():
-            job = self.engine.registry.jobs[running.context.job]
-            task = job.task(running.context.task)
-            taken["all"] += 1
-            taken[f"job {job.name}"] += 1
-            if job.max_running is not None and taken[f"job {job.name}"] > job.max_running:
-                self._broken(f"{taken} run; job {job.name!r} may have {job.max_running}")
-            if task.pool is not None:
-                taken[task.pool] += 1
-                if taken[task.pool] > POOLS[task.pool]:
-                    self._broken(f"{taken} run; pools are {POOLS}")
-        if taken["all"] > self.engine.options.max_running:
-            self._broken(f"{taken} run; the limit is {self.engine.options.max_running}")
+        taken = Counter(limit for running in self.running.values() for limit in running.limits)
+        for usage in self.engine.slots.usage():
+            limit = usage.kind, usage.name
+            # Tasks that ran when the limit was lowered, as far as they have not ended since.
+            tolerated = min(self._tolerated.get(limit, 0), usage.taken)
+            self._tolerated[limit] = tolerated
+            most = max(usage.size, tolerated)
+            if taken.pop(limit, 0) > most:
+                self._broken(f"{self.running} run; of {limit} at most {most} may")
+        if taken:
+            self._broken(f"{taken} run, and there are no such limits")
+        if len(self.running) > self.engine.options.max_running:
+            self._broken(f"{self.running} run; the limit is {self.engine.options.max_running}")
 
     def _broken(self, problem: str) -> None:
         self.world.problems.append(problem)
