@@ -4,6 +4,21 @@ A subscriber has a name. It reads facts from the store alone, in the order of ve
 by commits. How far it got is kept in the store under its name, so that it continues there after a
 crash. The rule that must not be broken: every fact reaches a subscriber at least once, or the
 subscriber is told that it was purged.
+
+A hook or an alert is a coroutine under `Lifetime.keep_up`. It handles an item first and remembers
+it afterwards. So a crash in between repeats the item, and a hook that raises gets it again:
+
+    async def alert(feed: Feed) -> None:
+        subscription = await feed.subscribe("alerts")
+        try:
+            async for item in subscription:
+                if isinstance(item, Committed):
+                    for fact in item.facts:
+                        if isinstance(fact, Finished) and fact.state == "failed":
+                            await send(f"{item.job} failed, execution {item.execution}")
+                await subscription.remember(item.version)
+        finally:
+            subscription.close()
 """
 
 import asyncio

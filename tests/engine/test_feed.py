@@ -1,7 +1,8 @@
 """Subscribers to committed facts miss none, in a crash or when slow, without a gap notice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from goflow import Job, MemoryStore, SqliteStore, Task
 from goflow.core.events import Finished, Submitted, TaskStarted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
+from goflow.engine import feed as feed_module
 from goflow.engine.feed import CURSOR, PAGE, PAGE_BYTES, Feed, Purged, Subscription
 from goflow.engine.journal import Journal
 from goflow.engine.threads import Threads
@@ -254,3 +256,45 @@ async def test_a_restarted_engine_delivers_every_fact_at_least_once(
 class Quick:
     def run(self) -> None:
         pass
+
+
+# -- a hook, as the module's docstring has it ------------------------------------------
+
+
+def documented(send: Callable[[str], Awaitable[None]]) -> Callable[[Feed], Awaitable[None]]:
+    """The example of the docstring, with its `send`."""
+    assert feed_module.__doc__ is not None
+    example = feed_module.__doc__[feed_module.__doc__.index("    async def") :]
+    names: dict[str, Any] = {
+        "Feed": Feed, "Committed": Committed, "Finished": Finished, "send": send
+    }  # fmt: skip
+    exec(textwrap.dedent(example), names)
+    found: Callable[[Feed], Awaitable[None]] = names["alert"]
+    return found
+
+
+async def test_a_hook_that_raises_gets_the_same_item_again() -> None:
+    sent: list[str] = []
+    troubles = [OSError("no mail"), OSError("no mail")]
+
+    async def send(text: str) -> None:
+        if troubles:
+            raise troubles.pop()
+        sent.append(text)
+
+    job = Job("job", tasks=[Task("a", Fails())])
+    async with running(job, clock=FakeClock(jumps=True)) as engine:
+        alert = documented(send)
+        engine.lifetime.keep_up(lambda: alert(engine.feed), "alerts")
+        await until(lambda: engine.store.entries(CURSOR))
+        first = (await engine.submissions.submit("job")).id
+        await until(lambda: sent)
+        second = (await engine.submissions.submit("job")).id
+        await until(lambda: len(sent) == 2)
+        assert sent == [f"job failed, execution {id}" for id in (first, second)]
+        assert "no mail" in str(engine.health.defect)
+
+
+class Fails:
+    def run(self) -> None:
+        raise ValueError("it fails")

@@ -30,7 +30,7 @@ from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.entries import read_states, read_switches
 from goflow.errors import InvalidRequest, Unavailable
-from goflow.stores.base import Tick, TickOutcome
+from goflow.stores.base import Committed, Tick, TickOutcome
 from tests.simulation.jobs import POOLS, draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
 
@@ -109,6 +109,7 @@ class Story:
             for _ in range(2):
                 process.begin(self._use(process))
             process.begin(_listen(process))
+            process.begin(_audit(process))
             for _ in range(rng.randint(1, 3)):
                 self._disturb(process)
                 process.run(rng.choice((0, 0.5, 8, 30, 120)))
@@ -302,6 +303,7 @@ class Story:
         process = world.boot()
         self.start(process)
         process.begin(_listen(process))
+        process.begin(_audit(process))
         engine = process.engine
         process.run(60)
         for name in engine.registry.jobs:
@@ -311,6 +313,7 @@ class Story:
         self._wind_up(process)
         process.run(1000)  # abandoned attempts end too
         self._check_executions(process)
+        self._check_audit()
         self._check_logs(process)
         for usage in engine.slots.usage():
             self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
@@ -376,6 +379,14 @@ class Story:
                 known and told == listed(row.summary, row.version),
                 f"a listener received {id} as {told!r}, not {row}",
             )
+
+    def _check_audit(self) -> None:
+        """The subscriber has received every fact, whatever was killed on the way."""
+        received: dict[str, list[AnyFact]] = {}
+        for _, (execution, facts) in sorted(self.world.audited.items()):
+            received.setdefault(execution, []).extend(facts)
+        for id, facts in self.world.disk.facts.items():
+            self._hold(received.get(id) == facts, f"{id}: a subscriber received {received.get(id)}")
 
     def _check_logs(self, process: Process) -> None:
         """Check that the output of a successful attempt is in its log, once and in order, unless
@@ -457,6 +468,28 @@ def _parse(frame: bytes) -> tuple[str, bytes]:
     """The id and the data of a server-sent event."""
     fields = dict(line.split(b": ", 1) for line in frame.splitlines() if line)
     return fields[b"id"].decode(), fields[b"data"]
+
+
+async def _audit(process: Process) -> None:
+    """Subscribe to committed facts, and remember only some of the versions."""
+    world, rng = process.world, process.rng
+    while True:
+        subscription = None
+        try:
+            subscription = await process.engine.feed.subscribe("audit", since=0)
+            async for item in subscription:
+                assert isinstance(item, Committed), "nothing is purged"
+                world.audited[item.version] = item.execution, item.facts
+                if rng.random() < 0.2:
+                    await subscription.remember(item.version)
+                if rng.random() < 0.02:
+                    break
+        except Unavailable:
+            pass
+        finally:
+            if subscription is not None:
+                subscription.close()
+        await asyncio.sleep(1)
 
 
 async def _listen(process: Process) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
@@ -54,6 +55,7 @@ class World:
         self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, str, int], list[str]] = {}
         self.logs_given_up = 0
+        self.audited: dict[int, tuple[str, list[AnyFact]]] = {}  # what a subscriber received
         self.told: dict[str, bytes] = {}  # the executions that a listener has received
         self.too_old: set[str] = set()  # executions that it did not receive at its start
         self.last_event: str | None = None
