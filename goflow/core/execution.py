@@ -7,7 +7,7 @@ returns what those facts changed, for everything that shows the execution.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -195,10 +195,12 @@ class Execution(Progress):
         self._decided += self.apply(fact)
         return fact
 
-    def interrupt(self, now: datetime) -> list[AnyFact]:
-        """Settle the attempts that were running when the server stopped. A task that may be
-        retried is retried at once; any other fails visibly."""
-        return [self.settle(name, Interrupted(), now) for name in self.running]
+    def interrupt(self, now: datetime, found: Collection[str] = ()) -> list[AnyFact]:
+        """Settle the attempts that were running when the server stopped, except those of tasks
+        that were `found` running. A task that may be retried is retried at once; any other fails
+        visibly."""
+        lost = [name for name in self.running if name not in found]
+        return [self.settle(name, Interrupted(), now) for name in lost]
 
     def abort(self, now: datetime, defect: str) -> list[AnyFact]:
         """Fail the execution at once because of an error in goflow itself; empty if it has

@@ -20,7 +20,7 @@ from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.control import Control
 from goflow.engine.due_times import DueTimes
 from goflow.engine.errands import Errands
-from goflow.engine.executors.choice import Executors
+from goflow.engine.executors.choice import Choose, Executors
 from goflow.engine.feed import Feed
 from goflow.engine.health import Health
 from goflow.engine.hints import Hints, hints_file
@@ -65,7 +65,8 @@ class Engine:
     - `reader`, `ledger`, `live`, `runners`, `slots` and `health`, which answer queries, and
     - `broadcast`, which notifies listeners of every change.
 
-    Without `keeps_time` schedules never fire.
+    Without `keeps_time` schedules never fire. `executors` returns the executor of a task, or None
+    for a local one.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Engine:
         rng: random.Random | None = None,
         threads: Threads | None = None,
         keeps_time: bool = True,
+        executors: Choose = lambda task: None,
     ) -> None:
         self.store = store
         self.options = options or Options()
@@ -86,6 +88,7 @@ class Engine:
         self._rng = rng or random.SystemRandom()
         self._threads = threads or Threads()
         self._keeps_time = keeps_time
+        self._choose = executors
         self._opened = ExitStack()  # closed at the end, in reverse order
         self._started = False
         self.slots = Slots(self.options.max_running, self.options.pools)
@@ -252,7 +255,7 @@ class Engine:
             slots=self.slots,
             abandoned=self.abandoned,
             hanging=self.health.hanging,
-            executors=Executors(executor),
+            executors=Executors(executor, self._choose),
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self.store.epoch,

@@ -1,8 +1,10 @@
 """Recovery after a crash or a stop: replay, end orphans, settle, resume.
 
-Every unfinished execution is replayed from its facts. Processes left by a crashed server are ended.
-Attempts that were running are settled by their hints, or else as interrupted. Then runners resume
-the executions. Finished executions are not read at all, and no finished task runs again.
+Every unfinished execution is replayed from its facts. Attempts that were running are settled by
+their hints. For the others recovery asks the executor: those that still run continue, and the rest
+are settled as interrupted. Processes left by a crashed server are ended, except those of attempts
+that continue. Then runners resume the executions. Finished executions are not read at all, and no
+finished task runs again.
 
 The rule that must not be broken: a damaged history stops neither other executions nor the server.
 Its execution fails visibly, with the reason.
@@ -15,6 +17,7 @@ from typing import NamedTuple
 from goflow.core.execution import Execution
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.settling import commit_ends, hinted_lines, settle_hinted
+from goflow.engine.attempts.under_way import Found
 from goflow.engine.clock import Clock
 from goflow.engine.health import Health
 from goflow.engine.hints import Hint
@@ -25,11 +28,14 @@ from goflow.engine.registry import Registry
 from goflow.engine.replay import record_of, salvage
 from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
+from goflow.job import Task
 from goflow.operators import process_tag
 from goflow.operators.process_tag import ProcessTag
 from goflow.shown import reason
 from goflow.stores.base import Store
 from goflow.stores.logs import AppendLog
+
+FoundRuns = dict[str, dict[str, Found]]  # by execution and task
 
 
 class Replayed(NamedTuple):
@@ -67,9 +73,10 @@ class Recovery:
 
     async def run(self) -> None:
         replayed = self._replay()
-        await self._end_orphans(replayed)
-        for execution in await self._settle(replayed):
-            self._resume(execution)
+        found = await self._find(replayed)
+        await self._end_orphans(replayed, found)
+        for execution in await self._settle(replayed, found):
+            self._resume(execution, found.get(execution.id, {}))
         for job in self._registry.jobs.values():
             self._lineup.replace_again(job)
 
@@ -84,7 +91,42 @@ class Recovery:
             replayed[id] = Replayed(execution, history.opened, damage)
         return replayed
 
-    async def _end_orphans(self, replayed: dict[str, Replayed]) -> None:
+    async def _find(self, replayed: dict[str, Replayed]) -> FoundRuns:
+        """The attempts that their executors find still running."""
+        found: FoundRuns = {}
+        hinted = {(one.execution, one.task, one.attempt) for one in self._dependencies.hints.found}
+        for id, (execution, _, damage) in replayed.items():
+            job = self._registry.jobs.get(execution.job)
+            if damage is not None or job is None:
+                continue
+            for name in execution.running:
+                attempt = execution.tasks[name].attempt
+                task = job.find(name)
+                if task is None or (id, name, attempt) in hinted:
+                    continue
+                if (run := await self._find_run(execution, task, attempt)) is not None:
+                    found.setdefault(id, {})[name] = run
+        return found
+
+    async def _find_run(self, execution: Execution, task: Task, attempt: int) -> Found | None:
+        given, logs = self._dependencies, self._store.logs
+        key = process_tag.task_key(task.name)
+        tag = ProcessTag(given.epoch, given.server, execution.id, key, attempt)
+        try:
+            run = await given.executors.of(task).find(tag)
+        except Exception as error:  # of an executor, which may be anybody's code
+            self._health.notice(
+                f"execution {execution.id}: whether attempt {attempt} of task {task.name!r} still "
+                f"runs is unknown, so it is interrupted: {reason(error)}"
+            )
+            return None
+        if run is None:
+            return None
+        place = execution.id, task.name, attempt
+        unfinished = logs.unfinished(*place)
+        return Found(run, logs.end(*place), "" if unfinished is None else unfinished.text)
+
+    async def _end_orphans(self, replayed: dict[str, Replayed], found: FoundRuns) -> None:
         """End the processes of attempts that a crash interrupted, before these are retried.
 
         An attempt that had ended left its processes running on purpose, so they stay.
@@ -102,6 +144,8 @@ class Recovery:
             if execution.id not in names:
                 names[execution.id] = process_tag.tasks_by_key(execution.tasks)
             task = names[execution.id].get(tag.task, "")
+            if task in found.get(execution.id, ()):
+                return None
             return task if execution.is_attempting(task, tag.attempt) else None
 
         if not replayed:
@@ -112,9 +156,9 @@ class Recovery:
                 f"{task_of(one.tag)!r}, execution {one.tag.execution}; it was ended"
             )
 
-    async def _settle(self, replayed: dict[str, Replayed]) -> list[Execution]:
-        """Commit the ends of running attempts: as hinted, or else interrupted. Returns the
-        executions to resume, in order.
+    async def _settle(self, replayed: dict[str, Replayed], found: FoundRuns) -> list[Execution]:
+        """Commit the ends of attempts that do not continue: as hinted, or else interrupted.
+        Returns the executions to resume, in order.
 
         Started executions come before waiting ones, each in the order in which the store opened
         them. So the executions of a job keep their order.
@@ -127,7 +171,7 @@ class Recovery:
             if damage is None:
                 job = self._registry.jobs.get(execution.job)
                 facts = settle_hinted(execution, job, hints, self._clock.now())
-                facts += execution.interrupt(self._clock.now())
+                facts += execution.interrupt(self._clock.now(), found.get(id, ()))
             else:
                 facts = execution.abort(self._clock.now(), f"its history is damaged: {damage}")
                 self._health.notice(
@@ -154,10 +198,10 @@ class Recovery:
             )
             return None
 
-    def _resume(self, execution: Execution) -> None:
+    def _resume(self, execution: Execution, found: Mapping[str, Found]) -> None:
         job = self._registry.jobs.get(execution.job)
         before = self._lineup.before_resumed(execution, job)
-        runner = Runner(execution, job, None, self._dependencies, before)
+        runner = Runner(execution, job, None, self._dependencies, before, found)
         self._runners.drive(runner, for_schedule=execution.cause == "schedule")
 
 

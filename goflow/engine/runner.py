@@ -8,7 +8,7 @@ the execution fail from its committed facts, and answers everybody who waits for
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import commit_ends, settle
-from goflow.engine.attempts.under_way import Attempts
+from goflow.engine.attempts.under_way import Attempts, Found
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
 from goflow.engine.replay import record_of, salvage
@@ -50,7 +50,8 @@ Command = Callable[[Execution, datetime], list[AnyFact]]
 class Runner:
     """One execution under way. `opening` is the change that makes it so.
 
-    It starts nothing before the executions in `after` are over. `opened` gets the outcome of
+    It starts nothing before the executions in `after` are over. Attempts that were `found` running,
+    by task, go on. `opened` gets the outcome of
     the opening once that is committed; `over` is done when the runner has ended.
     """
 
@@ -61,6 +62,7 @@ class Runner:
         opening: Change | None,
         dependencies: Dependencies,
         after: "Iterable[Runner]" = (),
+        found: Mapping[str, Found] | None = None,
     ) -> None:
         self.execution = execution
         loop = asyncio.get_running_loop()
@@ -83,6 +85,11 @@ class Runner:
         self._before: dict[asyncio.Future[None], Runner] = {}
         self._tell = self._one_before_is_over  # one for all, since they may be many
         self._wait_for(after)
+        for name, one in (found or {}).items():
+            self._attempts.go_on(name, one)
+            if execution.is_cancelling(name):
+                # Once it is heard: one that was never heard would not be ended.
+                loop.call_soon(self._attempts.end, name)
 
     # -- called by other rooms -----------------------------------------------------
 

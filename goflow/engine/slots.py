@@ -242,6 +242,12 @@ class Slots:
         resources = (self._resources.get(name) for name in lane)
         return Lane(lane, tuple(one for one in resources if one is not None))
 
+    def occupy(self, waiter: Waiter, task: str, lane: tuple[str, ...]) -> Request:
+        """Take a slot for a task that is running, whatever the limits."""
+        request = Request(waiter, task, self._find(lane))
+        self._take(request)
+        return request
+
     def grant(self) -> None:
         """Grant free slots to the next requests."""
         while self._heads and not self._all.full:
@@ -292,11 +298,14 @@ class Slots:
             resource.waiting += change
 
     def _give(self, request: Request) -> None:
+        self._take(request)
+        request.waiter.granted(request)
+
+    def _take(self, request: Request) -> None:
         self._all.taken += 1
         for resource in request.lane.resources:
             resource.taken += 1
         request.granted = True
-        request.waiter.granted(request)
 
     def _show(self, lane: Lane) -> None:
         """Put a lane's head among the heads, unless the lane stands aside."""

@@ -20,6 +20,7 @@ from goflow.engine.executors.thread import ThreadExecutor
 from goflow.engine.threads import DaemonThreads
 from goflow.operators import pickling
 from goflow.operators.base import inspect_operator
+from goflow.operators.process_tag import ProcessTag
 from tests.operators.memory_log import MemoryLog, context_with
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +195,8 @@ async def test_work_ended_before_it_began_never_runs() -> None:
 
 async def test_a_run_from_before_a_crash_is_not_found(make: Make) -> None:
     kind = make()
-    assert kind.executor.find("a-tag-of-before") is None
+    tag = ProcessTag("epoch", "server", "execution", "task", 1)
+    assert await kind.executor.find(tag) is None
 
 
 async def test_runs_that_end_together_wake_the_loop_once(

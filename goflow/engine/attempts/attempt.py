@@ -40,6 +40,7 @@ async def attempt(
     work: Work,
     *,
     timeout: float | None,
+    spent: float = 0.0,
     on_abandoned: OnAbandoned | None = None,
     on_over: Callable[[], None] = lambda: None,
     end_orphans: orphans.End = orphans.end,
@@ -48,7 +49,7 @@ async def attempt(
 ) -> Outcome:
     """Run an operator once, in a separate asyncio task, which `stop` ends.
 
-    - `timeout`: in seconds.
+    - `timeout`: in seconds, of which so many are `spent` already.
     - `on_abandoned`: called if the executor cannot stop the operator of a cancelled or timed
       out attempt, with a future that is done once it has ended.
     - `on_over`: called when the attempt no longer waits for the operator.
@@ -76,7 +77,7 @@ async def attempt(
         if timeout is None:
             outcome = await _run(executor, work, on_abandoned)
         else:
-            async with Deadline(timeout) as deadline:
+            async with Deadline(max(timeout - spent, 0.0)) as deadline:
                 outcome = await _run(executor, work, on_abandoned)
             expired = deadline.expired
     finally:

@@ -41,6 +41,11 @@ class Requests:
         granted, self._granted = self._granted, []
         return [request.task for request in granted]
 
+    def occupy(self, name: str) -> None:
+        """Take the slot of a task that is running already."""
+        lane, _ = self._lane(name)
+        self._requests[name] = self._slots.occupy(self, name, lane)
+
     def is_waiting(self, name: str) -> bool:
         request = self._requests.get(name)
         return request is not None and not request.granted

@@ -20,7 +20,7 @@ from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
-from goflow.engine.executors.base import Work
+from goflow.engine.executors.base import Again, Run, Work
 from goflow.engine.executors.outcomes import failed
 from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
@@ -51,6 +51,15 @@ class Ended(NamedTuple):
     @property
     def rest(self) -> Sequence[Chunk]:
         return () if self.log is None else self.log.rest
+
+
+class Found(NamedTuple):
+    """An attempt that an earlier server started and that still runs. `lines` and `unfinished` are
+    the whole lines of its log and the beginning of another one."""
+
+    run: Run
+    lines: int
+    unfinished: str
 
 
 class Attempts:
@@ -103,17 +112,30 @@ class Attempts:
         self._running[fact.task] = loop.create_task(self._run(task, fact.attempt, upstream))
         self._dependencies.hanging.started()
 
+    def go_on(self, name: str, found: Found) -> None:
+        """Take over an attempt that was found running, with its slot."""
+        task = None if self._job is None else self._job.find(name)
+        assert task is not None, "an executor was asked for it"
+        self._requests.occupy(name)
+        number = self._execution.tasks[name].attempt
+        loop = asyncio.get_running_loop()
+        self._running[name] = loop.create_task(self._run(task, number, {}, found))
+
     def _missing(self, name: str) -> str:
         if self._job is None:
             return f"job {self._execution.job!r} is not registered with this server any more"
         return f"job {self._execution.job!r} has no task {name!r} any more"
 
     async def _run(
-        self, task: Task, number: int, upstream: Mapping[str, msgspec.Raw | StoredResult]
+        self,
+        task: Task,
+        number: int,
+        upstream: Mapping[str, msgspec.Raw | StoredResult],
+        found: Found | None = None,
     ) -> None:
         running = self._running[task.name]
         try:
-            ended = await self._attempt(task, number, upstream, running)
+            ended = await self._attempt(task, number, upstream, running, found)
         except Exception as error:  # a defect: operators raise nothing here
             execution = self._execution
             where = f"task {task.name!r}, execution {execution.id} of job {execution.job!r}"
@@ -129,10 +151,14 @@ class Attempts:
         number: int,
         upstream: Mapping[str, msgspec.Raw | StoredResult],
         running: "asyncio.Task[None]",
+        found: Found | None,
     ) -> Ended:
         execution, given = self._execution, self._dependencies
         name = task.name
-        if not task.call.is_async and task.isolation is Isolation.THREAD:
+        executor = given.executors.of(task)
+        if found is not None:
+            executor = Again(found.run, shares_process=executor.shares_process)
+        elif not task.call.is_async and task.isolation is Isolation.THREAD:
             await given.starting_line.turn()
 
         async def append(chunk: Chunk) -> None:
@@ -145,9 +171,12 @@ class Attempts:
             backlog=given.backlog,
             limit=given.limits.log,
         )
+        if found is not None:
+            log.resume(found.lines, found.unfinished)
+            log.info("the server was restarted; this attempt still runs")
         # Each attempt gets its own copy of params and results, and may change it.
         params, results = {}, {}
-        if task.call.takes_context:
+        if found is None and task.call.takes_context:
             params = msgspec.json.decode(self.params)
             try:
                 results = await given.results.load(execution.id, upstream)
@@ -167,18 +196,21 @@ class Attempts:
             process_tag=str(self._process_tag(name, number)),
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
+        spent = 0.0 if found is None else self._seconds_since_start(name)
         if task.timeout is not None:
             # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
             # the operator starts: an attempt that still loads results is not abandoned, since
             # its operator would start afterwards.
+            left = max(task.timeout - spent, 0.0)
             self._overdue[name] = asyncio.get_running_loop().call_later(
-                task.timeout, self._expired, name, running, task.timeout
+                left, self._expired, name, running, task.timeout
             )
         with given.clock.work():
             outcome = await attempt(
-                given.executors.of(task),
+                executor,
                 Work(operator, task.call, context, given.limits.result),
                 timeout=task.timeout,
+                spent=spent,
                 end_orphans=given.end_orphans,
                 on_abandoned=lambda thread: self._abandoned.update({name: thread}),
                 on_over=lambda: self._is_over(name),
@@ -192,6 +224,11 @@ class Attempts:
         return AppendLog(
             self._execution.id, name, number, first, lines, text, forget, times, replaces
         )
+
+    def _seconds_since_start(self, name: str) -> float:
+        started = self._execution.tasks[name].started_at
+        now = self._dependencies.clock.now()
+        return 0.0 if started is None else max((now - started).total_seconds(), 0.0)
 
     @functools.cached_property
     def params(self) -> bytes:
@@ -221,8 +258,8 @@ class Attempts:
 
     def end(self, name: str) -> None:
         """Tell an attempt to end, and abandon it if it does not."""
-        running = self._running[name]
-        if not is_told_to_stop(running):
+        running = self._running.get(name)
+        if running is not None and not is_told_to_stop(running):
             stop(running)
             # It may not have begun to run anything; then nothing of `_run` will run either.
             running.add_done_callback(functools.partial(self._cancelled, name))

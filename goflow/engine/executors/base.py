@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from goflow.core.execution import Outcome
 from goflow.operators.base import Call, Context
+from goflow.operators.process_tag import ProcessTag
 
 
 class Work(NamedTuple):
@@ -49,7 +50,26 @@ class Executor(Protocol):
         """Start an operator. Raises `TaskFailed` if that is impossible."""
         ...
 
-    def find(self, tag: str, /) -> Run | None:
-        """The run of the attempt with this process tag, started before a crash of the server;
-        None if it is gone, and the engine settles the attempt as interrupted."""
+    async def find(self, tag: ProcessTag, /) -> Run | None:
+        """The run of an attempt that an earlier server started and did not settle, still going on
+        or with its outcome; None if it has gone, and the engine settles it as interrupted.
+
+        Called once for each such attempt, at the start of a server. `tag.server` is the server
+        that asks, so find the run by the other fields. What it prints from now on is lost unless
+        the executor keeps it.
+        """
         ...
+
+
+class Again:
+    """Implements `Executor` for one run that was found: to start it, it goes on."""
+
+    def __init__(self, run: Run, *, shares_process: bool) -> None:
+        self.shares_process = shares_process
+        self._run = run
+
+    async def start(self, work: Work, /) -> Run:
+        return self._run
+
+    async def find(self, tag: ProcessTag, /) -> Run | None:
+        return self._run

@@ -1,5 +1,6 @@
 """The executors of an engine, and the choice between them."""
 
+from collections.abc import Callable
 from concurrent import futures
 
 from goflow.engine.executors.base import Executor
@@ -8,17 +9,24 @@ from goflow.engine.executors.process import ProcessExecutor
 from goflow.engine.executors.thread import ThreadExecutor
 from goflow.job import Isolation, Task
 
+Choose = Callable[[Task], Executor | None]
+
 
 class Executors:
-    """One executor of each kind. `pool` runs the threads. Created on the event loop."""
+    """One executor of each kind. `pool` runs the threads. `choose` returns another executor for a
+    task, or None. Created on the event loop."""
 
-    def __init__(self, pool: futures.Executor) -> None:
+    def __init__(self, pool: futures.Executor, choose: Choose = lambda task: None) -> None:
+        self._choose = choose
         self._loop = LoopExecutor()
         self._thread = ThreadExecutor(pool)
         self._process = ProcessExecutor()
 
     def of(self, task: Task) -> Executor:
-        """The executor of a task: a process if the task requires one, else by its `run`."""
+        """The executor of a task: the chosen one, a process if the task requires one, else by its
+        `run`."""
+        if (chosen := self._choose(task)) is not None:
+            return chosen
         if task.isolation is Isolation.PROCESS:
             return self._process
         return self._loop if task.call.is_async else self._thread

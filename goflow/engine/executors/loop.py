@@ -5,6 +5,7 @@ import asyncio
 from goflow.core.execution import Outcome
 from goflow.engine.executors.base import Run, Work
 from goflow.engine.executors.outcomes import awaited
+from goflow.operators.process_tag import ProcessTag
 
 
 class LoopExecutor:
@@ -15,7 +16,7 @@ class LoopExecutor:
     async def start(self, work: Work, /) -> Run:
         return LoopRun(work)
 
-    def find(self, tag: str, /) -> Run | None:
+    async def find(self, tag: ProcessTag, /) -> Run | None:
         return None
 
 

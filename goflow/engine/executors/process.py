@@ -30,7 +30,7 @@ from goflow.loading import is_loading
 from goflow.operators.base import Context
 from goflow.operators.deadline import real_work
 from goflow.operators.process_group import GRACE, uninterrupted
-from goflow.operators.process_tag import tagged
+from goflow.operators.process_tag import ProcessTag, tagged
 from goflow.operators.program import Program, signal_name
 
 LENGTH = struct.Struct(">Q")
@@ -83,7 +83,7 @@ class ProcessExecutor:
             )
         return ProcessRun(work)
 
-    def find(self, tag: str, /) -> Run | None:
+    async def find(self, tag: ProcessTag, /) -> Run | None:
         return None
 
 

@@ -22,6 +22,7 @@ from goflow.engine.process import forked
 from goflow.engine.threads import NoThread
 from goflow.errors import TaskFailed
 from goflow.operators.deadline import real_work
+from goflow.operators.process_tag import ProcessTag
 
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, *[2.0] * 6)  # seconds between two tries to get a thread
 ABANDONED = (
@@ -45,7 +46,7 @@ class ThreadExecutor:
     async def start(self, work: Work, /) -> Run:
         return ThreadRun(await self._submitted(work), work, self._returns)
 
-    def find(self, tag: str, /) -> Run | None:
+    async def find(self, tag: ProcessTag, /) -> Run | None:
         return None
 
     async def _submitted(self, work: Work) -> Thread:

@@ -191,7 +191,7 @@ class TaskLog(Lines):
         backlog: Backlog,
         limit: int,
     ) -> None:
-        self.lines = 0  # received so far
+        self.lines = 0  # so far
         self.rest: list[Chunk] = []
         self._append = append
         self._loop = loop
@@ -231,6 +231,13 @@ class TaskLog(Lines):
         self._shown: tuple[int, str] | None = None
 
     # -- writing, from any thread --------------------------------------------------
+
+    def resume(self, lines: int, unfinished: str) -> None:
+        """Continue a log that has so many lines, and perhaps the beginning of another one."""
+        self.lines = lines
+        if unfinished:
+            self._shown = lines, unfinished
+            self.line(unfinished)
 
     def write(self, text: str, /) -> int:
         """Append text as it is; an unfinished line waits for its end, or for `close`."""
