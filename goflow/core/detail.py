@@ -13,6 +13,7 @@ from goflow.core.events import AnyFact, TaskSucceeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import Progress
 from goflow.core.result import SMALL, StoredResult
+from goflow.core.runs import TaskRun
 from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Time
 from goflow.core.transition import TaskChange
@@ -45,6 +46,9 @@ class TaskDetail(msgspec.Struct):
     as submitted; `operator` is the job's current one, null if the job no longer has the task.
     `interruptions` counts the attempts interrupted by the end of the server, of all rounds.
 
+    A mapped task has one attempt for each time that its items were made, and `items` as in
+    `TaskSummary`.
+
     `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
     route of results serves it."""
@@ -62,16 +66,22 @@ class TaskDetail(msgspec.Struct):
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     operator: str | None = None
     interruptions: int = 0
+    map_over: str | msgspec.UnsetType = msgspec.UNSET
+    items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
         """A task before its first change."""
-        return cls(task.name, retries=task.retries, trigger_rule=task.rule)
+        detail = cls(task.name, retries=task.retries, trigger_rule=task.rule)
+        if task.map_over is not None:
+            detail.map_over, detail.items = task.map_over, {"total": 0}
+        return detail
 
     def note(self, change: TaskChange) -> None:
         """Record a change of this task, and of its last attempt."""
         task = change.task
         self.state, self.started, self.finished = task.state, task.started, task.finished
+        self.items = task.items
         if task.state is State.RUNNING:
             assert task.started is not None
             self.attempts.append(AttemptDetail(task.attempts, State.RUNNING, task.started))
@@ -103,14 +113,15 @@ class TaskDetail(msgspec.Struct):
 
 class Action(msgspec.Struct):
     """A request by a person or a program: the action, who asked, the `task` if it was about
-    one, and the `params` if it set them. Params are left out once those of the actions before
-    take `ASKED_SHOWN` bytes."""
+    one, and its `item` if it was about an item of a mapped task. `params` are those that it set;
+    they are left out once those of the actions before take `ASKED_SHOWN` bytes."""
 
     at: Time
     action: str
     by: str
     task: str | None = None
     params: dict[str, Any] | None = None
+    item: int | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(cls, fact: AnyFact) -> "Action | None":
@@ -118,7 +129,15 @@ class Action(msgspec.Struct):
         if fact.action is None:
             return None
         by, params = getattr(fact, "by", ""), getattr(fact, "params", None)
-        return cls(fact.at, fact.action, by, fact.about, params)
+        item = getattr(fact, "item", None)
+        return cls(
+            fact.at,
+            fact.action,
+            by,
+            fact.about,
+            params,
+            msgspec.UNSET if item is None else item,
+        )
 
     @property
     def params_bytes(self) -> int:
@@ -176,6 +195,8 @@ class Details:
         if (action := Action.of(fact)) is not None:
             self._actions.append(action)
         for change in changes:
+            if change.item is not None:
+                continue
             self._changes.setdefault(change.task.name, []).append(change)
 
     def of_task(self, planned: PlannedTask) -> TaskDetail:
@@ -185,10 +206,17 @@ class Details:
             task.note(change)
         return task
 
+    def of_run(self, run: TaskRun) -> TaskDetail:
+        """One task as it is now, with every attempt."""
+        task = self.of_task(run.planned)
+        if run.items is not None:
+            task.items = run.items.shown()
+        return task
+
     def of(self, execution: Progress) -> Detail:
         """The execution that was replayed, within bounds."""
         brief = execution.brief()
-        tasks = [self.of_task(run.planned) for run in execution.tasks.values()]
+        tasks = [self.of_run(run) for run in execution.tasks.values()]
         actions = list(self._actions)
         _bound(tasks)
         _bound_params(actions)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from goflow.core.keys import Key, key_of
 from goflow.core.result import StoredResult
 
 
@@ -51,14 +52,36 @@ class Submitted(Fact, frozen=True, kw_only=True):
     by: str = ""
 
 
-class TaskStarted(Fact, frozen=True):
-    """Attempt number `attempt` (from 1) of a task started."""
+class RunFact(Fact, frozen=True):
+    """A fact about a task, or about the `item` of a mapped task with that index."""
 
     task: str
+
+    @property
+    def key(self) -> Key:
+        """The task or item that the fact is about."""
+        return key_of(self.task, getattr(self, "item", None))
+
+
+class TaskStarted(RunFact, frozen=True):
+    """Attempt number `attempt` (from 1) of a task started."""
+
     attempt: int
+    item: int | None = None
 
 
-class TaskSucceeded(Fact, frozen=True):
+class Mapped(RunFact, frozen=True):
+    """The items of a mapped task are known, and the task runs. `attempt` counts from 1 how often
+    this happened. With `error` there are none, since the value to map over is unsuitable."""
+
+    item: ClassVar[None] = None
+
+    attempt: int
+    items: int
+    error: str = ""
+
+
+class TaskSucceeded(RunFact, frozen=True):
     """The attempt succeeded; `result` is JSON.
 
     The store keeps a result of more than `goflow.core.result.SMALL` bytes separately, under
@@ -66,46 +89,46 @@ class TaskSucceeded(Fact, frozen=True):
     `sha256` their hash.
     """
 
-    task: str
     attempt: int
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
     sha256: str = ""
+    item: int | None = None
 
     @property
     def stored(self) -> StoredResult | None:
         """The location of a result that the store keeps separately, else None."""
         if not self.sha256:
             return None
-        return StoredResult(self.task, self.attempt, self.size, self.sha256)
+        return StoredResult(self.task, self.attempt, self.size, self.sha256, self.item)
 
 
-class AttemptFailed(Fact, frozen=True):
+class AttemptFailed(RunFact, frozen=True):
     """The attempt failed, and another one is due at `retry_at`.
 
     An attempt `interrupted` by the end of the server uses up none of the task's retries.
     """
 
-    task: str
     attempt: int
     error: str
     retry_at: datetime
     interrupted: bool = False
+    item: int | None = None
 
 
-class TaskFailed(Fact, frozen=True):
+class TaskFailed(RunFact, frozen=True):
     """The attempt failed, or was `interrupted`, and it was the last one."""
 
-    task: str
     attempt: int
     error: str
     interrupted: bool = False
+    item: int | None = None
 
 
-class TaskSkipped(Fact, frozen=True):
+class TaskSkipped(RunFact, frozen=True):
     """The task's trigger rule can no longer be met."""
 
-    task: str
+    item: int | None = None
 
 
 class CancelRequested(Fact, frozen=True):
@@ -122,23 +145,23 @@ class CancelRequested(Fact, frozen=True):
     defect: str = ""
 
 
-class TaskCancelRequested(Fact, frozen=True):
-    """A cancel of one task was requested; the others continue."""
+class TaskCancelRequested(RunFact, frozen=True):
+    """A cancel of one task or item was requested; the others continue."""
 
     action = "cancel task"
 
-    task: str
     by: str = ""
+    item: int | None = None
 
 
-class TaskCancelled(Fact, frozen=True):
+class TaskCancelled(RunFact, frozen=True):
     """The task will not run. If `attempt` is not 0, that attempt was running and was stopped."""
 
-    task: str
     attempt: int = 0
+    item: int | None = None
 
 
-class MarkedSuccessful(Fact, frozen=True):
+class MarkedSuccessful(RunFact, frozen=True):
     """A task that is not running was marked successful by hand.
 
     `finished` is the resulting state of a finished execution, None for an unfinished one.
@@ -146,19 +169,19 @@ class MarkedSuccessful(Fact, frozen=True):
 
     action = "mark successful"
 
-    task: str
     by: str = ""
     finished: str | None = None
+    item: int | None = None
 
 
-class MarkedSkipped(Fact, frozen=True):
+class MarkedSkipped(RunFact, frozen=True):
     """A task that is not running was marked skipped by hand; as `MarkedSuccessful`."""
 
     action = "mark skipped"
 
-    task: str
     by: str = ""
     finished: str | None = None
+    item: int | None = None
 
 
 class Finished(Fact, frozen=True):
@@ -171,7 +194,9 @@ class Retried(Fact, frozen=True):
     """A finished execution was reopened to run these tasks again; the others keep their state.
 
     `params` replace those of the execution, unless None. `asked` is the task named in the
-    request, if any.
+    request, if any. With `item`, only that item of it runs again. Otherwise, of a mapped task
+    the items that did not succeed run again; all items are created anew if they all succeeded,
+    or if a task upstream of it runs again.
     """
 
     action = "retry"
@@ -180,6 +205,7 @@ class Retried(Fact, frozen=True):
     by: str = ""
     params: dict[str, Any] | None = None
     asked: str | None = None
+    item: int | None = None
 
     @property
     def about(self) -> str | None:
@@ -189,6 +215,7 @@ class Retried(Fact, frozen=True):
 
 TaskFact = (
     TaskStarted
+    | Mapped
     | TaskSucceeded
     | AttemptFailed
     | TaskFailed

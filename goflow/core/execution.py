@@ -4,6 +4,10 @@ Every decision follows from the applied facts, so it is the same after a crash. 
 `advance`, `settle`, `interrupt`, `cancel`, `cancel_task`, `mark` or `retry`. Each returns the
 facts it decided on, already applied, and the shell commits them before it acts. `transition`
 returns what those facts changed, for everything that shows the execution.
+
+Two decisions about a mapped task need values that only the shell can load. It loads the list to
+map over of each of `groups_to_map`, and calls `map`. It joins the results of the items of each of
+`groups_to_join`, and settles the mapped task with that.
 """
 
 import heapq
@@ -19,6 +23,7 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    Mapped,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -30,9 +35,12 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan
+from goflow.core.graph import OnEmpty, Plan
+from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.progress import TABLE, Progress, without_skew
+from goflow.core.runs import Items, TaskRun
 from goflow.core.states import State
+from goflow.core.summary import TaskSummary
 from goflow.core.transition import TaskChange, Transition
 
 _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
@@ -44,6 +52,8 @@ INTERRUPTED = "interrupted: the server stopped while this attempt was running"
 # A task is retried after so many interruptions in a row. The number is bounded, since a task may
 # be what kills the server, and generous, since it rarely is.
 INTERRUPTIONS = 100
+# Items of a mapped task that have been announced and not started, at most: each waits in memory.
+AHEAD = 1000
 ERRORS_KEPT = 16 * 1024 * 1024  # characters of all errors; further ones are cut in the facts
 
 
@@ -82,23 +92,81 @@ class Execution(Progress):
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         super().__init__(plan, submitted)
         self._decided: list[TaskChange] = []
+        self._mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
 
     def transition(self) -> Transition:
         """The changes made by the facts decided since the last call; one change commits both."""
         changes, self._decided = self._decided, []
-        return Transition(self.brief(), changes)
+        mapped: list[TaskSummary] = []
+        if self._mapped_tasks:
+            touched = dict.fromkeys(one.task.name for one in changes if one.item is not None)
+            mapped = [self.tasks[name].summary() for name in touched]
+            changes = [one for one in changes if one.item is None]
+        return Transition(self.brief(), changes, mapped)
 
     # -- when to look again --------------------------------------------------------
 
-    def newly_ready(self, now: datetime) -> list[str]:
-        """The tasks that have become ready since the last call, in the order in which they did.
-        After a replay, all ready tasks are returned again."""
+    def newly_ready(self, now: datetime) -> list[Key]:
+        """The tasks and items that have become ready since the last call, in the order in which
+        they did. After a replay, all ready ones are returned again.
+
+        Of the items of a mapped task, at most `AHEAD` are returned that have not started, and at
+        most `max_parallel` that have not ended."""
         if self.cancelling or self.finished:
             return []
         while (due := self._next_due()) is not None and due <= without_skew(now, self.skew):
-            self._make_ready(heapq.heappop(self._retries)[1])
+            _, task, index = heapq.heappop(self._retries)
+            if index < 0:
+                self._make_ready(task)
+            else:
+                self._items(task).is_due(self.run(Item(task, index)))
+                self._to_announce[task] = None
+        while self._to_announce:
+            self._announce(self._to_announce.popitem()[0])
         ready, self._unannounced = self._unannounced, {}
         return list(ready)
+
+    def _announce(self, name: str) -> None:
+        """Make the next items of a running group ready, as many as may start."""
+        if self.is_cancelling(name):
+            return
+        items, most = self._items(name), self.tasks[name].planned.max_parallel
+        room = AHEAD - items.announced
+        if most is not None:
+            room = min(room, most - items.announced - items.running)
+        for run in items.take(room):
+            if run.key not in self._cancel_requested:
+                self._make_ready(run.key)
+                items.announced += 1
+
+    def _items(self, name: str) -> Items:
+        items = self.tasks[name].items
+        assert items is not None
+        return items
+
+    def groups_to_map(self) -> list[str]:
+        """The mapped tasks that have become ready since the last call. After a replay, all ready
+        ones are returned again."""
+        if self.cancelling or self.finished:
+            return []
+        ready, self._unmapped = self._unmapped, {}
+        return list(ready)
+
+    def groups_to_join(self) -> list[str]:
+        """The mapped tasks whose items have all succeeded since the last call, so that their
+        results are to be joined. After a replay, all that wait for it are returned again."""
+        found = [
+            name
+            for name in self._to_end
+            if name not in self._joining
+            and self._end_of_group(self.modified_at, self.tasks[name]) is None
+        ]
+        self._joining.update(found)
+        return found
+
+    def may_map(self, name: str) -> bool:
+        """Whether `map` may be called for a mapped task."""
+        return name in self._to_map and not self.is_cancelling(name)
 
     def next_retry(self) -> datetime | None:
         """When the next task becomes ready for a retry, by the clock as it is set now; or None."""
@@ -107,9 +175,10 @@ class Execution(Progress):
 
     def _next_due(self) -> datetime | None:
         while self._retries:
-            due, name = self._retries[0]
-            task = self.tasks[name]
-            if task.state is State.UPFORRETRY and task.due == due and not self.is_cancelling(name):
+            due, name, index = self._retries[0]
+            key = name if index < 0 else Item(name, index)
+            task = self.run(key)
+            if task.state is State.UPFORRETRY and task.due == due and not self.is_cancelling(key):
                 return due
             heapq.heappop(self._retries)
         return None
@@ -127,9 +196,9 @@ class Execution(Progress):
 
     # -- what follows by the rules -------------------------------------------------
 
-    def advance(self, now: datetime, granted: Iterable[str] = ()) -> list[AnyFact]:
-        """Time out, cancel and skip tasks, start the `granted` tasks that are ready, and finish
-        the execution, as the rules say."""
+    def advance(self, now: datetime, granted: Iterable[Key] = ()) -> list[AnyFact]:
+        """Time out, cancel and skip tasks, start the `granted` tasks and items that are ready,
+        end mapped tasks, and finish the execution, as the rules say."""
         facts: list[AnyFact] = []
         if self.finished:
             return facts
@@ -140,58 +209,87 @@ class Execution(Progress):
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
         while self._to_cancel:
-            self._decide(facts, TaskCancelled(now, next(iter(self._to_cancel))))
+            key = next(iter(self._to_cancel))
+            self._decide(facts, TaskCancelled(now, task_of(key), item=item_of(key)))
+        for name in list(self._to_end):
+            if (end := self._end_of_group(now, self.tasks[name])) is not None:
+                self._decide(facts, end)
         while self._to_skip:
             self._decide(facts, TaskSkipped(now, next(iter(self._to_skip))))
-        for name in granted:
-            if self.is_ready(name):
-                self._decide(facts, TaskStarted(now, name, self.tasks[name].attempt + 1))
+        for key in granted:
+            if self.is_ready(key):
+                attempt = self.run(key).attempt + 1
+                self._decide(facts, TaskStarted(now, task_of(key), attempt, item_of(key)))
         if not self._unfinished:
             self._decide(facts, Finished(now, self._final_state()))
         return facts
 
-    def will_retry(self, name: str, outcome: Outcome) -> bool:
-        """Whether the task is retried after this outcome of its running attempt."""
+    def _end_of_group(self, now: datetime, group: TaskRun) -> AnyFact | None:
+        """The end of a group of which no item goes on; None if its results are to be joined."""
+        name, attempt, items = group.planned.name, group.attempt, self._items(group.planned.name)
+        if items.error:
+            return TaskFailed(now, name, attempt, items.error)
+        if items.counts[State.FAILED]:
+            return TaskFailed(now, name, attempt, items.failure)
+        if items.open or items.counts[State.CANCELLED]:
+            return TaskCancelled(now, name, attempt)
+        if not items.runs:
+            if group.planned.on_empty is OnEmpty.SKIP:
+                return TaskSkipped(now, name)
+            return TaskSucceeded(now, name, attempt, msgspec.Raw(b"[]"))
+        return None
+
+    def map(self, name: str, now: datetime, items: int, error: str = "") -> list[AnyFact]:
+        """Begin a mapped task, whose items are known now; with `error`, it fails. Empty if it may
+        not begin any more."""
+        facts: list[AnyFact] = []
+        if self.may_map(name):
+            self._decide(facts, Mapped(now, name, self.tasks[name].attempt + 1, items, error))
+        return facts
+
+    def will_retry(self, key: Key, outcome: Outcome) -> bool:
+        """Whether a task or item is retried after this outcome of its running attempt."""
         return (
             isinstance(outcome, Failed)
             and not outcome.final
-            and not self.is_cancelling(name)
-            and self.tasks[name].retries_left > 0
+            and not self.is_cancelling(key)
+            and self.run(key).retries_left > 0
         )
 
-    def goes_on(self, name: str) -> bool:
-        """Whether a task is retried if its running attempt is interrupted. That takes none of
-        its retries, but a task without retries must not run twice."""
-        task = self.tasks[name]
+    def goes_on(self, key: Key) -> bool:
+        """Whether a task or item is retried if its running attempt is interrupted. That takes
+        none of its retries, but a task without retries must not run twice."""
+        task = self.run(key)
         return task.planned.retries > 0 and task.interruptions < INTERRUPTIONS
 
-    def settle(self, name: str, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
-        """Record the outcome of a task's running attempt; `delay` is in seconds, before a retry."""
-        attempt = self.tasks[name].attempt
+    def settle(self, key: Key, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
+        """Record the outcome of the running attempt of a task or item, or of a mapped task whose
+        results were joined; `delay` is in seconds, before a retry."""
+        run = self.run(key)
+        attempt, name, item = run.attempt, run.planned.name, item_of(key)
         if isinstance(outcome, Failed) and self.error_characters > ERRORS_KEPT:
             outcome = Failed(cut_error(outcome.error), outcome.final)
         fact: AnyFact
         match outcome:
             case Succeeded():
                 fact = TaskSucceeded(
-                    now, name, attempt, outcome.result, outcome.size, outcome.sha256
+                    now, name, attempt, outcome.result, outcome.size, outcome.sha256, item
                 )
             case Cancelled():
-                fact = TaskCancelled(now, name, attempt)
-            case Interrupted() if self.is_cancelling(name):
-                fact = TaskCancelled(now, name, attempt)
-            case Interrupted(error) if self.goes_on(name):
-                fact = AttemptFailed(now, name, attempt, error, now, interrupted=True)
+                fact = TaskCancelled(now, name, attempt, item)
+            case Interrupted() if self.is_cancelling(key):
+                fact = TaskCancelled(now, name, attempt, item)
+            case Interrupted(error) if self.goes_on(key):
+                fact = AttemptFailed(now, name, attempt, error, now, interrupted=True, item=item)
             case Interrupted(error):
-                if times := self.tasks[name].interruptions:
+                if times := run.interruptions:
                     error += f"; this is interruption {times + 1} in a row, so it is not retried"
-                fact = TaskFailed(now, name, attempt, error, interrupted=True)
-            case Failed() if self.will_retry(name, outcome):
-                fact = AttemptFailed(
-                    now, name, attempt, outcome.error, now + timedelta(seconds=delay)
-                )
+                fact = TaskFailed(now, name, attempt, error, interrupted=True, item=item)
+            case Failed() if self.will_retry(key, outcome):
+                due = now + timedelta(seconds=delay)
+                fact = AttemptFailed(now, name, attempt, outcome.error, due, item=item)
             case Failed():
-                fact = TaskFailed(now, name, attempt, outcome.error)
+                fact = TaskFailed(now, name, attempt, outcome.error, item=item)
         self._decided += self.apply(fact)
         return fact
 
@@ -210,8 +308,11 @@ class Execution(Progress):
             return facts
         if not self.cancelling:
             self._decide(facts, CancelRequested(now, defect=defect))
-        for name in self.running:
-            told = f"the outcome was not recorded, because of a defect in goflow: {defect}"
+        told = f"the outcome was not recorded, because of a defect in goflow: {defect}"
+        for key in self.running:
+            facts.append(self.settle(key, Failed(told, final=True), now))
+        facts += self.advance(now)
+        for name in list(self._groups):  # their results are not joined any more
             facts.append(self.settle(name, Failed(told, final=True), now))
         return facts + self.advance(now)
 
@@ -224,48 +325,57 @@ class Execution(Progress):
             self._decide(facts, CancelRequested(now, by))
         return facts
 
-    def cancel_task(self, name: str, now: datetime, by: str = "") -> list[AnyFact]:
-        """Cancel one task; empty if it was cancelled before or has ended."""
+    def cancel_task(self, key: Key, now: datetime, by: str = "") -> list[AnyFact]:
+        """Cancel one task or item; empty if it was cancelled before or has ended."""
         facts: list[AnyFact] = []
-        if not self.is_cancelling(name) and not self.tasks[name].state.finished:
-            self._decide(facts, TaskCancelRequested(now, name, by))
+        may = self._may_change(key) and not self.is_cancelling(key)
+        if may and not self.run(key).state.finished:
+            self._decide(facts, TaskCancelRequested(now, task_of(key), by, item_of(key)))
         return facts
 
-    def mark(self, name: str, state: State, now: datetime, by: str = "") -> list[AnyFact]:
-        """Mark a task successful or skipped by hand. Empty if it is running or being cancelled,
-        succeeded, or is in that state already."""
+    def mark(self, key: Key, state: State, now: datetime, by: str = "") -> list[AnyFact]:
+        """Mark a task or item successful or skipped by hand. Empty if it is running or being
+        cancelled, succeeded, or is in that state already; and for an item of a mapped task that
+        does not run."""
         kind = _MARKS[state]
-        before = self.tasks[name].state
+        before, name, item = self.run(key).state, task_of(key), item_of(key)
         facts: list[AnyFact] = []
-        if before not in TABLE[kind].moves:
+        if before not in TABLE[kind].moves or not self._may_change(key):
             return facts
         if self.finished:
             self._decide(facts, kind(now, name, by, self._final_state(without=before).value))
-        elif not self.is_cancelling(name):
-            self._decide(facts, kind(now, name, by))
+        elif not self.is_cancelling(key):
+            self._decide(facts, kind(now, name, by, None, item))
         return facts
+
+    def _may_change(self, key: Key) -> bool:
+        """Whether a request may be about this task, or about this item, whose task must run."""
+        return isinstance(key, str) or self.tasks[key.task].state is State.RUNNING
 
     def retry(
         self,
         now: datetime,
-        task: str | None = None,
+        task: Key | None = None,
         *,
         following: bool = True,
         params: dict[str, Any] | None = None,
         by: str = "",
     ) -> list[AnyFact]:
-        """Reopen a finished execution to run again the tasks that did not succeed; or `task`
-        and, if `following`, all tasks downstream of it. Empty if there is nothing to run."""
+        """Reopen a finished execution to run again the tasks that did not succeed; or `task`,
+        which may be one item of a mapped task, and, if `following`, all tasks downstream of it.
+        Empty if there is nothing to run."""
         facts: list[AnyFact] = []
         if not self.finished:
             return facts
         if task is None:
             again = [name for name, run in self.tasks.items() if run.state is not State.SUCCESSFUL]
         else:
-            chosen = self.plan.following(task) if following else {task}
+            name = task_of(task)
+            chosen = self.plan.following(name) if following else {name}
             again = [name for name in self.tasks if name in chosen]
         if again:
-            self._decide(facts, Retried(now, tuple(again), by, params, task))
+            asked, item = (None, None) if task is None else (task_of(task), item_of(task))
+            self._decide(facts, Retried(now, tuple(again), by, params, asked, item))
         return facts
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:

@@ -4,6 +4,7 @@ A `Plan` is the shape of a job at the time of a submit. The store keeps it with 
 editing a job between a crash and a restart does not change an execution that has begun.
 """
 
+import enum
 import graphlib
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -14,13 +15,28 @@ import msgspec
 from goflow.core.states import TriggerRule
 
 
+class OnEmpty(enum.StrEnum):
+    """How a mapped task ends if there is no item."""
+
+    SUCCESS = "success"
+    SKIP = "skip"
+
+
 class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task as the core needs it; `after` names its upstream tasks."""
+    """A task as the core needs it; `after` names its upstream tasks.
+
+    A mapped task runs once per item of the list that the task `map_over`, which is upstream of
+    it, returns: at most `max_parallel` at once, if that is not None. An empty list makes it
+    successful, or skipped if `on_empty` says so.
+    """
 
     name: str
     after: tuple[str, ...] = ()
     rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     retries: int = 0
+    map_over: str | None = None
+    max_parallel: int | None = None
+    on_empty: OnEmpty = OnEmpty.SUCCESS
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):

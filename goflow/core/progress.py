@@ -6,7 +6,11 @@
 the state here, or from those changes; no other module interprets facts.
 
 The work per fact is proportional to the edges it touches: nothing here looks at all tasks.
-Tasks are keyed by name, never by position, so a fact may add tasks.
+Tasks are keyed by name, never by position, and a fact adds the items of a mapped task.
+
+A mapped task, or group, has no attempts of an operator; its items have. It runs from `Mapped`
+until all items have ended, and then ends as they did. If it is cancelled, the items that wait end
+with it.
 """
 
 import heapq
@@ -22,6 +26,7 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    Mapped,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -34,10 +39,12 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan, PlannedTask
+from goflow.core.graph import OnEmpty, Plan
+from goflow.core.keys import Item, Key, item_of
 from goflow.core.result import StoredResult
-from goflow.core.states import FINISHED, State, Tally, Verdict, rule_for
-from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, shown_params
+from goflow.core.runs import Items, Run, TaskRun, unfinished
+from goflow.core.states import FINISHED, State, Verdict
+from goflow.core.summary import TASKS_SHOWN, Summary, shown_params
 from goflow.core.transition import TaskChange
 
 # Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
@@ -50,44 +57,6 @@ Heard = Callable[[AnyFact, Changes], None]
 
 class IllegalTransition(RuntimeError):
     """A fact that cannot have happened in this state: a defect in goflow, or a damaged store."""
-
-
-class TaskRun:
-    """A task within one execution."""
-
-    __slots__ = (
-        "attempt",
-        "due",
-        "finished_at",
-        "interruptions",
-        "planned",
-        "result",
-        "retries_left",
-        "retry_at",
-        "rule",
-        "started_at",
-        "state",
-        "tally",
-    )
-
-    def __init__(self, planned: PlannedTask) -> None:
-        self.planned = planned
-        self.state = State.NOTSTARTED
-        self.attempt = 0
-        self.retries_left = planned.retries
-        self.interruptions = 0  # since an attempt last ended without one
-        self.retry_at: datetime | None = None
-        self.due: datetime | None = None  # `retry_at` without the skew of the clock
-        self.rule = rule_for(planned.rule, len(planned.after))
-        self.tally = Tally(len(planned.after))
-        self.result: msgspec.Raw | StoredResult | None = None
-        self.started_at: datetime | None = None  # the last attempt
-        self.finished_at: datetime | None = None
-
-    def summary(self) -> TaskSummary:
-        return TaskSummary(
-            self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
-        )
 
 
 Folded = TypeVar("Folded", bound="Progress")
@@ -130,15 +99,23 @@ class Progress:
         self.error_characters = 0  # of all failed attempts so far
         self._shown_params: msgspec.Raw | None = None
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
-        self._running: dict[str, None] = {}
-        self._cancel_requested: dict[str, None] = {}  # one by one, and not ended yet
-        self._ready: set[str] = set()
-        self._unannounced: dict[str, None] = {}  # ready, and not returned by `newly_ready` yet
+        self._running: dict[Key, None] = {}  # without groups
+        self._cancel_requested: dict[Key, None] = {}  # one by one, and not ended yet
+        self._ready: set[Key] = set()  # of items only those that were announced
+        self._unannounced: dict[Key, None] = {}  # ready, and not returned by `newly_ready` yet
         # Ordered, since finding the first key of a dict that was emptied from the front is a scan.
-        self._to_cancel: OrderedDict[str, None] = OrderedDict()  # requested, and not running
+        self._to_cancel: OrderedDict[Key, None] = OrderedDict()  # requested, and not running
         self._to_skip: OrderedDict[str, None] = OrderedDict()  # the rule can no longer be met
-        # A heap of `due`. Retries that were cancelled, or have started, are removed lazily.
-        self._retries: list[tuple[datetime, str]] = []
+        # A heap of `due`, task and item (-1 for none). Retries that were cancelled, or have
+        # started, are removed lazily.
+        self._retries: list[tuple[datetime, str, int]] = []
+        # Groups, by name.
+        self._to_map: set[str] = set()  # their items are not known yet, and they are ready
+        self._unmapped: dict[str, None] = {}  # of those, not returned by `groups_to_map` yet
+        self._groups: dict[str, None] = {}  # running
+        self._to_announce: dict[str, None] = {}  # running, and there may be items to announce
+        self._to_end: OrderedDict[str, None] = OrderedDict()  # no item goes on
+        self._joining: set[str] = set()  # of those, returned by `groups_to_join`
         for task in self.tasks.values():
             self._judge(task)
 
@@ -200,33 +177,70 @@ class Progress:
 
     def _started(self, fact: TaskStarted) -> Changes:
         task, after = self._subject(fact)
-        if self.is_cancelling(fact.task):
+        key = task.key
+        if self.is_cancelling(key):
             _refuse(fact, "after it was cancelled")
         if fact.attempt != task.attempt + 1:
             _refuse(fact, f"follows attempt {task.attempt}")
-        if task.state is _NOTSTARTED and fact.task not in self._ready:
+        if (group := task.group) is not None:
+            if not self._has_room(group):
+                _refuse(fact, f"while {group.planned.max_parallel} items run, which is the limit")
+            _items(group).started(fact.attempt)
+        elif task.state is _NOTSTARTED and key not in self._ready:
             _refuse(fact, f"while {task.planned.rule} is not met")
         before = self._move(task, after)
-        task.attempt = fact.attempt
-        task.started_at = fact.at
+        self._begin(task, fact.attempt, fact.at)
+        self._withdraw(task)
+        self._running[key] = None
+        return (TaskChange(before, task.summary(), item=fact.item),)
+
+    def _mapped(self, fact: Mapped) -> Changes:
+        group, after = self._subject(fact)
+        name = fact.task
+        if not isinstance(group, TaskRun) or (items := group.items) is None:
+            _refuse(fact, "which is not mapped")
+        if self.is_cancelling(name):
+            _refuse(fact, "after it was cancelled")
+        if name not in self._to_map:
+            _refuse(fact, "while it is not ready")
+        if fact.attempt != group.attempt + 1:
+            _refuse(fact, f"follows attempt {group.attempt}")
+        if fact.items < 0 or (fact.error and fact.items):
+            _refuse(fact, "with a wrong number of items")
+        if items.runs is not None and (fact.error or fact.items != len(items.runs)):
+            _refuse(fact, f"while {len(items.runs)} items are known")
+        before = self._move(group, after)
+        self._begin(group, fact.attempt, fact.at)
+        items.create(group, fact.items)
+        items.error = fact.error
+        self._withdraw_group(name)
+        self._groups[name] = self._to_announce[name] = None
+        self._check_end(group)
+        return (TaskChange(before, group.summary()),)
+
+    def _begin(self, task: Run, attempt: int, at: datetime) -> None:
+        """Take down that an attempt began."""
+        task.attempt = attempt
+        task.started_at = at
         task.finished_at = task.retry_at = task.due = None
-        self._withdraw(fact.task)
-        self._running[fact.task] = None
         self.state = _RUNNING
         if self.started_at is None:
-            self.started_at = fact.at
-            self._began = without_skew(fact.at, self.skew)
-        return (TaskChange(before, task.summary()),)
+            self.started_at = at
+            self._began = without_skew(at, self.skew)
 
     def _succeeded(self, fact: TaskSucceeded) -> Changes:
         task, after = self._subject_running(fact)
+        if (items := _items_of(task)) is not None and _failed(items):
+            _refuse(fact, "while items failed or were cancelled")
         task.result = fact.stored or fact.result
         self.result_bytes += _size(task.result)
         before = self._end(task, after, fact.at)
-        return (TaskChange(before, task.summary(), result=task.result),)
+        return (TaskChange(before, task.summary(), result=task.result, item=fact.item),)
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:
         task, after = self._subject_running(fact)
+        if _items_of(task) is not None:
+            _refuse(fact, "of a mapped task, whose items are retried")
         if fact.interrupted:
             if not task.planned.retries:
                 _refuse(fact, "of a task without retries")
@@ -240,23 +254,37 @@ class Progress:
             task.interruptions = 0
             task.retries_left -= 1
         task.retry_at = fact.retry_at
-        task.due = without_skew(fact.retry_at, self.skew)
+        task.due = due = without_skew(fact.retry_at, self.skew)
         self.error_characters += len(fact.error)
-        del self._running[fact.task]
-        if fact.task in self._cancel_requested:
-            self._to_cancel[fact.task] = None
-        heapq.heappush(self._retries, (task.due, fact.task))
-        return (TaskChange(before, task.summary(), fact.retry_at, fact.error, fact.interrupted),)
+        key, item = task.key, fact.item
+        del self._running[key]
+        if key in self._cancel_requested:
+            self._to_cancel[key] = None
+        heapq.heappush(self._retries, (due, fact.task, -1 if item is None else item))
+        if task.group is not None:
+            self._item_stopped(task.group)
+        return (
+            TaskChange(before, task.summary(), fact.retry_at, fact.error, fact.interrupted,
+                       item=item),
+        )  # fmt: skip
 
     def _task_failed(self, fact: TaskFailed) -> Changes:
         task, after = self._subject_running(fact)
+        if (group := task.group) is not None:
+            _items(group).failed(_index(task), fact.error)
         before = self._end(task, after, fact.at)
         self.error_characters += len(fact.error)
-        return (TaskChange(before, task.summary(), error=fact.error, interrupted=fact.interrupted),)
+        return (
+            TaskChange(before, task.summary(), error=fact.error, interrupted=fact.interrupted,
+                       item=fact.item),
+        )  # fmt: skip
 
     def _skipped(self, fact: TaskSkipped) -> Changes:
         task, after = self._subject(fact)
-        if fact.task not in self._to_skip:
+        if task.state is State.RUNNING:
+            if not _is_empty(task):
+                _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        elif fact.item is not None or fact.task not in self._to_skip:
             _refuse(fact, f"while {task.planned.rule} can still be met")
         return (TaskChange(self._end(task, after, fact.at), task.summary()),)
 
@@ -265,7 +293,9 @@ class Progress:
         attempt = task.attempt if task.state is State.RUNNING else 0
         if fact.attempt != attempt:
             _refuse(fact, f"while attempt {attempt} is running")
-        return (TaskChange(self._end(task, after, fact.at), task.summary()),)
+        if _items_of(task) is not None and attempt:
+            self._check_ending(fact)
+        return (TaskChange(self._end(task, after, fact.at), task.summary(), item=fact.item),)
 
     def _cancel(self, fact: CancelRequested) -> Changes:
         if self.cancelling:
@@ -275,16 +305,22 @@ class Progress:
             self.reason = f"timed out after {fact.timeout:g} s"
         elif fact.defect:
             self.reason = f"a defect in goflow: {fact.defect}"
+        for name in self._groups:
+            self._check_end(self.tasks[name])
         return ()
 
     def _cancel_task(self, fact: TaskCancelRequested) -> Changes:
         task, _ = self._subject(fact)
-        if self.is_cancelling(fact.task):
+        key = task.key
+        if self.is_cancelling(key):
             _refuse(fact, "a second time")
-        self._cancel_requested[fact.task] = None
+        self._cancel_requested[key] = None
         if task.state is not State.RUNNING:
-            self._to_cancel[fact.task] = None
-        self._withdraw(fact.task)
+            self._to_cancel[key] = None
+        self._withdraw(task)
+        if isinstance(task, TaskRun) and task.items is not None:
+            self._withdraw_group(fact.task)
+            self._check_end(task)
         return ()
 
     def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> Changes:
@@ -292,17 +328,20 @@ class Progress:
         state = self._final_state(without=task.state) if self.finished else None
         if fact.finished != state:
             _refuse(fact, f"leaves the execution {state or 'unfinished'}")
-        if state is None and self.is_cancelling(fact.task):
+        if state is None and self.is_cancelling(task.key):
             _refuse(fact, "after it was cancelled")
         if task.state in FINISHED:
             before = self._move(task, after)
             task.finished_at = fact.at
-            for waiting in self.plan.downstream[fact.task]:
-                self._count_again(waiting)
+            if (group := task.group) is not None:
+                _items(group).failures.pop(_index(task), None)
+            else:
+                for waiting in self.plan.downstream[fact.task]:
+                    self._count_again(waiting)
         else:
             before = self._end(task, after, fact.at)
         self.state = state or self.state
-        return (TaskChange(before, task.summary()),)
+        return (TaskChange(before, task.summary(), item=fact.item),)
 
     def _finished(self, fact: Finished) -> Changes:
         if self._unfinished:
@@ -315,19 +354,24 @@ class Progress:
         return ()
 
     def _retried(self, fact: Retried) -> Changes:
-        if not self.finished or not fact.tasks or len(set(fact.tasks)) != len(fact.tasks):
+        again = set(fact.tasks)
+        if not self.finished or not again or len(again) != len(fact.tasks):
             _refuse(fact, f"while {self.state}")
-        if not self.tasks.keys() >= set(fact.tasks):
+        if not self.tasks.keys() >= again:
             _refuse(fact, "of tasks that are not in the plan")
+        if fact.item is not None and (
+            fact.asked not in again or not self.has_item(fact.asked, fact.item)
+        ):
+            _refuse(fact, "of an item that does not exist")
         affected: dict[str, None] = {}
         changes = []
         for name in fact.tasks:
             task = self.tasks[name]
             before = self._move(task, State.NOTSTARTED)
-            task.retries_left = task.planned.retries
-            task.interruptions = 0
+            if task.items is not None:
+                self._restart(task, task.items, again, fact.item if name == fact.asked else None)
             self.result_bytes -= _size(task.result)
-            task.started_at = task.finished_at = task.retry_at = task.due = task.result = None
+            task.reset()
             changes.append(TaskChange(before, task.summary()))
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
         for name in affected:
@@ -341,11 +385,28 @@ class Progress:
             self._shown_params = None
         return tuple(changes)
 
-    def _subject(self, fact: TaskFact) -> tuple[TaskRun, State]:
-        """The task that a fact is about, and its state after the fact, if the table allows it."""
-        task = self.tasks.get(fact.task)
+    def _restart(self, group: TaskRun, items: Items, again: set[str], only: int | None) -> None:
+        """Prepare the items of a group for another round, as `Retried` says."""
+        if only is None:
+            successful = items.counts[State.SUCCESSFUL] == len(items.runs or ())
+            anew = successful or not again.isdisjoint(group.planned.after)
+        else:
+            anew = False
+        for run in items.restart(anew=anew, only=only):
+            self.result_bytes -= _size(run.result)
+            if not anew:
+                self._move(run, State.NOTSTARTED)
+                run.reset()
+
+    def _subject(self, fact: TaskFact) -> tuple[Run, State]:
+        """The run that a fact is about, and its state after the fact, if the table allows it."""
+        task: Run | None = self.tasks.get(fact.task)
         if task is None:
             _refuse(fact, f"while the plan has no task {fact.task!r}")
+        if fact.item is not None:
+            if task.state is not State.RUNNING or not self.has_item(fact.task, fact.item):
+                _refuse(fact, "while no such item is under way")
+            task = self.run(Item(fact.task, fact.item))
         after = TABLE[type(fact)].moves.get(task.state)
         if after is None:
             _refuse(fact, f"while {task.state}, attempt {task.attempt}")
@@ -353,31 +414,45 @@ class Progress:
 
     def _subject_running(
         self, fact: TaskSucceeded | AttemptFailed | TaskFailed
-    ) -> tuple[TaskRun, State]:
+    ) -> tuple[Run, State]:
         task, after = self._subject(fact)
         if fact.attempt != task.attempt:
             _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        if self._groups and fact.item is None and fact.task in self._groups:
+            self._check_ending(fact)
         return task, after
 
-    def _move(self, task: TaskRun, after: State) -> State:
-        """Set the state of a task; returns the one before."""
+    def _check_ending(self, fact: TaskFact) -> None:
+        """Refuse the end of a group while items go on."""
+        if fact.task not in self._to_end:
+            _refuse(fact, "while items go on")
+
+    def _move(self, task: Run, after: State) -> State:
+        """Set the state of a run; returns the one before."""
         before = task.state
-        self._count[before] -= 1
-        self._count[after] += 1
+        counts = self._count if task.group is None else _items(task.group).counts
+        counts[before] -= 1
+        counts[after] += 1
         task.state = after
         return before
 
-    def _end(self, task: TaskRun, after: State, at: datetime) -> State:
-        """End a task, and evaluate the tasks that wait for it; returns the state before."""
+    def _end(self, task: Run, after: State, at: datetime) -> State:
+        """End a run, and evaluate the tasks that wait for it; returns the state before."""
         before = self._move(task, after)
         task.finished_at = at
+        key = task.key
+        if not isinstance(task, TaskRun):
+            self._end_item(task, before)
+            return before
         name = task.planned.name
-        if before is _RUNNING:
-            del self._running[name]
-        else:
-            self._to_cancel.pop(name, None)
-            self._withdraw(name)
-        self._cancel_requested.pop(name, None)
+        if task.items is not None:
+            self._end_group(task, task.items, at)
+        elif before is _RUNNING:
+            del self._running[key]
+        if before is not _RUNNING:
+            self._to_cancel.pop(key, None)
+            self._withdraw(task)
+        self._cancel_requested.pop(key, None)
         tasks = self.tasks
         for waiting in self.plan.downstream[name]:
             other = tasks[waiting]
@@ -385,6 +460,45 @@ class Progress:
             if other.state is _NOTSTARTED:
                 self._judge(other)
         return before
+
+    def _end_item(self, run: Run, before: State) -> None:
+        key = run.key
+        if before is State.RUNNING:
+            del self._running[key]
+        else:
+            self._to_cancel.pop(key, None)
+            self._withdraw(run)
+        self._cancel_requested.pop(key, None)
+        assert run.group is not None
+        self._item_stopped(run.group)
+
+    def _item_stopped(self, group: TaskRun) -> None:
+        """There may be room for another item, or all have ended."""
+        self._to_announce[group.planned.name] = None
+        self._check_end(group)
+
+    def _check_end(self, group: TaskRun) -> None:
+        """Note a group that is to end: no item goes on."""
+        items, name = _items(group), group.planned.name
+        if group.state is not State.RUNNING:
+            return
+        if not items.open or (not items.running and self.is_cancelling(name)):
+            self._to_end[name] = None
+
+    def _end_group(self, group: TaskRun, items: Items, at: datetime) -> None:
+        """Forget a group that has ended; what waits of its items is cancelled."""
+        name = group.planned.name
+        self._withdraw_group(name)
+        self._groups.pop(name, None)
+        self._to_end.pop(name, None)
+        self._joining.discard(name)
+        if items.open:
+            for run in unfinished(items):
+                self._move(run, State.CANCELLED)
+                run.finished_at = at
+                self._to_cancel.pop(run.key, None)
+                self._cancel_requested.pop(run.key, None)
+                self._withdraw(run)
 
     def _count_again(self, name: str) -> None:
         """Evaluate a task again after the end of an upstream task was changed or undone."""
@@ -398,6 +512,8 @@ class Progress:
             if found is not Verdict.RUN:
                 self._ready.discard(name)
                 self._unannounced.pop(name, None)
+            if found is not Verdict.RUN or not self._has_list(task):
+                self._withdraw_group(name)
             if found is not Verdict.SKIP:
                 self._to_skip.pop(name, None)
             self._judge(task)
@@ -410,21 +526,41 @@ class Progress:
         found = task.rule(task.tally)
         if found is _WAIT or (name := task.planned.name) in self._cancel_requested:
             return
-        if found is _RUN:
-            self._make_ready(name)
-        else:
+        if found is Verdict.SKIP:
             self._to_skip[name] = None
+        elif task.items is None:
+            self._make_ready(name)
+        elif name not in self._to_map and self._has_list(task):
+            self._to_map.add(name)
+            self._unmapped[name] = None
 
-    def _make_ready(self, name: str) -> None:
-        if name not in self._ready:
-            self._ready.add(name)
-            self._unannounced[name] = None
+    def _has_list(self, task: TaskRun) -> bool:
+        """Whether the task that a mapped task maps over has ended, whatever the trigger rule."""
+        upstream = task.planned.map_over
+        return upstream is None or self.tasks[upstream].state in FINISHED
 
-    def _withdraw(self, name: str) -> None:
-        """Neither start nor skip a task."""
-        self._ready.discard(name)
-        self._unannounced.pop(name, None)
-        self._to_skip.pop(name, None)
+    def _make_ready(self, key: Key) -> None:
+        if key not in self._ready:
+            self._ready.add(key)
+            self._unannounced[key] = None
+
+    def _withdraw(self, task: Run) -> None:
+        """Neither start nor skip a run."""
+        key = task.key
+        if task.group is None:
+            self._ready.discard(key)
+            self._to_skip.pop(task.planned.name, None)
+        elif key in self._ready:
+            self._ready.remove(key)
+            _items(task.group).announced -= 1
+            self._to_announce[task.planned.name] = None
+        self._unannounced.pop(key, None)
+
+    def _withdraw_group(self, name: str) -> None:
+        """Do not look for the items of a group, or announce more of them."""
+        self._to_map.discard(name)
+        self._unmapped.pop(name, None)
+        self._to_announce.pop(name, None)
 
     # -- the state -------------------------------------------------------------------
 
@@ -433,8 +569,8 @@ class Progress:
         return self.state in FINISHED
 
     @property
-    def running(self) -> list[str]:
-        """The tasks with a running attempt."""
+    def running(self) -> list[Key]:
+        """The tasks and items with a running attempt."""
         return list(self._running)
 
     @property
@@ -447,22 +583,49 @@ class Progress:
         }
 
     @property
-    def cancel_requested(self) -> list[str]:
-        """The tasks that are being cancelled one by one."""
+    def cancel_requested(self) -> list[Key]:
+        """The tasks and items that are being cancelled one by one."""
         return list(self._cancel_requested)
 
-    def is_attempting(self, task: str, attempt: int) -> bool:
-        """Whether this attempt of the task is under way; False for an unknown task."""
+    def run(self, key: Key) -> Run:
+        """The task or item with this key. Raises `LookupError`."""
+        if isinstance(key, str):
+            return self.tasks[key]
+        items = self.tasks[key.task].items
+        if items is None or items.runs is None or key.number < 0:
+            raise LookupError(key)
+        return items.runs[key.number]
+
+    def has_item(self, task: str, index: int) -> bool:
+        """Whether a task is mapped, and has an item of that index so far."""
         run = self.tasks.get(task)
-        return run is not None and run.state is State.RUNNING and run.attempt == attempt
+        runs = None if run is None or run.items is None else run.items.runs
+        return runs is not None and 0 <= index < len(runs)
 
-    def is_cancelling(self, name: str) -> bool:
-        """Whether a task is being cancelled, alone or with the whole execution."""
-        return self.cancelling or name in self._cancel_requested
+    def has(self, key: Key) -> bool:
+        """Whether there is a task or item with this key so far."""
+        return key in self.tasks if isinstance(key, str) else self.has_item(*key)
 
-    def is_ready(self, name: str) -> bool:
-        """Whether a task may start now."""
-        return name in self._ready and not self.cancelling
+    def is_attempting(self, key: Key, attempt: int) -> bool:
+        """Whether this attempt of a task or item is under way; False for an unknown one."""
+        return key in self._running and self.run(key).attempt == attempt
+
+    def is_cancelling(self, key: Key) -> bool:
+        """Whether a task or item is being cancelled: alone, with its task, or with the execution."""
+        if self.cancelling or key in self._cancel_requested:
+            return True
+        return isinstance(key, Item) and key.task in self._cancel_requested
+
+    def is_ready(self, key: Key) -> bool:
+        """Whether a task or item may start now."""
+        if key not in self._ready or self.is_cancelling(key):
+            return False
+        return isinstance(key, str) or self._has_room(self.tasks[key.task])
+
+    def _has_room(self, group: TaskRun) -> bool:
+        """Whether another item of a group may start."""
+        most = group.planned.max_parallel
+        return most is None or _items(group).running < most
 
     @property
     def _waiting(self) -> int:
@@ -481,7 +644,8 @@ class Progress:
         return State.SUCCESSFUL
 
     def results_for(self, name: str) -> dict[str, msgspec.Raw | StoredResult]:
-        """The results of a task's upstream tasks that have one, by name."""
+        """The results of a task's upstream tasks that have one, by name. For the items of a mapped
+        task, the list they are from is among them."""
         results = {}
         for upstream in self.tasks[name].planned.after:
             if (result := self.tasks[upstream].result) is not None:
@@ -534,6 +698,36 @@ def _size(result: msgspec.Raw | StoredResult | None) -> int:
             return len(result)
 
 
+def _items(group: TaskRun) -> Items:
+    assert group.items is not None
+    return group.items
+
+
+def _items_of(task: Run) -> Items | None:
+    """The items of a task; None if it is an item, or not mapped."""
+    return task.items if isinstance(task, TaskRun) else None
+
+
+def _index(run: Run) -> int:
+    """The index of an item."""
+    index = item_of(run.key)
+    assert index is not None
+    return index
+
+
+def _failed(items: Items) -> bool:
+    """Whether a group cannot succeed."""
+    return bool(items.error or items.counts[State.FAILED] or items.counts[State.CANCELLED])
+
+
+def _is_empty(task: Run) -> bool:
+    """Whether a running group has no items, and is skipped for that."""
+    items = _items_of(task)
+    if items is None or items.runs or items.error:
+        return False
+    return task.planned.on_empty is OnEmpty.SKIP
+
+
 def _refuse(fact: AnyFact, reason: str) -> Never:
     raise IllegalTransition(f"{fact!r} {reason}")
 
@@ -555,6 +749,10 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 # - A fact about a task is allowed only in the states on the left of its row, and leaves the task
 #   in the state on the right. The function of the row checks what the table cannot say: trigger
 #   rules, numbers of attempts, retries left.
+# - A fact with `item` is about an item of a mapped task, by the same row. It is allowed only
+#   while the mapped task runs.
+# - `Mapped` starts a mapped task, instead of `TaskStarted`. It ends when no item goes on; only
+#   an empty one may be skipped while it runs.
 # - Only a retry and the marks may follow `Finished`.
 # - The end of a task, and only that, is counted for the tasks that wait for it.
 # - A change of a task's state is returned as a `TaskChange`, whichever fact made it.
@@ -568,10 +766,14 @@ TABLE: dict[type, Row] = {
         Progress._started,
         {State.NOTSTARTED: State.RUNNING, State.UPFORRETRY: State.RUNNING},
     ),
+    Mapped: Row(Progress._mapped, {State.NOTSTARTED: State.RUNNING}),
     TaskSucceeded: Row(Progress._succeeded, {State.RUNNING: State.SUCCESSFUL}),
     AttemptFailed: Row(Progress._attempt_failed, {State.RUNNING: State.UPFORRETRY}),
     TaskFailed: Row(Progress._task_failed, {State.RUNNING: State.FAILED}),
-    TaskSkipped: Row(Progress._skipped, {State.NOTSTARTED: State.SKIPPED}),
+    TaskSkipped: Row(
+        Progress._skipped,
+        {State.NOTSTARTED: State.SKIPPED, State.RUNNING: State.SKIPPED},
+    ),
     TaskCancelled: Row(
         Progress._cancelled,
         {

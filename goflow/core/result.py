@@ -7,17 +7,25 @@ import hashlib
 
 import msgspec
 
+from goflow.core.keys import Key, key_of
+
 SMALL = 4096  # the most bytes of JSON that a fact carries
 
 
 class StoredResult(msgspec.Struct, frozen=True):
     """A result that the store keeps separately: its attempt, the number of bytes of its JSON,
-    and their SHA-256 in hexadecimal."""
+    and their SHA-256 in hexadecimal. `item` is the index of an item of a mapped task."""
 
     task: str
     attempt: int
     size: int
     sha256: str
+    item: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """The task or item whose result it is."""
+        return key_of(self.task, self.item)
 
     def is_intact(self, body: bytes) -> bool:
         """Whether `body` is the JSON that was stored."""

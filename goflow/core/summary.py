@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from goflow.core.events import Submitted
-from goflow.core.graph import Plan
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 
 PARAMS_SHOWN = 4096  # bytes of JSON
@@ -40,13 +40,24 @@ class RecentExecution(msgspec.Struct, frozen=True, gc=False):
 
 class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     """One task of a `Summary`; `attempts` counts those begun. `started` and `finished` are of
-    the last one, and null after the task was reset by a retry of the execution."""
+    the last one, and null after the task was reset by a retry of the execution.
+
+    Only a mapped task has `items`: their number, as `total`, and how many are in each state,
+    without zeros."""
 
     name: str
     state: State = State.NOTSTARTED
     attempts: int = 0
     started: Time | None = None
     finished: Time | None = None
+    items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def planned(cls, task: PlannedTask) -> "TaskSummary":
+        """A task before its first change."""
+        if task.map_over is None:
+            return cls(task.name)
+        return cls(task.name, items={"total": 0})
 
 
 class Summary(msgspec.Struct, kw_only=True):

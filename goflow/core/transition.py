@@ -5,6 +5,7 @@ says, and needs no knowledge of facts.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -16,7 +17,8 @@ from goflow.core.summary import Summary, TaskSummary
 
 # gc=False: one is made for each fact, and none can be part of a cycle.
 class TaskChange(msgspec.Struct, frozen=True, gc=False):
-    """A task that moved from the state `before`, and the task as it is now.
+    """A task that moved from the state `before`, and the task as it is now. With `item`, it is
+    the item of that index that moved, and `task` describes the item.
 
     `error`, `interrupted` and `result` belong to the attempt that ended with the change, if one
     did. `retry_at` is the time of the next attempt of a task that is up for retry.
@@ -28,14 +30,17 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
     interrupted: bool = False
     result: msgspec.Raw | StoredResult | None = None
+    item: int | None = None
 
 
 class Transition(msgspec.Struct, frozen=True):
     """The changes of tasks, in order, and the execution in brief after them, without its
-    tasks."""
+    tasks. `mapped` has the mapped tasks whose items changed, as they are after it; the changes
+    of items are not in it, since they may be many."""
 
     brief: Summary
     tasks: list[TaskChange]
+    mapped: Sequence[TaskSummary] = ()
 
 
 class ChangedTasks:

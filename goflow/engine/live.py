@@ -101,6 +101,8 @@ class LiveExecution:
         self.version = version
         for change in transition.tasks:
             self._apply(change)
+        for task in transition.mapped:
+            self.tasks[task.name] = task
 
     def _apply(self, change: TaskChange) -> None:
         task = change.task
@@ -161,4 +163,4 @@ class LiveState:
 
 
 def _not_started(plan: Plan) -> dict[str, TaskSummary]:
-    return {planned.name: TaskSummary(planned.name) for planned in plan.tasks}
+    return {planned.name: TaskSummary.planned(planned) for planned in plan.tasks}

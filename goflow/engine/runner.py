@@ -22,6 +22,7 @@ from goflow.core.events import (
     TaskStarted,
 )
 from goflow.core.execution import Cancelled, Execution, Interrupted, Outcome
+from goflow.core.keys import Key
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.requests import Requests
@@ -141,9 +142,9 @@ class Runner:
         return WAITS_FOR_OTHERS if waits else None
 
     @property
-    def queued(self) -> Iterator[str]:
-        """The tasks that are ready to run and wait for a slot."""
-        return (name for name in self._requests if self._is_queued(name))
+    def queued(self) -> Iterator[Key]:
+        """The tasks and items that are ready to run and wait for a slot."""
+        return (key for key in self._requests if self._is_queued(key))
 
     def waiting(self, name: str) -> str | None:
         """Why a task that is ready does not run, human-readable; None if it does not wait."""
@@ -153,8 +154,8 @@ class Runner:
             return None
         return self._requests.obstacle(name)
 
-    def _is_queued(self, name: str) -> bool:
-        return self._requests.is_waiting(name) and self.execution.is_ready(name)
+    def _is_queued(self, key: Key) -> bool:
+        return self._requests.is_waiting(key) and self.execution.is_ready(key)
 
     def pool(self, name: str) -> str | None:
         """The pool that a task runs in, if any."""
@@ -254,8 +255,8 @@ class Runner:
             facts += execution.advance(now, self._started(now))
         return facts
 
-    def _started(self, now: datetime) -> list[str]:
-        """Request slots for newly ready tasks; returns the tasks that were granted one."""
+    def _started(self, now: datetime) -> list[Key]:
+        """Request slots for the tasks that have become ready; returns those that have been granted one."""
         started = []
         for name in self._requests.ask(self.execution.newly_ready(now), now):
             if self.execution.is_ready(name):
@@ -286,7 +287,7 @@ class Runner:
                 case TaskCancelRequested() if fact.task in self._attempts:
                     self._attempts.end(fact.task)
                 case MarkedSuccessful() | MarkedSkipped() | TaskCancelled():
-                    self._withdraw(fact.task)
+                    self._withdraw(fact.key)
         if self._interrupted:
             self._attempts.end_all()
 
@@ -297,15 +298,15 @@ class Runner:
             due = min((one for one in dues if one is not None), default=None)
         await wait(self._woken, self._clock, due)
 
-    def _withdraw(self, name: str) -> None:
+    def _withdraw(self, key: Key) -> None:
         """Withdraw the request for a slot of a task that was cancelled or marked."""
-        if self._requests.is_waiting(name):
-            self._requests.release(name)
+        if self._requests.is_waiting(key):
+            self._requests.release(key)
 
     def _leave(self) -> None:
-        for name in list(self._requests):
-            if name not in self._attempts:
-                self._requests.release(name)
+        for key in list(self._requests):
+            if key not in self._attempts:
+                self._requests.release(key)
         waiting = [answer for _, answer in self._commands] + [answer for answer, _ in self._answers]
         for answer in waiting:
             if self._defect is not None and not answer.done():

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from goflow.core.keys import Key
+
 AGING = 60.0  # seconds of waiting that outweigh one point of priority
 
 Order = tuple[float, int]
@@ -47,11 +49,11 @@ class Waiter(Protocol):
 
 
 class Request:
-    """A request of one task for a slot: it waits, is granted, and in the end is done."""
+    """A request of one task or item for a slot: it waits, is granted, and in the end is done."""
 
     __slots__ = ("done", "granted", "lane", "task", "waiter")
 
-    def __init__(self, waiter: Waiter, task: str, lane: "Lane") -> None:
+    def __init__(self, waiter: Waiter, task: Key, lane: "Lane") -> None:
         self.waiter = waiter
         self.task = task
         self.lane = lane
@@ -201,7 +203,7 @@ class Slots:
     def request(
         self,
         waiter: Waiter,
-        task: str,
+        task: Key,
         lane: tuple[str, ...],
         priority: float,
         now: datetime,
@@ -242,7 +244,7 @@ class Slots:
         resources = (self._resources.get(name) for name in lane)
         return Lane(lane, tuple(one for one in resources if one is not None))
 
-    def occupy(self, waiter: Waiter, task: str, lane: tuple[str, ...]) -> Request:
+    def occupy(self, waiter: Waiter, task: Key, lane: tuple[str, ...]) -> Request:
         """Take a slot for a task that is running, whatever the limits."""
         request = Request(waiter, task, self._find(lane))
         self._take(request)

@@ -88,6 +88,9 @@ class WatchedExecution:
             task.note(change)
             self._bound(task, before)
             self._changed.note(name, version)
+        for mapped in record.transition.mapped:
+            self._tasks[mapped.name].items = mapped.items
+            self._changed.note(mapped.name, version)
         self._answers.clear()
 
     def _note(self, action: Action) -> None:

@@ -170,10 +170,12 @@ def _tasks(execution: LiveExecution, runner: Runner) -> Iterator[TaskNow]:
     for name, due in execution.retry_at.items():
         waiting = runner.waiting(name)
         yield TaskNow(name, State.UPFORRETRY, None, due, waiting, runner.pool(name))
-    for name in runner.queued:
-        state = execution.tasks[name].state
-        if state is State.NOTSTARTED and (waiting := runner.waiting(name)) is not None:
-            yield TaskNow(name, state, waiting=waiting, pool=runner.pool(name))
+    for key in runner.queued:
+        # The task of an item runs, and is shown already.
+        if not isinstance(key, str) or execution.tasks[key].state is not State.NOTSTARTED:
+            continue
+        if (waiting := runner.waiting(key)) is not None:
+            yield TaskNow(key, State.NOTSTARTED, waiting=waiting, pool=runner.pool(key))
 
 
 ENDPOINTS = [

@@ -25,9 +25,12 @@ from goflow.core.events import (
 )
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import Plan, PlannedTask
-from goflow.core.progress import TaskRun
+from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.states import FINISHED, State, Tally, TriggerRule
 from tests.core.model import C, F, K, Model, S, end_of, runs
+
+ITEM_SLOTS = tuple(slot for slot in Run.__slots__ if slot != "group")
+SLOTS = (*Run.__slots__, *TaskRun.__slots__)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -264,8 +267,23 @@ def dump(execution: Execution) -> dict[str, Any]:
 
 
 def _slots(task: TaskRun) -> tuple[Any, ...]:
-    values = (getattr(task, slot) for slot in TaskRun.__slots__)
-    return tuple(counts_of(value) if isinstance(value, Tally) else value for value in values)
+    values = (getattr(task, slot) for slot in SLOTS)
+    return tuple(_copied(value) for value in values)
+
+
+def _copied(value: object) -> object:
+    match value:
+        case Tally():
+            return counts_of(value)
+        case Items():
+            return items_of(value)
+    return value
+
+
+def items_of(items: Items) -> tuple[object, ...]:
+    """All that can be seen of the items of a mapped task."""
+    rows = [[getattr(run, slot) for slot in ITEM_SLOTS] for run in items.runs or ()]
+    return items.runs is None, items.counts.copy(), items.error, items.failures.copy(), rows
 
 
 def look(execution: Execution, now: datetime) -> tuple[Any, ...]:

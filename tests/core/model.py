@@ -5,6 +5,7 @@ does not know tallies, queues, or the way `goflow.core` decides.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
@@ -14,6 +15,7 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    Mapped,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -25,7 +27,8 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan
+from goflow.core.graph import OnEmpty, Plan
+from goflow.core.keys import Item, Key, key_of
 from goflow.core.states import State, TriggerRule
 
 S, F, K, C = State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED
@@ -82,13 +85,19 @@ class Model:
 
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         self.plan = {task.name: task for task in plan.tasks}
-        self.states = dict.fromkeys(self.plan, State.NOTSTARTED)
-        self.attempts = dict.fromkeys(self.plan, 0)
-        self.spent = dict.fromkeys(self.plan, 0)
+        self.states: dict[str, State] = dict.fromkeys(self.plan, State.NOTSTARTED)
+        # Of mapped tasks: the states of the items that are known, and why there are none.
+        self.items: dict[str, list[State] | None] = dict.fromkeys(
+            task.name for task in plan.tasks if task.map_over is not None
+        )
+        self.errors: dict[str, str] = {}
+        self.attempts: Counter[Key] = Counter()
+        self.most: Counter[str] = Counter()  # attempts of any item of a task so far
+        self.spent: Counter[Key] = Counter()
         self.state = State.NOTSTARTED
         self.params = submitted.params
         self.begun: datetime | None = None
-        self.doomed: set[str] = set()
+        self.doomed: set[Key] = set()
         self.cancelled = False
         self.fails = False
 
@@ -112,32 +121,86 @@ class Model:
         ends = tuple(sorted(state for state in upstream if state in ENDS))
         return possible_verdicts(self.plan[name].rule, ends, len(upstream) - len(ends))
 
-    def stops(self, name: str) -> bool:
-        return self.cancelled or name in self.doomed
+    def stops(self, key: Key) -> bool:
+        stopped = self.cancelled or key in self.doomed
+        return stopped or (isinstance(key, Item) and key.task in self.doomed)
 
     def can_start(self, name: str) -> bool:
         """Whether the task's first attempt of this round may start."""
+        return self.plan[name].map_over is None and self.can_begin(name)
+
+    def can_begin(self, name: str) -> bool:
+        """Whether the task's first attempt of this round may start, or the task be mapped."""
         begins = self.states[name] is State.NOTSTARTED and not self.stops(name)
         return begins and self.possible_verdicts(name) == {True}
+
+    def can_map(self, name: str) -> bool:
+        """Whether the items of the task may come to be."""
+        over = self.plan[name].map_over
+        return over is not None and self.states[over] in ENDS and self.can_begin(name)
+
+    def state_of(self, key: Key) -> State:
+        if isinstance(key, str):
+            return self.states[key]
+        return (self.items[key.task] or [])[key.number]
+
+    def has_item(self, key: Key) -> bool:
+        """Whether a key is of a task, or of an item that there is."""
+        if isinstance(key, str):
+            return True
+        return 0 <= key.number < len(self.items.get(key.task) or [])
+
+    def items_running(self, name: str) -> int:
+        return (self.items[name] or []).count(State.RUNNING)
+
+    def can_start_item(self, name: str) -> bool:
+        """Whether there is room for another item of a task that runs."""
+        most = self.plan[name].max_parallel
+        return most is None or self.items_running(name) < most
+
+    def group_ends(self, name: str) -> set[State]:
+        """How a mapped task that runs may end now; empty while items go on."""
+        items = self.items[name] or []
+        waiting = [state for state in items if state not in ENDS]
+        if State.RUNNING in waiting or (waiting and not self.stops(name)):
+            return set()
+        ends = {F, C}
+        if not self.errors.get(name) and all(state in (S, K) for state in items):
+            ends.add(S)
+            if not items and self.plan[name].on_empty is OnEmpty.SKIP:
+                ends.add(K)
+        return ends
 
     def allows(self, fact: AnyFact) -> bool:
         """Whether this fact can happen now."""
         name = getattr(fact, "task", None)
         if name is not None and name not in self.plan:
             return False
-        state = None if name is None else self.states[name]
+        key = "" if name is None else key_of(name, getattr(fact, "item", None))
+        if (
+            isinstance(key, Item)
+            and not isinstance(fact, Retried)
+            and (self.states[key.task] is not State.RUNNING or not self.has_item(key))
+        ):
+            return False
+        state = None if name is None else self.state_of(key)
+        is_group = name in self.items and key == name
         match fact:
             case Submitted():
                 return False
             case Retried(tasks=tasks):
                 known = set(tasks) <= self.plan.keys() and len(set(tasks)) == len(tasks)
+                if fact.item is not None and not (
+                    fact.asked in tasks and self.has_item(Item(fact.asked, fact.item))
+                ):
+                    return False
                 return self.finished and bool(tasks) and known
             case MarkedSuccessful() | MarkedSkipped():
                 end = S if isinstance(fact, MarkedSuccessful) else K
                 if state in (State.RUNNING, S, end):
                     return False
                 if not self.finished:
-                    return fact.finished is None and not self.stops(fact.task)
+                    return fact.finished is None and not self.stops(key)
                 return fact.finished == self.end(self.states | {fact.task: end})
             case _ if self.finished:
                 return False
@@ -147,24 +210,46 @@ class Model:
                 ended = all(state in ENDS for state in self.states.values())
                 return ended and fact.state == self.end(self.states)
             case TaskCancelRequested():
-                return state not in ENDS and not self.stops(fact.task)
+                return state not in ENDS and not self.stops(key)
+            case Mapped(items=items, error=error):
+                known = self.items.get(fact.task)
+                if items < 0 or (items and error):
+                    return False
+                if known is not None and (error or items != len(known)):
+                    return False
+                counted = fact.attempt == self.attempts[key] + 1
+                return counted and self.can_map(fact.task)
             case TaskStarted():
-                due = state is State.UPFORRETRY and not self.stops(fact.task)
-                counted = fact.attempt == self.attempts[fact.task] + 1
+                counted = fact.attempt == self.attempts[key] + 1
+                if isinstance(key, Item):
+                    waits = state in (State.NOTSTARTED, State.UPFORRETRY) and not self.stops(key)
+                    return counted and waits and self.can_start_item(key.task)
+                due = state is State.UPFORRETRY and not self.stops(key)
                 return counted and (due or self.can_start(fact.task))
+            case AttemptFailed() if is_group:
+                return False
             case AttemptFailed(interrupted=True) if not self.plan[fact.task].retries:
                 return False
             case AttemptFailed(interrupted=False) if (
-                self.spent[fact.task] == self.plan[fact.task].retries
+                self.spent[key] == self.plan[fact.task].retries
             ):
                 return False
             case TaskSucceeded() | TaskFailed() | AttemptFailed():
-                return state is State.RUNNING and fact.attempt == self.attempts[fact.task]
+                end = S if isinstance(fact, TaskSucceeded) else F
+                if is_group and state is State.RUNNING and end not in self.group_ends(fact.task):
+                    return False
+                return state is State.RUNNING and fact.attempt == self.attempts[key]
             case TaskSkipped():
-                waits = state is State.NOTSTARTED and fact.task not in self.doomed
+                if isinstance(key, Item):
+                    return False
+                if state is State.RUNNING:
+                    return is_group and K in self.group_ends(fact.task)
+                waits = state is State.NOTSTARTED and key not in self.doomed
                 return waits and self.possible_verdicts(fact.task) == {False}
             case TaskCancelled():
-                running = self.attempts[fact.task] if state is State.RUNNING else 0
+                if is_group and state is State.RUNNING and C not in self.group_ends(fact.task):
+                    return False
+                running = self.attempts[key] if state is State.RUNNING else 0
                 return state not in ENDS and fact.attempt == running
         raise AssertionError(f"the model does not know {fact!r}")
 
@@ -173,24 +258,39 @@ class Model:
 
     def take(self, fact: AnyFact) -> None:
         """Apply a fact, which must be allowed."""
+        task = getattr(fact, "task", None)
+        key = "" if task is None else key_of(task, getattr(fact, "item", None))
         match fact:
             case TaskStarted():
+                self._set(key, State.RUNNING)
+                self.state = State.RUNNING
+                self.attempts[key] += 1
+                self.begun = self.begun or fact.at
+                if isinstance(key, Item):
+                    self.most[key.task] = max(self.most[key.task], self.attempts[key])
+            case Mapped():
                 self.states[fact.task] = self.state = State.RUNNING
                 self.attempts[fact.task] += 1
                 self.begun = self.begun or fact.at
+                self.errors[fact.task] = fact.error
+                if self.items[fact.task] is None:
+                    self.items[fact.task] = [State.NOTSTARTED] * fact.items
+                    for number in range(fact.items):
+                        item = Item(fact.task, number)
+                        self.attempts[item], self.spent[item] = self.most[fact.task], 0
             case AttemptFailed():
-                self.states[fact.task] = State.UPFORRETRY
-                self.spent[fact.task] += not fact.interrupted
+                self._set(key, State.UPFORRETRY)
+                self.spent[key] += not fact.interrupted
             case TaskSucceeded() | MarkedSuccessful():
-                self.states[fact.task] = S
+                self._set(key, S)
             case TaskFailed():
-                self.states[fact.task] = F
+                self._set(key, F)
             case TaskSkipped() | MarkedSkipped():
-                self.states[fact.task] = K
+                self._set(key, K)
             case TaskCancelled():
-                self.states[fact.task] = C
+                self._set(key, C)
             case TaskCancelRequested():
-                self.doomed.add(fact.task)
+                self.doomed.add(key)
             case CancelRequested():
                 self.cancelled = True
                 self.fails = fact.timeout is not None or fact.defect != ""
@@ -199,9 +299,37 @@ class Model:
             case Retried():
                 for name in fact.tasks:
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
+                    if name in self.items:
+                        only = fact.item if name == fact.asked else None
+                        self._restart(name, set(fact.tasks), only)
                 self.state, self.begun = State.NOTSTARTED, None
                 self.cancelled = self.fails = False
                 self.params = self.params if fact.params is None else fact.params
         if isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
             self.state = State(fact.finished)
-        self.doomed = {name for name in self.doomed if self.states[name] not in ENDS}
+        self.doomed = {key for key in self.doomed if self.state_of(key) not in ENDS}
+
+    def _set(self, key: Key, state: State) -> None:
+        if isinstance(key, Item):
+            items = self.items[key.task]
+            assert items is not None
+            items[key.number] = state
+            return
+        self.states[key] = state
+        if state in ENDS and (items := self.items.get(key)):  # what waits of them ends with it
+            self.items[key] = [one if one in ENDS else C for one in items]
+
+    def _restart(self, name: str, again: set[str], only: int | None) -> None:
+        """Prepare another round of a mapped task."""
+        self.errors[name] = ""
+        items = self.items[name] or []
+        if only is not None:
+            chosen = {only}
+        elif all(state == S for state in items) or again & set(self.plan[name].after):
+            self.items[name] = None
+            return
+        else:
+            chosen = {number for number, state in enumerate(items) if state != S}
+        for number in chosen:
+            items[number] = State.NOTSTARTED
+            self.spent[Item(name, number)] = 0

@@ -16,6 +16,7 @@ from goflow.core.events import (
     AttemptFailed,
     CancelRequested,
     Finished,
+    Mapped,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -121,13 +122,35 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
         Retried(AT, ("t", "u"), asked="t"),
         {"fact": "Retried", "tasks": ["t", "u"], "asked": "t"},
     ),
+    (
+        Retried(AT, ("t",), asked="t", item=3),
+        {"fact": "Retried", "tasks": ["t"], "asked": "t", "item": 3},
+    ),
+    (Mapped(AT, "t", 1, 3), {"fact": "Mapped", "task": "t", "attempt": 1, "items": 3}),
+    (
+        Mapped(AT, "t", 1, 0, "no list"),
+        {"fact": "Mapped", "task": "t", "attempt": 1, "items": 0, "error": "no list"},
+    ),
+    (
+        TaskStarted(AT, "t", 1, item=0),
+        {"fact": "TaskStarted", "task": "t", "attempt": 1, "item": 0},
+    ),
+    (
+        TaskSucceeded(AT, "t", 1, item=0),
+        {"fact": "TaskSucceeded", "task": "t", "attempt": 1, "item": 0},
+    ),
+    (
+        TaskCancelled(AT, "t", item=2),
+        {"fact": "TaskCancelled", "task": "t", "item": 2},
+    ),
     (Retried(AT, ("t",), params={}), {"fact": "Retried", "tasks": ["t"], "params": {}}),
 ]
 
 
 def test_every_fact_is_pinned_here() -> None:
     assert {type(fact) for fact, _ in KEPT} == set(get_args(AnyFact))
-    assert set(get_args(AnyFact)) == set(events.Fact.__subclasses__())
+    written = {*events.Fact.__subclasses__(), *events.RunFact.__subclasses__()}
+    assert set(get_args(AnyFact)) == written - {events.RunFact}
 
 
 @pytest.mark.parametrize(("fact", "kept"), KEPT)
@@ -196,7 +219,8 @@ any_fact = st.one_of(
         timeout=st.none() | seconds,
         by=texts,
     ),
-    st.builds(TaskStarted, moments, texts, counts),
+    st.builds(TaskStarted, moments, texts, counts, st.none() | counts),
+    st.builds(Mapped, moments, texts, counts, counts, texts),
     st.builds(TaskSucceeded, moments, texts, counts, results),
     st.builds(AttemptFailed, moments, texts, counts, texts, moments),
     st.builds(TaskFailed, moments, texts, counts, texts),

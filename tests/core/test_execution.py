@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from msgspec import Raw
 
-from goflow.core import progress
+from goflow.core import runs
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -834,7 +834,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[TriggerRule]:
 
         return ask
 
-    monkeypatch.setattr(progress, "rule_for", recording)
+    monkeypatch.setattr(runs, "rule_for", recording)
     return evaluated
 
 

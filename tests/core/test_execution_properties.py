@@ -45,7 +45,7 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
-from goflow.core.progress import TABLE, IllegalTransition, TaskRun
+from goflow.core.progress import TABLE, IllegalTransition
 from goflow.core.states import FINISHED, State
 from goflow.core.summary import Summary
 from goflow.core.transition import ChangedTasks, Transition
@@ -54,6 +54,7 @@ from goflow.stores.base import Submit
 from tests.core.histories import (
     NOW,
     SECOND,
+    SLOTS,
     Choices,
     Ending,
     assert_attempts_within_retries,
@@ -407,7 +408,7 @@ def test_a_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(
     assert_attempts_within_retries(plan, facts)
     for name, row in kept.items():
         now = execution.tasks[name]
-        then = dict(zip(TaskRun.__slots__, row, strict=True))
+        then = dict(zip(SLOTS, row, strict=True))
         for slot in ("attempt", "planned", "result", "state", "started_at", "finished_at"):
             assert getattr(now, slot) == then[slot]
 
@@ -724,8 +725,7 @@ def test_only_retries_and_marks_change_a_finished_task() -> None:
     ]
     for state, fact, after in rows:
         if fact in (MarkedSuccessful, MarkedSkipped):
-            assert state is not State.RUNNING
-            assert state is not State.SUCCESSFUL
+            assert state not in (State.RUNNING, State.SUCCESSFUL)
             assert after in FINISHED
         elif state in FINISHED:
             assert fact is Retried

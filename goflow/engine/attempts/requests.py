@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
+from goflow.core.keys import Key, task_of
 from goflow.engine.slots import Kind, Request, Slots, title
 from goflow.job import Job
 
@@ -14,11 +15,11 @@ class Requests:
         self._job = job
         self._slots = slots
         self._wake = wake
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[Key, Request] = {}
         self._granted: list[Request] = []
         self._asking = False
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self._requests)
 
     def granted(self, request: Request) -> None:
@@ -27,49 +28,49 @@ class Requests:
         if not self._asking:
             self._wake()
 
-    def ask(self, names: Iterable[str], now: datetime) -> list[str]:
-        """Request slots for these tasks; returns all tasks that have been granted one."""
+    def ask(self, keys: Iterable[Key], now: datetime) -> list[Key]:
+        """Request slots for these tasks and items; returns all that have been granted one."""
         self._asking = True
-        new = [(name, *self._lane(name)) for name in names if name not in self._requests]
+        new = [(key, *self._lane(key)) for key in keys if key not in self._requests]
         new.sort(key=_priority, reverse=True)
-        for number, (name, lane, priority) in enumerate(new):
-            self._requests[name] = self._slots.request(
-                self, name, lane, priority, now, together=len(new) - number
+        for number, (key, lane, priority) in enumerate(new):
+            self._requests[key] = self._slots.request(
+                self, key, lane, priority, now, together=len(new) - number
             )
         self._slots.grant()
         self._asking = False
         granted, self._granted = self._granted, []
         return [request.task for request in granted]
 
-    def occupy(self, name: str) -> None:
-        """Take the slot of a task that is running already."""
-        lane, _ = self._lane(name)
-        self._requests[name] = self._slots.occupy(self, name, lane)
+    def occupy(self, key: Key) -> None:
+        """Take the slot of a task or item that is running already."""
+        lane, _ = self._lane(key)
+        self._requests[key] = self._slots.occupy(self, key, lane)
 
-    def is_waiting(self, name: str) -> bool:
-        request = self._requests.get(name)
+    def is_waiting(self, key: Key) -> bool:
+        request = self._requests.get(key)
         return request is not None and not request.granted
 
-    def obstacle(self, name: str) -> str | None:
+    def obstacle(self, key: Key) -> str | None:
         """Why a waiting request is not granted, human-readable."""
-        return self._slots.obstacle(self._requests[name])
+        return self._slots.obstacle(self._requests[key])
 
-    def take(self, name: str) -> Request | None:
+    def take(self, key: Key) -> Request | None:
         """Leave the slot of a task to the caller, who gives it back by `give_back`."""
-        return self._requests.pop(name, None)
+        return self._requests.pop(key, None)
 
     def give_back(self, request: Request) -> None:
         self._slots.release(request)
 
-    def release(self, name: str) -> None:
+    def release(self, key: Key) -> None:
         """Give back the slot of a task, or withdraw its request."""
-        if (request := self._requests.pop(name, None)) is not None:
+        if (request := self._requests.pop(key, None)) is not None:
             self._slots.release(request)
 
-    def _lane(self, name: str) -> tuple[tuple[str, ...], float]:
-        """The resources that a task needs besides a slot, and its priority."""
+    def _lane(self, key: Key) -> tuple[tuple[str, ...], float]:
+        """The resources that a task or item needs besides a slot, and its priority."""
         job = self._job
-        if job is None or (task := job.find(name)) is None:
+        if job is None or (task := job.find(task_of(key))) is None:
             return (), 0
         lane = []
         if job.max_running is not None:
@@ -79,5 +80,5 @@ class Requests:
         return tuple(lane), task.priority
 
 
-def _priority(request: tuple[str, tuple[str, ...], float]) -> float:
+def _priority(request: tuple[Key, tuple[str, ...], float]) -> float:
     return request[2]

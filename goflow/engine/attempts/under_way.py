@@ -14,6 +14,7 @@ import msgspec
 
 from goflow.core.events import TaskStarted
 from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.keys import Key
 from goflow.core.result import StoredResult
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
@@ -95,8 +96,8 @@ class Attempts:
     def __iter__(self) -> Iterator[str]:
         return iter(self._running)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._running
+    def __contains__(self, key: Key) -> bool:
+        return key in self._running
 
     # -- beginning -----------------------------------------------------------------
 

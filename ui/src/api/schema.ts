@@ -16,6 +16,7 @@ export interface Action {
   by: string;
   task: string | null;
   params: Record<string, unknown> | null;
+  item?: number;
 }
 
 export interface AttemptDetail {
@@ -391,6 +392,8 @@ export interface TaskDetail {
   trigger_rule: TriggerRule;
   operator: string | null;
   interruptions: number;
+  map_over?: string;
+  items?: Record<string, number>;
 }
 
 export interface TaskNow {
@@ -408,6 +411,7 @@ export interface TaskSummary {
   attempts: number;
   started: string | null;
   finished: string | null;
+  items?: Record<string, number>;
 }
 
 export interface TaskView {

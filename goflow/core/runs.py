@@ -1,0 +1,200 @@
+"""The runs of an execution: its tasks, and the items of its mapped tasks.
+
+Only the fold (`goflow.core.progress`) changes them.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from goflow.core.graph import PlannedTask
+from goflow.core.keys import Item, Key
+from goflow.core.result import StoredResult
+from goflow.core.states import FINISHED, State, Tally, rule_for
+from goflow.core.summary import TaskSummary
+
+ERRORS_TOLD = 3  # of failed items, in the error of their task
+ERROR_TOLD = 200  # characters of each
+
+
+class Run:
+    """A task or an item within one execution. `group` is the mapped task of an item, None for a
+    task."""
+
+    __slots__ = (
+        "attempt",
+        "due",
+        "finished_at",
+        "group",
+        "interruptions",
+        "key",
+        "planned",
+        "result",
+        "retries_left",
+        "retry_at",
+        "started_at",
+        "state",
+    )
+
+    def __init__(
+        self, key: Key, planned: PlannedTask, group: "TaskRun | None" = None, attempt: int = 0
+    ) -> None:
+        self.key = key
+        self.planned = planned
+        self.group = group
+        self.state = State.NOTSTARTED
+        self.attempt = attempt
+        self.retries_left = planned.retries
+        self.interruptions = 0  # since an attempt last ended by itself
+        self.retry_at: datetime | None = None
+        self.due: datetime | None = None  # `retry_at` without the skew of the clock
+        self.result: msgspec.Raw | StoredResult | None = None
+        self.started_at: datetime | None = None  # the last attempt
+        self.finished_at: datetime | None = None
+
+    def summary(self) -> TaskSummary:
+        """The run in brief. An item has the name of its task."""
+        return TaskSummary(
+            self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
+        )
+
+    def reset(self) -> None:
+        """Make it ready for another round; attempts go on being counted."""
+        self.retries_left = self.planned.retries
+        self.interruptions = 0
+        self.started_at = self.finished_at = self.retry_at = self.due = self.result = None
+
+
+class TaskRun(Run):
+    """A task within one execution. `items` is None unless the task is mapped."""
+
+    __slots__ = ("items", "rule", "tally")
+
+    def __init__(self, planned: PlannedTask) -> None:
+        super().__init__(planned.name, planned)
+        self.rule = rule_for(planned.rule, len(planned.after))
+        self.tally = Tally(len(planned.after))
+        self.items: Items | None = None
+        if planned.map_over is not None:
+            self.items = Items()
+            self.retries_left = 0  # its items have retries
+
+    def summary(self) -> TaskSummary:
+        summary = super().summary()
+        if self.items is not None:
+            summary = msgspec.structs.replace(summary, items=self.items.shown())
+        return summary
+
+    def reset(self) -> None:
+        super().reset()
+        if self.items is not None:
+            self.retries_left = 0
+
+
+class Items:
+    """The items of a mapped task. `runs` is None until they are known.
+
+    `error` says why there are none, if the value to map over is unsuitable. `announced` counts
+    the items that `newly_ready` has returned and that wait to start.
+    """
+
+    __slots__ = ("_due", "_next", "_top", "announced", "counts", "error", "failures", "runs")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] | None = None
+        self.counts = dict.fromkeys(State, 0)
+        self.error = ""
+        self.failures: dict[int, str] = {}  # the first errors of failed items, by index
+        self.announced = 0
+        self._next = 0  # all items before have been taken
+        # Items whose next attempt is due, to be taken, and their attempts so far.
+        self._due: deque[tuple[Run, int]] = deque()
+        self._top = 0  # the highest attempt of an item so far
+
+    @property
+    def open(self) -> int:
+        """The number of items that have not ended."""
+        counts = self.counts
+        return counts[State.NOTSTARTED] + counts[State.UPFORRETRY] + counts[State.RUNNING]
+
+    @property
+    def running(self) -> int:
+        return self.counts[State.RUNNING]
+
+    def shown(self) -> dict[str, int]:
+        """The number of items, in total and in each state, without zeros."""
+        shown = {"total": 0 if self.runs is None else len(self.runs)}
+        for state, number in self.counts.items():
+            if number:
+                shown[state.value] = number
+        return shown
+
+    def create(self, group: TaskRun, number: int) -> None:
+        """Create the items, unless a retry has kept them. New items continue to count the
+        attempts of those they replace, since logs and results are kept by attempt."""
+        if self.runs is None:
+            name, planned, top = group.planned.name, group.planned, self._top
+            self.runs = [Run(Item(name, index), planned, group, top) for index in range(number)]
+            self.counts[State.NOTSTARTED] = number
+
+    def started(self, attempt: int) -> None:
+        self._top = max(self._top, attempt)
+
+    def failed(self, index: int, error: str) -> None:
+        """Keep the error of an item for that of its task, if it is among the first."""
+        if len(self.failures) < ERRORS_TOLD:
+            first = error.strip().rpartition("\n")[2]  # of a traceback, the exception
+            self.failures[index] = first[:ERROR_TOLD]
+
+    @property
+    def failure(self) -> str:
+        """The error of the task when all items have ended and some have failed."""
+        total = 0 if self.runs is None else len(self.runs)
+        failed = self.counts[State.FAILED]
+        told = "".join(f"\nitem {index}: {error}" for index, error in self.failures.items())
+        more = "\n…" if failed > len(self.failures) else ""
+        return f"{failed:,} of {total:,} items failed{told}{more}"
+
+    def is_due(self, run: Run) -> None:
+        """The next attempt of an item is due."""
+        self._due.append((run, run.attempt))
+
+    def take(self, most: int) -> Iterator[Run]:
+        """The next items to start, at most so many; each is returned once."""
+        runs = self.runs or ()
+        while most > 0 and self._due:
+            run, attempt = self._due.popleft()
+            if run.state is State.UPFORRETRY and run.attempt == attempt:
+                most -= 1
+                yield run
+        while most > 0 and self._next < len(runs):
+            run = runs[self._next]
+            self._next += 1
+            if run.state is State.NOTSTARTED:
+                most -= 1
+                yield run
+
+    def restart(self, *, anew: bool, only: int | None) -> list[Run]:
+        """Prepare another round. `anew` drops all items. Otherwise those that did not succeed run
+        again, or the one that is named. Returns the items that were dropped or reset, as they
+        were before."""
+        self.error = ""
+        self._due.clear()
+        self.announced = self._next = 0
+        if anew or self.runs is None:
+            dropped, self.runs = self.runs or [], None
+            self.failures.clear()
+            self.counts = dict.fromkeys(State, 0)
+            return dropped
+        if only is not None:
+            self.failures.pop(only, None)
+            return [self.runs[only]]
+        self.failures.clear()
+        return [run for run in self.runs if run.state is not State.SUCCESSFUL]
+
+
+def unfinished(items: Items) -> list[Run]:
+    """The items that have not ended."""
+    return [run for run in items.runs or () if run.state not in FINISHED]
