@@ -114,7 +114,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     history = await engine.reader.read(engine.store.history, id)
     assert history is not None
     ended = (fact for fact in history.facts if isinstance(fact, TaskSucceeded))
-    large = {fact.task: fact.stored for fact in ended}
+    large = {fact.task: fact.stored for fact in ended if fact.item is None}
     tasks = {}
     for task in detail.tasks:
         logs = ""

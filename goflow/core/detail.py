@@ -11,9 +11,10 @@ import msgspec
 
 from goflow.core.events import AnyFact, TaskSucceeded
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
 from goflow.core.result import SMALL, StoredResult
-from goflow.core.runs import TaskRun
+from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Time
 from goflow.core.transition import TaskChange
@@ -111,6 +112,22 @@ class TaskDetail(msgspec.Struct):
                 self.result = result if len(result) <= SMALL else _NULL
 
 
+class ItemDetail(msgspec.Struct):
+    """An item of a mapped task. `index` counts from 0; `attempts` counts those begun, and
+    `started` and `finished` are of the last one. `error` is that of the last attempt, cut to its
+    beginning and end. `result` is null if it is larger than `SMALL` bytes; the route of results
+    serves it."""
+
+    index: int
+    state: State
+    attempts: int
+    started: Time | None
+    finished: Time | None
+    error: str | None
+    result: msgspec.Raw
+    result_bytes: int
+
+
 class Action(msgspec.Struct):
     """A request by a person or a program: the action, who asked, the `task` if it was about
     one, and its `item` if it was about an item of a mapped task. `params` are those that it set;
@@ -186,9 +203,12 @@ class Details:
     """The history of an execution, collected while its facts are replayed: pass `note` to
     `Progress.replay` or `Progress.salvage`, then ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, item: Key | None = None) -> None:
+        """`item` is the key of the item whose attempts `of_item` describes."""
         self._actions: list[Action] = []
         self._changes: dict[str, list[TaskChange]] = {}
+        self._item = item
+        self._item_changes: list[TaskChange] = []
 
     def note(self, fact: AnyFact, changes: Sequence[TaskChange]) -> None:
         """Record a fact that was applied, and the changes it made."""
@@ -196,6 +216,8 @@ class Details:
             self._actions.append(action)
         for change in changes:
             if change.item is not None:
+                if Item(change.task.name, change.item) == self._item:
+                    self._item_changes.append(change)
                 continue
             self._changes.setdefault(change.task.name, []).append(change)
 
@@ -205,6 +227,14 @@ class Details:
         for change in self._changes.get(planned.name, ()):
             task.note(change)
         return task
+
+    def of_item(self, run: Run) -> TaskDetail:
+        """The item whose changes were recorded, with every attempt."""
+        item = TaskDetail(run.planned.name, retries=run.planned.retries)
+        for change in self._item_changes:
+            item.note(change)
+        item.state = run.state  # items that waited end with their task
+        return item
 
     def of_run(self, run: TaskRun) -> TaskDetail:
         """One task as it is now, with every attempt."""
@@ -239,10 +269,10 @@ class Details:
         )
 
 
-def result_of(facts: Iterable[AnyFact], task: str, attempt: int) -> TaskSucceeded | None:
+def result_of(facts: Iterable[AnyFact], key: Key, attempt: int) -> TaskSucceeded | None:
     """The fact with the result of an attempt, or with where it is stored; None without one."""
     for fact in facts:
-        if isinstance(fact, TaskSucceeded) and fact.task == task and fact.attempt == attempt:
+        if isinstance(fact, TaskSucceeded) and fact.key == key and fact.attempt == attempt:
             return fact
     return None
 

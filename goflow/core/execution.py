@@ -92,13 +92,13 @@ class Execution(Progress):
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         super().__init__(plan, submitted)
         self._decided: list[TaskChange] = []
-        self._mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
+        self.has_mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
 
     def transition(self) -> Transition:
         """The changes made by the facts decided since the last call; one change commits both."""
         changes, self._decided = self._decided, []
         mapped: list[TaskSummary] = []
-        if self._mapped_tasks:
+        if self.has_mapped_tasks:
             touched = dict.fromkeys(one.task.name for one in changes if one.item is not None)
             mapped = [self.tasks[name].summary() for name in touched]
             changes = [one for one in changes if one.item is None]
@@ -163,6 +163,12 @@ class Execution(Progress):
         ]
         self._joining.update(found)
         return found
+
+    def drop_results(self, name: str) -> None:
+        """Drop the results of the items of a mapped task that has ended, to save memory. They
+        are still in the facts, and in the result of the task if it succeeded."""
+        for run in self._items(name).runs or ():
+            run.result = None
 
     def may_map(self, name: str) -> bool:
         """Whether `map` may be called for a mapped task."""
@@ -293,12 +299,12 @@ class Execution(Progress):
         self._decided += self.apply(fact)
         return fact
 
-    def interrupt(self, now: datetime, found: Collection[str] = ()) -> list[AnyFact]:
+    def interrupt(self, now: datetime, found: Collection[Key] = ()) -> list[AnyFact]:
         """Settle the attempts that were running when the server stopped, except those of tasks
         that were `found` running. A task that may be retried is retried at once; any other fails
         visibly."""
-        lost = [name for name in self.running if name not in found]
-        return [self.settle(name, Interrupted(), now) for name in lost]
+        lost = [key for key in self.running if key not in found]
+        return [self.settle(key, Interrupted(), now) for key in lost]
 
     def abort(self, now: datetime, defect: str) -> list[AnyFact]:
         """Fail the execution at once because of an error in goflow itself; empty if it has

@@ -611,7 +611,7 @@ class Progress:
         return key in self._running and self.run(key).attempt == attempt
 
     def is_cancelling(self, key: Key) -> bool:
-        """Whether a task or item is being cancelled: alone, with its task, or with the execution."""
+        """Whether a task or item is being cancelled, alone, with its task or the execution."""
         if self.cancelling or key in self._cancel_requested:
             return True
         return isinstance(key, Item) and key.task in self._cancel_requested

@@ -11,6 +11,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
+from goflow.core.keys import Key, described, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
@@ -75,9 +76,9 @@ class Control:
             raise _no_execution(id)
         return False
 
-    async def cancel_task(self, id: str, task: str, *, by: Principal = NOBODY) -> bool:
-        """Cancel one task; the others continue. False if it has ended. Raises `NotFound` and
-        `Unavailable`."""
+    async def cancel_task(self, id: str, task: Key, *, by: Principal = NOBODY) -> bool:
+        """Cancel one task or item; the others continue. False if it has ended. Raises
+        `NotFound` and `Unavailable`."""
         self._lifetime.check()
         if (runner := self._runners.get(id)) is not None:
             _check_task(runner.execution, task)
@@ -89,13 +90,15 @@ class Control:
         return False
 
     @seen_through
-    async def mark(self, id: str, task: str, state: State, *, by: Principal = NOBODY) -> None:
-        """Mark a task as successful or skipped. Raises `NotFound`, `Unavailable`, and `Conflict`
-        if the task runs, is being cancelled, or already has that state."""
+    async def mark(self, id: str, task: Key, state: State, *, by: Principal = NOBODY) -> None:
+        """Mark a task or item as successful or skipped. Raises `NotFound`, `Unavailable`, and
+        `Conflict` if it runs, is being cancelled, or already has that state; also for an
+        item of a task that does not run."""
         self._lifetime.check()
         refused = Conflict(
-            f"task {task!r} of execution {id!r} cannot be marked {state} now: "
-            f"it runs, is being cancelled, or already has that state"
+            f"{described(task)} of execution {id!r} cannot be marked {state} now: "
+            "it runs, is being cancelled, or already has that state"
+            + ("" if isinstance(task, str) else "; or its task does not run")
         )
 
         def decide(execution: Execution, now: datetime) -> list[AnyFact]:
@@ -123,13 +126,14 @@ class Control:
         self,
         id: str,
         *,
-        task: str | None = None,
+        task: Key | None = None,
         following: bool = True,
         params: Mapping[str, Any] | None = None,
         by: Principal = NOBODY,
     ) -> None:
         """Re-run the unsuccessful tasks of a finished execution under the same id; or only `task`,
-        with all tasks after it if `following`. `params` replace those of the execution.
+        which may be one item of a mapped task, with all tasks after it if `following`. `params`
+        replace those of the execution.
 
         Raises `NotFound`, `InvalidRequest` for bad params, `Unavailable`, and `Conflict` if the
         execution is unfinished, its job is no longer registered, or there is nothing to re-run.
@@ -206,6 +210,8 @@ def _no_execution(id: str) -> NotFound:
     return NotFound(f"there is no execution {id!r}", field="id")
 
 
-def _check_task(execution: Execution, task: str) -> None:
-    if task not in execution.tasks:
-        raise NotFound(f"execution {execution.id!r} has no task {task!r}", field="task")
+def _check_task(execution: Execution, key: Key) -> None:
+    if task_of(key) not in execution.tasks:
+        raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
+    if not execution.has(key):
+        raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")

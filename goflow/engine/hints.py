@@ -29,6 +29,7 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.core.keys import Key, item_of, key_of, task_of
 from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
 from goflow.stores.base import Store
@@ -65,6 +66,12 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     size: int = 0
     sha256: str = ""
     last_lines: Chunk | None = None
+    item: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """The task or item whose attempt it was."""
+        return key_of(self.task, self.item)
 
     @property
     def outcome(self) -> Succeeded | Failed:
@@ -118,7 +125,7 @@ class Hints:
     def write(
         self,
         execution: str,
-        task: str,
+        key: Key,
         attempt: int,
         outcome: Outcome,
         last_lines: Chunk | None = None,
@@ -129,14 +136,15 @@ class Hints:
         file, place = self._map, self._place
         if file is None or not place:
             return 0
+        task, item = task_of(key), item_of(key)
         # The fields of a `Hint`, which would take longer to build.
         hint: tuple[object, ...]
         if isinstance(outcome, Succeeded):
             result, size, sha256 = outcome.result, outcome.size, outcome.sha256
-            hint = (execution, task, attempt, None, False, result, size, sha256, last_lines)
+            hint = (execution, task, attempt, None, False, result, size, sha256, last_lines, item)
         elif isinstance(outcome, Failed):
             error, final = outcome.error, outcome.final
-            hint = (execution, task, attempt, error, final, None, 0, "", last_lines)
+            hint = (execution, task, attempt, error, final, None, 0, "", last_lines, item)
         else:
             return 0
         body = _encode(hint)

@@ -4,18 +4,21 @@ Reads run in a separate executor, so that the event loop never waits for a disk.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from goflow.core.detail import Detail, Details, result_of
+from goflow.core.detail import Detail, Details, ItemDetail, cut_error, result_of
 from goflow.core.events import AnyFact
-from goflow.core.result import digest
+from goflow.core.keys import Key, described, item_of, key_of, task_of
+from goflow.core.result import SMALL, StoredResult, digest
+from goflow.core.runs import Run
 from goflow.core.states import State
 from goflow.core.summary import listed
+from goflow.core.transition import TaskChange
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
 from goflow.engine.live import LiveState
@@ -32,6 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
+ITEMS_BYTES = 4 * 1024 * 1024  # of JSON on a page of items; one item may take more
 PAGE_BYTES = 16 * 1024 * 1024  # of JSON on a page; one execution may take more
 LOG_PAGE = 256 * 1024  # characters of a log read at once
 WINDOW = 1024 * 1024  # characters in a window of a log, plus at most one line
@@ -45,7 +49,7 @@ class Page(NamedTuple):
     next: str | None
 
 
-Place = tuple[str, str, int]  # of a log: execution, task, attempt
+Place = tuple[str, Key, int]  # of a log: execution, task or item, attempt
 
 
 class Attempt(NamedTuple):
@@ -56,11 +60,19 @@ class Attempt(NamedTuple):
     task: str
     number: int
     state: State
+    item: int | None = None
 
     @property
     def place(self) -> Place:
-        """The place of its log."""
-        return self.execution, self.task, self.number
+        """Where its log is."""
+        return self.execution, key_of(self.task, self.item), self.number
+
+
+class ItemsPage(NamedTuple):
+    """Items of a mapped task in order, and the cursor of the following page or None."""
+
+    items: list[ItemDetail]
+    next: str | None
 
 
 class Result(NamedTuple):
@@ -213,15 +225,17 @@ class Reader:
         """A job's ledger, newest first, with due times before `before`."""
         return await self.read(self._store.ticks, job, before, limit)
 
-    async def attempt(self, id: str, task: str, number: int | None) -> Attempt:
-        """An attempt of a task, by default the last one.
+    async def attempt(
+        self, id: str, task: str, number: int | None, item: int | None = None
+    ) -> Attempt:
+        """An attempt of a task, or of an item of it; by default the last one.
 
-        Raises `NotFound` for an unknown execution, task or attempt.
+        Raises `NotFound` for an unknown execution, task, item or attempt.
         """
 
-        if (known := self._known_attempt(id, task, number)) is not None:
+        if item is None and (known := self._known_attempt(id, task, number)) is not None:
             return known
-        _, attempt = await self.read(self._attempt, id, task, number)
+        _, attempt = await self.read(self._attempt, id, key_of(task, item), number)
         return attempt
 
     def _known_attempt(self, id: str, task: str, number: int | None) -> Attempt | None:
@@ -237,40 +251,48 @@ class Reader:
         number = run.attempts if number is None else number
         return Attempt(live.job, id, task, number, states[number]) if number in states else None
 
-    def _attempt(self, id: str, task: str, number: int | None) -> tuple[list[AnyFact], Attempt]:
+    def _attempt(self, id: str, key: Key, number: int | None) -> tuple[list[AnyFact], Attempt]:
         """The attempt, and all facts of the execution."""
+        task, item = task_of(key), item_of(key)
         if (history := self._store.history(id)) is None:
             raise NotFound(f"there is no execution {id!r}", field="id")
-        details = Details()
+        details = Details(key)
         execution, facts, _ = salvage(history, details.note)
         if (run := execution.tasks.get(task)) is None:
             raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-        found = details.of_task(run.planned)
+        if not execution.has(key):
+            raise NotFound(f"execution {id!r} has no {described(key)}", field="item")
+        found = (
+            details.of_task(run.planned) if item is None else details.of_item(execution.run(key))
+        )
         states = {one.attempt: one.state for one in found.attempts}
         if number is None:
             number = max(states, default=0)
         elif number not in states:
             raise NotFound(
-                f"task {task!r} of execution {id!r} has no attempt {number}; it has {len(states)}",
+                f"{described(key)} of execution {id!r} has no attempt {number}; "
+                f"it has {len(states)}",
                 field="attempt",
             )
         state = states.get(number, found.state)
-        return facts, Attempt(execution.job, id, task, number, state)
+        return facts, Attempt(execution.job, id, task, number, state, item)
 
-    async def result(self, id: str, task: str, number: int | None = None) -> Result:
-        """The result of an attempt of a task, by default of the last one.
+    async def result(
+        self, id: str, task: str, number: int | None = None, item: int | None = None
+    ) -> Result:
+        """The result of an attempt of a task, or of an item of it; by default of the last one.
 
-        Raises `NotFound` for an unknown execution, task or attempt, and for an attempt without a
-        result; `ResultLost` if the store has lost it.
+        Raises `NotFound` for an unknown execution, task, item or attempt, and for one that has no
+        result; `ResultLost` where the store has lost it.
         """
-        return await self.read(self._result, id, task, number)
+        return await self.read(self._result, id, key_of(task, item), number)
 
-    def _result(self, id: str, task: str, number: int | None) -> Result:
-        facts, attempt = self._attempt(id, task, number)
-        if (fact := result_of(facts, task, attempt.number)) is None:
+    def _result(self, id: str, key: Key, number: int | None) -> Result:
+        facts, attempt = self._attempt(id, key, number)
+        if (fact := result_of(facts, key, attempt.number)) is None:
             state = attempt.state if attempt.number else "not begun"
             raise NotFound(
-                f"attempt {attempt.number} of task {task!r}, execution {id!r}, has no result: "
+                f"attempt {attempt.number} of {described(key)}, execution {id!r}, has no result: "
                 f"it is {state}",
                 code="no-result",
                 field="attempt",
@@ -280,12 +302,55 @@ class Reader:
             return Result(attempt.number, body, digest(body))
         return Result(attempt.number, read_result(self._store, id, stored), stored.sha256)
 
+    async def items(
+        self, id: str, task: str, state: State | None, after: int, limit: int
+    ) -> ItemsPage:
+        """The items of a mapped task from number `after` on, at most `limit`, or fewer that take
+        `ITEMS_BYTES` bytes; with `state`, only those in it. Raises `NotFound`."""
+        return await self.read(self._items, id, task, state, after, limit)
+
+    def _items(self, id: str, task: str, state: State | None, after: int, limit: int) -> ItemsPage:
+        if (history := self._store.history(id)) is None:
+            raise NotFound(f"there is no execution {id!r}", field="id")
+        errors: dict[int, str | None] = {}
+        results: dict[int, msgspec.Raw | StoredResult | None] = {}
+
+        def note(fact: AnyFact, changes: Sequence[TaskChange]) -> None:
+            for change in changes:
+                if change.item is not None and change.task.name == task:
+                    errors[change.item], results[change.item] = change.error, change.result
+
+        execution = salvage(history, note).execution
+        if (group := execution.tasks.get(task)) is None:
+            raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
+        if group.items is None:
+            raise NotFound(
+                f"task {task!r} of execution {id!r} is not mapped, so it has no items",
+                code="not-mapped",
+                field="task",
+            )
+        page: list[ItemDetail] = []
+        room, runs = ITEMS_BYTES, group.items.runs or []
+        for index in range(after, len(runs)):
+            run = runs[index]
+            if state is not None and run.state is not state:
+                continue
+            if len(page) == limit or room <= 0:
+                return ItemsPage(page, str(index))
+            ended = run.state.finished or run.state is State.UPFORRETRY
+            error = errors.get(index) if ended else None
+            result = results.get(index) if run.state is State.SUCCESSFUL else None
+            item = _item(index, run, None if error is None else cut_error(error), result)
+            room -= len(item.error or "") + len(item.result) + 200
+            page.append(item)
+        return ItemsPage(page, None)
+
     # -- logs of attempts that have begun ----------------------------------------------
 
     async def log_of(
         self,
         id: str,
-        task: str,
+        key: Key,
         attempt: int,
         after: int = 0,
         tail: int | None = None,
@@ -294,10 +359,15 @@ class Reader:
     ) -> Log:
         """An attempt's log from line number `after` on, or at most the last `tail` lines. With
         `timestamps`, each line begins with its time in RFC 3339 and a space."""
-        place = id, task, attempt
-        end = await self.read(self._store.logs.end, *place)
+        place = id, key, attempt
+        end = await self.read(self._end, place)
         after = _begin(after, tail, end)
         return Log(after, end, self._texts(place, after, end, timestamps))
+
+    def _end(self, place: Place) -> int:
+        """The number of the next line of a log."""
+        execution, key, attempt = place
+        return self._store.logs.end(execution, task_of(key), attempt, item_of(key))
 
     async def _texts(
         self, place: Place, after: int, end: int, timestamps: bool
@@ -314,8 +384,9 @@ class Reader:
                 yield begun.text
 
     def _unfinished(self, place: Place, end: int, timestamps: bool = False) -> LogChunk | None:
-        """Line number `end` of a log, if it is unfinished."""
-        chunk = self._store.logs.unfinished(*place)
+        """The line number `end` of a log, if it has not ended."""
+        execution, key, attempt = place
+        chunk = self._store.logs.unfinished(execution, task_of(key), attempt, item_of(key))
         if chunk is None or chunk.first != end:
             return None
         return _stamped(chunk) if timestamps else chunk
@@ -326,7 +397,9 @@ class Reader:
         """The stored chunks of the log from line `after` on, at most a page; none at the end."""
         if after >= end:
             return []
-        chunks = self._store.logs.read(*place, after, LOG_PAGE)
+        execution, key, attempt = place
+        task, item = task_of(key), item_of(key)
+        chunks = self._store.logs.read(execution, task, attempt, after, LOG_PAGE, item)
         if chunks and chunks[0].first < after:
             known = after - chunks[0].first
             rest = chunks[0].text.split("\n", known)[known]
@@ -336,13 +409,13 @@ class Reader:
         return [_stamped(chunk) for chunk in chunks] if timestamps else chunks
 
     async def window(
-        self, id: str, task: str, attempt: int, after: int, tail: int | None, limit: int
+        self, id: str, key: Key, attempt: int, after: int, tail: int | None, limit: int
     ) -> Window:
         """At most `limit` lines of a log from line number `after` on, or of the last `tail`."""
-        return await self.read(self._window, (id, task, attempt), after, tail, limit)
+        return await self.read(self._window, (id, key, attempt), after, tail, limit)
 
     def _window(self, place: Place, after: int, tail: int | None, limit: int) -> Window:
-        end = self._store.logs.end(*place)
+        end = self._end(place)
         at = after = _begin(after, tail, end)
         room = WINDOW
         lines: list[str] = []
@@ -370,12 +443,12 @@ class Reader:
         return Window(first, end, lines, times, gaps, at, unfinished)
 
     async def find(
-        self, id: str, task: str, attempt: int, search: Search, after: int, limit: int
+        self, id: str, key: Key, attempt: int, search: Search, after: int, limit: int
     ) -> Found:
-        """The lines from number `after` on that a search finds, at most `limit`, in at most
-        `SEARCHED` characters."""
-        place = id, task, attempt
-        end = await self.read(self._store.logs.end, *place)
+        """The lines from number `after` on that a search finds, at most `limit`; it gives up
+        after `SEARCHED` characters."""
+        place = id, key, attempt
+        end = await self.read(self._end, place)
         numbers: list[int] = []
         room = SEARCHED
         # A page at a time, so that other readers do not wait for all of it.
@@ -395,6 +468,19 @@ class Reader:
                     return Found(numbers, numbers[-1] + 1, end)
             after = chunk.first + chunk.lines
         return Found(numbers, after, end)
+
+
+def _item(
+    index: int, run: Run, error: str | None, result: msgspec.Raw | StoredResult | None
+) -> ItemDetail:
+    body, size = msgspec.Raw(b"null"), 0
+    if isinstance(result, StoredResult):
+        size = result.size
+    elif result is not None and result != body:
+        size = len(result)
+        body = result if size <= SMALL else body
+    times = run.started_at, run.finished_at
+    return ItemDetail(index, run.state, run.attempt, *times, error, body, size)
 
 
 def _times_of(chunk: LogChunk) -> list[datetime | None]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from goflow.core.execution import Execution
+from goflow.core.keys import Key, described, item_of, task_of
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.settling import commit_ends, hinted_lines, settle_hinted
 from goflow.engine.attempts.under_way import Found
@@ -35,7 +36,7 @@ from goflow.shown import reason
 from goflow.stores.base import Store
 from goflow.stores.logs import AppendLog
 
-FoundRuns = dict[str, dict[str, Found]]  # by execution and task
+FoundRuns = dict[str, dict[Key, Found]]  # by execution, and task or item
 
 
 class Replayed(NamedTuple):
@@ -94,37 +95,39 @@ class Recovery:
     async def _find(self, replayed: dict[str, Replayed]) -> FoundRuns:
         """The attempts that their executors find still running."""
         found: FoundRuns = {}
-        hinted = {(one.execution, one.task, one.attempt) for one in self._dependencies.hints.found}
+        hinted = {(one.execution, one.key, one.attempt) for one in self._dependencies.hints.found}
         for id, (execution, _, damage) in replayed.items():
             job = self._registry.jobs.get(execution.job)
             if damage is not None or job is None:
                 continue
-            for name in execution.running:
-                attempt = execution.tasks[name].attempt
-                task = job.find(name)
-                if task is None or (id, name, attempt) in hinted:
+            for key in execution.running:
+                attempt = execution.run(key).attempt
+                task = job.find(task_of(key))
+                if task is None or (id, key, attempt) in hinted:
                     continue
-                if (run := await self._find_run(execution, task, attempt)) is not None:
-                    found.setdefault(id, {})[name] = run
+                if (run := await self._find_run(execution, task, key, attempt)) is not None:
+                    found.setdefault(id, {})[key] = run
         return found
 
-    async def _find_run(self, execution: Execution, task: Task, attempt: int) -> Found | None:
+    async def _find_run(
+        self, execution: Execution, task: Task, key: Key, attempt: int
+    ) -> Found | None:
         given, logs = self._dependencies, self._store.logs
-        key = process_tag.task_key(task.name)
-        tag = ProcessTag(given.epoch, given.server, execution.id, key, attempt)
+        tagged = process_tag.task_key(key)
+        tag = ProcessTag(given.epoch, given.server, execution.id, tagged, attempt)
         try:
             run = await given.executors.of(task).find(tag)
         except Exception as error:  # of an executor, which may be anybody's code
             self._health.notice(
-                f"execution {execution.id}: whether attempt {attempt} of task {task.name!r} still "
+                f"execution {execution.id}: whether attempt {attempt} of {described(key)} still "
                 f"runs is unknown, so it is interrupted: {reason(error)}"
             )
             return None
         if run is None:
             return None
-        place = execution.id, task.name, attempt
-        unfinished = logs.unfinished(*place)
-        return Found(run, logs.end(*place), "" if unfinished is None else unfinished.text)
+        place, item = (execution.id, task.name, attempt), item_of(key)
+        unfinished = logs.unfinished(*place, item)
+        return Found(run, logs.end(*place, item), "" if unfinished is None else unfinished.text)
 
     async def _end_orphans(self, replayed: dict[str, Replayed], found: FoundRuns) -> None:
         """End the processes of attempts that a crash interrupted, before these are retried.
@@ -134,8 +137,8 @@ class Recovery:
 
         names: dict[str, dict[str, str]] = {}  # names of tasks by key, for each execution
 
-        def task_of(tag: ProcessTag) -> str | None:
-            """The task whose interrupted attempt has this tag; None if there is none."""
+        def find(tag: ProcessTag) -> Key | None:
+            """The task or item whose interrupted attempt has this tag; None if there is none."""
             if tag.store != self._store.epoch or tag.execution not in replayed:
                 return None
             if not process_tag.has_gone(tag.server):  # it serves a copy of this store
@@ -143,17 +146,17 @@ class Recovery:
             execution = replayed[tag.execution].execution
             if execution.id not in names:
                 names[execution.id] = process_tag.tasks_by_key(execution.tasks)
-            task = names[execution.id].get(tag.task, "")
-            if task in found.get(execution.id, ()):
+            key = process_tag.key_in(tag.task, names[execution.id])
+            if key in found.get(execution.id, ()):
                 return None
-            return task if execution.is_attempting(task, tag.attempt) else None
+            return key if execution.is_attempting(key, tag.attempt) else None
 
         if not replayed:
             return
-        for one in await self._dependencies.end_orphans(lambda tag: task_of(tag) is not None):
+        for one in await self._dependencies.end_orphans(lambda tag: find(tag) is not None):
             self._health.notice(
-                f"process {one.pid} was left over from attempt {one.tag.attempt} of task "
-                f"{task_of(one.tag)!r}, execution {one.tag.execution}; it was ended"
+                f"process {one.pid} was left over from attempt {one.tag.attempt} of "
+                f"{described(find(one.tag) or '')}, execution {one.tag.execution}; it was ended"
             )
 
     async def _settle(self, replayed: dict[str, Replayed], found: FoundRuns) -> list[Execution]:
@@ -193,12 +196,12 @@ class Recovery:
             return hinted_lines(self._store.logs, hint)
         except Exception as error:
             self._health.notice(
-                f"the last lines of attempt {hint.attempt} of task {hint.task!r}, execution "
+                f"the last lines of attempt {hint.attempt} of {described(hint.key)}, execution "
                 f"{hint.execution}, are lost: its log cannot be read: {reason(error)}"
             )
             return None
 
-    def _resume(self, execution: Execution, found: Mapping[str, Found]) -> None:
+    def _resume(self, execution: Execution, found: Mapping[Key, Found]) -> None:
         job = self._registry.jobs.get(execution.job)
         before = self._lineup.before_resumed(execution, job)
         runner = Runner(execution, job, None, self._dependencies, before, found)
@@ -207,7 +210,7 @@ class Recovery:
 
 def _that_count(hints: Sequence[Hint], execution: Execution) -> Sequence[Hint]:
     """The hints of attempts whose ends are not committed."""
-    found = {one.task: one for one in hints if execution.is_attempting(one.task, one.attempt)}
+    found = {one.key: one for one in hints if execution.is_attempting(one.key, one.attempt)}
     return list(found.values())
 
 

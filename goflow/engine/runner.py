@@ -19,12 +19,14 @@ from goflow.core.events import (
     MarkedSuccessful,
     TaskCancelled,
     TaskCancelRequested,
+    TaskFailed,
     TaskStarted,
 )
 from goflow.core.execution import Cancelled, Execution, Interrupted, Outcome
-from goflow.core.keys import Key
+from goflow.core.keys import Item, Key, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import commit_ends, settle
 from goflow.engine.attempts.under_way import Attempts, Found
@@ -63,7 +65,7 @@ class Runner:
         opening: Change | None,
         dependencies: Dependencies,
         after: "Iterable[Runner]" = (),
-        found: Mapping[str, Found] | None = None,
+        found: Mapping[Key, Found] | None = None,
     ) -> None:
         self.execution = execution
         loop = asyncio.get_running_loop()
@@ -86,11 +88,11 @@ class Runner:
         self._before: dict[asyncio.Future[None], Runner] = {}
         self._tell = self._one_before_is_over  # one for all, since they may be many
         self._wait_for(after)
-        for name, one in (found or {}).items():
-            self._attempts.go_on(name, one)
-            if execution.is_cancelling(name):
+        for key, one in (found or {}).items():
+            self._attempts.go_on(key, one)
+            if execution.is_cancelling(key):
                 # Once it is heard: one that was never heard would not be ended.
-                loop.call_soon(self._attempts.end, name)
+                loop.call_soon(self._attempts.end, key)
 
     # -- called by other rooms -----------------------------------------------------
 
@@ -237,8 +239,7 @@ class Runner:
         if abs(skew - execution.skew) > STEP:
             execution.skew = skew
         facts: list[AnyFact] = []
-        for ended in self._attempts.take_ended():
-            facts.append(self._settle(ended.task, ended.outcome, now))
+        facts += self._settle_ended(now)
         commands, self._commands = self._commands, []
         for command, answer in commands:
             try:
@@ -251,24 +252,54 @@ class Runner:
                 facts += decided
                 self._answers.append((answer, bool(decided)))
         facts += execution.advance(now)
-        if not (self._stopping or self._before or execution.finished):
+        begins = not (self._stopping or self._before)
+        if self._attempts.mapped is not None:
+            facts += self._advance_mapped(self._attempts.mapped, now, begins)
+        if begins and not execution.finished:
             facts += execution.advance(now, self._started(now))
         return facts
 
+    def _advance_mapped(self, mapped: MappedTasks, now: datetime, begins: bool) -> list[AnyFact]:
+        """Find the items of mapped tasks, if they may begin, and join their results. Both may
+        take a while; then they are decided at a later turn."""
+        execution = self.execution
+        facts: list[AnyFact] = []
+        while True:
+            decided: list[AnyFact] = []
+            joined = execution.groups_to_join()
+            for name in joined:
+                mapped.join(name)
+            if begins:
+                for name in execution.groups_to_map():
+                    mapped.find(name)
+                for name, items, error in mapped.take_known():
+                    decided += execution.map(name, now, items, error)
+            if joined:
+                decided += self._settle_ended(now)
+            decided += execution.advance(now)
+            if not decided:
+                mapped.forget()
+                return facts
+            facts += decided
+
+    def _settle_ended(self, now: datetime) -> list[AnyFact]:
+        taken = self._attempts.take_ended()
+        return [self._settle(ended.key, ended.outcome, now) for ended in taken]
+
     def _started(self, now: datetime) -> list[Key]:
-        """Request slots for the tasks that have become ready; returns those that have been granted one."""
+        """Request slots for what has become ready; returns what has been granted one."""
         started = []
-        for name in self._requests.ask(self.execution.newly_ready(now), now):
-            if self.execution.is_ready(name):
-                started.append(name)
+        for key in self._requests.ask(self.execution.newly_ready(now), now):
+            if self.execution.is_ready(key):
+                started.append(key)
             else:  # it was cancelled or marked while it waited
-                self._requests.release(name)
+                self._requests.release(key)
         return started
 
-    def _settle(self, name: str, outcome: Outcome, now: datetime) -> AnyFact:
-        if isinstance(outcome, Cancelled) and not self.execution.is_cancelling(name):
+    def _settle(self, key: Key, outcome: Outcome, now: datetime) -> AnyFact:
+        if isinstance(outcome, Cancelled) and not self.execution.is_cancelling(key):
             outcome = Interrupted(STOPPED)
-        return settle(self.execution, self._task(name), name, outcome, now)
+        return settle(self.execution, self._task(task_of(key)), key, outcome, now)
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
         """Commit facts, and the last lines of the attempts that end by them."""
@@ -284,10 +315,18 @@ class Runner:
                     self._attempts.begin(fact)
                 case CancelRequested():
                     self._attempts.end_all()
-                case TaskCancelRequested() if fact.task in self._attempts:
-                    self._attempts.end(fact.task)
+                case TaskCancelRequested():
+                    if fact.key in self._attempts:
+                        self._attempts.end(fact.key)
+                    elif fact.item is None:
+                        self._end_items(fact.task)
+                case TaskCancelled() if fact.item is None:
+                    self._withdraw(fact.key)
+                    self._end_items(fact.task)
                 case MarkedSuccessful() | MarkedSkipped() | TaskCancelled():
                     self._withdraw(fact.key)
+                case TaskFailed() if fact.item is None:
+                    self._end_items(fact.task)
         if self._interrupted:
             self._attempts.end_all()
 
@@ -298,12 +337,23 @@ class Runner:
             due = min((one for one in dues if one is not None), default=None)
         await wait(self._woken, self._clock, due)
 
+    def _end_items(self, name: str) -> None:
+        """End the attempts of a mapped task's items, and withdraw the requests of those that
+        wait."""
+        if self._attempts.mapped is not None:
+            self._attempts.end_task(name)
+            for key in [key for key in self._requests if isinstance(key, Item)]:
+                if key.task == name:
+                    self._withdraw(key)
+
     def _withdraw(self, key: Key) -> None:
-        """Withdraw the request for a slot of a task that was cancelled or marked."""
+        """Withdraw the request for a slot of a task or item that was cancelled or marked."""
         if self._requests.is_waiting(key):
             self._requests.release(key)
 
     def _leave(self) -> None:
+        if self._attempts.mapped is not None:
+            self._attempts.mapped.close()
         for key in list(self._requests):
             if key not in self._attempts:
                 self._requests.release(key)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 from goflow import checks
 from goflow.checks import defining
 from goflow.core.catchup import CatchUp, Overlap, Policy
-from goflow.core.graph import Plan, PlannedTask, find_cycle
+from goflow.core.graph import OnEmpty, Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
@@ -57,6 +57,9 @@ class _TaskAccess:
         pool: str | None = None,
         priority: int = 0,
         isolation: Isolation | str | None = None,
+        map_over: str | None = None,
+        max_parallel: int | None = None,
+        on_empty: OnEmpty | str = OnEmpty.SUCCESS,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):
@@ -179,7 +182,8 @@ class Job:
         The decorator takes the options of `Task`, and `name`; the task is named after the
         function by default. A parameter named like a task of this job makes the function's task
         run after it and receives its result. A parameter named like a job parameter receives its
-        value. A parameter annotated `Context`, or named `context`, receives the context.
+        value. A parameter annotated `Context`, or named `context`, receives the context. With
+        `map_over`, the parameter named like that task receives an item.
 
         Raises:
             InvalidJob: The job has no task of that name, or an option or a parameter of the
@@ -341,7 +345,15 @@ class Job:
         assert self._sealed
         return Plan(
             tuple(
-                PlannedTask(task.name, tuple(task.after), task.trigger_rule, task.retries)
+                PlannedTask(
+                    task.name,
+                    tuple(task.after),
+                    task.trigger_rule,
+                    task.retries,
+                    task.map_over,
+                    task.max_parallel,
+                    task.on_empty,
+                )
                 for task in self._tasks.values()
             )
         )

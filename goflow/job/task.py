@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from goflow import checks
 from goflow.checks import defining
+from goflow.core.graph import OnEmpty
 from goflow.core.retry import ConstantDelay, RetryDelay
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob
@@ -43,6 +44,11 @@ class Task:
             at once, over all jobs; None for no pool.
         priority: Waiting tasks start in order of priority, the highest first. One point counts as
             much as a minute of waiting, so no task starves.
+        map_over: Name of an upstream task that returns a list; this task runs once for each of its
+            items, and its result is the list of their results. A dict is mapped as [key, value]
+            pairs.
+        max_parallel: Items that run at once; None for no limit of its own.
+        on_empty: State of a mapped task without items: "success", with `[]`, or "skip".
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
             cannot crash the server. "thread" or None runs it in a thread of the server, or on its
             event loop if `run` is async.
@@ -70,6 +76,9 @@ class Task:
         pool: str | None = None,
         priority: int = 0,
         isolation: Isolation | str | None = None,
+        map_over: str | None = None,
+        max_parallel: int | None = None,
+        on_empty: OnEmpty | str = OnEmpty.SUCCESS,
     ) -> None:
         self.name = checks.name("task", name)
         where = f"task {self.name!r}"
@@ -85,6 +94,7 @@ class Task:
         self.trigger_rule = checks.choice(f"{where}: trigger_rule", TriggerRule, trigger_rule)
         # A name that is given twice counts once.
         self.after = list(dict.fromkeys(checks.texts(f"{where}: after", "names of tasks", after)))
+        self._map(where, map_over, max_parallel, on_empty)
         self.timeout = None if timeout is None else checks.seconds(f"{where}: timeout", timeout)
         self.pool = None if pool is None else checks.name("pool", pool)
         self.priority = checks.number(
@@ -95,6 +105,31 @@ class Task:
         )
         self.pickled = b""  # the operator, for a separate process
         self.job: Job | None = None
+
+    def _map(
+        self,
+        where: str,
+        map_over: str | None,
+        max_parallel: int | None,
+        on_empty: OnEmpty | str,
+    ) -> None:
+        self.map_over = map_over
+        self.max_parallel = max_parallel
+        self.on_empty = checks.choice(f"{where}: on_empty", OnEmpty, on_empty)
+        if map_over is not None:
+            if not isinstance(map_over, str) or not map_over:
+                raise InvalidJob(
+                    f"{where}: map_over must be the name of one task, not {shown(map_over)}"
+                )
+            self.map_over = checks.name("task", map_over)
+            if self.map_over not in self.after:
+                self.after.append(self.map_over)
+        elif max_parallel is not None or self.on_empty is not OnEmpty.SUCCESS:
+            raise InvalidJob(f"{where}: max_parallel and on_empty are for tasks with map_over")
+        if max_parallel is not None:
+            self.max_parallel = checks.count(
+                f"{where}: max_parallel", max_parallel, 1, checks.COUNT_LIMIT
+            )
 
     def __repr__(self) -> str:
         return f"Task({self.name!r}, {shown(self.operator)})"

@@ -59,6 +59,8 @@ class Context(msgspec.Struct, frozen=True):
             and its like a line with a level, `log.write(text)` the text without a line end.
         process_tag: Value for the environment variable `GOFLOW_COOKIE` of processes that the
             attempt starts, by which the server finds and ends them.
+        item: Item that a mapped task runs for; None for other tasks.
+        index: Number of the item, from 0; None for other tasks.
 
     Examples:
         >>> from goflow import Context, Job
@@ -81,6 +83,8 @@ class Context(msgspec.Struct, frozen=True):
     submitted_at: datetime
     log: Log
     process_tag: str = ""
+    item: Any = None
+    index: int | None = None
 
 
 class Operator(Protocol):

@@ -15,9 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from goflow.core.keys import Key, key_of
+
 VARIABLE = "GOFLOW_COOKIE"
 FORKED = b"goflow-fork"  # at most 15 bytes
 
+ITEM = "i"  # before the number of an item; no hexadecimal digit
 _MEMORY = f"/memfd:{VARIABLE}="
 
 
@@ -28,7 +31,7 @@ class ProcessTag(NamedTuple):
         store: The epoch of the server's store.
         server: The server's process, see `this_server`.
         execution: The execution's id.
-        task: The task's key, see `task_key`.
+        task: The task or item, see `task_key`.
         attempt: The attempt's number, from 1.
     """
 
@@ -43,9 +46,22 @@ class ProcessTag(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16_384)  # hashing takes longer than the rest of a tag
-def task_key(name: str) -> str:
-    """A task's name as a tag holds it: short, and of ASCII letters and digits only."""
+def _hashed(name: str) -> str:
     return f"t{hashlib.blake2s(name.encode(), digest_size=8).hexdigest()}"
+
+
+def task_key(key: Key) -> str:
+    """A task or item as a tag holds it: short, and of ASCII letters and digits only."""
+    if isinstance(key, str):
+        return _hashed(key)
+    return f"{_hashed(key.task)}{ITEM}{key.number}"
+
+
+def key_in(text: str, names: Mapping[str, str]) -> Key:
+    """The task or item that `task_key` made the text of; `names` is of `tasks_by_key`. A task ""
+    if it is none of them."""
+    name, _, item = text.partition(ITEM)
+    return key_of(names.get(name, ""), int(item) if item.isdecimal() else None)
 
 
 def tasks_by_key(names: Iterable[str]) -> dict[str, str]:

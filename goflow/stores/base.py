@@ -117,12 +117,13 @@ class Record(msgspec.Struct, frozen=True):
 
 class KeepResult(msgspec.Struct, frozen=True):
     """Keep the JSON of an attempt's large result apart from its fact `TaskSucceeded`, which comes
-    in the same batch or a later one. Outcome: None."""
+    in the same batch or a later one. `item` is as in the fact. Outcome: None."""
 
     execution: str
     task: str
     attempt: int
     body: bytes
+    item: int | None = None
 
 
 class RecordTicks(msgspec.Struct, frozen=True):
@@ -378,7 +379,9 @@ class Store(Protocol):
         """For each job its newest `last` executions, newest first."""
         ...
 
-    def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+    def result(
+        self, execution: str, task: str, attempt: int, item: int | None = None
+    ) -> bytes | None:
         """The JSON that `KeepResult` kept of this attempt, None if there is none."""
         ...
 

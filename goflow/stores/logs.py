@@ -29,7 +29,8 @@ class AppendLog(msgspec.Struct, frozen=True):
     counted from 0. With `lines=0` it is the beginning of a line that has not ended. Such a chunk
     is the last one of its log; the next change `replaces` it and names its number. `times` encodes
     when the lines came; a store only keeps it. `forget` is a half-open range of line numbers; the
-    chunks that lie entirely in it are deleted. Outcome: None.
+    chunks that lie entirely in it are deleted. `item` is the number of an item, if the attempt is
+    of one of a mapped task. Outcome: None.
     """
 
     execution: str
@@ -41,6 +42,7 @@ class AppendLog(msgspec.Struct, frozen=True):
     forget: tuple[int, int] | None = None
     times: bytes = b""
     replaces: int | None = None
+    item: int | None = None
 
 
 class LogChunk(msgspec.Struct, frozen=True):
@@ -53,20 +55,29 @@ class LogChunk(msgspec.Struct, frozen=True):
 
 
 class Logs(Protocol):
-    """Reads logs, from any thread. Raises `StoreUnavailable` as the store does."""
+    """Reads logs of tasks, or of an `item` of a task, from any thread. Raises `StoreUnavailable`
+    as the store does."""
 
     def read(
-        self, execution: str, task: str, attempt: int, after: int, limit: int
+        self,
+        execution: str,
+        task: str,
+        attempt: int,
+        after: int,
+        limit: int,
+        item: int | None = None,
     ) -> list[LogChunk]:
         """Chunks with lines numbered `after` or higher, in order, until their texts add up to
         `limit` characters; at least one chunk if there is any."""
         ...
 
-    def end(self, execution: str, task: str, attempt: int) -> int:
+    def end(self, execution: str, task: str, attempt: int, item: int | None = None) -> int:
         """The number of the next line of an attempt's log, counted from 0."""
         ...
 
-    def unfinished(self, execution: str, task: str, attempt: int) -> LogChunk | None:
+    def unfinished(
+        self, execution: str, task: str, attempt: int, item: int | None = None
+    ) -> LogChunk | None:
         """The last line of an attempt's log if it has not ended yet."""
         ...
 

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
-from goflow.core.detail import Detail, TaskDetail
+from goflow.core.detail import Detail, ItemDetail, TaskDetail
+from goflow.core.keys import Key, key_of
 from goflow.core.states import State
 from goflow.core.summary import Listed
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.errors import InvalidRequest
 from goflow.shown import kind
 from goflow.web.endpoint import Call, Endpoint
 from goflow.web.requests import USER_HEADER, read_header, requester
@@ -92,7 +94,13 @@ async def execution(call: Call) -> Response:
     return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
 
 
+ItemNumber = Annotated[
+    int, Meta(ge=0, le=2**53, description="number of an item of a mapped task, from 0")
+]
+
+
 class ResultQuery(Struct):
+    item: ItemNumber | UnsetType = UNSET
     attempt: (
         Annotated[
             int, Meta(ge=1, le=2**53, description="number of the attempt; the last by default")
@@ -103,7 +111,7 @@ class ResultQuery(Struct):
 
 async def result(call: Call) -> Response:
     found = await call.engine.reader.result(
-        call.path["id"], call.path["task"], given(call.query.attempt)
+        call.path["id"], call.path["task"], given(call.query.attempt), given(call.query.item)
     )
     headers = {
         "cache-control": "no-cache",
@@ -115,6 +123,39 @@ async def result(call: Call) -> Response:
     return Response(found.body, headers=headers, media_type="application/json")
 
 
+# -- the items of a mapped task --------------------------------------------------------
+
+
+class ItemsQuery(Struct):
+    """An empty `state` does not filter."""
+
+    state: Annotated[StateFilter, Meta(description="only items in this state")] = ""
+    cursor: (
+        Annotated[str, Meta(pattern="^[0-9]{1,9}$", description="`next` of the previous page")]
+        | UnsetType
+    ) = UNSET
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="page size")] = 100
+
+
+class Items(Struct):
+    """A page of items, in order. `next` is the cursor of the next page, null on the last one."""
+
+    items: list[ItemDetail]
+    next: str | None
+
+
+async def items(call: Call) -> Items:
+    query = call.query
+    page = await call.engine.reader.items(
+        call.path["id"],
+        call.path["task"],
+        State(query.state) if query.state else None,
+        int(given(query.cursor) or 0),
+        query.limit,
+    )
+    return Items(page.items, page.next)
+
+
 # -- changes ---------------------------------------------------------------------------
 
 
@@ -123,26 +164,41 @@ async def cancel(call: Call) -> Done:
     return Done(id, await call.engine.control.cancel(id, by=requester(call.request)))
 
 
+class CancelTaskBody(Struct, forbid_unknown_fields=True):
+    """With `item`, only that item of a mapped task is cancelled."""
+
+    item: ItemNumber | UnsetType = UNSET
+
+
 async def cancel_task(call: Call) -> Done:
-    id, task = call.path["id"], call.path["task"]
-    return Done(id, await call.engine.control.cancel_task(id, task, by=requester(call.request)))
+    id, key = call.path["id"], _key(call)
+    return Done(id, await call.engine.control.cancel_task(id, key, by=requester(call.request)))
+
+
+def _key(call: Call) -> Key:
+    """The task that a request is about, or the item of it."""
+    return key_of(call.path["task"], given(call.body.item))
 
 
 class RetryBody(Struct, forbid_unknown_fields=True):
     """Without `task`, all tasks that did not succeed run again. With it, that task runs again
-    and, unless `following` is false, all tasks downstream of it. `params` replace the
-    parameters of the execution."""
+    and, unless `following` is false, all tasks downstream of it. With `item`, only that item of
+    a mapped task runs again. `params` replace the parameters of the execution."""
 
     task: str | UnsetType = UNSET
+    item: ItemNumber | UnsetType = UNSET
     following: bool = True
     params: dict[str, Any] | UnsetType = UNSET
 
 
 async def retry(call: Call) -> Done:
     id, body = call.path["id"], call.body
+    task, item = given(body.task), given(body.item)
+    if task is None and item is not None:
+        raise InvalidRequest("an item needs a task", code="invalid-item", field="item")
     await call.engine.control.retry(
         id,
-        task=given(body.task),
+        task=None if task is None else key_of(task, item),
         following=body.following,
         params=given(body.params),
         by=requester(call.request),
@@ -151,12 +207,15 @@ async def retry(call: Call) -> Done:
 
 
 class MarkBody(Struct, forbid_unknown_fields=True):
+    """With `item`, only that item of a mapped task that runs is marked."""
+
     state: Literal["successful", "skipped"]
+    item: ItemNumber | UnsetType = UNSET
 
 
 async def mark(call: Call) -> Done:
     id, state = call.path["id"], State(call.body.state)
-    await call.engine.control.mark(id, call.path["task"], state, by=requester(call.request))
+    await call.engine.control.mark(id, _key(call), state, by=requester(call.request))
     return Done(id, True)
 
 
@@ -195,6 +254,15 @@ ENDPOINTS = [
         },
     ),
     Endpoint(
+        method="GET",
+        path="/api/executions/{id}/tasks/{task}/items",
+        summary="The items of a mapped task",
+        handler=items,
+        query=ItemsQuery,
+        response=Items,
+        errors={404: Failure},
+    ),
+    Endpoint(
         method="POST",
         path="/api/executions/{id}/cancel",
         summary="Cancel an execution",
@@ -218,6 +286,7 @@ ENDPOINTS = [
         path="/api/executions/{id}/tasks/{task}/cancel",
         summary="Cancel one task; the others continue",
         handler=cancel_task,
+        body=CancelTaskBody,
         response=Done,
         errors=_CHANGE_ERRORS,
         headers=USER_HEADER,

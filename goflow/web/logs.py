@@ -25,7 +25,10 @@ class AttemptQuery(ResultQuery):
 
 async def _attempt(call: Call) -> Attempt:
     return await call.engine.reader.attempt(
-        call.path["id"], call.path["task"], given(call.query.attempt)
+        call.path["id"],
+        call.path["task"],
+        given(call.query.attempt),
+        given(call.query.item),
     )
 
 
@@ -52,7 +55,8 @@ async def log(call: Call) -> Response:
         "x-goflow-lines": str(found.end),
     }
     if query.download:
-        name = f"{attempt.job}-{attempt.task}-{attempt.number}"
+        item = "" if attempt.item is None else f"-{attempt.item}"
+        name = f"{attempt.job}-{attempt.task}{item}-{attempt.number}"
         headers["content-disposition"] = attachment(name, ".log")
     return StreamingResponse(
         _encoded(found.texts), headers=headers, media_type="text/plain; charset=utf-8"

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict as to_dict
 
 from goflow.core.states import State
@@ -86,6 +86,7 @@ class AbandonedView(Struct, kw_only=True):
     started: Time | None
     abandoned: Time
     why: str
+    item: int | UnsetType = UNSET
 
 
 class FireView(Struct):

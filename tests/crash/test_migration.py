@@ -122,6 +122,12 @@ def ended(number: int) -> datetime:
 
 
 def fill(store: sqlite3.Connection) -> None:
+    """Write the rows that are the same in every version before 6."""
+    fill_executions(store)
+    store.execute("INSERT INTO switches (job, active, at) VALUES ('job 1', 1, ?)", (micros(at(0)),))
+
+
+def fill_executions(store: sqlite3.Connection) -> None:
     """Write the rows that are the same in every version."""
     store.execute("UPDATE meta SET value = ? WHERE key = 'epoch'", (EPOCH,))
     store.execute("INSERT INTO plans VALUES (?, ?)", (PLAN.id, PLAN.encoded))
@@ -147,7 +153,6 @@ def fill(store: sqlite3.Connection) -> None:
             (number, f"of {number}\n"),
         )
         store.execute("INSERT INTO idempotency VALUES (?, ?, 'f', ?)", (job, f"k{number}", number))
-    store.execute("INSERT INTO switches (job, active, at) VALUES ('job 1', 1, ?)", (micros(at(0)),))
 
 
 def fill_1(store: sqlite3.Connection) -> None:
@@ -164,14 +169,18 @@ TICK = """INSERT INTO ticks (job, due, run, outcome, at, reason, count, until, e
 
 def fill_2(store: sqlite3.Connection) -> None:
     fill(store)
+    fill_ticks(store)
+    for job, text, accounted in WATCHES:
+        watch = job, text, micros(ANCHOR), micros(accounted)
+        store.execute("INSERT INTO watches VALUES (?, ?, ?, ?)", watch)
+
+
+def fill_ticks(store: sqlite3.Connection) -> None:
     for number in range(2, RUNS + 1, 2):
         due = micros(at(number))
         tick = f"job {number % 4}", due, 0, "fired", due, 1, None, f"x{number}"
         store.execute(TICK, tick)
     store.execute("INSERT INTO tallies SELECT job, plan, count(*) FROM executions GROUP BY job")
-    for job, text, accounted in WATCHES:
-        watch = job, text, micros(ANCHOR), micros(accounted)
-        store.execute("INSERT INTO watches VALUES (?, ?, ?, ?)", watch)
     due = micros(at(0))
     store.execute(TICK, ("late", due, 0, "skipped", 0, 1, None, None))
     store.execute(TICK, ("late", due, 1, "missed", 0, 5, 9, None))
@@ -179,6 +188,10 @@ def fill_2(store: sqlite3.Connection) -> None:
 
 def fill_3(store: sqlite3.Connection) -> None:
     fill_2(store)
+    fill_activity(store)
+
+
+def fill_activity(store: sqlite3.Connection) -> None:
     for number in range(1, RUNS + 1):
         if number % 3 and number % 5:
             store.execute(
@@ -203,12 +216,29 @@ def fill_4(store: sqlite3.Connection) -> None:
 fill_5 = fill_4  # a column of `logs` was added, with a default
 
 
+def fill_6(store: sqlite3.Connection) -> None:
+    fill_executions(store)
+    fill_ticks(store)
+    fill_activity(store)
+    move_out_of_facts(store)
+    put = "INSERT INTO entries VALUES (?, ?, ?)"
+    switch = {"active": True, "at": at(0), "by": ""}
+    store.execute(put, ("switch", "job 1", msgspec.json.encode(switch)))
+    for job, _, accounted in WATCHES:
+        text, on = SCHEDULES[job]
+        state = {"schedule": text, "anchor": ANCHOR, "on": on}
+        store.execute(put, ("schedule", job, msgspec.json.encode(state)))
+        row = job, micros(ANCHOR), micros(accounted)
+        store.execute("INSERT INTO accounted VALUES (?, ?, ?)", row)
+
+
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: fill_1,
     2: fill_2,
     3: fill_3,
     4: fill_4,
     5: fill_5,
+    6: fill_6,
 }
 
 

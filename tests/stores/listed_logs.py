@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from goflow.errors import StoreUnavailable
 from goflow.stores.logs import AppendLog, LogChunk
 
-Place = tuple[str, str, int]
+Place = tuple[str, str, int, int | None]
 
 
 class ListedLogs:
@@ -18,7 +18,7 @@ class ListedLogs:
     def append(self, changes: Sequence[AppendLog]) -> None:
         self._check()
         for one in changes:
-            chunks = self.chunks.setdefault((one.execution, one.task, one.attempt), [])
+            chunks = self.chunks.setdefault((one.execution, one.task, one.attempt, one.item), [])
             # Including chunks left by a failed batch.
             chunks[:] = [chunk for chunk in chunks if chunk.first < one.first]
             chunks.append(LogChunk(one.first, one.lines, one.text, one.times))
@@ -36,22 +36,30 @@ class ListedLogs:
             del self.chunks[place]
 
     def read(
-        self, execution: str, task: str, attempt: int, after: int, limit: int
+        self,
+        execution: str,
+        task: str,
+        attempt: int,
+        after: int,
+        limit: int,
+        item: int | None = None,
     ) -> list[LogChunk]:
         found: list[LogChunk] = []
-        chunks = self.chunks.get((execution, task, attempt), [])
+        chunks = self.chunks.get((execution, task, attempt, item), [])
         for chunk in chunks:
             if limit > 0 and (chunk.first + chunk.lines > after or not chunk.lines):
                 found.append(chunk)
                 limit -= len(chunk.text)
         return [chunk for chunk in found if chunk.lines]
 
-    def end(self, execution: str, task: str, attempt: int) -> int:
-        chunks = self.chunks.get((execution, task, attempt))
+    def end(self, execution: str, task: str, attempt: int, item: int | None = None) -> int:
+        chunks = self.chunks.get((execution, task, attempt, item))
         return chunks[-1].first + chunks[-1].lines if chunks else 0
 
-    def unfinished(self, execution: str, task: str, attempt: int) -> LogChunk | None:
-        chunks = self.chunks.get((execution, task, attempt))
+    def unfinished(
+        self, execution: str, task: str, attempt: int, item: int | None = None
+    ) -> LogChunk | None:
+        chunks = self.chunks.get((execution, task, attempt, item))
         return chunks[-1] if chunks and not chunks[-1].lines else None
 
     def _check(self) -> None:

@@ -221,6 +221,15 @@ def test_a_result_is_returned_unchanged_for_its_attempt_only(store, changes):
         assert store.result(*place) is None
 
 
+def test_results_of_items_are_apart_from_each_other_and_from_that_of_their_task(store, changes):
+    store.commit([changes.submit("x"), KeepResult("x", "a", 1, b"task")])
+    store.commit([KeepResult("x", "a", 1, b"%d" % item, item) for item in range(3)])
+    assert store.result("x", "a", 1) == b"task"
+    assert [store.result("x", "a", 1, item) for item in range(3)] == [b"0", b"1", b"2"]
+    for item in (3, -2, FAR):
+        assert store.result("x", "a", 1, item) is None
+
+
 def test_a_result_stored_again_replaces_the_first(store, changes):
     """This happens after a commit that seemed to fail."""
     store.commit([changes.submit("x"), KeepResult("x", "a", 1, b"1")])

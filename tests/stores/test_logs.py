@@ -70,6 +70,21 @@ def test_logs_are_per_execution_task_and_attempt(store, changes):
     assert store.logs.read("x", "c", 1, 0, 100) == []
 
 
+def test_logs_of_items_are_apart_from_each_other_and_from_that_of_their_task(store, changes):
+    items = [AppendLog("x", "a", 1, 0, 1, f"item {item}\n", item=item) for item in range(3)]
+    store.commit([changes.submit("x"), changes.log("x", 0, "task"), *items])
+    store.commit([AppendLog("x", "a", 1, 1, 0, "begun", item=1)])
+    assert [chunk.text for chunk in store.logs.read("x", "a", 1, 0, 100)] == ["task\n"]
+    for item in (0, 2):
+        read = store.logs.read("x", "a", 1, 0, 100, item)
+        assert [chunk.text for chunk in read] == [f"item {item}\n"]
+        assert store.logs.unfinished("x", "a", 1, item) is None
+    assert store.logs.unfinished("x", "a", 1, 1) == LogChunk(1, 0, "begun")
+    store.commit([AppendLog("x", "a", 1, 1, 1, "begun\n", (0, 1), b"", 1, 1)])
+    assert [chunk.first for chunk in store.logs.read("x", "a", 1, 0, 100, 1)] == [1]
+    assert [store.logs.end("x", "a", 1, item) for item in (0, 1, 2, 3)] == [1, 2, 1, 0]
+
+
 def test_the_end_of_a_log_includes_deleted_lines(store, changes):
     assert store.logs.end("x", "a", 1) == 0
     store.commit([changes.submit("x")])

@@ -21,6 +21,7 @@ class AbandonedAttempt(msgspec.Struct, frozen=True):
     started: datetime | None
     abandoned: datetime
     why: str
+    item: int | msgspec.UnsetType = msgspec.UNSET  # of a mapped task
 
 
 class Abandoned:

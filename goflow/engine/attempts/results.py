@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.core.keys import Key, described, item_of, task_of
 from goflow.core.result import SMALL, StoredResult, digest
 from goflow.engine.clock import Clock
 from goflow.engine.journal import PATIENCE, Journal
@@ -33,18 +34,20 @@ class Results:
         self._read = read
 
     def keep(
-        self, execution: str, task: str, attempt: int, outcome: Succeeded
+        self, execution: str, key: Key, attempt: int, outcome: Succeeded
     ) -> Outcome | Awaitable[Outcome]:
         """Store the result if it is too large for a fact; returns the outcome that results."""
         if len(outcome.result) <= SMALL:
             return outcome
-        return self._keep(execution, task, attempt, outcome)
+        return self._keep(execution, key, attempt, outcome)
 
-    async def _keep(self, execution: str, task: str, attempt: int, outcome: Succeeded) -> Outcome:
+    async def _keep(self, execution: str, key: Key, attempt: int, outcome: Succeeded) -> Outcome:
         body = bytes(outcome.result)
         sha256 = await self._read(digest, body)
         try:
-            await self._journal.insist(KeepResult(execution, task, attempt, body))
+            await self._journal.insist(
+                KeepResult(execution, task_of(key), attempt, body, item_of(key))
+            )
         except StoreUnavailable as error:  # the process is about to end, and waits no longer
             return Failed(f"the result could not be stored: {error}")
         return Succeeded(size=len(body), sha256=sha256)
@@ -56,28 +59,28 @@ class Results:
         values = {}
         for name, result in results.items():
             if isinstance(result, StoredResult):
-                values[name] = await self._insist(execution, result)
+                values[name] = msgspec.json.decode(await self.body(execution, result))
             else:
                 values[name] = msgspec.json.decode(result)
         return values
 
-    async def _insist(self, execution: str, stored: StoredResult) -> Any:
+    async def body(self, execution: str, stored: StoredResult) -> bytes:
+        """The JSON of a stored result. Raises `ResultLost`."""
         while True:
             try:
-                return await self._read(self._load, execution, stored)
+                body: bytes = await self._read(read_result, self._store, execution, stored)
             except StoreUnavailable:
                 await self._clock.sleep(PATIENCE)
-
-    def _load(self, execution: str, stored: StoredResult) -> Any:
-        return msgspec.json.decode(read_result(self._store, execution, stored))
+            else:
+                return body
 
 
 def read_result(store: Store, execution: str, stored: StoredResult) -> bytes:
     """The JSON of a result that is stored separately. Raises `ResultLost`."""
-    body = store.result(execution, stored.task, stored.attempt)
+    body = store.result(execution, stored.task, stored.attempt, stored.item)
     if body is None or not stored.is_intact(body):
         raise ResultLost(
-            f"the result of task {stored.task!r}, attempt {stored.attempt}, is damaged or not in "
-            "the store any more; retry from that task on"
+            f"the result of {described(stored.key)}, attempt {stored.attempt}, is damaged or not "
+            "in the store any more; retry from that task on"
         )
     return body

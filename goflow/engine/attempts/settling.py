@@ -6,6 +6,7 @@ from datetime import datetime
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution, Failed, Outcome
+from goflow.core.keys import Key
 from goflow.core.retry import CENTURY
 from goflow.engine.hints import Hint
 from goflow.engine.journal import UnknownOutcome
@@ -18,13 +19,13 @@ from goflow.stores.logs import AppendLog, Logs
 
 
 def settle(
-    execution: Execution, task: Task | None, name: str, outcome: Outcome, now: datetime
+    execution: Execution, task: Task | None, key: Key, outcome: Outcome, now: datetime
 ) -> AnyFact:
     """End the running attempt of a task; the fact is applied, and must be committed."""
     delay = 0.0
-    if isinstance(outcome, Failed) and execution.will_retry(name, outcome):
-        delay, outcome = _delay(execution, task, name, outcome)
-    return execution.settle(name, outcome, now, delay)
+    if isinstance(outcome, Failed) and execution.will_retry(key, outcome):
+        delay, outcome = _delay(execution, task, key, outcome)
+    return execution.settle(key, outcome, now, delay)
 
 
 def settle_hinted(
@@ -34,7 +35,7 @@ def settle_hinted(
     facts = []
     for hint in hints:
         task = None if job is None else job.find(hint.task)
-        facts.append(settle(execution, task, hint.task, hint.outcome, now))
+        facts.append(settle(execution, task, hint.key, hint.outcome, now))
     return facts
 
 
@@ -45,13 +46,13 @@ def hinted_lines(logs: Logs, hint: Hint) -> AppendLog | None:
     if lines is None:
         return None
     place = hint.execution, hint.task, hint.attempt
-    stored = max(0, logs.end(*place) - lines.first)
+    stored = max(0, logs.end(*place, hint.item) - lines.first)
     if stored >= lines.lines:
         return None
     text, times = lines.text, lines.times
     if stored:
         text, times = text.split("\n", stored)[stored], without(times, stored)
-    unfinished = logs.unfinished(*place)
+    unfinished = logs.unfinished(*place, hint.item)
     return AppendLog(
         *place,
         lines.first + stored,
@@ -59,6 +60,7 @@ def hinted_lines(logs: Logs, hint: Hint) -> AppendLog | None:
         text,
         times=times,
         replaces=None if unfinished is None else unfinished.first,
+        item=hint.item,
     )
 
 
@@ -97,12 +99,12 @@ async def commit_ends(
 
 
 def _delay(
-    execution: Execution, task: Task | None, name: str, failed: Failed
+    execution: Execution, task: Task | None, key: Key, failed: Failed
 ) -> tuple[float, Failed]:
     """Ask the task's retry delay, which is the user's code and may do anything."""
     if task is None:
         return 0.0, failed
-    number = execution.tasks[name].attempt
+    number = execution.run(key).attempt
     try:
         seconds = float(task.retry_delay.delay(number))
         if not 0 <= seconds <= CENTURY:

@@ -14,11 +14,12 @@ import msgspec
 
 from goflow.core.events import TaskStarted
 from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome, Succeeded
-from goflow.core.keys import Key
+from goflow.core.keys import Item, Key, described, item_of, task_of
 from goflow.core.result import StoredResult
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
 from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.executors.base import Again, Run, Work
@@ -42,9 +43,9 @@ ABANDONED = Interrupted("interrupted: the server was stopped, and this attempt d
 
 
 class Ended(NamedTuple):
-    """An attempt that has ended. The `rest` of its log is not stored yet."""
+    """An attempt that has ended, or a mapped task. The `rest` of its log is not stored yet."""
 
-    task: str
+    key: Key
     outcome: Outcome
     number: int = 0
     log: TaskLog | None = None
@@ -79,21 +80,24 @@ class Attempts:
         self._dependencies = dependencies
         self._requests = requests
         self._wake = wake
-        self._running: dict[str, asyncio.Task[None]] = {}
-        self._keeping: dict[str, int] = {}  # bytes of the results that are not yet in facts
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._keeping: dict[Key, int] = {}  # bytes of the results that are not yet in facts
         self._kept = 0  # the sum of them
         # Attempts whose ends are not committed yet, of two kinds: those that `take_ended` has not
         # returned, and those that it has.
         self._ended: list[Ended] = []
         self._taken: list[Ended] = []
-        self._hinted: dict[str, int] = {}  # where the hints of the ends are
-        self._abandoned: dict[str, asyncio.Future[Any]] = {}
-        self._overdue: dict[str, asyncio.TimerHandle] = {}
+        self._hinted: dict[Key, int] = {}  # where the hints of the ends are
+        self.mapped: MappedTasks | None = None
+        if execution.has_mapped_tasks:
+            self.mapped = MappedTasks(execution, dependencies, self._keep, self._joined, wake)
+        self._abandoned: dict[Key, asyncio.Future[Any]] = {}
+        self._overdue: dict[Key, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self._running)
 
     def __contains__(self, key: Key) -> bool:
@@ -104,23 +108,24 @@ class Attempts:
     def begin(self, fact: TaskStarted) -> None:
         """Start an attempt; its start is committed."""
         task = None if self._job is None else self._job.find(fact.task)
+        key = fact.key
         if task is None:
-            self._note(Ended(fact.task, Failed(self._missing(fact.task), final=True)))
+            self._note(Ended(key, Failed(self._missing(fact.task), final=True)))
             return
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
         upstream = self._execution.results_for(task.name) if task.call.takes_context else {}
-        self._running[fact.task] = loop.create_task(self._run(task, fact.attempt, upstream))
+        self._running[key] = loop.create_task(self._run(task, key, fact.attempt, upstream))
         self._dependencies.hanging.started()
 
-    def go_on(self, name: str, found: Found) -> None:
+    def go_on(self, key: Key, found: Found) -> None:
         """Take over an attempt that was found running, with its slot."""
-        task = None if self._job is None else self._job.find(name)
+        task = None if self._job is None else self._job.find(task_of(key))
         assert task is not None, "an executor was asked for it"
-        self._requests.occupy(name)
-        number = self._execution.tasks[name].attempt
+        self._requests.occupy(key)
+        number = self._execution.run(key).attempt
         loop = asyncio.get_running_loop()
-        self._running[name] = loop.create_task(self._run(task, number, {}, found))
+        self._running[key] = loop.create_task(self._run(task, key, number, {}, found))
 
     def _missing(self, name: str) -> str:
         if self._job is None:
@@ -130,18 +135,19 @@ class Attempts:
     async def _run(
         self,
         task: Task,
+        key: Key,
         number: int,
         upstream: Mapping[str, msgspec.Raw | StoredResult],
         found: Found | None = None,
     ) -> None:
-        running = self._running[task.name]
+        running = self._running[key]
         try:
-            ended = await self._attempt(task, number, upstream, running, found)
+            ended = await self._attempt(task, key, number, upstream, running, found)
         except Exception as error:  # a defect: operators raise nothing here
             execution = self._execution
-            where = f"task {task.name!r}, execution {execution.id} of job {execution.job!r}"
+            where = f"{described(key)}, execution {execution.id} of job {execution.job!r}"
             self._dependencies.on_defect(f"an attempt of {where}", error)
-            ended = Ended(task.name, failed(error))
+            ended = Ended(key, failed(error))
         # Not in a callback of the asyncio task, which would run one turn of the loop later.
         if not self._done(running, ended):
             await self._store_rest(ended)
@@ -149,6 +155,7 @@ class Attempts:
     async def _attempt(
         self,
         task: Task,
+        key: Key,
         number: int,
         upstream: Mapping[str, msgspec.Raw | StoredResult],
         running: "asyncio.Task[None]",
@@ -163,7 +170,7 @@ class Attempts:
             await given.starting_line.turn()
 
         async def append(chunk: Chunk) -> None:
-            await given.journal.insist(self._change(name, number, chunk))
+            await given.journal.insist(self._change(key, number, chunk))
 
         log = TaskLog(
             append,
@@ -176,14 +183,19 @@ class Attempts:
             log.resume(found.lines, found.unfinished)
             log.info("the server was restarted; this attempt still runs")
         # Each attempt gets its own copy of params and results, and may change it.
-        params, results = {}, {}
+        params: dict[str, Any] = {}
+        results: dict[str, Any] = {}
+        item: Any = None
         if found is None and task.call.takes_context:
             params = msgspec.json.decode(self.params)
             try:
                 results = await given.results.load(execution.id, upstream)
+                if isinstance(key, Item) and self.mapped is not None:
+                    item = msgspec.json.decode(await self.mapped.item(key))
+                    results[execution.tasks[name].planned.map_over or ""] = item
             except ResultLost as lost:
                 await log.close(str(lost))
-                return Ended(name, Failed(str(lost)), number, log)
+                return Ended(key, Failed(str(lost)), number, log)
         context = Context(
             job=execution.job,
             task=name,
@@ -194,17 +206,19 @@ class Attempts:
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
             log=log,
-            process_tag=str(self._process_tag(name, number)),
+            process_tag=str(self._process_tag(key, number)),
+            item=item,
+            index=item_of(key),
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
-        spent = 0.0 if found is None else self._seconds_since_start(name)
+        spent = 0.0 if found is None else self._seconds_since_start(key)
         if task.timeout is not None:
             # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
             # the operator starts: an attempt that still loads results is not abandoned, since
             # its operator would start afterwards.
             left = max(task.timeout - spent, 0.0)
-            self._overdue[name] = asyncio.get_running_loop().call_later(
-                left, self._expired, name, running, task.timeout
+            self._overdue[key] = asyncio.get_running_loop().call_later(
+                left, self._expired, key, running, task.timeout
             )
         with given.clock.work():
             outcome = await attempt(
@@ -213,21 +227,20 @@ class Attempts:
                 timeout=task.timeout,
                 spent=spent,
                 end_orphans=given.end_orphans,
-                on_abandoned=lambda thread: self._abandoned.update({name: thread}),
-                on_over=lambda: self._is_over(name),
-                keep=lambda outcome: self._keep(name, number, outcome),
-                hint=lambda outcome: self._hint(running, name, number, outcome, log),
+                on_abandoned=lambda thread: self._abandoned.update({key: thread}),
+                on_over=lambda: self._is_over(key),
+                keep=lambda outcome: self._keep(key, number, outcome),
+                hint=lambda outcome: self._hint(running, key, number, outcome, log),
             )
-        return Ended(name, outcome, number, log)
+        return Ended(key, outcome, number, log)
 
-    def _change(self, name: str, number: int, chunk: Chunk) -> AppendLog:
+    def _change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:
         first, lines, text, times, forget, replaces = chunk
-        return AppendLog(
-            self._execution.id, name, number, first, lines, text, forget, times, replaces
-        )
+        execution, task, item = self._execution.id, task_of(key), item_of(key)
+        return AppendLog(execution, task, number, first, lines, text, forget, times, replaces, item)
 
-    def _seconds_since_start(self, name: str) -> float:
-        started = self._execution.tasks[name].started_at
+    def _seconds_since_start(self, key: Key) -> float:
+        started = self._execution.run(key).started_at
         now = self._dependencies.clock.now()
         return 0.0 if started is None else max((now - started).total_seconds(), 0.0)
 
@@ -236,14 +249,14 @@ class Attempts:
         """The execution's params as JSON."""
         return msgspec.json.encode(self._execution.params)
 
-    def _process_tag(self, name: str, number: int) -> ProcessTag:
+    def _process_tag(self, key: Key, number: int) -> ProcessTag:
         execution, given = self._execution, self._dependencies
-        return ProcessTag(given.epoch, given.server, execution.id, task_key(name), number)
+        return ProcessTag(given.epoch, given.server, execution.id, task_key(key), number)
 
-    def _keep(self, name: str, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
+    def _keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
         """Store a result that is too large for a fact, if there is room for it."""
         size = len(outcome.result)
-        others = self._kept - self._keeping.get(name, 0)
+        others = self._kept - self._keeping.get(key, 0)
         together = self._execution.result_bytes + others + size
         if together > (most := self._dependencies.limits.results):
             return Failed(
@@ -251,24 +264,29 @@ class Attempts:
                 f"the {most:,} that are kept (max_results); write large ones to files or a "
                 "database, and return where they are"
             )
-        self._keeping[name] = size
+        self._keeping[key] = size
         self._kept = others + size
-        return self._dependencies.results.keep(self._execution.id, name, number, outcome)
+        return self._dependencies.results.keep(self._execution.id, key, number, outcome)
 
     # -- ending --------------------------------------------------------------------
 
-    def end(self, name: str) -> None:
+    def end(self, key: Key) -> None:
         """Tell an attempt to end, and abandon it if it does not."""
-        running = self._running.get(name)
+        running = self._running.get(key)
         if running is not None and not is_told_to_stop(running):
             stop(running)
             # It may not have begun to run anything; then nothing of `_run` will run either.
-            running.add_done_callback(functools.partial(self._cancelled, name))
-            self._give_up_after(CLEANUP, name, running, ABANDONED)
+            running.add_done_callback(functools.partial(self._cancelled, key))
+            self._give_up_after(CLEANUP, key, running, ABANDONED)
+
+    def end_task(self, name: str) -> None:
+        """Tell the attempts of a task or of its items to end."""
+        for key in [key for key in self._running if task_of(key) == name]:
+            self.end(key)
 
     def end_all(self) -> None:
-        for name in list(self._running):
-            self.end(name)
+        for key in list(self._running):
+            self.end(key)
 
     def take_ended(self) -> list[Ended]:
         """The attempts that have ended since the last call, or the first of them if their logs
@@ -276,7 +294,7 @@ class Attempts:
         ended, self._ended = self._ended, []
         size = 0
         for count, one in enumerate(ended, 1):
-            self._kept -= self._keeping.pop(one.task, 0)
+            self._kept -= self._keeping.pop(one.key, 0)
             size += sum(len(chunk.text) for chunk in one.rest)
             if size >= LOGS:
                 ended, self._ended = ended[:count], ended[count:]
@@ -288,7 +306,7 @@ class Attempts:
         """The last lines of the logs of the attempts that `take_ended` has returned, to be
         committed together with their ends."""
         return [
-            self._change(one.task, one.number, chunk) for one in self._taken for chunk in one.rest
+            self._change(one.key, one.number, chunk) for one in self._taken for chunk in one.rest
         ]
 
     def committed(self) -> None:
@@ -301,26 +319,24 @@ class Attempts:
         for one in taken:
             if one.log is not None and one.log.rest:
                 one.log.landed()
-            if half := self._hinted.pop(one.task, 0):
+            if half := self._hinted.pop(one.key, 0):
                 hinted.append(half)
         if hinted:
             self._dependencies.hints.committed(hinted)
 
-    def _hint(
-        self, running: object, name: str, number: int, outcome: Outcome, log: TaskLog
-    ) -> None:
+    def _hint(self, running: object, key: Key, number: int, outcome: Outcome, log: TaskLog) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
-        if self._running.get(name) is running:  # not an abandoned one
+        if self._running.get(key) is running:  # not an abandoned one
             execution, hints = self._execution.id, self._dependencies.hints
             last_lines = log.unwritten(LINES) if log.lines else None
-            if half := hints.write(execution, name, number, outcome, last_lines):
-                self._hinted[name] = half
+            if half := hints.write(execution, key, number, outcome, last_lines):
+                self._hinted[key] = half
 
     def _done(self, running: object, ended: Ended) -> bool:
         """Note the end of an attempt; False if it was abandoned before."""
-        if self._running.get(ended.task) is not running:
+        if self._running.get(ended.key) is not running:
             return False
-        del self._running[ended.task]
+        del self._running[ended.key]
         self._note(ended)
         return True
 
@@ -328,65 +344,75 @@ class Attempts:
         """Store the last lines of an attempt that was abandoned, whose end has been noted."""
         try:
             for chunk in ended.rest:
-                change = self._change(ended.task, ended.number, chunk)
+                change = self._change(ended.key, ended.number, chunk)
                 await self._dependencies.journal.insist(change)
         except Exception as error:
             report_lost_log(error)
         if ended.log is not None:
             ended.log.landed()
 
-    def _cancelled(self, name: str, running: "asyncio.Task[None]") -> None:
+    def _cancelled(self, key: Key, running: "asyncio.Task[None]") -> None:
         """Handles the end of an attempt that was stopped before it ran anything."""
-        if self._running.get(name) is running:
-            self._done(running, Ended(name, Cancelled()))
+        if self._running.get(key) is running:
+            self._done(running, Ended(key, Cancelled()))
 
-    def _expired(self, name: str, running: "asyncio.Task[None]", timeout: float) -> None:
+    def _expired(self, key: Key, running: "asyncio.Task[None]", timeout: float) -> None:
         # Counted from now, since the loop may have been blocked.
-        self._overdue[name] = self._give_up_after(CLEANUP, name, running, overdue(timeout))
+        self._overdue[key] = self._give_up_after(CLEANUP, key, running, overdue(timeout))
 
-    def _is_over(self, name: str) -> None:
+    def _is_over(self, key: Key) -> None:
         """An attempt no longer waits for its operator."""
-        if (timer := self._overdue.pop(name, None)) is not None:
+        if (timer := self._overdue.pop(key, None)) is not None:
             timer.cancel()
 
     def _give_up_after(
-        self, seconds: float, name: str, running: "asyncio.Task[None]", outcome: Outcome
+        self, seconds: float, key: Key, running: "asyncio.Task[None]", outcome: Outcome
     ) -> asyncio.TimerHandle:
-        timer = asyncio.get_running_loop().call_later(
-            seconds, self._give_up, name, running, outcome
-        )
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up, key, running, outcome)
         running.add_done_callback(lambda _: timer.cancel())
         return timer
 
-    def _give_up(self, name: str, running: "asyncio.Task[None]", outcome: Outcome) -> None:
-        if self._running.get(name) is running:
-            del self._running[name]
-            self._abandoned[name] = running
+    def _give_up(self, key: Key, running: "asyncio.Task[None]", outcome: Outcome) -> None:
+        if self._running.get(key) is running:
+            del self._running[key]
+            self._abandoned[key] = running
             loops.give_up(running)
-            cancelling = self._execution.is_cancelling(name)
-            self._note(Ended(name, Cancelled() if cancelling else outcome))
+            cancelling = self._execution.is_cancelling(key)
+            self._note(Ended(key, Cancelled() if cancelling else outcome))
+
+    def _joined(self, name: str, outcome: Outcome) -> None:
+        """Takes the outcome of a mapped task."""
+        self._ended.append(Ended(name, outcome))
+        self._wake()
 
     def _note(self, ended: Ended) -> None:
-        name = ended.task
+        key = ended.key
         # An abandoned operator keeps its slot as long as it really runs.
-        if (abandoned := self._abandoned.pop(name, None)) is None:
-            self._requests.release(name)
+        if (abandoned := self._abandoned.pop(key, None)) is None:
+            self._requests.release(key)
         else:
-            request = self._requests.take(name)
+            request = self._requests.take(key)
             limits = () if request is None else request.lane.resources
-            entry = self._abandoned_attempt(name, ended.outcome)
+            entry = self._abandoned_attempt(key, ended.outcome)
             self._dependencies.abandoned.add(entry, abandoned, limits)
             if request is not None:
                 abandoned.add_done_callback(lambda _: self._requests.give_back(request))
         self._ended.append(ended)
         self._wake()
 
-    def _abandoned_attempt(self, name: str, outcome: Outcome) -> AbandonedAttempt:
-        execution, task = self._execution, self._execution.tasks[name]
+    def _abandoned_attempt(self, key: Key, outcome: Outcome) -> AbandonedAttempt:
+        execution, run = self._execution, self._execution.run(key)
         now = self._dependencies.clock.now()
         why = outcome.error.partition("\n")[0] if isinstance(outcome, Failed) else "cancelled"
         return AbandonedAttempt(
-            execution.id, execution.job, name, task.attempt, task.started_at, now, why
+            execution.id,
+            execution.job,
+            task_of(key),
+            run.attempt,
+            run.started_at,
+            now,
+            why,
+            key.number if isinstance(key, Item) else msgspec.UNSET,
         )
 
 

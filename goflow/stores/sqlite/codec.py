@@ -41,3 +41,9 @@ def in_range(values: Sequence[str | int]) -> list[str | int]:
     return [
         min(max(value, -HIGHEST), HIGHEST) if isinstance(value, int) else value for value in values
     ]
+
+
+def item_column(item: int | None) -> int:
+    """The number of an item as a column has it; -1 for the task itself, since NULL is unequal to
+    NULL in an index."""
+    return -1 if item is None else item

@@ -34,6 +34,7 @@ from goflow.stores.sqlite.codec import (
     QUARTER,
     in_range,
     instant_or_none,
+    item_column,
     to_instant,
     to_micros,
 )
@@ -244,12 +245,14 @@ class Reads(ABC):
                 )  # fmt: skip
         return found
 
-    def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+    def result(
+        self, execution: str, task: str, attempt: int, item: int | None = None
+    ) -> bytes | None:
         with self._reading() as connection:
             number = find_number(connection, execution)
             if number is None:
                 return None
-            place = in_range((number, task, attempt))
+            place = in_range((number, task, item_column(item), attempt))
             row = connection.execute(results.READ, place).fetchone()
         return None if row is None else bytes(row[0])
 

@@ -18,11 +18,20 @@ CREATE = (
         body BLOB NOT NULL)""",
     "CREATE UNIQUE INDEX results_place ON results (execution, task, attempt)",
 )
+# For schema 7: results of items. -1 stands for a task without items.
+ADD_ITEM = (
+    "ALTER TABLE results ADD COLUMN item INTEGER NOT NULL DEFAULT -1",
+    "DROP INDEX results_place",
+    "CREATE UNIQUE INDEX results_place ON results (execution, task, item, attempt)",
+)
 # An attempt ends once, so a row that is there already is the same one.
-ADD = "INSERT OR REPLACE INTO results (execution, task, attempt, body) VALUES (?, ?, ?, ?)"
-READ = "SELECT body FROM results WHERE execution = ? AND task = ? AND attempt = ?"
+ADD = "INSERT OR REPLACE INTO results (execution, task, item, attempt, body) VALUES (?, ?, ?, ?, ?)"
+READ = "SELECT body FROM results WHERE execution = ? AND task = ? AND item = ? AND attempt = ?"
 FORGET_SOME = """DELETE FROM results WHERE rowid IN
     (SELECT rowid FROM results WHERE execution = ? LIMIT ?)"""
+
+# Used by a migration, before there were items.
+_MOVE = "INSERT OR REPLACE INTO results (execution, task, attempt, body) VALUES (?, ?, ?, ?)"
 
 # A fact is longer than its result. SQLite reads only the length of rows that are not large.
 _LARGE = f"""SELECT version, execution FROM facts
@@ -51,7 +60,7 @@ def _move(connection: sqlite3.Connection, version: int, execution: int) -> None:
     for fact in known:
         if isinstance(fact, TaskSucceeded) and len(fact.result) > SMALL:
             result = bytes(fact.result)
-            connection.execute(ADD, (execution, fact.task, fact.attempt, result))
+            connection.execute(_MOVE, (execution, fact.task, fact.attempt, result))
             fact = TaskSucceeded(
                 fact.at, fact.task, fact.attempt, size=len(result), sha256=digest(result)
             )

@@ -180,6 +180,13 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "DROP TABLE switches",
         "DROP TABLE watches",
     ),
+    (
+        # Items of mapped tasks; -1 is the task itself.
+        "ALTER TABLE logs ADD COLUMN item INTEGER NOT NULL DEFAULT -1",
+        "DROP INDEX logs_place",
+        "CREATE INDEX logs_place ON logs (execution, task, item, attempt, first)",
+        *results.ADD_ITEM,
+    ),
 )
 SCHEMA = len(MIGRATIONS)
 

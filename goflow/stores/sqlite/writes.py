@@ -31,7 +31,7 @@ from goflow.stores.base import (
 )
 from goflow.stores.logs import AppendLog, LogStore
 from goflow.stores.sqlite import entries, logs, results
-from goflow.stores.sqlite.codec import QUARTER, micros_or_null, to_instant, to_micros
+from goflow.stores.sqlite.codec import QUARTER, item_column, micros_or_null, to_instant, to_micros
 from goflow.stores.sqlite.purge import purge
 from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_version
 
@@ -122,7 +122,7 @@ class Writes:
                     _account(connection, change.fact.job, change.accounted)
                 case KeepResult():
                     number = self._number(connection, change.execution)
-                    place = number, change.task, change.attempt
+                    place = number, change.task, item_column(change.item), change.attempt
                     connection.execute(results.ADD, (*place, change.body))
                 case Put():
                     _put(connection, change)

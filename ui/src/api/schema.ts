@@ -8,6 +8,7 @@ export interface AbandonedView {
   started: string | null;
   abandoned: string;
   why: string;
+  item?: number;
 }
 
 export interface Action {
@@ -62,6 +63,10 @@ export interface CalendarDay {
   missed: number;
   skipped: number;
   seconds: number;
+}
+
+export interface CancelTaskBody {
+  item?: number;
 }
 
 export interface ClockChangeView {
@@ -152,6 +157,22 @@ export interface Health {
   unfinished: number;
   streams: number;
   notices: Notice[];
+}
+
+export interface ItemDetail {
+  index: number;
+  state: State;
+  attempts: number;
+  started: string | null;
+  finished: string | null;
+  error: string | null;
+  result: unknown;
+  result_bytes: number;
+}
+
+export interface Items {
+  items: ItemDetail[];
+  next: string | null;
 }
 
 export interface JobMissing {
@@ -263,6 +284,7 @@ export interface Load {
 
 export interface MarkBody {
   state: "skipped" | "successful";
+  item?: number;
 }
 
 export interface Notice {
@@ -315,6 +337,7 @@ export interface RecentExecution {
 
 export interface RetryBody {
   task?: string;
+  item?: number;
   following?: boolean;
   params?: Record<string, unknown>;
 }

@@ -1,0 +1,243 @@
+"""The mapped tasks of one execution: the lists they map over, and the results of their items.
+
+The rule: a list is split once per mapped task, into the JSON of its items. Each attempt decodes
+its own item, so it may change it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from goflow.core.execution import Execution, Failed, Outcome, Succeeded
+from goflow.core.keys import Item, Key
+from goflow.core.result import SMALL, StoredResult
+from goflow.core.states import FINISHED
+from goflow.engine.attempts.dependencies import Dependencies
+from goflow.errors import ResultLost
+from goflow.shown import reason
+
+MAX_ITEMS = 100_000  # of one mapped task
+
+Pieces = list[msgspec.Raw]
+Keep = Callable[[Key, int, Succeeded], Outcome | Awaitable[Outcome]]
+
+_KINDS = {b"{": "a dict", b"[": "a list", b'"': "a text", b"t": "true", b"f": "false", b"n": "null"}
+_NULL = b"null"
+_lists = msgspec.json.Decoder(list[msgspec.Raw])
+_dicts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class NoItems(Exception):
+    """A value that cannot be mapped over; the message says why."""
+
+
+class MappedTasks:
+    """Finds the items of mapped tasks, and joins their results.
+
+    `keep` stores a large result, and returns the outcome. `ended` is called with the outcome of a
+    mapped task whose results were joined. `wake` is called when items were found; see
+    `take_known`.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        dependencies: Dependencies,
+        keep: Keep,
+        ended: Callable[[str, Outcome], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._execution = execution
+        self._dependencies = dependencies
+        self._keep = keep
+        self._ended = ended
+        self._wake = wake
+        self._pieces: dict[str, Pieces] = {}
+        self._loading: dict[str, asyncio.Task[Pieces]] = {}
+        self._working: set[asyncio.Task[None]] = set()
+        self._known: list[tuple[str, int, str]] = []
+
+    # -- items -----------------------------------------------------------------------
+
+    def find(self, name: str) -> None:
+        """Find the items of a mapped task; at once, if its list is in memory."""
+        items = self._execution.tasks[name].items
+        if items is not None and items.runs is not None:  # kept by a retry
+            self._known.append((name, len(items.runs), ""))
+        elif isinstance(self._list(name), StoredResult):
+            self._work(self._find(name))
+        else:
+            self._note_known(name, lambda: self._split(name, self._list(name)))
+
+    def take_known(self) -> list[tuple[str, int, str]]:
+        """The mapped tasks whose items were found since the last call, and their number, or why
+        there are none."""
+        known, self._known = self._known, []
+        return known
+
+    async def item(self, key: Item) -> bytes:
+        """The JSON of an item. Raises `ResultLost`."""
+        if (pieces := self._pieces.get(key.task)) is None:
+            pieces = await self._load(key.task)
+        return bytes(pieces[key.number])
+
+    async def _find(self, name: str) -> None:
+        number, error = 0, ""
+        try:
+            number = len(await self._load(name))
+        except (NoItems, ResultLost) as failure:
+            error = str(failure)
+        except Exception as failure:
+            self._dependencies.on_defect(self._title(name), failure)
+            error = f"a defect in goflow: {reason(failure)}"
+        self._known.append((name, number, error))
+        self._wake()
+
+    def _note_known(self, name: str, pieces: Callable[[], Pieces]) -> None:
+        try:
+            self._known.append((name, len(pieces()), ""))
+        except NoItems as error:
+            self._known.append((name, 0, str(error)))
+
+    def _list(self, name: str) -> msgspec.Raw | StoredResult | None:
+        """The result that a mapped task maps over."""
+        over = self._execution.tasks[name].planned.map_over
+        assert over is not None
+        return self._execution.tasks[over].result
+
+    async def _load(self, name: str) -> Pieces:
+        """Load a list once, however many attempts wait for it."""
+        if (loading := self._loading.get(name)) is None:
+            loading = asyncio.get_running_loop().create_task(self._read(name))
+            self._loading[name] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(name, None))
+        return await asyncio.shield(loading)
+
+    async def _read(self, name: str) -> Pieces:
+        found = self._list(name)
+        if isinstance(found, StoredResult):
+            body = await self._dependencies.results.body(self._execution.id, found)
+            found = msgspec.Raw(body)
+        return self._split(name, found)
+
+    def _split(self, name: str, found: msgspec.Raw | StoredResult | None) -> Pieces:
+        assert not isinstance(found, StoredResult)
+        over = self._execution.tasks[name].planned.map_over
+        state = self._execution.tasks[over or ""].state
+        where = f"task {name!r} maps over the result of task {over!r}"
+        if found is None:
+            raise NoItems(f"{where}, which has none: it is {state}")
+        pieces = self._pieces[name] = split(bytes(found), where)
+        return pieces
+
+    # -- results ---------------------------------------------------------------------
+
+    def join(self, name: str) -> None:
+        """Make the result of a mapped task out of those of its items, in order; at once, if they
+        are in memory and small."""
+        group = self._execution.tasks[name]
+        assert group.items is not None
+        results = [run.result for run in group.items.runs or ()]
+        size = sum(1 + _size(one) for one in results)
+        # All of them are in memory then.
+        if size < min(SMALL, self._dependencies.limits.result):
+            parts = [bytes(one) if isinstance(one, msgspec.Raw) else _NULL for one in results]
+            self._ended(name, Succeeded(msgspec.Raw(_joined(parts))))
+            return
+        self._work(self._join(name, group.attempt, results))
+
+    async def _join(
+        self, name: str, attempt: int, results: Sequence[msgspec.Raw | StoredResult | None]
+    ) -> None:
+        outcome: Outcome
+        try:
+            outcome = await self._outcome(name, attempt, results)
+        except ResultLost as lost:
+            outcome = Failed(str(lost), final=True)
+        except Exception as failure:
+            self._dependencies.on_defect(self._title(name), failure)
+            outcome = Failed(f"a defect in goflow: {reason(failure)}", final=True)
+        self._ended(name, outcome)
+
+    async def _outcome(
+        self, name: str, attempt: int, results: Sequence[msgspec.Raw | StoredResult | None]
+    ) -> Outcome:
+        size = 1 + sum(1 + _size(one) for one in results)
+        if size > (most := self._dependencies.limits.result):
+            return Failed(
+                f"the results of its items would be {size:,} bytes as JSON, more than the "
+                f"{most:,} that a result may have (max_result); write large ones to files or a "
+                "database, and return where they are",
+                final=True,
+            )
+        parts = []
+        for result in results:
+            if isinstance(result, StoredResult):
+                parts.append(await self._dependencies.results.body(self._execution.id, result))
+            else:
+                parts.append(_NULL if result is None else bytes(result))
+        kept = self._keep(name, attempt, Succeeded(msgspec.Raw(_joined(parts))))
+        return await kept if isinstance(kept, Awaitable) else kept
+
+    def forget(self) -> None:
+        """Forget the lists and results of the mapped tasks that have ended."""
+        for name in [*self._pieces]:
+            if self._execution.tasks[name].state in FINISHED:
+                del self._pieces[name]
+                self._execution.drop_results(name)
+
+    def close(self) -> None:
+        """Stop finding and joining."""
+        for task in [*self._working, *self._loading.values()]:
+            task.cancel()
+
+    def _work(self, work: "Awaitable[None]") -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def _title(self, name: str) -> str:
+        execution = self._execution
+        return f"mapped task {name!r}, execution {execution.id} of job {execution.job!r}"
+
+
+def split(body: bytes, where: str) -> Pieces:
+    """The JSON of the items of a list; of a dict, of its [key, value] pairs. `where` begins the
+    message of `NoItems`."""
+    kind = body.lstrip()[:1]
+    if kind == b"[":
+        pieces = _lists.decode(body)
+    elif kind == b"{":
+        encode = msgspec.json.encode
+        pieces = [
+            msgspec.Raw(b"[%b,%b]" % (encode(key), bytes(value)))
+            for key, value in _dicts.decode(body).items()
+        ]
+    else:
+        raise NoItems(
+            f"{where}, which must be a list or a dict, not {_KINDS.get(kind, 'a number')}"
+        )
+    if len(pieces) > MAX_ITEMS:
+        raise NoItems(
+            f"{where}, which has {len(pieces):,} items, more than the {MAX_ITEMS:,} that can be "
+            "mapped over"
+        )
+    return pieces
+
+
+def _joined(parts: Sequence[bytes]) -> bytes:
+    return b"[%b]" % b",".join(parts)
+
+
+def _size(result: msgspec.Raw | StoredResult | None) -> int:
+    match result:
+        case None:
+            return len(_NULL)
+        case StoredResult(size=size):
+            return size
+        case _:
+            return len(result)

@@ -1,0 +1,321 @@
+"""Mapped tasks: a task runs once for each item of a list that comes to be at run time."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import goflow
+from goflow import Context, Job, SqliteStore, Task
+from goflow.core.keys import Item
+from goflow.core.result import SMALL
+from goflow.core.states import State
+from goflow.engine.attempts import mapped
+from goflow.engine.attempts.dependencies import Limits
+from goflow.errors import Conflict, InvalidJob, NotFound
+from goflow.operators import process_tag
+from tests.engine.scripted import Scripted, job_of, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Seen:
+    """Notes the items it runs for, fails for those in `bad`, and hangs for those in `hang`."""
+
+    def __init__(self, bad: tuple[Any, ...] = (), hang: tuple[Any, ...] = ()) -> None:
+        self.bad, self.hang = set(bad), set(hang)
+        self.seen: list[tuple[int | None, Any]] = []
+        self.now = self.most = 0
+        self.release = asyncio.Event()
+
+    async def run(self, context: Context) -> Any:
+        self.seen.append((context.index, context.item))
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0)
+            if context.index in self.hang:
+                await self.release.wait()
+            if context.index in self.bad:
+                raise ValueError(f"no {context.index}")
+            context.log(f"item {context.index}")
+            return {"item": context.item}
+        finally:
+            self.now -= 1
+
+
+def mapping(value: Any, seen: Any, **options: Any) -> Job:
+    return job_of(
+        "j",
+        Task("extract", Scripted(result=value)),
+        Task("fetch", seen, map_over="extract", **options),
+        Task("load", Scripted(), after=["fetch"]),
+    )
+
+
+async def ended(engine: Any, id: str) -> Any:
+    await engine.runners.finished(id)
+    return await engine.reader.execution(id)
+
+
+async def done(engine: Any) -> Any:
+    return await ended(engine, (await engine.submissions.submit("j")).id)
+
+
+def tasks(detail: Any) -> dict[str, Any]:
+    return {task.name: task for task in detail.tasks}
+
+
+async def test_a_task_runs_once_per_item_and_its_result_is_the_list_in_order() -> None:
+    seen = Seen()
+    async with running(mapping(["a", None, {"b": 1}], seen)) as engine:
+        detail = await done(engine)
+        assert detail.state is State.SUCCESSFUL
+        assert sorted(seen.seen, key=str) == [(0, "a"), (1, None), (2, {"b": 1})]
+        fetch = tasks(detail)["fetch"]
+        assert fetch.items == {"total": 3, "successful": 3}
+        expected = [{"item": "a"}, {"item": None}, {"item": {"b": 1}}]
+        assert msgspec.json.decode(fetch.result) == expected
+
+
+async def test_a_dict_is_mapped_as_pairs() -> None:
+    seen = Seen()
+    async with running(mapping({"x": 1, "ж\n": [2]}, seen)) as engine:
+        await done(engine)
+    assert seen.seen == [(0, ["x", 1]), (1, ["ж\n", [2]])]
+
+
+def test_a_function_receives_the_item_by_the_name_of_the_mapped_task() -> None:
+    job = Job("j", params={"by": 10})
+
+    @job.task
+    def extract() -> list[int]:
+        return [1, 2, 3]
+
+    @job.task
+    def offset() -> int:
+        return 5
+
+    @job.task(map_over="extract")
+    def double(extract: int, offset: int, by: int, context: Context) -> int:
+        assert context.results["extract"] == context.item == extract
+        return extract * by + offset
+
+    @job.task
+    def load(double: list[int]) -> int:
+        return sum(double)
+
+    execution = job.run()
+    assert execution.tasks["double"].result == [15, 25, 35]
+    assert execution.tasks["load"].result == 75
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(7, "a number"), ("text", "a text"), (None, "not null"), (True, "true")],
+)
+async def test_a_value_that_is_no_list_fails_the_task_and_names_it(value: Any, told: str) -> None:
+    async with running(mapping(value, Seen(), retries=2)) as engine:
+        detail = await done(engine)
+        fetch = tasks(detail)["fetch"]
+        assert (detail.state, fetch.state) == (State.FAILED, State.FAILED)
+        for part in ("'fetch'", "'extract'", told):
+            assert part in str(fetch.error)
+        assert "Traceback" not in str(fetch.error)
+
+
+async def test_more_items_than_allowed_fail_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped, "MAX_ITEMS", 2)
+    async with running(mapping([1, 2, 3], Seen())) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert "3 items, more than the 2" in str(fetch.error)
+
+
+async def test_an_empty_list_succeeds_or_skips() -> None:
+    async with running(mapping([], Seen())) as engine:
+        detail = await done(engine)
+        assert tasks(detail)["fetch"].result == msgspec.Raw(b"[]")
+    async with running(mapping([], Seen(), on_empty="skip")) as engine:
+        assert tasks(await done(engine))["load"].state is State.SKIPPED
+
+
+async def test_an_item_that_fails_fails_the_task_after_the_others_and_is_retried_alone() -> None:
+    seen = Seen(bad=(1,))
+    async with running(mapping([10, 11, 12], seen)) as engine:
+        detail = await done(engine)
+        fetch = tasks(detail)["fetch"]
+        assert fetch.items == {"total": 3, "successful": 2, "failed": 1}
+        assert fetch.error == "1 of 3 items failed\nitem 1: ValueError: no 1"
+        seen.bad.clear()
+        seen.seen.clear()
+        await engine.control.retry(detail.id)
+        detail = await ended(engine, detail.id)
+        assert seen.seen == [(1, 11)]
+        assert detail.state is State.SUCCESSFUL
+        items = [{"item": item} for item in (10, 11, 12)]
+        assert msgspec.json.decode(tasks(detail)["fetch"].result) == items
+
+
+async def test_one_item_of_a_task_that_succeeded_runs_again_and_its_result_is_joined_anew() -> None:
+    seen = Seen()
+    async with running(mapping([1, 2], seen)) as engine:
+        id = (await done(engine)).id
+        seen.seen.clear()
+        await engine.control.retry(id, task=Item("fetch", 1))
+        detail = await ended(engine, id)
+        assert seen.seen == [(1, 2)]
+        assert msgspec.json.decode(tasks(detail)["fetch"].result) == [{"item": 1}, {"item": 2}]
+        with pytest.raises(NotFound, match="item 7 of task 'fetch'"):
+            await engine.control.retry(id, task=Item("fetch", 7))
+
+
+async def test_items_keep_to_max_parallel_and_to_the_slots() -> None:
+    seen = Seen()
+    async with running(mapping(list(range(20)), seen, max_parallel=3)) as engine:
+        await done(engine)
+    assert seen.most == 3
+    seen = Seen()
+    async with running(mapping(list(range(20)), seen), max_running=2) as engine:
+        await done(engine)
+        assert seen.most == 2
+        assert engine.slots.taken == 0
+
+
+async def test_results_of_any_size_are_joined_in_order() -> None:
+    class Large:
+        def run(self, context: Context) -> str:
+            return str(context.item) * (SMALL if context.item % 2 else 1)
+
+    async with running(mapping([1, 2, 3, 4], Large())) as engine:
+        detail = await done(engine)
+        result = await engine.reader.result(detail.id, "fetch")
+        assert msgspec.json.decode(result.body) == ["1" * SMALL, "2", "3" * SMALL, "4"]
+        item = await engine.reader.result(detail.id, "fetch", item=2)
+        assert msgspec.json.decode(item.body) == "3" * SMALL
+
+
+async def test_a_list_of_results_that_is_too_large_fails_the_task_and_says_so() -> None:
+    class Large:
+        def run(self, context: Context) -> str:
+            return "x" * 900
+
+    async with running(mapping([1, 2], Large()), limits=Limits(result=1000)) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert fetch.state is State.FAILED
+        assert "the results of its items would be 1,807 bytes" in str(fetch.error)
+
+
+async def test_a_large_list_is_loaded_from_the_store_for_its_items() -> None:
+    seen = Seen()
+    values = ["y" * 100] * 100
+    async with running(mapping(values, seen)) as engine:
+        await done(engine)
+    assert [item for _, item in seen.seen] == values
+
+
+async def test_each_item_has_a_log_of_its_own() -> None:
+    async with running(mapping([1, 2], Seen())) as engine:
+        id = (await done(engine)).id
+        for number in range(2):
+            attempt = await engine.reader.attempt(id, "fetch", None, number)
+            log = await engine.reader.log_of(*attempt.place)
+            assert [text async for text in log.texts] == [f"item {number}\n"]
+        with pytest.raises(NotFound, match="item 2 of task 'fetch'"):
+            await engine.reader.attempt(id, "fetch", None, 2)
+
+
+async def test_cancelling_the_task_ends_its_items_and_frees_their_slots() -> None:
+    seen = Seen(hang=(0, 1))
+    async with running(mapping(list(range(50)), seen, max_parallel=2), max_running=2) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 2)
+        assert await engine.control.cancel_task(id, "fetch")
+        detail = await ended(engine, id)
+        assert detail.state is State.CANCELLED
+        assert tasks(detail)["fetch"].items == {"total": 50, "cancelled": 50}
+        assert engine.slots.taken == 0
+        assert all(not usage.waiting for usage in engine.slots.usage())
+
+
+async def test_one_item_is_cancelled_or_marked_while_the_others_go_on() -> None:
+    seen = Seen(hang=(0, 1))
+    async with running(mapping([1, 2, 3], seen, max_parallel=2)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 2)
+        await engine.control.mark(id, Item("fetch", 2), State.SUCCESSFUL)
+        with pytest.raises(Conflict):
+            await engine.control.mark(id, Item("fetch", 0), State.SUCCESSFUL)
+        assert await engine.control.cancel_task(id, Item("fetch", 0))
+        seen.release.set()
+        detail = await ended(engine, id)
+        counts = {"total": 3, "successful": 2, "cancelled": 1}
+        assert tasks(detail)["fetch"].items == counts
+        assert {index for index, _ in seen.seen} == {0, 1}
+
+
+async def test_items_that_ran_at_a_stop_are_tried_again_after_it_and_no_others(
+    tmp_path: Path,
+) -> None:
+    seen = Seen(hang=(2,))
+    job = mapping(["y" * 2000] * 4, seen, max_parallel=1, retries=1)
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 3)
+    assert [index for index, _ in seen.seen] == [0, 1, 2]
+    again = Seen()
+    job = mapping(["y" * 2000] * 4, again, max_parallel=1, retries=1)
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+    assert sorted(index or 0 for index, _ in again.seen) == [2, 3]
+
+
+async def test_pages_of_items() -> None:
+    async with running(mapping(list(range(5)), Seen(bad=(1, 3)))) as engine:
+        id = (await done(engine)).id
+        page = await engine.reader.items(id, "fetch", None, 0, 2)
+        assert [(one.index, one.state) for one in page.items] == [(0, "successful"), (1, "failed")]
+        assert page.items[0].result == msgspec.Raw(b'{"item":0}')
+        assert "ValueError: no 1" in str(page.items[1].error)
+        assert page.next == "2"
+        page = await engine.reader.items(id, "fetch", State.FAILED, 0, 1)
+        assert ([one.index for one in page.items], page.next) == ([1], "3")
+        page = await engine.reader.items(id, "fetch", State.FAILED, 3, 1)
+        assert ([one.index for one in page.items], page.next) == ([3], None)
+        with pytest.raises(NotFound, match="is not mapped"):
+            await engine.reader.items(id, "load", None, 0, 1)
+
+
+def test_a_process_tag_names_the_item() -> None:
+    names = process_tag.tasks_by_key(["a", "b"])
+    for key in ("a", Item("b", 0), Item("a", 99_999)):
+        text = process_tag.task_key(key)
+        assert text.isalnum()
+        assert process_tag.key_in(text, names) == key
+    assert process_tag.key_in("1", names) == "b"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"map_over": 7},
+        {"map_over": ""},
+        {"map_over": ["extract"]},
+        {"map_over": "nobody"},
+        {"map_over": "extract", "max_parallel": 0},
+        {"map_over": "extract", "max_parallel": 1.5},
+        {"map_over": "extract", "on_empty": "fail"},
+        {"max_parallel": 2},
+        {"on_empty": "skip"},
+    ],
+)
+def test_mistakes_are_refused_when_written(options: dict[str, Any]) -> None:
+    job = Job("j", tasks=[Task("extract", Scripted())])
+    with pytest.raises(InvalidJob, match="'fetch'"):
+        job.add(Task("fetch", Scripted(), **options))
+
+
+def test_a_mapped_task_runs_after_what_it_maps_over() -> None:
+    assert goflow.Task("t", Scripted(), map_over="extract").after == ["extract"]
