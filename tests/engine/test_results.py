@@ -210,7 +210,9 @@ async def test_a_task_without_a_result_has_none_in_the_detail() -> None:
 
 async def test_a_lost_result_fails_the_task_that_needs_it() -> None:
     class Forgetful(MemoryStore):
-        def result(self, execution: str, task: str, attempt: int) -> bytes | None:
+        def result(
+            self, execution: str, task: str, attempt: int, item: int | None = None
+        ) -> bytes | None:
             return b'"other"'
 
     job = job_of("j", Task("a", Scripted(result=LARGE)), Task("b", Scripted(), after=["a"]))
