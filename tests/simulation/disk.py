@@ -16,6 +16,7 @@ import msgspec
 
 from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
+from goflow.core.keys import Key, task_of
 from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
 from goflow.engine.entries import ScheduleState, state_in, switch_in
@@ -31,6 +32,7 @@ from goflow.stores.base import (
     Submit,
     TickOutcome,
 )
+from goflow.stores.sqlite.codec import item_column
 from goflow.stores.sqlite.schema import migrate, read_epoch
 from goflow.stores.sqlite.tables import SqliteTables
 
@@ -83,7 +85,7 @@ class Disk:
         self.kill_in: int | None = None  # commits until the process dies
         self.kill_before: bool | None = None  # whether before that commit; None: random
         self.progress = 0  # facts committed
-        self._rounds: Counter[tuple[str, str]] = Counter()
+        self._rounds: Counter[tuple[str, Key]] = Counter()
 
     def committing(self) -> None:
         """Called before a commit; may fail or kill."""
@@ -105,8 +107,8 @@ class Disk:
             return bytes(result)
         found = self.connection.execute(
             """SELECT body FROM results JOIN executions ON number = execution
-            WHERE id = ? AND task = ? AND attempt = ?""",
-            (execution, result.task, result.attempt),
+            WHERE id = ? AND task = ? AND item = ? AND attempt = ?""",
+            (execution, result.task, item_column(result.item), result.attempt),
         ).fetchone()
         body: bytes | None = None if found is None else found[0]
         if body is None or not result.is_intact(body):
@@ -197,16 +199,18 @@ class Disk:
             execution.apply(fact)
             self.facts[change.execution].append(fact)
             if isinstance(fact, TaskStarted):
-                task = change.execution, fact.task
+                task = change.execution, fact.key
                 self._rounds[task] += 1
                 retries = execution.tasks[fact.task].planned.retries
                 if self._rounds[task] > retries + 1:
                     self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
             elif isinstance(fact, AttemptFailed) and fact.interrupted:
-                self._rounds[change.execution, fact.task] -= 1  # interruptions do not count
+                self._rounds[change.execution, fact.key] -= 1  # interruptions do not count
             elif isinstance(fact, Retried):
-                for name in fact.tasks:
-                    self._rounds.pop((change.execution, name), None)
+                again = [key for key in self._rounds if key[0] == change.execution]
+                for one in again:
+                    if task_of(one[1]) in fact.tasks:
+                        del self._rounds[one]
                 self.unfinished[change.execution] = None
         if execution.finished:
             self.unfinished.pop(change.execution, None)
@@ -218,8 +222,8 @@ class Disk:
 
 def _brief(fact: AnyFact) -> str:
     told = [type(fact).__name__]
-    told += [str(getattr(fact, name)) for name in ("task", "attempt", "state", "tasks", "by")
-             if hasattr(fact, name)]  # fmt: skip
+    names = ("task", "item", "items", "attempt", "state", "tasks", "by")
+    told += [str(getattr(fact, name)) for name in names if hasattr(fact, name)]
     return " ".join(told)
 
 

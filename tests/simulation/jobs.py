@@ -39,6 +39,9 @@ class TaskSpec:
     priority: int = 0
     threaded: bool = False
     mood: str | None = None  # one of `MOODS`; None for a random one each time
+    map_over: str | None = None
+    max_parallel: int | None = None
+    on_empty: str = "success"
 
     def build(self, stage: "Stage") -> Task:
         operator: Any = (Threaded if self.threaded else Scripted)(stage, self.mood)
@@ -58,6 +61,9 @@ class TaskSpec:
             timeout=self.timeout,
             pool=self.pool,
             priority=self.priority,
+            map_over=self.map_over,
+            max_parallel=self.max_parallel,
+            on_empty=self.on_empty,
         )
 
 
@@ -112,7 +118,7 @@ def edited(rng: random.Random, job: JobSpec) -> JobSpec:
 
 def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpec:
     usual = rng.random() < 0.6
-    return TaskSpec(
+    task = TaskSpec(
         name,
         after,
         TriggerRule.ALL_SUCCESSFUL if usual else rng.choice(list(TriggerRule)),
@@ -123,9 +129,19 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
         rng.choice((0, 0, -2, 5)),
         rng.random() < 0.4,
     )
+    if not after or rng.random() < 0.6:
+        return task
+    return replace(
+        task,
+        map_over=rng.choice(after),
+        max_parallel=rng.choice((None, None, 1, 2)),
+        on_empty=rng.choice(("success", "skip")),
+    )
 
 
 # -- operators ---------------------------------------------------------------------
+
+LARGE_LIST = [number % 7 for number in range(20)] + ["large" * 1000]
 
 MOODS = {
     "ok": 10, "long": 3, "fail": 4, "hang": 1, "exit": 1, "cancelled": 0.5,
@@ -231,4 +247,5 @@ def _close(context: Context, mood: str, rng: random.Random) -> Any:
             return object()
         case _:
             # The last result is too large for a fact.
-            return rng.choice((None, {"attempt": context.attempt}, [1, 2, 3], "large" * 1000))
+            values = (None, {"attempt": context.attempt}, [1, 2, 3], "large" * 1000, [], LARGE_LIST)
+            return rng.choice(values)

@@ -25,6 +25,7 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskSucceeded,
 )
+from goflow.core.keys import item_of, task_of
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.engine.broadcast import SNAPSHOT
@@ -392,13 +393,14 @@ class Story:
         """Check that the output of a successful attempt is in its log, once and in order, unless
         the log was given up."""
         given_up = self.world.logs_given_up
-        for (id, task, attempt), lines in self.world.said.items():
+        for (id, key, attempt), lines in self.world.said.items():
+            task, item = task_of(key), item_of(key)
             succeeded: list[Any] = self._facts(id, TaskSucceeded, task)
-            if any(fact.attempt == attempt for fact in succeeded):
-                chunks = process.store.logs.read(id, task, attempt, 0, 10**6)
+            if any((fact.attempt, fact.item) == (attempt, item) for fact in succeeded):
+                chunks = process.store.logs.read(id, task, attempt, 0, 10**6, item)
                 kept = "".join(chunk.text for chunk in chunks).split("\n")[:-1]
                 given_up -= kept != lines
-                told = f"{id} {task} {attempt} said {lines}; kept is {kept}"
+                told = f"{id} {key} {attempt} said {lines}; kept is {kept}"
                 self._hold(given_up >= 0 and set(kept) <= set(lines), told)
 
     def _check_ledger(self, process: Process, job: str) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
+from goflow.core.keys import Item, Key, key_of
 from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
 from goflow.engine.engine import Engine
@@ -52,8 +53,8 @@ class World:
         self.jobs: dict[str, JobSpec] = {}
         self.schedules: dict[str, Schedule] = {}  # by their repr
         self.went_back = timedelta(0)
-        self.begun: set[tuple[str, str, int]] = set()  # attempts whose operator began
-        self.said: dict[tuple[str, str, int], list[str]] = {}
+        self.begun: set[tuple[str, Key, int]] = set()  # attempts whose operator began
+        self.said: dict[tuple[str, Key, int], list[str]] = {}
         self.logs_given_up = 0
         self.audited: dict[int, tuple[str, list[AnyFact]]] = {}  # what a subscriber received
         self.told: dict[str, bytes] = {}  # the executions that a listener has received
@@ -132,7 +133,7 @@ class Process:
         self.loop.set_exception_handler(self._went_wrong)
         self.store = Handle(world.disk)
         self.clock = SimulatedClock(self.loop, world.wall)
-        self.running: dict[tuple[str, str, int], Running] = {}
+        self.running: dict[tuple[str, Key, int], Running] = {}
         self._lasting: tuple[float, Callable[[], None]] = (0, lambda: None)
         self.engine = Engine(
             self.store,
@@ -218,18 +219,26 @@ class Process:
     def begins(self, context: Context, *, threaded: bool) -> None:
         if self.dead:
             return
-        place = context.execution_id, context.task, context.attempt
+        place = _place(context)
+        key = place[1]
         if place in self.world.begun:
             self._broken(f"attempt {place} ran twice")
         self.world.begun.add(place)
         execution = self.world.disk.executions[context.execution_id]
-        task = execution.tasks[context.task]
+        task = execution.run(key)
         if task.state is not State.RUNNING or task.attempt != context.attempt:
             self._broken(f"attempt {place} ran, but {task.state} {task.attempt} is committed")
         results = {
             name: msgspec.json.decode(self.world.disk.result(execution.id, result))
             for name, result in execution.results_for(context.task).items()
         }
+        if isinstance(key, Item):
+            over = task.planned.map_over or ""
+            values = results[over]
+            items = [list(pair) for pair in values.items()] if isinstance(values, dict) else values
+            results[over] = items[key.number]
+            if context.item != items[key.number]:
+                self._broken(f"attempt {place} got the item {context.item!r}")
         # Upstream tasks that it does not wait for may have ended since it began.
         waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
         if context.results != results and (waits or not _within(context.results, results)):
@@ -242,12 +251,11 @@ class Process:
         self._check_limits()
 
     def ends(self, context: Context) -> None:
-        self.running.pop((context.execution_id, context.task, context.attempt), None)
+        self.running.pop(_place(context), None)
 
     def said(self, context: Context, line: str) -> None:
         if not self.dead:
-            place = context.execution_id, context.task, context.attempt
-            self.world.said.setdefault(place, []).append(line)
+            self.world.said.setdefault(_place(context), []).append(line)
 
     def last(self, context: Context, seconds: float) -> None:
         self._lasting = seconds, lambda: self.ends(context)
@@ -290,3 +298,8 @@ class Process:
 
 def _within(some: Mapping[str, Any], every: Mapping[str, Any]) -> bool:
     return all(name in every and every[name] == value for name, value in some.items())
+
+
+def _place(context: Context) -> tuple[str, Key, int]:
+    """The execution, the task or item, and the attempt of a context."""
+    return context.execution_id, key_of(context.task, context.index), context.attempt
