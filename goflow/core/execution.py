@@ -369,7 +369,7 @@ class Execution(Progress):
     ) -> list[AnyFact]:
         """Reopen a finished execution to run again the tasks that did not succeed; or `task`,
         which may be one item of a mapped task, and, if `following`, all tasks downstream of it.
-        Empty if there is nothing to run."""
+        Empty if there is nothing to run, and for an item of an earlier list."""
         facts: list[AnyFact] = []
         if not self.finished:
             return facts
@@ -377,6 +377,8 @@ class Execution(Progress):
             again = [name for name, run in self.tasks.items() if run.state is not State.SUCCESSFUL]
         else:
             name = task_of(task)
+            if isinstance(task, Item) and self.is_outdated(name):
+                return facts
             chosen = self.plan.following(name) if following else {name}
             again = [name for name in self.tasks if name in chosen]
         if again:

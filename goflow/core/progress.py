@@ -363,6 +363,8 @@ class Progress:
             fact.asked not in again or not self.has_item(fact.asked, fact.item)
         ):
             _refuse(fact, "of an item that does not exist")
+        if fact.item is not None and self.is_outdated(fact.asked or ""):
+            _refuse(fact, "of an item of an earlier list")
         affected: dict[str, None] = {}
         changes = []
         for name in fact.tasks:
@@ -374,6 +376,8 @@ class Progress:
             task.reset()
             changes.append(TaskChange(before, task.summary()))
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
+            for waiting in self.plan.downstream[name]:
+                self._outdate(self.tasks[waiting], name)
         for name in affected:
             self._count_again(name)
         self._retries.clear()
@@ -389,7 +393,7 @@ class Progress:
         """Prepare the items of a group for another round, as `Retried` says."""
         if only is None:
             successful = items.counts[State.SUCCESSFUL] == len(items.runs or ())
-            anew = successful or not again.isdisjoint(group.planned.after)
+            anew = successful or items.outdated or not again.isdisjoint(group.planned.after)
         else:
             anew = False
         for run in items.restart(anew=anew, only=only):
@@ -397,6 +401,11 @@ class Progress:
             if not anew:
                 self._move(run, State.NOTSTARTED)
                 run.reset()
+
+    def _outdate(self, task: TaskRun, upstream: str) -> None:
+        """Note that an upstream task runs again: its list is another one then."""
+        if task.items is not None and task.planned.map_over == upstream:
+            task.items.outdated = task.items.runs is not None
 
     def _subject(self, fact: TaskFact) -> tuple[Run, State]:
         """The run that a fact is about, and its state after the fact, if the table allows it."""
@@ -601,6 +610,12 @@ class Progress:
         run = self.tasks.get(task)
         runs = None if run is None or run.items is None else run.items.runs
         return runs is not None and 0 <= index < len(runs)
+
+    def is_outdated(self, task: str) -> bool:
+        """Whether the items of a mapped task are those of an earlier list, since the task it maps
+        over was run again without it. Then a retry of the task makes all items anew."""
+        items = self.tasks[task].items
+        return items is not None and items.outdated
 
     def has(self, key: Key) -> bool:
         """Whether there is a task or item with this key so far."""

@@ -96,16 +96,28 @@ class TaskRun(Run):
 class Items:
     """The items of a mapped task. `runs` is None until they are known.
 
-    `error` says why there are none, if the value to map over is unsuitable. `announced` counts
-    the items that `newly_ready` has returned and that wait to start.
+    `error` says why there are none, if the value to map over is unsuitable. They are `outdated`
+    once the task that they map over was run again without them. `announced` counts the items
+    that `newly_ready` has returned and that wait to start.
     """
 
-    __slots__ = ("_due", "_next", "_top", "announced", "counts", "error", "failures", "runs")
+    __slots__ = (
+        "_due",
+        "_next",
+        "_top",
+        "announced",
+        "counts",
+        "error",
+        "failures",
+        "outdated",
+        "runs",
+    )
 
     def __init__(self) -> None:
         self.runs: list[Run] | None = None
         self.counts = dict.fromkeys(State, 0)
         self.error = ""
+        self.outdated = False
         self.failures: dict[int, str] = {}  # the first errors of failed items, by index
         self.announced = 0
         self._next = 0  # all items before have been taken
@@ -185,6 +197,7 @@ class Items:
         self.announced = self._next = 0
         if anew or self.runs is None:
             dropped, self.runs = self.runs or [], None
+            self.outdated = False
             self.failures.clear()
             self.counts = dict.fromkeys(State, 0)
             return dropped

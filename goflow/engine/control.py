@@ -11,7 +11,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Key, described, task_of
+from goflow.core.keys import Item, Key, described, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
@@ -136,7 +136,8 @@ class Control:
         replace those of the execution.
 
         Raises `NotFound`, `InvalidRequest` for bad params, `Unavailable`, and `Conflict` if the
-        execution is unfinished, its job is no longer registered, or there is nothing to re-run.
+        execution is unfinished, its job is no longer registered, there is nothing to re-run, or
+        the item is of an earlier list.
         """
         self._lifetime.check()
         async with self._reopened(id) as (history, execution):
@@ -148,6 +149,7 @@ class Control:
                 )
             if task is not None:
                 _check_task(execution, task)
+                _check_list(execution, task)
             edited = None if params is None else await self._checks.fill(job, params)
             before = self._lineup.before(job)
             self._room.check(for_schedule=False)
@@ -215,3 +217,12 @@ def _check_task(execution: Execution, key: Key) -> None:
         raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
     if not execution.has(key):
         raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")
+
+
+def _check_list(execution: Execution, key: Key) -> None:
+    if isinstance(key, Item) and execution.is_outdated(key.task):
+        upstream = execution.tasks[key.task].planned.map_over
+        raise Conflict(
+            f"task {key.task!r} maps over task {upstream!r}, which was run again since: its items "
+            f"are those of an earlier list; retry the whole task"
+        )

@@ -90,6 +90,7 @@ class Model:
         self.items: dict[str, list[State] | None] = dict.fromkeys(
             task.name for task in plan.tasks if task.map_over is not None
         )
+        self.outdated: set[str] = set()  # mapped tasks whose list was made again without them
         self.errors: dict[str, str] = {}
         self.attempts: Counter[Key] = Counter()
         self.most: Counter[str] = Counter()  # attempts of any item of a task so far
@@ -194,6 +195,8 @@ class Model:
                     fact.asked in tasks and self.has_item(Item(fact.asked, fact.item))
                 ):
                     return False
+                if fact.item is not None and fact.asked in self.outdated:
+                    return False
                 return self.finished and bool(tasks) and known
             case MarkedSuccessful() | MarkedSkipped():
                 end = S if isinstance(fact, MarkedSuccessful) else K
@@ -274,6 +277,7 @@ class Model:
                 self.begun = self.begun or fact.at
                 self.errors[fact.task] = fact.error
                 if self.items[fact.task] is None:
+                    self.outdated.discard(fact.task)
                     self.items[fact.task] = [State.NOTSTARTED] * fact.items
                     for number in range(fact.items):
                         item = Item(fact.task, number)
@@ -302,6 +306,11 @@ class Model:
                     if name in self.items:
                         only = fact.item if name == fact.asked else None
                         self._restart(name, set(fact.tasks), only)
+                self.outdated |= {
+                    name
+                    for name, items in self.items.items()
+                    if items is not None and self.plan[name].map_over in fact.tasks
+                }
                 self.state, self.begun = State.NOTSTARTED, None
                 self.cancelled = self.fails = False
                 self.params = self.params if fact.params is None else fact.params
@@ -325,7 +334,11 @@ class Model:
         items = self.items[name] or []
         if only is not None:
             chosen = {only}
-        elif all(state == S for state in items) or again & set(self.plan[name].after):
+        elif (
+            all(state == S for state in items)
+            or again & set(self.plan[name].after)
+            or name in self.outdated
+        ):
             self.items[name] = None
             return
         else:

@@ -284,6 +284,33 @@ def test_a_retry_of_a_task_that_succeeded_makes_all_items_anew() -> None:
     assert execution.result_bytes == len(b"[1,2,3]")
 
 
+def test_items_of_an_earlier_list_are_made_anew_and_not_retried_alone() -> None:
+    execution = failed_once()
+    execution.retry(NOW, "extract", following=False)
+    go_on(execution, NOW)
+    execution.settle("extract", DONE, NOW)
+    execution.advance(NOW)
+    assert execution.finished
+    assert execution.retry(NOW, Item("fetch", 1)) == []
+    execution.retry(NOW, "fetch")
+    assert ends_of(execution) == []
+    execution.map("fetch", NOW, 2)
+    started = go_on(execution, NOW)
+    assert started == [TaskStarted(NOW, "fetch", 2, item=number) for number in range(2)]
+    assert not execution.is_outdated("fetch")
+
+
+def test_items_are_of_an_earlier_list_also_if_the_task_it_came_from_never_ran_again() -> None:
+    execution = failed_once()
+    execution.retry(NOW, "extract", following=False)
+    execution.cancel(NOW)
+    execution.advance(NOW)
+    assert execution.finished
+    assert execution.is_outdated("fetch")
+    execution.retry(NOW, "fetch", following=False)
+    assert ends_of(execution) == []
+
+
 def test_one_item_is_retried_alone() -> None:
     execution = begun(2)
     run_all(execution)

@@ -171,6 +171,21 @@ async def test_one_item_of_a_task_that_succeeded_runs_again_and_its_result_is_jo
             await engine.control.retry(id, task=Item("fetch", 7))
 
 
+async def test_an_item_of_an_earlier_list_is_not_retried_alone() -> None:
+    seen = Seen(bad=(1,))
+    async with running(mapping([1, 2], seen)) as engine:
+        id = (await done(engine)).id
+        await engine.control.retry(id, task="extract", following=False)
+        await ended(engine, id)
+        with pytest.raises(Conflict, match="an earlier list; retry the whole task"):
+            await engine.control.retry(id, task=Item("fetch", 1))
+        seen.bad.clear()
+        seen.seen.clear()
+        await engine.control.retry(id)
+        assert (await ended(engine, id)).state is State.SUCCESSFUL
+        assert sorted(seen.seen) == [(0, 1), (1, 2)]
+
+
 async def test_items_keep_to_max_parallel_and_to_the_slots() -> None:
     seen = Seen()
     async with running(mapping(list(range(20)), seen, max_parallel=3)) as engine:
