@@ -38,7 +38,7 @@ from goflow.core.events import (
 from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.progress import TABLE, Progress, without_skew
-from goflow.core.runs import Items, TaskRun
+from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.states import State
 from goflow.core.summary import TaskSummary
 from goflow.core.transition import TaskChange, Transition
@@ -223,9 +223,13 @@ class Execution(Progress):
         while self._to_skip:
             self._decide(facts, TaskSkipped(now, next(iter(self._to_skip))))
         for key in granted:
-            if self.is_ready(key):
+            if not self.is_ready(key):
+                continue
+            if isinstance(key, str):
+                self._decide(facts, TaskStarted(now, key, self.tasks[key].attempt + 1))
+            else:
                 attempt = self.run(key).attempt + 1
-                self._decide(facts, TaskStarted(now, task_of(key), attempt, item_of(key)))
+                self._decide(facts, TaskStarted(now, key.task, attempt, key.number))
         if not self._unfinished:
             self._decide(facts, Finished(now, self._final_state()))
         return facts
@@ -271,8 +275,13 @@ class Execution(Progress):
     def settle(self, key: Key, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
         """Record the outcome of the running attempt of a task or item, or of a mapped task whose
         results were joined; `delay` is in seconds, before a retry."""
-        run = self.run(key)
-        attempt, name, item = run.attempt, run.planned.name, item_of(key)
+        run: Run
+        item: int | None
+        if isinstance(key, str):
+            run, name, item = self.tasks[key], key, None
+        else:
+            run, name, item = self.run(key), key.task, key.number
+        attempt = run.attempt
         if isinstance(outcome, Failed) and self.error_characters > ERRORS_KEPT:
             outcome = Failed(cut_error(outcome.error), outcome.final)
         fact: AnyFact

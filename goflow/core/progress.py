@@ -192,6 +192,8 @@ class Progress:
         self._begin(task, fact.attempt, fact.at)
         self._withdraw(task)
         self._running[key] = None
+        if group is None:
+            return (TaskChange(before, task.summary()),)
         return (TaskChange(before, task.summary(), item=fact.item),)
 
     def _mapped(self, fact: Mapped) -> Changes:
@@ -230,16 +232,16 @@ class Progress:
 
     def _succeeded(self, fact: TaskSucceeded) -> Changes:
         task, after = self._subject_running(fact)
-        if (items := _items_of(task)) is not None and _failed(items):
+        if self._groups and (items := _items_of(task)) is not None and _failed(items):
             _refuse(fact, "while items failed or were cancelled")
         task.result = fact.stored or fact.result
         self.result_bytes += _size(task.result)
         before = self._end(task, after, fact.at)
-        return (TaskChange(before, task.summary(), result=task.result, item=fact.item),)
+        return (TaskChange(before, task.summary(), None, None, False, task.result, fact.item),)
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:
         task, after = self._subject_running(fact)
-        if _items_of(task) is not None:
+        if self._groups and _items_of(task) is not None:
             _refuse(fact, "of a mapped task, whose items are retried")
         if fact.interrupted:
             if not task.planned.retries:
@@ -439,7 +441,8 @@ class Progress:
     def _move(self, task: Run, after: State) -> State:
         """Set the state of a run; returns the one before."""
         before = task.state
-        counts = self._count if task.group is None else _items(task.group).counts
+        group = task.group
+        counts = self._count if group is None else _items(group).counts
         counts[before] -= 1
         counts[after] += 1
         task.state = after
@@ -461,7 +464,8 @@ class Progress:
         if before is not _RUNNING:
             self._to_cancel.pop(key, None)
             self._withdraw(task)
-        self._cancel_requested.pop(key, None)
+        if self._cancel_requested:
+            self._cancel_requested.pop(key, None)
         tasks = self.tasks
         for waiting in self.plan.downstream[name]:
             other = tasks[waiting]
@@ -556,13 +560,13 @@ class Progress:
     def _withdraw(self, task: Run) -> None:
         """Neither start nor skip a run."""
         key = task.key
-        if task.group is None:
+        if isinstance(key, str):
             self._ready.discard(key)
-            self._to_skip.pop(task.planned.name, None)
-        elif key in self._ready:
+            self._to_skip.pop(key, None)
+        elif task.group is not None and key in self._ready:
             self._ready.remove(key)
             _items(task.group).announced -= 1
-            self._to_announce[task.planned.name] = None
+            self._to_announce[key.task] = None
         self._unannounced.pop(key, None)
 
     def _withdraw_group(self, name: str) -> None:
@@ -627,9 +631,12 @@ class Progress:
 
     def is_cancelling(self, key: Key) -> bool:
         """Whether a task or item is being cancelled, alone, with its task or the execution."""
-        if self.cancelling or key in self._cancel_requested:
+        if self.cancelling:
             return True
-        return isinstance(key, Item) and key.task in self._cancel_requested
+        requested = self._cancel_requested
+        if not requested:  # so it is nearly always, and this is asked often
+            return False
+        return key in requested or (isinstance(key, Item) and key.task in requested)
 
     def is_ready(self, key: Key) -> bool:
         """Whether a task or item may start now."""

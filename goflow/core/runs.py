@@ -82,10 +82,11 @@ class TaskRun(Run):
             self.retries_left = 0  # its items have retries
 
     def summary(self) -> TaskSummary:
-        summary = super().summary()
-        if self.items is not None:
-            summary = msgspec.structs.replace(summary, items=self.items.shown())
-        return summary
+        if self.items is None:
+            return TaskSummary(
+                self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
+            )
+        return msgspec.structs.replace(super().summary(), items=self.items.shown())
 
     def reset(self) -> None:
         super().reset()
