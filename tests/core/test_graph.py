@@ -35,10 +35,6 @@ def test_following_returns_the_task_and_all_tasks_after_it() -> None:
     assert DIAMOND.following("d") == {"d"}
 
 
-def test_positions_follow_the_order_added() -> None:
-    assert DIAMOND.position == {"a": 0, "b": 1, "c": 2, "d": 3}
-
-
 def test_the_encoding_of_a_plan_never_changes() -> None:
     """Plans stored by older versions must stay readable."""
     assert DIAMOND.encoded == (
