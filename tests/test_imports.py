@@ -234,7 +234,6 @@ BELOW = {
     "surroundings",
     "threads",
     "turns",
-    "peak",
     "journal",
     "slots",
     "hints",

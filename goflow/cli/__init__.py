@@ -1,7 +1,7 @@
 """The command `goflow`.
 
-Only this package reads the environment. Each command imports its slow dependencies (rich, the HTTP
-client, the server) itself, so that the others start at once.
+Only this package reads settings from the environment. Each command imports its slow dependencies
+(rich, the HTTP client, the server) itself, so that the others start at once.
 """
 
 import click

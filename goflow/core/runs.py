@@ -1,6 +1,7 @@
 """The runs of an execution: its tasks, and the items of its mapped tasks.
 
-Only the fold (`goflow.core.progress`) changes them.
+Only the fold (`goflow.core.progress`) changes their states. `goflow.core.execution` drops results
+of items, and notes which items are announced.
 """
 
 from collections import deque

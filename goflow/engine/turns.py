@@ -5,8 +5,8 @@ interval. With 100 threads and the default of 5 ms that is half a second, and a 
 several turns.
 
 Beside 100 threads the loop gets a hundredth of the processor, so a millisecond of its work takes
-a tenth of a second. Starting 100 attempts at once would block all requests for ten seconds. So
-attempts start one after another, and the loop handles other events in between.
+a tenth of a second. Starting 100 attempts at once blocked all requests for 18 seconds. So attempts
+start one after another, and the loop handles other events in between.
 """
 
 import asyncio
