@@ -1,6 +1,7 @@
 """Mapped tasks: a task runs once for each item of a list that comes to be at run time."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from goflow.core.result import SMALL
 from goflow.core.states import State
 from goflow.engine.attempts import mapped
 from goflow.engine.attempts.dependencies import Limits
+from goflow.engine.executors.process import CONTEXT
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.operators import process_tag
 from tests.engine.scripted import Scripted, job_of, running, until
@@ -110,6 +112,90 @@ def test_a_function_receives_the_item_by_the_name_of_the_mapped_task() -> None:
     execution = job.run()
     assert execution.tasks["double"].result == [15, 25, 35]
     assert execution.tasks["load"].result == 75
+
+
+class Fields:
+    """Returns all fields of its context but the log, as text."""
+
+    def run(self, context: Context) -> dict[str, str]:
+        names = [name for name in Context.__struct_fields__ if name != "log"]
+        return {name: repr(getattr(context, name)) for name in names}
+
+
+class AsyncFields:
+    async def run(self, context: Context) -> dict[str, str]:
+        return Fields().run(context)
+
+
+@pytest.mark.parametrize(
+    ("operator", "isolation"), [(Fields(), None), (AsyncFields(), None), (Fields(), "process")]
+)
+async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
+    operator: Any, isolation: Any
+) -> None:
+    job = job_of(
+        "j",
+        Task("extract", Scripted(result=["a", {"b": 1}])),
+        Task("fetch", operator, map_over="extract", isolation=isolation),
+        Task("plain", operator, isolation=isolation),
+        params={"by": 10},
+    )
+    async with running(job) as engine:
+        detail = await done(engine)
+        for index, found in enumerate(msgspec.json.decode(tasks(detail)["fetch"].result)):
+            tag = process_tag.parse(found.pop("process_tag").strip("'"))
+            assert tag is not None
+            assert tag.task == process_tag.task_key(Item("fetch", index))
+            item = ["a", {"b": 1}][index]
+            assert found == {
+                "job": "'j'",
+                "task": "'fetch'",
+                "execution_id": repr(detail.id),
+                "attempt": "1",
+                "params": "{'by': 10}",
+                "results": repr({"extract": item}),
+                "scheduled_at": "None",
+                "submitted_at": repr(detail.submitted),
+                "item": repr(item),
+                "index": repr(index),
+            }
+        plain = msgspec.json.decode(tasks(detail)["plain"].result)
+        assert (plain["item"], plain["index"]) == ("None", "None")
+
+
+def test_no_field_of_the_context_is_left_out_of_what_a_process_receives() -> None:
+    assert {*CONTEXT} == {*Context.__struct_fields__} - {"log"}
+
+
+def test_a_function_in_a_process_receives_the_item_too() -> None:
+    job = Job("j")
+
+    @job.task
+    def extract() -> list[int]:
+        return [1, 2, 3]
+
+    @job.task(map_over="extract", isolation="process")
+    def double(extract: int) -> int:
+        return extract * 2
+
+    assert job.run().tasks["double"].result == [2, 4, 6]
+
+
+async def test_a_join_that_is_closed_before_it_began_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Warnings are errors here, such as one of a coroutine that was never awaited."""
+    join = mapped.MappedTasks.join
+
+    def closed_at_once(self: mapped.MappedTasks, name: str) -> None:
+        join(self, name)
+        self.close()
+        join(self, name)
+
+    monkeypatch.setattr(mapped.MappedTasks, "join", closed_at_once)
+    async with running(mapping(["y" * SMALL] * 2, Seen())) as engine:
+        assert (await done(engine)).state is State.SUCCESSFUL
+        gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ its own item, so it may change it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -192,11 +193,8 @@ class MappedTasks:
         for task in [*self._working, *self._loading.values()]:
             task.cancel()
 
-    def _work(self, work: "Awaitable[None]") -> None:
-        async def run() -> None:
-            await work
-
-        task = asyncio.get_running_loop().create_task(run())
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 

@@ -58,6 +58,8 @@ class Request(msgspec.Struct, frozen=True):
     scheduled_at: datetime | None
     submitted_at: datetime
     process_tag: str
+    item: Any
+    index: int | None
     argv: list[str]
     max_result: int  # bytes of JSON
 
