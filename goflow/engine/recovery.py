@@ -95,7 +95,7 @@ class Recovery:
     async def _find(self, replayed: dict[str, Replayed]) -> FoundRuns:
         """The attempts that their executors find still running."""
         found: FoundRuns = {}
-        hinted = {(one.execution, one.key, one.attempt) for one in self._dependencies.hints.found}
+        hinted = self._hinted()
         for id, (execution, _, damage) in replayed.items():
             job = self._registry.jobs.get(execution.job)
             if damage is not None or job is None:
@@ -108,6 +108,10 @@ class Recovery:
                 if (run := await self._find_run(execution, task, key, attempt)) is not None:
                     found.setdefault(id, {})[key] = run
         return found
+
+    def _hinted(self) -> set[tuple[str, Key, int]]:
+        """The attempts whose ends are hinted: their execution, task or item, and number."""
+        return {(one.execution, one.key, one.attempt) for one in self._dependencies.hints.found}
 
     async def _find_run(
         self, execution: Execution, task: Task, key: Key, attempt: int
@@ -132,9 +136,11 @@ class Recovery:
     async def _end_orphans(self, replayed: dict[str, Replayed], found: FoundRuns) -> None:
         """End the processes of attempts that a crash interrupted, before these are retried.
 
-        An attempt that had ended left its processes running on purpose, so they stay.
+        An attempt that had ended left its processes running on purpose, so they stay. Its end may
+        be no more than a hint yet.
         """
 
+        hinted = self._hinted()
         names: dict[str, dict[str, str]] = {}  # names of tasks by key, for each execution
 
         def find(tag: ProcessTag) -> Key | None:
@@ -147,7 +153,7 @@ class Recovery:
             if execution.id not in names:
                 names[execution.id] = process_tag.tasks_by_key(execution.tasks)
             key = process_tag.key_in(tag.task, names[execution.id])
-            if key in found.get(execution.id, ()):
+            if key in found.get(execution.id, ()) or (execution.id, key, tag.attempt) in hinted:
                 return None
             return key if execution.is_attempting(key, tag.attempt) else None
 

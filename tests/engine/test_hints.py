@@ -18,7 +18,10 @@ from goflow.engine.hints import LINES, SIZE, Hint, Hints, hints_file, parse
 from goflow.engine.options import Options
 from goflow.engine.output.linetimes import pack, unpack
 from goflow.engine.output.tasklog import Chunk
+from goflow.engine.threads import Threads
 from goflow.errors import StoreUnavailable
+from goflow.operators.orphans import Orphan, Wanted
+from goflow.operators.process_tag import parse as parse_tag
 from goflow.stores.base import Change, Submit
 from goflow.stores.logs import AppendLog
 from goflow.stores.memory import MemoryStore
@@ -199,16 +202,47 @@ class Counting:
 
     def __init__(self, failures: int = 0, lines: int = 1) -> None:
         self.runs = 0
+        self.tag = ""
         self.failures = failures
         self.lines = lines
 
     async def run(self, context: Context) -> int:
         self.runs += 1
+        self.tag = context.process_tag
         for number in range(self.lines):
             context.log(f"line {number}")
         if self.runs <= self.failures:
             raise RuntimeError("no rain")
         return self.runs
+
+
+async def killed_after_an_end(
+    job: Job, counting: Counting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Run the job until the end of attempt 1 is hinted but not committed, nor are its last lines,
+    as if the server were killed then. Returns the execution's id."""
+    first = Engine(SqliteStore(folder / "a.db"), Options(stop_timeout=0))
+    first.registry.register(job)
+    await first.start()
+    insist = first.journal.insist
+
+    async def killed(*changes: Any) -> Any:
+        if counting.runs:
+            raise StoreUnavailable("killed")  # the store never receives the changes
+        return await insist(*changes)
+
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda *_: None)  # a log that is lost is reported
+    monkeypatch.setattr(first.journal, "insist", killed)
+    id = (await first.submissions.submit("j")).id
+    await until(lambda: counting.runs)
+    await until(lambda: b'"t"' in (folder / "a.db.ends").read_bytes()[:200])
+    left = (folder / "a.db.ends").read_bytes()
+    await first.stop()
+    loop.set_exception_handler(handler)
+    (folder / "a.db.ends").write_bytes(left)
+    return id
 
 
 @pytest.mark.parametrize(
@@ -229,31 +263,9 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     state: str,
     lines: int,
 ) -> None:
-    """The end of attempt 1 is hinted but not committed, nor are its last lines, as if the server
-    were killed then."""
     counting = Counting(failures, lines)
     job = Job("j", tasks=[Task("t", counting, retries=1)])
-    first = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
-    first.registry.register(job)
-    await first.start()
-    insist = first.journal.insist
-
-    async def killed(*changes: Any) -> Any:
-        if counting.runs:
-            raise StoreUnavailable("killed")  # the store never receives the changes
-        return await insist(*changes)
-
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda *_: None)  # a log that is lost is reported
-    monkeypatch.setattr(first.journal, "insist", killed)
-    id = (await first.submissions.submit("j")).id
-    await until(lambda: counting.runs)
-    await until(lambda: b'"t"' in (tmp_path / "a.db.ends").read_bytes()[:200])
-    left = (tmp_path / "a.db.ends").read_bytes()
-    await first.stop()
-    loop.set_exception_handler(handler)
-    (tmp_path / "a.db.ends").write_bytes(left)
+    id = await killed_after_an_end(job, counting, tmp_path, monkeypatch)
 
     second = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0))
     second.registry.register(job)
@@ -277,6 +289,33 @@ async def test_an_attempt_that_had_ended_at_the_kill_does_not_run_again(
     finally:
         await second.stop()
     assert not (tmp_path / "a.db.ends").exists()
+
+
+@pytest.mark.parametrize("hinted", [True, False])
+async def test_processes_of_an_attempt_that_had_ended_at_the_kill_keep_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hinted: bool
+) -> None:
+    """Those of an interrupted attempt are ended."""
+    counting = Counting()
+    job = Job("j", tasks=[Task("t", counting, retries=1)])
+    await killed_after_an_end(job, counting, tmp_path, monkeypatch)
+    if not hinted:
+        (tmp_path / "a.db.ends").unlink()
+    tag = parse_tag(counting.tag)
+    assert tag is not None
+    left = tag._replace(server=".".join([*tag.server.split(".")[:2], "0"]))  # which has gone
+    wanted: list[bool] = []
+
+    class Scan(Threads):
+        async def end_orphans(self, want: Wanted) -> list[Orphan]:
+            wanted.append(want(left))
+            return []
+
+    second = Engine(SqliteStore(tmp_path / "a.db"), Options(stop_timeout=0), threads=Scan())
+    second.registry.register(job)
+    await second.start()
+    await second.stop()
+    assert wanted == [not hinted]
 
 
 @pytest.mark.parametrize(
