@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from goflow import Command, Context, Goflow, Job, Task
 
@@ -20,15 +21,18 @@ class Effect:
 
     seconds: float
 
-    def run(self, context: Context) -> None:
+    def run(self, context: Context) -> Any:
         self._say("begin", context)
         time.sleep(self.seconds)
         self._say("end", context)
         print("the last words of", context.task)
         print("of attempt", context.attempt)
 
+    def _name(self, context: Context) -> str:
+        return context.task
+
     def _say(self, what: str, context: Context) -> None:
-        line = f"{what} {context.execution_id} {context.task} {context.attempt}\n"
+        line = f"{what} {context.execution_id} {self._name(context)} {context.attempt}\n"
         out = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(out, line.encode())
         os.close(out)
@@ -48,6 +52,35 @@ def fragile() -> Job:
     return Job("fragile", tasks=[Task("t", Effect(0.1))])
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """A list that is large enough to be kept apart from its fact."""
+
+    many: int
+
+    def run(self) -> list[str]:
+        return [f"{number:0200}" for number in range(self.many)]
+
+
+@dataclass(frozen=True)
+class ItemEffect(Effect):
+    """The same for each item of a list; the result is its number."""
+
+    def run(self, context: Context) -> int:
+        super().run(context)
+        return int(context.item)
+
+    def _name(self, context: Context) -> str:
+        return f"{context.task}/{context.index}"
+
+
+def mapped() -> Job:
+    """No more than five of its items run at once."""
+    job = Job("mapped", tasks=[Task("list", Numbers(40))])
+    job.add(Task("each", ItemEffect(0.05), map_over="list", max_parallel=5, retries=1))
+    return job
+
+
 def long() -> Job:
     return Job("long", tasks=[Task("t", Effect(3600))])
 
@@ -59,7 +92,7 @@ def program() -> Job:
 
 
 gf = Goflow(STORE, with_seconds=True, ui_path=None, stop_timeout=0.5)
-for job in (chain, fragile, long, program):
+for job in (chain, fragile, long, program, mapped):
     gf.add_job(job)
 
 if __name__ == "__main__":

@@ -305,6 +305,57 @@ def quiet(server: Server) -> None:
     server.effects.write_text("")
 
 
+def test_items_of_a_mapped_task_that_had_ended_at_a_kill_do_not_run_again(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    quiet(server)
+    id = server.submit("mapped")
+    effects = server.effects
+    kills: list[tuple[int, set[str]]] = []  # lines of effects, and items that had ended
+    for least in (8, 18, 28):  # of the 40 items
+        until(lambda least=least: effects.read_text().count("end ") >= least)
+        server.kill()
+        ended = items_ended(tmp_path, id)
+        assert len(ended) >= least - 5, "ends of items are lost"
+        kills.append((len(effects.read_text().splitlines()), ended))
+        server = Server(tmp_path)
+    until(lambda: server.get(f"/api/executions/{id}")["state"] not in ("running", "notstarted"))
+
+    execution = server.get(f"/api/executions/{id}")
+    assert execution["state"] == "successful"
+    (each,) = [task for task in execution["tasks"] if task["name"] == "each"]
+    assert each["items"] == {"total": 40, "successful": 40}
+    assert each["result"] == list(range(40))
+    said = [tuple(line.split()) for line in effects.read_text().splitlines()]
+    assert max(Counter(said).values()) == 1, "an attempt of an item ran twice"
+    for begun, ended in kills:
+        since = {task for what, _, task, _ in said[begun:] if what == "begin"}
+        assert not since & ended, "an item ran again though its end was committed or hinted"
+    again = [line for line in said if line[0] == "begin" and line[3] != "1"]
+    assert len(again) <= 5 * len(kills), "more items ran again than a kill can interrupt"
+    assert server.stop() == 0
+
+
+def items_ended(folder: Path, id: str) -> set[str]:
+    """The items whose ends the killed server has committed or hinted, by a copy of its store."""
+    data = (folder / "store.db.ends").read_bytes()
+    hints = parse(data[:HALF], data.index(b"\n") + 1)[0] + parse(data, HALF)[0]
+    ended = {f"{one.task}/{one.item}" for one in hints if one.execution == id}
+    with tempfile.TemporaryDirectory() as place:
+        for suffix in ("", "-wal"):
+            shutil.copy(folder / f"store.db{suffix}", place)
+        store = SqliteStore(Path(place) / "store.db")
+        store.open()
+        try:
+            history = store.history(id)
+            assert history is not None
+            for fact in history.facts:
+                if isinstance(fact, TaskSucceeded):
+                    ended.add(f"{fact.task}/{fact.item}")
+        finally:
+            store.close()
+    return ended
+
+
 def start_program(server: Server) -> tuple[str, int]:
     """The execution's id, and the pid of its program."""
     id = server.submit("program")
