@@ -38,7 +38,7 @@ class TaskSpec:
     pool: str | None = None
     priority: int = 0
     threaded: bool = False
-    mood: str | None = None  # one of `MOODS`; None for a random one each time
+    mood: str | None = None  # of `MOODS`, or "list" or "items"; None for a random one each time
     map_over: str | None = None
     max_parallel: int | None = None
     on_empty: str = "success"
@@ -245,6 +245,12 @@ def _close(context: Context, mood: str, rng: random.Random) -> Any:
             raise asyncio.CancelledError
         case "unkept":
             return object()
+        case "list":
+            return ["ok", "fail", "again", "ok"]
+        case "items":  # of such a list
+            if context.item == "fail" or (context.item == "again" and context.attempt == 1):
+                raise ValueError(f"scripted to {context.item}")
+            return context.item
         case _:
             # The last result is too large for a fact.
             values = (None, {"attempt": context.attempt}, [1, 2, 3], "large" * 1000, [], LARGE_LIST)
