@@ -120,6 +120,24 @@ def few(rows: dict[str, object]) -> int:
 
 gf.add_job(large)
 
+mapped = Job("mapped")
+
+
+@mapped.task()
+def lists() -> list[int]:
+    return list(range(300))
+
+
+@mapped.task(map_over="lists", max_parallel=4)
+def halves(lists: int) -> int:
+    print(f"halving {lists}")
+    if lists == 7 and not Path("open").exists():
+        raise ValueError(f"{lists} is odd")
+    return lists // 2
+
+
+gf.add_job(mapped)
+
 many = Job("many")
 for number in range(1200):
     after = [f"part-{number - 100}"] if number >= 100 else []

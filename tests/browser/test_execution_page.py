@@ -286,6 +286,46 @@ def test_a_task_can_be_marked_and_another_retried_from_there(page: Page, timed: 
     expect(page.locator(".actions li")).to_have_count(2)
 
 
+def test_the_items_of_a_mapped_task_are_listed_and_one_is_retried(page: Page, logs: Server) -> None:
+    show(page, logs, "mapped", "?task=halves")
+    ended(page, "failed")
+    task = detail(page, "halves")
+    counts = "299 of 300 items, 1 failed"
+    expect(task.locator(".counts")).to_have_text(counts)
+    expect(node(page, "halves")).to_have_attribute("aria-label", f"halves: failed, {counts}")
+    expect(node(page, "halves").locator(".segment")).to_have_count(2)
+    expect(row(page, "halves")).to_contain_text("299/300")
+
+    items = task.get_by_role("listbox", name="Items")
+    expect(items.locator('[data-item="7"]')).to_contain_text("ValueError: 7 is odd")
+    assert items.locator(".item-row").count() < 60
+    items.focus()
+    page.keyboard.press("End")
+    expect(page).to_have_url(re.compile("[?&]item=299"))
+    expect(items.locator('[data-item="299"]')).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".log")).to_contain_text("halving 299")
+    assert violations(page) == []
+
+    press(page, "1 failed")
+    expect(items.locator(".item-row")).to_have_count(1)
+    items.locator('[data-item="7"]').click()
+    page.reload()
+    one = page.locator('[data-item-detail="7"]')
+    expect(one.locator("pre.error")).to_have_text("ValueError: 7 is odd")
+    expect(one.locator(".log")).to_contain_text("halving 7")
+    assert violations(page) == []
+
+    logs.open_gate()
+    press(page, "Retry item")
+    expect(page.locator(".notice")).to_contain_text("run again")
+    ended(page, "successful")
+    expect(task.locator(".counts")).to_have_text("300 of 300 items")
+    expect(one.locator(".state")).to_have_attribute("data-state", "successful")
+    expect(one.locator(".attempt")).to_have_count(2)
+    expect(one.locator(".result-part pre")).to_have_text("3")
+    expect(items).to_contain_text("No items are failed.")
+
+
 def test_an_execution_is_retried_with_other_parameters(page: Page, logs: Server) -> None:
     id = show(page, logs, "picky", country="fr")
     ended(page, "failed")

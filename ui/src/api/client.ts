@@ -12,6 +12,7 @@ export type {
   CalendarDay as Day,
   Detail as ExecutionDetail,
   ExecutionNow as UnfinishedExecution,
+  ItemDetail,
   Lines as LogWindow,
   Now,
   PoolView as Pool,
@@ -116,30 +117,49 @@ export const getExecution = (id: string, since?: number) =>
 const attemptPath = (id: string, task: string, what: string) =>
   `api/executions/${part(id)}/tasks/${part(task)}/${what}`;
 
+/** An attempt of a task, or of one item of it, in a query. */
+const attemptQuery = (attempt: number, item: number | undefined) => `attempt=${attempt}${item === undefined ? "" : `&item=${item}`}`;
+
+/** Items of a mapped task from the number `cursor` on, at most `limit`; only those in `state` if it is given. */
+export const getItems = (id: string, task: string, state: wire.State | null, cursor: string | null, limit: number) =>
+  exact<wire.Items>(
+    `${attemptPath(id, task, "items")}?limit=${limit}${state === null ? "" : `&state=${state}`}${
+      cursor === null ? "" : `&cursor=${cursor}`
+    }`,
+  );
+
 /** The result of an attempt, of any size. */
-export const getResult = (id: string, task: string, attempt: number) =>
-  exact<unknown>(`${attemptPath(id, task, "result")}?attempt=${attempt}`, true);
+export const getResult = (id: string, task: string, attempt: number, item?: number) =>
+  exact<unknown>(`${attemptPath(id, task, "result")}?${attemptQuery(attempt, item)}`, true);
 
 /** The URL of that result. */
-export const resultAddress = (id: string, task: string, attempt: number) =>
-  address(`${attemptPath(id, task, "result")}?attempt=${attempt}`);
+export const resultAddress = (id: string, task: string, attempt: number, item?: number) =>
+  address(`${attemptPath(id, task, "result")}?${attemptQuery(attempt, item)}`);
 
 /** `limit` lines of an attempt's log from line `after` on, counted from 0. */
-export const getLines = (id: string, task: string, attempt: number, after: number, limit: number) =>
-  json<Lines>("GET", `${attemptPath(id, task, "lines")}?attempt=${attempt}&after=${after}&limit=${limit}`);
+export const getLines = (id: string, task: string, attempt: number, after: number, limit: number, item?: number) =>
+  json<Lines>("GET", `${attemptPath(id, task, "lines")}?${attemptQuery(attempt, item)}&after=${after}&limit=${limit}`);
 
 /** The numbers of lines that contain `text`, or look like errors if it is null, from line `after` on. */
-export const findLines = (id: string, task: string, attempt: number, text: string | null, after: number, limit = 1000) =>
+export const findLines = (
+  id: string,
+  task: string,
+  attempt: number,
+  text: string | null,
+  after: number,
+  limit = 1000,
+  item?: number,
+) =>
   json<wire.FoundLines>(
     "GET",
-    `${attemptPath(id, task, "find")}?attempt=${attempt}&after=${after}&limit=${limit}&${
+    `${attemptPath(id, task, "find")}?${attemptQuery(attempt, item)}&after=${after}&limit=${limit}&${
       text === null ? "errors=true" : `text=${part(text)}`
     }`,
   );
 
 /** The URL of the whole log as a download, optionally with the time before each line. */
-export const logAddress = (id: string, task: string, attempt: number, times: boolean) =>
-  address(`${attemptPath(id, task, "logs")}?attempt=${attempt}&download=true${times ? "&timestamps=true" : ""}`);
+export const logAddress = (id: string, task: string, attempt: number, times: boolean, item?: number) =>
+  address(`${attemptPath(id, task, "logs")}?${attemptQuery(attempt, item)}&download=true${times ? "&timestamps=true" : ""}`);
 
 export const submit = (job: string, params?: Record<string, unknown>) =>
   json<wire.Submitted>("POST", `api/jobs/${part(job)}/submit`, params && { params });
@@ -157,11 +177,11 @@ export const retry = (id: string, body: wire.RetryBody = {}) =>
 export const backfill = (job: string, body: wire.BackfillBody) =>
   json<wire.Backfill>("POST", `api/jobs/${part(job)}/backfill`, body);
 
-export const cancelTask = (id: string, task: string) =>
-  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/cancel`);
+export const cancelTask = (id: string, task: string, item?: number) =>
+  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/cancel`, item === undefined ? undefined : { item });
 
-export const mark = (id: string, task: string, state: wire.MarkBody["state"]) =>
-  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/mark`, { state });
+export const mark = (id: string, task: string, state: wire.MarkBody["state"], item?: number) =>
+  json<wire.Done>("POST", `api/executions/${part(id)}/tasks/${part(task)}/mark`, item === undefined ? { state } : { state, item });
 
 async function json<Value>(method: string, path: string, body?: unknown): Promise<Value> {
   return (await request(method, path, body)).json() as Promise<Value>;

@@ -7,6 +7,7 @@
 import { useComputed, useSignal, useSignalEffect, type ReadonlySignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { useKeys } from "../app/keys";
+import { countsText, segmentsOf, type Counts } from "../model/items";
 import { draw, type Drawing, type Node } from "../model/layout";
 import { LABEL, SIGN, type State } from "../model/states";
 import { beside, bounded, fitted, opening, revealing, zoomed, type View } from "../model/viewport";
@@ -27,6 +28,8 @@ export function Graph(props: {
   tasks: string[];
   dag: Record<string, string[]>;
   cell: (task: string) => ReadonlySignal<State> | undefined;
+  /** The counts of a mapped task's items. */
+  items?: (task: string) => ReadonlySignal<Counts | null> | undefined;
   selected: string | null;
   onPick: (task: string) => void;
 }) {
@@ -68,6 +71,7 @@ export function Graph(props: {
               key={node.name}
               node={node}
               cell={props.cell(node.name)}
+              items={props.items?.(node.name)}
               selected={node.name === selected}
               entry={node.name === entry}
               onPick={onPick}
@@ -232,6 +236,7 @@ function Edges({ drawing, of }: { drawing: Drawing; of?: string | null }) {
 function TaskNode(props: {
   node: Node;
   cell: ReadonlySignal<State> | undefined;
+  items: ReadonlySignal<Counts | null> | undefined;
   selected: boolean;
   /** Whether the Tab key stops here; arrows lead on. */
   entry: boolean;
@@ -240,7 +245,8 @@ function TaskNode(props: {
 }) {
   const { node } = props;
   const state = props.cell?.value ?? "notstarted";
-  const about = `${node.name}: ${LABEL[state]}`;
+  const counts = props.items?.value;
+  const about = `${node.name}: ${LABEL[state]}${counts ? `, ${countsText(counts)}` : ""}`;
   const pick = () => props.onPick(node.name);
   return (
     <g
@@ -263,9 +269,22 @@ function TaskNode(props: {
       <rect class="body" width={node.width} height={node.height} rx="8" />
       <rect class="badge" x="7" y="9" width="16" height="16" rx="4" />
       <path class="sign" transform="translate(7 9) scale(1.3333)" d={SIGN[state]} />
-      <text x="30" y={node.height / 2 + 4.5}>
+      <text x="30" y={node.height / 2 + (counts ? 2 : 4.5)}>
         {node.text}
       </text>
+      {counts && <Segments counts={counts} width={node.width - 42} top={node.height - 9} />}
+    </g>
+  );
+}
+
+/** The items of a mapped task as a bar of segments in the colours of their states. */
+function Segments({ counts, width, top }: { counts: Counts; width: number; top: number }) {
+  return (
+    <g class="segments" transform={`translate(30 ${top})`}>
+      <rect class="rest" width={width} height="4" rx="2" />
+      {segmentsOf(counts).map(({ state, from, share }) => (
+        <rect key={state} class={`segment ${state}`} x={from * width} width={share * width} height="4" />
+      ))}
     </g>
   );
 }

@@ -9,14 +9,23 @@ import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 
 const AHEAD = 8; // rows rendered beyond either edge
 
-/** The half-open range of rows to render, of `count` rows of `height` pixels in `box`. */
-export function useWindow(box: RefObject<HTMLElement | null>, count: number, height: number): [number, number] {
+/**
+ * The half-open range of rows to render, of `count` rows of `height` pixels in `box`. If they scroll in
+ * `port`, rows outside of it are not rendered.
+ */
+export function useWindow(
+  box: RefObject<HTMLElement | null>,
+  count: number,
+  height: number,
+  port?: RefObject<HTMLElement | null>,
+): [number, number] {
   const [range, setRange] = useState<[number, number]>([0, 0]);
   const look = () => {
     if (!box.current) return;
     const { top } = box.current.getBoundingClientRect();
-    const first = Math.max(0, Math.floor(-top / height) - AHEAD);
-    const last = Math.min(count, Math.ceil((innerHeight - top) / height) + AHEAD);
+    const seen = port?.current?.getBoundingClientRect() ?? { top: 0, bottom: innerHeight };
+    const first = Math.max(0, Math.floor((seen.top - top) / height) - AHEAD);
+    const last = Math.min(count, Math.ceil((seen.bottom - top) / height) + AHEAD);
     setRange((held) => (held[0] === first && held[1] === last ? held : [first, Math.max(first, last)]));
   };
   useLayoutEffect(look, [count, height]);

@@ -9,6 +9,7 @@
 import { batch, computed, signal, type Signal } from "@preact/signals";
 
 import type { OverviewJob as JobRow } from "../api/schema";
+import type { Counts } from "./items";
 import type { State } from "./states";
 import { instant } from "./time";
 
@@ -40,6 +41,8 @@ export interface LiveTask {
   attempts?: number | readonly unknown[];
   started?: string | null;
   finished?: string | null;
+  /** Of a mapped task: the number of its items in each state. */
+  items?: Counts;
 }
 
 /** An execution: its constant values, and signals for the others. */
@@ -54,6 +57,7 @@ export class LiveExecution {
   /** The cause of the submit; empty until it is known. */
   readonly cause = signal("");
   private readonly tasks = new Map<string, Signal<State>>();
+  private readonly counts = new Map<string, Signal<Counts | null>>();
   private readonly summaries = new Map<string, LiveTask>();
   /** The version of the last message with tasks: those of large executions have none. */
   private tasksVersion = 0;
@@ -74,6 +78,13 @@ export class LiveExecution {
     return cell;
   }
 
+  /** The signal of the counts of a mapped task's items; null for other tasks, and until they are known. */
+  items(name: string): Signal<Counts | null> {
+    let cell = this.counts.get(name);
+    if (!cell) this.counts.set(name, (cell = signal<Counts | null>(null)));
+    return cell;
+  }
+
   /** The last summary of a task. */
   summary(name: string): LiveTask | undefined {
     return this.summaries.get(name);
@@ -87,6 +98,11 @@ export class LiveExecution {
         for (const task of execution.tasks) {
           this.summaries.set(task.name, task);
           this.task(task.name).value = task.state;
+          if (task.items || this.counts.has(task.name)) {
+            const cell = this.items(task.name);
+            const counts = task.items ?? null;
+            if (JSON.stringify(cell.peek()) !== JSON.stringify(counts)) cell.value = counts;
+          }
         }
       }
       if (execution.version < this.version.peek()) return;

@@ -6,6 +6,7 @@
 
 import { attempt, quoted } from "../../app/notices";
 import type { TaskAction } from "../../model/actions";
+import type { ItemAction } from "../../model/items";
 import { confirmed } from "../../components/dialog";
 import { openExecution, run, withParameters } from "../../components/run";
 import * as api from "../../api/client";
@@ -87,6 +88,45 @@ export function taskAction(handle: TaskAction, { id }: api.ExecutionDetail, name
         act: async () =>
           (await confirmed(`Mark ${task} ${state}?`, "Your name is recorded. Only a retry can undo this.", `Mark ${state}`)) &&
           attempt(api.mark(id, name, state), () => `${task} is marked ${state}.`, `${task} was not marked`),
+      };
+    }
+  }
+}
+
+/** An action on one item of a mapped task. */
+export function itemAction(
+  handle: ItemAction,
+  { id }: api.ExecutionDetail,
+  name: string,
+  item: number,
+): { label: string; act: () => Promise<unknown> } {
+  const about = `Item ${item} of ${quoted(name)}`;
+  switch (handle) {
+    case "cancel":
+      return {
+        label: "Cancel item",
+        act: async () =>
+          (await confirmed(`Cancel item ${item} of ${quoted(name)}?`, "The other items go on.", "Cancel the item")) &&
+          attempt(
+            api.cancelTask(id, name, item),
+            ({ success }) => (success ? `${about} is being cancelled.` : `${about} has already ended or is ending.`),
+            `${about} was not cancelled`,
+          ),
+      };
+    case "retry":
+      return {
+        label: "Retry item",
+        act: () =>
+          attempt(api.retry(id, { task: name, item }), () => `${about} and all tasks downstream run again.`, `${about} was not retried`),
+      };
+    case "mark successful":
+    case "mark skipped": {
+      const state = handle === "mark skipped" ? "skipped" : "successful";
+      return {
+        label: `Mark item ${state}`,
+        act: async () =>
+          (await confirmed(`Mark item ${item} of ${quoted(name)} ${state}?`, "Your name is recorded. Only a retry can undo this.", `Mark ${state}`)) &&
+          attempt(api.mark(id, name, state, item), () => `${about} is marked ${state}.`, `${about} was not marked`),
       };
     }
   }

@@ -258,6 +258,7 @@ function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.Execu
 /** The graph and the timeline, which share the selection. */
 function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const cell = (name: string) => view.cell.value?.task(name);
+  const items = (name: string) => view.cell.value?.items(name);
   useKeys("Tasks", [
     { key: "j", does: "Next task", act: () => view.step(1) },
     { key: "k", does: "Previous task", act: () => view.step(-1) },
@@ -269,6 +270,7 @@ function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDet
           tasks={view.tasks.value}
           dag={view.dag.value}
           cell={cell}
+          items={items}
           selected={view.selected.value}
           onPick={(name) => view.pick(name)}
         />
@@ -279,6 +281,7 @@ function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDet
           bars={view.bars.value}
           axis={view.axis.value}
           cell={cell}
+          items={items}
           selected={view.selected.value}
           onPick={(name) => view.pick(name)}
           onOpen={openLog}
@@ -304,6 +307,7 @@ function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDe
       task={task}
       described={view.described.value?.task_details.find((one) => one.name === name)}
       gone={view.gone.value}
+      counts={view.cell.value?.items(task.name).value ?? null}
     />
   );
 }

@@ -85,7 +85,7 @@ export class ExecutionView {
   }
 
   pick(task: string): void {
-    if (task !== this.selected.peek()) choose({ task, attempt: null, line: null });
+    if (task !== this.selected.peek()) choose({ task, item: null, items: null, attempt: null, line: null });
   }
 
   /** Selects the task `by` rows further down, or the first. */

@@ -8,6 +8,7 @@ import { useSignal, type ReadonlySignal } from "@preact/signals";
 import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { second } from "../../app/clock";
 import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
+import { countsText, countOf, type Counts } from "../../model/items";
 import { LABEL, type State } from "../../model/states";
 import { elapsed, moment, span } from "../../model/time";
 import { Name } from "../../components/name";
@@ -24,6 +25,7 @@ export function Gantt(props: {
   bars: Map<string, Bar[]>;
   axis: Axis;
   cell: (task: string) => ReadonlySignal<State> | undefined;
+  items?: (task: string) => ReadonlySignal<Counts | null> | undefined;
   selected: string | null;
   onPick: (task: string) => void;
   /** Called when the user opens the log of the task. */
@@ -100,6 +102,7 @@ export function Gantt(props: {
               bars={bars.get(task.name) ?? []}
               axis={axis}
               cell={props.cell(task.name)}
+              items={props.items?.(task.name)}
               selected={task.name === selected}
               onPick={() => onPick(task.name)}
               onOpen={props.onOpen}
@@ -113,6 +116,7 @@ export function Gantt(props: {
           <>
             <Name text={described.name} />
             {tell(bars.get(described.name) ?? [], described)}
+            <Told items={props.items?.(described.name)} />
           </>
         ) : (
           "Point at a task or select one with j and k."
@@ -145,6 +149,7 @@ function Row(props: {
   bars: Bar[];
   axis: Axis;
   cell: ReadonlySignal<State> | undefined;
+  items: ReadonlySignal<Counts | null> | undefined;
   selected: boolean;
   onPick: () => void;
   onOpen: () => void;
@@ -152,6 +157,7 @@ function Row(props: {
 }) {
   const { task, bars, axis } = props;
   const state = props.cell?.value ?? task.state;
+  const counts = props.items?.value;
   return (
     <div
       id={props.id}
@@ -172,9 +178,15 @@ function Row(props: {
           <Sign state={state} />
         </span>
         <Name text={task.name} />
+        {counts && (
+          <span class="counts quiet" aria-hidden="true" title={countsText(counts)}>
+            {countOf(counts, "successful")}/{counts.total}
+          </span>
+        )}
         <span class="visually-hidden">
           : {LABEL[state]}
-          {task.attempts.length > 1 && `, ${task.attempts.length} attempts`},
+          {task.attempts.length > 1 && `, ${task.attempts.length} attempts`}
+          {counts && `, ${countsText(counts)}`},
         </span>
       </span>
       <span class="track" aria-hidden="true">
@@ -191,6 +203,12 @@ function Row(props: {
       </span>
     </div>
   );
+}
+
+/** The counts of a mapped task in words. */
+function Told({ items }: { items: ReadonlySignal<Counts | null> | undefined }) {
+  const counts = items?.value;
+  return counts ? <>; {countsText(counts)}</> : null;
 }
 
 /** An unfinished bar: the only part that renders again as time passes. */

@@ -48,6 +48,8 @@ export class LogView {
     readonly id: string,
     readonly task: string,
     readonly attempt: number,
+    /** An item of a mapped task. */
+    readonly item?: number,
   ) {}
 
   /** Starts loading; the function it returns stops it. */
@@ -79,7 +81,7 @@ export class LogView {
   async trouble(): Promise<number | null> {
     let after = 0;
     for (;;) {
-      const found = await api.findLines(this.id, this.task, this.attempt, null, after, 1);
+      const found = await api.findLines(this.id, this.task, this.attempt, null, after, 1, this.item);
       if (found.lines.length || !found.more) return found.lines[0] ?? null;
       after = found.next;
     }
@@ -141,7 +143,7 @@ export class LogView {
   }
 
   private lines(after: number, limit: number): Promise<api.LogWindow> {
-    return api.getLines(this.id, this.task, this.attempt, after, limit);
+    return api.getLines(this.id, this.task, this.attempt, after, limit, this.item);
   }
 
   private continueSearch(): Promise<void> {
@@ -153,7 +155,7 @@ export class LogView {
       for (;;) {
         const { text, lines } = this.hits.peek();
         if (this.left || !text || lines.length >= FOUND) return;
-        const found = await api.findLines(this.id, this.task, this.attempt, text, this.searched);
+        const found = await api.findLines(this.id, this.task, this.attempt, text, this.searched, undefined, this.item);
         // Another search may have started meanwhile.
         if (this.hits.peek().text !== text) continue;
         this.searched = found.next;

@@ -25,9 +25,9 @@ const OVER = 400; // pixels rendered beyond the visible part
 const IDLE = 200; // milliseconds after which the scroll bar is corrected
 const TYPED = 250; // milliseconds after the last keystroke until the search starts
 
-export function Log(props: { id: string; task: string; attempt: number; failed: boolean }) {
-  const { id, task, attempt } = props;
-  const view = useMemo(() => new LogView(id, task, attempt), [id, task, attempt]);
+export function Log(props: { id: string; task: string; attempt: number; item?: number; failed: boolean }) {
+  const { id, task, attempt, item } = props;
+  const view = useMemo(() => new LogView(id, task, attempt, item), [id, task, attempt, item]);
   useEffect(() => view.start(), [view]);
   const { port, spacer, block, shown, follow, lit, go, end, drawn } = useReader(view, props.failed);
 
@@ -79,7 +79,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
   ]);
 
   return (
-    <section class={`log-part${large ? " large" : ""}`} aria-label={`Log of ${quoted(task)}, attempt ${attempt}`}>
+    <section class={`log-part${large ? " large" : ""}`} aria-label={`Log of ${quoted(task)}${item === undefined ? "" : `, item ${item}`}, attempt ${attempt}`}>
       <div class="bar tools">
         <h3>{large ? <Name text={task} /> : "Log"}</h3>
         <span class="finder" role="search">
@@ -147,7 +147,7 @@ export function Log(props: { id: string; task: string; attempt: number; failed: 
           <button type="button" class="button small" aria-pressed={large} title="Maximize the log (z)" onClick={turnLarge}>
             Maximize
           </button>
-          <a class="button small" href={logAddress(id, task, attempt, stamps.value === "on")} download>
+          <a class="button small" href={logAddress(id, task, attempt, stamps.value === "on", item)} download>
             Download
           </a>
         </span>
@@ -412,7 +412,7 @@ function Line(props: {
       <div class={`log-line${lit ? " lit" : ""}`} data-line={line + 1}>
         <a
           class="number"
-          href={executionHref(view.id, { task: view.task, attempt: String(view.attempt), line: named(line) })}
+          href={executionHref(view.id, { task: view.task, item: view.item === undefined ? null : String(view.item), attempt: String(view.attempt), line: named(line) })}
           tabIndex={-1}
           aria-label={`Line ${line + 1}`}
           onClick={(event) => {

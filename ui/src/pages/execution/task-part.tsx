@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { choose, chosen } from "../../app/router";
 import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
+import { countsText, type Counts } from "../../model/items";
 import { allowedActions } from "../../model/actions";
 import { bytes } from "../../model/series";
 import { LABEL } from "../../model/states";
@@ -14,6 +15,7 @@ import { Sign, StateLabel } from "../../components/state";
 import { Countdown, Time } from "../../components/time";
 import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import { REMOVED, taskAction } from "./actions";
+import { Items } from "./items";
 import { Log } from "./log";
 
 export function TaskPart(props: {
@@ -21,10 +23,13 @@ export function TaskPart(props: {
   task: TaskDetail;
   described: TaskDescription | undefined;
   gone: boolean;
+  /** The counts of a mapped task's items, once they are known. */
+  counts: Counts | null;
 }) {
-  const { detail, task, described, gone } = props;
+  const { detail, task, described, gone, counts } = props;
+  const mapped = task.map_over !== undefined;
   const { attempts } = task;
-  const wanted = Number(chosen("attempt"));
+  const wanted = mapped ? NaN : Number(chosen("attempt")); // of a mapped task, it is the attempt of an item
   const shown = attempts.find(({ attempt }) => attempt === wanted) ?? attempts.at(-1);
   const newest = shown === attempts.at(-1);
   return (
@@ -34,6 +39,7 @@ export function TaskPart(props: {
           <Name text={task.name} />
         </h2>
         <StateLabel state={task.state} />
+        {counts && <span class="counts">{countsText(counts)}</span>}
         {described && <Rules described={described} />}
         <TaskActions detail={detail} task={task} gone={gone} />
       </header>
@@ -46,9 +52,10 @@ export function TaskPart(props: {
       {attempts.length === 0 && !task.waiting && (
         <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
-      {shown && <Attempts attempts={attempts} shown={shown} />}
+      {shown && !mapped && <Attempts attempts={attempts} shown={shown} />}
       {shown?.error && <Failed key={shown.attempt} error={shown.error} />}
-      {shown && (
+      {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} />}
+      {shown && !mapped && (
         <Log
           key={`${detail.id} ${shown.attempt} ${task.name}`}
           id={detail.id}
@@ -128,7 +135,7 @@ export function Lasted({ from, to }: { from: string; to: string | null }) {
   return <>{elapsed(second.value - Date.parse(from))}</>;
 }
 
-function Failed({ error }: { error: string }) {
+export function Failed({ error }: { error: string }) {
   const { message, trace } = failureOf(error);
   return (
     <div class="error-part" role="group" aria-label="Error">
@@ -148,8 +155,9 @@ function Failed({ error }: { error: string }) {
 
 const MAX_SHOWN = 8 * 1024 * 1024; // bytes; a larger result can only be downloaded
 
-/** The result of the task. A large one is loaded on demand. */
-function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: number }) {
+/** The result of the task, or of one item of it. A large one is loaded on demand. */
+export function Result(props: { id: string; task: Pick<TaskDetail, "name" | "result" | "result_bytes">; attempt: number; item?: number }) {
+  const { id, task, attempt, item } = props;
   const [fetched, setFetched] = useState<{ result: unknown } | null>(null);
   const [busy, setBusy] = useState(false);
   const [failure, fail] = useState("");
@@ -159,7 +167,7 @@ function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: 
     setBusy(true);
     fail("");
     try {
-      setFetched({ result: await getResult(id, name, attempt) });
+      setFetched({ result: await getResult(id, name, attempt, item) });
     } catch (error) {
       fail((error as Error).message);
     }
@@ -177,7 +185,7 @@ function Result({ id, task, attempt }: { id: string; task: TaskDetail; attempt: 
                 Show the result
               </button>
             )}
-            <a class="button small" href={resultAddress(id, name, attempt)} download={`${name}-${attempt}.json`}>
+            <a class="button small" href={resultAddress(id, name, attempt, item)} download={`${name}-${item === undefined ? "" : `${item}-`}${attempt}.json`}>
               Download
             </a>
           </span>
