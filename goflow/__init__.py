@@ -14,6 +14,7 @@ from goflow.operators.command import Command
 from goflow.operators.http import Get, Post
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
+from goflow.templates.template import Template
 from goflow.web.access_log import AccessLog
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskFailed",
+    "Template",
     "TriggerRule",
     "__version__",
 ]

@@ -21,9 +21,10 @@ ROOMS: dict[str, set[str]] = {
     "core": {"errors", "shown", "checks", "zones"},
     "loading": set(),
     "forks": set(),
-    "operators": {"forks", "loading", "core", "checks", "errors", "shown"},
+    "templates": {"checks", "errors", "shown"},
+    "operators": {"forks", "loading", "templates", "core", "checks", "errors", "shown"},
     "stores": {"forks", "core", "errors"},
-    "job": {"checks", "operators", "core", "errors", "plain", "shown"},
+    "job": {"checks", "operators", "templates", "core", "errors", "plain", "shown"},
     "engine": {
         "loading",
         "forks",
@@ -65,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
         "zones",
     },
     "testing": {"run", "engine", "job", "operators", "stores", "core", "errors"},
-    "": {"app", "web", "run", "job", "operators", "stores", "core", "errors"},
+    "": {"app", "web", "run", "job", "operators", "stores", "templates", "core", "errors"},
     "cli": {
         "loading",
         "",

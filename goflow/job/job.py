@@ -28,6 +28,7 @@ from goflow.job.source import Definition
 from goflow.job.task import Isolation, Task, tasks_of
 from goflow.operators.function import FunctionOperator, bind
 from goflow.shown import reason, shown
+from goflow.templates import fields as templates
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
@@ -209,7 +210,7 @@ class Job:
 
         Raises:
             InvalidJob: The job has a task of that name, is registered already, or lacks a task
-                that the new one runs after.
+                that the new one runs after. Or a template in the task's operator is invalid.
         """
         where = f"job {self.name!r}"
         if not isinstance(task, Task):
@@ -227,6 +228,8 @@ class Job:
                     f"{where}: task {task.name!r} runs after {upstream!r}, "
                     f"which is not in the job; add that one first"
                 )
+        for field in task.templates:
+            templates.check(field, f"{where}, task {task.name!r}")
         task.job = self
         self._tasks[task.name] = task
         return task
@@ -315,6 +318,10 @@ class Job:
         if (cycle := find_cycle({t.name: t.after for t in self.tasks})) is not None:
             path = " → ".join(repr(name) for name in reversed(cycle))
             raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a cycle: {path}")
+        for task in self.tasks:
+            for field in task.templates:
+                where = f"job {self.name!r}, task {task.name!r}"
+                templates.check_results(field, task.after, where)
         self.pack()
         self.definition.keep()
         self._sealed = True

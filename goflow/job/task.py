@@ -13,6 +13,7 @@ from goflow.errors import InvalidJob
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator
 from goflow.shown import shown
+from goflow.templates.fields import Field, templates_of
 
 if TYPE_CHECKING:
     from goflow.job.job import Job
@@ -103,6 +104,7 @@ class Task:
         self.isolation = checks.choice(
             f"{where}: isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
+        self.templates: tuple[Field, ...] = templates_of(operator)
         self.pickled = b""  # the operator, for a separate process
         self.job: Job | None = None
 

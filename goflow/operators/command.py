@@ -7,6 +7,7 @@ left.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from goflow import checks
 from goflow.checks import defining
@@ -17,6 +18,8 @@ from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.process_group import uninterrupted
 from goflow.operators.process_tag import tagged
 from goflow.operators.program import RESULT_LIMIT, Program
+from goflow.templates import fields
+from goflow.templates.template import ShellTemplate, Template
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Command:
     The program gets its own process group. On a timeout, a cancel or a stop, and when the program
     exits but leaves processes of its group running, the group gets SIGTERM, and SIGKILL
     5 seconds later.
+
+    The program, its arguments, the values of `env` and the folder may be a `Template`. The log
+    begins with what they were rendered to.
 
     Args:
         cmd: Program on PATH, or a path to one.
@@ -49,15 +55,19 @@ class Command:
         'Hello\\n'
     """
 
-    cmd: str
-    args: Sequence[str] = ()
-    env: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False, hash=False)
-    cwd: str | os.PathLike[str] | None = field(default=None, kw_only=True)
+    cmd: str | Template
+    args: Sequence[str | Template] = ()
+    env: Mapping[str, str | Template] | None = field(
+        default=None, kw_only=True, repr=False, hash=False
+    )
+    cwd: str | os.PathLike[str] | Template | None = field(default=None, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
+    _has_templates: bool = field(default=False, init=False, repr=False, compare=False)
 
     @defining("Command")
     def __post_init__(self) -> None:
-        if not checks.os_text("Command: cmd", self.cmd).strip():
+        cmd = _text("Command: cmd", self.cmd)
+        if isinstance(cmd, str) and not cmd.strip():
             raise InvalidJob(f"Command: cmd must name a program, not {self.cmd!r}")
         where = f"Command({self.cmd!r})"
         if isinstance(self.args, str | bytes) or not isinstance(self.args, Sequence):
@@ -65,35 +75,41 @@ class Command:
                 f"{where}: args must be a list of str, not {self.args!r}; "
                 "for a line of shell use Command.shell"
             )
-        args = tuple(checks.os_text(f"{where}: args[{i}]", arg) for i, arg in enumerate(self.args))
+        args = tuple(_text(f"{where}: args[{i}]", arg) for i, arg in enumerate(self.args))
         object.__setattr__(self, "args", args)
         if self.env is not None:
             env = checks.mapping(f"{where}: env", self.env)
             for name, value in env.items():
                 checks.os_text(f"{where}: env name", name)
-                checks.os_text(f"{where}: env[{name!r}]", value)
+                _text(f"{where}: env[{name!r}]", value)
                 if not name or "=" in name:
                     raise InvalidJob(f"{where}: {name!r} cannot be the name of a variable")
             object.__setattr__(self, "env", env)
-        if self.cwd is not None:
+        if self.cwd is not None and not isinstance(self.cwd, Template):
             if not isinstance(self.cwd, str | os.PathLike):
                 raise InvalidJob(f"{where}: cwd must be a path, not {self.cwd!r}")
             checks.os_text(f"{where}: cwd", os.fspath(self.cwd))
         if self.timeout is not None:
             checks.seconds(f"{where}: timeout", self.timeout)
+        given = [self.cmd, *args, *(self.env or {}).values(), self.cwd]
+        has_templates = any(isinstance(one, Template) for one in given)
+        object.__setattr__(self, "_has_templates", has_templates)
 
     @classmethod
     def shell(
         cls,
-        script: str,
+        script: str | Template,
         *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | Template] | None = None,
+        cwd: str | os.PathLike[str] | Template | None = None,
         timeout: float | None = None,
     ) -> "Command":
         """Runs a script in /bin/sh.
 
-        Pass values from outside in `env`; never format them into the script.
+        Never format values from outside into the script. Pass them in `env`, or let the script be
+        a `Template`, which quotes each value for the place where it stands: by itself, in `'…'` or
+        in `"…"`. `{{ value | raw }}` inserts one without quotes. Places where no quotes would
+        help, such as here-documents, are refused when the task is added to a job.
 
         Args:
             script: Shell script.
@@ -109,15 +125,21 @@ class Command:
             >>> Command.shell("df -P / | tail -1", timeout=10).cmd
             '/bin/sh'
         """
-        if not checks.os_text("Command.shell: script", script).strip():
+        if isinstance(script, Template):
+            script = ShellTemplate(script.text)
+        elif not checks.os_text("Command.shell: script", script).strip():
             raise InvalidJob(f"Command.shell: there is nothing to run in {script!r}")
         return cls("/bin/sh", ("-c", script), env=env, cwd=cwd, timeout=timeout)
 
     async def run(self, context: Context) -> str:
+        if self._has_templates:
+            command, texts = await fields.rendered(self, context)
+            fields.log(context.log, texts)
+            return await command.run(context)
         program = Program(
-            [self.cmd, *self.args],
-            env=tagged(context.process_tag, self.env),
-            cwd=None if self.cwd is None else os.fspath(self.cwd),
+            [str(self.cmd), *map(str, self.args)],
+            env=tagged(context.process_tag, cast("Mapping[str, str] | None", self.env)),
+            cwd=None if self.cwd is None else os.fspath(cast("str", self.cwd)),
             log=context.log,
         )
         try:
@@ -136,3 +158,8 @@ class Command:
         if (failure := program.failure()) is not None:
             raise TaskFailed(failure)
         return program.stdout.kept(RESULT_LIMIT)
+
+
+def _text(subject: str, value: object) -> str | Template:
+    """A text for the operating system, or a template of one. Raises `InvalidJob`."""
+    return value if isinstance(value, Template) else checks.os_text(subject, value)

@@ -10,15 +10,18 @@ import json as jsonlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from goflow import checks
 from goflow.checks import defining
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators.base import Context
 from goflow.operators.causes import Trouble
-from goflow.operators.masking import masked, scrubbed, secrets
+from goflow.operators.masking import masked, masked_header, scrubbed, secrets
+from goflow.templates import fields
+from goflow.templates.fields import Rendered
+from goflow.templates.template import Template
 
 MAX_BODY = 1024 * 1024  # bytes
 ERROR_LIMIT = 1000  # characters of the body in the error
@@ -46,8 +49,13 @@ class Get:
     be compressed with gzip. It is decoded with its charset if that is an encoding of the web, and
     as UTF-8 otherwise. Logs and errors show no passwords and no query values.
 
+    The URL and the values of `headers` and `params` may be a `Template`. The log begins with what
+    they were rendered to, except query values and headers with text of the template's own.
+
     Args:
         url: Address, http or https. Up to 10 redirects are followed.
+        params: Parameters added to the query of `url`, encoded: each a str, a number, a bool, or a
+            list of these.
         headers: Request headers. Redirects to another origin (scheme, host and port) do not
             receive them, nor a user name and password in `url`.
         timeout: Seconds for the whole exchange, from the DNS lookup to the last byte, redirects
@@ -64,23 +72,34 @@ class Get:
         Task('fetch', Get('https://example.com/data.json', timeout=10, max_body=1048576))
     """
 
-    url: str
-    headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False, hash=False)
+    url: str | Template
+    params: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False, hash=False)
+    headers: Mapping[str, str | Template] | None = field(
+        default=None, kw_only=True, repr=False, hash=False
+    )
     timeout: float | None = field(default=30, kw_only=True)
     max_body: int = field(default=MAX_BODY, kw_only=True)
+    _has_templates: bool = field(default=False, init=False, repr=False, compare=False)
 
     @defining("Get")
     def __post_init__(self) -> None:
         where = _check_url("Get", self.url)
+        object.__setattr__(self, "params", _checked_params(where, self.params))
         object.__setattr__(self, "headers", _checked_headers(where, self.headers))
         _check_limits(where, self.timeout, self.max_body)
+        has_templates = fields.has_templates([self.url, self.params, self.headers])
+        object.__setattr__(self, "_has_templates", has_templates)
 
     async def run(self, context: Context) -> str:
-        request = Request("GET", self.url, dict(self.headers or {}), None)
+        if self._has_templates:
+            get, texts = await fields.rendered(self, context)
+            _log_rendered(context, get, texts)
+            return await get.run(context)
+        request = Request("GET", _address(self), _headers(self), None)
         return await _send(request, context, self.timeout, self.max_body)
 
     def __repr__(self) -> str:
-        return f"Get({masked(self.url)!r}, timeout={self.timeout!r}, max_body={self.max_body!r})"
+        return f"Get({_shown(self.url)}, timeout={self.timeout!r}, max_body={self.max_body!r})"
 
 
 @dataclass(frozen=True)
@@ -90,10 +109,16 @@ class Post:
     Every attempt sends the same bytes, so iterators and open files are refused. A 307 or 308
     redirect to another origin fails the attempt, because the body is not sent there.
 
+    The URL, the body, and the values of `headers`, `params` and `json`, in lists and dicts too, may
+    be a `Template`. In `json` a template that is one expression, such as
+    `{{ results.extract.rows }}`, becomes its value, which may be a number, a list or a dict.
+
     Args:
         url: Address, http or https.
         body: Request body: bytes, or a str that is sent as UTF-8.
-        json: Value to send as application/json instead of `body`. It is encoded at once.
+        json: Value to send as application/json instead of `body`. It is encoded at once, unless
+            there are templates in it.
+        params: Parameters added to the query of `url`, as with `Get`.
         headers: Request headers, as with `Get`.
         timeout: Seconds for the whole exchange; None for no limit.
         max_body: Largest response body in bytes after decompression, 1 MiB by default.
@@ -107,13 +132,17 @@ class Post:
         Task('notify', Post('https://example.com/hook', timeout=30, max_body=1048576))
     """
 
-    url: str
-    body: str | bytes | None = field(default=None, repr=False)
+    url: str | Template
+    body: str | bytes | Template | None = field(default=None, repr=False)
     json: Any = field(default=None, kw_only=True, repr=False, hash=False)
-    headers: Mapping[str, str] | None = field(default=None, kw_only=True, repr=False, hash=False)
+    params: Mapping[str, Any] | None = field(default=None, kw_only=True, repr=False, hash=False)
+    headers: Mapping[str, str | Template] | None = field(
+        default=None, kw_only=True, repr=False, hash=False
+    )
     timeout: float | None = field(default=30, kw_only=True)
     max_body: int = field(default=MAX_BODY, kw_only=True)
     _content: bytes = field(default=b"", init=False, repr=False, compare=False)
+    _has_templates: bool = field(default=False, init=False, repr=False, compare=False)
 
     @defining("Post")
     def __post_init__(self) -> None:
@@ -122,21 +151,76 @@ class Post:
         if self.json is not None:
             if self.body is not None:
                 raise InvalidJob(f"{where}: give body or json, not both")
-            content = _encoded(where, self.json)
+            # Without its templates, to find what cannot be encoded.
+            content = _encoded(where, fields.replaced(self.json, lambda place, template: ""))
             if not any(name.lower() == "content-type" for name in headers):
                 headers["Content-Type"] = "application/json"
         else:
-            content = _content(where, self.body)
+            body = b"" if isinstance(self.body, Template) else self.body
+            content = _content(where, body)
+        object.__setattr__(self, "params", _checked_params(where, self.params))
         object.__setattr__(self, "headers", headers)
         object.__setattr__(self, "_content", content)
         _check_limits(where, self.timeout, self.max_body)
+        given = [self.url, self.body, self.json, self.params, self.headers]
+        object.__setattr__(self, "_has_templates", fields.has_templates(given))
 
     async def run(self, context: Context) -> str:
-        request = Request("POST", self.url, dict(self.headers or {}), self._content)
+        if self._has_templates:
+            post, texts = await fields.rendered(self, context, typed=["json"])
+            _log_rendered(context, post, texts)
+            if post.json is None and self.json is not None:
+                raise TaskFailed("json: the template's value is None; there is nothing to send")
+            return await post.run(context)
+        request = Request("POST", _address(self), _headers(self), self._content)
         return await _send(request, context, self.timeout, self.max_body)
 
     def __repr__(self) -> str:
-        return f"Post({masked(self.url)!r}, timeout={self.timeout!r}, max_body={self.max_body!r})"
+        return f"Post({_shown(self.url)}, timeout={self.timeout!r}, max_body={self.max_body!r})"
+
+
+def _address(operator: Get | Post) -> str:
+    """The URL with the params in its query."""
+    url = cast("str", operator.url)
+    if not operator.params:
+        return url
+    pairs = [
+        (name, _param(one))
+        for name, value in operator.params.items()
+        for one in (value if isinstance(value, list | tuple) else [value])
+    ]
+    address, hash, fragment = url.partition("#")
+    separator = "&" if "?" in address else "?"
+    return f"{address}{separator}{urlencode(pairs)}{hash}{fragment}"
+
+
+def _param(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _headers(operator: Get | Post) -> dict[str, str]:
+    return dict(cast("Mapping[str, str]", operator.headers or {}))
+
+
+def _shown(url: str | Template) -> str:
+    return repr(url if isinstance(url, Template) else masked(url))
+
+
+def _log_rendered(context: Context, operator: Get | Post, texts: list[Rendered]) -> None:
+    """Log what templates were rendered to, without what may be secret in their own text."""
+    known = {value for one in texts for value in one.values}
+    known |= {quote_plus(value) for value in known}
+    shown: list[Rendered] = []
+    for one in texts:
+        field = one.place.partition("[")[0]
+        if field == "headers":
+            name = next(n for n in operator.headers or {} if one.place == f"headers[{n!r}]")
+            one = one._replace(text=masked_header(name, one.text, known))
+        if field not in ("url", "params"):
+            shown.append(one)
+    if len(shown) < len(texts):
+        shown.insert(0, Rendered("url", masked(_address(operator), known), ()))
+    fields.log(context.log, shown)
 
 
 async def _send(request: Request, context: Context, timeout: float | None, max_body: int) -> str:
@@ -188,6 +272,8 @@ def _client() -> Any:
 
 def _check_url(name: str, value: object) -> str:
     """Check a URL. Returns the operator's name in errors. Raises `InvalidJob`."""
+    if isinstance(value, Template):
+        return f"{name}({value!r})"
     if not isinstance(value, str):
         raise InvalidJob(f"{name}: url must be a str, not a {type(value).__name__}")
     shown = masked(value)
@@ -204,11 +290,32 @@ def _check_url(name: str, value: object) -> str:
     return f"{name}({shown!r})"
 
 
-def _checked_headers(where: str, headers: object) -> dict[str, str]:
+def _checked_params(where: str, params: object) -> dict[str, Any]:
+    """A checked copy. Raises `InvalidJob`, without the values, which may be secret."""
+    checked = checks.mapping(f"{where}: params", params)
+    for name, value in checked.items():
+        if not isinstance(name, str):
+            raise InvalidJob(f"{where}: params: {name!r} must be a str")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if not isinstance(one, str | int | float | Template):
+                raise InvalidJob(
+                    f"{where}: params[{name!r}] must be a str, a number, a bool or a list of "
+                    f"these, not a {type(one).__name__}"
+                )
+            try:
+                f"{name}{one}".encode()
+            except UnicodeEncodeError:
+                raise InvalidJob(
+                    f"{where}: params[{name!r}] has characters that cannot be encoded"
+                ) from None
+    return checked
+
+
+def _checked_headers(where: str, headers: object) -> dict[str, str | Template]:
     """A checked copy. Raises `InvalidJob`, without the values, which may be secret."""
     if headers is not None and not isinstance(headers, Mapping):
         raise InvalidJob(f"{where}: headers must be a mapping, not a {type(headers).__name__}")
-    checked: dict[str, str] = {}
+    checked: dict[str, str | Template] = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidJob(f"{where}: {name!r} cannot be the name of a header")
@@ -217,6 +324,9 @@ def _checked_headers(where: str, headers: object) -> dict[str, str]:
             raise InvalidJob(f"{header} is set by goflow, to fit the body")
         if name.lower() in {each.lower() for each in checked}:
             raise InvalidJob(f"{header} is given twice")
+        if isinstance(value, Template):
+            checked[name] = value
+            continue
         if not isinstance(value, str):
             raise InvalidJob(f"{header} must be a str, not a {type(value).__name__}")
         if "\r" in value or "\n" in value:

@@ -6,7 +6,7 @@ fragments are never shown. A secret in the path cannot be recognised, and is sho
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 MASK = "***"
@@ -19,14 +19,22 @@ _NO_PASSWORDS = ("", "x-oauth-basic")  # with these the user name is the token
 _NO_SECRETS = re.compile(r"accept|content-|user-agent|host|cache-control|if-|range", re.IGNORECASE)
 
 
-def masked(url: str) -> str:
-    """The address with `***` for possible secrets. Accepts any text, valid URL or not."""
+def masked(url: str, known: Collection[str] = ()) -> str:
+    """The address with `***` for possible secrets. Accepts any text, valid URL or not.
+
+    Query values that are among the `known` ones are shown.
+    """
     if "@" in url and not _is_sound(url):
         # In an invalid URL everything before the last @ may be part of a password.
         scheme, slashes, _ = url.partition("://")
         shown = f"{scheme}{slashes}" if slashes and scheme.isalpha() else ""
-        return f"{shown}{MASK}@{_masked(url.rpartition('@')[2])}"
-    return _masked(url)
+        return f"{shown}{MASK}@{_masked(url.rpartition('@')[2], known)}"
+    return _masked(url, known)
+
+
+def masked_header(name: str, value: str, known: Collection[str] = ()) -> str:
+    """The value of a header, or `***` if it may be secret and is not among the `known` ones."""
+    return value if _NO_SECRETS.match(name) or value in known else MASK
 
 
 def secrets(url: str, headers: Mapping[str, str]) -> list[str]:
@@ -54,7 +62,7 @@ def scrubbed(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _masked(url: str) -> str:
+def _masked(url: str, known: Collection[str]) -> str:
     rest, hash, fragment = url.partition("#")
     address, mark, query = rest.partition("?")
     scheme, slashes, rest = address.partition("://") if "://" in address else ("", "", address)
@@ -64,13 +72,15 @@ def _masked(url: str) -> str:
         name, _, password = user.partition(":")
         host = f"{MASK if password in _NO_PASSWORDS else f'{name}:{MASK}'}@{host}"
     path = _PARAMETER.sub(rf";\1={MASK}", path)
-    query = "&".join(_masked_pair(pair) for pair in query.split("&"))
+    query = "&".join(_masked_pair(pair, known) for pair in query.split("&"))
     fragment = fragment and MASK
     return f"{scheme}{slashes}{host}{slash}{path}{mark}{query}{hash}{fragment}"
 
 
-def _masked_pair(pair: str) -> str:
+def _masked_pair(pair: str, known: Collection[str]) -> str:
     key, equals, value = pair.partition("=")
+    if value in known:
+        return pair
     if equals:
         return f"{key}={value and MASK}"
     return pair and MASK  # a token alone looks like a key alone

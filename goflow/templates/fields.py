@@ -1,0 +1,206 @@
+"""The templates in an operator's fields: finds, checks and renders them.
+
+The rule that must not be broken: an operator runs with plain values only, checked like those of a
+definition, and its log begins with what they are.
+"""
+
+import asyncio
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from goflow.errors import InvalidJob, TaskFailed
+from goflow.shown import shown
+from goflow.templates.mistake import Mistake
+from goflow.templates.template import ShellTemplate, Template
+
+BRIEF = 50_000  # of the allowance: what is rendered on the event loop; more takes a thread
+LOGGED = 8 * 1024  # characters of the rendered texts in the log of an attempt
+VISITED = 100_000  # values in an operator's fields that are looked at
+DEEPEST = 100  # levels of lists and dicts
+
+T = TypeVar("T")
+Fill = Callable[[str, Template], Any]
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Field(NamedTuple):
+    """A template in a field of an operator; `place` is its path, such as `args[0]`."""
+
+    place: str
+    template: Template
+
+
+class Rendered(NamedTuple):
+    """What became of a template; `values` are the texts of its expressions."""
+
+    place: str
+    text: str
+    values: tuple[str, ...]
+
+
+# -- when a job is defined -----------------------------------------------------------
+
+
+def templates_of(operator: object) -> tuple[Field, ...]:
+    """The templates in an operator's fields, in lists and dicts too."""
+    if dataclasses.is_dataclass(operator):
+        names: Iterable[str] = [one.name for one in dataclasses.fields(operator)]
+    else:
+        names = getattr(operator, "__dict__", ())
+    found: list[Field] = []
+    left = VISITED
+    for name in names:
+        value = getattr(operator, name, None)
+        if not isinstance(value, Template | list | tuple | dict):
+            continue
+        for place, one in _within(value, name, 0):
+            left -= 1
+            if left < 0:  # the rest is checked when it is rendered
+                return tuple(found)
+            if isinstance(one, Template):
+                found.append(Field(place, one))
+    return tuple(found)
+
+
+def has_templates(value: object) -> bool:
+    """Whether a value is a template, or a list or dict with one in it."""
+    return any(isinstance(one, Template) for _, one in _within(value, "", 0))
+
+
+def check(field: Field, where: str) -> None:
+    """Refuse a template that is invalid. Raises `InvalidJob`; `where` begins the message."""
+    try:
+        field.template.compiled()
+    except Mistake as mistake:
+        raise InvalidJob(f"{where}: {_told(field.place, mistake)}") from None
+
+
+def check_results(field: Field, upstream: Iterable[str], where: str) -> None:
+    """Refuse a template that names the result of a task that is not directly upstream."""
+    for result in field.template.compiled().results:
+        if result.task not in upstream:
+            known = ", ".join(map(shown, upstream)) or "no tasks"
+            raise InvalidJob(
+                f"{where}: {field.place}, line {result.line}: results has no {result.task!r}: "
+                f"the task runs after {known}, and only their results are known"
+            )
+
+
+def replaced(value: Any, fill: Fill, place: str = "", depth: int = 0) -> Any:
+    """A copy of a value with something else for each template in it."""
+    if isinstance(value, Template):
+        return fill(place, value)
+    if depth == DEEPEST:
+        return value
+    if isinstance(value, dict):
+        return {
+            key: replaced(one, fill, f"{place}{part}", depth + 1)
+            for (part, one), key in zip(_parts(value), value, strict=True)
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(
+            [replaced(one, fill, f"{place}{part}", depth + 1) for part, one in _parts(value)]
+        )
+    return value
+
+
+def _within(value: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
+    yield place, value
+    if depth < DEEPEST and isinstance(value, list | tuple | dict):
+        for part, one in _parts(value):
+            inside = "script" if isinstance(one, ShellTemplate) else f"{place}{part}"
+            yield from _within(one, inside, depth + 1)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """The items of a list or dict, each with its part of the path."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield f"[{key!r}]", one
+    else:
+        for number, one in enumerate(value):
+            yield f"[{number}]", one
+
+
+def _told(place: str, mistake: Mistake) -> str:
+    return f"{place}, line {mistake.line}: {mistake.message}"
+
+
+# -- when an attempt begins ----------------------------------------------------------
+
+
+async def rendered(
+    operator: T, context: Any, *, typed: Iterable[str] = ()
+) -> tuple[T, list[Rendered]]:
+    """A copy of an operator, a dataclass, with its templates rendered.
+
+    In the fields named `typed` a template that is one expression becomes its value, which need
+    not be text. Raises `TaskFailed`.
+    """
+    from goflow.templates.compiled import values_of
+    from goflow.templates.spending import ALLOWANCE, TooMuch
+
+    values = values_of(context)
+    try:
+        fields, texts = _render(operator, values, frozenset(typed), BRIEF)
+    except TooMuch:
+        arguments = (operator, values, frozenset(typed), ALLOWANCE)
+        try:
+            fields, texts = await asyncio.to_thread(_render, *arguments)
+        except RuntimeError:  # no thread is available: then the event loop waits
+            fields, texts = _render(*arguments)
+    try:
+        return dataclasses.replace(operator, **fields), texts  # type: ignore[type-var]
+    except InvalidJob as error:
+        raise TaskFailed(str(error)) from None
+
+
+def _render(
+    operator: Any, values: Mapping[str, Any], typed: frozenset[str], allowance: int
+) -> tuple[dict[str, Any], list[Rendered]]:
+    texts: list[Rendered] = []
+
+    def fill(place: str, template: Template) -> Any:
+        name = place.partition("[")[0]
+        place = "script" if isinstance(template, ShellTemplate) else place
+        try:
+            made, parts = template.compiled().render(values, allowance, is_typed=name in typed)
+        except Mistake as mistake:
+            raise TaskFailed(_told(place, mistake)) from None
+        texts.append(Rendered(place, made if isinstance(made, str) else repr(made), parts))
+        return made
+
+    fields = {}
+    for field in dataclasses.fields(operator):
+        value = getattr(operator, field.name)
+        if field.init and has_templates(value):
+            fields[field.name] = replaced(value, fill, field.name)
+    return fields, texts
+
+
+def log(write: Callable[[str], object], texts: Iterable[Rendered]) -> None:
+    """Write rendered texts to the log of the attempt, cut to `LOGGED` characters in all."""
+    left = LOGGED
+    for place, text, _ in texts:
+        cut = _cut(text, left)
+        left -= len(cut)
+        lines = [_CONTROLS.sub(_escaped, line) for line in cut.split("\n")]
+        if len(lines) == 1:
+            write(f"rendered {place}: {lines[0]}")
+        else:
+            write("\n".join([f"rendered {place}:", *(f"  {line}" for line in lines)]))
+
+
+def _escaped(control: "re.Match[str]") -> str:
+    return repr(control[0])[1:-1]
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = max(limit, 0) // 2
+    end = text[len(text) - half :]
+    return f"{text[:half]}… {len(text) - 2 * half:,} characters left out …{end}"
