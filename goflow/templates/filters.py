@@ -169,7 +169,7 @@ def _raw(context: Rendering, value: Any) -> Any:
 def _each(context: Rendering, value: Any, weight: int) -> Any:
     """What a loop goes over. It pays here for its body, once for each item."""
     if isinstance(value, Undefined):
-        return iter(value)  # raises
+        return iter(value)  # raises, unless it is an inline if without an else
     if not isinstance(value, str | list | tuple | dict | range):
         raise TemplateRuntimeError(f"a loop needs a list, not {shown(value, 80)}")
     context.spend(size_of(value) * weight)
@@ -196,7 +196,7 @@ def _compare(context: Rendering, value: Any, *rest: Any) -> bool:
 @pass_context
 def _slice(context: Rendering, value: Any, start: Any, stop: Any, step: Any) -> Any:
     if isinstance(value, Undefined):
-        return str(value)  # raises
+        value._fail_with_undefined_error()
     if not isinstance(value, str | list | tuple | range):
         raise TemplateRuntimeError(f"{shown(value, 80)} has no parts; texts and lists have")
     context.spend(size_of(value))

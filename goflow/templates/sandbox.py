@@ -102,7 +102,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _attribute(self, obj: Any, name: str) -> Any:
         if isinstance(obj, Undefined):
-            return str(obj)  # raises
+            obj._fail_with_undefined_error()
         if isinstance(obj, Namespace):
             held: dict[str, Any] = object.__getattribute__(obj, "_Namespace__attrs")
             return held[name] if name in held else self.undefined(obj=held, name=name)
@@ -118,7 +118,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         kwargs.pop("_loop_vars", None)  # the generated code adds these
         kwargs.pop("_block_vars", None)
         if isinstance(__obj, Undefined):
-            return str(__obj)  # raises
+            __obj._fail_with_undefined_error()
         if __obj not in (dict, Namespace, range):
             return called(__context, __obj, args, kwargs)
         pay_for_arguments(__context, args, kwargs)

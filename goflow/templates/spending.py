@@ -73,7 +73,7 @@ class Rendering(Context):
             self.spend(len(value))
             return value
         if isinstance(value, Undefined):
-            return str(value)  # raises
+            return str(value)  # raises, unless it is an inline if without an else
         if isinstance(value, _LISTS):
             self.spend_all(value)
         elif not isinstance(value, _SCALARS):
