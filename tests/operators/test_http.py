@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from goflow import Get, InvalidJob, Post
+from goflow import Get, InvalidJob, Post, Template
 from goflow.engine.current import current_log
 from goflow.engine.output.capture import captured
 from goflow.errors import TaskFailed
@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length", 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.site.asked.append((self.command, self.path, headers, self.rfile.read(size)))
-        name, _, rest = self.path.removeprefix("/").partition("/")
+        path = self.path.partition("?")[0]
+        name, _, rest = path.removeprefix("/").partition("/")
         getattr(self, f"answer_{name}")(rest)
 
     do_POST = do_GET
@@ -316,3 +317,113 @@ def test_an_invalid_argument_is_refused_at_construction(make: Callable[[], objec
 def test_the_client_is_not_imported_before_it_is_needed() -> None:
     code = "import sys, goflow; goflow.Get('http://a/'); sys.exit('httpcore2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- params and templates ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "asked"),
+    [
+        ("hello", {"a": "b c&d", "é": 1}, "/hello?a=b+c%26d&%C3%A9=1"),
+        ("hello?x=1", {"a": [True, 2.5]}, "/hello?x=1&a=true&a=2.5"),
+        ("hello#part", {"a": "b"}, "/hello?a=b"),
+        ("hello", {}, "/hello"),
+    ],
+)
+def test_params_are_added_to_the_query(
+    site: Site, path: str, params: dict[str, Any], asked: str
+) -> None:
+    for operator in (
+        Get(f"{site.url}/{path}", params=params),
+        Post(f"{site.url}/{path}", params=params),
+    ):
+        run(operator)
+        assert site.asked.pop()[1] == asked
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"a": None}, "params['a'] must be a str, a number, a bool or a list of these"),
+        ({"a": ["b", {}]}, "params['a'] must be a str, a number, a bool or a list of these"),
+        ({1: "a"}, "params: 1 must be a str"),
+        ({"a": "\ud800"}, "params['a'] has characters that cannot be encoded"),
+        ("a=b", "params must be a mapping"),
+    ],
+)
+def test_params_are_checked_when_written(params: Any, told: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        Get("http://localhost/", params=params)
+    assert told in str(caught.value)
+
+
+def rendered(operator: Get | Post, **context: Any) -> MemoryLog:
+    log = MemoryLog()
+    asyncio.run(operator.run(context_with(log, **context)))
+    return log
+
+
+def test_a_get_takes_templates_in_url_params_and_headers(site: Site) -> None:
+    get = Get(
+        Template(f"{site.url}/hello?day={{{{ params.day | urlencode }}}}&key=abc"),
+        params={"rows": [Template("{{ results.extract.rows }}"), "x y"], "own": "abc"},
+        headers={"X-Day": Template("{{ params.day }}"), "X-Key": Template("key {{ job }}")},
+    )
+    log = rendered(get, params={"day": "a b"}, results={"extract": {"rows": 7}})
+    _, path, headers, _ = site.asked[0]
+    assert path == "/hello?day=a%20b&key=abc&rows=7&rows=x+y&own=abc"
+    assert (headers["x-day"], headers["x-key"]) == ("a b", "key j")
+    assert log.lines == [
+        f"rendered url: {site.url}/hello?day=a%20b&key=***&rows=7&rows=***&own=***",
+        "rendered headers['X-Day']: a b",
+        "rendered headers['X-Key']: ***",
+        f"GET {site.url}/hello?day=***&key=***&rows=***&rows=***&own=*** → 200 OK, 5 bytes",
+    ]
+
+
+def test_passwords_of_a_rendered_url_are_not_shown(site: Site) -> None:
+    url = site.url.replace("//", "//me:{{ params.word }}@")
+    log = rendered(Get(Template(f"{url}/hello")), params={"word": "secret"})
+    assert "secret" not in log.text
+    assert log.lines[0] == f"rendered url: {site.url.replace('//', '//me:***@')}/hello"
+
+
+def test_a_post_takes_templates_in_json_and_keeps_their_types(site: Site) -> None:
+    value = {
+        "rows": Template("{{ results.extract.rows }}"),
+        "text": [Template("{{ results.extract.rows }} rows"), "{{ plain }}"],
+        "all": Template("{{ results.extract }}"),
+        "at": Template("{{ submitted_at }}"),
+    }
+    log = rendered(Post(f"{site.url}/hello", json=value), results={"extract": {"rows": 7}})
+    _, _, headers, received = site.asked[0]
+    assert headers["content-type"] == "application/json"
+    assert json.loads(received) == {
+        "rows": 7,
+        "text": ["7 rows", "{{ plain }}"],
+        "all": {"rows": 7},
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+    assert log.lines[:3] == [
+        "rendered json['rows']: 7",
+        "rendered json['text'][0]: 7 rows",
+        "rendered json['all']: {'rows': 7}",
+    ]
+
+
+def test_a_post_takes_a_template_as_its_body(site: Site) -> None:
+    log = rendered(Post(f"{site.url}/hello", Template("größe {{ params.n }}")), params={"n": 5})
+    assert site.asked[0][3] == "größe 5".encode()
+    assert log.lines[0] == "rendered body: größe 5"
+
+
+def test_json_is_checked_when_written_though_it_has_templates() -> None:
+    with pytest.raises(InvalidJob, match="json cannot be encoded"):
+        Post("http://localhost/", json=[Template("{{ job }}"), {1, 2}])
+
+
+def test_the_repr_of_a_template_of_a_url_is_that_of_the_template() -> None:
+    assert repr(Get(Template("{{ params.url }}"))) == (
+        "Get(Template('{{ params.url }}'), timeout=30, max_body=1048576)"
+    )
