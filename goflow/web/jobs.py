@@ -16,6 +16,7 @@ from goflow.web.requests import USER_HEADER, read_header, requester
 from goflow.web.schemas import CHANGE_ERRORS, Failure, JobRefused, given
 
 KEY_LIMIT = 255  # characters of an Idempotency-Key
+TEMPLATES_SHOWN = 64 * 1024  # characters of all templates of a job
 
 
 # -- the list --------------------------------------------------------------------------
@@ -97,7 +98,17 @@ def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:
 # -- one job ---------------------------------------------------------------------------
 
 
+class TemplateView(Struct):
+    """A template of a task's operator, and its place in it, such as `args[0]`."""
+
+    place: str
+    text: str
+
+
 class TaskView(Struct, kw_only=True):
+    """A task. `templates` is empty if the server hides the source of its jobs. A text is cut once
+    those before take `TEMPLATES_SHOWN` characters."""
+
     name: str
     operator: str
     trigger_rule: TriggerRule
@@ -106,6 +117,7 @@ class TaskView(Struct, kw_only=True):
     pool: str | None
     priority: float
     after: list[str]
+    templates: list[TemplateView] = []
 
 
 class SwitchView(Struct):
@@ -177,8 +189,19 @@ async def job(call: Call) -> JobView:
         timeout=found.timeout,
         file=found.definition.file if show_source else None,
         line=found.definition.line if show_source else None,
-        task_details=[_view(task) for task in found.tasks],
+        task_details=_task_views(found.tasks, show_templates=show_source),
     )
+
+
+def _task_views(tasks: list[Task], *, show_templates: bool) -> list[TaskView]:
+    views = [_view(task) for task in tasks]
+    room = TEMPLATES_SHOWN
+    for task, view in zip(tasks, views, strict=True) if show_templates else ():
+        for place, template in task.templates:
+            text = template.text if len(template.text) <= room else f"{template.text[:room]}…"
+            view.templates.append(TemplateView(place, text))
+            room = max(0, room - len(text))
+    return views
 
 
 def _view(task: Task) -> TaskView:
@@ -191,6 +214,7 @@ def _view(task: Task) -> TaskView:
         pool=task.pool,
         priority=task.priority,
         after=task.after,
+        templates=[],
     )
 
 

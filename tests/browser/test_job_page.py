@@ -178,8 +178,11 @@ def test_the_definition_shows_policies_parameters_and_tasks(page: Page, timed: S
     expect(facts).to_contain_text("a whole number, 1 to 1000")
     expect(facts).to_contain_text("the day it is of")
     expect(facts.get_by_role("group", name="Source")).to_contain_text('Job("typed", params=Export)')
+    expect(facts.get_by_role("group", name="Templates")).to_contain_text("args[0]")
+    expect(facts.get_by_role("group", name="Templates")).to_contain_text("day {{ params.day }}")
     page.goto(f"{timed.job('nightly')}?view=definition")
     expect(facts).to_contain_text("At 02:30")
+    expect(facts.get_by_role("group", name="Templates")).to_have_count(0)
     expect(facts).to_contain_text("Europe/Berlin")
     expect(facts).to_contain_text("all successful")
 

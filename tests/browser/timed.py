@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from goflow import Command, Goflow, Job, Task
+from goflow import Command, Goflow, Job, Task, Template
 
 WAIT = "while [ ! -e open ]; do sleep 0.02; done"
 
@@ -58,7 +58,7 @@ class Export(Struct):
 
 
 typed = Job("typed", params=Export)
-typed.add(Task("show", Command("true")))
+typed.add(Task("show", Command("true", [Template("day {{ params.day }}")])))
 gf.add_job(typed)
 
 nightly = Job("nightly", schedule="30 2 * * *", timezone="Europe/Berlin")

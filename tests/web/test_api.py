@@ -14,7 +14,7 @@ import pytest
 from msgspec import Meta
 from starlette.testclient import TestClient
 
-from goflow import Goflow, Job, MemoryStore, State, Task
+from goflow import Command, Goflow, Job, MemoryStore, State, Task, Template
 from tests.web.conftest import Asker, Fail, Say, simple, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -439,6 +439,32 @@ def test_a_server_that_does_not_show_source_shows_neither_code_nor_its_place() -
         assert client.get("/api/jobs/nope/source").json()["error"]["code"] == "not-found"
     with pytest.raises(ValueError, match="show_source"):
         Goflow(MemoryStore(), show_source="no")
+
+
+TEMPLATED = Job(
+    "templated",
+    params={"day": "2026-01-01"},
+    tasks=[
+        Task("say", Command("echo", ["-n", Template("day {{ params.day }}")])),
+        Task("long", Command("true", [Template("x" * 100_000), Template("y")])),
+    ],
+)
+
+
+@pytest.mark.parametrize("show_source", [True, False])
+def test_a_job_is_described_with_its_templates_unless_the_source_is_hidden(
+    show_source: bool,
+) -> None:
+    gf = Goflow(MemoryStore(), ui_path=None, show_source=show_source)
+    gf.add_job(TEMPLATED)
+    with TestClient(gf, base_url="http://localhost") as client:
+        say, long = client.get("/api/jobs/templated").json()["task_details"]
+    if not show_source:
+        assert say["templates"] == long["templates"] == []
+        return
+    assert say["templates"] == [{"place": "args[1]", "text": "day {{ params.day }}"}]
+    assert [one["place"] for one in long["templates"]] == ["args[0]", "args[1]"]
+    assert sum(len(one["text"]) for one in say["templates"] + long["templates"]) < 65_600
 
 
 @pytest.mark.parametrize("name", ["nope", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", "a%00b"])

@@ -446,6 +446,12 @@ export interface TaskView {
   pool: string | null;
   priority: number;
   after: string[];
+  templates: TemplateView[];
+}
+
+export interface TemplateView {
+  place: string;
+  text: string;
 }
 
 export type TickOutcome = "fired" | "merged" | "missed" | "skipped";

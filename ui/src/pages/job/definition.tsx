@@ -71,6 +71,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
           </tbody>
         </table>
       </div>
+      <Templates tasks={described.task_details} />
       {described.file && <SourceText job={described.job} />}
     </section>
   );
@@ -117,6 +118,42 @@ function Parameters({ described: { params, params_schema } }: { described: api.J
         </tbody>
       </table>
     </div>
+  );
+}
+
+function Templates({ tasks }: { tasks: api.JobDescription["task_details"] }) {
+  const rows = tasks.flatMap(({ name, templates }) => templates.map((template) => ({ name, ...template })));
+  if (!rows.length) return null;
+  return (
+    <>
+      <h2 class="minor">Templates</h2>
+      <div class="scroll" tabIndex={0} role="group" aria-label="Templates">
+        <table>
+          <thead>
+            <tr>
+              <th>Task</th>
+              <th>Place</th>
+              <th>Text</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map(({ name, place, text }) => (
+              <tr key={`${name} ${place}`}>
+                <td>
+                  <Name text={name} />
+                </td>
+                <td>
+                  <code>{place}</code>
+                </td>
+                <td>
+                  <code class="template">{text}</code>
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
   );
 }
 
