@@ -13,6 +13,7 @@ LATER = {
     "httpx2",
     "importlib.metadata",
     "importlib.resources",
+    "jinja2",
     "multiprocessing",
     "rich",
     "starlette",

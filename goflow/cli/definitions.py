@@ -87,8 +87,14 @@ def check(file: str, as_json: bool) -> None:
     if not gf.jobs:
         click.echo(f"{file}: valid, no jobs")
     for job in gf.jobs:
-        tasks = len(job.tasks)
-        click.echo(f"{job.name}: valid, {tasks} task{'s' if tasks != 1 else ''}")
+        counts = [_count(len(job.tasks), "task")]
+        if templates := sum(len(task.templates) for task in job.tasks):
+            counts.append(_count(templates, "template"))
+        click.echo(f"{job.name}: valid, {', '.join(counts)}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 @click.command()

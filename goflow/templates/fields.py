@@ -15,7 +15,7 @@ from goflow.shown import shown
 from goflow.templates.mistake import Mistake
 from goflow.templates.template import ShellTemplate, Template
 
-BRIEF = 50_000  # of the allowance: what is rendered on the event loop; more takes a thread
+BRIEF = 25_000  # of the allowance: what is rendered on the event loop; more takes a thread
 LOGGED = 8 * 1024  # characters of the rendered texts in the log of an attempt
 VISITED = 100_000  # values in an operator's fields that are looked at
 DEEPEST = 100  # levels of lists and dicts

@@ -2,7 +2,15 @@
 
 import json
 
+import pytest
+
 from tests.cli.commands import JOBS
+
+TEMPLATED = (
+    "from goflow import Command, Job, Task, Template\n"
+    "job = Job('etl')\n"
+    "job.add(Task('say', Command('echo', [Template('a'), Template('{text}')])))\n"
+)
 
 
 def test_list_names_each_job_with_its_schedule(goflow, main_py):
@@ -43,6 +51,29 @@ def test_check_says_what_is_valid(goflow, main_py):
     result = goflow("check", main_py(JOBS))
     assert result.exit_code == 0
     assert result.stdout == "etl: valid, 3 tasks\nbroken: valid, 2 tasks\n"
+
+
+def test_check_counts_templates(goflow, main_py):
+    path = main_py(TEMPLATED.format(text="{{ params.day }}"))
+    assert goflow("check", path).stdout == "etl: valid, 1 task, 2 templates\n"
+
+
+@pytest.mark.parametrize("command", ["check", "graph", "list"])
+def test_a_mistake_in_a_template_is_shown_with_its_place(goflow, main_py, command):
+    path = main_py(TEMPLATED.format(text="\\n{{ day }}"))
+    result = goflow(command, path)
+    assert result.exit_code == (1 if command == "check" else 2)
+    where = "job 'etl', task 'say': args[1], line 2: unknown name 'day'"
+    assert result.stderr.startswith(f"Error: {path}:3: {where}")
+
+
+def test_a_result_that_is_not_upstream_is_shown_with_its_place(goflow, main_py):
+    path = main_py(TEMPLATED.format(text="{{ results.nope }}"))
+    result = goflow("check", path)
+    assert result.exit_code == 1
+    assert "task 'say': args[1], line 1: results has no 'nope': the task runs after no tasks" in (
+        result.stderr
+    )
 
 
 def test_check_says_so_when_there_are_no_jobs(goflow, main_py):

@@ -23,6 +23,7 @@ from goflow.engine.options import Options
 from goflow.engine.output import tasklog
 from goflow.engine.room import SHARE
 from goflow.operators import dial, http
+from goflow.templates import compiled, fields, spending, template
 from goflow.web import jobs, server
 from goflow.web.acceptor import ConnectionLimits
 from goflow.web.connection import Pace
@@ -121,6 +122,11 @@ def test_limits_match_the_code() -> None:
         "connections open at once": ConnectionLimits().total,
         "the response body of `Get` and `Post`": http.MAX_BODY,
         "the response headers of `Get` and `Post`": dial.MAX_HEAD,
+        "a template": template.TEXT_LIMIT,
+        "what a template makes": compiled.OUTPUT_LIMIT,
+        "what rendering a template may take": spending.ALLOWANCE,
+        "rendered text in an attempt's log": fields.LOGGED,
+        "templates in the description of a job": jobs.TEMPLATES_SHOWN,
         "executions on a page": reader.PAGE_LIMIT,
         "listeners of the stream": broadcast.LISTENER_LIMIT,
         "executions with changes that wait for one listener": broadcast.MAILBOX_LIMIT,
