@@ -11,6 +11,7 @@ from benchmarks import (
     spawn,
     startup,
     submits,
+    templates,
     throughput,
     ticks,
     watching,
@@ -19,8 +20,8 @@ from benchmarks.harness import Report
 
 if __name__ == "__main__":
     report = Report(record.last())
-    short = (throughput, watching, spawn, latency, startup, submits, peers, history, pages, ticks,
-             recovery, soak)  # fmt: skip
+    short = (throughput, watching, spawn, templates, latency, startup, submits, peers, history,
+             pages, ticks, recovery, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(report)
     record.keep(report.figures)

@@ -87,7 +87,7 @@ class Get:
         object.__setattr__(self, "params", _checked_params(where, self.params))
         object.__setattr__(self, "headers", _checked_headers(where, self.headers))
         _check_limits(where, self.timeout, self.max_body)
-        has_templates = fields.has_templates([self.url, self.params, self.headers])
+        has_templates = fields.has_templates(self.url, self.params, self.headers)
         object.__setattr__(self, "_has_templates", has_templates)
 
     async def run(self, context: Context) -> str:
@@ -151,8 +151,10 @@ class Post:
         if self.json is not None:
             if self.body is not None:
                 raise InvalidJob(f"{where}: give body or json, not both")
-            # Without its templates, to find what cannot be encoded.
-            content = _encoded(where, fields.replaced(self.json, lambda place, template: ""))
+            json = self.json
+            if fields.has_templates(json):  # what cannot be encoded is found without them
+                json = fields.replaced(json, lambda place, template: "", f"{where}: json")
+            content = _encoded(where, json)
             if not any(name.lower() == "content-type" for name in headers):
                 headers["Content-Type"] = "application/json"
         else:
@@ -162,8 +164,8 @@ class Post:
         object.__setattr__(self, "headers", headers)
         object.__setattr__(self, "_content", content)
         _check_limits(where, self.timeout, self.max_body)
-        given = [self.url, self.body, self.json, self.params, self.headers]
-        object.__setattr__(self, "_has_templates", fields.has_templates(given))
+        given = (self.url, self.body, self.json, self.params, self.headers)
+        object.__setattr__(self, "_has_templates", fields.has_templates(*given))
 
     async def run(self, context: Context) -> str:
         if self._has_templates:

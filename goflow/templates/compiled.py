@@ -34,7 +34,7 @@ NAMES = (
     "index",
 )
 OUTPUT_LIMIT = 1024 * 1024  # characters
-KEPT = 4096  # compiled templates that are kept, since many tasks may have the same text
+KEPT = 1000  # compiled templates; others are compiled again
 
 _REFUSED: dict[type[nodes.Node], str] = {
     nodes.Macro: "macro",

@@ -17,7 +17,8 @@ from goflow.templates.template import ShellTemplate, Template
 
 BRIEF = 25_000  # of the allowance: what is rendered on the event loop; more takes a thread
 LOGGED = 8 * 1024  # characters of the rendered texts in the log of an attempt
-VISITED = 100_000  # values in an operator's fields that are looked at
+VISITED = 10_000  # values in an operator's fields whose templates are checked at once
+COPIED = 1_000_000  # values in a field that has templates
 DEEPEST = 100  # levels of lists and dicts
 
 T = TypeVar("T")
@@ -65,9 +66,20 @@ def templates_of(operator: object) -> tuple[Field, ...]:
     return tuple(found)
 
 
-def has_templates(value: object) -> bool:
-    """Whether a value is a template, or a list or dict with one in it."""
-    return any(isinstance(one, Template) for _, one in _within(value, "", 0))
+def has_templates(*values: object) -> bool:
+    """Whether some value is a template, or a list or dict with one in it."""
+    pending = list(values)
+    for _ in range(COPIED):
+        if not pending:
+            return False
+        one = pending.pop()
+        if isinstance(one, Template):
+            return True
+        if isinstance(one, dict):
+            pending.extend(one.values())
+        elif isinstance(one, list | tuple):
+            pending.extend(one)
+    return False
 
 
 def check(field: Field, where: str) -> None:
@@ -89,22 +101,27 @@ def check_results(field: Field, upstream: Iterable[str], where: str) -> None:
             )
 
 
-def replaced(value: Any, fill: Fill, place: str = "", depth: int = 0) -> Any:
-    """A copy of a value with something else for each template in it."""
-    if isinstance(value, Template):
-        return fill(place, value)
-    if depth == DEEPEST:
+def replaced(value: Any, fill: Fill, place: str = "") -> Any:
+    """A copy of a value, with something else for each template in it. Raises `InvalidJob`."""
+    left = COPIED
+
+    def copy(value: Any, place: str, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > DEEPEST:  # it may hold itself
+            raise InvalidJob(f"{place[:100]}: there is too much beside the templates")
+        if isinstance(value, Template):
+            return fill(place, value)
+        if isinstance(value, dict):
+            return {
+                key: copy(one, f"{place}{part}", depth + 1)
+                for key, (part, one) in zip(value, _parts(value), strict=True)
+            }
+        if isinstance(value, list | tuple):
+            return [copy(one, f"{place}{part}", depth + 1) for part, one in _parts(value)]
         return value
-    if isinstance(value, dict):
-        return {
-            key: replaced(one, fill, f"{place}{part}", depth + 1)
-            for (part, one), key in zip(_parts(value), value, strict=True)
-        }
-    if isinstance(value, list | tuple):
-        return type(value)(
-            [replaced(one, fill, f"{place}{part}", depth + 1) for part, one in _parts(value)]
-        )
-    return value
+
+    return copy(value, place, 0)
 
 
 def _within(value: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:

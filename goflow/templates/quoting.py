@@ -12,6 +12,9 @@ import enum
 import re
 from typing import NamedTuple
 
+LONGEST = 1000  # characters of a here-document's delimiter
+
+_NO_DELIMITER = "\0"  # a line that is too long to be one
 _BLANKS = " \t"
 _OPERATORS = ";&|<>()"
 _DELIMITER = re.compile(r"""\\?([\w.+!-]+)|'([\w.+!-]+)'|"([\w.+!-]+)\"""", re.ASCII)
@@ -236,9 +239,10 @@ def _read_delimiter(state: State, pending: str, letter: str) -> State:
     name = given.removeprefix("-").lstrip(_BLANKS)
     if pending == "<<" and letter == "<":  # a here-string, in shells that know it
         return state
-    if (not name and letter in _BLANKS) or (letter not in f"{_BLANKS}{_OPERATORS}\n"):
+    is_blank = not name and letter in _BLANKS
+    if len(pending) <= 2 * LONGEST and (is_blank or letter not in f"{_BLANKS}{_OPERATORS}\n"):
         return state._replace(pending=pending + letter)
-    if (found := _DELIMITER.fullmatch(name)) is None:
+    if len(name) > LONGEST or (found := _DELIMITER.fullmatch(name)) is None:
         return _unclear(state, "a here-document with an unusual delimiter")
     document = Document(next(one for one in found.groups() if one), strips)
     return _read(state._replace(documents=(*state.documents, document)), letter)
@@ -246,7 +250,8 @@ def _read_delimiter(state: State, pending: str, letter: str) -> State:
 
 def _read_document(state: State, letter: str) -> State:
     if letter != "\n":
-        return state._replace(line=state.line + letter)
+        is_longer = len(state.line) == 2 * LONGEST or state.line == _NO_DELIMITER
+        return state._replace(line=_NO_DELIMITER if is_longer else state.line + letter)
     document, *following = state.documents
     line = state.line.lstrip("\t") if document.strips else state.line
     state = state._replace(line="")

@@ -24,6 +24,8 @@ from goflow.templates.quoting import (
 )
 
 PASSES = 3  # over the body of a loop, until its state at both ends is the same
+DEEPEST = 5  # loops within each other
+READ = 10  # what reading a character of shell text takes
 
 
 class Site(NamedTuple):
@@ -106,6 +108,8 @@ class Places:
         where = f"the loop in line {node.lineno}"
         begin = state
         self._loops += 1
+        if self._loops > DEEPEST:
+            raise Mistake(node.lineno, f"more than {DEEPEST} loops are within each other")
         for _ in range(PASSES):
             before, begin = begin, merged(begin, self._body(node.body, begin), where)
             if begin == before:
@@ -131,11 +135,13 @@ def _quoted(context: Any, value: Any, number: int) -> str:
 def _unquoted(context: Any, value: Any, number: int) -> str:
     site = context.sites[number]
     text = _shell_text(context, value)
-    if site.is_followed and not site.state.unclear and not is_closed(text, site.state):
-        raise TemplateRuntimeError(
-            "a raw value leaves a quote, a parenthesis or a comment open, so the values after it "
-            "cannot be quoted"
-        )
+    if site.is_followed and not site.state.unclear:
+        context.spend(READ * len(text))
+        if not is_closed(text, site.state):
+            raise TemplateRuntimeError(
+                "a raw value leaves a quote, a parenthesis or a comment open, so the values after "
+                "it cannot be quoted"
+            )
     return text
 
 

@@ -19,6 +19,7 @@ from benchmarks import (
     spawn,
     startup,
     submits,
+    templates,
     throughput,
     ticks,
     watching,
@@ -28,6 +29,7 @@ from benchmarks.harness import Report
 TINY: dict[Callable[..., None], dict[str, Any]] = {
     throughput.main: {"scale": 2, "width": 3, "repeat": 1},
     spawn.main: {"programs": 3, "repeat": 1},
+    templates.main: {"times": 2, "rows": 3, "repeat": 1},
     latency.main: {"submits": 3},
     startup.main: {"repeat": 1, "jobs": 3, "seconds": 0.05},
     submits.main: {"clients": 2, "each": 3},

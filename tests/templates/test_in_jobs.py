@@ -1,6 +1,5 @@
 """Templates in the operators of jobs, from the definition to the log of an attempt."""
 
-import json
 import pickle
 import sys
 from dataclasses import dataclass
@@ -188,6 +187,18 @@ def test_a_template_is_a_value() -> None:
     )
 
 
+def test_json_that_holds_itself_is_refused() -> None:
+    circle: list[Any] = [Template("x")]
+    circle += [circle, circle]
+    with pytest.raises(InvalidJob, match="json cannot be encoded"):
+        Post("http://localhost/", json=circle)
+
+
+def test_a_template_beyond_many_values_is_checked_when_it_is_rendered() -> None:
+    post = Post("http://localhost:1/", json=[0] * 20_000 + [Template("{{ nope }}")])
+    assert "json[20000], line 1: unknown name 'nope'" in error(post)
+
+
 def test_a_template_is_no_key() -> None:
     with pytest.raises(InvalidJob, match="env name must be a str"):
         Command("a", env={Template("b"): "c"})  # type: ignore[dict-item]
@@ -305,8 +316,3 @@ async def test_what_was_rendered_is_there_after_a_restart(tmp_path: Path) -> Non
 async def log_of(engine: Engine, id: str) -> str:
     log = await engine.reader.log_of(id, "t", 1)
     return "".join([text async for text in log.texts])
-
-
-def test_json_in_templates_is_not_needed_to_be_text() -> None:
-    made = fields.replaced({"a": [Template("x"), 1]}, lambda place, _: place)
-    assert json.dumps(made) == '{"a": ["[\'a\'][0]", 1]}'

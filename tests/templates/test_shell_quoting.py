@@ -232,6 +232,25 @@ def test_a_place_where_quotes_would_not_help_is_refused(text: str, reason: str) 
     assert "{{ value | raw }}" in refusal(text)
 
 
+def test_loops_are_not_deep_in_each_other() -> None:
+    text = "{% for i in params.v %}" * 6 + V + "{% endfor %}" * 6
+    assert "more than 5 loops are within each other" in refusal(text)
+
+
+@SHELL
+@pytest.mark.parametrize("length", [999, 1000, 1001, 2001, 5000])
+def test_long_lines_and_delimiters_of_documents(shell: str, length: int) -> None:
+    long = "E" * length
+    text = f"cat <<{long}\n{long}x\n{long}\nprintf %s {V}"
+    if length > 1000:
+        assert "here-document with an unusual delimiter" in refusal(text)
+    else:
+        assert output(shell, script(text, v="'")) == f"{long}x\n'".encode()
+    tabs = "\t" * length
+    inside = script(f"cat <<-E\n{tabs}Ex\n\tE\nprintf %s {V}", v="'")
+    assert output(shell, inside) == b"Ex\n'"
+
+
 def test_a_refusal_has_the_line() -> None:
     with pytest.raises(Mistake) as caught:
         compiled(f"set -e\n\necho ${V}", True)
