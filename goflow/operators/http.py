@@ -29,6 +29,7 @@ ERROR_LIMIT = 1000  # characters of the body in the error
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FORBIDDEN_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_EXPRESSION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _SET_BY_US = ("content-length", "transfer-encoding")
 
 
@@ -97,6 +98,9 @@ class Get:
             return await get.run(context)
         request = Request("GET", _address(self), _headers(self), None)
         return await _send(request, context, self.timeout, self.max_body)
+
+    def shown_template(self, place: str, text: str) -> str:
+        return _masked_template(place, text)
 
     def __repr__(self) -> str:
         return f"Get({_shown(self.url)}, timeout={self.timeout!r}, max_body={self.max_body!r})"
@@ -177,6 +181,9 @@ class Post:
         request = Request("POST", _address(self), _headers(self), self._content)
         return await _send(request, context, self.timeout, self.max_body)
 
+    def shown_template(self, place: str, text: str) -> str:
+        return _masked_template(place, text)
+
     def __repr__(self) -> str:
         return f"Post({_shown(self.url)}, timeout={self.timeout!r}, max_body={self.max_body!r})"
 
@@ -205,7 +212,20 @@ def _headers(operator: Get | Post) -> dict[str, str]:
 
 
 def _shown(url: str | Template) -> str:
-    return repr(url if isinstance(url, Template) else masked(url))
+    if isinstance(url, Template):
+        return f"Template({_masked_template('url', url.text)!r})"
+    return repr(masked(url))
+
+
+def _masked_template(place: str, text: str) -> str:
+    """The text of a template, without the secrets that it may have besides its expressions."""
+    expressions = _EXPRESSION.findall(text)
+    field, _, name = place.partition("[")
+    if field == "url":
+        return masked(text, expressions)
+    if field in ("headers", "params"):
+        return masked_header(name.strip("'\"]") if field == "headers" else "", text, expressions)
+    return text
 
 
 def _log_rendered(context: Context, operator: Get | Post, texts: list[Rendered]) -> None:
@@ -275,7 +295,7 @@ def _client() -> Any:
 def _check_url(name: str, value: object) -> str:
     """Check a URL. Returns the operator's name in errors. Raises `InvalidJob`."""
     if isinstance(value, Template):
-        return f"{name}({value!r})"
+        return f"{name}({_shown(value)})"
     if not isinstance(value, str):
         raise InvalidJob(f"{name}: url must be a str, not a {type(value).__name__}")
     shown = masked(value)

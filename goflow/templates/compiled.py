@@ -3,7 +3,7 @@
 The rule that must not be broken: a template that is accepted fails only by its values.
 
 A template is parsed by Jinja2. What has no place in a short text (macros, blocks, includes) is
-refused. Then each operation that could take long is replaced by one that pays; see `sandbox`.
+refused. Then each operation that could take long is replaced by one that pays; see `spending`.
 """
 
 import functools
@@ -18,6 +18,7 @@ from jinja2.visitor import NodeTransformer
 from goflow.shown import reason
 from goflow.templates import shell
 from goflow.templates.mistake import Mistake
+from goflow.templates.operations import ATTRIBUTES
 from goflow.templates.sandbox import GLOBALS, Results, Sandbox
 from goflow.templates.spending import ALLOWANCE, LOOP_STEP, STEP, Rendering, TooMuch
 
@@ -33,6 +34,7 @@ NAMES = (
     "item",
     "index",
 )
+METHODS = ATTRIBUTES[dict]  # of `results`, unless a task has that name
 OUTPUT_LIMIT = 1024 * 1024  # characters
 KEPT = 1000  # compiled templates; others are compiled again
 
@@ -67,7 +69,6 @@ class Compiled:
         _check(tree)
         self.results = tuple(_results(tree))
         sole = _sole(tree)
-        self.is_expression = sole is not None
         self._sites = tuple(shell.Places(tree).sites) if in_shell else ()
         _Priced().visit(tree)
         self._template = _compiled(tree)
@@ -165,7 +166,7 @@ def _check(tree: nodes.Template) -> None:
     for node in _all(tree):
         if type(node) in _REFUSED:
             tag = _REFUSED[type(node)]
-            raise Mistake(node.lineno, f"{{% {tag} %}} cannot be used in a template of goflow")
+            raise Mistake(node.lineno, f"a template cannot use {{% {tag} %}}")
         match node:
             case nodes.For(recursive=True):
                 raise Mistake(node.lineno, "a loop cannot be recursive")
@@ -208,14 +209,14 @@ def _sole(tree: nodes.Template) -> nodes.Expr | None:
 
 
 def _results(tree: nodes.Template) -> Iterator[Result]:
-    """The results that are named; none if the template itself sets that name."""
+    """The uses of results by name; none if the template sets `results` itself."""
     everything = list(_all(tree))
     names = (node for node in everything if isinstance(node, nodes.Name))
     if any((node.name, node.ctx) == ("results", "store") for node in names):
         return
     for node in everything:
         match node:
-            case nodes.Getattr(node=nodes.Name(name="results"), attr=task):
+            case nodes.Getattr(node=nodes.Name(name="results"), attr=task) if task not in METHODS:
                 yield Result(task, node.lineno)
             case nodes.Getitem(node=nodes.Name(name="results"), arg=nodes.Const(value=str(task))):
                 yield Result(task, node.lineno)

@@ -28,14 +28,18 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Field(NamedTuple):
-    """A template in a field of an operator; `place` is its path, such as `args[0]`."""
+    """A template in a field of an operator.
+
+    `place` is its path, such as `args[0]`, and `shown` its text as everybody may see it.
+    """
 
     place: str
     template: Template
+    shown: str
 
 
 class Rendered(NamedTuple):
-    """What became of a template; `values` are the texts of its expressions."""
+    """A rendered template; `values` are the texts of its expressions."""
 
     place: str
     text: str
@@ -46,7 +50,12 @@ class Rendered(NamedTuple):
 
 
 def templates_of(operator: object) -> tuple[Field, ...]:
-    """The templates in an operator's fields, in lists and dicts too."""
+    """The templates in an operator's fields, in lists and dicts too.
+
+    An operator whose templates may hold secrets has a method `shown_template(place, text)`, which
+    masks them.
+    """
+    show = getattr(operator, "shown_template", lambda place, text: text)
     if dataclasses.is_dataclass(operator):
         names: Iterable[str] = [one.name for one in dataclasses.fields(operator)]
     else:
@@ -62,7 +71,7 @@ def templates_of(operator: object) -> tuple[Field, ...]:
             if left < 0:  # the rest is checked when it is rendered
                 return tuple(found)
             if isinstance(one, Template):
-                found.append(Field(place, one))
+                found.append(Field(place, one, show(place, one.text)))
     return tuple(found)
 
 

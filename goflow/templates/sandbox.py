@@ -15,6 +15,7 @@ from jinja2.utils import Namespace, missing
 from goflow.shown import kind, shown
 from goflow.templates import filters
 from goflow.templates.operations import (
+    ATTRIBUTES,
     attributes_of,
     called,
     pay_for_arguments,
@@ -81,10 +82,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute`; of a dict it is an item, rather than a method of that name."""
-        if type(obj) is dict and attribute in obj:
+        if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
-        if type(obj) is Results:
-            return obj.get(attribute)
+        if type(obj) is Results and attribute not in ATTRIBUTES[dict]:
+            return None
         return self._attribute(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:

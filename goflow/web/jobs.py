@@ -197,8 +197,8 @@ def _task_views(tasks: list[Task], *, show_templates: bool) -> list[TaskView]:
     views = [_view(task) for task in tasks]
     room = TEMPLATES_SHOWN
     for task, view in zip(tasks, views, strict=True) if show_templates else ():
-        for place, template in task.templates:
-            text = template.text if len(template.text) <= room else f"{template.text[:room]}…"
+        for place, _, shown in task.templates:
+            text = shown if len(shown) <= room else f"{shown[:room]}…"
             view.templates.append(TemplateView(place, text))
             room = max(0, room - len(text))
     return views

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from goflow import Get, InvalidJob, Post, Template
+from goflow import Get, InvalidJob, Post, Task, Template
 from goflow.engine.current import current_log
 from goflow.engine.output.capture import captured
 from goflow.errors import TaskFailed
@@ -427,3 +427,24 @@ def test_the_repr_of_a_template_of_a_url_is_that_of_the_template() -> None:
     assert repr(Get(Template("{{ params.url }}"))) == (
         "Get(Template('{{ params.url }}'), timeout=30, max_body=1048576)"
     )
+
+
+def test_secrets_in_the_text_of_a_template_are_not_shown() -> None:
+    get = Get(
+        Template("https://me:word@host/{{ params.a }}?day={{ params.day | urlencode }}&key=word"),
+        headers={
+            "X-Key": Template("word {{ job }}"),
+            "X-Day": Template("{{ params.day }}"),
+            "Accept": Template("text/{{ params.kind }}"),
+        },
+        params={"key": Template("word{{ job }}")},
+    )
+    assert "word" not in repr(get)
+    shown = {place: text for place, _, text in Task("t", get).templates}
+    assert shown == {
+        "url": "https://me:***@host/{{ params.a }}?day={{ params.day | urlencode }}&key=***",
+        "headers['X-Key']": "***",
+        "headers['X-Day']": "{{ params.day }}",
+        "headers['Accept']": "text/{{ params.kind }}",
+        "params['key']": "***",
+    }

@@ -92,6 +92,14 @@ def test_an_item_of_a_dict_comes_before_a_method_of_that_name() -> None:
 def test_a_skipped_task_has_the_result_none() -> None:
     assert text("{{ results.skipped }}") == "None"
     assert text("{{ results.skipped.rows if results.skipped else 0 }}") == "0"
+    assert text("{{ results['skipped'] }} {{ results.get('skipped', 1) }}") == "None 1"
+
+
+def test_results_can_be_listed() -> None:
+    assert text("{% for name, value in results.items() %}{{ name }}{{ value }}{% endfor %}") == (
+        "extract{'rows': 7}"
+    )
+    assert text("{{ results.items }}", results={"items": 3}) == "3"
 
 
 @pytest.mark.parametrize(
@@ -331,9 +339,9 @@ def test_a_smaller_allowance_says_so_to_the_caller() -> None:
         ("{{ params.day | nope }}", 1, "there is no filter 'nope'; there are abs, batch"),
         ("{{ params.day | _each(1) }}", 1, "there is no filter '_each'"),
         ("{% if params.day is nope %}{% endif %}", 1, "there is no test 'nope'; there are boolean"),
-        ("{% macro f() %}{% endmacro %}", 1, "{% macro %} cannot be used"),
-        ("\n{% block a %}{% endblock %}", 2, "{% block %} cannot be used"),
-        ("{% filter upper %}{% endfilter %}", 1, "{% filter %} cannot be used"),
+        ("{% macro f() %}{% endmacro %}", 1, "cannot use {% macro %}"),
+        ("\n{% block a %}{% endblock %}", 2, "cannot use {% block %}"),
+        ("{% filter upper %}{% endfilter %}", 1, "cannot use {% filter %}"),
         ("{% for i in [] recursive %}{% endfor %}", 1, "a loop cannot be recursive"),
         ("echo ${#name}", 1, "'{#' begins a comment of the template"),
         ("{% for a in [] %}" * 25 + "{% endfor %}" * 25, 1, "it is nested too deeply"),
@@ -355,3 +363,4 @@ def test_the_results_that_are_named_are_known() -> None:
         ("b", 2),
     ]
     assert compiled("{% set results = {} %}{{ results.a }}", False).results == ()
+    assert compiled("{{ results.keys() }}", False).results == ()
