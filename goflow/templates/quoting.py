@@ -68,10 +68,12 @@ class Word(enum.Enum):
 
 
 class Document(NamedTuple):
-    """A here-document that begins at the next line; `strips` leading tabs with `<<-`."""
+    """A here-document that begins at the next line. With `<<-` it `strips` leading tabs; a quoted
+    delimiter makes it `literal`."""
 
     delimiter: str
     strips: bool
+    literal: bool
 
 
 class State(NamedTuple):
@@ -133,7 +135,10 @@ def after_value(state: State) -> State:
 
 
 def after_raw(state: State) -> State:
-    """The state after a value that is not quoted: its text must end as it began."""
+    """The state after a value that is not quoted, which `is_closed`. It may be empty."""
+    if state.pending not in ("", "(", ">"):
+        return _unclear(state, f"a raw value right after {state.pending}")
+    state = state._replace(pending="")
     return state._replace(word=Word.UNKNOWN, token="?", line=f"{state.line}?")
 
 
@@ -209,6 +214,8 @@ def _read_pending(state: State, pending: str, letter: str) -> State:
     if pending == "\\":
         is_joined = letter == "\n" and state.within is not Within.DOUBLE
         return state if is_joined else state._replace(word=Word.YES, token="?")
+    if letter == "\\":  # at the end of a line it would join what is before and after it
+        return _unclear(state, f"a backslash right after {pending}")
     if pending == "$":
         if letter == "(":
             return state._replace(pending="$(")
@@ -216,6 +223,8 @@ def _read_pending(state: State, pending: str, letter: str) -> State:
             return _push(state, Within.EXPANSION)
         if letter == "'" and state.within is not Within.DOUBLE:
             return _unclear(state, "$'…', which is not the same for all shells,")
+        if letter == "[":
+            return _unclear(state, "$[…], which is not the same for all shells,")
         return _read(state._replace(word=Word.YES, token="?"), letter)
     if pending == "$(":
         if letter == "(":
@@ -244,15 +253,19 @@ def _read_delimiter(state: State, pending: str, letter: str) -> State:
         return state._replace(pending=pending + letter)
     if len(name) > LONGEST or (found := _DELIMITER.fullmatch(name)) is None:
         return _unclear(state, "a here-document with an unusual delimiter")
-    document = Document(next(one for one in found.groups() if one), strips)
+    delimiter = next(one for one in found.groups() if one)
+    document = Document(delimiter, strips, literal=name != delimiter)
     return _read(state._replace(documents=(*state.documents, document)), letter)
 
 
 def _read_document(state: State, letter: str) -> State:
     if letter != "\n":
-        is_longer = len(state.line) == 2 * LONGEST or state.line == _NO_DELIMITER
-        return state._replace(line=_NO_DELIMITER if is_longer else state.line + letter)
+        is_longer = len(state.line) > 2 * LONGEST
+        line = _NO_DELIMITER + state.line[-1:] if is_longer else state.line
+        return state._replace(line=line + letter)
     document, *following = state.documents
+    if state.line.endswith("\\") and not document.literal:
+        return _unclear(state, "a here-document with a backslash at the end of a line")
     line = state.line.lstrip("\t") if document.strips else state.line
     state = state._replace(line="")
     if line != document.delimiter:
@@ -272,8 +285,8 @@ def _read_expansion(state: State, letter: str) -> State:
 
 
 def _read_arithmetic(state: State, letter: str) -> State:
-    if letter in "'\"#":
-        return _unclear(state, f"{letter} within $((…))")
+    if letter in "'\"#;\n":
+        return _unclear(state, f"{letter!r} within $((…))")
     if letter in "()":
         depth = state.stack[-1][1] + (1 if letter == "(" else -1)
         if depth == 0:
@@ -298,6 +311,10 @@ def _read_command(state: State, letter: str) -> State:
 def _end_word(state: State, letter: str) -> State:
     if state.within is Within.SUBSTITUTION and state.token == "case":
         return _unclear(state, "a case within $(…)")
+    if state.token == "[[":
+        return _unclear(state, "[[ … ]], which not all shells know,")
+    if state.word is Word.UNKNOWN and letter == "(":
+        return _unclear(state, "a ( right after a raw value")
     state = state._replace(word=Word.NO, token="")
     if letter == "\n":
         if not state.documents:

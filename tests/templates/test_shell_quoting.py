@@ -149,6 +149,7 @@ TOKENS = st.sampled_from(
         *[V] * 8,
         *(" ", ";", "\n", "'", '"', "$(", ")", "(", "\\", "`", "#", " #", "$", "${x:-", "}", "$(("),
         *("))", "<<E\n", "\nE\n", "<<-'E'\n", "E", "case", " in ", "esac", "$'", "|", "&&", ": "),
+        *("$\\\n(", "<\\\n<E\n", "x\\\nE\n", "[[ ", " ]]", "$[", "]", "{{ params.r | raw }}"),
         *("a", "=", "<", ">", "if true; then ", " fi;", "for i in ", "; do ", "; done ", "\\\n"),
         *("{% if params.t %}", "{% else %}", "{% endif %}", "{% for i in [1, 2] %}"),
         "{% endfor %}",
@@ -176,9 +177,22 @@ ATTACKS = st.sampled_from(
     attack=ATTACKS,
     after=VALUES,
     t=st.booleans(),
+    r=st.sampled_from(["", "a", "'", '"', "$", "(", ")", "<", "\\", "$(", "a b", "#", "<<E", "\n"]),
 )
-@example(text=f"cat <<E\n{V}\nE\n", before="", attack="\nE\ntouch M\n", after="", t=True)
-@example(text=f"${V}", before="\\'", attack=";touch M;", after="'", t=True)
+@example(text=f"cat <<E\n{V}\nE\n", before="", attack="\nE\ntouch M\n", after="", t=True, r="")
+@example(text=f"${V}", before="\\'", attack=";touch M;", after="'", t=True, r="")
+@example(
+    text=f"cat <<E\nx\\\nE\necho {V}\nE\n", before="", attack="$(touch M)", after="", t=True, r=""
+)
+@example(text=f'echo "$\\\n(: {V})"', before="", attack=";touch M;", after="", t=True, r="")
+@example(
+    text=f'echo "${{{{ params.r | raw }}}}(: {V})"',
+    before="",
+    attack="$(touch M)",
+    after="",
+    t=True,
+    r="a",
+)
 def test_no_value_is_run(
     shell: str,
     tmp_path_factory: pytest.TempPathFactory,
@@ -187,10 +201,11 @@ def test_no_value_is_run(
     attack: str,
     after: str,
     t: bool,
+    r: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("shell")
     try:
-        made = script(text, v=before + attack + after, t=t)
+        made = script(text, v=before + attack + after, t=t, r=r)
     except Mistake:
         assume(False)
     output(shell, made, folder)
@@ -218,6 +233,14 @@ def test_no_value_is_run(
         (f"echo ${{x:-{V}}}", "within ${…}"),
         (f'echo "${{x:-"{V}"}}"', 'after a quote within "${…}"'),
         (f"echo $'a' {V}", "after $'…'"),
+        (f"echo $[1] {V}", "after $[…]"),
+        (f"[[ {V} ]]", "after [[ … ]]"),
+        (f'echo "$\\\n(echo {V})"', "after a backslash right after $"),
+        (f"cat <<E\na\\\nE\necho {V}\nE\n", "a backslash at the end of a line"),
+        (f"echo $((1\n)) {V}", "within $((…))"),
+        (f"echo ${{{{ params.v | raw }}}}({V}", "after a raw value right after $"),
+        (f"cat <{{{{ params.v | raw }}}}<E\n{V}", "after a raw value right after <"),
+        (f"{{{{ params.v | raw }}}}(({V}", "after a ( right after a raw value"),
         (f"(( {V} ))", "after ((…))"),
         (f"cat <(echo {V})", "after <(…)"),
         (f"echo $(case a in a) echo {V};; esac)", "after a case within $(…)"),
