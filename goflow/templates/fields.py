@@ -1,7 +1,7 @@
 """The templates in an operator's fields: finds, checks and renders them.
 
 The rule that must not be broken: an operator runs with plain values only, checked like those of a
-definition, and its log begins with what they are.
+definition, and the log of the attempt begins with them.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from goflow.shown import shown
 from goflow.templates.mistake import Mistake
 from goflow.templates.template import ShellTemplate, Template
 
-BRIEF = 25_000  # of the allowance: what is rendered on the event loop; more takes a thread
+BRIEF = 25_000  # the allowance on the event loop; a template that takes more gets a thread
 LOGGED = 8 * 1024  # characters of the rendered texts in the log of an attempt
 VISITED = 10_000  # values in an operator's fields whose templates are checked at once
 COPIED = 1_000_000  # values in a field that has templates

@@ -1,4 +1,4 @@
-"""The filters and tests of templates: Jinja2's, which pay here, and some in their place."""
+"""The filters and tests of templates: those of Jinja2, which pay here, and replacements."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +96,7 @@ def _guarded_test(function: Callable[..., Any]) -> Callable[..., Any]:
     return test
 
 
-# -- in the place of Jinja2's ------------------------------------------------------
+# -- replacements ------------------------------------------------------------------
 
 
 @pass_context
@@ -162,12 +162,12 @@ def _raw(context: Rendering, value: Any) -> Any:
     return value
 
 
-# -- for what is no filter in the text, see `compiled` ------------------------------
+# -- for other syntax than filters, see `compiled` ---------------------------------
 
 
 @pass_context
 def _each(context: Rendering, value: Any, weight: int) -> Any:
-    """What a loop goes over. It pays here for its body, once for each item."""
+    """The list of a loop, which pays here for its body, once for each item."""
     if isinstance(value, Undefined):
         return iter(value)  # raises, unless it is an inline if without an else
     if not isinstance(value, str | list | tuple | dict | range):
@@ -220,7 +220,7 @@ def _of_json(value: Any) -> Any:
             return {name: _of_json(one) for name, one in value.items()}
         case list() | tuple() | range():
             return [_of_json(one) for one in value]
-    raise TemplateRuntimeError(f"{shown(value, 80)} is no value of JSON")
+    raise TemplateRuntimeError(f"{shown(value, 80)} is not a value of JSON")
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

@@ -1,4 +1,4 @@
-"""What is wrong with a template, and where in it."""
+"""A mistake in a template, with its line."""
 
 
 class Mistake(Exception):

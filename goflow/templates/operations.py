@@ -1,4 +1,4 @@
-"""Operators and methods, which pay before they do anything. `spending` says why."""
+"""Operators and methods of templates, which pay before they work; `spending` gives the reason."""
 
 import operator
 import re

@@ -21,7 +21,7 @@ _DELIMITER = re.compile(r"""\\?([\w.+!-]+)|'([\w.+!-]+)'|"([\w.+!-]+)\"""", re.A
 
 
 class Within(enum.Enum):
-    """What a part of the text is within."""
+    """A construct that a place can be within."""
 
     SUBSTITUTION = "$(…)"
     SINGLE = "'…'"
@@ -34,7 +34,7 @@ class Within(enum.Enum):
 
 
 class Style(enum.Enum):
-    """How a value is quoted."""
+    """A way to quote a value."""
 
     BARE = "bare"
     SINGLE = "single"
@@ -77,11 +77,12 @@ class Document(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the reader of a shell text is.
+    """The state of the reader at a place in shell text.
 
-    `stack` has what the place is within, with the number of open parentheses. `pending` has the
-    characters whose meaning depends on the next one. `token` is the word so far. `unclear` is the
-    reason why places are refused from here on.
+    `stack` has the constructs around the place, outermost first, with the number of open
+    parentheses. `pending` has the characters whose meaning depends on the next one. `token` is the
+    word so far. `line` is that of a here-document. `unclear` is the reason to refuse all places
+    from here on.
     """
 
     stack: tuple[tuple[Within, int], ...] = ()
@@ -94,12 +95,12 @@ class State(NamedTuple):
 
     @property
     def within(self) -> Within | None:
-        """The innermost part that the place is within; None for the text itself."""
+        """The innermost construct around the place; None for the text itself."""
         return self.stack[-1][0] if self.stack else None
 
 
 def style(state: State) -> Style | str:
-    """How a value is quoted at this place, or why it cannot be."""
+    """The style of a value at this place, or the reason to refuse it."""
     if state.unclear:
         return state.unclear
     if state.pending == "\\":

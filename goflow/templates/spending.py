@@ -1,4 +1,4 @@
-"""What a rendering may take, and what it has taken.
+"""The allowance of a rendering: characters, items and steps.
 
 The rule that must not be broken: rendering ends soon and in bounded memory, whatever a template
 says and whatever the values are.
@@ -78,14 +78,14 @@ class Rendering(Context):
             self.spend_all(value)
         elif not isinstance(value, _SCALARS):
             hint = "; call it with ()" if callable(value) else ""
-            raise TemplateRuntimeError(f"{name_of(value)} is no value{hint}")
+            raise TemplateRuntimeError(f"{name_of(value)} is not a value{hint}")
         text = str(value)
         self.spend(len(text))
         return text
 
 
 def is_value(value: object) -> bool:
-    """Whether a value is one of those that templates handle, not a generator or a function."""
+    """Whether templates handle values of this type. They do not handle generators or functions."""
     return isinstance(value, _SCALARS + _LISTS)
 
 
@@ -108,6 +108,6 @@ def _count(numbers: range) -> int:
 
 
 def name_of(value: Any) -> str:
-    """What a value that is none of a template's is called in messages."""
+    """The name for messages of a function, or of a value of another type."""
     name = getattr(value, "__name__", None)
     return f"the function {name!r}" if isinstance(name, str) else f"a {kind(value)}"

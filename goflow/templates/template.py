@@ -1,4 +1,4 @@
-"""Template: what a user writes."""
+"""The class `Template`, which works without Jinja2 until it is checked or rendered."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar

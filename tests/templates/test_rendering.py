@@ -137,7 +137,7 @@ def test_values_are_inserted_as_they_are(one: str, other: str) -> None:
         ("{{ results.extract.nope }}", "there is no 'nope' among 'rows'"),
         ("{{ results.nope.rows }}", "None has no 'rows'"),
         ("{{ params.n.nope }}", "the int 5 has no 'nope'"),
-        ("{{ params.day.upper }}", "the function 'upper' is no value; call it with ()"),
+        ("{{ params.day.upper }}", "the function 'upper' is not a value; call it with ()"),
         ("{{ item }}", "'item' exists only in a mapped task"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ params.n + 'x' }}", "unsupported operand"),
