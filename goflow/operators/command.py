@@ -21,6 +21,8 @@ from goflow.operators.program import RESULT_LIMIT, Program
 from goflow.templates import fields
 from goflow.templates.template import ShellTemplate, Template
 
+_TEXT = {str}
+
 
 @dataclass(frozen=True)
 class Command:
@@ -91,8 +93,10 @@ class Command:
             checks.os_text(f"{where}: cwd", os.fspath(self.cwd))
         if self.timeout is not None:
             checks.seconds(f"{where}: timeout", self.timeout)
-        given = [self.cmd, *args, *(self.env or {}).values(), self.cwd]
-        has_templates = any(isinstance(one, Template) for one in given)
+        # Checked texts are exactly of type str. Comparing types is fast, and jobs may be large.
+        has_templates = not _TEXT.issuperset(map(type, (cmd, *args)))
+        if has_templates or self.env or self.cwd is not None:
+            has_templates = fields.has_templates(cmd, args, self.env, self.cwd)
         object.__setattr__(self, "_has_templates", has_templates)
 
     @classmethod

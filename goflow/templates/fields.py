@@ -52,9 +52,11 @@ class Rendered(NamedTuple):
 def templates_of(operator: object) -> tuple[Field, ...]:
     """The templates in an operator's fields, in lists and dicts too.
 
-    An operator whose templates may hold secrets has a method `shown_template(place, text)`, which
-    masks them.
+    An operator whose `_has_templates` is False is known to have none. One whose templates may hold
+    secrets has a method `shown_template(place, text)`, which masks them.
     """
+    if getattr(operator, "_has_templates", None) is False:
+        return ()
     show = getattr(operator, "shown_template", lambda place, text: text)
     if dataclasses.is_dataclass(operator):
         names: Iterable[str] = [one.name for one in dataclasses.fields(operator)]
