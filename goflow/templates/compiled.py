@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import nodes
 from jinja2.exceptions import TemplateRuntimeError, TemplateSyntaxError
-from jinja2.meta import find_undeclared_variables
+from jinja2.meta import TrackingCodeGenerator
 from jinja2.visitor import NodeTransformer
 
 from goflow.shown import reason
@@ -176,16 +176,24 @@ def _check(tree: nodes.Template) -> None:
             case nodes.Test(name=name) if name not in _sandbox().tests:
                 known = ", ".join(sorted(one for one in _sandbox().tests if one[0].isalpha()))
                 raise Mistake(node.lineno, f"there is no test {name!r}; there are {known}")
-    try:
-        unknown = find_undeclared_variables(tree) - {*NAMES, *GLOBALS}
-    except RecursionError:
-        raise Mistake(1, "it is nested too deeply") from None
+    unknown = _undeclared(tree) - {*NAMES, *GLOBALS}
     unknown |= {"self"} - {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
     for node in _all(tree):
         if isinstance(node, nodes.Name) and node.name in unknown and node.ctx == "load":
             raise Mistake(
                 node.lineno, f"unknown name {node.name!r}; a template knows {', '.join(NAMES)}"
             )
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """As `jinja2.meta.find_undeclared_variables`, which would also compute constants, unpaid."""
+    generator = TrackingCodeGenerator(_sandbox())
+    generator.optimizer = None
+    try:
+        generator.visit(tree)
+    except RecursionError:
+        raise Mistake(1, "it is nested too deeply") from None
+    return generator.undeclared_identifiers
 
 
 def _public(names: Mapping[str, Any]) -> set[str]:

@@ -356,6 +356,20 @@ def test_a_mistake_is_found_when_it_is_defined(template: str, line: int, told: s
     assert caught.value.line == line
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''[-1] ~ 'x' }}",
+        "{{ not {}.x }}",
+        "{{ ([][0] and 1) ~ '' }}",
+        "{{ 1 < 'x' }}",
+        "{% for i in [1][5] %}{% endfor %}",
+    ],
+)
+def test_constants_are_computed_when_it_is_rendered(template: str) -> None:
+    assert mistake(template).line == 1
+
+
 def test_the_results_that_are_named_are_known() -> None:
     template = "{{ results.a.x }}\n{{ results['b'] }}{{ results[params.c] }}{{ params.results.d }}"
     assert [(one.task, one.line) for one in compiled(template, False).results] == [
