@@ -20,7 +20,7 @@ from goflow.templates.operations import (
     size_of_operation,
     size_of_replaced,
 )
-from goflow.templates.spending import Rendering, is_value, name_of, size_of
+from goflow.templates.spending import STEP, Rendering, is_value, name_of, size_of
 
 _USED = (
     *("abs", "batch", "capitalize", "center", "count", "d", "default", "dictsort"),
@@ -31,6 +31,11 @@ _USED = (
 )
 _UNUSED_TESTS = ("callable", "escaped", "filter", "test")
 
+# Filters that handle items, or the characters of a text, one by one, which takes a step each.
+_HANDLE_ITEMS = {
+    *("batch", "dictsort", "groupby", "items", "map", "max", "min", "reject", "rejectattr"),
+    *("select", "selectattr", "slice", "sort", "title", "unique", "urlencode"),
+}
 # Filters that read what is inside the items, too.
 _READ_ALL = {
     *("capitalize", "center", "dictsort", "groupby", "indent", "lower", "max", "min", "sort"),
@@ -53,7 +58,7 @@ def _guarded(name: str) -> Callable[..., Any]:
     def filter(context: Rendering, value: Any, *args: Any, **kwargs: Any) -> Any:
         if name in _READ_ALL:
             context.spend_all(value)
-        context.spend_items(value)
+        context.spend(size_of(value) * (STEP if name in _HANDLE_ITEMS else 1))
         pay_for_arguments(context, args, kwargs)
         if name not in _TAKE_ANY_NUMBER:
             check_widths(args, kwargs)
@@ -131,7 +136,7 @@ def _replace(context: Rendering, value: Any, old: Any, new: Any, count: int | No
 
 @pass_context
 def _sum(context: Rendering, value: Any, attribute: Any = None, start: Any = 0) -> Any:
-    context.spend_items(value)
+    context.spend(size_of(value) * STEP)
     if not isinstance(start, int | float | timedelta):  # adding up lists copies them each time
         raise TemplateRuntimeError(f"sum adds up numbers, and cannot start with {shown(start, 80)}")
     return JINJA_FILTERS["sum"](context.environment, value, attribute, start)

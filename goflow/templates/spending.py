@@ -50,10 +50,6 @@ class Rendering(Context):
         if self.left < 0:
             raise TooMuch
 
-    def spend_items(self, value: Any) -> None:
-        """Pay for an operation that handles the items of a list one by one."""
-        self.spend(size_of(value) * (STEP if isinstance(value, _LISTS) else 1))
-
     def spend_all(self, value: Any) -> None:
         """Pay for everything inside a value: it may hold the same list a thousand times."""
         pending = [value]
