@@ -229,7 +229,8 @@ class Job:
                     f"which is not in the job; add that one first"
                 )
         for field in task.templates:
-            templates.check(field, f"{where}, task {task.name!r}")
+            is_mapped = task.map_over is not None
+            templates.check(field, f"{where}, task {task.name!r}", is_mapped=is_mapped)
         task.job = self
         self._tasks[task.name] = task
         return task

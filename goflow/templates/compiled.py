@@ -51,10 +51,10 @@ _REFUSED: dict[type[nodes.Node], str] = {
 }
 
 
-class Result(NamedTuple):
-    """A use of the result of the task `task`."""
+class Use(NamedTuple):
+    """The use of a name in a line."""
 
-    task: str
+    name: str
     line: int
 
 
@@ -66,8 +66,9 @@ class Compiled:
 
     def __init__(self, text: str, in_shell: bool) -> None:
         tree = _parsed(text)
-        _check(tree)
+        names = _check(tree)
         self.results = tuple(_results(tree))
+        self.of_item = next(_loads(tree, names & {"item", "index"}), None)
         sole = _sole(tree)
         self._sites = tuple(shell.Places(tree).sites) if in_shell else ()
         _Priced().visit(tree)
@@ -122,6 +123,9 @@ def compiled(text: str, in_shell: bool) -> Compiled:
 def values_of(context: Any) -> dict[str, Any]:
     """The values of the names that a template may use, from the context of an attempt."""
     values = {name: getattr(context, name) for name in NAMES if hasattr(context, name)}
+    if values.get("index") is None:  # the task is not mapped
+        values.pop("item", None)
+        values.pop("index", None)
     values["params"] = dict(values["params"])
     values["results"] = Results(values["results"])
     return values
@@ -161,8 +165,8 @@ def _compiled(tree: nodes.Template) -> Any:
         raise Mistake(1, "it is nested too deeply") from None
 
 
-def _check(tree: nodes.Template) -> None:
-    """Refuse what a template must not have."""
+def _check(tree: nodes.Template) -> set[str]:
+    """Refuse what a template must not have. Returns the names that it does not set itself."""
     for node in _all(tree):
         if type(node) in _REFUSED:
             tag = _REFUSED[type(node)]
@@ -176,13 +180,19 @@ def _check(tree: nodes.Template) -> None:
             case nodes.Test(name=name) if name not in _sandbox().tests:
                 known = ", ".join(sorted(one for one in _sandbox().tests if one[0].isalpha()))
                 raise Mistake(node.lineno, f"there is no test {name!r}; there are {known}")
-    unknown = _undeclared(tree) - {*NAMES, *GLOBALS}
+    names = _undeclared(tree)
+    unknown = names - {*NAMES, *GLOBALS}
     unknown |= {"self"} - {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
+    for name, line in _loads(tree, unknown):
+        raise Mistake(line, f"unknown name {name!r}; a template knows {', '.join(NAMES)}")
+    return names
+
+
+def _loads(tree: nodes.Template, names: set[str]) -> Iterator[Use]:
+    """The uses of names, in order."""
     for node in _all(tree):
-        if isinstance(node, nodes.Name) and node.name in unknown and node.ctx == "load":
-            raise Mistake(
-                node.lineno, f"unknown name {node.name!r}; a template knows {', '.join(NAMES)}"
-            )
+        if isinstance(node, nodes.Name) and node.ctx == "load" and node.name in names:
+            yield Use(node.name, node.lineno)
 
 
 def _undeclared(tree: nodes.Template) -> set[str]:
@@ -216,7 +226,7 @@ def _sole(tree: nodes.Template) -> nodes.Expr | None:
     return None
 
 
-def _results(tree: nodes.Template) -> Iterator[Result]:
+def _results(tree: nodes.Template) -> Iterator[Use]:
     """The uses of results by name; none if the template sets `results` itself."""
     everything = list(_all(tree))
     names = (node for node in everything if isinstance(node, nodes.Name))
@@ -225,9 +235,9 @@ def _results(tree: nodes.Template) -> Iterator[Result]:
     for node in everything:
         match node:
             case nodes.Getattr(node=nodes.Name(name="results"), attr=task) if task not in METHODS:
-                yield Result(task, node.lineno)
+                yield Use(task, node.lineno)
             case nodes.Getitem(node=nodes.Name(name="results"), arg=nodes.Const(value=str(task))):
-                yield Result(task, node.lineno)
+                yield Use(task, node.lineno)
 
 
 class _Priced(NodeTransformer):

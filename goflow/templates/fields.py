@@ -93,10 +93,13 @@ def has_templates(*values: object) -> bool:
     return False
 
 
-def check(field: Field, where: str) -> None:
-    """Refuse a template that is invalid. Raises `InvalidJob`; `where` begins the message."""
+def check(field: Field, where: str, *, is_mapped: bool) -> None:
+    """Refuse an invalid template. Raises `InvalidJob`; `where` begins the message. `is_mapped`
+    tells whether its task is."""
     try:
-        field.template.compiled()
+        use = field.template.compiled().of_item
+        if use is not None and not is_mapped:
+            raise Mistake(use.line, f"{use.name!r} exists only in a task with map_over")
     except Mistake as mistake:
         raise InvalidJob(f"{where}: {_told(field.place, mistake)}") from None
 
@@ -104,10 +107,10 @@ def check(field: Field, where: str) -> None:
 def check_results(field: Field, upstream: Iterable[str], where: str) -> None:
     """Refuse a template that names the result of a task that is not directly upstream."""
     for result in field.template.compiled().results:
-        if result.task not in upstream:
+        if result.name not in upstream:
             known = ", ".join(map(shown, upstream)) or "no tasks"
             raise InvalidJob(
-                f"{where}: {field.place}, line {result.line}: results has no {result.task!r}: "
+                f"{where}: {field.place}, line {result.line}: results has no {result.name!r}: "
                 f"the task runs after {known}, and only their results are known"
             )
 

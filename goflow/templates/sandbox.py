@@ -39,7 +39,7 @@ class Missing(StrictUndefined):
         name, owner = self._undefined_name, self._undefined_obj
         if owner is missing:
             if name in ("item", "index"):
-                return f"{name!r} exists only in a mapped task"
+                return f"{name!r} exists only in a task with map_over"
             return f"{name!r} is undefined"
         if isinstance(owner, dict):
             keys = ", ".join(shown(key) for key in list(owner)[:KEYS_NAMED]) or "nothing"

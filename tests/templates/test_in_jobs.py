@@ -151,6 +151,44 @@ def test_a_mistake_names_the_job_the_task_the_place_and_the_line(operator: Any, 
     assert job.tasks == []
 
 
+@pytest.mark.parametrize("name", ["item", "index"])
+def test_an_item_outside_a_mapped_task_is_a_mistake(name: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        job_of("j", Task("t", Command("echo", [Template(f"\n{{{{ {name} }}}}")])))
+    assert str(caught.value) == (
+        f"job 'j', task 't': args[0], line 2: {name!r} exists only in a task with map_over"
+    )
+    own = Template(f"{{% for {name} in [1, 2] %}}{{{{ {name} }}}}{{% endfor %}}")
+    assert done(Command("echo", [own])).tasks["t"].result == "12\n"
+
+
+class Names:
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def run(self) -> list[dict[str, str]]:
+        return [{"name": name} if name else {} for name in self.names]
+
+
+def mapped(names: Names, **options: Any) -> Any:
+    say = Command.shell(Template("echo {{ index }} {{ item.name }} {{ results.names.name }}"))
+    tasks = [Task("names", names), Task("say", say, map_over="names", **options)]
+    return run(Job("j", tasks=tasks)).tasks["say"]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_template_knows_its_item(isolation: str) -> None:
+    task = mapped(Names("a", "it's"), isolation=isolation)
+    assert task.result == ["0 a a\n", "1 it's it's\n"]
+
+
+def test_a_template_that_fails_in_one_item_fails_in_no_other() -> None:
+    task = mapped(Names("a", "", "b"))
+    assert task.state == "failed"
+    assert "script, line 1: there is no 'name' among nothing" in str(task.error)
+    assert "1 of 3" in str(task.error)
+
+
 def test_a_result_of_a_task_that_is_not_upstream_is_a_mistake() -> None:
     job = Job("etl")
     for name in ("extract", "clean"):

@@ -138,7 +138,7 @@ def test_values_are_inserted_as_they_are(one: str, other: str) -> None:
         ("{{ results.nope.rows }}", "None has no 'rows'"),
         ("{{ params.n.nope }}", "the int 5 has no 'nope'"),
         ("{{ params.day.upper }}", "the function 'upper' is not a value; call it with ()"),
-        ("{{ item }}", "'item' exists only in a mapped task"),
+        ("{{ item }}", "'item' exists only in a task with map_over"),
         ("{{ 1 / 0 }}", "division by zero"),
         ("{{ params.n + 'x' }}", "unsupported operand"),
         ("{{ params.day | int(base=99) + none }}", "unsupported operand"),
@@ -372,7 +372,7 @@ def test_constants_are_computed_when_it_is_rendered(template: str) -> None:
 
 def test_the_results_that_are_named_are_known() -> None:
     template = "{{ results.a.x }}\n{{ results['b'] }}{{ results[params.c] }}{{ params.results.d }}"
-    assert [(one.task, one.line) for one in compiled(template, False).results] == [
+    assert [(one.name, one.line) for one in compiled(template, False).results] == [
         ("a", 1),
         ("b", 2),
     ]
