@@ -19,7 +19,7 @@ from goflow.loading import loading
 PUBLIC = {
     "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",
     "GoflowError", "InvalidJob", "Job", "MemoryStore", "Post", "Schedule", "SqliteStore",
-    "State", "StoreError", "Task", "TaskFailed", "TriggerRule", "__version__",
+    "State", "StoreError", "Task", "TaskFailed", "Template", "TriggerRule", "__version__",
 }  # fmt: skip
 
 
