@@ -62,8 +62,6 @@ class Request(msgspec.Struct, frozen=True):
     index: int | None
     argv: list[str]
     max_result: int  # bytes of JSON
-    item: Any = None
-    index: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
