@@ -34,7 +34,7 @@ export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts
         <Filter counts={counts} />
       </div>
       {view.failure.value && <p class="failure">The items could not be loaded: {view.failure.value}. Retrying.</p>}
-      <List view={view} counts={counts} selected={selected} />
+      <List key={state ?? "all"} view={view} counts={counts} selected={selected} />
       {item && item.index === selected && <Item detail={detail} task={task} item={item} gone={props.gone} />}
     </section>
   );
