@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from goflow.core.detail import AttemptDetail
-from goflow.core.events import TaskSucceeded
+from goflow.core.events import TaskStarted, TaskSucceeded
 from goflow.core.states import State
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
@@ -28,7 +29,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
         state: Final state.
         result: Result of the last attempt, None without one.
         error: Error of the last attempt, None if it succeeded.
-        logs: Text that all attempts logged, in order.
+        logs: Text that all attempts logged, in order; of a mapped task, item by item.
         attempts: Each attempt with its `state`, `error` and times.
     """
 
@@ -115,12 +116,15 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     assert history is not None
     ended = (fact for fact in history.facts if isinstance(fact, TaskSucceeded))
     large = {fact.task: fact.stored for fact in ended if fact.item is None}
+    # Of items in the order of the list, since the log of a mapped task is that of its items.
+    started = [fact for fact in history.facts if isinstance(fact, TaskStarted)]
+    started.sort(key=lambda fact: -1 if fact.item is None else fact.item)
+    logs: defaultdict[str, str] = defaultdict(str)
+    for fact in started:
+        log = await engine.reader.log_of(id, fact.key, fact.attempt)
+        logs[fact.task] += "".join([text async for text in log.texts])
     tasks = {}
     for task in detail.tasks:
-        logs = ""
-        for one in task.attempts:
-            log = await engine.reader.log_of(id, task.name, one.attempt)
-            logs += "".join([text async for text in log.texts])
         result = bytes(task.result)
         if task.result_bytes and (stored := large.get(task.name)) is not None:
             result = await engine.reader.read(read_result, engine.store, id, stored)
@@ -131,7 +135,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
             state=task.state,
             result=msgspec.json.decode(result),
             error=task.error,
-            logs=logs,
+            logs=logs[task.name],
             attempts=task.attempts,
         )
     return FinishedExecution(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import goflow
 from goflow import Command, ConstantDelay, Context, Goflow, InvalidJob, Job, MemoryStore, Task
-from goflow.errors import InvalidRequest
+from goflow.errors import InvalidRequest, TaskFailed
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,24 @@ def test_a_failed_task_does_not_raise_and_has_an_error() -> None:
     assert "return 1 / 0" in (run.tasks["divide"].error or "")
     assert "ZeroDivisionError" in run.tasks["divide"].logs
     assert run.tasks["after"].result == "got None"
+
+
+def test_the_log_of_a_mapped_task_is_that_of_its_items_in_order() -> None:
+    job = Job("map")
+
+    @job.task
+    def find() -> list[str]:
+        return ["a", "b", "c"]
+
+    @job.task(map_over="find", retries=1)
+    def load(find: str, context: Context) -> None:
+        print(find, context.attempt)
+        if find == "b" and context.attempt == 1:
+            raise TaskFailed("not yet")
+
+    run = job.run()
+    lines = [line for line in run.tasks["load"].logs.splitlines() if line[:1] in "abc"]
+    assert lines == ["a 1", "b 1", "b 2", "c 1"]
 
 
 def test_a_job_runs_inside_a_running_event_loop() -> None:

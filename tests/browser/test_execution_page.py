@@ -306,6 +306,8 @@ def test_the_items_of_a_mapped_task_are_listed_and_one_is_retried(page: Page, lo
     expect(page.locator(".log")).to_contain_text("halving 299")
     assert violations(page) == []
 
+    press(page, "299 successful")
+    expect(items.locator('[data-item="0"]')).to_be_visible()
     press(page, "1 failed")
     expect(items.locator(".item-row")).to_have_count(1)
     items.locator('[data-item="7"]').click()
