@@ -122,6 +122,10 @@ class TaskFailed(GoflowError):
 
     The message becomes the attempt's error, without a traceback.
 
+    Args:
+        message: The reason.
+        final: Whether to fail the task without further retries.
+
     Examples:
         >>> from goflow import Job, TaskFailed
         >>> job = Job("check")
@@ -130,6 +134,17 @@ class TaskFailed(GoflowError):
         ...     raise TaskFailed("orders has 0 rows")
         >>> job.run().tasks["count_rows"].error
         'orders has 0 rows'
+        >>> job = Job("log-in")
+        >>> @job.task(retries=5)
+        ... def check_key():
+        ...     raise TaskFailed("the key was revoked", final=True)
+        >>> len(job.run().tasks["check_key"].attempts)
+        1
     """
 
     code = "task-failed"
+    final = False
+
+    def __init__(self, message: str = "", *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final

@@ -221,6 +221,33 @@ def test_task_failed_fails_without_a_traceback(kind: type[Sync]) -> None:
     assert error_of(kind(run)) == "nothing to fetch today"
 
 
+class OwnFailure(TaskFailed):
+    def __init__(self) -> None:
+        self.final = "yes"  # type: ignore[assignment]
+
+
+@both
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (TaskFailed("revoked", final=True), True),
+        (TaskFailed("revoked"), False),
+        (OwnFailure(), False),
+        (ValueError("revoked"), False),
+    ],
+    ids=repr,
+)
+def test_a_final_failure_is_one_that_says_so(
+    kind: type[Sync], error: Exception, is_final: bool
+) -> None:
+    def run() -> None:
+        raise error
+
+    outcome, _ = tried(kind(run))
+    assert isinstance(outcome, Failed)
+    assert outcome.final is is_final
+
+
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise SystemExit("not even this")

@@ -74,6 +74,10 @@ def fail(_: Context) -> None:
     raise TaskFailed("for a known reason")
 
 
+def revoke(_: Context) -> None:
+    raise TaskFailed("revoked", final=True)
+
+
 def break_down(_: Context) -> None:
     raise ValueError("broken")
 
@@ -216,6 +220,17 @@ def of(behaviour: Callable[[Context], Any]) -> pytest.MarkDecorator:
 def test_it_fails_with_the_reason(task: FinishedTask, error: str) -> None:
     assert task.state == "failed"
     assert re.fullmatch(error, str(task.error)), task.error
+
+
+def test_a_final_failure_is_not_retried() -> None:
+    def revoked(_: Context) -> None:
+        raise TaskFailed("revoked", final=True)
+
+    job = Job("j")
+    job.task(retries=3, isolation="process")(revoke)
+    job.task(retries=3)(revoked)
+    for task in job.run().tasks.values():
+        assert (task.state, task.error, len(task.attempts)) == ("failed", "revoked", 1)
 
 
 @pytest.mark.parametrize("task", ["exit_well", "exit_well_async"], indirect=True)

@@ -85,8 +85,8 @@ def _answer(outcome: Outcome) -> bytes:
     match outcome:
         case Succeeded(result):
             answer = Answer(result)
-        case Failed(error):
-            answer = Answer(error=error)
+        case Failed(error, final):
+            answer = Answer(error=error, final=final)
         case _:
             answer = Answer(error="cancelled")
     encoded = msgspec.json.encode(answer)

@@ -99,7 +99,8 @@ def _exit_text(code: object) -> str:
 
 def failed(error: BaseException) -> Failed:
     if isinstance(error, TaskFailed):
-        return Failed(_bounded(text_of(error) or kind(error)))
+        # A subclass may have a field of that name, with any value.
+        return Failed(_bounded(text_of(error) or kind(error)), error.final is True)
     text = text_of(error)
     headline = f"{kind(error)}: {text}" if text else kind(error)
     return Failed(_bounded(f"{headline}\n\n{_trace_of(error)}".rstrip("\n")))

@@ -65,10 +65,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer: an error, or a result as JSON."""
+    """The answer: an error, or a result as JSON. A task is not retried after a `final` error."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
+    final: bool = False
 
 
 class ProcessExecutor:
@@ -189,7 +190,7 @@ class ProcessRun:
         except (msgspec.MsgspecError, RecursionError):
             return Failed("the task's process sent an invalid answer")
         if answer.error is not None:
-            return Failed(answer.error)
+            return Failed(answer.error, answer.final)
         if len(answer.result) > self._max_result:
             return Failed(f"the task's process sent a result of {len(answer.result)} bytes")
         return Succeeded(answer.result)
