@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -24,6 +24,12 @@ server_option: Callable[[Any], Any] = click.option(
     show_envvar=True,
     metavar="URL",
     help="URL of the server.",
+)
+item_option: Callable[[Any], Any] = click.option(
+    "--item",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only this item of a mapped task; the first one is 0.",
 )
 
 
@@ -119,18 +125,21 @@ def toggle(job: str, active: bool | None, url: str, as_json: bool) -> None:
 @click.command()
 @click.argument("id")
 @click.option("--task", metavar="TASK", help="Cancel only this task; the others continue.")
+@item_option
 @server_option
 @as_json
-def cancel(id: str, task: str | None, url: str, as_json: bool) -> None:
-    """Cancel the execution ID on a server, or one of its tasks.
+def cancel(id: str, task: str | None, item: int | None, url: str, as_json: bool) -> None:
+    """Cancel the execution ID on a server, or one of its tasks or items.
 
     The command returns at once; the execution is cancelled when its running tasks have ended.
     Exits with 1 if it has already finished.
     """
+    if item is not None and task is None:
+        raise Unusable("--item requires --task")
     place = ("executions", id) if task is None else ("executions", id, "tasks", task)
     with Server(url) as server:
-        answer = server.post(*place, "cancel")
-    what = f"execution {id}" if task is None else f"task {task!r} of execution {id}"
+        answer = server.post(*place, "cancel", body=None if item is None else {"item": item})
+    what = f"execution {id}" if task is None else f"{_title(task, item)} of execution {id}"
     if answer["success"] or as_json:
         print_answer(answer, f"{what} is being cancelled", as_json)
     if not answer["success"]:
@@ -143,11 +152,18 @@ def cancel(id: str, task: str | None, url: str, as_json: bool) -> None:
 @click.argument("id")
 @click.option("--task", metavar="TASK", help="Run this task and all downstream of it.")
 @click.option("--only", is_flag=True, help="With --task: without its downstream tasks.")
+@item_option
 @params_option
 @server_option
 @as_json
 def retry(
-    id: str, task: str | None, only: bool, params: tuple[str, ...], url: str, as_json: bool
+    id: str,
+    task: str | None,
+    only: bool,
+    item: int | None,
+    params: tuple[str, ...],
+    url: str,
+    as_json: bool,
 ) -> None:
     """Run the unsuccessful tasks of the finished execution ID again.
 
@@ -156,7 +172,11 @@ def retry(
     """
     if only and task is None:
         raise Unusable("--only requires --task")
+    if item is not None and task is None:
+        raise Unusable("--item requires --task")
     body: dict[str, Any] = {} if task is None else {"task": task, "following": not only}
+    if item is not None:
+        body["item"] = item
     with Server(url) as server:
         if params:
             execution = server.get("executions", id)
@@ -170,55 +190,103 @@ def retry(
 @click.argument("id")
 @click.argument("task")
 @click.argument("state", type=click.Choice(["successful", "skipped"]))
+@item_option
 @server_option
 @as_json
-def mark(id: str, task: str, state: str, url: str, as_json: bool) -> None:
+def mark(id: str, task: str, state: str, item: int | None, url: str, as_json: bool) -> None:
     """Mark TASK of the execution ID as successful or skipped.
 
     The task must not be running. Waiting downstream tasks continue; those already skipped stay
     skipped until a retry.
     """
+    body: dict[str, Any] = {"state": state}
+    if item is not None:
+        body["item"] = item
     with Server(url) as server:
-        answer = server.post("executions", id, "tasks", task, "mark", body={"state": state})
-    print_answer(answer, f"task {task!r} of execution {id} is {state}", as_json)
+        answer = server.post("executions", id, "tasks", task, "mark", body=body)
+    print_answer(answer, f"{_title(task, item)} of execution {id} is {state}", as_json)
+
+
+def _title(task: str, item: int | None) -> str:
+    return f"task {task!r}" if item is None else f"item {item} of task {task!r}"
 
 
 @click.command()
 @click.argument("id")
 @click.argument("task")
+@item_option
 @click.option("--attempt", type=click.IntRange(1), help="Attempt number; the last by default.")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until the task ends.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time in UTC.")
 @server_option
-def logs(id: str, task: str, attempt: int | None, follow: bool, timestamps: bool, url: str) -> None:
-    """Print the log of TASK in the execution ID.
+def logs(
+    id: str,
+    task: str,
+    item: int | None,
+    attempt: int | None,
+    follow: bool,
+    timestamps: bool,
+    url: str,
+) -> None:
+    """Print the log of TASK in the execution ID. The log of a mapped task is in its items.
 
     --follow continues with the next attempt when one fails, unless --attempt is given.
     """
     with Server(url) as server:
         if follow:
-            _follow(server, id, task, attempt, timestamps)
+            _follow(server, id, task, item, attempt, timestamps)
         else:
-            click.echo(server.log(id, task, attempt, timestamps=timestamps).text, nl=False)
+            log = server.log(id, task, attempt, item=item, timestamps=timestamps)
+            click.echo(log.text, nl=False)
 
 
-def _follow(server: Server, id: str, task: str, chosen: int | None, timestamps: bool) -> None:
+class Progress(NamedTuple):
+    """The attempts of a task or item: the numbers of those that have begun, in order, and of
+    those that have ended. `waits` says that none has begun since a retry; `over`, that none will
+    follow."""
+
+    begun: list[int]
+    ended: set[int]
+    waits: bool
+    over: bool
+
+
+def _progress(server: Server, id: str, task: str, item: int | None) -> Progress:
     from goflow.core.states import State
 
+    found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
+    if found is None:
+        raise Problem(f"execution {id} has no task {task!r}")
+    over = found.state.finished
+    if item is None:
+        begun = [one.attempt for one in found.attempts]
+        ended = {one.attempt for one in found.attempts if one.finished is not None}
+        return Progress(begun, ended, found.state is State.NOTSTARTED, over)
+    page = server.get("executions", id, "tasks", task, "items", cursor=str(item), limit=1)
+    if not page["items"]:
+        if over:
+            raise Problem(f"task {task!r} of execution {id} has no item {item}")
+        return Progress([], set(), True, over)  # the items are not known yet
+    state, last = State(page["items"][0]["state"]), page["items"][0]["attempts"]
+    ended = set(range(1, last + (state is not State.RUNNING)))
+    begun = list(range(1, last + 1))
+    return Progress(begun, ended, state is State.NOTSTARTED, over or state.finished)
+
+
+def _follow(
+    server: Server, id: str, task: str, item: int | None, chosen: int | None, timestamps: bool
+) -> None:
     attempt, following, begun_line = chosen, 0, ""
     while True:
         # The state is read before the log: an attempt that has ended adds no lines.
-        found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
-        if found is None:
-            raise Problem(f"execution {id} has no task {task!r}")
-        begun = [one.attempt for one in found.attempts]
-        ended = {one.attempt for one in found.attempts if one.finished is not None}
-        over = found.state.finished
+        begun, ended, waits, over = _progress(server, id, task, item)
         if attempt is None and begun:
             # After a retry and before its first attempt, the last attempt is an old one.
-            attempt = begun[-1] + (found.state is State.NOTSTARTED)
+            attempt = begun[-1] + waits
         if attempt in begun:
-            text, following = server.log(id, task, attempt, following, timestamps=timestamps)
+            text, following = server.log(
+                id, task, attempt, following, item=item, timestamps=timestamps
+            )
             # An unfinished line comes again with its continuation.
             if text.startswith(begun_line):
                 click.echo(text.removeprefix(begun_line), nl=False)

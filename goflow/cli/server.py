@@ -83,10 +83,16 @@ class Server:
         attempt: int | None,
         after: int = 0,
         *,
+        item: int | None = None,
         timestamps: bool = False,
     ) -> Log:
         """The log of an attempt, by default the last one, from line number `after` on."""
-        query = {"attempt": attempt, "after": after, "timestamps": timestamps or None}
+        query = {
+            "attempt": attempt,
+            "item": item,
+            "after": after,
+            "timestamps": timestamps or None,
+        }
         answer = self._request("GET", ("executions", id, "tasks", task, "logs"), query)
         following = answer.headers.get("x-goflow-next-line", "")
         if not following.isdecimal():

@@ -45,6 +45,20 @@ def tell(context):
     print(f"attempt {context.attempt}")
 
 gf.add_job(gated)
+
+mapped = Job("mapped")
+
+@mapped.task
+def find():
+    return ["a", "b"]
+
+@mapped.task(map_over="find", retries=1)
+def load(find, context):
+    print(f"{find}, attempt {context.attempt}")
+    if find == "b":
+        raise ValueError("bad")
+
+gf.add_job(mapped)
 """
 )
 
@@ -186,6 +200,35 @@ def test_following_the_log_of_a_task_ends_with_the_task(remote, tmp_path):
 
 def test_retry_only_needs_a_task(remote):
     result = remote("retry", "any", "--only")
+    assert result.exit_code == 2
+    assert "--task" in result.stderr
+
+
+def test_one_item_is_shown_followed_and_retried(remote):
+    id = submitted(remote, "mapped")
+    followed = remote("logs", id, "load", "--item", "1", "--follow").stdout
+    begun = [line for line in followed.splitlines() if line.startswith("b, ")]
+    assert begun in (["b, attempt 1", "b, attempt 2"], ["b, attempt 2"])
+    ended(remote, id)
+    assert remote("logs", id, "load", "--item", "0").stdout == "a, attempt 1\n"
+    assert "no item 2" in remote("logs", id, "load", "--item", "2", "--follow").stderr
+    assert remote("retry", id, "--task", "load", "--item", "1").exit_code == 0
+    ended(remote, id)
+    assert remote("logs", id, "load", "--item", "1").stdout.startswith("b, attempt 4\n")
+    assert remote("logs", id, "load", "--item", "0").stdout == "a, attempt 1\n"
+
+
+def test_an_item_that_does_not_run_is_neither_cancelled_nor_marked(remote):
+    id = submitted(remote, "mapped")
+    ended(remote, id)
+    cancelled = remote("cancel", id, "--task", "load", "--item", "0")
+    assert (cancelled.exit_code, "item 0 of task 'load'" in cancelled.stderr) == (1, True)
+    assert remote("mark", id, "load", "skipped", "--item", "1").exit_code == 1
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry"])
+def test_an_item_needs_a_task(remote, command):
+    result = remote(command, "any", "--item", "1")
     assert result.exit_code == 2
     assert "--task" in result.stderr
 
