@@ -31,6 +31,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
         error: Error of the last attempt, None if it succeeded.
         logs: Text that all attempts logged, in order; of a mapped task, item by item.
         attempts: Each attempt with its `state`, `error` and times.
+        items: Of a mapped task, the number of its items, as `total` and by state; else None.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
     error: str | None
     logs: str
     attempts: list[AttemptDetail]
+    items: dict[str, int] | None = None
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -137,6 +139,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
             error=task.error,
             logs=logs[task.name],
             attempts=task.attempts,
+            items=task.items or None,
         )
     return FinishedExecution(
         id=id,

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import click
+import msgspec
 
 from goflow.cli.terminal import duration, padded, width
 from goflow.cli.tree import Branch, draw
@@ -36,6 +37,8 @@ class Seen(Protocol):
     def error(self) -> str | None: ...
     @property
     def attempts(self) -> list[AttemptDetail]: ...
+    @property
+    def items(self) -> dict[str, int] | msgspec.UnsetType | None: ...
 
 
 class View:
@@ -90,13 +93,24 @@ def print_errors(tasks: Iterable[Seen]) -> None:
 
 
 class Change(NamedTuple):
-    """A task's new state; `at` is None if the time was not recorded."""
+    """A task's new state; `at` is None if the time was not recorded. `items` are those of a
+    mapped task that has ended, in words."""
 
     task: str
     state: State
     at: datetime | None = None
     attempt: int | None = None
     took: timedelta | None = None
+    items: str = ""
+
+
+def _items(task: Seen) -> str:
+    """The items of a mapped task, in words; "" for another task, or while they are unknown."""
+    if not task.items or not (total := task.items["total"]):
+        return ""
+    failed = task.items.get(State.FAILED, 0)
+    words = f"{task.items.get(State.SUCCESSFUL, 0):,} of {total:,} items"
+    return words + (f", {failed:,} failed" if failed else "")
 
 
 def _history(task: Seen) -> Iterator[Change]:
@@ -106,7 +120,9 @@ def _history(task: Seen) -> Iterator[Change]:
         yield Change(task.name, state, one.started, one.attempt)
         if one.finished is not None:
             state = one.state if one.retry_at is None else State.UPFORRETRY
-            yield Change(task.name, state, one.finished, one.attempt, one.finished - one.started)
+            took = one.finished - one.started
+            items = _items(task) if one is task.attempts[-1] else ""
+            yield Change(task.name, state, one.finished, one.attempt, took, items)
     if task.state.finished and task.state is not state:
         yield Change(task.name, task.state)
 
@@ -139,6 +155,8 @@ class Lines(View):
             line += f"  attempt {change.attempt}"
         if change.took is not None:
             line += f"  {duration(change.took)}"
+        if change.items:
+            line += f"  {change.items}"
         return line.rstrip()
 
 
@@ -273,4 +291,6 @@ class Tree(View):
                 row.append(f"  retry in {duration(last.retry_at - now)}", "yellow")
             elif len(task.attempts) > 1:
                 row.append(f"  attempt {last.attempt}", "dim")
+            if items := _items(task):
+                row.append(f"  {items}", "dim")
         return row

@@ -17,6 +17,21 @@ job.add(Task("hang", Command.shell("echo $$ > shell.pid; sleep 300 & echo $! > s
 """
 
 
+MAPPED = """
+from goflow import Job
+
+job = Job("pages")
+
+@job.task
+def find():
+    return [1, 2, 3]
+
+@job.task(map_over="find")
+def fetch(find):
+    assert find != 2
+"""
+
+
 def test_a_successful_execution_exits_with_0_and_a_line_per_change(goflow, main_py):
     result = goflow("run", main_py(JOBS), "etl")
     assert result.exit_code == 0
@@ -162,6 +177,16 @@ def test_a_terminal_shows_the_tree_with_its_final_states(main_py, tmp_path):
     assert re.search(r"✘ explode +failed", screen)
     assert re.search(r"└─ - never +skipped", screen)
     assert "ValueError: no fuse left" in screen
+
+
+def test_a_mapped_task_is_shown_with_the_number_of_its_items(goflow, main_py, tmp_path):
+    path = main_py(MAPPED)
+    result = goflow("run", path)
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("fetch  failed")]
+    assert line.endswith("  2 of 3 items, 1 failed")
+    code, screen = in_a_terminal(["run", path], tmp_path)
+    assert code == 1
+    assert re.search(r"✘ fetch +failed .* 2 of 3 items, 1 failed", screen)
 
 
 def test_a_small_terminal_shows_running_tasks_and_the_whole_tree_at_the_end(main_py, tmp_path):
