@@ -6,6 +6,9 @@
 The types come from the OpenAPI document. The rule: a property of a response is always present if
 it is required or has a default, since the server sends every key; a property of a request body
 may be left out unless it is required. Descriptions are left out: the document has them.
+
+openapi-typescript does not replace this: version 7.13 needs TypeScript 5 and fails with the 7 that
+the dashboard uses, and its types do not tell responses from request bodies.
 """
 
 import json
