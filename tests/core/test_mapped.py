@@ -272,13 +272,19 @@ def test_a_retry_from_the_list_on_makes_all_items_anew_and_counts_attempts_on() 
     assert started == [TaskStarted(NOW, "fetch", 2, item=number) for number in range(2)]
 
 
-def test_a_retry_of_a_task_that_succeeded_makes_all_items_anew() -> None:
+def succeeded() -> Execution:
+    """Both items succeeded, and so have their task and the execution."""
     execution = begun(2)
     run_all(execution)
     execution.groups_to_join()
     execution.settle("fetch", DONE, NOW)
     run_all(execution)
     assert execution.finished
+    return execution
+
+
+def test_a_retry_of_a_task_that_succeeded_makes_all_items_anew() -> None:
+    execution = succeeded()
     execution.retry(NOW, "fetch")
     assert ends_of(execution) == []
     assert execution.result_bytes == len(b"[1,2,3]")
@@ -312,11 +318,7 @@ def test_items_are_of_an_earlier_list_also_if_the_task_it_came_from_never_ran_ag
 
 
 def test_one_item_is_retried_alone() -> None:
-    execution = begun(2)
-    run_all(execution)
-    execution.groups_to_join()
-    execution.settle("fetch", DONE, NOW)
-    run_all(execution)
+    execution = succeeded()
     (fact,) = execution.retry(NOW, Item("fetch", 1), following=False, by="ann")
     assert fact == Retried(NOW, ("fetch",), "ann", None, "fetch", 1)
     execution.map("fetch", NOW, 2)

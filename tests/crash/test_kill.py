@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import httpx2
 import pytest
 
 from goflow.core.events import TaskSucceeded
-from goflow.engine.hints import HALF, parse
+from goflow.engine.hints import HALF, Hint, parse
 from goflow.stores.sqlite import SqliteStore
 
 SERVER = Path(__file__).with_name("server.py")
@@ -128,31 +128,41 @@ class Client(threading.Thread):
 Attempt = tuple[str, str, int]  # execution, task, number
 
 
-def hints_left(folder: Path) -> set[Attempt]:
-    """The attempts in the killed server's hints, committed or not."""
+def hints_in(folder: Path) -> list[Hint]:
+    """The killed server's hints, committed or not."""
     data = (folder / "store.db.ends").read_bytes()
-    hints = parse(data[:HALF], data.index(b"\n") + 1)[0] + parse(data, HALF)[0]
-    return {(one.execution, one.task, one.attempt) for one in hints}
+    return parse(data[:HALF], data.index(b"\n") + 1)[0] + parse(data, HALF)[0]
 
 
-def uncommitted(folder: Path, attempts: set[Attempt]) -> set[Attempt]:
-    """Those whose ends the killed server has not committed, by a copy of its store."""
+def committed(folder: Path, executions: Iterable[str]) -> list[tuple[str, TaskSucceeded]]:
+    """The successes in these executions that the killed server has committed, by a copy of its
+    store."""
     with tempfile.TemporaryDirectory() as place:
         for suffix in ("", "-wal"):
             shutil.copy(folder / f"store.db{suffix}", place)
         store = SqliteStore(Path(place) / "store.db")
         store.open()
         try:
-            ended = {
-                (id, fact.task, fact.attempt)
-                for id in {id for id, _, _ in attempts}
+            return [
+                (id, fact)
+                for id in executions
                 if (history := store.history(id)) is not None
                 for fact in history.facts
                 if isinstance(fact, TaskSucceeded)
-            }
+            ]
         finally:
             store.close()
-    return attempts - ended
+
+
+def hints_left(folder: Path) -> set[Attempt]:
+    """The attempts in the killed server's hints, committed or not."""
+    return {(one.execution, one.task, one.attempt) for one in hints_in(folder)}
+
+
+def uncommitted(folder: Path, attempts: set[Attempt]) -> set[Attempt]:
+    """Those whose ends the killed server has not committed."""
+    found = committed(folder, {id for id, _, _ in attempts})
+    return attempts - {(id, fact.task, fact.attempt) for id, fact in found}
 
 
 def test_acknowledged_submits_end_once_and_finished_tasks_do_not_run_again(
@@ -336,24 +346,11 @@ def test_items_of_a_mapped_task_that_had_ended_at_a_kill_do_not_run_again(tmp_pa
 
 
 def items_ended(folder: Path, id: str) -> set[str]:
-    """The items whose ends the killed server has committed or hinted, by a copy of its store."""
-    data = (folder / "store.db.ends").read_bytes()
-    hints = parse(data[:HALF], data.index(b"\n") + 1)[0] + parse(data, HALF)[0]
-    ended = {f"{one.task}/{one.item}" for one in hints if one.execution == id}
-    with tempfile.TemporaryDirectory() as place:
-        for suffix in ("", "-wal"):
-            shutil.copy(folder / f"store.db{suffix}", place)
-        store = SqliteStore(Path(place) / "store.db")
-        store.open()
-        try:
-            history = store.history(id)
-            assert history is not None
-            for fact in history.facts:
-                if isinstance(fact, TaskSucceeded):
-                    ended.add(f"{fact.task}/{fact.item}")
-        finally:
-            store.close()
-    return ended
+    """The items whose ends the killed server has committed or hinted."""
+    found = committed(folder, [id])
+    assert found
+    hinted = {f"{one.task}/{one.item}" for one in hints_in(folder) if one.execution == id}
+    return hinted | {f"{fact.task}/{fact.item}" for _, fact in found}
 
 
 def start_program(server: Server) -> tuple[str, int]:
