@@ -340,7 +340,7 @@ class Runner:
     def _end_items(self, name: str) -> None:
         """End the attempts of a mapped task's items, and withdraw the requests of those that
         wait."""
-        if self._attempts.mapped is not None:
+        if self.execution.tasks[name].items is not None:
             self._attempts.end_task(name)
             for key in [key for key in self._requests if isinstance(key, Item)]:
                 if key.task == name:
