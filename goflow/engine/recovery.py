@@ -37,6 +37,7 @@ from goflow.stores.base import Store
 from goflow.stores.logs import AppendLog
 
 FoundRuns = dict[str, dict[Key, Found]]  # by execution, and task or item
+Place = tuple[str, Key, int]  # of an attempt: execution, task or item, number
 
 
 class Replayed(NamedTuple):
@@ -74,8 +75,10 @@ class Recovery:
 
     async def run(self) -> None:
         replayed = self._replay()
-        found = await self._find(replayed)
-        await self._end_orphans(replayed, found)
+        # The attempts whose ends are hinted.
+        hinted = {(one.execution, one.key, one.attempt) for one in self._dependencies.hints.found}
+        found = await self._find(replayed, hinted)
+        await self._end_orphans(replayed, found, hinted)
         for execution in await self._settle(replayed, found):
             self._resume(execution, found.get(execution.id, {}))
         for job in self._registry.jobs.values():
@@ -92,10 +95,9 @@ class Recovery:
             replayed[id] = Replayed(execution, history.opened, damage)
         return replayed
 
-    async def _find(self, replayed: dict[str, Replayed]) -> FoundRuns:
+    async def _find(self, replayed: dict[str, Replayed], hinted: set[Place]) -> FoundRuns:
         """The attempts that their executors find still running."""
         found: FoundRuns = {}
-        hinted = self._hinted()
         for id, (execution, _, damage) in replayed.items():
             job = self._registry.jobs.get(execution.job)
             if damage is not None or job is None:
@@ -108,10 +110,6 @@ class Recovery:
                 if (run := await self._find_run(execution, task, key, attempt)) is not None:
                     found.setdefault(id, {})[key] = run
         return found
-
-    def _hinted(self) -> set[tuple[str, Key, int]]:
-        """The attempts whose ends are hinted: their execution, task or item, and number."""
-        return {(one.execution, one.key, one.attempt) for one in self._dependencies.hints.found}
 
     async def _find_run(
         self, execution: Execution, task: Task, key: Key, attempt: int
@@ -133,14 +131,14 @@ class Recovery:
         unfinished = logs.unfinished(*place, item)
         return Found(run, logs.end(*place, item), "" if unfinished is None else unfinished.text)
 
-    async def _end_orphans(self, replayed: dict[str, Replayed], found: FoundRuns) -> None:
+    async def _end_orphans(
+        self, replayed: dict[str, Replayed], found: FoundRuns, hinted: set[Place]
+    ) -> None:
         """End the processes of attempts that a crash interrupted, before these are retried.
 
         An attempt that had ended left its processes running on purpose, so they stay. Its end may
         be no more than a hint yet.
         """
-
-        hinted = self._hinted()
         names: dict[str, dict[str, str]] = {}  # names of tasks by key, for each execution
 
         def find(tag: ProcessTag) -> Key | None:
