@@ -39,6 +39,7 @@ SIZE = 4 * 1024 * 1024  # bytes of the file; while it is full no hints are writt
 HALF = SIZE // 2
 LINES = 4096  # characters of the last lines in a hint
 FRAME = struct.Struct(">II")  # the length of a hint, and its CRC-32
+WIDTH = FRAME.size
 END = FRAME.pack(0, 0)  # after the last hint of a half; what follows is of earlier rounds
 
 _encode = msgspec.json.Encoder().encode
@@ -148,16 +149,16 @@ class Hints:
         else:
             return 0
         body = _encode(hint)
-        start = place + 8
+        start = place + WIDTH
         end = start + len(body)
-        if end + 8 > (self._half + 1) * HALF:
+        if end + WIDTH > (self._half + 1) * HALF:
             if not self._turn():
                 return 0
             place = self._place
-            start = place + 8
+            start = place + WIDTH
             end = start + len(body)
         # In this order, so that there is a whole hint or none, whenever the process dies.
-        file[start : end + 8] = body + END
+        file[start : end + WIDTH] = body + END
         file[place:start] = _pack(len(body), _checksum(body))
         self._place = end
         self._open[self._half] += 1
@@ -170,7 +171,7 @@ class Hints:
         start = self._starts[self._half]
         if not self._open[self._half] and self._map is not None and self._place > start:
             self._place = start
-            self._map[start : start + 8] = END
+            self._map[start : start + WIDTH] = END
 
     def _turn(self) -> bool:
         """Go on in the other half, if it has no hint that is needed."""
@@ -178,15 +179,15 @@ class Hints:
         if self._open[other] or self._map is None:
             return False
         self._half, self._place = other, self._starts[other]
-        self._map[self._place : self._place + 8] = END
+        self._map[self._place : self._place + WIDTH] = END
         return True
 
     def cut(self) -> None:
         """Empty the file. To be called when the store has all that it says."""
         self.found = []
         if self._map is not None:
-            self._map[: len(self._header) + 8] = self._header + END
-            self._map[HALF : HALF + 8] = END
+            self._map[: len(self._header) + WIDTH] = self._header + END
+            self._map[HALF : HALF + WIDTH] = END
             self._half, self._place = 0, len(self._header)
             self._open = [0, 0]
 
@@ -210,7 +211,7 @@ class Hints:
         for start, end in zip(self._starts, (HALF, SIZE), strict=True):
             found, place = parse(data[:end], start)
             hints += found
-            if data[place : place + 8] not in (END, b""):
+            if data[place : place + WIDTH] not in (END, b""):
                 self._ignored(f"it is damaged from byte {place} on")
         return hints
 
@@ -236,10 +237,10 @@ def _copies(descriptor: int) -> list[int]:
 def parse(data: bytes, place: int) -> tuple[list[Hint], int]:
     """The intact hints from that byte on, and the place where they end."""
     hints: list[Hint] = []
-    while place + FRAME.size <= len(data):
+    while place + WIDTH <= len(data):
         length, checksum = FRAME.unpack_from(data, place)
-        end = place + FRAME.size + length
-        body = data[place + FRAME.size : end]
+        end = place + WIDTH + length
+        body = data[place + WIDTH : end]
         if not length or end > len(data) or zlib.crc32(body) != checksum:
             break
         try:
