@@ -13,7 +13,7 @@ from goflow.core.events import AnyFact, TaskSucceeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
-from goflow.core.result import SMALL, StoredResult
+from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Time
@@ -104,12 +104,8 @@ class TaskDetail(msgspec.Struct):
         attempt.error = self.error = change.error
         attempt.interrupted = change.interrupted
         self.interruptions += change.interrupted
-        match change.result:
-            case StoredResult(size=size):
-                self.result_bytes = size
-            case msgspec.Raw() as result if result != _NULL:
-                self.result_bytes = len(result)
-                self.result = result if len(result) <= SMALL else _NULL
+        if change.result is not None:
+            self.result, self.result_bytes = shown_result(change.result)
 
 
 class ItemDetail(msgspec.Struct):
@@ -267,6 +263,14 @@ class Details:
             tasks=tasks,
             dag=execution.plan.downstream,
         )
+
+
+def shown_result(result: msgspec.Raw | StoredResult | None) -> tuple[msgspec.Raw, int]:
+    """A result, null if it is larger than `SMALL`, and the number of its bytes, 0 for null."""
+    if result is None or result == _NULL:
+        return _NULL, 0
+    size = size_of(result)
+    return (result if isinstance(result, msgspec.Raw) and size <= SMALL else _NULL), size
 
 
 def result_of(facts: Iterable[AnyFact], key: Key, attempt: int) -> TaskSucceeded | None:

@@ -41,7 +41,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of
-from goflow.core.result import StoredResult
+from goflow.core.result import StoredResult, size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
 from goflow.core.states import FINISHED, State, Verdict
 from goflow.core.summary import TASKS_SHOWN, Summary, shown_params
@@ -235,7 +235,7 @@ class Progress:
         if self._groups and (items := _items_of(task)) is not None and _failed(items):
             _refuse(fact, "while items failed or were cancelled")
         task.result = fact.stored or fact.result
-        self.result_bytes += _size(task.result)
+        self.result_bytes += size_of(task.result)
         before = self._end(task, after, fact.at)
         return (TaskChange(before, task.summary(), None, None, False, task.result, fact.item),)
 
@@ -374,7 +374,7 @@ class Progress:
             before = self._move(task, State.NOTSTARTED)
             if task.items is not None:
                 self._restart(task, task.items, again, fact.item if name == fact.asked else None)
-            self.result_bytes -= _size(task.result)
+            self.result_bytes -= size_of(task.result)
             task.reset()
             changes.append(TaskChange(before, task.summary()))
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
@@ -399,7 +399,7 @@ class Progress:
         else:
             anew = False
         for run in items.restart(anew=anew, only=only):
-            self.result_bytes -= _size(run.result)
+            self.result_bytes -= size_of(run.result)
             if not anew:
                 self._move(run, State.NOTSTARTED)
                 run.reset()
@@ -708,16 +708,6 @@ def without_skew(at: datetime, skew: timedelta) -> datetime:
         return at - skew
     except OverflowError:
         return datetime.max.replace(tzinfo=at.tzinfo)  # a retry in a century, or never
-
-
-def _size(result: msgspec.Raw | StoredResult | None) -> int:
-    match result:
-        case None:
-            return 0
-        case StoredResult():
-            return result.size
-        case _:
-            return len(result)
 
 
 def _items(group: TaskRun) -> Items:

@@ -32,6 +32,17 @@ class StoredResult(msgspec.Struct, frozen=True):
         return len(body) == self.size and digest(body) == self.sha256
 
 
+def size_of(result: msgspec.Raw | StoredResult | None) -> int:
+    """The number of bytes of a result's JSON, 0 without a result."""
+    match result:
+        case None:
+            return 0
+        case StoredResult():
+            return result.size
+        case _:
+            return len(result)
+
+
 def digest(body: bytes) -> str:
     """The SHA-256 of a result's JSON, in hexadecimal."""
     return hashlib.sha256(body).hexdigest()

@@ -11,7 +11,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Item, Key, described, task_of
+from goflow.core.keys import Item, Key, described
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
@@ -24,7 +24,7 @@ from goflow.engine.param_checks import ParamChecks
 from goflow.engine.principal import NOBODY, Principal
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
-from goflow.engine.replay import record_of, salvage
+from goflow.engine.replay import check_key, no_execution, record_of, salvage
 from goflow.engine.room import Room
 from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
@@ -73,7 +73,7 @@ class Control:
             return await runner.command(lambda execution, now: execution.cancel(now, by.name))
         self._check_driven(id)
         if await self._reader.read(self._store.find, id) is None:
-            raise _no_execution(id)
+            raise no_execution(id)
         return False
 
     async def cancel_task(self, id: str, task: Key, *, by: Principal = NOBODY) -> bool:
@@ -81,12 +81,12 @@ class Control:
         `NotFound` and `Unavailable`."""
         self._lifetime.check()
         if (runner := self._runners.get(id)) is not None:
-            _check_task(runner.execution, task)
+            check_key(runner.execution, task)
             return await runner.command(
                 lambda execution, now: execution.cancel_task(task, now, by.name)
             )
         self._check_driven(id)
-        _check_task(salvage(await self._history(id)).execution, task)
+        check_key(salvage(await self._history(id)).execution, task)
         return False
 
     @seen_through
@@ -105,12 +105,12 @@ class Control:
             return execution.mark(task, state, now, by.name)
 
         if (runner := self._runners.get(id)) is not None:
-            _check_task(runner.execution, task)
+            check_key(runner.execution, task)
             if not await runner.command(decide):
                 raise refused
             return
         async with self._reopened(id) as (history, execution):
-            _check_task(execution, task)
+            check_key(execution, task)
             committed = LiveExecution.replayed(execution, history.version)
             if not (facts := decide(execution, self._clock.now())):
                 raise refused
@@ -148,7 +148,7 @@ class Control:
                     code="job-gone",
                 )
             if task is not None:
-                _check_task(execution, task)
+                check_key(execution, task)
                 _check_list(execution, task)
             edited = None if params is None else await self._checks.fill(job, params)
             before = self._lineup.before(job)
@@ -195,7 +195,7 @@ class Control:
     async def _history(self, id: str) -> History:
         history = await self._reader.read(self._store.history, id)
         if history is None:
-            raise _no_execution(id)
+            raise no_execution(id)
         return history
 
     def _check_driven(self, id: str) -> None:
@@ -206,17 +206,6 @@ class Control:
                 f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
                 f"written; it continues when the server is started again"
             )
-
-
-def _no_execution(id: str) -> NotFound:
-    return NotFound(f"there is no execution {id!r}", field="id")
-
-
-def _check_task(execution: Execution, key: Key) -> None:
-    if task_of(key) not in execution.tasks:
-        raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
-    if not execution.has(key):
-        raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")
 
 
 def _check_list(execution: Execution, key: Key) -> None:

@@ -11,10 +11,10 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from goflow.core.detail import Detail, Details, ItemDetail, cut_error, result_of
+from goflow.core.detail import Detail, Details, ItemDetail, cut_error, result_of, shown_result
 from goflow.core.events import AnyFact
 from goflow.core.keys import Key, described, item_of, key_of, task_of
-from goflow.core.result import SMALL, StoredResult, digest
+from goflow.core.result import StoredResult, digest
 from goflow.core.runs import Run
 from goflow.core.states import State
 from goflow.core.summary import listed
@@ -24,11 +24,11 @@ from goflow.engine.clock import Clock
 from goflow.engine.live import LiveState
 from goflow.engine.output import linetimes
 from goflow.engine.recent import RecentExecutions
-from goflow.engine.replay import salvage
+from goflow.engine.replay import check_key, no_execution, salvage
 from goflow.engine.search import Search
 from goflow.engine.watched import Annotate, Watched, WatchedExecution
 from goflow.errors import InvalidRequest, NotFound
-from goflow.stores.base import Row, Store, Tick
+from goflow.stores.base import History, Row, Store, Tick
 from goflow.stores.logs import LogChunk
 
 P = ParamSpec("P")
@@ -181,15 +181,14 @@ class Reader:
                 return entry.encoded()
             found = await self.read(self._store.find, row.id)
             if found is None:
-                raise NotFound(f"there is no execution {row.id!r}", field="id")
+                raise no_execution(row.id)
             row = found
 
     async def execution(self, id: str) -> Detail:
         """One execution with every attempt. Raises `NotFound`."""
 
-        def fold() -> Detail | None:
-            if (history := self._store.history(id)) is None:
-                return None
+        def fold() -> Detail:
+            history = self._history(id)
             details = Details()
             execution, _, damage = salvage(history, details.note)
             detail = details.of(execution)
@@ -197,9 +196,12 @@ class Reader:
             detail.damage = damage
             return detail
 
-        if (detail := await self.read(fold)) is None:
-            raise NotFound(f"there is no execution {id!r}", field="id")
-        return detail
+        return await self.read(fold)
+
+    def _history(self, id: str) -> History:
+        if (history := self._store.history(id)) is None:
+            raise no_execution(id)
+        return history
 
     async def watch(self, id: str, since: int | None, annotate: Annotate) -> bytes:
         """One execution as JSON, after `annotate`. With a version `since`, only the tasks that
@@ -253,18 +255,11 @@ class Reader:
 
     def _attempt(self, id: str, key: Key, number: int | None) -> tuple[list[AnyFact], Attempt]:
         """The attempt, and all facts of the execution."""
-        task, item = task_of(key), item_of(key)
-        if (history := self._store.history(id)) is None:
-            raise NotFound(f"there is no execution {id!r}", field="id")
         details = Details(key)
-        execution, facts, _ = salvage(history, details.note)
-        if (run := execution.tasks.get(task)) is None:
-            raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-        if not execution.has(key):
-            raise NotFound(f"execution {id!r} has no {described(key)}", field="item")
-        found = (
-            details.of_task(run.planned) if item is None else details.of_item(execution.run(key))
-        )
+        execution, facts, _ = salvage(self._history(id), details.note)
+        check_key(execution, key)
+        task, item, run = task_of(key), item_of(key), execution.run(key)
+        found = details.of_task(run.planned) if item is None else details.of_item(run)
         states = {one.attempt: one.state for one in found.attempts}
         if number is None:
             number = max(states, default=0)
@@ -310,8 +305,6 @@ class Reader:
         return await self.read(self._items, id, task, state, after, limit)
 
     def _items(self, id: str, task: str, state: State | None, after: int, limit: int) -> ItemsPage:
-        if (history := self._store.history(id)) is None:
-            raise NotFound(f"there is no execution {id!r}", field="id")
         errors: dict[int, str | None] = {}
         results: dict[int, msgspec.Raw | StoredResult | None] = {}
 
@@ -320,10 +313,9 @@ class Reader:
                 if change.item is not None and change.task.name == task:
                     errors[change.item], results[change.item] = change.error, change.result
 
-        execution = salvage(history, note).execution
-        if (group := execution.tasks.get(task)) is None:
-            raise NotFound(f"execution {id!r} has no task {task!r}", field="task")
-        if group.items is None:
+        execution = salvage(self._history(id), note).execution
+        check_key(execution, task)
+        if (group := execution.tasks[task]).items is None:
             raise NotFound(
                 f"task {task!r} of execution {id!r} is not mapped, so it has no items",
                 code="not-mapped",
@@ -473,14 +465,8 @@ class Reader:
 def _item(
     index: int, run: Run, error: str | None, result: msgspec.Raw | StoredResult | None
 ) -> ItemDetail:
-    body, size = msgspec.Raw(b"null"), 0
-    if isinstance(result, StoredResult):
-        size = result.size
-    elif result is not None and result != body:
-        size = len(result)
-        body = result if size <= SMALL else body
     times = run.started_at, run.finished_at
-    return ItemDetail(index, run.state, run.attempt, *times, error, body, size)
+    return ItemDetail(index, run.state, run.attempt, *times, error, *shown_result(result))
 
 
 def _times_of(chunk: LogChunk) -> list[datetime | None]:

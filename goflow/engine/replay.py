@@ -6,7 +6,9 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
+from goflow.core.keys import Key, described, task_of
 from goflow.core.progress import Heard, Salvaged
+from goflow.errors import NotFound
 from goflow.stores.base import History, Record
 
 
@@ -14,6 +16,19 @@ def salvage(history: History, heard: Heard | None = None) -> Salvaged[Execution]
     """Replay a history without its damaged parts."""
     found = Execution.salvage(history.plan, history.facts, heard)
     return found if history.damage is None else found._replace(damage=history.damage)
+
+
+def no_execution(id: str) -> NotFound:
+    """The error for an execution that the store does not have."""
+    return NotFound(f"there is no execution {id!r}", field="id")
+
+
+def check_key(execution: Execution, key: Key) -> None:
+    """Raise `NotFound` for a task or item that the execution does not have."""
+    if task_of(key) not in execution.tasks:
+        raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
+    if not execution.has(key):
+        raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")
 
 
 def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:

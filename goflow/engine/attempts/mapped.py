@@ -12,7 +12,7 @@ import msgspec
 
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.keys import Item, Key
-from goflow.core.result import SMALL, StoredResult
+from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.states import FINISHED
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.errors import ResultLost
@@ -69,7 +69,10 @@ class MappedTasks:
         elif isinstance(self._list(name), StoredResult):
             self._work(self._find(name))
         else:
-            self._note_known(name, lambda: self._split(name, self._list(name)))
+            try:
+                self._known.append((name, len(self._split(name, self._list(name))), ""))
+            except NoItems as error:
+                self._known.append((name, 0, str(error)))
 
     def take_known(self) -> list[tuple[str, int, str]]:
         """The mapped tasks whose items were found since the last call, and their number, or why
@@ -94,12 +97,6 @@ class MappedTasks:
             error = f"a defect in goflow: {reason(failure)}"
         self._known.append((name, number, error))
         self._wake()
-
-    def _note_known(self, name: str, pieces: Callable[[], Pieces]) -> None:
-        try:
-            self._known.append((name, len(pieces()), ""))
-        except NoItems as error:
-            self._known.append((name, 0, str(error)))
 
     def _list(self, name: str) -> msgspec.Raw | StoredResult | None:
         """The result that a mapped task maps over."""
@@ -140,20 +137,24 @@ class MappedTasks:
         group = self._execution.tasks[name]
         assert group.items is not None
         results = [run.result for run in group.items.runs or ()]
-        size = sum(1 + _size(one) for one in results)
+        size = 1 + sum(1 + (size_of(one) or len(_NULL)) for one in results)
         # All of them are in memory then.
-        if size < min(SMALL, self._dependencies.limits.result):
+        if size <= min(SMALL, self._dependencies.limits.result):
             parts = [bytes(one) if isinstance(one, msgspec.Raw) else _NULL for one in results]
             self._ended(name, Succeeded(msgspec.Raw(_joined(parts))))
             return
-        self._work(self._join(name, group.attempt, results))
+        self._work(self._join(name, group.attempt, results, size))
 
     async def _join(
-        self, name: str, attempt: int, results: Sequence[msgspec.Raw | StoredResult | None]
+        self,
+        name: str,
+        attempt: int,
+        results: Sequence[msgspec.Raw | StoredResult | None],
+        size: int,
     ) -> None:
         outcome: Outcome
         try:
-            outcome = await self._outcome(name, attempt, results)
+            outcome = await self._outcome(name, attempt, results, size)
         except ResultLost as lost:
             outcome = Failed(str(lost), final=True)
         except Exception as failure:
@@ -162,9 +163,12 @@ class MappedTasks:
         self._ended(name, outcome)
 
     async def _outcome(
-        self, name: str, attempt: int, results: Sequence[msgspec.Raw | StoredResult | None]
+        self,
+        name: str,
+        attempt: int,
+        results: Sequence[msgspec.Raw | StoredResult | None],
+        size: int,
     ) -> Outcome:
-        size = 1 + sum(1 + _size(one) for one in results)
         if size > (most := self._dependencies.limits.result):
             return Failed(
                 f"the results of its items would be {size:,} bytes as JSON, more than the "
@@ -229,13 +233,3 @@ def split(body: bytes, where: str) -> Pieces:
 
 def _joined(parts: Sequence[bytes]) -> bytes:
     return b"[%b]" % b",".join(parts)
-
-
-def _size(result: msgspec.Raw | StoredResult | None) -> int:
-    match result:
-        case None:
-            return len(_NULL)
-        case StoredResult(size=size):
-            return size
-        case _:
-            return len(result)
