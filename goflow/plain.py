@@ -1,11 +1,11 @@
-"""Converts results and parameters to JSON.
+"""Converts results and parameters to JSON: the types that msgspec encodes, and pydantic's models.
 
 The rule that must not be broken: a value is stored unchanged, or refused with the place that JSON
 cannot hold. Nothing is converted silently: infinity does not become null.
 
 Instances of subclasses of builtins (numpy, pandas and lxml have such classes) are stored as the
 builtin value. So are the scalars of numpy and pandas. They are recognised by their module's name,
-so neither package needs to be installed.
+and models by an attribute, so none of these packages needs to be installed.
 """
 
 import enum
@@ -17,24 +17,54 @@ from typing import Any
 
 import msgspec
 
-from goflow.shown import shown
+from goflow.shown import shown, tame
 
+KEY_SHOWN = 60  # characters of a key in the path of a value
 NESTING_LIMIT = 200  # levels; deeper values might not be readable again
 
-_encoder = msgspec.json.Encoder()
 _EXACT = (type(None), bool, int, str, datetime, date, time, timedelta, bytes, Decimal)
 _NAMES = (str, int, float, date, time, timedelta, Decimal)
 # The encoder's output for numbers that JSON does not have, as values and as keys.
 _SUSPICIOUS = (b"null", b'"nan"', b'"inf"', b'"-inf"')
 
+# The steps from a value to one of its parts: names, indices, and attributes as `_Attribute`.
+Steps = tuple[Any, ...]
+
+
+class _Attribute(str):
+    """The name of an attribute, as opposed to a key of a dict."""
+
 
 class Unfit(ValueError):
-    """A value cannot be stored as JSON. `place` is its path, such as `a.b[0]`."""
+    """A value cannot be stored as JSON.
 
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(f"at `{place}`: {reason}" if place else reason)
-        self.place = place
+    `place` is the path of the part that does not fit, such as `a.b[0]`; "" for the value itself.
+    """
+
+    def __init__(self, steps: Steps, reason: str) -> None:
+        self._steps = steps
         self.reason = reason
+        self.place = "".join(
+            f"[{one}]" if isinstance(one, int) else f".{one}" for one in steps
+        ).removeprefix(".")
+        super().__init__(f"at `{self.place}`: {reason}" if self.place else reason)
+
+    def path(self, root: str) -> str:
+        """The part as Python code has it, such as `root["rows"][3].price`."""
+        told = [root]
+        for one in self._steps:
+            if isinstance(one, _Attribute):
+                told.append(f".{one}")
+            elif isinstance(one, str):
+                told.append(f"[{_quoted(one)}]")
+            else:
+                told.append(f"[{one}]")
+        return "".join(told)
+
+
+def _quoted(key: str) -> str:
+    key = tame(key, KEY_SHOWN).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{key}"'
 
 
 def encode(value: object) -> bytes:
@@ -47,11 +77,11 @@ def encode(value: object) -> bytes:
         deep = encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT
         if not (deep or any(mark in encoded for mark in _SUSPICIOUS)):
             return encoded
-    plain = _plain(value, "", 0)
+    plain = _plain(value, (), [])
     try:
         return _encoder.encode(plain)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise Unfit("", str(error)) from None
+        raise Unfit((), str(error)) from None
 
 
 def as_json(value: object) -> Any:
@@ -59,32 +89,78 @@ def as_json(value: object) -> Any:
     return msgspec.json.decode(encode(value))
 
 
-def _plain(value: Any, place: str, depth: int) -> Any:
-    """The value with builtin types only."""
-    if depth > NESTING_LIMIT:
-        raise Unfit("", f"it is nested deeper than {NESTING_LIMIT} levels")
+def _dumped(value: Any) -> Any:
+    """A model of pydantic as builtins, from which it can be validated again."""
+    if not _is_model(value):
+        raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+    return value.model_dump(mode="json", by_alias=True, round_trip=True)
+
+
+def _is_model(value: Any) -> bool:
+    return hasattr(type(value), "__pydantic_serializer__") and hasattr(type(value), "model_dump")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_dumped)
+
+
+def _plain(value: Any, place: Steps, around: list[int]) -> Any:
+    """The value with builtin types only. `around` are the identities of the values it is in."""
     value = _leaf(value, place)
     if type(value) in _EXACT:
+        if type(value) is str and not value.isascii():
+            _check_text(value, place)
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise Unfit(place, f"{value!r} is not a number that JSON has")
         return value
+    if id(value) in around:
+        raise Unfit(place, "it contains itself")
+    if len(around) > NESTING_LIMIT:
+        raise Unfit((), f"it is nested deeper than {NESTING_LIMIT} levels")
+    around.append(id(value))
+    try:
+        return _parts(value, place, around)
+    finally:
+        around.pop()
+
+
+def _check_text(value: str, place: Steps) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair
+        raise Unfit(place, str(error)) from None
+
+
+def _parts(value: Any, place: Steps, around: list[int]) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
+        return [_plain(item, (*place, i), around) for i, item in enumerate(value)]
     if isinstance(value, dict):
-        return _members(value, place, depth)
+        return _members(value, place, around)
     if hasattr(type(value), "__dataclass_fields__"):
         names = [name for name in value.__dataclass_fields__ if hasattr(value, name)]
-        return _members({name: getattr(value, name) for name in names}, place, depth)
+        return {
+            name: _plain(getattr(value, name), (*place, _Attribute(name)), around) for name in names
+        }
+    if isinstance(value, msgspec.Struct):  # a part that does not fit is found by its attribute
+        for name in value.__struct_fields__:
+            if (part := getattr(value, name)) is not msgspec.UNSET:
+                _plain(part, (*place, _Attribute(name)), around)
     try:
-        found = msgspec.to_builtins(value, enc_hook=lambda part: _leaf(part, place, known=True))
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        if _is_model(value):
+            found = _dumped(value)
+        else:
+            found = msgspec.to_builtins(value, enc_hook=lambda part: _known(part, place))
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise Unfit(place, str(error)) from None
-    return _plain(found, place, depth + 1)
+    return _plain(found, place, around)
 
 
-def _members(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]:
+def _known(value: Any, place: Steps) -> Any:
+    return _dumped(value) if _is_model(value) else _leaf(value, place, known=True)
+
+
+def _members(value: Mapping[Any, Any], place: Steps, around: list[int]) -> dict[Any, Any]:
     members: dict[Any, Any] = {}
     for key, item in value.items():
         name = _leaf(key, place)
@@ -97,11 +173,11 @@ def _members(value: Mapping[Any, Any], place: str, depth: int) -> dict[Any, Any]
             )
         if isinstance(name, float) and not math.isfinite(name):
             raise Unfit(place, f"the name {shown(key)} is not a number that JSON has")
-        members[name] = _plain(item, f"{place}.{name}" if place else str(name), depth + 1)
+        members[name] = _plain(item, (*place, str(name)), around)
     return members
 
 
-def _leaf(value: Any, place: str, known: bool = False) -> Any:
+def _leaf(value: Any, place: Steps, known: bool = False) -> Any:
     """The builtin value of an instance of a subclass or of a scalar of numpy or pandas.
 
     Other values are returned unchanged; with `known` they raise `TypeError`.
@@ -124,7 +200,7 @@ def _leaf(value: Any, place: str, known: bool = False) -> Any:
     return value
 
 
-def _scalar(value: Any, place: str) -> Any:
+def _scalar(value: Any, place: Steps) -> Any:
     """The builtin value of a scalar of numpy or pandas."""
     kind = type(value).__name__
     if kind in ("NaTType", "NAType"):

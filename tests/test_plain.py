@@ -207,7 +207,7 @@ def test_a_task_may_return_numpy_values() -> None:
     assert (returned.state, returned.result) == ("successful", {"mean": 1.5, "n": 2, "at": ["x"]})
     failed = one(lambda: {"rows": [{"mean": np.mean(np.array([math.nan]))}]})
     assert failed.state == "failed"
-    assert "at `rows[0].mean`" in failed.error
+    assert 'at `result["rows"][0]["mean"]`' in failed.error
 
 
 @dataclass

@@ -183,8 +183,9 @@ class Job:
         The decorator takes the options of `Task`, and `name`; the task is named after the
         function by default. A parameter named like a task of this job makes the function's task
         run after it and receives its result. A parameter named like a job parameter receives its
-        value. A parameter annotated `Context`, or named `context`, receives the context. With
-        `map_over`, the parameter named like that task receives an item.
+        value. With an annotation, it receives that type. A parameter annotated `Context`, or named
+        `context`, receives the context. With `map_over`, the parameter named like that task
+        receives an item.
 
         Raises:
             InvalidJob: The job has no task of that name, or an option or a parameter of the

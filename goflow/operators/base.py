@@ -1,7 +1,7 @@
 """The contract of operators, and the context of an attempt.
 
 An operator is any object with a method `run`, sync or async, that takes nothing or one `Context`.
-Its return value is the task's result and must be JSON. An exception fails the attempt;
+Its return value is the task's result and is kept as JSON. An exception fails the attempt;
 `goflow.errors.TaskFailed` does so without a traceback.
 """
 

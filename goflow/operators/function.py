@@ -1,20 +1,29 @@
 """The operator that `@job.task` makes of a Python function.
 
-The rule that must not be broken: the source of each argument is determined from the function's
-signature when the task is defined, never at run time.
+The rule that must not be broken: the source and the type of each argument are determined from the
+function's signature when the task is defined, never at run time.
 """
 
+import contextlib
 import copy
+import functools
 import inspect
+import os
+import sys
+import types
 import typing
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from goflow.errors import InvalidJob
+from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators.base import Context
 from goflow.shown import shown
+from goflow.typed import Mismatch, Typed, typed
+
+_HOUSE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 class FromContext(msgspec.Struct, frozen=True):
@@ -25,14 +34,31 @@ class FromContext(msgspec.Struct, frozen=True):
 
 
 class FromResult(msgspec.Struct, frozen=True):
-    """An argument that receives an upstream task's result; `default` if the task has none."""
+    """An argument that receives an upstream task's result; `default` if the task has none.
+
+    In a task mapped over that one, it receives the item.
+    """
 
     task: str
     default: Any = None
+    typed: Typed | None = None
 
     def value(self, context: Context) -> Any:
         results = context.results
-        return results[self.task] if self.task in results else _own(self.default)
+        if self.task not in results:
+            return _own(self.default)
+        if self.typed is None:
+            return results[self.task]
+        is_item = context.index is not None and results[self.task] is context.item
+        what = f"item {context.index} of task" if is_item else "the result of task"
+        return _converted(
+            results[self.task],
+            self.typed,
+            context,
+            self.task,
+            f"{what} {self.task!r}",
+            "item" if is_item else "result",
+        )
 
 
 class FromParam(msgspec.Struct, frozen=True):
@@ -40,10 +66,17 @@ class FromParam(msgspec.Struct, frozen=True):
 
     name: str
     default: Any = None
+    typed: Typed | None = None
+    hint: Any = None  # the annotation, resolved, if there is one
 
     def value(self, context: Context) -> Any:
         params = context.params
-        return params[self.name] if self.name in params else _own(self.default)
+        if self.name not in params:
+            return _own(self.default)
+        if self.typed is None:
+            return params[self.name]
+        what = f"parameter {self.name!r} of the job"
+        return _converted(params[self.name], self.typed, context, self.name, what, self.name)
 
 
 Source = FromContext | FromResult | FromParam
@@ -68,12 +101,11 @@ class FunctionOperator(msgspec.Struct, frozen=True):
         return self._run_async if inspect.iscoroutinefunction(self.function) else self._run_sync
 
     def param_hints(self) -> dict[str, Any]:
-        """The function's annotations for job parameters, by parameter name."""
-        hints = _hints(self.function)
+        """The resolved annotations for job parameters, by parameter name."""
         return {
-            source.name: hints[name]
-            for name, source in self.arguments.items()
-            if isinstance(source, FromParam) and name in hints
+            source.name: source.hint
+            for source in self.arguments.values()
+            if isinstance(source, FromParam) and source.hint is not None
         }
 
     def _run_sync(self, context: Context) -> Any:
@@ -97,10 +129,10 @@ def bind(
     """
     _check_kind(function, where)
     try:
-        signature = inspect.signature(function)
+        signature = _signature(function)
     except (TypeError, ValueError):
         raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
-    hints = _hints(function)
+    hints = _hints(signature, function)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -108,7 +140,7 @@ def bind(
                 f"{where}: parameter {str(parameter)!r} accepts any argument; "
                 "name the tasks and job parameters that the function needs"
             )
-        source = _source(parameter, hints.get(name, parameter.annotation), tasks, params)
+        source = _source(parameter, hints[name], tasks, params)
         if source is None and parameter.default is parameter.empty:
             raise InvalidJob(
                 f"{where}: parameter {name!r} is no task added before ({_listed(tasks)}), "
@@ -134,10 +166,15 @@ def _source(
     if name == "context" or _is_context(hint):
         return FromContext()
     if name in tasks:
-        return FromResult(name, default)
+        return FromResult(name, default, _typed(hint))
     if name in params:
-        return FromParam(name, default)
+        known = None if hint is parameter.empty or isinstance(hint, str) else hint
+        return FromParam(name, default, _typed(hint), known)
     return None
+
+
+def _typed(hint: Any) -> Typed | None:
+    return None if hint is inspect.Parameter.empty or isinstance(hint, str) else typed(hint)
 
 
 def _check_kind(function: object, where: str) -> None:
@@ -150,12 +187,75 @@ def _check_kind(function: object, where: str) -> None:
         )
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """The resolved annotations; none if one of them cannot be resolved."""
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        # An annotation that cannot be evaluated is no mistake.
+        lenient = annotationlib.Format.FORWARDREF
+        return inspect.signature(function, annotation_format=lenient)
+    return inspect.signature(function)
+
+
+def _hints(signature: inspect.Signature, function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of the parameters, resolved, each by itself. One that cannot be resolved
+    stays as it is."""
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    pending = [name for name, hint in hints.items() if _may_refer(hint)]
+    if pending:
+        names = _names_seen_by(function)
+        for name in pending:
+            hints[name] = _resolved(hints[name], names)
+    return hints
+
+
+def _may_refer(hint: Any) -> bool:
+    """Whether an annotation may contain text."""
+    return not (isinstance(hint, type) and not typing.get_args(hint))
+
+
+def _resolved(hint: Any, names: dict[str, Any]) -> Any:
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"hint": hint}
     try:
-        return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+        return typing.get_type_hints(holder, names, names, include_extras=True)["hint"]
     except BaseException:  # an annotation may be any expression
-        return {}
+        return hint
+
+
+def _names_seen_by(function: Callable[..., Any]) -> dict[str, Any]:
+    """The names that an annotation of the function may use: those of the code that defines the
+    task, of the function's module, and of its closure."""
+    names: dict[str, Any] = {}
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_HOUSE):
+        frame = frame.f_back
+    if frame is not None:
+        names |= frame.f_locals
+    plain = inspect.unwrap(function)
+    while isinstance(plain, functools.partial):
+        plain = inspect.unwrap(plain.func)
+    plain = getattr(plain, "__func__", plain)
+    names = getattr(plain, "__globals__", {}) | names
+    code, cells = getattr(plain, "__code__", None), getattr(plain, "__closure__", None)
+    for name, cell in zip(getattr(code, "co_freevars", ()), cells or (), strict=False):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            names[name] = cell.cell_contents
+    return names
+
+
+def _converted(
+    value: Any, typed: Typed, context: Context, parameter: str, what: str, root: str
+) -> Any:
+    """The value in the type of a parameter. Raises `TaskFailed`."""
+    try:
+        return typed.convert(value, root)
+    except Mismatch as error:
+        raise TaskFailed(
+            f"task {context.task!r}: its parameter {parameter!r} is annotated {typed.name}, and "
+            f"{what} does not fit: {error}; it is {shown(value)}"
+        ) from error
 
 
 def _is_context(hint: Any) -> bool:

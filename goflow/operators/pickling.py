@@ -82,6 +82,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.named: set[str] = set()
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and "__msgspec_cache__" in vars(obj):
+            type.__delattr__(
+                obj, "__msgspec_cache__"
+            )  # it cannot be pickled; msgspec makes it anew
         if isinstance(obj, types.FunctionType | type) and obj.__module__ in sys.modules:
             self.named.add(obj.__module__)
             if isinstance(obj, types.FunctionType) and _is_replaced_by_task(obj):

@@ -59,7 +59,8 @@ def succeeded(value: object, max_result: int) -> Outcome:
     try:
         encoded = encode(value)
     except Unfit as error:
-        return _unkept(value, str(error))
+        place = f"at `{error.path('result')}`: " if error.place else ""
+        return _unkept(value, f"{place}{error.reason}")
     if len(encoded) > max_result:
         return Failed(
             f"the result is {len(encoded)} bytes as JSON, more than the {max_result} that are "
@@ -70,8 +71,8 @@ def succeeded(value: object, max_result: int) -> Outcome:
 
 def _unkept(value: object, reason: str) -> Failed:
     return Failed(
-        f"the result, of type {type(value).__name__}, cannot be stored as JSON: {reason}; "
-        "return numbers, text, lists, dicts or None"
+        f"the result, of type {kind(value)}, cannot be stored as JSON: {reason}; "
+        "return numbers, text, lists, dicts, dataclasses or None"
     )
 
 
