@@ -17,6 +17,7 @@ import contextlib
 import functools
 import gc
 import locale
+import operator
 import os
 import signal
 import socket
@@ -66,12 +67,9 @@ def _enter(folder: str | None) -> None:
         os.chdir(folder)
 
 
-def _live_environment() -> Any:
-    return os.environ._data  # type: ignore[attr-defined] # `os.environ.copy()` takes 100 times as long
-
-
 def _environment() -> dict[Any, Any]:
-    return dict(_live_environment())
+    # `os.environ.copy()` takes 100 times as long.
+    return dict(os.environ._data)  # type: ignore[attr-defined]
 
 
 def _set_environment(wanted: dict[Any, Any]) -> None:
@@ -158,7 +156,7 @@ SETTINGS = (
         _environment,
         _set_environment,
         changers=((os, "putenv"), (os, "unsetenv")),
-        live=_live_environment,
+        looked=False,
     ),
     Setting("the umask", _umask, _set_umask, changers=((os, "umask"),), looked=False),
     Setting(
@@ -202,6 +200,7 @@ SETTINGS = (
 BY_NAME = {one.name: one for one in SETTINGS}
 LOOKED = [one for one in SETTINGS if one.looked]
 LIVE = [one.live or one.read for one in LOOKED]
+_call = operator.call
 
 
 class Surroundings:
@@ -243,6 +242,8 @@ class Surroundings:
         with self._lock:
             self._look()
             self._running.discard(log)
+            if not self._suspects:
+                return
             for name, suspects in list(self._suspects.items()):
                 suspects &= self._running  # an abandoned thread may have changed it since
                 if suspects:
@@ -280,7 +281,7 @@ class Surroundings:
         return "surroundings"  # unpickled in another process, it is that process's object
 
     def _have_changed(self) -> bool:
-        return [live() for live in LIVE] != self._seen
+        return list(map(_call, LIVE)) != self._seen
 
     def _see(self) -> None:
         self._seen = [self._last[one.name] for one in LOOKED]

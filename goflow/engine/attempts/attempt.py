@@ -6,7 +6,6 @@ The rule that must not be broken: whatever an operator returns, raises or fails 
 
 import asyncio
 import os
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ from goflow.operators.deadline import Deadline
 from goflow.operators.http import Get, Post
 from goflow.shown import reason
 
-_told: "weakref.WeakSet[asyncio.Task[Any]]" = weakref.WeakSet()
+_told: set[asyncio.Task[Any]] = set()  # to stop, until they have ended
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
@@ -67,7 +66,8 @@ async def attempt(
     carry_into_pools()
     context = work.context
     log = context.log
-    children = forked.Children(log, context.process_tag) if isinstance(log, TaskLog) else None
+    if isinstance(log, TaskLog):
+        forked.begin(log, context.process_tag)
     token = current_log.set(log)
     # Built-in operators change no process-wide settings.
     is_watched = executor.shares_process and not isinstance(work.operator, Command | Get | Post)
@@ -97,12 +97,11 @@ async def attempt(
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
         await _end_orphans(context, end_orphans)
-    if children is not None:
-        children.close()
     if isinstance(log, TaskLog):
+        forked.end(log)
         log.end(outcome.error if isinstance(outcome, Failed) else None)
     hint(outcome)
-    if isinstance(log, TaskLog):
+    if isinstance(log, TaskLog) and not log.is_stored:
         try:
             await _insist(log.close)
         except Exception as failure:  # a lost log does not change the outcome
@@ -116,7 +115,9 @@ async def _run(executor: Executor, work: Work, on_abandoned: OnAbandoned | None)
     try:
         run = await executor.start(work)
         try:
-            return await run.hear()
+            outcome = await run.hear()
+            forks.ends_here(home)
+            return outcome
         except asyncio.CancelledError:
             if (end := run.end()) is not None and on_abandoned is not None:
                 on_abandoned(end)
@@ -148,8 +149,10 @@ async def _end_orphans(context: Context, end: orphans.End) -> None:
 
 def stop(task: "asyncio.Task[Any]") -> None:
     """Tell the attempt that a task makes to end."""
-    _told.add(task)
-    task.cancel()
+    if not task.done():
+        _told.add(task)
+        task.add_done_callback(_told.discard)
+        task.cancel()
 
 
 def is_told_to_stop(task: "asyncio.Task[Any] | None") -> bool:

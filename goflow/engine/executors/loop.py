@@ -4,7 +4,7 @@ import asyncio
 
 from goflow.core.execution import Outcome
 from goflow.engine.executors.base import Run, Work
-from goflow.engine.executors.outcomes import awaited
+from goflow.engine.executors.outcomes import succeeded
 from goflow.operators.process_tag import ProcessTag
 
 
@@ -31,7 +31,8 @@ class LoopRun:
     async def hear(self) -> Outcome:
         work = self._work
         run = work.operator.run
-        return await awaited(run(work.context) if work.call.takes_context else run(), work)
+        result = await (run(work.context) if work.call.takes_context else run())
+        return succeeded(result, work.max_result)
 
     def end(self) -> "asyncio.Future[None] | None":
         return None

@@ -167,7 +167,6 @@ class TaskLog(Lines):
         "_lock",
         "_looking",
         "_looks_at",
-        "_loop",
         "_partial",
         "_pending",
         "_room",
@@ -179,6 +178,7 @@ class TaskLog(Lines):
         "_timer",
         "_writes",
         "lines",
+        "loop",
         "rest",
     )
 
@@ -194,7 +194,7 @@ class TaskLog(Lines):
         self.lines = 0  # so far
         self.rest: list[Chunk] = []
         self._append = append
-        self._loop = loop
+        self.loop = loop
         self._clock = clock
         self._backlog = backlog
         backlog.opened(1)
@@ -294,12 +294,12 @@ class TaskLog(Lines):
             with contextlib.suppress(
                 RuntimeError
             ):  # the loop has closed, and nothing is stored any more
-                self._loop.call_soon_threadsafe(call)
+                self.loop.call_soon_threadsafe(call)
 
     def _may_go_on(self) -> bool:
         if self._held - self._handed_on <= self._backlog.share and self._backlog.may_write():
             return True
-        return self._closed or self._loop.is_closed()
+        return self._closed or self.loop.is_closed()
 
     def _take(self, text: str) -> None:
         """Cut text into pieces; the lock is held."""
@@ -374,12 +374,12 @@ class TaskLog(Lines):
 
     def _look_later(self) -> None:
         if not self._closed:
-            self._timer = self._loop.call_later(MOMENT, self._look)
+            self._timer = self.loop.call_later(MOMENT, self._look)
 
     def _look(self) -> None:
         """Pass the unfinished line on, if it has been there for a moment."""
         if not self._lock.acquire(blocking=False):
-            self._timer = self._loop.call_later(BUSY, self._look)
+            self._timer = self.loop.call_later(BUSY, self._look)
             return
         self._timer = None
         try:
@@ -415,12 +415,12 @@ class TaskLog(Lines):
 
     def _depart_later(self) -> None:
         if not self._closed:
-            self._departing = self._loop.call_later(LINGER, self._depart)
+            self._departing = self.loop.call_later(LINGER, self._depart)
 
     def _depart(self) -> None:
         self._departing = None
         # An empty context: output of `append` does not belong to the task.
-        self._flight = self._loop.create_task(self._fly(), context=contextvars.Context())
+        self._flight = self.loop.create_task(self._fly(), context=contextvars.Context())
 
     async def _fly(self) -> None:
         lingered = False
@@ -458,7 +458,7 @@ class TaskLog(Lines):
 
     async def _linger(self) -> None:
         """Wait a moment, since a thread may be about to write more."""
-        self._lingering = self._loop.create_future()
+        self._lingering = self.loop.create_future()
         await asyncio.wait([self._lingering], timeout=LINGER)
         self._lingering = None
 
@@ -538,6 +538,8 @@ class TaskLog(Lines):
             self.write("\n")
         self._closed = True
         self._backlog.opened(-1)
+        if not self.lines and not self._writes:  # so it is for many attempts
+            return
         for timer in (self._timer, self._departing):
             if timer is not None:
                 timer.cancel()
@@ -546,6 +548,11 @@ class TaskLog(Lines):
         self._backlog.wake()  # threads that wait to write to this log
         if self._flight is None or self._flight.done():
             self._take_rest()
+
+    @property
+    def is_stored(self) -> bool:
+        """After `end`: whether everything but `rest` is stored, so that `close` does nothing."""
+        return self._flight is None and not self._pending
 
     def unwritten(self, limit: int) -> Chunk | None:
         """After `end`: the last lines that are not stored yet, of at most `limit` characters."""

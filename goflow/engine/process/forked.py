@@ -34,21 +34,22 @@ DRAIN_EVERY = 256 * 1024  # bytes between two looks at whether the log keeps up
 
 unfinished: set[str] = set()  # tags of attempts that have forked and may fork again
 _listening: "weakref.WeakSet[Children]" = weakref.WeakSet()
-_of_logs: "dict[Log, Children]" = {}
+_tags: dict[Log, str] = {}  # of the attempts that run in this process
+_of_logs: "dict[Log, Children]" = {}  # of attempts that have forked, or whose thread is abandoned
 
 
 class Children:
-    """The children of one attempt. Created and closed on the event loop."""
+    """The children of one attempt, created at its first fork, from any thread. Closed on the event
+    loop."""
 
     def __init__(self, log: TaskLog, tag: str) -> None:
         self._log = log
         self._tag = tag
-        self._loop = asyncio.get_running_loop()
+        self._loop = log.loop
         self._lock = threading.Lock()  # never taken in a child, where another may hold it
         self._ours = self._theirs = -1  # the ends of the pipe, once it exists
         self._closed = False
         self.abandoned = False  # whether a thread of the ended attempt still runs
-        _of_logs[log] = self
         self._line = ""  # unfinished
         self._undrained = 0
         self._draining: asyncio.Task[None] | None = None
@@ -147,16 +148,39 @@ class Children:
         _listening.discard(self)
 
 
+def begin(log: TaskLog, tag: str) -> None:
+    """An attempt begins, which may fork."""
+    _tags[log] = tag
+
+
+def end(log: TaskLog) -> None:
+    """The attempt has ended, but its log has not; see `Children.close`."""
+    _tags.pop(log, None)
+    if (children := _of_logs.get(log)) is not None:
+        children.close()
+
+
 def abandon(log: Log, thread: "Future[Any]") -> None:
     """Note that a thread of the attempt outlives it, and may still fork."""
-    if (children := _of_logs.get(log)) is not None:
+    if (children := _of(log)) is not None:
         children.abandoned = True
         thread.add_done_callback(lambda _: children.forget())
 
 
+def _of(log: Log) -> Children | None:
+    """The children of an attempt; None if it has ended."""
+    children = _of_logs.get(log)
+    if children is None and (tag := _tags.get(log)) is not None and isinstance(log, TaskLog):
+        children = _of_logs.setdefault(log, Children(log, tag))
+        if log not in _tags:  # it has ended meanwhile, perhaps without noticing them
+            _of_logs.pop(log, None)
+            return None
+    return children
+
+
 def _whose() -> Children | None:
     log = current_log.get()
-    return None if log is None else _of_logs.get(log)
+    return None if log is None else _of(log)
 
 
 forks.whose = _whose
