@@ -8,7 +8,7 @@ from goflow.core.retry import ConstantDelay, ExponentialBackoff
 from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
 from goflow.errors import GoflowError, InvalidJob, StoreError, TaskFailed
-from goflow.job import Job, Task
+from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 from goflow.operators.command import Command
 from goflow.operators.http import Get, Post
@@ -41,4 +41,5 @@ __all__ = [
     "Template",
     "TriggerRule",
     "__version__",
+    "zipped",
 ]

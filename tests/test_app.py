@@ -20,6 +20,7 @@ PUBLIC = {
     "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",
     "GoflowError", "InvalidJob", "Job", "MemoryStore", "Post", "Schedule", "SqliteStore",
     "State", "StoreError", "Task", "TaskFailed", "Template", "TriggerRule", "__version__",
+    "zipped",
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class TaskDetail(msgspec.Struct):
     `interruptions` counts the attempts interrupted by the end of the server, of all rounds.
 
     A mapped task has one attempt for each time that its items were made, and `items` as in
-    `TaskSummary`.
+    `TaskSummary`. `map_over` is a task, or several: their product, or if `zipped`, their pairs.
 
     `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
@@ -67,7 +67,8 @@ class TaskDetail(msgspec.Struct):
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     operator: str | None = None
     interruptions: int = 0
-    map_over: str | msgspec.UnsetType = msgspec.UNSET
+    map_over: str | tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    zipped: bool | msgspec.UnsetType = msgspec.UNSET
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
@@ -76,6 +77,7 @@ class TaskDetail(msgspec.Struct):
         detail = cls(task.name, retries=task.retries, trigger_rule=task.rule)
         if task.map_over is not None:
             detail.map_over, detail.items = task.map_over, {"total": 0}
+            detail.zipped = task.zipped or msgspec.UNSET
         return detail
 
     def note(self, change: TaskChange) -> None:

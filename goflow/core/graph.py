@@ -27,16 +27,26 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     A mapped task runs once per item of the list that the task `map_over`, which is upstream of
     it, returns: at most `max_parallel` at once, if that is not None. An empty list makes it
-    successful, or skipped if `on_empty` says so.
+    successful, or skipped if `on_empty` says so. With several tasks in `map_over` it runs once per
+    combination of their items, or if `zipped`, once per items at the same place.
     """
 
     name: str
     after: tuple[str, ...] = ()
     rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     retries: int = 0
-    map_over: str | None = None
+    map_over: str | tuple[str, ...] | None = None
     max_parallel: int | None = None
     on_empty: OnEmpty = OnEmpty.SUCCESS
+    zipped: bool = False
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The tasks that a mapped task maps over; none for another task."""
+        over = self.map_over
+        if over is None:
+            return ()
+        return (over,) if isinstance(over, str) else over
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):

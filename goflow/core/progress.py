@@ -406,7 +406,7 @@ class Progress:
 
     def _outdate(self, task: TaskRun, upstream: str) -> None:
         """Note that an upstream task runs again: its list is another one then."""
-        if task.items is not None and task.planned.map_over == upstream:
+        if task.items is not None and upstream in task.planned.lists:
             task.items.outdated = task.items.runs is not None
 
     def _subject(self, fact: TaskFact) -> tuple[Run, State]:
@@ -548,9 +548,8 @@ class Progress:
             self._unmapped[name] = None
 
     def _has_list(self, task: TaskRun) -> bool:
-        """Whether the task that a mapped task maps over has ended, whatever the trigger rule."""
-        upstream = task.planned.map_over
-        return upstream is None or self.tasks[upstream].state in FINISHED
+        """Whether the tasks that a mapped task maps over have ended, whatever the trigger rule."""
+        return all(self.tasks[one].state in FINISHED for one in task.planned.lists)
 
     def _make_ready(self, key: Key) -> None:
         if key not in self._ready:

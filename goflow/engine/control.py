@@ -210,8 +210,9 @@ class Control:
 
 def _check_list(execution: Execution, key: Key) -> None:
     if isinstance(key, Item) and execution.is_outdated(key.task):
-        upstream = execution.tasks[key.task].planned.map_over
+        planned = execution.tasks[key.task].planned
+        upstream = " and ".join(map(repr, planned.lists))
         raise Conflict(
-            f"task {key.task!r} maps over task {upstream!r}, which was run again since: its items "
+            f"task {key.task!r} maps over task {upstream}, which was run again since: its items "
             f"are those of an earlier list; retry the whole task"
         )

@@ -4,6 +4,7 @@ The engine knows only these classes. Other ways of writing jobs are translated i
 """
 
 from goflow.job.job import Job
+from goflow.job.mapping import zipped
 from goflow.job.task import Isolation, Task
 
-__all__ = ["Isolation", "Job", "Task"]
+__all__ = ["Isolation", "Job", "Task", "zipped"]

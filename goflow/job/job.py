@@ -22,6 +22,7 @@ from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob, InvalidRequest
+from goflow.job.mapping import MapOver
 from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
@@ -58,7 +59,7 @@ class _TaskAccess:
         pool: str | None = None,
         priority: int = 0,
         isolation: Isolation | str | None = None,
-        map_over: str | None = None,
+        map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
     ) -> Callable[[Callable[..., Any]], Task]: ...
@@ -362,6 +363,7 @@ class Job:
                     task.map_over,
                     task.max_parallel,
                     task.on_empty,
+                    task.zipped,
                 )
                 for task in self._tasks.values()
             )

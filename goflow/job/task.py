@@ -10,6 +10,7 @@ from goflow.core.graph import OnEmpty
 from goflow.core.retry import ConstantDelay, RetryDelay
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob
+from goflow.job.mapping import MapOver, Zipped, mapped_over
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator
 from goflow.shown import shown
@@ -47,7 +48,8 @@ class Task:
             much as a minute of waiting, so no task starves.
         map_over: Name of an upstream task that returns a list; this task runs once for each of its
             items, and its result is the list of their results. A dict is mapped as [key, value]
-            pairs.
+            pairs. A list of names maps over all combinations of their items, and
+            `zipped("a", "b")` over pairs of items at the same place.
         max_parallel: Items that run at once; None for no limit of its own.
         on_empty: State of a mapped task without items: "success", with `[]`, or "skip".
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
@@ -77,7 +79,7 @@ class Task:
         pool: str | None = None,
         priority: int = 0,
         isolation: Isolation | str | None = None,
-        map_over: str | None = None,
+        map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
     ) -> None:
@@ -111,21 +113,18 @@ class Task:
     def _map(
         self,
         where: str,
-        map_over: str | None,
+        map_over: MapOver | None,
         max_parallel: int | None,
         on_empty: OnEmpty | str,
     ) -> None:
-        self.map_over = map_over
+        self.map_over: str | tuple[str, ...] | None = None
+        self.zipped = isinstance(map_over, Zipped)
         self.max_parallel = max_parallel
         self.on_empty = checks.choice(f"{where}: on_empty", OnEmpty, on_empty)
         if map_over is not None:
-            if not isinstance(map_over, str) or not map_over:
-                raise InvalidJob(
-                    f"{where}: map_over must be the name of one task, not {shown(map_over)}"
-                )
-            self.map_over = checks.name("task", map_over)
-            if self.map_over not in self.after:
-                self.after.append(self.map_over)
+            names = mapped_over(where, map_over)
+            self.map_over = names[0] if isinstance(map_over, str) else names
+            self.after += [name for name in names if name not in self.after]
         elif max_parallel is not None or self.on_empty is not OnEmpty.SUCCESS:
             raise InvalidJob(f"{where}: max_parallel and on_empty are for tasks with map_over")
         if max_parallel is not None:

@@ -137,8 +137,9 @@ class Model:
 
     def can_map(self, name: str) -> bool:
         """Whether the items of the task may come to be."""
-        over = self.plan[name].map_over
-        return over is not None and self.states[over] in ENDS and self.can_begin(name)
+        lists = self.plan[name].lists
+        known = all(self.states[over] in ENDS for over in lists)
+        return bool(lists) and known and self.can_begin(name)
 
     def state_of(self, key: Key) -> State:
         if isinstance(key, str):
@@ -309,7 +310,7 @@ class Model:
                 self.outdated |= {
                     name
                     for name, items in self.items.items()
-                    if items is not None and self.plan[name].map_over in fact.tasks
+                    if items is not None and set(self.plan[name].lists) & set(fact.tasks)
                 }
                 self.state, self.begun = State.NOTSTARTED, None
                 self.cancelled = self.fails = False

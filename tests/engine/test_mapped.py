@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import goflow
-from goflow import Context, Job, SqliteStore, Task
+from goflow import Context, Job, SqliteStore, Task, zipped
 from goflow.core.keys import Item
 from goflow.core.result import SMALL
 from goflow.core.states import State
@@ -404,6 +404,11 @@ def test_a_process_tag_names_the_item() -> None:
         {"map_over": 7},
         {"map_over": ""},
         {"map_over": ["extract"]},
+        {"map_over": []},
+        {"map_over": ["extract", "extract"]},
+        {"map_over": ["extract", "nobody"]},
+        {"map_over": ["extract", 7]},
+        {"map_over": {"extract": 1}},
         {"map_over": "nobody"},
         {"map_over": "extract", "max_parallel": 0},
         {"map_over": "extract", "max_parallel": 1.5},
@@ -416,6 +421,103 @@ def test_mistakes_are_refused_when_written(options: dict[str, Any]) -> None:
     job = Job("j", tasks=[Task("extract", Scripted())])
     with pytest.raises(InvalidJob, match="'fetch'"):
         job.add(Task("fetch", Scripted(), **options))
+
+
+def crossing(values: list[Any], seen: Any, over: Any) -> Job:
+    lists = [Task(name, Scripted(result=one)) for name, one in zip("abc", values, strict=False)]
+    return job_of("j", *lists, Task("fetch", seen, map_over=over))
+
+
+async def test_several_lists_are_mapped_as_their_product_the_last_one_fastest() -> None:
+    seen = Seen()
+    over = ["a", "b", "c"]
+    async with running(crossing([[1, 2], {"x": 3}, ["y" * SMALL, 4]], seen, over)) as engine:
+        detail = await done(engine)
+        assert tasks(detail)["fetch"].map_over == ("a", "b", "c")
+    large, pair = "y" * SMALL, ["x", 3]
+    items = [[1, pair, large], [1, pair, 4], [2, pair, large], [2, pair, 4]]
+    assert sorted(seen.seen, key=lambda one: one[0] or 0) == [*enumerate(items)]
+
+
+async def test_zipped_lists_are_mapped_as_pairs() -> None:
+    seen = Seen()
+    async with running(crossing([[1, 2], ["x", "y"]], seen, zipped("a", "b"))) as engine:
+        assert tasks(await done(engine))["fetch"].zipped is True
+    assert sorted(seen.seen, key=str) == [(0, [1, "x"]), (1, [2, "y"])]
+
+
+async def test_zipped_lists_of_unequal_lengths_fail_the_task_and_say_so() -> None:
+    async with running(crossing([[1, 2], [3]], Seen(), zipped("a", "b"))) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert fetch.state is State.FAILED
+        assert fetch.error == (
+            "task 'fetch' pairs the items of lists that are not equally long: "
+            "2 of task 'a' and 1 of task 'b'"
+        )
+
+
+async def test_a_product_with_an_empty_list_is_empty() -> None:
+    async with running(crossing([[1, 2], []], Seen(), ["a", "b"])) as engine:
+        assert tasks(await done(engine))["fetch"].result == msgspec.Raw(b"[]")
+
+
+async def test_a_product_that_is_too_large_fails_the_task_before_it_is_made() -> None:
+    values = [list(range(5000))] * 3
+    async with running(crossing(values, Seen(), ["a", "b", "c"])) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert "5,000 × 5,000 × 5,000 = 125,000,000,000 items" in str(fetch.error)
+
+
+class Zeros:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def run(self) -> list[int]:
+        return [0] * self.number
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [
+        (Zeros(10_000_000), "the result is 20000001 bytes as JSON, more than the 1048576"),
+        (Scripted(result=["x" * 2_000_000, 1]), "the result is 2000006 bytes as JSON"),
+    ],
+)
+async def test_a_list_that_is_too_large_fails_the_task_that_returns_it(
+    operator: Any, told: str
+) -> None:
+    job = job_of("j", Task("extract", operator), Task("fetch", Seen(), map_over="extract"))
+    async with running(job) as engine:
+        detail = await done(engine)
+        assert told in str(tasks(detail)["extract"].error)
+        assert tasks(detail)["fetch"].state is State.SKIPPED
+
+
+async def test_a_list_of_too_many_items_fails_the_mapped_task() -> None:
+    job = job_of("j", Task("extract", Zeros(200_000)), Task("fetch", Seen(), map_over="extract"))
+    async with running(job) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert "200,000 items, more than the 100,000" in str(fetch.error)
+
+
+def test_a_function_receives_the_items_of_several_lists_by_name() -> None:
+    job = Job("j")
+
+    @job.task
+    def size() -> list[str]:
+        return ["S", "L"]
+
+    @job.task
+    def color() -> list[str]:
+        return ["red", "blue"]
+
+    @job.task(map_over=["size", "color"])
+    def shirt(color: str, size: str, context: Context) -> str:
+        assert context.item == [size, color]
+        return f"{size} {color}"
+
+    shirts = job.run().tasks["shirt"].result
+    assert shirts == ["S red", "S blue", "L red", "L blue"]
 
 
 def test_a_mapped_task_runs_after_what_it_maps_over() -> None:

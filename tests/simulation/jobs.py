@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from goflow.core.retry import ConstantDelay, ExponentialBackoff, RetryDelay
 from goflow.core.states import TriggerRule
-from goflow.job import Job, Task
+from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 
 POOLS = {"db": 1, "web": 2}
@@ -39,7 +39,8 @@ class TaskSpec:
     priority: int = 0
     threaded: bool = False
     mood: str | None = None  # of `MOODS`, or "list" or "items"; None for a random one each time
-    map_over: str | None = None
+    map_over: str | tuple[str, ...] | None = None
+    zipped: bool = False
     max_parallel: int | None = None
     on_empty: str = "success"
 
@@ -61,7 +62,7 @@ class TaskSpec:
             timeout=self.timeout,
             pool=self.pool,
             priority=self.priority,
-            map_over=self.map_over,
+            map_over=zipped(*self.map_over or ()) if self.zipped else self.map_over,
             max_parallel=self.max_parallel,
             on_empty=self.on_empty,
         )
@@ -131,9 +132,11 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
     )
     if not after or rng.random() < 0.6:
         return task
+    over = after if len(after) > 1 and rng.random() < 0.4 else rng.choice(after)
     return replace(
         task,
-        map_over=rng.choice(after),
+        map_over=over,
+        zipped=not isinstance(over, str) and rng.random() < 0.5,
         max_parallel=rng.choice((None, None, 1, 2)),
         on_empty=rng.choice(("success", "skip")),
     )

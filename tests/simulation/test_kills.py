@@ -273,7 +273,8 @@ def runs_again(key: Key, retried: Retried, succeeded: set[Key]) -> bool:
     if key.task not in retried.tasks:
         return False
     over = next(task.map_over for task in JOB.tasks if task.name == key.task)
-    return key.task in succeeded or over in retried.tasks
+    lists = (over,) if isinstance(over, str) else tuple(over or ())
+    return key.task in succeeded or not set(lists).isdisjoint(retried.tasks)
 
 
 @pytest.mark.parametrize("moment", Moment)

@@ -4,6 +4,7 @@ The rule that must not be broken: the seed determines everything. A broken promi
 `World.problems`, and ends the run with `Broken`.
 """
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -233,11 +234,12 @@ class Process:
             for name, result in execution.results_for(context.task).items()
         }
         if isinstance(key, Item):
-            over = task.planned.map_over or ""
-            values = results[over]
-            items = [list(pair) for pair in values.items()] if isinstance(values, dict) else values
-            results[over] = items[key.number]
-            if context.item != items[key.number]:
+            planned = task.planned
+            lists = [_listed(results[over]) for over in planned.lists]
+            combined = zip(*lists, strict=True) if planned.zipped else itertools.product(*lists)
+            parts = next(itertools.islice(combined, key.number, None))
+            results.update(zip(planned.lists, parts, strict=True))
+            if context.item != (parts[0] if isinstance(planned.map_over, str) else list(parts)):
                 self._broken(f"attempt {place} got the item {context.item!r}")
         # Upstream tasks that it does not wait for may have ended since it began.
         waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
@@ -294,6 +296,11 @@ class Process:
 
     def _broken(self, problem: str) -> None:
         self.world.problems.append(problem)
+
+
+def _listed(values: Any) -> list[Any]:
+    """The items of a list or dict."""
+    return [list(pair) for pair in values.items()] if isinstance(values, dict) else values
 
 
 def _within(some: Mapping[str, Any], every: Mapping[str, Any]) -> bool:

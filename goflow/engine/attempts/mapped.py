@@ -5,12 +5,14 @@ its own item, so it may change it.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
 
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
+from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.states import FINISHED
@@ -20,7 +22,6 @@ from goflow.shown import reason
 
 MAX_ITEMS = 100_000  # of one mapped task
 
-Pieces = list[msgspec.Raw]
 Keep = Callable[[Key, int, Succeeded], Outcome | Awaitable[Outcome]]
 
 _KINDS = {b"{": "a dict", b"[": "a list", b'"': "a text", b"t": "true", b"f": "false", b"n": "null"}
@@ -31,6 +32,51 @@ _dicts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 class NoItems(Exception):
     """A value that cannot be mapped over; the message says why."""
+
+
+class Pieces:
+    """The JSON of the items of a mapped task, each in one part per list. A product is not
+    multiplied out."""
+
+    def __init__(self, lists: Sequence[Sequence[msgspec.Raw]], *, zipped: bool) -> None:
+        self._lists = lists
+        self._zipped = zipped
+        self._number = len(lists[0]) if zipped else math.prod(map(len, lists))
+
+    @classmethod
+    def of(
+        cls, name: str, planned: PlannedTask, lists: Sequence[Sequence[msgspec.Raw]]
+    ) -> "Pieces":
+        """The pieces of the lists of a task. Raises `NoItems`."""
+        if planned.zipped and len({len(one) for one in lists}) > 1:
+            told = " and ".join(
+                f"{len(one):,} of task {over!r}"
+                for over, one in zip(planned.lists, lists, strict=True)
+            )
+            raise NoItems(
+                f"task {name!r} pairs the items of lists that are not equally long: {told}"
+            )
+        pieces = cls(lists, zipped=planned.zipped)
+        if len(pieces) > MAX_ITEMS:
+            told = " × ".join(f"{len(one):,}" for one in lists)
+            raise NoItems(
+                f"task {name!r} maps over {told} = {len(pieces):,} items, more than the "
+                f"{MAX_ITEMS:,} that can be mapped over"
+            )
+        return pieces
+
+    def __len__(self) -> int:
+        return self._number
+
+    def parts(self, number: int) -> list[msgspec.Raw]:
+        """The parts of an item. In a product the last list varies fastest."""
+        if self._zipped:
+            return [one[number] for one in self._lists]
+        parts = []
+        for one in reversed(self._lists):
+            number, place = divmod(number, len(one))
+            parts.append(one[place])
+        return parts[::-1]
 
 
 class MappedTasks:
@@ -62,15 +108,15 @@ class MappedTasks:
     # -- items -----------------------------------------------------------------------
 
     def find(self, name: str) -> None:
-        """Find the items of a mapped task; at once, if its list is in memory."""
+        """Find the items of a mapped task; at once, if its lists are in memory."""
         items = self._execution.tasks[name].items
         if items is not None and items.runs is not None:  # kept by a retry
             self._known.append((name, len(items.runs), ""))
-        elif isinstance(self._list(name), StoredResult):
+        elif any(isinstance(one, StoredResult) for one in self._lists(name)):
             self._work(self._find(name))
         else:
             try:
-                self._known.append((name, len(self._split(name, self._list(name))), ""))
+                self._known.append((name, len(self._split(name, self._lists(name))), ""))
             except NoItems as error:
                 self._known.append((name, 0, str(error)))
 
@@ -80,11 +126,18 @@ class MappedTasks:
         known, self._known = self._known, []
         return known
 
-    async def item(self, key: Item) -> bytes:
-        """The JSON of an item. Raises `ResultLost`."""
+    async def item(self, key: Item, results: dict[str, Any]) -> Any:
+        """A copy of an item, of its own; `results` get its parts, by the task that they are from.
+        Raises `ResultLost`."""
         if (pieces := self._pieces.get(key.task)) is None:
             pieces = await self._load(key.task)
-        return bytes(pieces[key.number])
+        over = self._execution.tasks[key.task].planned.map_over
+        parts = [msgspec.json.decode(part) for part in pieces.parts(key.number)]
+        if isinstance(over, tuple):
+            results.update(zip(over, parts, strict=True))
+            return parts
+        results[over or ""] = parts[0]
+        return parts[0]
 
     async def _find(self, name: str) -> None:
         number, error = 0, ""
@@ -98,11 +151,10 @@ class MappedTasks:
         self._known.append((name, number, error))
         self._wake()
 
-    def _list(self, name: str) -> msgspec.Raw | StoredResult | None:
-        """The result that a mapped task maps over."""
-        over = self._execution.tasks[name].planned.map_over
-        assert over is not None
-        return self._execution.tasks[over].result
+    def _lists(self, name: str) -> list[msgspec.Raw | StoredResult | None]:
+        """The results that a mapped task maps over."""
+        tasks = self._execution.tasks
+        return [tasks[over].result for over in tasks[name].planned.lists]
 
     async def _load(self, name: str) -> Pieces:
         """Load a list once, however many attempts wait for it."""
@@ -113,20 +165,24 @@ class MappedTasks:
         return await asyncio.shield(loading)
 
     async def _read(self, name: str) -> Pieces:
-        found = self._list(name)
-        if isinstance(found, StoredResult):
-            body = await self._dependencies.results.body(self._execution.id, found)
-            found = msgspec.Raw(body)
+        found = self._lists(name)
+        for place, one in enumerate(found):
+            if isinstance(one, StoredResult):
+                body = await self._dependencies.results.body(self._execution.id, one)
+                found[place] = msgspec.Raw(body)
         return self._split(name, found)
 
-    def _split(self, name: str, found: msgspec.Raw | StoredResult | None) -> Pieces:
-        assert not isinstance(found, StoredResult)
-        over = self._execution.tasks[name].planned.map_over
-        state = self._execution.tasks[over or ""].state
-        where = f"task {name!r} maps over the result of task {over!r}"
-        if found is None:
-            raise NoItems(f"{where}, which has none: it is {state}")
-        pieces = self._pieces[name] = split(bytes(found), where)
+    def _split(self, name: str, found: Sequence[msgspec.Raw | StoredResult | None]) -> "Pieces":
+        planned = self._execution.tasks[name].planned
+        lists = []
+        for over, one in zip(planned.lists, found, strict=True):
+            assert not isinstance(one, StoredResult)
+            where = f"task {name!r} maps over the result of task {over!r}"
+            if one is None:
+                state = self._execution.tasks[over].state
+                raise NoItems(f"{where}, which has none: it is {state}")
+            lists.append(split(bytes(one), where))
+        pieces = self._pieces[name] = Pieces.of(name, planned, lists)
         return pieces
 
     # -- results ---------------------------------------------------------------------
@@ -207,7 +263,7 @@ class MappedTasks:
         return f"mapped task {name!r}, execution {execution.id} of job {execution.job!r}"
 
 
-def split(body: bytes, where: str) -> Pieces:
+def split(body: bytes, where: str) -> list[msgspec.Raw]:
     """The JSON of the items of a list; of a dict, of its [key, value] pairs. `where` begins the
     message of `NoItems`."""
     kind = body.lstrip()[:1]

@@ -191,8 +191,7 @@ class Attempts:
             try:
                 results = await given.results.load(execution.id, upstream)
                 if isinstance(key, Item) and self.mapped is not None:
-                    item = msgspec.json.decode(await self.mapped.item(key))
-                    results[execution.tasks[name].planned.map_over or ""] = item
+                    item = await self.mapped.item(key, results)
             except ResultLost as lost:
                 await log.close(str(lost))
                 return Ended(key, Failed(str(lost)), number, log)

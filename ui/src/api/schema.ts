@@ -415,7 +415,8 @@ export interface TaskDetail {
   trigger_rule: TriggerRule;
   operator: string | null;
   interruptions: number;
-  map_over?: string;
+  map_over?: string | string[];
+  zipped?: boolean;
   items?: Record<string, number>;
 }
 
