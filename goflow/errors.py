@@ -10,11 +10,14 @@
     │   ├── ResultLost        the store has lost a result
     │   └── Stopping          the server accepts no new work
     ├── StoreError            the store cannot be opened
-    └── TaskFailed            raised by an operator to fail the attempt
+    ├── TaskFailed            raised by an operator to fail the attempt
+    └── Later                 raised by an operator to look again later
 
 A message is one sentence that names the job, the task and the value, and says what to do. The
 `code` is a stable word for programs.
 """
+
+from datetime import timedelta
 
 
 class GoflowError(Exception):
@@ -148,3 +151,36 @@ class TaskFailed(GoflowError):
     def __init__(self, message: str = "", *, final: bool = False) -> None:
         super().__init__(message)
         self.final = final
+
+
+class Later(GoflowError):
+    """Raised by an operator to end this look, and to be run again later in the same attempt.
+
+    Until then the task waits: it is running, but holds no slot and no place in its pool, and uses
+    up no retry. A restart of the server does not end the wait. The looks share the attempt's log.
+
+    Args:
+        seconds: Seconds until the next look, from 0 to a century; or a `timedelta`.
+        why: What the task waits for. It is shown beside the time of the next look.
+
+    Examples:
+        >>> from goflow import Context, Job, Later
+        >>> job = Job("fetch")
+        >>> looks = []
+        >>> @job.task
+        ... def rows():
+        ...     looks.append(1)
+        ...     if len(looks) < 3:
+        ...         raise Later(0.1, "the table is empty")
+        ...     return len(looks)
+        >>> task = job.run().tasks["rows"]
+        >>> task.result, len(task.attempts)
+        (3, 1)
+    """
+
+    code = "later"
+
+    def __init__(self, seconds: "float | timedelta", why: str = "") -> None:
+        super().__init__(seconds, why)
+        self.seconds = seconds
+        self.why = why

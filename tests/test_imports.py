@@ -239,6 +239,7 @@ BELOW = {
     "journal",
     "slots",
     "hints",
+    "alarm",
 }
 
 

@@ -16,7 +16,7 @@ from goflow.core.progress import Progress
 from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Time
+from goflow.core.summary import Time, Waiting
 from goflow.core.transition import TaskChange
 
 RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
@@ -45,7 +45,9 @@ class TaskDetail(msgspec.Struct):
     """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
     null after the task was reset by a retry of the execution. `retries` and `trigger_rule` are
     as submitted; `operator` is the job's current one, null if the job no longer has the task.
-    `interruptions` counts the attempts interrupted by the end of the server, of all rounds.
+    `waiting` says why it is not running though it could, as a text; for a running task that waits
+    without a slot, why and until when. `interruptions` counts the attempts interrupted by the end
+    of the server, of all rounds.
 
     A mapped task has one attempt for each time that its items were made, and `items` as in
     `TaskSummary`. `map_over` is a task, or several: their product, or if `zipped`, their pairs.
@@ -62,7 +64,7 @@ class TaskDetail(msgspec.Struct):
     result: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
     result_bytes: int = 0
     attempts: list[AttemptDetail] = []
-    waiting: str | None = None  # why it is not running though it could, for people to read
+    waiting: str | Waiting | None = None
     retries: int = 0
     trigger_rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL
     operator: str | None = None
@@ -85,6 +87,9 @@ class TaskDetail(msgspec.Struct):
         task = change.task
         self.state, self.started, self.finished = task.state, task.started, task.finished
         self.items = task.items
+        self.waiting = _given(task.waiting)
+        if change.before is task.state is State.RUNNING:  # it waits
+            return
         if task.state is State.RUNNING:
             assert task.started is not None
             self.attempts.append(AttemptDetail(task.attempts, State.RUNNING, task.started))
@@ -113,7 +118,8 @@ class TaskDetail(msgspec.Struct):
 class ItemDetail(msgspec.Struct):
     """An item of a mapped task. `index` counts from 0; `attempts` counts those begun, and
     `started` and `finished` are of the last one. `error` is that of the last attempt, cut to its
-    beginning and end. `result` is null if it is larger than `SMALL` bytes; the route of results
+    beginning and end. `waiting` says why a running item waits without a slot, and until when.
+    `result` is null if it is larger than `SMALL` bytes; the route of results
     serves it."""
 
     index: int
@@ -124,6 +130,7 @@ class ItemDetail(msgspec.Struct):
     error: str | None
     result: msgspec.Raw
     result_bytes: int
+    waiting: Waiting | None = None
 
 
 class Action(msgspec.Struct):
@@ -265,6 +272,10 @@ class Details:
             tasks=tasks,
             dag=execution.plan.downstream,
         )
+
+
+def _given(waiting: Waiting | msgspec.UnsetType) -> Waiting | None:
+    return None if waiting is msgspec.UNSET else waiting
 
 
 def shown_result(result: msgspec.Raw | StoredResult | None) -> tuple[msgspec.Raw, int]:

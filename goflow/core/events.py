@@ -125,6 +125,16 @@ class TaskFailed(RunFact, frozen=True):
     item: int | None = None
 
 
+class TaskPostponed(RunFact, frozen=True):
+    """The attempt's operator looked in vain, and looks again at `again_at`; `why` says for what
+    it waits. The attempt goes on. Further looks in vain are facts only if `why` changes."""
+
+    attempt: int
+    again_at: datetime
+    why: str
+    item: int | None = None
+
+
 class TaskSkipped(RunFact, frozen=True):
     """The task's trigger rule can no longer be met."""
 
@@ -219,6 +229,7 @@ TaskFact = (
     | TaskSucceeded
     | AttemptFailed
     | TaskFailed
+    | TaskPostponed
     | TaskSkipped
     | TaskCancelRequested
     | TaskCancelled

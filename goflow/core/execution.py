@@ -31,6 +31,7 @@ from goflow.core.events import (
     TaskCancelled,
     TaskCancelRequested,
     TaskFailed,
+    TaskPostponed,
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
@@ -83,7 +84,14 @@ class Interrupted(msgspec.Struct, frozen=True):
     error: str = INTERRUPTED
 
 
-Outcome = Succeeded | Failed | Cancelled | Interrupted
+class Postponed(msgspec.Struct, frozen=True):
+    """Outcome of a look in vain: the attempt goes on, and looks again after so many seconds."""
+
+    seconds: float
+    why: str = ""
+
+
+Outcome = Succeeded | Failed | Cancelled | Interrupted | Postponed
 
 
 class Execution(Progress):
@@ -93,6 +101,9 @@ class Execution(Progress):
         super().__init__(plan, submitted)
         self._decided: list[TaskChange] = []
         self.has_mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
+        # The tasks and items that wait, and whose operator is looking right now; the shell keeps
+        # this, since a look is no fact.
+        self.looking: set[Key] = set()
 
     def transition(self) -> Transition:
         """The changes made by the facts decided since the last call; one change commits both."""
@@ -272,6 +283,16 @@ class Execution(Progress):
         task = self.run(key)
         return task.planned.retries > 0 and task.interruptions < INTERRUPTIONS
 
+    def is_news(self, key: Key, outcome: Outcome) -> bool:
+        """Whether the outcome of a running attempt is to be recorded. A further look in vain for
+        the same reason is not, nor is one that the end of the server interrupted."""
+        waiting = self.run(key).waiting
+        if waiting is None or self.is_cancelling(key):
+            return True
+        if isinstance(outcome, Postponed):
+            return outcome.why != waiting.why
+        return not isinstance(outcome, Cancelled | Interrupted)
+
     def settle(self, key: Key, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
         """Record the outcome of the running attempt of a task or item, or of a mapped task whose
         results were joined; `delay` is in seconds, before a retry."""
@@ -292,7 +313,7 @@ class Execution(Progress):
                 )
             case Cancelled():
                 fact = TaskCancelled(now, name, attempt, item)
-            case Interrupted() if self.is_cancelling(key):
+            case Interrupted() | Postponed() if self.is_cancelling(key):
                 fact = TaskCancelled(now, name, attempt, item)
             case Interrupted(error) if self.goes_on(key):
                 fact = AttemptFailed(now, name, attempt, error, now, interrupted=True, item=item)
@@ -300,6 +321,9 @@ class Execution(Progress):
                 if times := run.interruptions:
                     error += f"; this is interruption {times + 1} in a row, so it is not retried"
                 fact = TaskFailed(now, name, attempt, error, interrupted=True, item=item)
+            case Postponed(seconds, why):
+                again = now + timedelta(seconds=seconds)
+                fact = TaskPostponed(now, name, attempt, again, why, item)
             case Failed() if self.will_retry(key, outcome):
                 due = now + timedelta(seconds=delay)
                 fact = AttemptFailed(now, name, attempt, outcome.error, due, item=item)
@@ -310,9 +334,11 @@ class Execution(Progress):
 
     def interrupt(self, now: datetime, found: Collection[Key] = ()) -> list[AnyFact]:
         """Settle the attempts that were running when the server stopped, except those of tasks
-        that were `found` running. A task that may be retried is retried at once; any other fails
-        visibly."""
-        lost = [key for key in self.running if key not in found]
+        that were `found` running, and of those that wait and look again. A task that may be
+        retried is retried at once; any other fails visibly."""
+        lost = [
+            key for key in self.running if key not in found and self.is_news(key, Interrupted())
+        ]
         return [self.settle(key, Interrupted(), now) for key in lost]
 
     def abort(self, now: datetime, defect: str) -> list[AnyFact]:
@@ -349,13 +375,15 @@ class Execution(Progress):
         return facts
 
     def mark(self, key: Key, state: State, now: datetime, by: str = "") -> list[AnyFact]:
-        """Mark a task or item successful or skipped by hand. Empty if it is running or being
-        cancelled, succeeded, or is in that state already; and for an item of a mapped task that
-        does not run."""
+        """Mark a task or item successful or skipped by hand. Empty if it is running, unless it
+        waits for its next look, or being cancelled, succeeded, or is in that state already; and
+        for an item of a mapped task that does not run."""
         kind = _MARKS[state]
         before, name, item = self.run(key).state, task_of(key), item_of(key)
         facts: list[AnyFact] = []
         if before not in TABLE[kind].moves or not self._may_change(key):
+            return facts
+        if before is State.RUNNING and (self.run(key).waiting is None or key in self.looking):
             return facts
         if self.finished:
             self._decide(facts, kind(now, name, by, self._final_state(without=before).value))

@@ -35,6 +35,7 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskFact,
     TaskFailed,
+    TaskPostponed,
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
@@ -44,7 +45,7 @@ from goflow.core.keys import Item, Key, item_of
 from goflow.core.result import StoredResult, size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
 from goflow.core.states import FINISHED, State, Verdict
-from goflow.core.summary import TASKS_SHOWN, Summary, shown_params
+from goflow.core.summary import TASKS_SHOWN, Summary, Waiting, shown_params
 from goflow.core.transition import TaskChange
 
 # Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
@@ -281,6 +282,18 @@ class Progress:
                        item=fact.item),
         )  # fmt: skip
 
+    def _postponed(self, fact: TaskPostponed) -> Changes:
+        task, after = self._subject_running(fact)
+        if _items_of(task) is not None:
+            _refuse(fact, "of a mapped task, whose items wait")
+        if self.is_cancelling(task.key):
+            _refuse(fact, "after it was cancelled")
+        if fact.again_at < fact.at:
+            _refuse(fact, "until a time in the past")
+        every = (fact.again_at - fact.at).total_seconds()
+        task.waiting = Waiting(fact.why, fact.again_at, every)
+        return (TaskChange(after, task.summary(), item=fact.item),)
+
     def _skipped(self, fact: TaskSkipped) -> Changes:
         task, after = self._subject(fact)
         if task.state is State.RUNNING:
@@ -332,6 +345,8 @@ class Progress:
             _refuse(fact, f"leaves the execution {state or 'unfinished'}")
         if state is None and self.is_cancelling(task.key):
             _refuse(fact, "after it was cancelled")
+        if task.state is _RUNNING and task.waiting is None:
+            _refuse(fact, "while running, and not waiting")
         if task.state in FINISHED:
             before = self._move(task, after)
             task.finished_at = fact.at
@@ -424,7 +439,7 @@ class Progress:
         return task, after
 
     def _subject_running(
-        self, fact: TaskSucceeded | AttemptFailed | TaskFailed
+        self, fact: TaskSucceeded | AttemptFailed | TaskFailed | TaskPostponed
     ) -> tuple[Run, State]:
         task, after = self._subject(fact)
         if fact.attempt != task.attempt:
@@ -446,6 +461,8 @@ class Progress:
         counts[before] -= 1
         counts[after] += 1
         task.state = after
+        if task.waiting is not None:
+            task.waiting = None
         return before
 
     def _end(self, task: Run, after: State, at: datetime) -> State:
@@ -584,6 +601,11 @@ class Progress:
     def running(self) -> list[Key]:
         """The tasks and items with a running attempt."""
         return list(self._running)
+
+    @property
+    def waits(self) -> list[Key]:
+        """The tasks and items whose running attempt has looked in vain, and looks again."""
+        return [key for key in self._running if self.run(key).waiting is not None]
 
     @property
     def retries(self) -> dict[str, datetime]:
@@ -764,6 +786,8 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 #   while the mapped task runs.
 # - `Mapped` starts a mapped task, instead of `TaskStarted`. It ends when no item goes on; only
 #   an empty one may be skipped while it runs.
+# - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
+#   may be marked while it runs.
 # - Only a retry and the marks may follow `Finished`.
 # - The end of a task, and only that, is counted for the tasks that wait for it.
 # - A change of a task's state is returned as a `TaskChange`, whichever fact made it.
@@ -781,6 +805,7 @@ TABLE: dict[type, Row] = {
     TaskSucceeded: Row(Progress._succeeded, {State.RUNNING: State.SUCCESSFUL}),
     AttemptFailed: Row(Progress._attempt_failed, {State.RUNNING: State.UPFORRETRY}),
     TaskFailed: Row(Progress._task_failed, {State.RUNNING: State.FAILED}),
+    TaskPostponed: Row(Progress._postponed, {State.RUNNING: State.RUNNING}),
     TaskSkipped: Row(
         Progress._skipped,
         {State.NOTSTARTED: State.SKIPPED, State.RUNNING: State.SKIPPED},
@@ -800,6 +825,7 @@ TABLE: dict[type, Row] = {
         {
             State.NOTSTARTED: State.SUCCESSFUL,
             State.UPFORRETRY: State.SUCCESSFUL,
+            State.RUNNING: State.SUCCESSFUL,
             State.SKIPPED: State.SUCCESSFUL,
             State.FAILED: State.SUCCESSFUL,
             State.CANCELLED: State.SUCCESSFUL,
@@ -811,6 +837,7 @@ TABLE: dict[type, Row] = {
         {
             State.NOTSTARTED: State.SKIPPED,
             State.UPFORRETRY: State.SKIPPED,
+            State.RUNNING: State.SKIPPED,
             State.FAILED: State.SKIPPED,
             State.CANCELLED: State.SKIPPED,
         },

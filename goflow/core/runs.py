@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.result import StoredResult
 from goflow.core.states import FINISHED, State, Tally, rule_for
-from goflow.core.summary import TaskSummary
+from goflow.core.summary import TaskSummary, Waiting
 
 ERRORS_TOLD = 3  # of failed items, in the error of their task
 ERROR_TOLD = 200  # characters of each
@@ -37,6 +38,7 @@ class Run:
         "retry_at",
         "started_at",
         "state",
+        "waiting",
     )
 
     def __init__(
@@ -54,12 +56,15 @@ class Run:
         self.result: msgspec.Raw | StoredResult | None = None
         self.started_at: datetime | None = None  # the last attempt
         self.finished_at: datetime | None = None
+        # While it runs, from its first look in vain on.
+        self.waiting: Waiting | None = None
 
     def summary(self) -> TaskSummary:
         """The run in brief. An item has the name of its task."""
-        return TaskSummary(
+        summary = TaskSummary(
             self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
         )
+        return summary if self.waiting is None else replace(summary, waiting=self.waiting)
 
     def reset(self) -> None:
         """Make it ready for another round; attempts go on being counted."""
@@ -83,11 +88,13 @@ class TaskRun(Run):
             self.retries_left = 0  # its items have retries
 
     def summary(self) -> TaskSummary:
+        if self.waiting is not None:
+            return super().summary()
         if self.items is None:
             return TaskSummary(
                 self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
             )
-        return msgspec.structs.replace(super().summary(), items=self.items.shown())
+        return replace(super().summary(), items=self.items.shown())
 
     def reset(self) -> None:
         super().reset()

@@ -38,9 +38,19 @@ class RecentExecution(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """Why a running task waits without a slot, and when its operator looks `again`, `every`
+    seconds after the last look."""
+
+    why: str
+    again: Time
+    every: float
+
+
 class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     """One task of a `Summary`; `attempts` counts those begun. `started` and `finished` are of
-    the last one, and null after the task was reset by a retry of the execution.
+    the last one, and null after the task was reset by a retry of the execution. Only a running
+    task that waits without a slot has `waiting`.
 
     Only a mapped task has `items`: their number, as `total`, and how many are in each state,
     without zeros."""
@@ -51,6 +61,7 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     started: Time | None = None
     finished: Time | None = None
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    waiting: Waiting | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskSummary":

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ParamSpec
 
+from goflow.engine.alarm import Alarm
 from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
+from goflow.engine.attempts.waits import measure
 from goflow.engine.backfill import Backfills
 from goflow.engine.broadcast import Broadcast
 from goflow.engine.clock import Clock, SystemClock
@@ -262,6 +264,11 @@ class Engine:
             server=process_tag.this_server(),
             end_orphans=self._threads.end_orphans,
             hints=hints,
+            alarm=Alarm(
+                self.clock, lambda run: self.lifetime.keep_up(run, "the alarm of waiting tasks")
+            ),
+            looked=self.live.looked,
+            measure_log=lambda *place: self.reader.read(measure, self.store, *place),
         )
 
     async def _run(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 import msgspec
+from msgspec import UNSET
 
 from goflow.engine.attempts.hanging import NAMED, Hanging
 from goflow.engine.clock import Clock
@@ -56,6 +57,7 @@ class Health:
                 (since, f"task {name!r} of job {entry.job!r}")
                 for entry in self.entries
                 for name, since in entry.running.items()
+                if entry.tasks[name].waiting is UNSET
             )
             text = self.hanging.stalled(heapq.nsmallest(NAMED, running))
             if text is not None:

@@ -28,7 +28,7 @@ from pathlib import Path
 import msgspec
 
 from goflow import forks
-from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
 from goflow.core.keys import Key, item_of, key_of, task_of
 from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
@@ -56,6 +56,7 @@ def hints_file(store: Store) -> Path | None:
 class Hint(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of one attempt: an error, or a result as in the fact `TaskSucceeded`.
 
+    With `seconds` the attempt goes on, and looks again after so many, because of `why`.
     `last_lines` are those of its log that were not stored yet."""
 
     execution: str
@@ -68,6 +69,8 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     sha256: str = ""
     last_lines: Chunk | None = None
     item: int | None = None
+    seconds: float | None = None
+    why: str = ""
 
     @property
     def key(self) -> Key:
@@ -75,7 +78,9 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
         return key_of(self.task, self.item)
 
     @property
-    def outcome(self) -> Succeeded | Failed:
+    def outcome(self) -> Succeeded | Failed | Postponed:
+        if self.seconds is not None:
+            return Postponed(self.seconds, self.why)
         if self.error is not None:
             return Failed(self.error, self.final)
         return Succeeded(self.result, self.size, self.sha256)
@@ -146,6 +151,9 @@ class Hints:
         elif isinstance(outcome, Failed):
             error, final = outcome.error, outcome.final
             hint = (execution, task, attempt, error, final, None, 0, "", last_lines, item)
+        elif isinstance(outcome, Postponed):
+            wait = outcome.seconds, outcome.why
+            hint = (execution, task, attempt, None, False, None, 0, "", last_lines, item, *wait)
         else:
             return 0
         body = _encode(hint)

@@ -11,9 +11,10 @@ from datetime import datetime
 import msgspec
 
 from goflow.core.graph import Plan
+from goflow.core.keys import Key
 from goflow.core.progress import Progress
 from goflow.core.states import State
-from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, listed
+from goflow.core.summary import TASKS_SHOWN, Summary, TaskSummary, Waiting, listed
 from goflow.core.transition import TaskChange, Transition
 from goflow.stores.base import Change, Created, Outcome, Record, Submit
 
@@ -104,6 +105,13 @@ class LiveExecution:
         for task in transition.mapped:
             self.tasks[task.name] = task
 
+    def looked(self, name: str, waiting: Waiting) -> None:
+        """A waiting task looked in vain again. That is not committed, and no news for listeners."""
+        task = self.tasks[name]
+        if task.waiting is not msgspec.UNSET:
+            self.tasks[name] = msgspec.structs.replace(task, waiting=waiting)
+            self._encoded_version = -1
+
     def _apply(self, change: TaskChange) -> None:
         task = change.task
         name = task.name
@@ -139,6 +147,11 @@ class LiveState:
     def add(self, execution: LiveExecution) -> None:
         """Add an execution that was committed before and is resumed."""
         self._executions[execution.id] = execution
+
+    def looked(self, execution: str, key: Key, waiting: Waiting) -> None:
+        """A waiting task or item looked in vain again, and looks again later."""
+        if isinstance(key, str) and (live := self._executions.get(execution)) is not None:
+            live.looked(key, waiting)
 
     def drop(self, execution: str) -> None:
         """Remove an execution that was added but could not be resumed."""

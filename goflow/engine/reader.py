@@ -466,7 +466,8 @@ def _item(
     index: int, run: Run, error: str | None, result: msgspec.Raw | StoredResult | None
 ) -> ItemDetail:
     times = run.started_at, run.finished_at
-    return ItemDetail(index, run.state, run.attempt, *times, error, *shown_result(result))
+    shown = shown_result(result)
+    return ItemDetail(index, run.state, run.attempt, *times, error, *shown, run.waiting)
 
 
 def _times_of(chunk: LogChunk) -> list[datetime | None]:

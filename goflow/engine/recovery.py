@@ -213,8 +213,12 @@ class Recovery:
 
 
 def _that_count(hints: Sequence[Hint], execution: Execution) -> Sequence[Hint]:
-    """The hints of attempts whose ends are not committed."""
-    found = {one.key: one for one in hints if execution.is_attempting(one.key, one.attempt)}
+    """The hints of attempts whose ends are not committed. An attempt that ended after a look in
+    vain has a hint of each."""
+    counting = [one for one in hints if execution.is_attempting(one.key, one.attempt)]
+    looks = [one for one in counting if one.seconds is not None]
+    found = {one.key: one for one in looks if execution.run(one.key).waiting is None}
+    found |= {one.key: one for one in counting if one.seconds is None}
     return list(found.values())
 
 

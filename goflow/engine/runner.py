@@ -20,11 +20,13 @@ from goflow.core.events import (
     TaskCancelled,
     TaskCancelRequested,
     TaskFailed,
+    TaskPostponed,
     TaskStarted,
 )
 from goflow.core.execution import Cancelled, Execution, Interrupted, Outcome
 from goflow.core.keys import Item, Key, task_of
 from goflow.core.states import State
+from goflow.core.summary import Waiting
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
@@ -93,6 +95,7 @@ class Runner:
             if execution.is_cancelling(key):
                 # Once it is heard: one that was never heard would not be ended.
                 loop.call_soon(self._attempts.end, key)
+        self._attempts.resume(found or {})
 
     # -- called by other rooms -----------------------------------------------------
 
@@ -102,7 +105,12 @@ class Runner:
     def stop(self) -> None:
         """Start nothing more, and return when what is running has ended."""
         self._stopping = True
+        self._attempts.stop()
         self.wake()
+
+    def look_now(self, key: Key) -> None:
+        """Let a waiting task or item look again at once, without waiting for its time."""
+        self._attempts.waits.look_now(key)
 
     def interrupt(self) -> None:
         """End the running attempts, and those whose start is being committed."""
@@ -148,13 +156,16 @@ class Runner:
         """The tasks and items that are ready to run and wait for a slot."""
         return (key for key in self._requests if self._is_queued(key))
 
-    def waiting(self, name: str) -> str | None:
-        """Why a task that is ready does not run, human-readable; None if it does not wait."""
+    def waiting(self, key: Key) -> str | Waiting | None:
+        """Why a task that is ready does not run, human-readable; or why a running task or item
+        waits, and until when. None if it does not wait."""
         if self.held_up is not None:
             return self.held_up
-        if not self._is_queued(name):
+        if (waiting := self._attempts.waiting(key)) is not None:
+            return waiting
+        if not self._is_queued(key):
             return None
-        return self._requests.obstacle(name)
+        return self._requests.obstacle(key)
 
     def _is_queued(self, key: Key) -> bool:
         return self._requests.is_waiting(key) and self.execution.is_ready(key)
@@ -313,6 +324,8 @@ class Runner:
             match fact:
                 case TaskStarted():
                     self._attempts.begin(fact)
+                case TaskPostponed():
+                    self._attempts.wait(fact)
                 case CancelRequested():
                     self._attempts.end_all()
                 case TaskCancelRequested():
@@ -348,10 +361,12 @@ class Runner:
 
     def _withdraw(self, key: Key) -> None:
         """Withdraw the request for a slot of a task or item that was cancelled or marked."""
+        self._attempts.forget(key)
         if self._requests.is_waiting(key):
             self._requests.release(key)
 
     def _leave(self) -> None:
+        self._attempts.close()
         if self._attempts.mapped is not None:
             self._attempts.mapped.close()
         for key in list(self._requests):

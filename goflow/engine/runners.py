@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 
+from goflow.core.keys import Key
+from goflow.core.summary import Waiting
 from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup
 from goflow.engine.room import Room
@@ -64,8 +66,9 @@ class Runners(Mapping[str, Runner]):
         if (runner := self._runners.get(id)) is not None:
             await asyncio.shield(runner.over)
 
-    def waiting(self, id: str, task: str) -> str | None:
-        """The human-readable reason why a ready task does not run; None if it does not wait."""
+    def waiting(self, id: str, task: Key) -> str | Waiting | None:
+        """The human-readable reason why a ready task does not run; or why a running task or item
+        waits, and until when. None if it does not wait."""
         runner = self._runners.get(id)
         return None if runner is None else runner.waiting(task)
 

@@ -61,6 +61,8 @@ class Context(msgspec.Struct, frozen=True):
             attempt starts, by which the server finds and ends them.
         item: Item that a mapped task runs for; None for other tasks.
         index: Number of the item, from 0; None for other tasks.
+        started_at: Start of the attempt, in UTC. After `Later` that is the first look.
+        waited: Seconds from there to the start of this look, 0.0 in the first one.
 
     Examples:
         >>> from goflow import Context, Job
@@ -85,6 +87,8 @@ class Context(msgspec.Struct, frozen=True):
     process_tag: str = ""
     item: Any = None
     index: int | None = None
+    started_at: datetime | None = None
+    waited: float = 0.0
 
 
 class Operator(Protocol):

@@ -7,9 +7,9 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
 from goflow.core.detail import Detail, ItemDetail, TaskDetail
-from goflow.core.keys import Key, key_of
+from goflow.core.keys import Item, Key, key_of
 from goflow.core.states import State
-from goflow.core.summary import Listed
+from goflow.core.summary import Listed, Waiting
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.errors import InvalidRequest
 from goflow.shown import kind
@@ -153,6 +153,11 @@ async def items(call: Call) -> Items:
         int(given(query.cursor) or 0),
         query.limit,
     )
+    id, task = call.path["id"], call.path["task"]
+    for item in page.items:
+        if item.waiting is not None:
+            waiting = call.engine.runners.waiting(id, Item(task, item.index))
+            item.waiting = waiting if isinstance(waiting, Waiting) else item.waiting
     return Items(page.items, page.next)
 
 

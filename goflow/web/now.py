@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict as to_dict
 
 from goflow.core.states import State
-from goflow.core.summary import Time
+from goflow.core.summary import Time, Waiting
 from goflow.engine.live import LiveExecution
 from goflow.engine.runner import Runner
 from goflow.engine.slots import Kind, Usage
@@ -40,14 +40,15 @@ class TaskNow(Struct):
     """A task that runs, waits for its next attempt, or is ready and waits for a slot.
 
     `started` is set if it runs, `retry_at` if it waits for its next attempt, and `waiting` says
-    why a ready task does not run.
+    why a ready task does not run, as a text; for a running task that waits without a slot, why
+    and until when.
     """
 
     name: str
     state: State
     started: Time | None = None
     retry_at: Time | None = None
-    waiting: str | None = None
+    waiting: str | Waiting | None = None
     pool: str | None = None
 
 
@@ -167,7 +168,8 @@ def _execution(execution: LiveExecution, runner: Runner) -> ExecutionNow:
 def _tasks(execution: LiveExecution, runner: Runner) -> Iterator[TaskNow]:
     """Running tasks, then those up for retry, then those that wait for a slot."""
     for name, since in execution.running.items():
-        yield TaskNow(name, State.RUNNING, started=since, pool=runner.pool(name))
+        waiting = runner.waiting(name)
+        yield TaskNow(name, State.RUNNING, since, None, waiting, runner.pool(name))
     for name, due in execution.retry_at.items():
         waiting = runner.waiting(name)
         yield TaskNow(name, State.UPFORRETRY, None, due, waiting, runner.pool(name))

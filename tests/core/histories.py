@@ -21,9 +21,10 @@ from goflow.core.events import (
     Retried,
     Submitted,
     TaskFailed,
+    TaskPostponed,
     TaskStarted,
 )
-from goflow.core.execution import Execution, Failed, Outcome, Succeeded
+from goflow.core.execution import Execution, Failed, Outcome, Postponed, Succeeded
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.states import FINISHED, State, Tally, TriggerRule
@@ -70,18 +71,22 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0) -> Plan:
 
 class Ending(NamedTuple):
     """How a task's attempts end. It succeeds after `failures` failures, or never with None. A
-    `final` failure is not retried."""
+    `final` failure is not retried. Each attempt looks in vain so many times before."""
 
     failures: int | None = 0
     final: bool = False
+    looks: int = 0
 
-    def of(self, failures_before: int) -> Outcome:
+    def of(self, failures_before: int, looks_before: int = 0) -> Outcome:
+        if looks_before < self.looks:
+            return Postponed(5.0, f"look {looks_before + 1}")
         if self.failures is None or failures_before < self.failures:
             return Failed(f"failure {failures_before + 1}", final=self.final)
         return Succeeded(Raw(b'"done"'))
 
 
 Script = Mapping[str, Ending]
+looks = st.sampled_from([0, 0, 1, 2])
 
 
 def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
@@ -89,8 +94,8 @@ def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
     return st.fixed_dictionaries(
         {
             task.name: st.one_of(
-                st.integers(0, task.retries).map(Ending),
-                st.builds(Ending, st.none(), st.booleans()),
+                st.builds(Ending, st.integers(0, task.retries), st.just(False), looks),
+                st.builds(Ending, st.none(), st.booleans(), looks),
             )
             for task in plan.tasks
         }
@@ -196,6 +201,16 @@ def failures_so_far(facts: Sequence[AnyFact], name: str) -> int:
     )
 
 
+def looks_so_far(facts: Sequence[AnyFact], name: str) -> int:
+    """The looks in vain of the task's last attempt."""
+    looks = 0
+    for fact in facts:
+        if isinstance(fact, TaskStarted) and fact.task == name:
+            looks = 0
+        looks += isinstance(fact, TaskPostponed) and fact.task == name
+    return looks
+
+
 def play(
     execution: Execution,
     facts: list[AnyFact],
@@ -211,7 +226,7 @@ def play(
     wait. The script decides how attempts end. If `disturbed`, users cancel and mark tasks.
     """
     now = facts[-1].at
-    limit = len(facts) + 20 * len(execution.tasks) + 20
+    limit = len(facts) + 40 * len(execution.tasks) + 20
     for _ in range(limit) if steps is None else range(steps):
         now += SECOND
         if disturbed:
@@ -225,7 +240,7 @@ def play(
             return
         if execution.running:
             name = execution.running[choose.below(len(execution.running))]
-            outcome = script[name].of(failures_so_far(facts, name))
+            outcome = script[name].of(failures_so_far(facts, name), looks_so_far(facts, name))
             facts.append(execution.settle(name, outcome, now, delay=choose.below(3)))
         elif not ready:
             due = execution.next_retry()

@@ -23,6 +23,7 @@ from goflow.core.events import (
     TaskCancelled,
     TaskCancelRequested,
     TaskFailed,
+    TaskPostponed,
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
@@ -99,6 +100,7 @@ class Model:
         self.params = submitted.params
         self.begun: datetime | None = None
         self.doomed: set[Key] = set()
+        self.waiting: set[Key] = set()  # running, after a look in vain
         self.cancelled = False
         self.fails = False
 
@@ -201,7 +203,7 @@ class Model:
                 return self.finished and bool(tasks) and known
             case MarkedSuccessful() | MarkedSkipped():
                 end = S if isinstance(fact, MarkedSuccessful) else K
-                if state in (State.RUNNING, S, end):
+                if state in (S, end) or (state is State.RUNNING and key not in self.waiting):
                     return False
                 if not self.finished:
                     return fact.finished is None and not self.stops(key)
@@ -238,6 +240,9 @@ class Model:
                 self.spent[key] == self.plan[fact.task].retries
             ):
                 return False
+            case TaskPostponed():
+                going = state is State.RUNNING and not is_group and not self.stops(key)
+                return going and fact.attempt == self.attempts[key] and fact.again_at >= fact.at
             case TaskSucceeded() | TaskFailed() | AttemptFailed():
                 end = S if isinstance(fact, TaskSucceeded) else F
                 if is_group and state is State.RUNNING and end not in self.group_ends(fact.task):
@@ -292,6 +297,8 @@ class Model:
                 self._set(key, F)
             case TaskSkipped() | MarkedSkipped():
                 self._set(key, K)
+            case TaskPostponed():
+                self.waiting.add(key)
             case TaskCancelled():
                 self._set(key, C)
             case TaskCancelRequested():
@@ -318,6 +325,11 @@ class Model:
         if isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
             self.state = State(fact.finished)
         self.doomed = {key for key in self.doomed if self.state_of(key) not in ENDS}
+        self.waiting = {
+            key
+            for key in self.waiting
+            if self.has_item(key) and self.state_of(key) is State.RUNNING
+        }
 
     def _set(self, key: Key, state: State) -> None:
         if isinstance(key, Item):

@@ -17,6 +17,7 @@ from goflow.core.events import (
     Retried,
     TaskCancelled,
     TaskCancelRequested,
+    TaskPostponed,
 )
 from goflow.core.progress import TABLE
 from goflow.core.states import RULES, State, Tally, Verdict, verdict
@@ -56,6 +57,8 @@ Further rules:
   `{TaskCancelRequested.__name__}`. Waiting tasks are cancelled at once. A running task is
   `{TaskCancelled.__name__}` when it has really stopped. If its attempt ends by itself first, that
   outcome counts.
+- After `{TaskPostponed.__name__}` a task is running, but holds no slot until its operator looks
+  again. The end of the server does not interrupt it. Only such a task can be marked while it runs.
 - After `{MarkedSuccessful.__name__}` or `{MarkedSkipped.__name__}`, the trigger rules of
   downstream tasks that have not started are evaluated again. Other tasks do not change. A task
   cannot be marked while it is being cancelled.

@@ -24,6 +24,7 @@ from goflow.core.events import (
     TaskCancelled,
     TaskCancelRequested,
     TaskFailed,
+    TaskPostponed,
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
@@ -88,6 +89,16 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     (
         TaskFailed(AT, "t", 2, "boom"),
         {"fact": "TaskFailed", "task": "t", "attempt": 2, "error": "boom"},
+    ),
+    (
+        TaskPostponed(AT, "t", 1, AT, "no file"),
+        {
+            "fact": "TaskPostponed",
+            "task": "t",
+            "attempt": 1,
+            "again_at": AT_JSON,
+            "why": "no file",
+        },
     ),
     (TaskSkipped(AT, "t"), {"fact": "TaskSkipped", "task": "t"}),
     (CancelRequested(AT), {"fact": "CancelRequested"}),
@@ -224,6 +235,7 @@ any_fact = st.one_of(
     st.builds(TaskSucceeded, moments, texts, counts, results),
     st.builds(AttemptFailed, moments, texts, counts, texts, moments),
     st.builds(TaskFailed, moments, texts, counts, texts),
+    st.builds(TaskPostponed, moments, texts, counts, moments, texts, st.none() | counts),
     st.builds(TaskSkipped, moments, texts),
     st.builds(CancelRequested, moments, texts, st.none() | seconds),
     st.builds(TaskCancelRequested, moments, texts, texts),

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from goflow import forks
-from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Postponed, Succeeded
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Executor, Work
@@ -30,7 +30,7 @@ _told: set[asyncio.Task[Any]] = set()  # to stop, until they have ended
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
-OUTCOMES = Succeeded, Failed, Cancelled, Interrupted
+OUTCOMES = Succeeded, Failed, Cancelled, Interrupted, Postponed
 Keep = Callable[[Succeeded], Outcome | Awaitable[Outcome]]
 
 

@@ -4,6 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from goflow.core.keys import Key
+from goflow.core.summary import Waiting
+from goflow.engine.alarm import Alarm
 from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
@@ -12,6 +15,7 @@ from goflow.engine.executors.choice import Executors
 from goflow.engine.hints import Hints
 from goflow.engine.journal import Journal
 from goflow.engine.output.backlog import Backlog
+from goflow.engine.output.tasklog import Carried
 from goflow.engine.slots import Slots
 from goflow.engine.turns import StartingLine
 from goflow.operators.orphans import End
@@ -29,7 +33,9 @@ class Limits(msgspec.Struct, frozen=True):
 
 class Dependencies(msgspec.Struct, frozen=True):
     """Shared by all runners of an engine. `history` reads the committed facts of an execution;
-    `on_defect` is called with a defect of goflow itself, and where it happened."""
+    `on_defect` is called with a defect of goflow itself, and where it happened; `looked` with the
+    time of the next look of a task or item that looked in vain again. `measure_log` says how far
+    the log of an attempt has got that keeps so many characters."""
 
     journal: Journal
     history: Callable[[str], Awaitable[History | None]]
@@ -47,3 +53,6 @@ class Dependencies(msgspec.Struct, frozen=True):
     server: str  # this process, in the form that process tags use
     end_orphans: End
     hints: Hints
+    alarm: Alarm
+    looked: Callable[[str, Key, Waiting], None]
+    measure_log: Callable[[str, Key, int, int], Awaitable[Carried | None]]

@@ -42,6 +42,19 @@ class Requests:
         granted, self._granted = self._granted, []
         return [request.task for request in granted]
 
+    def ask_to_look(self, key: Key, now: datetime, granted: Callable[[Key], None]) -> None:
+        """Request a slot for a task or item that is under way; `granted` is called, perhaps at
+        once, when it has one."""
+        lane, priority = self._lane(key)
+        look = Look(granted)
+        request = self._slots.request(look, key, lane, priority, now, together=1)
+        self._requests[key] = request
+        self._slots.grant()
+        if request.granted:
+            granted(key)
+        else:
+            look.is_waiting = True
+
     def occupy(self, key: Key) -> None:
         """Take the slot of a task or item that is running already."""
         lane, _ = self._lane(key)
@@ -78,6 +91,20 @@ class Requests:
         if task.pool is not None:
             lane.append(title(Kind.POOL, task.pool))
         return tuple(lane), task.priority
+
+
+class Look:
+    """Implements `goflow.engine.slots.Waiter` for one look of a waiting task or item."""
+
+    __slots__ = ("_call", "is_waiting")
+
+    def __init__(self, call: Callable[[Key], None]) -> None:
+        self._call = call
+        self.is_waiting = False
+
+    def granted(self, request: Request) -> None:
+        if self.is_waiting:
+            self._call(request.task)
 
 
 def _priority(request: tuple[Key, tuple[str, ...], float]) -> float:

@@ -7,21 +7,31 @@ its cancellation is abandoned after `CLEANUP` seconds.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from goflow.core.events import TaskStarted
-from goflow.core.execution import Cancelled, Execution, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.events import TaskPostponed, TaskStarted
+from goflow.core.execution import (
+    Cancelled,
+    Execution,
+    Failed,
+    Interrupted,
+    Outcome,
+    Postponed,
+    Succeeded,
+)
 from goflow.core.keys import Item, Key, described, item_of, task_of
 from goflow.core.result import StoredResult
+from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
+from goflow.engine.attempts.waits import Waits
 from goflow.engine.executors.base import Again, Run, Work
 from goflow.engine.executors.outcomes import failed
 from goflow.engine.hints import LINES
@@ -93,6 +103,7 @@ class Attempts:
             self.mapped = MappedTasks(execution, dependencies, self._keep, self._joined, wake)
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
         self._overdue: dict[Key, asyncio.TimerHandle] = {}
+        self._waits: Waits | None = None  # once an attempt has looked in vain
 
     def __len__(self) -> int:
         return len(self._running)
@@ -101,22 +112,53 @@ class Attempts:
         return iter(self._running)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._running
+        return key in self._running or (self._waits is not None and key in self._waits)
 
     # -- beginning -----------------------------------------------------------------
 
     def begin(self, fact: TaskStarted) -> None:
         """Start an attempt; its start is committed."""
-        task = None if self._job is None else self._job.find(fact.task)
-        key = fact.key
+        self._begin(fact.key, fact.attempt)
+
+    def _begin(self, key: Key, number: int) -> None:
+        task = None if self._job is None else self._job.find(task_of(key))
         if task is None:
-            self._note(Ended(key, Failed(self._missing(fact.task), final=True)))
+            self._end(Ended(key, Failed(self._missing(task_of(key)), final=True)))
             return
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
         upstream = self._execution.results_for(task.name) if task.call.takes_context else {}
-        self._running[key] = loop.create_task(self._run(task, key, fact.attempt, upstream))
+        self._running[key] = loop.create_task(self._run(task, key, number, upstream))
         self._dependencies.hanging.started()
+
+    def wait(self, fact: TaskPostponed) -> None:
+        """Let a task or item wait for its next look; that is committed."""
+        self.waits.begin(fact.key)
+        if self._execution.is_cancelling(fact.key):
+            self.end(fact.key)
+
+    @property
+    def waits(self) -> Waits:
+        """The tasks and items that wait for their next looks."""
+        if self._waits is None:
+            self._waits = Waits(self._execution, self._dependencies, self._requests, self._begin)
+        return self._waits
+
+    def resume(self, found: Container[Key]) -> None:
+        """Take up the waits of an execution that was replayed."""
+        if self._execution.waits:
+            self.waits.resume(found)
+
+    def waiting(self, key: Key) -> Waiting | None:
+        """Why a task or item waits for its next look, and until when; None if it does not."""
+        if self._waits is None or key not in self._waits:
+            return None
+        return self._waits.again(key) or self._execution.run(key).waiting
+
+    def stop(self) -> None:
+        """Begin no more looks."""
+        if self._waits is not None:
+            self._waits.stop()
 
     def go_on(self, key: Key, found: Found) -> None:
         """Take over an attempt that was found running, with its slot."""
@@ -161,7 +203,7 @@ class Attempts:
         running: "asyncio.Task[None]",
         found: Found | None,
     ) -> Ended:
-        execution, given = self._execution, self._dependencies
+        execution, given, waits, waited = self._execution, self._dependencies, self._waits, 0.0
         name = task.name
         executor = given.executors.of(task)
         if found is not None:
@@ -182,6 +224,10 @@ class Attempts:
         if found is not None:
             log.resume(found.lines, found.unfinished)
             log.info("the server was restarted; this attempt still runs")
+        elif waits is not None and key in waits:
+            waited = waits.waited(key)
+            if (carried := await waits.log(key)) is not None:
+                log.carry_on(carried)
         # Each attempt gets its own copy of params and results, and may change it.
         params: dict[str, Any] = {}
         results: dict[str, Any] = {}
@@ -208,9 +254,12 @@ class Attempts:
             process_tag=str(self._process_tag(key, number)),
             item=item,
             index=item_of(key),
+            started_at=execution.run(key).started_at,
+            waited=waited,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
-        spent = 0.0 if found is None else self._seconds_since_start(key)
+        is_looking = execution.run(key).waiting is not None
+        spent = 0.0 if found is None or is_looking else self._seconds_since_start(key)
         if task.timeout is not None:
             # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
             # the operator starts: an attempt that still loads results is not abandoned, since
@@ -270,8 +319,13 @@ class Attempts:
     # -- ending --------------------------------------------------------------------
 
     def end(self, key: Key) -> None:
-        """Tell an attempt to end, and abandon it if it does not."""
+        """Tell an attempt to end, and abandon it if it does not. A wait ends at once, if its task
+        or item is being cancelled."""
         running = self._running.get(key)
+        if running is None and self._waits is not None and self._execution.is_cancelling(key):
+            if (wait := self._waits.end(key)) is not None:
+                self._end(Ended(key, Cancelled(), wait.number))
+            return
         if running is not None and not is_told_to_stop(running):
             stop(running)
             # It may not have begun to run anything; then nothing of `_run` will run either.
@@ -280,12 +334,24 @@ class Attempts:
 
     def end_task(self, name: str) -> None:
         """Tell the attempts of a task or of its items to end."""
-        for key in [key for key in self._running if task_of(key) == name]:
+        for key in [key for key in self._under_way() if task_of(key) == name]:
             self.end(key)
 
     def end_all(self) -> None:
-        for key in list(self._running):
+        for key in self._under_way():
             self.end(key)
+
+    def _under_way(self) -> list[Key]:
+        return [*self._running, *(self._waits or ())]
+
+    def forget(self, key: Key) -> None:
+        """Forget the wait of a task or item that was marked or cancelled."""
+        if self._waits is not None:
+            self._waits.forget(key)
+
+    def close(self) -> None:
+        """Forget all waits."""
+        self.stop()
 
     def take_ended(self) -> list[Ended]:
         """The attempts that have ended since the last call, or the first of them if their logs
@@ -325,19 +391,44 @@ class Attempts:
 
     def _hint(self, running: object, key: Key, number: int, outcome: Outcome, log: TaskLog) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
-        if self._running.get(key) is running:  # not an abandoned one
+        # Not of an abandoned one, and not of further looks in vain, which are repeated.
+        if self._running.get(key) is running and not (
+            isinstance(outcome, Postponed) and self._execution.run(key).waiting is not None
+        ):
             execution, hints = self._execution.id, self._dependencies.hints
             last_lines = log.unwritten(LINES) if log.lines else None
             if half := hints.write(execution, key, number, outcome, last_lines):
                 self._hinted[key] = half
 
     def _done(self, running: object, ended: Ended) -> bool:
-        """Note the end of an attempt; False if it was abandoned before."""
+        """Note the end of an attempt or of a look; False if it was abandoned before, or if no fact
+        follows from it, so that the rest of its log is to be stored alone."""
         if self._running.get(ended.key) is not running:
             return False
         del self._running[ended.key]
-        self._note(ended)
-        return True
+        return self._end(ended)
+
+    def _end(self, ended: Ended) -> bool:
+        """Note an outcome; False if no fact follows from it."""
+        if self._waits is None and not isinstance(ended.outcome, Postponed):
+            self._note(ended)
+            return True
+        key, outcome, waits = ended.key, ended.outcome, self.waits
+        self._execution.looking.discard(key)
+        is_news = self._execution.is_news(key, outcome)
+        if isinstance(outcome, Postponed):
+            waits.postpone(key, ended.number, None if ended.log is None else ended.log.carried)
+        elif is_news:
+            waits.forget(key)
+        if is_news:
+            self._note(ended)
+            return True
+        self._free(ended)
+        if isinstance(outcome, Postponed):
+            waits.go_on(key, outcome)
+        if waits.stopped or not isinstance(outcome, Postponed):
+            self._wake()  # there may be nothing more to wait for
+        return False
 
     async def _store_rest(self, ended: Ended) -> None:
         """Store the last lines of an attempt that was abandoned, whose end has been noted."""
@@ -377,7 +468,7 @@ class Attempts:
             self._abandoned[key] = running
             loops.give_up(running)
             cancelling = self._execution.is_cancelling(key)
-            self._note(Ended(key, Cancelled() if cancelling else outcome))
+            self._end(Ended(key, Cancelled() if cancelling else outcome))
 
     def _joined(self, name: str, outcome: Outcome) -> None:
         """Takes the outcome of a mapped task."""
@@ -385,6 +476,12 @@ class Attempts:
         self._wake()
 
     def _note(self, ended: Ended) -> None:
+        self._free(ended)
+        self._ended.append(ended)
+        self._wake()
+
+    def _free(self, ended: Ended) -> None:
+        """Give back the slot of an attempt or a look that has ended."""
         key = ended.key
         # An abandoned operator keeps its slot as long as it really runs.
         if (abandoned := self._abandoned.pop(key, None)) is None:
@@ -396,8 +493,6 @@ class Attempts:
             self._dependencies.abandoned.add(entry, abandoned, limits)
             if request is not None:
                 abandoned.add_done_callback(lambda _: self._requests.give_back(request))
-        self._ended.append(ended)
-        self._wake()
 
     def _abandoned_attempt(self, key: Key, outcome: Outcome) -> AbandonedAttempt:
         execution, run = self._execution, self._execution.run(key)

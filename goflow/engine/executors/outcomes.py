@@ -8,20 +8,24 @@ import inspect
 import os
 import traceback
 from collections.abc import Awaitable
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from goflow import forks
-from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow import checks, forks
+from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.retry import CENTURY
 from goflow.engine.executors.base import Work
-from goflow.errors import TaskFailed
+from goflow.errors import Later, TaskFailed
 from goflow.plain import Unfit, encode
-from goflow.shown import kind, reason, text_of
+from goflow.shown import kind, reason, tame, text_of
 
 ERROR_LIMIT = 16 * 1024  # characters
+WHY_LIMIT = 300  # characters of the reason of a wait
+SOONEST = 0.01  # seconds until the next look, at least
 
 _HOUSE = f"{Path(__file__).parents[2]}{os.sep}"
 
@@ -82,6 +86,8 @@ def _unkept(value: object, reason: str) -> Failed:
 def raised(error: BaseException) -> Outcome:
     """The outcome of an operator that raised this error. `sys.exit()` and `sys.exit(0)` are a
     success, as for a program; any other code or text is a failure with that reason."""
+    if isinstance(error, Later):
+        return _postponed(error)
     if not isinstance(error, SystemExit):
         return failed(error)
     code = error.code
@@ -96,6 +102,20 @@ def _exit_text(code: object) -> str:
         return str.__str__(str(code)) or "SystemExit"
     except BaseException as failure:
         return f"SystemExit, whose text raises {kind(failure)}"
+
+
+def _postponed(error: Later) -> Outcome:
+    # A subclass may have fields of these names, with any values.
+    try:
+        seconds, why = error.seconds, error.why
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        seconds = float(checks.number("Later: seconds", seconds, 0, CENTURY, error=ValueError))
+        why = checks.text("Later: why", why, error=ValueError)
+    except BaseException as failure:
+        told = text_of(failure) if type(failure) is ValueError else reason(failure)
+        return Failed(_bounded(f"{told}\n\n{_trace_of(error)}".rstrip("\n")))
+    return Postponed(max(seconds, SOONEST), tame(" ".join(why.split()), WHY_LIMIT))
 
 
 def failed(error: BaseException) -> Failed:

@@ -18,12 +18,13 @@ import struct
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from goflow import forks
-from goflow.core.execution import Failed, Outcome, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.retry import CENTURY
 from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
@@ -60,16 +61,21 @@ class Request(msgspec.Struct, frozen=True):
     process_tag: str
     item: Any
     index: int | None
+    started_at: datetime | None
+    waited: float
     argv: list[str]
     max_result: int  # bytes of JSON
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer: an error, or a result as JSON. A task is not retried after a `final` error."""
+    """The answer: an error, or a result as JSON, or the seconds until the next look and why. A
+    task is not retried after a `final` error."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
     final: bool = False
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=CENTURY)] | None = None
+    why: str = ""
 
 
 class ProcessExecutor:
@@ -191,6 +197,8 @@ class ProcessRun:
             return Failed("the task's process sent an invalid answer")
         if answer.error is not None:
             return Failed(answer.error, answer.final)
+        if answer.seconds is not None:
+            return Postponed(answer.seconds, answer.why)
         if len(answer.result) > self._max_result:
             return Failed(f"the task's process sent a result of {len(answer.result)} bytes")
         return Succeeded(answer.result)

@@ -56,6 +56,16 @@ class Chunk(NamedTuple):
     replaces: int | None = None
 
 
+class Carried(NamedTuple):
+    """How far a log has got that is closed and will be continued: its `lines`, the `room` that is
+    left, the stretches of its tail, and the beginning of another line."""
+
+    lines: int
+    room: int
+    tail: tuple[tuple[int, int, int], ...] = ()
+    unfinished: str = ""
+
+
 class Piece:
     """Whole lines that wait to be passed on."""
 
@@ -238,6 +248,22 @@ class TaskLog(Lines):
         if unfinished:
             self._shown = lines, unfinished
             self.line(unfinished)
+
+    def carry_on(self, carried: Carried) -> None:
+        """Continue a log that was closed."""
+        self._room = carried.room
+        self._kept = deque(Stretch(*one) for one in carried.tail)
+        self._kept_size = sum(one.size for one in self._kept)
+        self.resume(carried.lines, carried.unfinished)
+
+    @property
+    def carried(self) -> Carried | None:
+        """After `close`: how to continue the log; None if it is empty."""
+        if not self.lines:
+            return None
+        return Carried(
+            self.lines, self._room, tuple((one.first, one.end, one.size) for one in self._kept)
+        )
 
     def write(self, text: str, /) -> int:
         """Append text as it is; an unfinished line waits for its end, or for `close`."""

@@ -20,6 +20,7 @@ export type {
   System,
   TaskDetail,
   TaskView as TaskDescription,
+  Waiting,
 } from "./schema";
 
 export type JobDescription = Omit<wire.JobView, "params_schema"> & { params_schema: Schema | null };

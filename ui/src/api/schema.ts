@@ -168,6 +168,7 @@ export interface ItemDetail {
   error: string | null;
   result: unknown;
   result_bytes: number;
+  waiting: Waiting | null;
 }
 
 export interface Items {
@@ -410,7 +411,7 @@ export interface TaskDetail {
   result?: unknown;
   result_bytes: number;
   attempts: AttemptDetail[];
-  waiting: string | null;
+  waiting: string | Waiting | null;
   retries: number;
   trigger_rule: TriggerRule;
   operator: string | null;
@@ -425,7 +426,7 @@ export interface TaskNow {
   state: State;
   started: string | null;
   retry_at: string | null;
-  waiting: string | null;
+  waiting: string | Waiting | null;
   pool: string | null;
 }
 
@@ -436,6 +437,7 @@ export interface TaskSummary {
   started: string | null;
   finished: string | null;
   items?: Record<string, number>;
+  waiting?: Waiting;
 }
 
 export interface TaskView {
@@ -508,4 +510,10 @@ export interface Upcoming {
   active: boolean;
   upcoming: string[];
   clock_changes: ClockChangeView[];
+}
+
+export interface Waiting {
+  why: string;
+  again: string;
+  every: number;
 }

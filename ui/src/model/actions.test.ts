@@ -20,6 +20,7 @@ describe("manual actions", () => {
   test("only a task with downstream tasks can be retried alone", () => {
     expect(allowedActions("failed", "failed", true)).toContain("retry alone");
     expect(allowedActions("running", "failed", true)).not.toContain("retry alone");
+    expect(allowedActions("running", "running", false, true)).toEqual(["cancel", "mark successful", "mark skipped"]);
   });
 
   test("actions name their users, without the submit and the cancel by a timeout", () => {

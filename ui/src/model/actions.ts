@@ -6,16 +6,16 @@ import { isFinished, type State } from "./states";
 export type TaskAction = "cancel" | "retry" | "retry alone" | "mark successful" | "mark skipped";
 
 /**
- * The actions allowed on a task, by the server's rules: a running task can only be cancelled, and
- * only a finished execution can be retried.
+ * The actions allowed on a task, by the server's rules: a running task can only be cancelled,
+ * unless it waits without a slot, and only a finished execution can be retried.
  */
-export function allowedActions(execution: State, task: State, leads: boolean): TaskAction[] {
+export function allowedActions(execution: State, task: State, leads: boolean, waits = false): TaskAction[] {
   const may: TaskAction[] = [];
   if (isFinished(execution)) {
     may.push("retry");
     if (leads) may.push("retry alone");
   } else if (!isFinished(task)) may.push("cancel");
-  if (task !== "running" && task !== "successful") {
+  if ((task !== "running" || waits) && task !== "successful") {
     may.push("mark successful");
     if (task !== "skipped") may.push("mark skipped");
   }

@@ -13,7 +13,7 @@ export interface Timed {
   name: string;
   state: State;
   finished: string | null;
-  waiting: string | null;
+  waiting: unknown;
   attempts: { attempt: number; state: State; started: string; finished: string | null; retry_at?: string | null }[];
 }
 

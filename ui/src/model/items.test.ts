@@ -3,7 +3,7 @@ import type { ItemDetail } from "../api/schema";
 import { allowedItemActions, countOf, countsText, ItemRows, itemNamed, outcomeOf, segmentsOf, stateNamed, statesOf } from "./items";
 
 function item(index: number, changes: Partial<ItemDetail> = {}): ItemDetail {
-  return { index, state: "successful", attempts: 1, started: null, finished: null, error: null, result: null, result_bytes: 4, ...changes };
+  return { index, state: "successful", attempts: 1, started: null, finished: null, error: null, result: null, result_bytes: 4, waiting: null, ...changes };
 }
 
 describe("counts", () => {
@@ -47,6 +47,7 @@ describe("an item", () => {
 
   test("can be cancelled and marked while its task runs, and retried afterwards", () => {
     expect(allowedItemActions("running", "running", "running")).toEqual(["cancel"]);
+    expect(allowedItemActions("running", "running", "running", true)).toEqual(["cancel", "mark successful", "mark skipped"]);
     expect(allowedItemActions("running", "running", "notstarted")).toEqual(["cancel", "mark successful", "mark skipped"]);
     expect(allowedItemActions("running", "running", "failed")).toEqual(["mark successful", "mark skipped"]);
     expect(allowedItemActions("running", "failed", "failed")).toEqual([]);

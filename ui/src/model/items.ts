@@ -74,11 +74,11 @@ export type ItemAction = "cancel" | "retry" | "mark successful" | "mark skipped"
  * The actions allowed on an item, by the server's rules: an item can be cancelled or marked only while
  * its task runs, and retried when the execution has ended.
  */
-export function allowedItemActions(execution: State, task: State, item: State): ItemAction[] {
+export function allowedItemActions(execution: State, task: State, item: State, waits = false): ItemAction[] {
   if (isFinished(execution)) return ["retry"];
   if (task !== "running") return [];
   const may: ItemAction[] = isFinished(item) ? [] : ["cancel"];
-  if (item !== "running" && item !== "successful") {
+  if ((item !== "running" || waits) && item !== "successful") {
     may.push("mark successful");
     if (item !== "skipped") may.push("mark skipped");
   }

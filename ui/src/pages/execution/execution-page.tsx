@@ -216,7 +216,7 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
             </a>
           ))}
           {waits.length > MANY && ` and ${waits.length - MANY} more`}
-          {why && `: ${why}`}
+          {typeof why === "string" && `: ${why}`}
         </p>
       )}
       {done.length > 0 && (

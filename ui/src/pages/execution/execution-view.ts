@@ -183,7 +183,7 @@ export class ExecutionView {
   private refresh(): void {
     const detail = this.detail.peek();
     if (document.hidden || !detail || isFinished(detail.state)) return;
-    if (detail.tasks.some(({ state }) => state === "notstarted")) void this.load();
+    if (detail.tasks.some(({ state, waiting }) => state === "notstarted" || waiting !== null)) void this.load();
   }
 }
 

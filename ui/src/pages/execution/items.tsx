@@ -6,6 +6,7 @@ import { allowedItemActions, countOf, itemNamed, outcomeOf, stateNamed, statesOf
 import { LABEL } from "../../model/states";
 import { Name } from "../../components/name";
 import { Sign, StateLabel } from "../../components/state";
+import { Waits } from "../../components/waits";
 import { useWindow } from "../../components/window";
 import type { ExecutionDetail, ItemDetail, TaskDetail } from "../../api/client";
 import { itemAction, REMOVED } from "./actions";
@@ -156,7 +157,7 @@ function Cells({ item }: { item: ItemDetail }) {
       <span class="quiet tries">{item.attempts > 1 && `${item.attempts} attempts`}</span>
       <span class="took quiet">{item.started !== null && <Lasted from={item.started} to={item.finished} />}</span>
       <span class={`outcome ${item.error ? "wrong" : "quiet"}`}>
-        <Name text={outcomeOf(item)} />
+        {item.waiting ? <Waits on={item.waiting} /> : <Name text={outcomeOf(item)} />}
       </span>
     </>
   );
@@ -169,7 +170,7 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
   const attempt = wanted >= 1 && wanted <= item.attempts ? wanted : item.attempts;
   const newest = attempt === item.attempts;
   const first = Math.max(1, item.attempts - MAX_ATTEMPTS + 1);
-  const may = allowedItemActions(detail.state, task.state, item.state);
+  const may = allowedItemActions(detail.state, task.state, item.state, item.waiting !== null);
   return (
     <section class="item-part" data-item-detail={item.index} aria-label={`Item ${item.index}`}>
       <div class="bar">

@@ -13,6 +13,7 @@ import { Copy } from "../../components/copy";
 import { Name } from "../../components/name";
 import { Sign, StateLabel } from "../../components/state";
 import { Countdown, Time } from "../../components/time";
+import { Waits } from "../../components/waits";
 import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import { REMOVED, taskAction } from "./actions";
 import { Items } from "./items";
@@ -48,7 +49,11 @@ export function TaskPart(props: {
           The next attempt is due <Countdown to={shown.retry_at} />.
         </p>
       )}
-      {task.waiting && <p class="waits">Waiting: {task.waiting}.</p>}
+      {task.waiting && (
+        <p class="waits">
+          Waiting: <Waits on={task.waiting} />.
+        </p>
+      )}
       {attempts.length === 0 && !task.waiting && (
         <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
@@ -83,7 +88,7 @@ function Rules({ described }: { described: TaskDescription }) {
 }
 
 function TaskActions({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
-  const may = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0);
+  const may = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, task.waiting !== null);
   if (!may.length) return null;
   return (
     <span class="button-row">

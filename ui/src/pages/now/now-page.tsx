@@ -12,6 +12,7 @@ import { Sign } from "../../components/state";
 import { Countdown, Time, useZone } from "../../components/time";
 import type { Now, Pool, UnfinishedExecution } from "../../api/client";
 import { PoolName } from "../../components/pool";
+import { Waits } from "../../components/waits";
 import { useRoving } from "../../components/roving";
 import { useWidth } from "../../components/width";
 import { EACH, NowView } from "./now-view";
@@ -74,7 +75,7 @@ export function NowPage() {
 
 function Figures({ found }: { found: Now }) {
   const tasks = found.executions.flatMap((execution) => execution.tasks);
-  const running = tasks.filter(({ state }) => state === "running").length;
+  const running = tasks.filter(({ state, waiting }) => state === "running" && waiting === null).length;
   const waiting = tasks.filter(({ waiting }) => waiting !== null).length;
   return (
     <div class="figures now-figures">
@@ -285,11 +286,15 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
           <a href={executionHref(id, { task: task.name })}>
             <Name text={task.name} />
           </a>{" "}
-          {task.waiting !== null
-            ? `waiting: ${task.waiting}`
-            : task.state === "running" && task.started
-              ? `running for ${span(Math.max(0, second.value - Date.parse(task.started)))}`
-              : LABEL[task.state]}
+          {task.waiting !== null ? (
+            <>
+              waiting: <Waits on={task.waiting} />
+            </>
+          ) : task.state === "running" && task.started ? (
+            `running for ${span(Math.max(0, second.value - Date.parse(task.started)))}`
+          ) : (
+            LABEL[task.state]
+          )}
           {task.retry_at !== null && (
             <>
               {" "}
