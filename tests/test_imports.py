@@ -292,6 +292,7 @@ IN_ORDER = [
     "slots",
     "journal",
     "max_gauge",
+    "alarm",
     "clock",
 ]
 
