@@ -18,6 +18,7 @@ from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.executors.process import CONTEXT
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.operators import process_tag
+from goflow.testing import BEGINNING
 from tests.engine.scripted import Scripted, job_of, running, until
 
 pytestmark = pytest.mark.anyio
@@ -158,6 +159,8 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "submitted_at": repr(detail.submitted),
                 "item": repr(item),
                 "index": repr(index),
+                "started_at": repr(BEGINNING),
+                "waited": "0.0",
             }
         plain = msgspec.json.decode(tasks(detail)["plain"].result)
         assert (plain["item"], plain["index"]) == ("None", "None")
