@@ -63,6 +63,7 @@ class Context(msgspec.Struct, frozen=True):
         index: Number of the item, from 0; None for other tasks.
         started_at: Start of the attempt, in UTC. After `Later` that is the first look.
         waited: Seconds from there to the start of this look, 0.0 in the first one.
+        timezone: Time zone of the job.
 
     Examples:
         >>> from goflow import Context, Job
@@ -89,6 +90,7 @@ class Context(msgspec.Struct, frozen=True):
     index: int | None = None
     started_at: datetime | None = None
     waited: float = 0.0
+    timezone: str = "UTC"
 
 
 class Operator(Protocol):
@@ -113,7 +115,7 @@ def inspect_operator(operator: object, where: str) -> Call:
             f"{where}: {shown(operator)} is not an operator; "
             f"it needs a method run() or run(context)"
         )
-    call = _call_of_method(run.__func__) if _is_method(run) else _call(run)
+    call = _call_of_method(run.__func__) if _is_method(run) else call_of(run)
     if call is None:
         raise InvalidJob(
             f"{where}: run{inspect.signature(run)} of {shown(operator)} must take nothing "
@@ -129,10 +131,10 @@ def _is_method(run: object) -> TypeGuard[MethodType]:
 # Cached, because many tasks have operators of the same few classes.
 @lru_cache(maxsize=1024)
 def _call_of_method(function: FunctionType) -> Call | None:
-    return _call(MethodType(function, object()))
+    return call_of(MethodType(function, object()))
 
 
-def _call(run: Callable[..., Any]) -> Call | None:
+def call_of(run: Callable[..., Any]) -> Call | None:
     """How to call this function; None if it requires other arguments."""
     is_async = inspect.iscoroutinefunction(run)
     try:

@@ -161,6 +161,7 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "index": repr(index),
                 "started_at": repr(BEGINNING),
                 "waited": "0.0",
+                "timezone": "'UTC'",
             }
         plain = msgspec.json.decode(tasks(detail)["plain"].result)
         assert (plain["item"], plain["index"]) == ("None", "None")

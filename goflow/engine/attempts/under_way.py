@@ -256,6 +256,7 @@ class Attempts:
             index=item_of(key),
             started_at=execution.run(key).started_at,
             waited=waited,
+            timezone="UTC" if self._job is None else self._job.timezone,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None

@@ -63,6 +63,7 @@ class Request(msgspec.Struct, frozen=True):
     index: int | None
     started_at: datetime | None
     waited: float
+    timezone: str
     argv: list[str]
     max_result: int  # bytes of JSON
 
