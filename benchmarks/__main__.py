@@ -14,6 +14,7 @@ from benchmarks import (
     templates,
     throughput,
     ticks,
+    waits,
     watching,
 )
 from benchmarks.harness import Report
@@ -21,7 +22,7 @@ from benchmarks.harness import Report
 if __name__ == "__main__":
     report = Report(record.last())
     short = (throughput, watching, spawn, templates, latency, startup, submits, peers, history,
-             pages, ticks, recovery, soak)  # fmt: skip
+             pages, ticks, recovery, waits, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(report)
     record.keep(report.figures)

@@ -12,7 +12,7 @@ from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 from goflow.operators.command import Command
 from goflow.operators.http import Get, Post
-from goflow.operators.waits import WaitFor, WaitForFile, WaitForUrl, WaitUntil
+from goflow.operators.waits import WaitFor, WaitForFile, WaitForJob, WaitForUrl, WaitUntil
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
 from goflow.templates.template import Template
@@ -44,6 +44,7 @@ __all__ = [
     "TriggerRule",
     "WaitFor",
     "WaitForFile",
+    "WaitForJob",
     "WaitForUrl",
     "WaitUntil",
     "__version__",

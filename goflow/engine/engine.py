@@ -22,6 +22,7 @@ from goflow.engine.clock import Clock, SystemClock
 from goflow.engine.control import Control
 from goflow.engine.due_times import DueTimes
 from goflow.engine.errands import Errands
+from goflow.engine.executions import KnownExecutions
 from goflow.engine.executors.choice import Choose, Executors
 from goflow.engine.feed import Feed
 from goflow.engine.health import Health
@@ -105,10 +106,12 @@ class Engine:
     async def start(self) -> None:
         """Open the store, recover unfinished executions, and start to keep time.
 
-        Raises `StoreError` if the store cannot be opened; nothing runs then.
+        Raises `StoreError` if the store cannot be opened, and `InvalidJob` if a task waits for a
+        job that is not registered; nothing runs then.
         """
         if self._started:
             raise RuntimeError("the engine has been started before")
+        self.registry.check_jobs_asked_for()
         self._started = True
         try:
             self._open()
@@ -257,7 +260,11 @@ class Engine:
             slots=self.slots,
             abandoned=self.abandoned,
             hanging=self.health.hanging,
-            executors=Executors(executor, self._choose),
+            executors=Executors(
+                executor,
+                KnownExecutions(self.store, self.reader, self.live, self.registry),
+                self._choose,
+            ),
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self.store.epoch,

@@ -12,6 +12,7 @@ from goflow.engine.options import Options
 from goflow.engine.slots import Kind, Slots
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.job import Job
+from goflow.operators.base import Asking
 
 
 class Registry:
@@ -24,6 +25,7 @@ class Registry:
         self._keeps_time = keeps_time
         self._schedules: dict[str, Schedule | None] = {}
         self.jobs: dict[str, Job] = {}
+        self._is_complete = False  # whether a job may only name those that are registered
         self.pools = dict(options.pools)  # sizes by name
         self.on_change: Callable[[str], None] = lambda job: None
 
@@ -35,11 +37,32 @@ class Registry:
         job.seal()
         schedule = job.schedule_for(with_seconds=self._options.with_seconds)
         self._check_pools(job)
+        if self._is_complete:
+            self._check_asked(job)
         self.jobs[job.name] = job
         self._schedules[job.name] = schedule
         self._limit(job)
         self.on_change(job.name)
         return job
+
+    def check_jobs_asked_for(self) -> None:
+        """From now on a job may wait only for jobs that are registered. Raises `InvalidJob` for
+        one that waits for another. An engine that keeps no time runs one job alone."""
+        if self._keeps_time:
+            for job in self.jobs.values():
+                self._check_asked(job)
+            self._is_complete = True
+
+    def _check_asked(self, job: Job) -> None:
+        for task in job.tasks:
+            if isinstance(task.operator, Asking):
+                for name in task.operator.jobs():
+                    if name not in self.jobs and name != job.name:
+                        known = ", ".join(map(repr, self.jobs)) or "none"
+                        raise InvalidJob(
+                            f"job {job.name!r}, task {task.name!r}: there is no job {name!r}; "
+                            f"the jobs are {known}"
+                        )
 
     def remove(self, name: str) -> None:
         """Remove a job: its schedule stops, and no more executions are created. Unfinished ones

@@ -6,7 +6,7 @@ Its return value is the task's result and is kept as JSON. An exception fails th
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from types import FunctionType, MethodType
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import msgspec
 
-from goflow.errors import InvalidJob
+from goflow.core.states import State
+from goflow.errors import InvalidJob, TaskFailed
 from goflow.shown import shown
 
 
@@ -91,6 +92,48 @@ class Context(msgspec.Struct, frozen=True):
     started_at: datetime | None = None
     waited: float = 0.0
     timezone: str = "UTC"
+
+
+class FoundExecution(NamedTuple):
+    """An execution of some job; `finished` is the time of its end, if it has ended."""
+
+    id: str
+    state: State
+    finished: datetime | None
+
+
+class Executions(Protocol):
+    """The engine's executions, of all jobs, as committed."""
+
+    def knows(self, job: str) -> bool:
+        """Whether a job of that name is registered."""
+        ...
+
+    async def due(self, job: str, due: datetime) -> FoundExecution | str:
+        """The execution of a job for a due time; why there is none, human-readable."""
+        ...
+
+    async def newest(self, job: str, state: State | None = None) -> FoundExecution | None:
+        """The newest execution of a job, or the newest one in that state."""
+        ...
+
+
+class Asking:
+    """Base class of operators that ask for executions of other jobs. They run on the engine's
+    event loop, by `ask` instead of `run`."""
+
+    async def run(self, context: Context) -> Any:
+        raise TaskFailed(
+            f"{type(self).__name__} runs in the server's process; do without isolation=", final=True
+        )
+
+    async def ask(self, context: Context, executions: Executions) -> Any:
+        """As `run`, with the executions of all jobs."""
+        raise NotImplementedError
+
+    def jobs(self) -> Iterable[str]:
+        """The jobs that must be registered when the server starts."""
+        return ()
 
 
 class Operator(Protocol):

@@ -18,8 +18,17 @@ from goflow import checks
 from goflow.checks import defining
 from goflow.core.retry import CENTURY
 from goflow.core.schedule import find_zone
+from goflow.core.states import State
 from goflow.errors import InvalidJob, Later, TaskFailed
-from goflow.operators.base import Call, Context, Log, call_of
+from goflow.operators.base import (
+    Asking,
+    Call,
+    Context,
+    Executions,
+    FoundExecution,
+    Log,
+    call_of,
+)
 from goflow.operators.http import MAX_BODY, Get
 from goflow.shown import shown
 from goflow.templates import fields
@@ -357,3 +366,72 @@ class WaitUntil:
             if until >= due:
                 return until
             day += timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class WaitForJob(Asking):
+    """Waits until an execution of another job is successful. The result is its id.
+
+    An execution that failed may be retried, so the task goes on waiting; what it waits for is
+    shown.
+
+    Args:
+        job: Name of the other job. It must be registered when the server starts.
+        which: "due" for the execution with the same due time as this one, or "newest" for the
+            newest one at each look. An execution that was submitted by hand has no due time, and
+            waits for the newest one.
+        within: Seconds; or a `timedelta`. Any execution counts that has succeeded within so many
+            seconds before a look, instead of `which`.
+        every: Seconds from the end of a look to the next one; or a `timedelta`.
+        timeout: Seconds from the first look after which the attempt fails; None for no limit.
+
+    Raises:
+        InvalidJob: An argument is invalid.
+
+    Examples:
+        >>> from datetime import timedelta
+        >>> from goflow import Task, WaitForJob
+        >>> task = Task("loaded", WaitForJob("load", timeout=3600))
+        >>> task = Task("fresh", WaitForJob("load", within=timedelta(hours=6)))
+    """
+
+    job: str
+    which: str = field(default="due", kw_only=True)
+    within: float | None = field(default=None, kw_only=True)
+    every: float = field(default=EVERY, kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+
+    @defining("WaitForJob")
+    def __post_init__(self) -> None:
+        checks.name("job", self.job)
+        if self.which not in ("due", "newest"):
+            raise InvalidJob(
+                f"WaitForJob: which must be 'due' or 'newest', not {shown(self.which)}"
+            )
+        if self.within is not None:
+            object.__setattr__(self, "within", _seconds("WaitForJob: within", self.within))
+        _check_times(self, "WaitForJob")
+
+    def jobs(self) -> tuple[str, ...]:
+        return (self.job,)
+
+    async def ask(self, context: Context, executions: Executions) -> str:
+        if not executions.knows(self.job):
+            raise TaskFailed(f"WaitForJob: there is no job {self.job!r} here")
+        found: FoundExecution | str | None
+        if self.within is not None:
+            found = await executions.newest(self.job, State.SUCCESSFUL)
+            oldest = _now(context) - timedelta(seconds=self.within)
+            if found is None or found.finished is None or found.finished < oldest:
+                found = f"job {self.job!r} has not succeeded within {self.within:g} s"
+        elif self.which == "due" and context.scheduled_at is not None:
+            found = await executions.due(self.job, context.scheduled_at)
+        else:
+            found = await executions.newest(self.job)
+        if found is None:
+            found = f"job {self.job!r} has no execution"
+        if isinstance(found, FoundExecution):
+            if found.state is State.SUCCESSFUL:
+                return found.id
+            found = f"execution {found.id} of job {self.job!r} is {found.state}"
+        look_again(context, self.every, self.timeout, found)

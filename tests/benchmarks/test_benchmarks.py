@@ -22,6 +22,7 @@ from benchmarks import (
     templates,
     throughput,
     ticks,
+    waits,
     watching,
 )
 from benchmarks.harness import Report
@@ -48,6 +49,7 @@ TINY: dict[Callable[..., None], dict[str, Any]] = {
         "repeat": 1,
         "silent": 2,
     },
+    waits.main: {"sensors": 3, "executions": 2, "every": 0.5, "seconds": 0.05},
     soak.main: {"seconds": 3.0},
 }
 

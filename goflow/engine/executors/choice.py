@@ -4,23 +4,30 @@ from collections.abc import Callable
 from concurrent import futures
 
 from goflow.engine.executors.base import Executor
-from goflow.engine.executors.loop import LoopExecutor
+from goflow.engine.executors.loop import AskingExecutor, LoopExecutor
 from goflow.engine.executors.process import ProcessExecutor
 from goflow.engine.executors.thread import ThreadExecutor
 from goflow.job import Isolation, Task
+from goflow.operators.base import Asking, Executions
 
 Choose = Callable[[Task], Executor | None]
 
 
 class Executors:
-    """One executor of each kind. `pool` runs the threads. `choose` returns another executor for a
-    task, or None. Created on the event loop."""
+    """One executor of each kind. `pool` runs the threads, `executions` answers operators that ask.
+    `choose` returns another executor for a task, or None. Created on the event loop."""
 
-    def __init__(self, pool: futures.Executor, choose: Choose = lambda task: None) -> None:
+    def __init__(
+        self,
+        pool: futures.Executor,
+        executions: Executions,
+        choose: Choose = lambda task: None,
+    ) -> None:
         self._choose = choose
         self._loop = LoopExecutor()
         self._thread = ThreadExecutor(pool)
         self._process = ProcessExecutor()
+        self._asking = AskingExecutor(executions)
 
     def of(self, task: Task) -> Executor:
         """The executor of a task: the chosen one, a process if the task requires one, else by its
@@ -29,4 +36,6 @@ class Executors:
             return chosen
         if task.isolation is Isolation.PROCESS:
             return self._process
-        return self._loop if task.call.is_async else self._thread
+        if not task.call.is_async:
+            return self._thread
+        return self._asking if isinstance(task.operator, Asking) else self._loop

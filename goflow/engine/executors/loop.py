@@ -5,6 +5,7 @@ import asyncio
 from goflow.core.execution import Outcome
 from goflow.engine.executors.base import Run, Work
 from goflow.engine.executors.outcomes import succeeded
+from goflow.operators.base import Executions
 from goflow.operators.process_tag import ProcessTag
 
 
@@ -17,6 +18,37 @@ class LoopExecutor:
         return LoopRun(work)
 
     async def find(self, tag: ProcessTag, /) -> Run | None:
+        return None
+
+
+class AskingExecutor:
+    """Implements `Executor` for operators that ask for executions. After a crash, no run is
+    left."""
+
+    shares_process = False  # they are goflow's own, and change no settings of the process
+
+    def __init__(self, executions: Executions) -> None:
+        self._executions = executions
+
+    async def start(self, work: Work, /) -> Run:
+        return AskingRun(work, self._executions)
+
+    async def find(self, tag: ProcessTag, /) -> Run | None:
+        return None
+
+
+class AskingRun:
+    """The question of an operator, as a coroutine."""
+
+    def __init__(self, work: Work, executions: Executions) -> None:
+        self._work = work
+        self._executions = executions
+
+    async def hear(self) -> Outcome:
+        work = self._work
+        return succeeded(await work.operator.ask(work.context, self._executions), work.max_result)
+
+    def end(self) -> "asyncio.Future[None] | None":
         return None
 
 

@@ -1,0 +1,52 @@
+"""Executions as operators ask for them: those of other jobs, as committed."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from goflow.core.states import State
+from goflow.core.summary import Summary
+from goflow.engine.live import LiveState
+from goflow.engine.reader import Reader
+from goflow.engine.registry import Registry
+from goflow.operators.base import FoundExecution
+from goflow.stores.base import Row, Store, TickOutcome
+
+MOMENT = timedelta(microseconds=1)
+
+
+class KnownExecutions:
+    """Implements `goflow.operators.base.Executions`."""
+
+    def __init__(self, store: Store, reader: Reader, live: LiveState, registry: Registry) -> None:
+        self._store = store
+        self._reader = reader
+        self._live = live
+        self._registry = registry
+
+    def knows(self, job: str) -> bool:
+        return job in self._registry.jobs
+
+    async def due(self, job: str, due: datetime) -> FoundExecution | str:
+        told = f"job {job!r} has no execution for {due:%Y-%m-%d %H:%M:%S} UTC"
+        for tick in await self._reader.ticks(job, due + MOMENT, 1):
+            if tick.due != due:
+                continue
+            if tick.execution is None:
+                return told if tick.outcome is TickOutcome.FIRED else f"{told}: {tick.outcome}"
+            if (row := await self._reader.read(self._store.find, tick.execution)) is None:
+                return f"{told} any more"
+            return self._found(row)
+        return told
+
+    async def newest(self, job: str, state: State | None = None) -> FoundExecution | None:
+        rows = await self._reader.read(self._store.page, job=job, state=state, before=None, limit=1)
+        return self._found(rows[0]) if rows else None
+
+    def _found(self, row: Row) -> FoundExecution:
+        if (live := self._live.get(row.id)) is not None:
+            return FoundExecution(row.id, live.state, live.brief.finished)
+        finished = None
+        if row.summary is not None:
+            finished = msgspec.json.decode(row.summary, type=Summary).finished
+        return FoundExecution(row.id, row.state, finished)

@@ -1,0 +1,163 @@
+"""WaitForJob: a task waits for an execution of another job."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from goflow import InvalidJob, Job, SqliteStore, Task, WaitForJob
+from goflow.core.summary import Waiting
+from goflow.engine.engine import Engine
+from goflow.engine.options import Options
+from goflow.stores.memory import MemoryStore
+from goflow.testing import BEGINNING, FakeClock
+from tests.engine.scripted import Scripted, job_of, running, until
+
+pytestmark = pytest.mark.anyio
+
+
+def waiter(operator: WaitForJob, name: str = "b", **options: Any) -> Job:
+    return job_of(name, Task("wait", operator), **options)
+
+
+async def why(engine: Engine, id: str) -> str:
+    """What the task waits for, once it has looked."""
+    found: list[Waiting] = []
+
+    def waits() -> bool:
+        found[:] = [one for one in [engine.runners.waiting(id, "wait")] if isinstance(one, Waiting)]
+        return bool(found) and not engine.runners[id].execution.looking
+
+    await until(waits)
+    return found[0].why
+
+
+async def finished(engine: Engine, id: str) -> Any:
+    await engine.runners.finished(id)
+    return (await engine.reader.execution(id)).tasks[0]
+
+
+async def submitted(engine: Engine, job: str) -> str:
+    return (await engine.submissions.submit(job)).id
+
+
+async def test_it_waits_for_the_newest_execution_to_succeed() -> None:
+    clock = FakeClock()
+    other = Scripted(["hang", "fail"])
+    jobs = job_of("a", Task("t", other)), waiter(WaitForJob("a"))
+    async with running(*jobs, clock=clock) as engine:
+        id = await submitted(engine, "b")
+        assert await why(engine, id) == "job 'a' has no execution"
+        first = await submitted(engine, "a")
+        await until(lambda: other.runs)
+        clock.advance(seconds=30)
+        await until(lambda: "is running" in str(engine.runners.waiting(id, "wait")))
+        other.release.set()
+        await engine.runners.finished(first)
+        clock.advance(seconds=30)
+        task = await finished(engine, id)
+        assert (task.state, bytes(task.result)) == ("successful", f'"{first}"'.encode())
+
+
+async def test_a_failed_execution_may_be_retried() -> None:
+    clock = FakeClock()
+    jobs = job_of("a", Task("t", Scripted(["fail"]))), waiter(WaitForJob("a"))
+    async with running(*jobs, clock=clock) as engine:
+        first = await submitted(engine, "a")
+        await engine.runners.finished(first)
+        id = await submitted(engine, "b")
+        assert await why(engine, id) == f"execution {first} of job 'a' is failed"
+        await engine.control.retry(first)
+        await engine.runners.finished(first)
+        clock.advance(seconds=30)
+        assert (await finished(engine, id)).state == "successful"
+
+
+async def test_it_waits_for_the_execution_of_the_same_due_time() -> None:
+    clock = FakeClock(BEGINNING + timedelta(seconds=1))
+    jobs = (
+        job_of("a", Task("t", Scripted()), schedule="*/5 * * * *", active=True),
+        waiter(WaitForJob("a"), schedule="*/10 * * * *", active=True),
+    )
+    async with running(*jobs, clock=clock) as engine:
+        await submitted(engine, "a")  # of no due time, so it does not count
+        while not (ticks := await engine.reader.ticks("b", None, 1)):
+            clock.advance(seconds=10)
+        for _ in range(4):  # a look may come before the other job's execution has ended
+            clock.advance(seconds=30)
+            await until(lambda: engine.slots.taken == 0)
+        assert ticks[0].execution is not None
+        task = await finished(engine, ticks[0].execution)
+        others = {one.due: one.execution for one in await engine.reader.ticks("a", None, 5)}
+        assert bytes(task.result) == f'"{others[ticks[0].due]}"'.encode()
+
+
+async def test_it_waits_for_a_success_within_some_time() -> None:
+    clock = FakeClock()
+    jobs = job_of("a", Task("t", Scripted())), waiter(WaitForJob("a", within=3600, timeout=60))
+    async with running(*jobs, clock=clock) as engine:
+        first = await submitted(engine, "a")
+        await engine.runners.finished(first)
+        clock.advance(seconds=3599)
+        assert (await finished(engine, await submitted(engine, "b"))).state == "successful"
+        clock.advance(seconds=10)
+        id = await submitted(engine, "b")
+        assert await why(engine, id) == "job 'a' has not succeeded within 3600 s"
+        for _ in range(2):
+            clock.advance(seconds=30)
+            await until(lambda: engine.slots.taken == 0)
+        error = "timed out after 60 s: job 'a' has not succeeded within 3600 s"
+        assert (await finished(engine, id)).error == error
+
+
+async def test_a_job_that_there_is_not_is_refused_when_the_server_starts(tmp_path: Any) -> None:
+    engine = Engine(SqliteStore(tmp_path / "goflow.db"), Options(), clock=FakeClock())
+    engine.registry.register(waiter(WaitForJob("a")))
+    told = "job 'b', task 'wait': there is no job 'a'; the jobs are 'b'"
+    with pytest.raises(InvalidJob, match=told):
+        await engine.start()
+    engine.registry.register(job_of("a", Task("t", Scripted())))
+    await engine.start()
+    try:
+        with pytest.raises(InvalidJob, match="there is no job 'z'"):
+            engine.registry.register(waiter(WaitForJob("z"), "c"))
+    finally:
+        await engine.stop()
+
+
+async def test_a_job_that_was_removed_fails_the_attempt() -> None:
+    clock = FakeClock()
+    jobs = job_of("a", Task("t", Scripted())), waiter(WaitForJob("a"))
+    async with running(*jobs, clock=clock, store=MemoryStore()) as engine:
+        id = await submitted(engine, "b")
+        await why(engine, id)
+        engine.registry.remove("a")
+        clock.advance(seconds=30)
+        assert (await finished(engine, id)).error == "WaitForJob: there is no job 'a' here"
+
+
+def test_a_job_that_runs_alone_says_that_there_is_no_other() -> None:
+    task = waiter(WaitForJob("a")).run().tasks["wait"]
+    assert task.error == "WaitForJob: there is no job 'a' here"
+
+
+def test_a_process_of_its_own_cannot_ask() -> None:
+    job = Job("b", tasks=[Task("wait", WaitForJob("a"), isolation="process")])
+    told = "WaitForJob runs in the server's process; do without isolation="
+    assert job.run().tasks["wait"].error == told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"job": ""}, "job name '' has 0 characters"),
+        ({"job": 7}, "a job's name must be a string, not 7"),
+        ({"job": "a", "which": "any"}, "which must be 'due' or 'newest', not 'any'"),
+        ({"job": "a", "within": 0}, "WaitForJob: within must be above 0 seconds"),
+        ({"job": "a", "every": -1}, "WaitForJob: every must be above 0 seconds"),
+    ],
+)
+def test_a_mistake_is_found_when_it_is_made(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidJob) as refused:
+        WaitForJob(**options)
+    assert told in str(refused.value)
