@@ -128,6 +128,9 @@ class Attempts:
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
         upstream = self._execution.results_for(task.name) if task.call.takes_context else {}
+        if isinstance(key, Item):  # it gets its item alone, without loading the whole list
+            for one in self._execution.tasks[key.task].planned.lists:
+                upstream.pop(one, None)
         self._running[key] = loop.create_task(self._run(task, key, number, upstream))
         self._dependencies.hanging.started()
 
