@@ -3,6 +3,7 @@
     GoflowError
     ├── InvalidJob            an invalid definition (also a ValueError)
     ├── InvalidRequest        an invalid request; names the field
+    │   ├── InvalidParams     parameters of a job; names every wrong one
     │   ├── NotFound          unknown job, execution, task or log
     │   └── Conflict          the current state does not allow the request
     ├── Unavailable           try again later
@@ -17,7 +18,9 @@ A message is one sentence that names the job, the task and the value, and says w
 `code` is a stable word for programs.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 
 class GoflowError(Exception):
@@ -67,6 +70,29 @@ class InvalidRequest(GoflowError):
         if code is not None:
             self.code = code
         self.field = field
+
+
+class WrongField(NamedTuple):
+    """A wrong part of a request: its path, such as `params.owners[0].name`, and the reason."""
+
+    field: str
+    message: str
+
+
+class InvalidParams(InvalidRequest):
+    """The parameters do not fit the job.
+
+    Attributes:
+        errors: Every wrong field with its reason. `field` is the first one.
+    """
+
+    code = "invalid-params"
+
+    def __init__(
+        self, message: str, *, errors: Sequence[WrongField], code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, field=errors[0].field if errors else "params")
+        self.errors = tuple(errors)
 
 
 class NotFound(InvalidRequest):

@@ -54,7 +54,7 @@ class Typed:
         except msgspec.ValidationError as error:
             raise Mismatch(_of_msgspec(error, root)) from None
         except BaseException as error:  # checks of users' classes may raise anything
-            if _is_of_pydantic(error):
+            if is_of_pydantic(error):
                 raise Mismatch(_of_pydantic(error, root)) from None
             raise Mismatch(f"its check raised {reason(error)}") from error
 
@@ -64,7 +64,7 @@ def typed(hint: Any) -> Typed | None:
     if any(hint is one for one in _ANYTHING):
         return None
     try:
-        if _mentions_pydantic(hint) and (convert := _by_pydantic(hint)) is not None:
+        if mentions_pydantic(hint) and (convert := _by_pydantic(hint)) is not None:
             return Typed(hint, convert)
         if any(hint is one for one in _BUILTIN) or _is_known(inspect.type_info(hint), set()):
             return Typed(hint, lambda value: _by_msgspec(value, hint))
@@ -85,7 +85,7 @@ def _model(hint: type, value: Any) -> Any:
     try:
         return hint.__pydantic_validator__.validate_json(msgspec.json.encode(value))  # type: ignore[attr-defined]
     except ValueError as error:
-        if _is_of_pydantic(error):  # msgspec adds the place
+        if is_of_pydantic(error):  # msgspec adds the place
             raise ValueError(_of_pydantic(error, hint.__name__)) from None
         raise
 
@@ -93,7 +93,7 @@ def _model(hint: type, value: Any) -> Any:
 def _is_known(described: Any, seen: set[int]) -> bool:
     """Whether msgspec can convert to a type and to all that it consists of."""
     if isinstance(described, inspect.CustomType):
-        return _is_pydantic(described.cls)
+        return is_pydantic(described.cls)
     if not isinstance(described, inspect.Type | inspect.Field) or id(described) in seen:
         return True
     seen.add(id(described))
@@ -114,20 +114,20 @@ def _of_msgspec(error: msgspec.ValidationError, root: str) -> str:
 # -- pydantic ------------------------------------------------------------------------
 
 
-def _is_pydantic(hint: Any) -> bool:
+def is_pydantic(hint: Any) -> bool:
     """Whether a class is a model or a dataclass of pydantic."""
     return isinstance(hint, type) and hasattr(hint, "__pydantic_validator__")
 
 
-def _mentions_pydantic(hint: Any) -> bool:
+def mentions_pydantic(hint: Any) -> bool:
     if "pydantic" not in sys.modules:
         return False
     if type(hint).__module__.partition(".")[0] in ("pydantic", "annotated_types"):  # `Field(gt=0)`
         return True
-    if _is_pydantic(hint) or str(getattr(hint, "__module__", "")).startswith("pydantic."):
+    if is_pydantic(hint) or str(getattr(hint, "__module__", "")).startswith("pydantic."):
         return True
     parts = [*typing.get_args(hint), *getattr(hint, "__metadata__", ())]
-    return any(_mentions_pydantic(part) for part in parts)
+    return any(mentions_pydantic(part) for part in parts)
 
 
 def _by_pydantic(hint: Any) -> Convert | None:
@@ -140,23 +140,29 @@ def _by_pydantic(hint: Any) -> Convert | None:
     return lambda value: adapter.validate_json(msgspec.json.encode(value))
 
 
-def _is_of_pydantic(error: BaseException) -> bool:
+def is_of_pydantic(error: BaseException) -> bool:
     return kind(error) == "ValidationError" and type(error).__module__.startswith("pydantic")
 
 
-def _of_pydantic(error: Any, root: str) -> str:
+def pydantic_mistakes(error: Any, root: str) -> list[tuple[str, str]]:
+    """The parts that pydantic refuses, each as its path and the reason."""
     try:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [f"{one['msg']} at {_path(root, one['loc'])}" for one in wrong[:PLACES_TOLD]]
+        return [(_path(root, one["loc"]), str(one["msg"])) for one in wrong]
     except BaseException as failure:  # the text of a validator's error may raise anything
-        return f"pydantic refused it, but the reason is not available: {kind(failure)}"
+        return [(root, f"pydantic refused it, but the reason is not available: {kind(failure)}")]
+
+
+def _of_pydantic(error: Any, root: str) -> str:
+    wrong = pydantic_mistakes(error, root)
+    told = [f"{why} at {place}" for place, why in wrong[:PLACES_TOLD]]
     more = len(wrong) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more else "")
 
 
 def _path(root: str, place: tuple[Any, ...]) -> str:
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in place]
-    return tame(root + "".join(steps), NAME_LIMIT)
+    return tame((root + "".join(steps)).removeprefix("."), NAME_LIMIT)
 
 
 # -- names ---------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from datetime import date
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
+import pydantic
 import pytest
 from jsonschema_rs import Draft202012Validator, meta
 from msgspec import UNSET, Meta, UnsetType
 
-from goflow import Command, InvalidJob, Job, Task
-from goflow.errors import InvalidRequest
+from goflow import Command, Context, InvalidJob, Job, Task
+from goflow.errors import InvalidParams, InvalidRequest
+from goflow.testing import run
 
 TODAY = [date(2026, 11, 21)]
 
@@ -187,6 +189,226 @@ def test_an_invalid_class_is_refused_when_defined(params: Any, reason: str) -> N
 def test_a_scheduled_job_needs_a_default_for_every_parameter() -> None:
     with pytest.raises(InvalidJob, match=r"job 'j'.*schedule.*'day'.*none"):
         job_with(Report, schedule="@daily")
+
+
+# -- every wrong field at once -----------------------------------------------------
+
+
+def wrong_fields(params: Any, given: dict[str, Any]) -> list[str]:
+    with pytest.raises(InvalidParams, match="job 'j'") as refused:
+        job_with(params).fill_params(given)
+    assert refused.value.field == refused.value.errors[0].field
+    for one in refused.value.errors:
+        assert one.message in str(refused.value)
+    return [one.field.removeprefix("params.") for one in refused.value.errors]
+
+
+def test_every_wrong_field_of_a_class_is_named() -> None:
+    owners = [{}, {"name": "Ada", "mail": 1}, {"name": 2, "mail": None}, 7]
+    given = {"rowLimit": 0, "kind": "odd", "owners": owners, "more": 1}
+    assert wrong_fields(Report, given) == [
+        "more", "day", "rowLimit", "kind", "owners[0].name", "owners[1].mail", "owners[2].name",
+        "owners[3]",
+    ]  # fmt: skip
+    assert wrong_fields(Pair, {"right": "x"}) == ["left", "right"]
+    assert wrong_fields(Span, {"begin": 1, "days": "x"}) == ["begin", "days"]
+
+
+def test_every_wrong_field_beside_defaults_is_named() -> None:
+    given = {"n": "x", "s": 1, "other": 2, "any": []}
+    assert wrong_fields({"n": 1, "s": "", "any": None}, given) == ["n", "s", "other"]
+
+
+def test_a_refusal_of_many_fields_is_bounded() -> None:
+    given = {f"p{n}": n for n in range(1000)}
+    for params in (Report, {}, Export):
+        with pytest.raises(InvalidParams) as refused:
+            job_with(params).fill_params(given | {"x" * 1000: 1})
+        assert len(refused.value.errors) == 50
+    assert "and 9" in str(refused.value)
+
+
+# -- a pydantic model --------------------------------------------------------------
+
+
+class Export(pydantic.BaseModel):
+    """What to export."""
+
+    day: date = pydantic.Field(alias="exportDay", description="the day it is of")
+    rows: pydantic.PositiveInt = 10
+    kind: Literal["short", "long"] = "short"
+    owner: "Owned | None" = None
+    tags: set[str] = pydantic.Field(default_factory=lambda: {"a"})
+
+    @pydantic.field_validator("rows")
+    @classmethod
+    def check(cls, rows: int) -> int:
+        if rows == 13:
+            raise KeyError("thirteen")
+        if rows == 14:
+            raise SystemExit
+        return rows
+
+
+class Owned(pydantic.BaseModel):
+    name: str
+    mail: str | None = None
+
+
+class Nested(pydantic.BaseModel):
+    children: "list[Nested]" = []
+
+
+@pydantic.dataclasses.dataclass
+class Interval:
+    begin: date = date(2026, 1, 1)
+    days: int = 1
+
+
+class Moved(pydantic.BaseModel):
+    n: int = pydantic.Field(1, validation_alias="in", serialization_alias="out")
+
+
+def test_a_model_fills_in_defaults_and_converts() -> None:
+    job = job_with(Export)
+    full = {"rows": 10, "kind": "short", "owner": None, "tags": ["a"]}
+    assert job.params == full
+    assert job._params.required == ["exportDay"]
+    assert job.fill_params({"exportDay": "2026-01-02"}) == {"exportDay": "2026-01-02"} | full
+    given = {"exportDay": date(2026, 1, 2), "rows": "3", "owner": Owned(name="Ada"), "tags": []}
+    assert job.fill_params(given) == {
+        "exportDay": "2026-01-02",
+        "rows": 3,
+        "kind": "short",
+        "owner": {"name": "Ada", "mail": None},
+        "tags": [],
+    }
+    assert job_with(Interval, schedule="@daily").fill_params(None) == {
+        "begin": "2026-01-01",
+        "days": 1,
+    }
+    assert job_with(Moved).fill_params({"in": 2}) == {"in": 2}
+
+
+def test_every_wrong_field_of_a_model_is_named() -> None:
+    assert wrong_fields(Export, {"rows": 0, "kind": "x", "owner": {"mail": 1}, "more": 1}) == [
+        "more", "exportDay", "rows", "kind", "owner.name", "owner.mail",
+    ]  # fmt: skip
+    assert wrong_fields(Nested, {"children": [{"children": 1}]}) == ["children[0].children"]
+    assert wrong_fields(Interval, {"begin": "x", "days": "y"}) == ["begin", "days"]
+
+
+@pytest.mark.parametrize("rows", [13, 14])
+def test_a_validator_that_raises_something_odd_refuses_the_request(rows: int) -> None:
+    with pytest.raises(InvalidParams, match=r"KeyError: 'thirteen'|SystemExit"):
+        job_with(Export).fill_params({"exportDay": "2026-01-02", "rows": rows})
+
+
+def test_the_schema_of_a_model_is_pydantics() -> None:
+    for params in (Export, Nested, Interval):
+        schema = job_with(params).params_schema
+        assert schema is not None
+        meta.validate(schema)
+        assert (schema["type"], schema["additionalProperties"]) == ("object", False)
+    schema = job_with(Export).params_schema
+    assert schema is not None
+    assert schema["properties"]["exportDay"] == {
+        "description": "the day it is of",
+        "format": "date",
+        "title": "Exportday",
+        "type": "string",
+    }
+    assert schema["required"] == ["exportDay"]
+
+
+class Unset(pydantic.BaseModel):
+    n: int = "x"  # type: ignore[assignment]
+
+    model_config = {"validate_default": True}
+
+
+class Opaque(pydantic.BaseModel, arbitrary_types_allowed=True):
+    value: object = object()
+
+
+class Hidden(pydantic.BaseModel):
+    password: pydantic.SecretStr = pydantic.SecretStr("x")
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        (Unset, "the defaults are refused: n: Input should be a valid integer"),
+        (Opaque, "'value' cannot be made or kept as JSON"),
+        (Hidden, "'password' cannot be made or kept as JSON"),
+    ],
+)
+def test_an_invalid_model_is_refused_when_defined(params: Any, reason: str) -> None:
+    with pytest.raises(InvalidJob, match=rf"job 'j': params={params.__name__}: .*{reason}"):
+        job_with(params)
+
+
+@pytest.mark.parametrize("params", [Export, Interval, Report, Span])
+def test_a_parameter_annotated_with_the_class_receives_an_instance(params: Any) -> None:
+    job = Job("j", params=params)
+
+    def take(given: Any) -> str:
+        return repr(given)
+
+    take.__annotations__["given"] = params
+    job.task(take)
+    day = {"day": "2026-01-02"} if params is Report else {"exportDay": "2026-01-02"}
+    required = day if params in (Export, Report) else {}
+    task = run(job, required).tasks["take"]
+    assert task.result is not None, task.error
+    assert task.result.startswith(f"{params.__name__}(")
+    assert "datetime.date(2026, " in task.result
+
+
+# -- a function --------------------------------------------------------------------
+
+
+def test_a_functions_signature_declares_parameters() -> None:
+    def export(
+        day: date,
+        context: Context,
+        rows: Annotated[int, Meta(ge=1)] = 10,
+        tags: list[str] = ["a"],  # noqa: B006
+        anything=None,  # type: ignore[no-untyped-def]
+    ) -> Any:
+        """Exports a day."""
+        tags.append("b")
+        return [repr(day), rows, tags, anything, context.attempt]
+
+    job = Job("j", params=export)
+    job.task(export)
+    assert job.params == {"rows": 10, "tags": ["a"], "anything": None}
+    assert wrong_fields(export, {"rows": 0, "tags": 1, "more": 1}) == [
+        "more", "day", "rows", "tags",
+    ]  # fmt: skip
+    for _ in range(2):
+        assert run(job, {"day": "2026-01-02"}).tasks["export"].result == [
+            "datetime.date(2026, 1, 2)", 10, ["a", "b"], None, 1,
+        ]  # fmt: skip
+    assert job.params_schema is not None
+    assert job.params_schema["description"] == "Exports a day."
+    assert job.params_schema["required"] == ["day"]
+
+
+def test_a_functions_signature_may_have_models() -> None:
+    def export(owner: Owned, rows: pydantic.PositiveInt = 1) -> str:
+        return f"{owner!r} {rows}"
+
+    job = Job("j", params=export)
+    job.task(export)
+    assert wrong_fields(export, {"owner": {}, "rows": 0}) == ["owner.name", "rows"]
+    result = run(job, {"owner": {"name": "Ada"}}).tasks["export"].result
+    assert result == "Owned(name='Ada', mail=None) 1"
+
+
+def test_a_function_that_accepts_any_argument_declares_nothing() -> None:
+    with pytest.raises(InvalidJob, match=r"params=<lambda>: its parameter '\*\*all' accepts any"):
+        job_with(lambda **all: None)
 
 
 # -- the schema --------------------------------------------------------------------

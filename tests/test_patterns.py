@@ -86,7 +86,7 @@ def test_a_malicious_text_does_not_block_the_server(tmp_path: Path) -> None:
         with httpx2.Client(base_url=url[1], timeout=60) as client:
             for body in ({"name": EVIL}, {"name": "x" * 100_000 + "!"}):
                 answer = client.post("/api/jobs/j/submit", json={"params": body})
-                assert answer.status_code == 400
+                assert answer.status_code == 422
                 assert answer.json()["error"]["field"] == "params.name"
                 assert "in reasonable time" in answer.json()["error"]["message"]
             assert client.get("/api/health").json()["health"] == "OK"
@@ -97,7 +97,7 @@ def test_a_malicious_text_does_not_block_the_server(tmp_path: Path) -> None:
             while client.get(f"/api/executions/{id}").json()["state"] != "successful":
                 assert time.monotonic() < deadline
             bad = {"params": {"name": EVIL}}
-            assert client.post(f"/api/executions/{id}/retry", json=bad).status_code == 400
+            assert client.post(f"/api/executions/{id}/retry", json=bad).status_code == 422
     finally:
         process.kill()
         process.communicate()

@@ -21,7 +21,7 @@ from goflow.core.graph import OnEmpty, Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
-from goflow.errors import InvalidJob, InvalidRequest
+from goflow.errors import InvalidJob, InvalidParams, InvalidRequest, WrongField
 from goflow.job.mapping import MapOver
 from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
@@ -85,8 +85,8 @@ class Job:
         tasks: Tasks to add.
         params: Parameters that a submit may set. A dict gives their defaults, and a value must
             have its default's JSON type; a default of None takes any value. A `msgspec.Struct`,
-            dataclass or TypedDict class gives them as annotated fields. None takes any JSON object
-            unchecked.
+            dataclass, TypedDict or pydantic model gives them as annotated fields, and a function
+            by its signature. None takes any JSON object unchecked.
         description: Text that the API and the dashboard show.
         tags: Words that the API and the dashboard show.
         overlap: What a new execution does while an earlier one is unfinished: "allow" runs
@@ -123,7 +123,7 @@ class Job:
         *,
         timezone: str = "UTC",
         tasks: Iterable[Task] = (),
-        params: Mapping[str, Any] | type | None = None,
+        params: Mapping[str, Any] | type | Callable[..., Any] | None = None,
         description: str = "",
         tags: Iterable[str] = (),
         overlap: Overlap | str = Overlap.ALLOW,
@@ -395,28 +395,29 @@ class Job:
         with self._of_a_request():
             return self._params.doubtful(dict(given or {}))
 
-    def refuse_slow(self, slow: Doubtful) -> InvalidRequest:
+    def refuse_slow(self, slow: Doubtful) -> InvalidParams:
         """The error for a parameter whose match takes too long."""
-        return InvalidRequest(
-            f"job {self.name!r}: parameter {slow.place!r}: whether it matches the pattern "
-            f"{slow.pattern!r} cannot be determined in reasonable time",
-            code="invalid-params",
-            field=f"params.{slow.place}",
+        why = (
+            f"whether it matches the pattern {slow.pattern!r} cannot be determined in reasonable "
+            "time"
+        )
+        return InvalidParams(
+            f"job {self.name!r}: parameter {slow.place!r}: {why}",
+            errors=[WrongField(f"params.{slow.place}", why)],
         )
 
     @contextmanager
     def _of_a_request(self) -> Iterator[None]:
-        """Convert any exception of users' values and classes to an `InvalidRequest`, even a
+        """Convert any exception of users' values and classes to an `InvalidParams`, even a
         SystemExit, which would end the event loop."""
         try:
             yield
         except InvalidRequest:
             raise
         except BaseException as error:
-            raise InvalidRequest(
+            raise InvalidParams(
                 f"job {self.name!r}: the params: {reason(error)}",
-                code="invalid-params",
-                field="params",
+                errors=[WrongField("params", reason(error))],
             ) from error
 
     def _get(self, name: object) -> Task:
@@ -431,7 +432,11 @@ class Job:
         name = checks.name("task", getattr(function, "__name__", None) if name is None else name)
         where = f"job {self.name!r}, task {name!r}"
         operator, upstream = bind(
-            function, tasks=self._tasks.keys(), params=self._params.names or (), where=where
+            function,
+            tasks=self._tasks.keys(),
+            params=self._params.names or (),
+            where=where,
+            declared=self._params.declared,
         )
         given = options.pop("after", ())
         after = [*checks.items(f"{where}: after", "names of tasks", given), *upstream]

@@ -1,7 +1,7 @@
 """The parameters of a job: their names, types and defaults, and the checks of a submit's values.
 
 The rule that must not be broken: an execution's parameters are JSON, however they were declared,
-since they are stored and shown. A refusal names the field and changes nothing.
+since they are stored and shown. A refusal names every wrong field and changes nothing.
 """
 
 import contextlib
@@ -9,22 +9,33 @@ import copy
 import re
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType, UnionType
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import UNSET, inspect
 
-from goflow.errors import InvalidJob, InvalidRequest
+from goflow.errors import InvalidJob, InvalidParams, WrongField
 from goflow.job.patterns import Doubtful, doubtful
 from goflow.plain import Unfit, as_json
-from goflow.shown import reason
+from goflow.shown import reason, shown
+from goflow.typed import is_pydantic
 
 Json = dict[str, Any]
+
+ERRORS_TOLD = 50  # wrong fields
 
 _PLACE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 _NAMED = re.compile(r"(?:unknown|missing required) field `(.*?)`", re.DOTALL)
 _UNFIT = (TypeError, ValueError, RecursionError, msgspec.MsgspecError)
+
+
+class Wrong(NamedTuple):
+    """A part of the parameters that does not fit: its path, such as `a.b[0]`, and why."""
+
+    place: str
+    reason: str
 
 
 def explain(error: msgspec.ValidationError) -> tuple[str, str]:
@@ -36,6 +47,12 @@ def explain(error: msgspec.ValidationError) -> tuple[str, str]:
 
 def declare(where: str, given: object) -> "Params":
     """Read the argument of `Job(params=…)`. Raises `InvalidJob`; `where` names the job."""
+    if isinstance(given, FunctionType) or is_pydantic(given):
+        from goflow.job.model_params import ModelParams, class_of  # most jobs do not need it
+
+        kind = class_of(where, given) if isinstance(given, FunctionType) else given
+        assert isinstance(kind, type)
+        return ModelParams(where, kind) if is_pydantic(kind) else TypedParams(where, kind)
     if given is None:
         return AnyParams()
     if isinstance(given, Mapping):
@@ -43,7 +60,8 @@ def declare(where: str, given: object) -> "Params":
     if isinstance(given, type):
         return TypedParams(where, given)
     raise InvalidJob(
-        f"{where}: params must map names to defaults, or be a class with fields, not {given!r}"
+        f"{where}: params must map names to defaults, or be a class with fields or a function, "
+        f"not {shown(given)}"
     )
 
 
@@ -51,6 +69,7 @@ class Params(ABC):
     """The declared parameters. `names` is None if a submit may set any."""
 
     names: Collection[str] | None
+    declared: "type | None" = None  # the class that declares them
 
     @property
     @abstractmethod
@@ -66,7 +85,8 @@ class Params(ABC):
 
     @abstractmethod
     def check(self, job: str, values: Json) -> Json:
-        """The values, and defaults for the rest. Raises `InvalidRequest`, which names the field."""
+        """The values, and defaults for the rest. Raises `InvalidParams`, which has every wrong
+        field."""
 
     def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
         """Check the defaults that factories have just made; the `given` values were checked."""
@@ -92,23 +112,24 @@ class Params(ABC):
                 raise TypeError("names must be text")
             values: Json = as_json(dict(given or {}))
         except Unfit as error:
-            self._refuse(job, error.place, f"it cannot be kept as JSON: {error.reason}")
+            refuse(job, [Wrong(error.place, f"it cannot be kept as JSON: {error.reason}")])
         except _UNFIT as error:
-            raise InvalidRequest(
-                f"job {job!r}: the params cannot be kept as JSON: {error}",
-                code="invalid-params",
-                field="params",
-            ) from None
+            refuse(job, [Wrong("", f"they cannot be kept as JSON: {error}")])
         return values
 
-    @staticmethod
-    def _refuse(job: str, place: str, reason: str) -> NoReturn:
-        about = f"parameter {place!r}" if place else "the params"
-        raise InvalidRequest(
-            f"job {job!r}: {about}: {reason}",
-            code="invalid-params",
-            field=".".join(filter(None, ("params", place))),
-        )
+
+def refuse(job: str, wrong: Sequence[Wrong], code: str | None = None) -> NoReturn:
+    """Raise `InvalidParams` for these places, at most `ERRORS_TOLD` of them."""
+    told = wrong[:ERRORS_TOLD]
+    if len(wrong) == 1:
+        about = f"parameter {wrong[0].place!r}" if wrong[0].place else "the params"
+        message = f"job {job!r}: {about}: {wrong[0].reason}"
+    else:
+        each = "; ".join(f"{one.place!r}: {one.reason}" for one in told)
+        more = f"; and {len(wrong) - len(told)} more" if len(wrong) > len(told) else ""
+        message = f"job {job!r}: {len(wrong)} parameters are wrong: {each}{more}"
+    errors = [WrongField(".".join(filter(None, ("params", one.place))), one.reason) for one in told]
+    raise InvalidParams(message, errors=errors, code=code)
 
 
 class AnyParams(Params):
@@ -148,20 +169,18 @@ class DefaultParams(Params):
         return {"type": "object", "properties": properties, "additionalProperties": False}
 
     def check(self, job: str, values: Json) -> Json:
+        wrong: list[Wrong] = []
+        code = "invalid-parameter"
         for name, value in values.items():
             if name not in self._defaults:
-                raise InvalidRequest(
-                    f"job {job!r} has no parameter {name!r}; it has {_listed(self._defaults)}",
-                    code="unknown-parameter",
-                    field=f"params.{name}",
-                )
-            if not _same_type(self._defaults[name], value):
-                raise InvalidRequest(
-                    f"job {job!r}: parameter {name!r} must be "
-                    f"{_type_name(self._defaults[name])}, not {value!r}",
-                    code="invalid-parameter",
-                    field=f"params.{name}",
-                )
+                known = listed(self._defaults)
+                code = code if wrong else "unknown-parameter"
+                wrong.append(Wrong(name, f"there is no such parameter; there is {known}"))
+            elif not _same_type(self._defaults[name], value):
+                kind = _type_name(self._defaults[name])
+                wrong.append(Wrong(name, f"it must be {kind}, not {shown(value)}"))
+        if wrong:
+            refuse(job, wrong, code)
         # a copy, so that a task that changes a value does not affect other executions
         return copy.deepcopy(self._defaults) | values
 
@@ -170,7 +189,7 @@ class TypedParams(Params):
     """Parameters declared by a class: a `msgspec.Struct`, a dataclass or a TypedDict."""
 
     def __init__(self, where: str, given: type) -> None:
-        self._type = given
+        self.declared = self._type = given
         where = f"{where}: params={given.__name__}"
         try:
             described = inspect.type_info(given)
@@ -182,7 +201,7 @@ class TypedParams(Params):
         ) or (isinstance(described, inspect.StructType) and described.array_like):
             raise InvalidJob(
                 f"{where} must be a class whose fields are the parameters: "
-                f"a msgspec.Struct, a dataclass or a TypedDict"
+                f"a msgspec.Struct, a dataclass, a TypedDict or a pydantic model"
             )
         self._described: Final = described
         self._fields: Final = {field.encode_name: field for field in described.fields}
@@ -244,27 +263,34 @@ class TypedParams(Params):
         return doubtful(self._described, values)
 
     def verify(self, job: str, filled: Json, given: Collection[str]) -> None:
+        wrong = []
         for name, value in filled.items():
             if name not in given:
                 try:
                     msgspec.convert(value, self._hints[name])
                 except msgspec.ValidationError as error:
-                    self._refuse(job, name, f"its default is wrong: {error}")
+                    wrong.append(Wrong(name, f"its default is wrong: {error}"))
+        if wrong:
+            refuse(job, wrong)
 
     def check(self, job: str, values: Json) -> Json:
-        for name in values:
-            if name not in self._fields:
-                known = _listed(self._fields)
-                self._refuse(job, name, f"there is no such parameter; there is {known}")
+        known = listed(self._fields)
+        wrong = [
+            Wrong(name, f"there is no such parameter; there is {known}")
+            for name in values
+            if name not in self._fields
+        ]
         try:
             fitting: Any = msgspec.convert(values, self._type)
-            return self._values(fitting)
+            if not wrong:
+                return self._values(fitting)
         except msgspec.ValidationError as error:
-            self._refuse(job, *explain(error))
+            wrong += mistakes(self._type, values) or [Wrong(*explain(error))]
         except Unfit as error:
-            self._refuse(job, error.place, error.reason)
+            wrong.append(Wrong(error.place, error.reason))
         except Exception as error:  # the class may have checks of its own
-            self._refuse(job, "", f"{type(error).__name__}: {error}")
+            wrong.append(Wrong("", reason(error)))
+        refuse(job, wrong)
 
     def _values(self, fitting: Any) -> Json:
         """An instance as JSON, field by field, so that defaults are included and no tag is."""
@@ -274,6 +300,65 @@ class TypedParams(Params):
         return typing.cast(
             Json, as_json({name: value for name, value in values.items() if value is not UNSET})
         )
+
+
+# -- all mistakes ------------------------------------------------------------------
+
+
+def mistakes(hint: Any, value: Any, place: str = "") -> list[Wrong]:
+    """Every part of a value that does not fit a type; msgspec tells only the first one."""
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        inner: list[Wrong] = []
+        for part, each, where in _parts(hint, value, place):
+            if each is _MISSING:
+                inner.append(Wrong(where, f"Object missing required field `{part}`"))
+            else:
+                inner += mistakes(part, each, where)
+            if len(inner) > ERRORS_TOLD:
+                break
+        if inner:
+            return inner
+        below, why = explain(error)
+        below = below if below.startswith("[") or not place or not below else f".{below}"
+        return [Wrong(place + below, why)]
+    except Exception as error:  # the class may have checks of its own
+        return [Wrong(place, reason(error))]
+    return []
+
+
+_MISSING = object()
+
+
+def _parts(hint: Any, value: Any, place: str) -> Iterator[tuple[Any, Any, str]]:
+    """The parts of a value, each with its type and its path; none if they are not known."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        yield from _parts(arguments[0], value, place)
+    elif origin in (typing.Union, UnionType):
+        others = [one for one in arguments if one is not type(None)]
+        if len(others) == 1:
+            yield from _parts(others[0], value, place)
+    elif isinstance(value, list) and origin in (list, set, frozenset, Sequence) and arguments:
+        for index, each in enumerate(value):
+            yield arguments[0], each, f"{place}[{index}]"
+    elif isinstance(value, dict) and isinstance(hint, type):
+        described: Any = inspect.type_info(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
+        for field in getattr(described, "fields", ()):
+            where = ".".join(filter(None, (place, field.encode_name)))
+            if field.encode_name in value:
+                yield _bare(hints[field.name]), value[field.encode_name], where
+            elif field.required:
+                yield field.encode_name, _MISSING, where
+
+
+def _bare(hint: Any) -> Any:
+    """The type of a TypedDict's key without `Required` or `NotRequired`."""
+    if typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+        return typing.get_args(hint)[0]
+    return hint
 
 
 # -- schemas -----------------------------------------------------------------------
@@ -349,5 +434,5 @@ def _same_type(default: Any, value: Any) -> bool:
     return type(value) is type(default)
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"

@@ -79,7 +79,20 @@ class FromParam(msgspec.Struct, frozen=True):
         return _converted(params[self.name], self.typed, context, self.name, what, self.name)
 
 
-Source = FromContext | FromResult | FromParam
+class FromParams(msgspec.Struct, frozen=True):
+    """An argument that receives all job parameters, as an instance of the class that declares
+    them."""
+
+    name: str
+    typed: Typed
+
+    def value(self, context: Context) -> Any:
+        return _converted(
+            context.params, self.typed, context, self.name, "the job's params", "params"
+        )
+
+
+Source = FromContext | FromResult | FromParam | FromParams
 
 
 def _own(default: Any) -> Any:
@@ -119,20 +132,26 @@ class FunctionOperator(msgspec.Struct, frozen=True):
 
 
 def bind(
-    function: Callable[..., Any], *, tasks: Collection[str], params: Collection[str], where: str
+    function: Callable[..., Any],
+    *,
+    tasks: Collection[str],
+    params: Collection[str],
+    where: str,
+    declared: type | None = None,
 ) -> tuple[FunctionOperator, list[str]]:
     """Make the operator of a function, and list its upstream tasks.
 
     A parameter annotated `Context`, or named `context`, receives the context. A parameter named
-    like one of `tasks` receives its result, and one named like one of `params` its value. Others
-    must have a default. `where` names job and task in errors. Raises `InvalidJob`.
+    like one of `tasks` receives its result, and one named like one of `params` its value. One
+    annotated with the class that has `declared` the params receives an instance. Others must have
+    a default. `where` names job and task in errors. Raises `InvalidJob`.
     """
     _check_kind(function, where)
     try:
-        signature = _signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError):
         raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
-    hints = _hints(signature, function)
+    hints = annotations_of(signature, function)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -141,6 +160,9 @@ def bind(
                 "name the tasks and job parameters that the function needs"
             )
         source = _source(parameter, hints[name], tasks, params)
+        if source is None and declared is not None and hints[name] is declared:
+            whole = typed(declared)
+            source = None if whole is None else FromParams(name, whole)
         if source is None and parameter.default is parameter.empty:
             raise InvalidJob(
                 f"{where}: parameter {name!r} is no task added before ({_listed(tasks)}), "
@@ -163,7 +185,7 @@ def _source(
 ) -> Source | None:
     name = parameter.name
     default = None if parameter.default is parameter.empty else parameter.default
-    if name == "context" or _is_context(hint):
+    if name == "context" or is_context(hint):
         return FromContext()
     if name in tasks:
         return FromResult(name, default, _typed(hint))
@@ -187,7 +209,7 @@ def _check_kind(function: object, where: str) -> None:
         )
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         import annotationlib
 
@@ -197,7 +219,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def _hints(signature: inspect.Signature, function: Callable[..., Any]) -> dict[str, Any]:
+def annotations_of(signature: inspect.Signature, function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of the parameters, resolved, each by itself. One that cannot be resolved
     stays as it is."""
     hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
@@ -258,7 +280,7 @@ def _converted(
         ) from error
 
 
-def _is_context(hint: Any) -> bool:
+def is_context(hint: Any) -> bool:
     if isinstance(hint, str):
         return hint.strip("'\" ").split(".")[-1] == "Context"
     return any(one is Context for one in (hint, *typing.get_args(hint)))

@@ -120,6 +120,7 @@ _STATUS_DESCRIPTIONS = {
     404: "Unknown job, execution, task, attempt or result",
     409: "The job or execution is not in a state that allows this",
     413: "The request body is too large",
+    422: "The parameters do not fit the job; `errors` has every wrong one",
     503: "Temporarily unavailable; the same request may succeed later",
 }
 

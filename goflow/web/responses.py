@@ -1,15 +1,24 @@
 """Responses: JSON from typed values, and failures, which all have the same shape."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import UNSET
 from starlette.responses import Response
 
-from goflow.errors import Conflict, GoflowError, InvalidRequest, NotFound, Unavailable
-from goflow.web.schemas import Error, Failure
+from goflow.errors import (
+    Conflict,
+    GoflowError,
+    InvalidParams,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    WrongField,
+)
+from goflow.web.schemas import Error, Failure, FieldError
 
 MESSAGE_LIMIT = 1000  # characters
 FIELD_LIMIT = 300
@@ -30,6 +39,7 @@ STATUS: list[tuple[type[GoflowError], int]] = [
     (NotFound, 404),
     (Conflict, 409),
     (TooLarge, 413),
+    (InvalidParams, 422),
     (InvalidRequest, 400),
     (Unavailable, 503),
 ]
@@ -54,6 +64,7 @@ def failure(
     field: str | None = None,
     *,
     subject: str = "",
+    errors: Sequence[WrongField] = (),
     schema: type[Failure] = Failure,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
@@ -62,6 +73,11 @@ def failure(
         code,
         _sanitized(message, MESSAGE_LIMIT),
         None if field is None else _sanitized(field, FIELD_LIMIT),
+        [
+            FieldError(_sanitized(one.field, FIELD_LIMIT), _sanitized(one.message, MESSAGE_LIMIT))
+            for one in errors
+        ]
+        or UNSET,
     )
     return json_response(schema.about(_sanitized(subject, SUBJECT_LIMIT), error), status, headers)
 
@@ -77,6 +93,7 @@ def error_response(
         str(error),
         getattr(error, "field", None),
         subject=subject,
+        errors=getattr(error, "errors", ()),
         schema=schemas.get(status, Failure),
         headers={"retry-after": "1"} if status == 503 else None,
     )

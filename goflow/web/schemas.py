@@ -14,7 +14,7 @@ T = TypeVar("T")
 # Every number up to it is exact in JavaScript, too.
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 
-CHANGE_ERRORS = (400, 404, 409, 413, 503)  # statuses of a refused change
+CHANGE_ERRORS = (400, 404, 409, 413, 422, 503)  # statuses of a refused change
 
 
 def given(value: T | UnsetType) -> T | None:
@@ -33,13 +33,21 @@ class Done(Struct):
     success: bool
 
 
+class FieldError(Struct):
+    """An invalid part of a request: its path, such as `params.owners[0].name`, and the reason."""
+
+    field: str
+    message: str
+
+
 class Error(Struct):
     """`code` is a stable word for programs. `field` names the invalid part of the request, or is
-    null."""
+    null. A 422 has every invalid parameter in `errors`, up to 50."""
 
     code: str
     message: str
     field: str | None
+    errors: list[FieldError] | UnsetType = UNSET
 
 
 class Failure(Struct, kw_only=True):

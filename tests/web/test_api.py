@@ -386,6 +386,7 @@ def test_a_job_has_the_schema_of_its_params(typed: Asker) -> None:
         ({"day": "soon"}, "params.day"),
         ({"day": "2026-01-02", "rows": 0}, "params.rows"),
         ({"day": "2026-01-02", "more": 1}, "params.more"),
+        ({"day": "soon", "rows": "x", "more": 1}, "params.more params.day params.rows"),
     ],
 )
 def test_invalid_params_change_nothing(typed: Asker, params: Any, field: str) -> None:
@@ -393,9 +394,12 @@ def test_invalid_params_change_nothing(typed: Asker, params: Any, field: str) ->
     before = typed.execution(id)
     for path in ("/api/jobs/class/submit", f"/api/executions/{id}/retry"):
         answer = typed.client.post(path, json={"params": params})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["code"] == "invalid-params"
-        assert answer.json()["error"]["field"] == field
+        assert answer.status_code == 422
+        error = answer.json()["error"]
+        assert error["code"] == "invalid-params"
+        assert error["field"] == field.split()[0]
+        assert [one["field"] for one in error["errors"]] == field.split()
+        assert all(one["message"] in error["message"] for one in error["errors"])
         assert answer.json()["success"] is False
     assert len(typed.client.get("/api/executions").json()["executions"]) == 1
     assert typed.execution(id) == before

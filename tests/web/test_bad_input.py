@@ -79,7 +79,7 @@ BODIES: list[tuple[bytes, str | None]] = [
     (b'\xef\xbb\xbf{"params":{}}', None),
     (b"[" * 100_000, None),
     (b'{"params":' * 100_000, None),
-    (b'{"params":{"a":"\\ud800"}}', "params"),
+    (b'{"params":{"a":"\\ud800"}}', "params.a"),
     (b'{"params":{"\\ud800":1}}', "params"),
     (b'{"\\ud800":1}', None),
     (b'{"params":{"a":1e999}}', None),
@@ -90,7 +90,8 @@ BODIES: list[tuple[bytes, str | None]] = [
 @pytest.mark.parametrize(("body", "field"), BODIES, ids=range(len(BODIES)))
 def test_a_bad_body_is_refused(client: TestClient, body: bytes, field: str | None) -> None:
     answer = client.post("/api/jobs/simple/submit", content=body)
-    assert answer.status_code == 400, answer.text
+    expected = 422 if b"ud800" in body and field is not None else 400
+    assert answer.status_code == expected, answer.text
     assert answer.json()["success"] is False
     assert answer.json()["error"]["field"] == field
     assert client.get("/api/executions").json()["executions"] == []
@@ -110,7 +111,7 @@ def test_an_unknown_parameter_is_refused_by_name(name: str) -> None:
         answer = client.post(
             "/api/jobs/simple/submit", content=b'{"params":{"%b":1}}' % name.encode()
         )
-        assert answer.status_code == 400
+        assert answer.status_code == 422
         assert answer.json()["error"]["field"].startswith("params")
         assert len(answer.text) < 3000
 
@@ -132,7 +133,7 @@ def test_a_body_over_the_limit_is_refused_whether_announced_or_not(gf: Goflow) -
 def test_a_deeply_nested_body_is_kept_or_refused(client: TestClient) -> None:
     for depth in (10, 200, 900, 1100):
         body = b'{"params":{"a":' + b"[" * depth + b"]" * depth + b"}}"
-        assert client.post("/api/jobs/simple/submit", content=body).status_code in (200, 400)
+        assert client.post("/api/jobs/simple/submit", content=body).status_code in (200, 400, 422)
 
 
 def test_an_error_quotes_only_a_little_of_the_request(client: TestClient) -> None:

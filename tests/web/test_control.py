@@ -186,7 +186,8 @@ def test_a_backfill_creates_executions_for_due_times_without_one(ask: Asker) -> 
 def test_a_bad_backfill_is_refused_and_creates_nothing(
     client: TestClient, body: Any, field: str | None
 ) -> None:
-    answer = refused(client.post("/api/jobs/daily/backfill", json=body), 400, field)
+    status = 422 if field is not None and field.startswith("params.") else 400
+    answer = refused(client.post("/api/jobs/daily/backfill", json=body), status, field)
     assert answer["job"] == "daily"
     assert client.get("/api/executions").json()["executions"] == []
 
@@ -200,7 +201,7 @@ def test_a_backfill_with_invalid_params_creates_nothing(ask: Asker, gf: Goflow) 
     for job, value, code in (("typed", "x", "invalid-params"), ("daily", "x", "invalid-parameter")):
         body = MARCH | {"params": {"rows": value}}
         answer = ask.client.post(f"/api/jobs/{job}/backfill", json=body)
-        assert refused(answer, 400, "params.rows")["error"]["code"] == code
+        assert refused(answer, 422, "params.rows")["error"]["code"] == code
     assert ask.client.get("/api/executions").json()["executions"] == []
 
 
@@ -296,7 +297,7 @@ def test_a_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(
 def test_a_retry_may_have_other_params(ask: Asker) -> None:
     id = ask.run("daily", json={"params": {"rows": 1}})["id"]
     url = f"/api/executions/{id}/retry"
-    refused(ask.client.post(url, json={"task": "load", "params": {"rows": "x"}}), 400)
+    refused(ask.client.post(url, json={"task": "load", "params": {"rows": "x"}}), 422)
     assert ask.execution(id)["params"] == {"rows": 1}
     assert ask.client.post(url, json={"task": "load", "params": {"rows": 2}}).status_code == 200
     assert ask.finished(id)["params"] == {"rows": 2}

@@ -38,6 +38,7 @@ export class RequestFailed extends Error {
   constructor(
     message: string,
     readonly status: number,
+    readonly errors: readonly wire.FieldError[] = [],
   ) {
     super(message);
   }
@@ -209,13 +210,14 @@ async function request(method: string, path: string, body?: unknown): Promise<Re
     throw new RequestFailed("the server cannot be reached", 0);
   }
   if (response.ok) return response;
-  throw new RequestFailed(reason(await response.text()) ?? `the server responded with ${response.status}`, response.status);
+  const error = errorOf(await response.text());
+  throw new RequestFailed(error?.message ?? `the server responded with ${response.status}`, response.status, error?.errors);
 }
 
-/** The message of an error body, if it has one. */
-function reason(body: string): string | undefined {
+/** The error in a body, if it has one. */
+function errorOf(body: string): Partial<wire.Error> | undefined {
   try {
-    return (JSON.parse(body) as { error?: { message?: string } }).error?.message;
+    return (JSON.parse(body) as { error?: Partial<wire.Error> }).error;
   } catch {
     return undefined;
   }

@@ -104,6 +104,7 @@ export interface Error {
   code: string;
   message: string;
   field: string | null;
+  errors?: FieldError[];
 }
 
 export interface ExecutionNow {
@@ -133,6 +134,11 @@ export interface Executions {
 
 export interface Failure {
   error: Error;
+}
+
+export interface FieldError {
+  field: string;
+  message: string;
 }
 
 export interface FireView {

@@ -55,6 +55,29 @@ test("a form requires values, shows their constraints, and sends only changed on
   await expect.poll(() => screen.queryByLabelText(/^day/)).toBeNull();
 });
 
+test("every parameter that the server refuses is marked", async () => {
+  described = { params: { rows: 100, dry: false }, params_schema: SCHEMA };
+  const errors = [
+    { field: "params.day", message: "Invalid date" },
+    { field: "params.rows", message: "Expected `int` >= 1" },
+    { field: "params.more", message: "there is no such parameter" },
+  ];
+  vi.stubGlobal("fetch", async (_: string, { method }: RequestInit) =>
+    method === "POST"
+      ? new Response(JSON.stringify({ error: { code: "invalid-params", message: "3 are wrong", field: "params.day", errors } }), { status: 422 })
+      : new Response(JSON.stringify({ job: "j", ...described })),
+  );
+  render(<RunForm />);
+  await run("j", { day: "2026-11-21" });
+  const day = (await screen.findByLabelText(/^day/)) as HTMLInputElement;
+  fireEvent.submit(day.form!);
+  expect((await screen.findByRole("alert", { hidden: true })).textContent).toBe(
+    "Not submitted: 3 parameters are wrong. more: there is no such parameter",
+  );
+  expect(day.closest("label")!.textContent).toContain("Invalid date");
+  expect(screen.getByText("Expected `int` >= 1").closest("label")!.textContent).toMatch(/^rows/);
+});
+
 test("a job without declared parameters has a JSON field with the given values", async () => {
   described = { params: null };
   render(<RunForm />);

@@ -5,7 +5,7 @@ import { useMemo, useState } from "preact/hooks";
 import { announce, attempt, quoted } from "../app/notices";
 import { executionHref } from "../app/route";
 import { go } from "../app/router";
-import { fieldsOf, valuesOf, type Field } from "../model/parameters";
+import { fieldsOf, Mistaken, mistakesOf, valuesOf, type Field } from "../model/parameters";
 import * as api from "../api/client";
 import { Dialog } from "./dialog";
 import { Name } from "./name";
@@ -98,23 +98,20 @@ export function RunForm() {
 function Open({ openForm }: { openForm: Form }) {
   const { described, given, title, action, undone } = openForm;
   const [failure, fail] = useState("");
+  const [mistakes, mark] = useState<ReadonlyMap<string, string>>(new Map());
   const [written, write] = useState<ReadonlyMap<string, string>>(new Map());
   const fields = useMemo(() => fieldsOf(described.params_schema, described.params, given), [openForm]);
   const close = () => (form.value = null);
   const send = async (event: Event) => {
     event.preventDefault();
-    let params: Record<string, unknown>;
     try {
-      params = valuesOf(fields, written);
-    } catch (error) {
-      fail((error as Error).message);
-      return;
-    }
-    try {
-      announce(await openForm.send(params));
+      announce(await openForm.send(valuesOf(fields, written)));
       close();
     } catch (error) {
-      fail((error as Error).message);
+      const marked = error instanceof Mistaken ? error.mistakes : mistakesOf((error as Partial<api.RequestFailed>).errors ?? [], fields);
+      const others = marked.has("") ? ` ${marked.get("")}` : "";
+      mark(marked.size > 1 ? marked : new Map());
+      fail(marked.size > 1 ? `${marked.size} parameters are wrong.${others}` : (error as Error).message);
     }
   };
   return (
@@ -128,7 +125,7 @@ function Open({ openForm }: { openForm: Form }) {
     >
       <form onSubmit={(event) => void send(event)}>
         {fields.length === 0 && <p class="quiet">This job has no parameters.</p>}
-        <Fields fields={fields} written={written} onWrite={(id, text) => write(new Map(written).set(id, text))} />
+        <Fields fields={fields} written={written} mistakes={mistakes} onWrite={(id, text) => write(new Map(written).set(id, text))} />
         {failure && (
           <p class="failure" role="alert">
             {undone}: {failure}
@@ -149,6 +146,8 @@ function Open({ openForm }: { openForm: Form }) {
 
 interface Writing {
   written: ReadonlyMap<string, string>;
+  /** What is wrong with a field, by its id. */
+  mistakes: ReadonlyMap<string, string>;
   onWrite: (id: string, text: string) => void;
 }
 
@@ -172,6 +171,7 @@ function One({ field, ...writing }: { field: Field } & Writing) {
           {field.nullable && <span class="quiet"> optional</span>}
         </legend>
         {field.description && <p class="quiet about">{field.description}</p>}
+        <Mistake text={writing.mistakes.get(field.id)} />
         <Fields fields={field.fields} {...writing} />
       </fieldset>
     );
@@ -186,8 +186,14 @@ function One({ field, ...writing }: { field: Field } & Writing) {
       </span>
       <Input field={field} text={writing.written.get(field.id) ?? field.text} onWrite={(text) => writing.onWrite(field.id, text)} />
       {about && <span class="quiet about">{about}</span>}
+      <Mistake text={writing.mistakes.get(field.id)} />
     </label>
   );
+}
+
+/** What is wrong with a field; nothing if it is right. */
+function Mistake({ text }: { text: string | undefined }) {
+  return text ? <span class="mistake about">{text}</span> : null;
 }
 
 function Input({ field, text, onWrite }: { field: Field; text: string; onWrite: (text: string) => void }) {

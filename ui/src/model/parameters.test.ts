@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { read, write } from "./json";
-import { fieldsOf, valuesOf, type Schema } from "./parameters";
+import { fieldsOf, Mistaken, mistakesOf, valuesOf, type Schema } from "./parameters";
 
 const written = (texts: Record<string, string>) => new Map(Object.entries(texts));
 
@@ -14,6 +14,38 @@ describe("parameters", () => {
     const fields = fieldsOf(null, { limit: 10, tags: [] });
     expect(() => valuesOf(fields, written({ limit: "ten" }))).toThrow("parameter limit must be a number, not ten");
     expect(() => valuesOf(fields, written({ tags: "" }))).toThrow("parameter tags must be JSON, not empty");
+  });
+
+  test("every invalid field is named at once", () => {
+    const fields = fieldsOf(EXPORT, { rows: 100 });
+    try {
+      valuesOf(fields, written({ rows: "ten", "window\nend": "2026-01-03" }));
+      expect.unreachable();
+    } catch (error) {
+      expect([...(error as Mistaken).mistakes]).toEqual([
+        ["day", "parameter day is required"],
+        ["rows", "parameter rows must be a number, not ten"],
+        ["window\nstart", "parameter start is required"],
+      ]);
+    }
+  });
+
+  test("errors of the server belong to the innermost field", () => {
+    const errors = [
+      { field: "params.day", message: "a" },
+      { field: "params.window.end", message: "b" },
+      { field: "params.window", message: "c" },
+      { field: "params.rows[0].x", message: "d" },
+      { field: "params.other", message: "e" },
+      { field: "params", message: "f" },
+    ];
+    expect([...mistakesOf(errors, fieldsOf(EXPORT, {}))]).toEqual([
+      ["day", "a"],
+      ["window\nend", "b"],
+      ["window", "c"],
+      ["rows", "d"],
+      ["", "other: e; f"],
+    ]);
   });
 
   test("options and required fields follow the schema", () => {

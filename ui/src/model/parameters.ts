@@ -197,17 +197,43 @@ function rangeOf({ minimum, maximum, minLength, maxLength, pattern }: Schema): s
 /**
  * The values to submit, without unchanged defaults. Fields other than text are parsed as JSON.
  *
- * Throws an Error that names the parameter if one is invalid.
+ * Throws a `Mistaken` with every invalid parameter.
  */
 export function valuesOf(fields: Field[], written: ReadonlyMap<string, string>): Values {
   const values: [string, unknown][] = [];
+  const mistakes = new Map<string, string>();
   for (const field of fields) {
     if (field.kind === "whole") return wholeWritten(written.get(field.id) ?? field.text);
-    const value = valueOf(field, written, field.standard);
+    const value = valueOf(field, written, field.standard, mistakes);
     if (value !== undefined) values.push([field.name, value]);
   }
+  if (mistakes.size > 0) throw new Mistaken(mistakes);
   return Object.fromEntries(values);
 }
+
+/** Values that do not fit: the reason by the id of the field. */
+export class Mistaken extends Error {
+  constructor(readonly mistakes: ReadonlyMap<string, string>) {
+    super([...mistakes.values()].join("; "));
+  }
+}
+
+/** Errors by the server, such as of `params.window.end`, by the id of the innermost field; "" for others. */
+export function mistakesOf(errors: readonly { field: string; message: string }[], fields: Field[]): Map<string, string> {
+  const ids = allIds(fields);
+  const found = new Map<string, string>();
+  for (const { field, message } of errors) {
+    const path = field.replace(/^params\.?/, "");
+    const at = path.replaceAll(".", "\n");
+    const id = ids.filter((one) => one === path || at === one || at.startsWith(`${one}\n`) || at.startsWith(`${one}[`)).at(-1) ?? "";
+    const rest = id === "" && path ? `${path}: ${message}` : message;
+    found.set(id, found.has(id) ? `${found.get(id)}; ${rest}` : rest);
+  }
+  return found;
+}
+
+/** The ids of fields, each group before its fields. */
+const allIds = (fields: Field[]): string[] => fields.flatMap((field) => [field.id, ...allIds(field.fields)]).filter(Boolean);
 
 function wholeWritten(text: string): Values {
   let value: unknown;
@@ -221,29 +247,31 @@ function wholeWritten(text: string): Values {
 }
 
 /** The value of a field; undefined if it is the default or empty. */
-function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: string | null): unknown {
+function valueOf(field: Field, written: ReadonlyMap<string, string>, standard: string | null, mistakes: Map<string, string>): unknown {
   const { name, kind, required, nullable } = field;
-  if (kind === "group") return groupOf(field, written);
+  if (kind === "group") return groupOf(field, written, mistakes);
   const text = written.get(field.id) ?? field.text;
   if (text === standard) return undefined;
   if (text === "") {
     if (nullable && standard !== null) return null;
     if (kind === "text" && (standard !== null || required)) return "";
-    if (required) throw new Error(`parameter ${name} is required`);
-    if (standard === null) return undefined;
+    if (required) mistakes.set(field.id, `parameter ${name} is required`);
+    if (required || standard === null) return undefined;
   }
   if (kind === "text" || kind === "date") return text;
   try {
     return read(text);
   } catch (error) {
-    if (kind === "number" || !text) throw new Error(`parameter ${name} must be ${kind === "number" ? "a number" : "JSON"}, not ${text || "empty"}`);
-    throw new Error(`parameter ${name} must be JSON: ${(error as Error).message}`);
+    const plain = kind === "number" || !text;
+    const reason = plain ? `${kind === "number" ? "a number" : "JSON"}, not ${text || "empty"}` : `JSON: ${(error as Error).message}`;
+    mistakes.set(field.id, `parameter ${name} must be ${reason}`);
+    return undefined;
   }
 }
 
-function groupOf({ id, fields, required, text, standard }: Field, written: ReadonlyMap<string, string>): unknown {
+function groupOf({ id, fields, required, text, standard }: Field, written: ReadonlyMap<string, string>, mistakes: Map<string, string>): unknown {
   const touched = [...written.keys()].some((key) => key.startsWith(`${id}\n`));
   if (!touched && !required && text === (standard ?? "")) return undefined;
-  const values = fields.map((field) => [field.name, valueOf(field, written, null)] as const);
+  const values = fields.map((field) => [field.name, valueOf(field, written, null, mistakes)] as const);
   return Object.fromEntries(values.filter(([, value]) => value !== undefined));
 }
