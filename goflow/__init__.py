@@ -12,6 +12,7 @@ from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 from goflow.operators.command import Command
 from goflow.operators.http import Get, Post
+from goflow.operators.outcome import Outcome
 from goflow.operators.waits import WaitFor, WaitForFile, WaitForJob, WaitForUrl, WaitUntil
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
@@ -33,6 +34,7 @@ __all__ = [
     "Job",
     "Later",
     "MemoryStore",
+    "Outcome",
     "Post",
     "Schedule",
     "SqliteStore",

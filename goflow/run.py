@@ -54,6 +54,7 @@ class FinishedExecution(msgspec.Struct, frozen=True):
         submitted: Time of the submit, in UTC.
         finished: Time of the end, in UTC.
         tasks: Tasks by name, in the order added.
+        hooks: Hooks by name, in the order added. Hooks for another end are `skipped`.
 
     Examples:
         >>> from goflow import Command, Job, Task
@@ -71,6 +72,7 @@ class FinishedExecution(msgspec.Struct, frozen=True):
     submitted: datetime
     finished: datetime | None
     tasks: dict[str, FinishedTask]
+    hooks: dict[str, FinishedTask] = {}
 
 
 Watch = Callable[[Engine, str], Awaitable[None]]
@@ -125,14 +127,16 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     for fact in started:
         log = await engine.reader.log_of(id, fact.key, fact.attempt)
         logs[fact.task] += "".join([text async for text in log.texts])
-    tasks = {}
-    for task in detail.tasks:
+    tasks: dict[str, FinishedTask] = {}
+    hooks: dict[str, FinishedTask] = {}
+    for task in [*detail.tasks, *detail.hooks]:
         result = bytes(task.result)
         if task.result_bytes and (stored := large.get(task.name)) is not None:
             result = await engine.reader.read(read_result, engine.store, id, stored)
         elif task.result_bytes and result == b"null":  # omitted, since the execution has many tasks
             result = (await engine.reader.result(id, task.name)).body
-        tasks[task.name] = FinishedTask(
+        of_kind = tasks if task.hook is msgspec.UNSET else hooks
+        of_kind[task.name] = FinishedTask(
             name=task.name,
             state=task.state,
             result=msgspec.json.decode(result),
@@ -149,6 +153,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         submitted=detail.submitted,
         finished=detail.finished,
         tasks=tasks,
+        hooks=hooks,
     )
 
 

@@ -56,7 +56,12 @@ def _described(gf: Goflow, job: Job) -> dict[str, Any]:
         "params": job.params,
         "tasks": [task.name for task in job.tasks],
         "dag": job.plan.downstream,
+        "hooks": _hooks(job),
     }
+
+
+def _hooks(job: Job) -> list[dict[str, Any]]:
+    return [{"name": hook.name, "on": hook.hook} for hook in job.hooks]
 
 
 def _policy(job: dict[str, Any]) -> str:
@@ -90,6 +95,8 @@ def check(file: str, as_json: bool) -> None:
         counts = [_count(len(job.tasks), "task")]
         if templates := sum(len(task.templates) for task in job.tasks):
             counts.append(_count(templates, "template"))
+        if job.hooks:
+            counts.append(_count(len(job.hooks), "hook"))
         click.echo(f"{job.name}: valid, {', '.join(counts)}")
 
 
@@ -116,7 +123,7 @@ def graph(file: str, job: str | None, form: str | None) -> None:
         case "mermaid":
             click.echo(_mermaid(found))
         case "json":
-            print_json({"job": found.name, "dag": found.plan.downstream})
+            print_json({"job": found.name, "dag": found.plan.downstream, "hooks": _hooks(found)})
         case _:
             click.echo(_tree(found))
 
@@ -131,6 +138,7 @@ def _tree(job: Job) -> str:
         if branch.also:
             notes += f"  (also after {', '.join(branch.also)})"
         lines.append(f"  {branch.lines}{branch.task}{notes}")
+    lines += [f"  on {hook.hook}: {hook.name}" for hook in job.hooks]
     return "\n".join(lines)
 
 
@@ -141,6 +149,10 @@ def _dot(job: Job) -> str:
         f"  {_quoted(upstream)} -> {_quoted(task.name)};"
         for task in job.tasks
         for upstream in task.after
+    ]
+    lines += [
+        f"  {_quoted(hook.name)} [style=dashed, xlabel={_quoted(f'on {hook.hook}')}];"
+        for hook in job.hooks
     ]
     return "\n".join([*lines, "}"])
 
@@ -158,6 +170,10 @@ def _mermaid(job: Job) -> str:
         f"  t{number[upstream]} --> t{number[task.name]}"
         for task in job.tasks
         for upstream in task.after
+    ]
+    lines += [
+        f'  h{place}(["on {hook.hook}: {_entities(hook.name)}"])'
+        for place, hook in enumerate(job.hooks)
     ]
     return "\n".join(lines)
 

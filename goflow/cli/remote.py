@@ -73,16 +73,17 @@ def _watch(server: Server, id: str, as_json: bool) -> None:
     from goflow.core.states import State
 
     detail = find_execution(server, id)
-    with choose_view(detail.job, _upstream(detail.dag), silent=as_json, local=False) as view:
-        view.update(detail.state, detail.tasks)
+    after, hooks = _upstream(detail.dag), [hook.name for hook in detail.hooks]
+    with choose_view(detail.job, after, silent=as_json, local=False, hooks=hooks) as view:
+        view.update(detail.state, [*detail.tasks, *detail.hooks])
         while not detail.state.finished:
             time.sleep(POLL)
             detail = find_execution(server, id)
-            view.update(detail.state, detail.tasks)
+            view.update(detail.state, [*detail.tasks, *detail.hooks])
     if as_json:
         print_json(detail)
     else:
-        print_errors(detail.tasks)
+        print_errors([*detail.tasks, *detail.hooks])
         click.echo(f"\n{detail.job} {detail.state}: {id}")
     if detail.state is not State.SUCCESSFUL:
         raise click.exceptions.Exit(FAILED)
@@ -254,7 +255,9 @@ class Progress(NamedTuple):
 def _progress(server: Server, id: str, task: str, item: int | None) -> Progress:
     from goflow.core.states import State
 
-    found = next((one for one in find_execution(server, id).tasks if one.name == task), None)
+    detail = find_execution(server, id)
+    named = {one.name: one for one in (*detail.hooks, *detail.tasks)}
+    found = named.get(task)
     if found is None:
         raise Problem(f"execution {id} has no task {task!r}")
     over = found.state.finished

@@ -62,9 +62,10 @@ def run(
     values = read_params(params, found.params_schema)
     found.fill_params(values)  # raises for an invalid one before the view is drawn
     after = {task.name: task.after for task in found.tasks}
-    with choose_view(found.name, after, silent=as_json, local=True) as view:
+    hooks = [hook.name for hook in found.hooks]
+    with choose_view(found.name, after, silent=as_json, local=True, hooks=hooks) as view:
         finished = loops.run(_run(found, values, view))
-        view.update(finished.state, list(finished.tasks.values()))
+        view.update(finished.state, [*finished.tasks.values(), *finished.hooks.values()])
     if as_json:
         print_json(as_listed(finished))
     else:
@@ -78,7 +79,7 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
         async with contextlib.aclosing(engine.broadcast.listen(job.name, None)) as changes:
             async for _ in changes:
                 detail = await engine.reader.execution(id)
-                view.update(detail.state, detail.tasks)
+                view.update(detail.state, [*detail.tasks, *detail.hooks])
                 await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
     with _cancelled_by_signals(view):
@@ -110,15 +111,16 @@ def as_listed(finished: FinishedExecution) -> dict[str, Any]:
     """The execution with the keys of `GET /api/executions/{id}`, and the logs."""
     import msgspec
 
-    return {**msgspec.structs.asdict(finished), "tasks": list(finished.tasks.values())}
+    tasks, hooks = list(finished.tasks.values()), list(finished.hooks.values())
+    return {**msgspec.structs.asdict(finished), "tasks": tasks, "hooks": hooks}
 
 
 def _report(finished: FinishedExecution, show_logs: bool) -> None:
     if show_logs:
-        for task in finished.tasks.values():
+        for task in [*finished.tasks.values(), *finished.hooks.values()]:
             if task.logs:
                 click.echo(f"\n{task.name}, log:")
                 click.echo(task.logs, nl=not task.logs.endswith("\n"))
-    print_errors(finished.tasks.values())
+    print_errors([*finished.tasks.values(), *finished.hooks.values()])
     took = (finished.finished or finished.submitted) - finished.submitted
     click.echo(f"\n{finished.job} {finished.state} in {duration(took)}")

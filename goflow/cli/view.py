@@ -62,8 +62,15 @@ class View:
         return None
 
 
-def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool, local: bool) -> View:
-    """The view for standard output.
+def choose_view(
+    job: str,
+    after: Mapping[str, Sequence[str]],
+    *,
+    silent: bool,
+    local: bool,
+    hooks: Sequence[str] = (),
+) -> View:
+    """The view for standard output. Hooks that are skipped, as most are, are not shown.
 
     `local`: the execution runs in this process, so its tasks stop when the view ends.
     """
@@ -75,8 +82,8 @@ def choose_view(job: str, after: Mapping[str, Sequence[str]], *, silent: bool, l
         # `file` is given because goflow replaces sys.stdout later, to capture prints of tasks.
         console = Console(file=sys.stdout, highlight=False)
         if not console.is_dumb_terminal:
-            return Tree(job, after, console, local=local)
-    return Lines(list(after))
+            return Tree(job, after, console, local=local, hooks=hooks)
+    return Lines(list(after), hooks)
 
 
 def print_errors(tasks: Iterable[Seen]) -> None:
@@ -130,14 +137,18 @@ def _history(task: Seen) -> Iterator[Change]:
 class Lines(View):
     """Prints a line per change: task, state, attempt, and duration of the attempt."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._cells = min(max(map(width, names), default=0), WIDEST_NAME)
-        self._reported = dict.fromkeys(names, 0)
+    def __init__(self, names: Sequence[str], hooks: Sequence[str] = ()) -> None:
+        every = [*names, *hooks]
+        self._cells = min(max(map(width, every), default=0), WIDEST_NAME)
+        self._reported = dict.fromkeys(every, 0)
+        self._hooks = frozenset(hooks)
 
     def update(self, state: State, tasks: Sequence[Seen]) -> None:
         timed: list[tuple[datetime, Change]] = []
         untimed: list[Change] = []
         for task in tasks:
+            if task.state is State.SKIPPED and task.name in self._hooks:
+                continue
             new = list(_history(task))[self._reported[task.name] :]
             self._reported[task.name] += len(new)
             for change in new:
@@ -189,14 +200,19 @@ class Tree(View):
         console: "Console",
         *,
         local: bool,
+        hooks: Sequence[str] = (),
         clock: Clock | None = None,
     ) -> None:
         from rich.live import Live
 
         self._job = job
         self._branches = draw(after)
+        self._hooks = [Branch("", hook, ()) for hook in hooks]
         self._cells = min(
-            max(width(branch.lines) + width(branch.task) for branch in self._branches),
+            max(
+                width(branch.lines) + width(branch.task)
+                for branch in [*self._branches, *self._hooks]
+            ),
             WIDEST_NAME,
         )
         self._console = console
@@ -250,6 +266,10 @@ class Tree(View):
             shown = [branch for branch in shown if branch.task in chosen]
             hidden = len(self._branches) - room
         rows = [self._header(now), *(self._row(branch, now) for branch in shown)]
+        for hook in self._hooks:
+            task = tasks.get(hook.task)
+            if task is not None and task.state not in (State.NOTSTARTED, State.SKIPPED):
+                rows.append(self._row(hook, now))
         if hidden:
             rows.append(Text(f"… and {hidden} more", style="dim"))
         return Group(*rows)
@@ -257,7 +277,8 @@ class Tree(View):
     def _header(self, now: datetime) -> "Text":
         from rich.text import Text
 
-        done = sum(task.state.finished for task in self._tasks.values())
+        ends = [self._tasks[one.task].state for one in self._branches if one.task in self._tasks]
+        done = sum(state.finished for state in ends)
         state = "stopped" if self._stopped else str(self._state)
         _, style = LOOKS[self._state]
         return Text.assemble(

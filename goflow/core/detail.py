@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from goflow.core.events import AnyFact, TaskSucceeded
-from goflow.core.graph import Plan, PlannedTask
+from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
 from goflow.core.result import SMALL, StoredResult, size_of
@@ -51,6 +51,7 @@ class TaskDetail(msgspec.Struct):
 
     A mapped task has one attempt for each time that its items were made, and `items` as in
     `TaskSummary`. `map_over` is a task, or several: their product, or if `zipped`, their pairs.
+    A hook says in `hook` when it runs.
 
     `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
@@ -72,11 +73,14 @@ class TaskDetail(msgspec.Struct):
     map_over: str | tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     zipped: bool | msgspec.UnsetType = msgspec.UNSET
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    hook: Occasion | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
         """A task before its first change."""
         detail = cls(task.name, retries=task.retries, trigger_rule=task.rule)
+        if task.hook is not None:
+            detail.hook = task.hook
         if task.map_over is not None:
             detail.map_over, detail.items = task.map_over, {"total": 0}
             detail.zipped = task.zipped or msgspec.UNSET
@@ -174,6 +178,8 @@ class Detail(msgspec.Struct, kw_only=True):
 
     Errors are cut to their beginning and end once those before take `ERRORS_SHOWN` characters.
 
+    `hooks` run after all tasks have ended. Their states are not in that of the execution.
+
     With a `since` that is not null, `tasks` has only the tasks that changed after that version,
     and `dag` is empty.
     """
@@ -192,6 +198,7 @@ class Detail(msgspec.Struct, kw_only=True):
     params: dict[str, Any]
     actions: list[Action]
     tasks: list[TaskDetail]
+    hooks: list[TaskDetail] = []
     dag: dict[str, list[str]]
     version: int = 0
     damage: str | None = None
@@ -252,8 +259,9 @@ class Details:
         """The execution that was replayed, within bounds."""
         brief = execution.brief()
         tasks = [self.of_run(run) for run in execution.tasks.values()]
+        hooks = [self.of_run(run) for run in execution.hooks.values()]
         actions = list(self._actions)
-        _bound(tasks)
+        _bound(tasks + hooks)
         _bound_params(actions)
         return Detail(
             id=brief.id,
@@ -270,6 +278,7 @@ class Details:
             params=execution.params,
             actions=actions,
             tasks=tasks,
+            hooks=hooks,
             dag=execution.plan.downstream,
         )
 

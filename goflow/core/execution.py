@@ -109,21 +109,26 @@ class Execution(Progress):
         """The changes made by the facts decided since the last call; one change commits both."""
         changes, self._decided = self._decided, []
         mapped: list[TaskSummary] = []
+        hooks: list[TaskChange] = []
+        if self.hooks:
+            hooks = [one for one in changes if one.task.name in self.hooks]
+            changes = [one for one in changes if one.task.name not in self.hooks]
         if self.has_mapped_tasks:
             touched = dict.fromkeys(one.task.name for one in changes if one.item is not None)
             mapped = [self.tasks[name].summary() for name in touched]
             changes = [one for one in changes if one.item is None]
-        return Transition(self.brief(), changes, mapped)
+        return Transition(self.brief(), changes, mapped, hooks)
 
     # -- when to look again --------------------------------------------------------
 
     def newly_ready(self, now: datetime) -> list[Key]:
         """The tasks and items that have become ready since the last call, in the order in which
-        they did. After a replay, all ready ones are returned again.
+        they did, and hooks, once all tasks have ended. After a replay, all ready ones are returned
+        again.
 
         Of the items of a mapped task, at most `AHEAD` are returned that have not started, and at
         most `max_parallel` that have not ended."""
-        if self.cancelling or self.finished:
+        if self.finished or (self.cancelling and not self.closing):
             return []
         while (due := self._next_due()) is not None and due <= without_skew(now, self.skew):
             _, task, index = heapq.heappop(self._retries)
@@ -237,11 +242,11 @@ class Execution(Progress):
             if not self.is_ready(key):
                 continue
             if isinstance(key, str):
-                self._decide(facts, TaskStarted(now, key, self.tasks[key].attempt + 1))
+                self._decide(facts, TaskStarted(now, key, self.named[key].attempt + 1))
             else:
                 attempt = self.run(key).attempt + 1
                 self._decide(facts, TaskStarted(now, key.task, attempt, key.number))
-        if not self._unfinished:
+        if not self._unfinished and not self._hooks_unfinished:
             self._decide(facts, Finished(now, self._final_state()))
         return facts
 
@@ -299,7 +304,7 @@ class Execution(Progress):
         run: Run
         item: int | None
         if isinstance(key, str):
-            run, name, item = self.tasks[key], key, None
+            run, name, item = self.named[key], key, None
         else:
             run, name, item = self.run(key), key.task, key.number
         attempt = run.attempt
@@ -355,14 +360,23 @@ class Execution(Progress):
         facts += self.advance(now)
         for name in list(self._groups):  # their results are not joined any more
             facts.append(self.settle(name, Failed(told, final=True), now))
-        return facts + self.advance(now)
+        facts += self.advance(now)
+        if self.closing:  # nobody is left to run the hooks
+            if self.cancellable_hooks:
+                self._decide(facts, CancelRequested(now))
+            facts += self.advance(now)
+        return facts
 
     # -- requests ------------------------------------------------------------------
 
     def cancel(self, now: datetime, by: str = "") -> list[AnyFact]:
-        """Cancel the execution; empty if it was cancelled before or has finished."""
+        """Cancel the execution, or its hooks if all tasks have ended. Empty if it was cancelled
+        before or has finished."""
         facts: list[AnyFact] = []
-        if not self.cancelling and not self.finished:
+        if self.closing:
+            if self.cancellable_hooks:
+                self._decide(facts, CancelRequested(now, by))
+        elif not self.cancelling and not self.finished:
             self._decide(facts, CancelRequested(now, by))
         return facts
 
@@ -376,11 +390,13 @@ class Execution(Progress):
 
     def mark(self, key: Key, state: State, now: datetime, by: str = "") -> list[AnyFact]:
         """Mark a task or item successful or skipped by hand. Empty if it is running, unless it
-        waits for its next look, or being cancelled, succeeded, or is in that state already; and
-        for an item of a mapped task that does not run."""
+        waits for its next look, or being cancelled, succeeded, or is in that state already; for
+        an item of a mapped task that does not run; for a hook, and while hooks run."""
         kind = _MARKS[state]
         before, name, item = self.run(key).state, task_of(key), item_of(key)
         facts: list[AnyFact] = []
+        if self.closing or name in self.hooks:
+            return facts
         if before not in TABLE[kind].moves or not self._may_change(key):
             return facts
         if before is State.RUNNING and (self.run(key).waiting is None or key in self.looking):

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import msgspec
 
-from goflow.core.states import TriggerRule
+from goflow.core.states import State, TriggerRule
 
 
 class OnEmpty(enum.StrEnum):
@@ -22,6 +22,20 @@ class OnEmpty(enum.StrEnum):
     SKIP = "skip"
 
 
+class Occasion(enum.StrEnum):
+    """When a hook runs: after all tasks have ended, if the execution ended so."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    FINISH = "finish"
+
+    def includes(self, state: State) -> bool:
+        """Whether a hook runs for an execution that ends in this state."""
+        if self is Occasion.FINISH:
+            return True
+        return state is (State.SUCCESSFUL if self is Occasion.SUCCESS else State.FAILED)
+
+
 class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task as the core needs it; `after` names its upstream tasks.
 
@@ -29,6 +43,8 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     it, returns: at most `max_parallel` at once, if that is not None. An empty list makes it
     successful, or skipped if `on_empty` says so. With several tasks in `map_over` it runs once per
     combination of their items, or if `zipped`, once per items at the same place.
+
+    A hook has an occasion `hook`, and neither upstream tasks nor items.
     """
 
     name: str
@@ -39,6 +55,7 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     max_parallel: int | None = None
     on_empty: OnEmpty = OnEmpty.SUCCESS
     zipped: bool = False
+    hook: Occasion | None = None
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -49,10 +66,12 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
         return (over,) if isinstance(over, str) else over
 
 
-class Plan(msgspec.Struct, frozen=True, dict=True):
-    """The tasks of a job in the order they were added."""
+class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
+    """The tasks of a job in the order they were added, and its hooks. Names of tasks and hooks
+    differ."""
 
     tasks: tuple[PlannedTask, ...]
+    hooks: tuple[PlannedTask, ...] = ()
 
     @cached_property
     def encoded(self) -> bytes:

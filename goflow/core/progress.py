@@ -11,6 +11,10 @@ Tasks are keyed by name, never by position, and a fact adds the items of a mappe
 A mapped task, or group, has no attempts of an operator; its items have. It runs from `Mapped`
 until all items have ended, and then ends as they did. If it is cancelled, the items that wait end
 with it.
+
+A hook is a task that runs when all others have ended, and before the execution finishes. The state
+that the execution is going to have is certain by then, and decides which hooks run and which are
+skipped. Hooks do not change it, and nothing else does while they run.
 """
 
 import heapq
@@ -96,10 +100,14 @@ class Progress:
         self.skew = timedelta(0)
         self._began: datetime | None = None  # `started_at` without the skew
         self.tasks = {planned.name: TaskRun(planned) for planned in plan.tasks}
+        self.hooks = {planned.name: TaskRun(planned) for planned in plan.hooks}
+        # Tasks and hooks.
+        self.named = self.tasks | self.hooks if self.hooks else self.tasks
         self.result_bytes = 0  # of the current results of all tasks
         self.error_characters = 0  # of all failed attempts so far
         self._shown_params: msgspec.Raw | None = None
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
+        self._hook_count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.hooks)}
         self._running: dict[Key, None] = {}  # without groups
         self._cancel_requested: dict[Key, None] = {}  # one by one, and not ended yet
         self._ready: set[Key] = set()  # of items only those that were announced
@@ -119,6 +127,8 @@ class Progress:
         self._joining: set[str] = set()  # of those, returned by `groups_to_join`
         for task in self.tasks.values():
             self._judge(task)
+        if self.hooks:
+            self._begin_to_close()
 
     @classmethod
     def salvage(
@@ -226,6 +236,8 @@ class Progress:
         task.attempt = attempt
         task.started_at = at
         task.finished_at = task.retry_at = task.due = None
+        if self.hooks and task.key in self.hooks:
+            return
         self.state = _RUNNING
         if self.started_at is None:
             self.started_at = at
@@ -313,6 +325,8 @@ class Progress:
         return (TaskChange(self._end(task, after, fact.at), task.summary(), item=fact.item),)
 
     def _cancel(self, fact: CancelRequested) -> Changes:
+        if self.closing:
+            return self._cancel_hooks(fact)
         if self.cancelling:
             _refuse(fact, "a second time")
         self.cancelling = True
@@ -324,22 +338,41 @@ class Progress:
             self._check_end(self.tasks[name])
         return ()
 
+    def _cancel_hooks(self, fact: CancelRequested) -> Changes:
+        """Cancel the hooks, after all tasks have ended."""
+        hooks = self.cancellable_hooks
+        twice = fact.defect and self.cancelling
+        if fact.timeout is not None or twice or not (hooks or fact.defect):
+            _refuse(fact, "while hooks end")
+        if fact.defect:
+            self.cancelling = True
+            self.reason = f"a defect in goflow: {fact.defect}"
+        for name in hooks:
+            self._request_cancel(self.hooks[name])
+        return ()
+
     def _cancel_task(self, fact: TaskCancelRequested) -> Changes:
         task, _ = self._subject(fact)
         key = task.key
         if self.is_cancelling(key):
             _refuse(fact, "a second time")
-        self._cancel_requested[key] = None
-        if task.state is not State.RUNNING:
-            self._to_cancel[key] = None
-        self._withdraw(task)
+        self._request_cancel(task)
         if isinstance(task, TaskRun) and task.items is not None:
             self._withdraw_group(fact.task)
             self._check_end(task)
         return ()
 
+    def _request_cancel(self, task: Run) -> None:
+        key = task.key
+        self._cancel_requested[key] = None
+        if task.state is not State.RUNNING:
+            self._to_cancel[key] = None
+        self._withdraw(task)
+
     def _marked(self, fact: MarkedSuccessful | MarkedSkipped) -> Changes:
         task, after = self._subject(fact)
+        if self.hooks and (self.closing or fact.task in self.hooks):
+            _refuse(fact, "while hooks run, or of a hook")
         state = self._final_state(without=task.state) if self.finished else None
         if fact.finished != state:
             _refuse(fact, f"leaves the execution {state or 'unfinished'}")
@@ -361,7 +394,7 @@ class Progress:
         return (TaskChange(before, task.summary(), item=fact.item),)
 
     def _finished(self, fact: Finished) -> Changes:
-        if self._unfinished:
+        if self._unfinished or self._hooks_unfinished:
             _refuse(fact, f"with {self._unfinished} tasks unfinished")
         state = self._final_state()
         if fact.state != state:
@@ -397,6 +430,11 @@ class Progress:
                 self._outdate(self.tasks[waiting], name)
         for name in affected:
             self._count_again(name)
+        for hook in self.hooks.values():
+            before = self._move(hook, State.NOTSTARTED)
+            self.result_bytes -= size_of(hook.result)
+            hook.reset()
+            changes.append(TaskChange(before, hook.summary()))
         self._retries.clear()
         self.state = State.NOTSTARTED
         self.cancelling = False
@@ -426,7 +464,7 @@ class Progress:
 
     def _subject(self, fact: TaskFact) -> tuple[Run, State]:
         """The run that a fact is about, and its state after the fact, if the table allows it."""
-        task: Run | None = self.tasks.get(fact.task)
+        task: Run | None = self.named.get(fact.task)
         if task is None:
             _refuse(fact, f"while the plan has no task {fact.task!r}")
         if fact.item is not None:
@@ -458,6 +496,8 @@ class Progress:
         before = task.state
         group = task.group
         counts = self._count if group is None else _items(group).counts
+        if self.hooks and task.key in self.hooks:
+            counts = self._hook_count
         counts[before] -= 1
         counts[after] += 1
         task.state = after
@@ -483,6 +523,10 @@ class Progress:
             self._withdraw(task)
         if self._cancel_requested:
             self._cancel_requested.pop(key, None)
+        if self.hooks:
+            if name in self.hooks:
+                return before
+            self._begin_to_close()
         tasks = self.tasks
         for waiting in self.plan.downstream[name]:
             other = tasks[waiting]
@@ -490,6 +534,19 @@ class Progress:
             if other.state is _NOTSTARTED:
                 self._judge(other)
         return before
+
+    def _begin_to_close(self) -> None:
+        """Let hooks run or be skipped, if all tasks have ended."""
+        if self._unfinished:
+            return
+        state = self._final_state()
+        for name, hook in self.hooks.items():
+            if hook.state is not State.NOTSTARTED or name in self._cancel_requested:
+                continue
+            if (occasion := hook.planned.hook) is not None and occasion.includes(state):
+                self._make_ready(name)
+            else:
+                self._to_skip[name] = None
 
     def _end_item(self, run: Run, before: State) -> None:
         key = run.key
@@ -598,6 +655,25 @@ class Progress:
         return self.state in FINISHED
 
     @property
+    def closing(self) -> bool:
+        """Whether all tasks have ended, and hooks have not."""
+        return self._hooks_unfinished > 0 and not self._unfinished and not self.finished
+
+    @property
+    def final_state(self) -> State:
+        """The final state that follows from the tasks, once all of them have ended."""
+        return self._final_state()
+
+    @property
+    def cancellable_hooks(self) -> list[str]:
+        """The hooks that have not ended and are not being cancelled."""
+        return [
+            name
+            for name, hook in self.hooks.items()
+            if hook.state not in FINISHED and name not in self._cancel_requested
+        ]
+
+    @property
     def running(self) -> list[Key]:
         """The tasks and items with a running attempt."""
         return list(self._running)
@@ -624,7 +700,7 @@ class Progress:
     def run(self, key: Key) -> Run:
         """The task or item with this key. Raises `LookupError`."""
         if isinstance(key, str):
-            return self.tasks[key]
+            return self.named[key]
         items = self.tasks[key.task].items
         if items is None or items.runs is None or key.number < 0:
             raise LookupError(key)
@@ -643,16 +719,17 @@ class Progress:
         return items is not None and items.outdated
 
     def has(self, key: Key) -> bool:
-        """Whether there is a task or item with this key so far."""
-        return key in self.tasks if isinstance(key, str) else self.has_item(*key)
+        """Whether there is a task, hook or item with this key so far."""
+        return key in self.named if isinstance(key, str) else self.has_item(*key)
 
     def is_attempting(self, key: Key, attempt: int) -> bool:
         """Whether this attempt of a task or item is under way; False for an unknown one."""
         return key in self._running and self.run(key).attempt == attempt
 
     def is_cancelling(self, key: Key) -> bool:
-        """Whether a task or item is being cancelled, alone, with its task or the execution."""
-        if self.cancelling:
+        """Whether a task or item is being cancelled, alone, with its task or the execution. Hooks
+        are not cancelled with the tasks."""
+        if self.cancelling and not (self.hooks and key in self.hooks):
             return True
         requested = self._cancel_requested
         if not requested:  # so it is nearly always, and this is asked often
@@ -678,6 +755,13 @@ class Progress:
     def _unfinished(self) -> int:
         return self._waiting + self._count[State.RUNNING]
 
+    @property
+    def _hooks_unfinished(self) -> int:
+        if not self.hooks:
+            return 0
+        count = self._hook_count
+        return count[State.NOTSTARTED] + count[State.UPFORRETRY] + count[State.RUNNING]
+
     def _final_state(self, without: State | None = None) -> State:
         """The final state that follows from the tasks; one that ended `without` does not count."""
         if self.reason is not None or self._count[State.FAILED] > (without is State.FAILED):
@@ -690,7 +774,7 @@ class Progress:
         """The results of a task's upstream tasks that have one, by name. For the items of a mapped
         task, the list they are from is among them."""
         results = {}
-        for upstream in self.tasks[name].planned.after:
+        for upstream in self.named[name].planned.after:
             if (result := self.tasks[upstream].result) is not None:
                 results[upstream] = result
         return results
@@ -789,6 +873,7 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 # - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
 #   may be marked while it runs.
 # - Only a retry and the marks may follow `Finished`.
+# - A fact about a task is also one about a hook, by the same row, except for marks.
 # - The end of a task, and only that, is counted for the tasks that wait for it.
 # - A change of a task's state is returned as a `TaskChange`, whichever fact made it.
 #

@@ -36,11 +36,12 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
 class Transition(msgspec.Struct, frozen=True):
     """The changes of tasks, in order, and the execution in brief after them, without its
     tasks. `mapped` has the mapped tasks whose items changed, as they are after it; the changes
-    of items are not in it, since they may be many."""
+    of items are not in it, since they may be many. `hooks` has the changes of hooks."""
 
     brief: Summary
     tasks: list[TaskChange]
     mapped: Sequence[TaskSummary] = ()
+    hooks: Sequence[TaskChange] = ()
 
 
 class ChangedTasks:

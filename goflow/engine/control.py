@@ -11,7 +11,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Item, Key, described
+from goflow.core.keys import Item, Key, described, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
@@ -97,7 +97,7 @@ class Control:
         self._lifetime.check()
         refused = Conflict(
             f"{described(task)} of execution {id!r} cannot be marked {state} now: "
-            "it runs, is being cancelled, or already has that state"
+            "it runs, is being cancelled, or already has that state, or hooks run"
             + ("" if isinstance(task, str) else "; or its task does not run")
         )
 
@@ -149,6 +149,10 @@ class Control:
                 )
             if task is not None:
                 check_key(execution, task)
+                if task_of(task) in execution.hooks:
+                    raise Conflict(
+                        f"{task_of(task)!r} is a hook, which runs again when tasks do; retry tasks"
+                    )
                 _check_list(execution, task)
             edited = None if params is None else await self._checks.fill(job, params)
             before = self._lineup.before(job)

@@ -107,8 +107,8 @@ class LiveExecution:
 
     def looked(self, name: str, waiting: Waiting) -> None:
         """A waiting task looked in vain again. That is not committed, and no news for listeners."""
-        task = self.tasks[name]
-        if task.waiting is not msgspec.UNSET:
+        task = self.tasks.get(name)  # None for a hook
+        if task is not None and task.waiting is not msgspec.UNSET:
             self.tasks[name] = msgspec.structs.replace(task, waiting=waiting)
             self._encoded_version = -1
 

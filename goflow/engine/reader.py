@@ -216,7 +216,7 @@ class Reader:
         detail = await self.execution(id)
         if since == detail.version:
             detail.tasks, detail.dag, detail.since = [], {}, since
-        annotate(detail, detail.tasks)
+        annotate(detail, [*detail.tasks, *detail.hooks])
         return msgspec.json.encode(detail)
 
     async def _begin_to_watch(self, id: str) -> WatchedExecution:

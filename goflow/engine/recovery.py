@@ -149,7 +149,7 @@ class Recovery:
                 return None
             execution = replayed[tag.execution].execution
             if execution.id not in names:
-                names[execution.id] = process_tag.tasks_by_key(execution.tasks)
+                names[execution.id] = process_tag.tasks_by_key(execution.named)
             key = process_tag.key_in(tag.task, names[execution.id])
             if key in found.get(execution.id, ()) or (execution.id, key, tag.attempt) in hinted:
                 return None

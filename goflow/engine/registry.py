@@ -111,7 +111,7 @@ class Registry:
         return next((job.name for job in self.jobs.values() if pool in job.pools), None)
 
     def _check_pools(self, job: Job) -> None:
-        for task in job.tasks:
+        for task in [*job.tasks, *job.hooks]:
             if self._keeps_time and task.pool is not None and task.pool not in self.pools:
                 known = ", ".join(map(repr, self.pools)) or "none"
                 raise InvalidJob(

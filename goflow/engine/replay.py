@@ -24,8 +24,8 @@ def no_execution(id: str) -> NotFound:
 
 
 def check_key(execution: Execution, key: Key) -> None:
-    """Raise `NotFound` for a task or item that the execution does not have."""
-    if task_of(key) not in execution.tasks:
+    """Raise `NotFound` for a task, hook or item that the execution does not have."""
+    if task_of(key) not in execution.named:
         raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
     if not execution.has(key):
         raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")

@@ -159,7 +159,7 @@ class Runner:
     def waiting(self, key: Key) -> str | Waiting | None:
         """Why a task that is ready does not run, human-readable; or why a running task or item
         waits, and until when. None if it does not wait."""
-        if self.held_up is not None:
+        if self.held_up is not None and task_of(key) in self.execution.tasks:
             return self.held_up
         if (waiting := self._attempts.waiting(key)) is not None:
             return waiting
@@ -263,7 +263,8 @@ class Runner:
                 facts += decided
                 self._answers.append((answer, bool(decided)))
         facts += execution.advance(now)
-        begins = not (self._stopping or self._before)
+        # Hooks of an execution that was cancelled before it began do not wait for others.
+        begins = not self._stopping and (not self._before or execution.closing)
         if self._attempts.mapped is not None:
             facts += self._advance_mapped(self._attempts.mapped, now, begins)
         if begins and not execution.finished:
@@ -353,7 +354,7 @@ class Runner:
     def _end_items(self, name: str) -> None:
         """End the attempts of a mapped task's items, and withdraw the requests of those that
         wait."""
-        if self.execution.tasks[name].items is not None:
+        if self.execution.named[name].items is not None:
             self._attempts.end_task(name)
             for key in [key for key in self._requests if isinstance(key, Item)]:
                 if key.task == name:

@@ -46,6 +46,7 @@ class WatchedExecution:
         self._detail = detail
         self._from = detail.version  # changes are known from this version on
         self._tasks = {task.name: task for task in detail.tasks}
+        self._hooks = {hook.name: hook for hook in detail.hooks}
         self._changed = ChangedTasks()
         self._waiting: dict[str, int] = {}  # versions at which the wait reasons of tasks changed
         self._answers: dict[int | None, bytes] = {}
@@ -61,7 +62,7 @@ class WatchedExecution:
         return self._detail.version
 
     def task(self, name: str) -> TaskDetail | None:
-        return self._tasks.get(name)
+        return self._tasks.get(name) or self._hooks.get(name)
 
     def apply(self, record: Record, version: int) -> None:
         """Apply a committed change, unless the detail has it already."""
@@ -88,6 +89,11 @@ class WatchedExecution:
             task.note(change)
             self._bound(task, before)
             self._changed.note(name, version)
+        for change in record.transition.hooks:
+            if (hook := self._hooks.get(change.task.name)) is not None:
+                before = hook.result
+                hook.note(change)
+                self._bound(hook, before)
         for mapped in record.transition.mapped:
             self._tasks[mapped.name].items = mapped.items
             self._changed.note(mapped.name, version)
@@ -129,12 +135,12 @@ class WatchedExecution:
     def _encode(self, since: int | None, annotate: Annotate) -> bytes:
         detail = self._detail
         if since is None:
-            annotate(detail, detail.tasks)
+            annotate(detail, [*detail.tasks, *detail.hooks])
             return _encoder.encode(detail)
         names = dict.fromkeys(name for name, at in self._waiting.items() if at >= since)
         names |= dict.fromkeys(self._changed.since(since))
         tasks = [self._tasks[name] for name in names]
-        annotate(detail, tasks)
+        annotate(detail, [*tasks, *detail.hooks])
         return _encoder.encode(msgspec.structs.replace(detail, tasks=tasks, dag={}, since=since))
 
     def _look_at_waiting(self, annotate: Annotate) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 from goflow import checks
 from goflow.checks import defining
 from goflow.core.catchup import CatchUp, Overlap, Policy
-from goflow.core.graph import OnEmpty, Plan, PlannedTask, find_cycle
+from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
@@ -27,12 +27,14 @@ from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
 from goflow.job.task import Isolation, Task, tasks_of
-from goflow.operators.function import FunctionOperator, bind
+from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.shown import reason, shown
 from goflow.templates import fields as templates
 
 if TYPE_CHECKING:
     from goflow.run import FinishedExecution
+
+HOOK_TIMEOUT = 60.0  # seconds, for each attempt of a hook that sets none
 
 
 class _TaskAccess:
@@ -69,6 +71,37 @@ class _TaskAccess:
         if given is None:
             return lambda function: self.job._add_function(function, name, options)
         return self.job._get(given)
+
+
+class _HookAccess:
+    """`job.on_failure` and its like: adds a function or a task as a hook."""
+
+    def __init__(self, job: "Job", occasion: Occasion) -> None:
+        self.job = job
+        self.occasion = occasion
+
+    @overload
+    def __call__(self, given: Callable[..., Any] | Task, /) -> Task: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: int = 0,
+        retry_delay: RetryDelay | None = None,
+        timeout: float | None = HOOK_TIMEOUT,
+        pool: str | None = None,
+        priority: int = 0,
+        isolation: Isolation | str | None = None,
+    ) -> Callable[[Callable[..., Any]], Task]: ...
+    def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
+        job, occasion = self.job, self.occasion
+        if given is None:
+            return lambda function: job._add_hook_function(function, occasion, name, options)
+        if isinstance(given, Task):
+            return job._add_hook(given, occasion)
+        return job._add_hook_function(given, occasion, name, options)
 
 
 class Job:
@@ -165,6 +198,7 @@ class Job:
             else checks.count(f"{where}: max_running", max_running, 1, checks.COUNT_LIMIT)
         )
         self._tasks: dict[str, Task] = {}
+        self._hooks: dict[str, Task] = {}
         self._sealed = False
         for task in checks.items(f"{where}: tasks", "tasks", tasks):
             self.add(task)
@@ -206,6 +240,46 @@ class Job:
         """
         return _TaskAccess(self)
 
+    @property
+    def on_success(self) -> _HookAccess:
+        """Adds a hook that runs when all tasks have ended, if the execution is successful. See
+        `on_finish`."""
+        return _HookAccess(self, Occasion.SUCCESS)
+
+    @property
+    def on_failure(self) -> _HookAccess:
+        """Adds a hook that runs when all tasks have ended, if the execution has failed. See
+        `on_finish`."""
+        return _HookAccess(self, Occasion.FAILURE)
+
+    @property
+    def on_finish(self) -> _HookAccess:
+        """Adds a hook that runs when all tasks have ended, in whatever state, also after a cancel.
+
+        `@job.on_finish` and `@job.on_finish(retries=3)` decorate a function of one `Outcome` or
+        of nothing, sync or async. The options are those of `@job.task` that suit a hook, and
+        `timeout` is 60 seconds by default. `job.on_finish(Task("notify", Command(…)))` adds an
+        operator. A hook never changes the state of its execution.
+
+        Raises:
+            InvalidJob: The function, the task or an option is invalid, or its name is taken.
+
+        Examples:
+            >>> from goflow import Command, Job, Outcome, Task
+            >>> job = Job("nightly", tasks=[Task("load", Command("true"))])
+            >>> @job.on_finish(retries=3)
+            ... def tell(outcome: Outcome):
+            ...     print(outcome.state)
+            >>> job.run().hooks["tell"].logs
+            'successful\\n'
+        """
+        return _HookAccess(self, Occasion.FINISH)
+
+    @property
+    def hooks(self) -> list[Task]:
+        """The hooks in the order added."""
+        return list(self._hooks.values())
+
     @defining("job")
     def add(self, task: Task) -> Task:
         """Add a task and return it.
@@ -218,10 +292,7 @@ class Job:
         if not isinstance(task, Task):
             raise InvalidJob(f"{where}: only a Task can be added, not {shown(task)}")
         self._check_open(f"task {task.name!r} cannot be added")
-        if task.name in self._tasks:
-            raise InvalidJob(f"{where} already has a task {task.name!r}; names must differ")
-        if task.job is not None:
-            raise InvalidJob(f"{where}: task {task.name!r} belongs to job {task.job.name!r}")
+        self._check_new(task)
         for upstream in task.after:
             if upstream == task.name:
                 raise InvalidJob(f"{where}: task {task.name!r} cannot run after itself")
@@ -250,7 +321,7 @@ class Job:
                 registered already.
         """
         for task in tasks_of([upstream, downstream]):
-            if task.job is not self:
+            if task.job is not self or task.hook is not None:
                 raise InvalidJob(f"job {self.name!r} has no such task: {task!r}; add it first")
         if upstream is downstream:
             raise InvalidJob(f"job {self.name!r}: task {upstream.name!r} cannot run after itself")
@@ -310,8 +381,8 @@ class Job:
         return self._params.schema(hints)
 
     def find(self, name: str) -> Task | None:
-        """The task of that name, or None."""
-        return self._tasks.get(name)
+        """The task or hook of that name, or None."""
+        return self._tasks.get(name) or self._hooks.get(name)
 
     @defining("job")
     def seal(self) -> None:
@@ -331,7 +402,7 @@ class Job:
 
     def pack(self) -> None:
         """Pickle the operators that run in separate processes. Raises `InvalidJob`."""
-        for task in self.tasks:
+        for task in [*self.tasks, *self.hooks]:
             if task.isolation is Isolation.PROCESS:
                 # cloudpickle takes time to import, and most jobs do not need it.
                 from goflow.operators.pickling import dump
@@ -366,14 +437,19 @@ class Job:
                     task.zipped,
                 )
                 for task in self._tasks.values()
-            )
+            ),
+            tuple(
+                PlannedTask(hook.name, retries=hook.retries, hook=hook.hook)
+                for hook in self._hooks.values()
+            ),
         )
 
     @cached_property
     def pools(self) -> frozenset[str]:
-        """The names of the pools that tasks of the job run in. The job must be sealed."""
+        """The names of the pools that tasks and hooks of the job run in. The job must be
+        sealed."""
         assert self._sealed
-        return frozenset(task.pool for task in self._tasks.values() if task.pool is not None)
+        return frozenset(task.pool for task in [*self.tasks, *self.hooks] if task.pool is not None)
 
     def given_params(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """A submit's parameters as JSON, without defaults. Raises `InvalidRequest`."""
@@ -441,6 +517,51 @@ class Job:
         given = options.pop("after", ())
         after = [*checks.items(f"{where}: after", "names of tasks", given), *upstream]
         return self.add(Task(name, operator, after=after, **options))
+
+    @defining("job")
+    def _add_hook_function(
+        self,
+        function: Callable[..., Any],
+        occasion: Occasion,
+        name: str | None,
+        options: dict[str, Any],
+    ) -> Task:
+        if isinstance(function, Task):
+            return self._add_hook(function, occasion)
+        name = checks.name("hook", getattr(function, "__name__", None) if name is None else name)
+        operator = bind_hook(function, f"job {self.name!r}, hook {name!r}")
+        return self._add_hook(Task(name, operator, **options), occasion)
+
+    @defining("job")
+    def _add_hook(self, hook: Task, occasion: Occasion) -> Task:
+        where = f"job {self.name!r}, hook {hook.name!r}"
+        if hook.hook is not None:
+            raise InvalidJob(
+                f"{where} runs on {hook.hook} already; use on_finish, and look at outcome.state"
+            )
+        self._check_open(f"hook {hook.name!r} cannot be added")
+        self._check_new(hook)
+        if hook.after or hook.trigger_rule is not TriggerRule.ALL_SUCCESSFUL:
+            raise InvalidJob(
+                f"{where} runs after all tasks, so it takes neither after, map_over nor "
+                "trigger_rule"
+            )
+        for field in hook.templates:
+            templates.check(field, where, is_mapped=False)
+        if hook.timeout is None:
+            hook.timeout = HOOK_TIMEOUT
+        hook.hook, hook.job = occasion, self
+        self._hooks[hook.name] = hook
+        return hook
+
+    def _check_new(self, task: Task) -> None:
+        """Raise `InvalidJob` if a task's name is taken, or the task belongs to a job."""
+        where = f"job {self.name!r}"
+        for kind, known in (("task", self._tasks), ("hook", self._hooks)):
+            if task.name in known:
+                raise InvalidJob(f"{where} already has a {kind} {task.name!r}; names must differ")
+        if task.job is not None:
+            raise InvalidJob(f"{where}: task {task.name!r} belongs to job {task.job.name!r}")
 
     def _check_open(self, what: str) -> None:
         if self._sealed:

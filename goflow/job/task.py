@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from goflow import checks
 from goflow.checks import defining
-from goflow.core.graph import OnEmpty
+from goflow.core.graph import Occasion, OnEmpty
 from goflow.core.retry import ConstantDelay, RetryDelay
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob
@@ -108,6 +108,7 @@ class Task:
         )
         self.templates: tuple[Field, ...] = templates_of(operator)
         self.pickled = b""  # the operator, for a separate process
+        self.hook: Occasion | None = None  # when it runs, if it is a hook
         self.job: Job | None = None
 
     def _map(

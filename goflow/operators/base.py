@@ -16,6 +16,7 @@ import msgspec
 
 from goflow.core.states import State
 from goflow.errors import InvalidJob, TaskFailed
+from goflow.operators.outcome import Outcome
 from goflow.shown import shown
 
 
@@ -65,6 +66,7 @@ class Context(msgspec.Struct, frozen=True):
         started_at: Start of the attempt, in UTC. After `Later` that is the first look.
         waited: Seconds from there to the start of this look, 0.0 in the first one.
         timezone: Time zone of the job.
+        outcome: How the execution ended, for a hook; None for a task.
 
     Examples:
         >>> from goflow import Context, Job
@@ -92,6 +94,7 @@ class Context(msgspec.Struct, frozen=True):
     started_at: datetime | None = None
     waited: float = 0.0
     timezone: str = "UTC"
+    outcome: Outcome | None = None
 
 
 class FoundExecution(NamedTuple):

@@ -92,7 +92,14 @@ class FromParams(msgspec.Struct, frozen=True):
         )
 
 
-Source = FromContext | FromResult | FromParam | FromParams
+class FromOutcome(msgspec.Struct, frozen=True):
+    """An argument that receives how the execution ended."""
+
+    def value(self, context: Context) -> Any:
+        return context.outcome
+
+
+Source = FromContext | FromResult | FromParam | FromParams | FromOutcome
 
 
 def _own(default: Any) -> Any:
@@ -178,6 +185,38 @@ def bind(
             arguments[name] = source
     upstream = [one.task for one in arguments.values() if isinstance(one, FromResult)]
     return FunctionOperator(function, arguments), upstream
+
+
+def bind_hook(function: Callable[..., Any], where: str) -> FunctionOperator:
+    """Make the operator of a hook's function. It takes nothing or the `Outcome`, by any name, and
+    may take the context, as a task may. `where` names job and hook in errors. Raises
+    `InvalidJob`."""
+    _check_kind(function, where)
+    try:
+        signature = signature_of(function)
+    except (TypeError, ValueError):
+        raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
+    hints = annotations_of(signature, function)
+    arguments: dict[str, Source] = {}
+    for name, parameter in signature.parameters.items():
+        has_default = parameter.default is not parameter.empty
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL) or (
+            parameter.kind is parameter.VAR_KEYWORD
+        ):
+            raise InvalidJob(
+                f"{where}: parameter {str(parameter)!r} cannot be passed by name; a hook takes "
+                "one outcome, or nothing"
+            )
+        if name == "context" or is_context(hints.get(name, parameter.annotation)):
+            arguments[name] = FromContext()
+        elif not has_default or name == "outcome":
+            if any(isinstance(one, FromOutcome) for one in arguments.values()):
+                raise InvalidJob(
+                    f"{where}: parameter {name!r} is one too many; a hook takes one outcome, or "
+                    "nothing"
+                )
+            arguments[name] = FromOutcome()
+    return FunctionOperator(function, arguments)
 
 
 def _source(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 from starlette.requests import Request
 
+from goflow.core.graph import Occasion
 from goflow.core.states import TriggerRule
 from goflow.core.summary import RecentExecution, Time
 from goflow.engine.engine import Engine
@@ -120,6 +121,17 @@ class TaskView(Struct, kw_only=True):
     templates: list[TemplateView] = []
 
 
+class HookView(Struct, kw_only=True):
+    """A hook, and the end of an execution that it runs `on`."""
+
+    name: str
+    on: Occasion
+    operator: str
+    retries: int
+    timeout: float | None
+    pool: str | None
+
+
 class SwitchView(Struct):
     """The user who last switched a schedule by hand, and the time."""
 
@@ -154,6 +166,7 @@ class JobView(Struct, kw_only=True):
     file: str | None
     line: int | None
     task_details: list[TaskView]
+    hooks: list[HookView]
 
 
 class JobMissing(Failure, kw_only=True):
@@ -190,6 +203,7 @@ async def job(call: Call) -> JobView:
         file=found.definition.file if show_source else None,
         line=found.definition.line if show_source else None,
         task_details=_task_views(found.tasks, show_templates=show_source),
+        hooks=[_hook_view(hook, hook.hook) for hook in found.hooks if hook.hook is not None],
     )
 
 
@@ -215,6 +229,17 @@ def _view(task: Task) -> TaskView:
         priority=task.priority,
         after=task.after,
         templates=[],
+    )
+
+
+def _hook_view(hook: Task, on: Occasion) -> HookView:
+    return HookView(
+        name=hook.name,
+        on=on,
+        operator=kind(hook.operator),
+        retries=hook.retries,
+        timeout=hook.timeout,
+        pool=hook.pool,
     )
 
 

@@ -174,8 +174,10 @@ def _tasks(execution: LiveExecution, runner: Runner) -> Iterator[TaskNow]:
         waiting = runner.waiting(name)
         yield TaskNow(name, State.UPFORRETRY, None, due, waiting, runner.pool(name))
     for key in runner.queued:
-        # The task of an item runs, and is shown already.
-        if not isinstance(key, str) or execution.tasks[key].state is not State.NOTSTARTED:
+        # The task of an item runs, and is shown already; hooks are not shown.
+        if not isinstance(key, str) or (task := execution.task(key)) is None:
+            continue
+        if task.state is not State.NOTSTARTED:
             continue
         if (waiting := runner.waiting(key)) is not None:
             yield TaskNow(key, State.NOTSTARTED, waiting=waiting, pool=runner.pool(key))

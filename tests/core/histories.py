@@ -25,7 +25,7 @@ from goflow.core.events import (
     TaskStarted,
 )
 from goflow.core.execution import Execution, Failed, Outcome, Postponed, Succeeded
-from goflow.core.graph import Plan, PlannedTask
+from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.states import FINISHED, State, Tally, TriggerRule
 from tests.core.model import C, F, K, Model, S, end_of, runs
@@ -54,8 +54,9 @@ def go_on(execution: Execution, now: datetime) -> list[AnyFact]:
 
 
 @st.composite
-def plans(draw: st.DrawFn, most: int = 7, retries: int = 0) -> Plan:
-    """Any graph of up to `most` tasks, in any order, each with `retries` or more."""
+def plans(draw: st.DrawFn, most: int = 7, retries: int = 0, hooks: int = 0) -> Plan:
+    """Any graph of up to `most` tasks, in any order, each with `retries` or more, and up to `hooks`
+    hooks."""
     names = [f"t{number}" for number in range(draw(st.integers(1, most)))]
     tasks = [
         PlannedTask(
@@ -66,7 +67,12 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0) -> Plan:
         )
         for place, name in enumerate(names)
     ]
-    return Plan(tuple(draw(st.permutations(tasks))))
+    kinds = draw(st.lists(st.sampled_from(Occasion), max_size=hooks)) if hooks else []
+    of_plan = [
+        PlannedTask(f"h{number}", retries=draw(st.integers(retries, retries + 2)), hook=kind)
+        for number, kind in enumerate(kinds)
+    ]
+    return Plan(tuple(draw(st.permutations(tasks))), tuple(of_plan))
 
 
 class Ending(NamedTuple):
@@ -97,7 +103,7 @@ def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
                 st.builds(Ending, st.integers(0, task.retries), st.just(False), looks),
                 st.builds(Ending, st.none(), st.booleans(), looks),
             )
-            for task in plan.tasks
+            for task in [*plan.tasks, *plan.hooks]
         }
     )
 
@@ -135,9 +141,11 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
     model = Model.of(execution.plan, facts)
     ends = {name: task.state for name, task in execution.tasks.items()}
     assert (model.states, model.state) == (ends, execution.state)
+    assert model.hook_states == {name: hook.state for name, hook in execution.hooks.items()}
+    assert set(model.hook_states.values()) <= FINISHED
     assert set(ends.values()) <= FINISHED
     opening, *happened = last_round(facts)
-    requests = [fact for fact in happened if isinstance(fact, CancelRequested)]
+    requests = _cancels_of_tasks(execution.plan, facts)
     assert execution.state == end_of(
         ends.values(),
         cancelled=bool(requests),
@@ -145,6 +153,8 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
     )
     if any(isinstance(fact, MarkedSuccessful | MarkedSkipped) for fact in happened):
         return
+    skipped = {name for name, hook in execution.hooks.items() if hook.state is State.SKIPPED}
+    assert not any(map(model.is_wanted, skipped))
     began = {fact.task for fact in happened if isinstance(fact, TaskStarted)}
     for planned in execution.plan.tasks:
         if isinstance(opening, Retried) and planned.name not in opening.tasks:
@@ -162,10 +172,23 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
                 assert may_run or planned.name not in began
 
 
+def _cancels_of_tasks(plan: Plan, facts: Sequence[AnyFact]) -> list[CancelRequested]:
+    """The cancels of the last round that were not only for hooks."""
+    requests: list[CancelRequested] = []
+    for place, fact in enumerate(facts):
+        if isinstance(fact, Retried):
+            requests.clear()
+        elif isinstance(fact, CancelRequested) and (
+            fact.defect or not Model.of(plan, facts[:place]).closing
+        ):
+            requests.append(fact)
+    return requests
+
+
 def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None:
     """In each round, a task has at most one attempt more than its retries, interrupted attempts
     not counted."""
-    most = {task.name: task.retries + 1 for task in plan.tasks}
+    most = {task.name: task.retries + 1 for task in [*plan.tasks, *plan.hooks]}
     attempts: Counter[str] = Counter()
     for fact in facts:
         if isinstance(fact, Retried):
@@ -226,7 +249,7 @@ def play(
     wait. The script decides how attempts end. If `disturbed`, users cancel and mark tasks.
     """
     now = facts[-1].at
-    limit = len(facts) + 40 * len(execution.tasks) + 20
+    limit = len(facts) + 40 * len(execution.named) + 20
     for _ in range(limit) if steps is None else range(steps):
         now += SECOND
         if disturbed:
@@ -252,12 +275,12 @@ def play(
 def startable(execution: Execution, now: datetime) -> list[str]:
     """All tasks that may start, including those already announced."""
     execution.newly_ready(now)
-    return [name for name in execution.tasks if execution.is_ready(name)]
+    return [name for name in execution.named if execution.is_ready(name)]
 
 
 def order(execution: Execution, now: datetime, choose: Choices) -> list[AnyFact]:
     """A random command of a user, or nothing."""
-    name = list(execution.tasks)[choose.below(len(execution.tasks))]
+    name = list(execution.named)[choose.below(len(execution.named))]
     match choose.below(6):
         case 0:
             return execution.cancel_task(name, now, "ann")
@@ -277,7 +300,7 @@ def dump(execution: Execution) -> dict[str, Any]:
         name: value.copy() if isinstance(value, dict | list | set) else value
         for name, value in vars(execution).items()
     }
-    state["tasks"] = {name: _slots(task) for name, task in execution.tasks.items()}
+    state["tasks"] = {name: _slots(task) for name, task in execution.named.items()}
     return state
 
 
@@ -306,7 +329,7 @@ def look(execution: Execution, now: datetime) -> tuple[Any, ...]:
     were announced, because a crash forgets that."""
     return (
         execution.summary(),
-        {name: _slots(task) for name, task in execution.tasks.items()},
+        {name: _slots(task) for name, task in execution.named.items()},
         execution.params,
         execution.cancelling,
         set(execution.running),
@@ -320,7 +343,7 @@ def waiting_to_start(execution: Execution, now: datetime) -> set[str]:
     """The tasks that may start at `now`, announced or not; changes nothing."""
     return {
         name
-        for name, task in execution.tasks.items()
+        for name, task in execution.named.items()
         if execution.is_ready(name)
         or (
             task.state is State.UPFORRETRY

@@ -28,7 +28,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import OnEmpty, Plan
+from goflow.core.graph import Occasion, OnEmpty, Plan
 from goflow.core.keys import Item, Key, key_of
 from goflow.core.states import State, TriggerRule
 
@@ -86,7 +86,9 @@ class Model:
 
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         self.plan = {task.name: task for task in plan.tasks}
+        self.hooks = {hook.name: hook for hook in plan.hooks}
         self.states: dict[str, State] = dict.fromkeys(self.plan, State.NOTSTARTED)
+        self.hook_states: dict[str, State] = dict.fromkeys(self.hooks, State.NOTSTARTED)
         # Of mapped tasks: the states of the items that are known, and why there are none.
         self.items: dict[str, list[State] | None] = dict.fromkeys(
             task.name for task in plan.tasks if task.map_over is not None
@@ -124,7 +126,40 @@ class Model:
         ends = tuple(sorted(state for state in upstream if state in ENDS))
         return possible_verdicts(self.plan[name].rule, ends, len(upstream) - len(ends))
 
+    @property
+    def closing(self) -> bool:
+        """Whether all tasks have ended, and hooks have not."""
+        return self.ended and not self.hooks_ended and not self.finished
+
+    @property
+    def ended(self) -> bool:
+        return all(state in ENDS for state in self.states.values())
+
+    @property
+    def hooks_ended(self) -> bool:
+        return all(state in ENDS for state in self.hook_states.values())
+
+    def is_wanted(self, hook: str) -> bool:
+        """Whether the hook is one for the way in which the execution ends."""
+        wanted = {
+            Occasion.SUCCESS: (S,),
+            Occasion.FAILURE: (F,),
+            Occasion.FINISH: (S, F, C),
+            None: (),
+        }
+        return self.end(self.states) in wanted[self.hooks[hook].hook]
+
+    def can_begin_hook(self, name: str) -> bool:
+        """Whether the first attempt of a hook in this round may start."""
+        waits = self.hook_states[name] is State.NOTSTARTED and name not in self.doomed
+        return waits and self.closing and self.is_wanted(name)
+
+    def retries(self, name: str) -> int:
+        return (self.plan.get(name) or self.hooks[name]).retries
+
     def stops(self, key: Key) -> bool:
+        if key in self.hooks:
+            return key in self.doomed
         stopped = self.cancelled or key in self.doomed
         return stopped or (isinstance(key, Item) and key.task in self.doomed)
 
@@ -145,7 +180,7 @@ class Model:
 
     def state_of(self, key: Key) -> State:
         if isinstance(key, str):
-            return self.states[key]
+            return self.hook_states[key] if key in self.hooks else self.states[key]
         return (self.items[key.task] or [])[key.number]
 
     def has_item(self, key: Key) -> bool:
@@ -178,7 +213,7 @@ class Model:
     def allows(self, fact: AnyFact) -> bool:
         """Whether this fact can happen now."""
         name = getattr(fact, "task", None)
-        if name is not None and name not in self.plan:
+        if name is not None and name not in self.plan and name not in self.hooks:
             return False
         key = "" if name is None else key_of(name, getattr(fact, "item", None))
         if (
@@ -201,6 +236,8 @@ class Model:
                 if fact.item is not None and fact.asked in self.outdated:
                     return False
                 return self.finished and bool(tasks) and known
+            case MarkedSuccessful() | MarkedSkipped() if self.closing or fact.task in self.hooks:
+                return False
             case MarkedSuccessful() | MarkedSkipped():
                 end = S if isinstance(fact, MarkedSuccessful) else K
                 if state in (S, end) or (state is State.RUNNING and key not in self.waiting):
@@ -210,14 +247,25 @@ class Model:
                 return fact.finished == self.end(self.states | {fact.task: end})
             case _ if self.finished:
                 return False
+            case CancelRequested() if self.closing:
+                if fact.timeout is not None:
+                    return False
+                if fact.defect:
+                    return not self.cancelled
+                return any(
+                    state not in ENDS and name not in self.doomed
+                    for name, state in self.hook_states.items()
+                )
             case CancelRequested():
                 return not self.cancelled
             case Finished():
-                ended = all(state in ENDS for state in self.states.values())
+                ended = self.ended and self.hooks_ended
                 return ended and fact.state == self.end(self.states)
             case TaskCancelRequested():
                 return state not in ENDS and not self.stops(key)
             case Mapped(items=items, error=error):
+                if fact.task in self.hooks:
+                    return False
                 known = self.items.get(fact.task)
                 if items < 0 or (items and error):
                     return False
@@ -231,14 +279,14 @@ class Model:
                     waits = state in (State.NOTSTARTED, State.UPFORRETRY) and not self.stops(key)
                     return counted and waits and self.can_start_item(key.task)
                 due = state is State.UPFORRETRY and not self.stops(key)
+                if key in self.hooks:
+                    return counted and (due or self.can_begin_hook(key))
                 return counted and (due or self.can_start(fact.task))
             case AttemptFailed() if is_group:
                 return False
-            case AttemptFailed(interrupted=True) if not self.plan[fact.task].retries:
+            case AttemptFailed(interrupted=True) if not self.retries(fact.task):
                 return False
-            case AttemptFailed(interrupted=False) if (
-                self.spent[key] == self.plan[fact.task].retries
-            ):
+            case AttemptFailed(interrupted=False) if self.spent[key] == self.retries(fact.task):
                 return False
             case TaskPostponed():
                 going = state is State.RUNNING and not is_group and not self.stops(key)
@@ -251,6 +299,9 @@ class Model:
             case TaskSkipped():
                 if isinstance(key, Item):
                     return False
+                if key in self.hooks:
+                    waits = state is State.NOTSTARTED and key not in self.doomed
+                    return waits and self.closing and not self.is_wanted(key)
                 if state is State.RUNNING:
                     return is_group and K in self.group_ends(fact.task)
                 waits = state is State.NOTSTARTED and key not in self.doomed
@@ -272,9 +323,10 @@ class Model:
         match fact:
             case TaskStarted():
                 self._set(key, State.RUNNING)
-                self.state = State.RUNNING
                 self.attempts[key] += 1
-                self.begun = self.begun or fact.at
+                if key not in self.hooks:
+                    self.state = State.RUNNING
+                    self.begun = self.begun or fact.at
                 if isinstance(key, Item):
                     self.most[key.task] = max(self.most[key.task], self.attempts[key])
             case Mapped():
@@ -303,12 +355,18 @@ class Model:
                 self._set(key, C)
             case TaskCancelRequested():
                 self.doomed.add(key)
+            case CancelRequested() if self.closing:
+                self.doomed |= {n for n, s in self.hook_states.items() if s not in ENDS}
+                if fact.defect:
+                    self.cancelled = self.fails = True
             case CancelRequested():
                 self.cancelled = True
                 self.fails = fact.timeout is not None or fact.defect != ""
             case Finished():
                 self.state = State(fact.state)
             case Retried():
+                for name in self.hooks:
+                    self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
                 for name in fact.tasks:
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
                     if name in self.items:
@@ -336,6 +394,9 @@ class Model:
             items = self.items[key.task]
             assert items is not None
             items[key.number] = state
+            return
+        if key in self.hooks:
+            self.hook_states[key] = state
             return
         self.states[key] = state
         if state in ENDS and (items := self.items.get(key)):  # what waits of them ends with it

@@ -72,6 +72,11 @@ An execution is `notstarted` until its first task starts, then `running`. When e
 - otherwise `cancelled` if the execution or a task was cancelled;
 - otherwise `successful`.
 
+Hooks run before that, when every task has ended. They are started and end by the same facts as
+tasks, except for marks, and are not counted in the final state. The hooks for another end are
+skipped. Meanwhile `{CancelRequested.__name__}` cancels only the hooks, and no task can be marked.
+`{Retried.__name__}` resets all hooks.
+
 A timeout counts from the first start after the submit or the last retry. When it ends,
 `{CancelRequested.__name__}` cancels the execution, with the reason.
 

@@ -83,7 +83,7 @@ outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.just(Cancelled()),
     st.just(Postponed(2.0, "no file")),
 )
-names = st.sampled_from([f"t{number}" for number in range(7)] + ["unknown"])
+names = st.sampled_from([f"t{number}" for number in range(7)] + ["h0", "h1", "unknown"])
 attempts = st.integers(0, 3)
 later = st.integers(0, 5).map(lambda seconds: NOW + seconds * SECOND)
 ends_or_none = st.none() | st.sampled_from([*State, "nonsense"])
@@ -149,9 +149,9 @@ Played = tuple[Plan, dict[str, Ending], list[AnyFact]]
 
 
 @st.composite
-def played(draw: st.DrawFn, retries: int = 0, disturbed: bool = False) -> Played:
+def played(draw: st.DrawFn, retries: int = 0, disturbed: bool = False, hooks: int = 0) -> Played:
     """A plan, a script and the facts of an execution that followed it to its end."""
-    plan = draw(plans(retries=retries))
+    plan = draw(plans(retries=retries, hooks=hooks))
     script = draw(scripts(plan))
     facts: list[AnyFact] = [submitted()]
     play(Execution(plan, submitted()), facts, script, draw(choices), disturbed=disturbed)
@@ -189,7 +189,7 @@ def test_the_number_of_attempts_follows_from_script_and_retries(
 
 
 @settings(max_examples=examples(60))
-@given(played(retries=1), choices)
+@given(played(retries=1, hooks=2), choices)
 def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choices) -> None:
     """A task that needs all its retries still has them after the interruption."""
     plan, script, facts = history
@@ -198,7 +198,8 @@ def test_a_crash_after_any_fact_changes_no_outcome(history: Played, choose: Choi
         execution, kept = from_store(plan, facts[:crash])
         waits = execution.waits
         was_running = [name for name in execution.running if name not in waits]
-        done = {name for name, state in states(execution).items() if state in FINISHED}
+        named = execution.named.items()
+        done = {name for name, task in named if task.state in FINISHED}
         kept += execution.interrupt(kept[-1].at + SECOND)
         assert execution.running == waits
         interrupted = [f.task for f in kept[crash:] if isinstance(f, AttemptFailed | TaskFailed)]
@@ -248,7 +249,7 @@ def test_a_cancelled_execution_starts_no_task_and_ends_cancelled_unless_a_task_f
     assert_ended_by_the_rules(execution, facts)
 
 
-@given(plans(), st.data(), st.booleans())
+@given(plans(hooks=2), st.data(), st.booleans())
 def test_an_abort_ends_an_execution_in_any_state(
     plan: Plan, data: st.DataObject, cancelled: bool
 ) -> None:
@@ -263,12 +264,14 @@ def test_an_abort_ends_an_execution_in_any_state(
     assume(not execution.finished)
     if cancelled:
         facts += execution.cancel(facts[-1].at)
+        cancelled = execution.cancelling  # after the end of all tasks only hooks are cancelled
     ran = execution.running
     facts += execution.abort(facts[-1].at, "KeyError: 'x'")
     assert execution.finished
     failed = not cancelled or State.FAILED in states(execution).values()
     assert execution.state is (State.FAILED if failed else State.CANCELLED)
-    assert {states(execution)[name] for name in ran} <= {State.FAILED}
+    assert {execution.run(name).state for name in ran} <= {State.FAILED}
+    assert all(hook.state in FINISHED for hook in execution.hooks.values())
     assert execution.abort(facts[-1].at, "again") == []
     assert look(execution, NOW) == look(Execution.replay(plan, facts), NOW)
     reason = execution.summary().reason
@@ -325,7 +328,7 @@ def test_a_finished_execution_accepts_only_retries_and_marks(
 # -- cancelling one task, and marks ----------------------------------------------------
 
 
-@given(played(disturbed=True))
+@given(played(disturbed=True, hooks=2))
 def test_the_model_allows_every_fact_of_a_disturbed_execution(
     history: Played,
 ) -> None:
@@ -337,7 +340,7 @@ def test_the_model_allows_every_fact_of_a_disturbed_execution(
 
 
 @settings(max_examples=examples(60))
-@given(played(disturbed=True), choices)
+@given(played(disturbed=True, hooks=2), choices)
 def test_a_crash_after_any_fact_undoes_neither_cancels_nor_marks(
     history: Played, choose: Choices
 ) -> None:
@@ -356,7 +359,7 @@ def test_a_crash_after_any_fact_undoes_neither_cancels_nor_marks(
             doomed | ends.keys()
         )
         assert states(execution).items() >= ends.items()
-        assert all(execution.tasks[name].state is State.CANCELLED for name in doomed)
+        assert all(execution.run(name).state is State.CANCELLED for name in doomed)
 
 
 @given(played(disturbed=True), st.data())
@@ -461,7 +464,7 @@ class AnyLife(RuleBasedStateMachine):
     execution: Execution
     facts: list[AnyFact]
 
-    @initialize(plan=plans(), timeout=st.none() | st.integers(1, 9))
+    @initialize(plan=plans(hooks=2), timeout=st.none() | st.integers(1, 9))
     def submit(self, plan: Plan, timeout: int | None) -> None:
         self.now = NOW
         self.plan = plan
@@ -470,7 +473,7 @@ class AnyLife(RuleBasedStateMachine):
         self.execution = Execution(plan, opening)
         self.live = LiveExecution.created(Submit(opening, plan), 1)
         self.changed = ChangedTasks()
-        self.states = {task.name: State.NOTSTARTED for task in plan.tasks}
+        self.states = {task.name: State.NOTSTARTED for task in [*plan.tasks, *plan.hooks]}
         self.model = Model(plan, opening)
         self.announced: set[str] = set()
 
@@ -489,7 +492,8 @@ class AnyLife(RuleBasedStateMachine):
         assert len(set(announced)) == len(announced)
         assert set(announced) == ready - self.announced
         self.announced = ready
-        assert self.announced == {name for name in self.model.plan if self.execution.is_ready(name)}
+        named = self.execution.named
+        assert self.announced == {name for name in named if self.execution.is_ready(name)}
         expected = [name for name in dict.fromkeys(granted) if name in ready]
         started = self.execution.advance(self.now, granted)
         assert [fact.task for fact in started if isinstance(fact, TaskStarted)] == expected
@@ -500,13 +504,14 @@ class AnyLife(RuleBasedStateMachine):
         """The tasks that may start by the model, if their retries are due."""
         due = {
             name
-            for name, task in self.execution.tasks.items()
+            for name, task in self.execution.named.items()
             if task.state is State.UPFORRETRY
             and (
                 name in self.announced or (task.retry_at is not None and task.retry_at <= self.now)
             )
             and not self.model.stops(name)
         }
+        due |= {name for name in self.model.hooks if self.model.can_begin_hook(name)}
         return due | {name for name in self.model.plan if self.model.can_start(name)}
 
     @precondition(lambda self: self.execution.running)
@@ -544,23 +549,23 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule()
     def cancel(self) -> None:
-        expected = not (self.model.cancelled or self.model.finished)
+        expected = self.model.allows(CancelRequested(self.now, "ann"))
         decided = self.execution.cancel(self.now, "ann")
         assert decided == ([CancelRequested(self.now, "ann")] if expected else [])
         self.take(decided)
 
-    @rule(pick=st.integers(0, 6))
+    @rule(pick=st.integers(0, 8))
     def cancel_task(self, pick: int) -> None:
-        name = self.pick(pick)
+        name = list(self.execution.named)[pick % len(self.execution.named)]
         fact = TaskCancelRequested(self.now, name, "ann")
         allowed = self.model.allows(fact)
         decided = self.execution.cancel_task(name, self.now, "ann")
         assert decided == ([fact] if allowed else [])
         self.take(decided)
 
-    @rule(pick=st.integers(0, 6), state=st.sampled_from([State.SUCCESSFUL, State.SKIPPED]))
+    @rule(pick=st.integers(0, 8), state=st.sampled_from([State.SUCCESSFUL, State.SKIPPED]))
     def mark(self, pick: int, state: State) -> None:
-        name = self.pick(pick)
+        name = list(self.execution.named)[pick % len(self.execution.named)]
         kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
         finished = None
         if self.model.finished:
@@ -584,6 +589,7 @@ class AnyLife(RuleBasedStateMachine):
         name = self.pick(pick)
         (fact,) = self.execution.retry(self.now, name, following=following)
         assert isinstance(fact, Retried)
+        assert all(hook.state is State.NOTSTARTED for hook in self.execution.hooks.values())
         assert set(fact.tasks) == (reachable(self.plan, name) if following else {name})
         self.take([fact])
 
@@ -595,12 +601,11 @@ class AnyLife(RuleBasedStateMachine):
         """A random fact is accepted or refused as a whole."""
         self.offer(msgspec.structs.replace(fact, at=self.now))
 
-    @rule(pick=st.integers(0, 6), kind=st.sampled_from(FACTS_OF_A_TASK))
+    @rule(pick=st.integers(0, 8), kind=st.sampled_from(FACTS_OF_A_TASK))
     def slip_likely(self, pick: int, kind: Callable[[datetime, str, int], AnyFact]) -> None:
         """The same, with a fact that fits the task's attempts."""
-        planned = self.plan.tasks[pick % len(self.plan.tasks)]
-        attempt = self.execution.tasks[planned.name].attempt
-        self.offer(kind(self.now, planned.name, attempt))
+        name = list(self.execution.named)[pick % len(self.execution.named)]
+        self.offer(kind(self.now, name, self.execution.run(name).attempt))
 
     def offer(self, fact: AnyFact) -> None:
         """The fact is accepted if and only if the model allows it."""
@@ -613,12 +618,14 @@ class AnyLife(RuleBasedStateMachine):
             assert dump(self.execution) == before
         else:
             assert allowed
-            self.show(Transition(self.execution.brief(), list(changes)))
+            hooks = [one for one in changes if one.task.name in self.execution.hooks]
+            tasks = [one for one in changes if one not in hooks]
+            self.show(Transition(self.execution.brief(), tasks, hooks=hooks))
             self.take([fact])
 
     def show(self, transition: Transition) -> None:
         """Pass on a transition, as a commit does; each change continues from the previous one."""
-        for change in transition.tasks:
+        for change in [*transition.tasks, *transition.hooks]:
             assert change.before is self.states[change.task.name]
             self.states[change.task.name] = change.task.state
         self.live.apply(transition, self.live.version + 1)
@@ -638,6 +645,8 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def the_state_agrees_with_the_model(self) -> None:
         assert states(self.execution) == self.model.states
+        hooks = {name: hook.state for name, hook in self.execution.hooks.items()}
+        assert hooks == self.model.hook_states
         assert self.execution.state == self.model.state
         assert set(self.execution.cancel_requested) == self.model.doomed
         assert self.execution.params == self.model.params
@@ -649,7 +658,8 @@ class AnyLife(RuleBasedStateMachine):
         assert self.live.summary() == self.execution.summary()
         tasks = self.execution.tasks.items()
         assert self.live.counts == Counter(task.state for _, task in tasks)
-        assert set(self.live.running) == set(self.execution.running)
+        running = set(self.execution.running) - self.execution.hooks.keys()
+        assert set(self.live.running) == running
         assert self.live.retry_at == self.execution.retries
         assert self.live.retry_at == {
             name: task.retry_at for name, task in tasks if task.state is State.UPFORRETRY
@@ -663,7 +673,8 @@ class AnyLife(RuleBasedStateMachine):
         assert detail.params == self.execution.params
         assert msgspec.json.decode(self.live.brief.params) == self.execution.params
         assert len(detail.actions) == sum(hasattr(fact, "by") for fact in self.facts)
-        for row, (name, task) in zip(detail.tasks, self.execution.tasks.items(), strict=True):
+        rows = [*detail.tasks, *detail.hooks]
+        for row, (name, task) in zip(rows, self.execution.named.items(), strict=True):
             assert (row.name, row.state) == (name, task.state)
             assert (row.started, row.finished) == (task.started_at, task.finished_at)
             assert row.waiting == task.waiting
@@ -681,7 +692,9 @@ class AnyLife(RuleBasedStateMachine):
     def a_replay_gives_the_same_state(self) -> None:
         replayed, _ = from_store(self.plan, self.facts)
         assert look(replayed, self.now) == look(self.execution, self.now)
-        ready = set() if self.execution.cancelling else waiting_to_start(replayed, self.now)
+        ready = waiting_to_start(replayed, self.now)
+        if self.execution.cancelling and not self.execution.closing:
+            ready = set()
         assert set(replayed.newly_ready(self.now)) == ready
 
     @invariant()
@@ -707,7 +720,7 @@ class AnyLife(RuleBasedStateMachine):
         if hasattr(self, "execution"):
             for name in self.execution.running:
                 self.take([self.execution.settle(name, Succeeded(), self.now)])
-            script = dict.fromkeys(self.execution.tasks, Ending(0))
+            script = dict.fromkeys(self.execution.named, Ending(0))
             if not self.execution.finished:
                 play(self.execution, self.facts, script, Choices())
             assert_ended_by_the_rules(self.execution, self.facts)

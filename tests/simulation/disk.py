@@ -201,7 +201,7 @@ class Disk:
             if isinstance(fact, TaskStarted):
                 task = change.execution, fact.key
                 self._rounds[task] += 1
-                retries = execution.tasks[fact.task].planned.retries
+                retries = execution.named[fact.task].planned.retries
                 if self._rounds[task] > retries + 1:
                     self._broken(f"attempt {fact.attempt} of {task}, which has {retries} retries")
             elif isinstance(fact, AttemptFailed) and fact.interrupted:
@@ -209,7 +209,7 @@ class Disk:
             elif isinstance(fact, Retried):
                 again = [key for key in self._rounds if key[0] == change.execution]
                 for one in again:
-                    if task_of(one[1]) in fact.tasks:
+                    if task_of(one[1]) in fact.tasks or one[1] in execution.hooks:
                         del self._rounds[one]
                 self.unfinished[change.execution] = None
         if execution.finished:

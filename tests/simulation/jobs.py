@@ -75,9 +75,13 @@ class JobSpec:
     name: str
     tasks: tuple[TaskSpec, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    hooks: tuple[tuple[str, TaskSpec], ...] = ()  # with the occasion of each
 
     def build(self, stage: "Stage") -> Job:
-        return Job(self.name, tasks=[task.build(stage) for task in self.tasks], **self.options)
+        job = Job(self.name, tasks=[task.build(stage) for task in self.tasks], **self.options)
+        for occasion, hook in self.hooks:
+            getattr(job, f"on_{occasion}")(hook.build(stage))
+        return job
 
 
 def draw_job(rng: random.Random, name: str) -> JobSpec:
@@ -98,12 +102,17 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
     }
     if rng.random() < 0.75:
         options |= {"schedule": rng.choice(SCHEDULES), "active": rng.random() < 0.8}
-    return JobSpec(name, tuple(tasks), options)
+    hooks = [_draw_hook(rng, f"h{number}") for number in range(rng.choice((0, 0, 0, 1, 2)))]
+    return JobSpec(name, tuple(tasks), options, tuple(hooks))
 
 
 def edited(rng: random.Random, job: JobSpec) -> JobSpec:
     """The job after a random edit of its file."""
-    match rng.randrange(4):
+    match rng.randrange(5):
+        case 4:
+            return replace(
+                job, hooks=(*job.hooks[1:], _draw_hook(rng, f"h{rng.randrange(100, 999)}"))
+            )
         case 0:
             return replace(job, options=job.options | {"schedule": rng.choice(SCHEDULES)})
         case 1:
@@ -115,6 +124,11 @@ def edited(rng: random.Random, job: JobSpec) -> JobSpec:
         case _:
             changed = [replace(task, retries=rng.choice((0, 2))) for task in job.tasks]
             return replace(job, tasks=tuple(changed))
+
+
+def _draw_hook(rng: random.Random, name: str) -> tuple[str, TaskSpec]:
+    hook = replace(_draw_task(rng, name, ()), rule=TriggerRule.ALL_SUCCESSFUL)
+    return rng.choice(("success", "failure", "finish")), hook
 
 
 def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpec:

@@ -215,7 +215,7 @@ class Story:
 
     async def _cancel_task(self, process: Process) -> None:
         if (id := self._one()) is not None:
-            task = self.rng.choice(list(self.world.disk.executions[id].tasks))
+            task = self.rng.choice(list(self.world.disk.executions[id].named))
             if await process.engine.control.cancel_task(id, task):
                 self.world.tell(f"acknowledged cancel {id} {task}")
                 facts = self._facts(id, TaskCancelRequested, task)

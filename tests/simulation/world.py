@@ -241,6 +241,14 @@ class Process:
             results.update(zip(planned.lists, parts, strict=True))
             if context.item != (parts[0] if isinstance(planned.map_over, str) else list(parts)):
                 self._broken(f"attempt {place} got the item {context.item!r}")
+        if (told := context.outcome) is not None:
+            failed = [one for one, run in execution.tasks.items() if run.state is State.FAILED]
+            if (told.state, told.failed) != (execution.final_state, failed) or list(
+                told.errors
+            ) != failed:
+                self._broken(f"hook {place} was told {told}; committed are {failed}")
+        elif context.task in execution.hooks:
+            self._broken(f"hook {place} was told nothing")
         # Upstream tasks that it does not wait for may have ended since it began.
         waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
         if context.results != results and (waits or not _within(context.results, results)):
@@ -249,7 +257,9 @@ class Process:
         pool = Kind.POOL, runner.pool(context.task)
         limits = [limit for limit in runner.limits if limit[0] is Kind.JOB or limit == pool]
         self.running[place] = Running(context, threaded, frozenset(limits))
-        self._check_overlap(execution)
+        # Hooks of an execution that was cancelled in the queue run at once.
+        if execution.started_at is not None or context.task not in execution.hooks:
+            self._check_overlap(execution)
         self._check_limits()
 
     def ends(self, context: Context) -> None:

@@ -28,6 +28,7 @@ from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
 from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.attempts.hooks import outcome_of
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
@@ -235,7 +236,10 @@ class Attempts:
         params: dict[str, Any] = {}
         results: dict[str, Any] = {}
         item: Any = None
+        outcome_told = None
         if found is None and task.call.takes_context:
+            if task.hook is not None:
+                outcome_told = await outcome_of(execution, given)
             params = msgspec.json.decode(self.params)
             try:
                 results = await given.results.load(execution.id, upstream)
@@ -260,6 +264,7 @@ class Attempts:
             started_at=execution.run(key).started_at,
             waited=waited,
             timezone="UTC" if self._job is None else self._job.timezone,
+            outcome=outcome_told,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None

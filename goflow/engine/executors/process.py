@@ -30,6 +30,7 @@ from goflow.errors import TaskFailed
 from goflow.loading import is_loading
 from goflow.operators.base import Context
 from goflow.operators.deadline import real_work
+from goflow.operators.outcome import Outcome as HowItEnded
 from goflow.operators.process_group import GRACE, uninterrupted
 from goflow.operators.process_tag import ProcessTag, tagged
 from goflow.operators.program import Program, signal_name
@@ -64,6 +65,7 @@ class Request(msgspec.Struct, frozen=True):
     started_at: datetime | None
     waited: float
     timezone: str
+    outcome: HowItEnded | None
     argv: list[str]
     max_result: int  # bytes of JSON
 

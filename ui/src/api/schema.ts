@@ -89,6 +89,7 @@ export interface Detail {
   params: Record<string, unknown>;
   actions: Action[];
   tasks: TaskDetail[];
+  hooks: TaskDetail[];
   dag: Record<string, string[]>;
   version: number;
   damage: string | null;
@@ -165,6 +166,15 @@ export interface Health {
   notices: Notice[];
 }
 
+export interface HookView {
+  name: string;
+  on: Occasion;
+  operator: string;
+  retries: number;
+  timeout: number | null;
+  pool: string | null;
+}
+
 export interface ItemDetail {
   index: number;
   state: State;
@@ -235,6 +245,7 @@ export interface JobView {
   file: string | null;
   line: number | null;
   task_details: TaskView[];
+  hooks: HookView[];
 }
 
 export interface Jobs {
@@ -307,6 +318,8 @@ export interface Now {
   upcoming: FireView[];
   pools: PoolView[];
 }
+
+export type Occasion = "failure" | "finish" | "success";
 
 export interface Overview {
   jobs: OverviewJob[];
@@ -425,6 +438,7 @@ export interface TaskDetail {
   map_over?: string | string[];
   zipped?: boolean;
   items?: Record<string, number>;
+  hook?: Occasion;
 }
 
 export interface TaskNow {

@@ -38,6 +38,7 @@ export function ExecutionPage({ id }: { id: string }) {
         <>
           <Head view={view} detail={detail} />
           <Tasks view={view} detail={detail} />
+          <Hooks view={view} />
           <Chosen view={view} detail={detail} />
         </>
       )}
@@ -291,6 +292,22 @@ function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDet
   );
 }
 
+/** The hooks, which run when all tasks have ended. */
+function Hooks({ view }: { view: ExecutionView }) {
+  const hooks = view.hooks.value;
+  if (!hooks.length) return null;
+  return (
+    <section class="card hooks" aria-label="Hooks">
+      <h2>Hooks</h2>
+      {hooks.map(({ name, state, hook }) => (
+        <button type="button" class="button hook" key={name} aria-pressed={view.selected.value === name} onClick={() => view.pick(name)}>
+          <Name text={name} /> <span class="quiet">on {hook}</span> <StateLabel state={state} />
+        </button>
+      ))}
+    </section>
+  );
+}
+
 function openLog(): void {
   const log = document.querySelector<HTMLElement>(".log");
   log?.focus({ preventScroll: true });
@@ -299,7 +316,7 @@ function openLog(): void {
 
 function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const name = view.selected.value;
-  const task = detail.tasks.find((one) => one.name === name);
+  const task = [...detail.tasks, ...detail.hooks].find((one) => one.name === name);
   if (!task) return <p class="empty quiet">Select a task in the graph or the chart, or with j and k, to see its attempts, log and result.</p>;
   return (
     <TaskPart
@@ -307,7 +324,7 @@ function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDe
       task={task}
       described={view.described.value?.task_details.find((one) => one.name === name)}
       gone={view.gone.value}
-      counts={view.cell.value?.items(task.name).value ?? null}
+      counts={task.hook === undefined ? (view.cell.value?.items(task.name).value ?? null) : null}
     />
   );
 }

@@ -36,6 +36,8 @@ export class ExecutionView {
   /** The tasks and their dependencies: the same value until they change. */
   readonly tasks = settled(() => this.detail.value?.tasks.map(({ name }) => name) ?? []);
   readonly dag = settled(() => this.detail.value?.dag ?? {});
+  /** The hooks that have run or will; most are for another end. */
+  readonly hooks = computed(() => this.detail.value?.hooks.filter(concerned) ?? []);
 
   /** The bars of each task. */
   readonly bars = computed(() => {
@@ -57,7 +59,8 @@ export class ExecutionView {
   /** The task in the URL, or else the one of most interest. */
   readonly selected = computed(() => {
     const named = chosen("task");
-    return named !== null && this.tasks.value.includes(named) ? named : this.proposed.value;
+    const known = named !== null && (this.tasks.value.includes(named) || this.hooks.value.some(({ name }) => name === named));
+    return known ? named : this.proposed.value;
   });
 
   private readonly proposed = signal<string | null>(null);
@@ -197,6 +200,11 @@ export function merged(held: api.ExecutionDetail, answer: api.ExecutionDetail): 
     return now ?? task;
   });
   return { ...answer, tasks: [...tasks, ...changed.values()], dag: held.dag };
+}
+
+/** Whether a hook has run, runs, or waits to run after tasks that have all ended. */
+export function concerned({ state, attempts }: api.TaskDetail): boolean {
+  return attempts.length > 0 || (state !== "skipped" && state !== "notstarted");
 }
 
 /** The failed tasks, in the order of their failure. */

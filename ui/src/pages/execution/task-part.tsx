@@ -34,7 +34,7 @@ export function TaskPart(props: {
   const shown = attempts.find(({ attempt }) => attempt === wanted) ?? attempts.at(-1);
   const newest = shown === attempts.at(-1);
   return (
-    <section class="card task-part" data-detail={task.name} aria-label={`Task ${task.name}`}>
+    <section class="card task-part" data-detail={task.name} aria-label={`${task.hook === undefined ? "Task" : "Hook"} ${task.name}`}>
       <header class="bar">
         <h2>
           <Name text={task.name} />
@@ -88,7 +88,8 @@ function Rules({ described }: { described: TaskDescription }) {
 }
 
 function TaskActions({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
-  const may = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, task.waiting !== null);
+  const any = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, task.waiting !== null);
+  const may = task.hook === undefined ? any : any.filter((handle) => handle === "cancel");
   if (!may.length) return null;
   return (
     <span class="button-row">

@@ -71,6 +71,18 @@ export function Definition({ described }: { described: api.JobDescription }) {
           </tbody>
         </table>
       </div>
+      {described.hooks.length > 0 && (
+        <>
+          <h2 class="minor">Hooks</h2>
+          <ul>
+            {described.hooks.map(({ name, on, operator }) => (
+              <li key={name}>
+                <Name text={name} /> on {on} <span class="quiet">{operator}</span>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
       <Templates tasks={described.task_details} />
       {described.file && <SourceText job={described.job} />}
     </section>
