@@ -41,14 +41,15 @@ def list_jobs(file: str, as_json: bool) -> None:
 
 def _described(gf: Goflow, job: Job) -> dict[str, Any]:
     """A job with the keys of `GET /api/jobs/{name}`."""
-    schedule = job.schedule_for(with_seconds=gf.engine.options.with_seconds)
-    due = schedule.next(SystemClock().now()) if schedule and job.active else None
+    timing, now = job.timing_for(with_seconds=gf.engine.options.with_seconds), SystemClock().now()
+    due = timing.begin(now).next(now) if timing and job.active else None
     return {
         "job": job.name,
         "description": job.description,
         "tags": job.tags,
         "schedule": job.schedule or "",
-        "timezone": job.timezone if schedule is None else schedule.timezone,
+        "schedules": job.schedules,
+        "timezone": job.timezone if timing is None else timing.schedules[0].timezone,
         "overlap": job.overlap,
         "catchup": job.catchup.catchup,
         "active": job.active,

@@ -12,11 +12,13 @@ from goflow.cli.times import number_option, print_instants
 
 
 def zone_of(described: dict[str, Any]) -> str:
-    """The time zone of a job's schedule, given the job as the server describes it."""
+    """The time zone of a job's first schedule, given the job as the server describes it."""
     from goflow.core.schedule import Schedule
 
-    schedule, timezone = described["schedule"], str(described["timezone"])
-    return Schedule(schedule, timezone, with_seconds=True).timezone if schedule else timezone
+    timezone = str(described["timezone"])
+    for schedule in described["schedules"]:
+        return Schedule(schedule, timezone, with_seconds=True).timezone
+    return timezone
 
 
 @click.command()

@@ -47,9 +47,10 @@ def next_times(
     schedule = Schedule(cron, timezone, seconds)
     zone = zones.find(schedule.timezone)
     fires: list[datetime] = []
-    last: datetime | None = now() if after is None else read_instant("--after", after, zone)
+    first = now() if after is None else read_instant("--after", after, zone)
+    last: datetime | None = first
     while last is not None and len(fires) < number:
-        if (last := schedule.next(last)) is not None:
+        if (last := schedule.next(last, anchor=first)) is not None:
             fires.append(last)
     changes = [
         {"due": rfc3339(fire), "reason": change.reason}

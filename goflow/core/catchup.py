@@ -8,7 +8,7 @@ from bisect import bisect_left
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from goflow.core.schedule import Schedule
+from goflow.core.timetable import Times
 
 _SECOND = timedelta(seconds=1)
 _MOMENT = timedelta(microseconds=1)
@@ -63,7 +63,7 @@ class Policy(NamedTuple):
 
 
 def backlog(
-    schedule: Schedule, anchor: datetime, due: datetime, now: datetime, policy: Policy
+    schedule: Times, anchor: datetime, due: datetime, now: datetime, policy: Policy
 ) -> Backlog:
     """Split the due times from `due`, the first one, up to `now`."""
     before = due - _MOMENT
@@ -78,14 +78,18 @@ def backlog(
 
 
 def _newest(
-    schedule: Schedule, anchor: datetime, after: datetime, now: datetime, number: int
+    schedule: Times, anchor: datetime, after: datetime, now: datetime, number: int
 ) -> list[datetime]:
     """The last `number` due times up to `now`. At least as many follow `after`."""
+
     # A second has at most one due time, so the shortest age with enough has no more.
-    ages = range((now - after) // _SECOND + 1)
-    age = bisect_left(
-        ages, number, key=lambda age: schedule.count(now - age * _SECOND, now, anchor=anchor)
-    )
+    def count(age: int) -> int:
+        return schedule.count(now - age * _SECOND, now, anchor=anchor)
+
+    oldest, age = (now - after) // _SECOND + 1, 1
+    while age < oldest and count(age) < number:
+        age *= 64
+    age = bisect_left(range(min(age, oldest) + 1), number, key=count)
     at = now - age * _SECOND
     newest: list[datetime] = []
     while len(newest) < number:

@@ -11,6 +11,10 @@ of goflow know (seconds first, descriptors, `@every`, `TZ=`, `?`, `a/n`):
 - A field is a list, split by commas, of `*`, `a`, `a-b`, each with an optional `/n`. `a/n` runs to
   the end of the field, which is Saturday for days of the week. A lone `?` is `*` in the two day
   fields. Names may replace numbers everywhere, in any case.
+- The days that Quartz adds may stand in these lists. In the days of the month: `L` the last day,
+  `L-n` n days before it, `nW` the weekday (Monday to Friday) nearest to day n in the same month,
+  and `LW` the last weekday. In the days of the week, by crontab numbers: `nL` the last such day of
+  the month, and `n#m` the m-th one. A month without such a day has none.
 - A range that runs backwards is refused. SUN is 0, so FRI-SUN runs backwards: write 5-7.
 - A field whose text starts with `*` (or is `?`) counts as a wildcard, and so does `*/5`.
 - Either day field may match, unless one is a wildcard: then both must.
@@ -23,7 +27,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from goflow import zones
-from goflow.core.local_times import LONGEST_MONTHS, LocalTimes
+from goflow.core.local_times import LAST, LONGEST_MONTHS, Days, LocalTimes
 
 LONGEST_EXPRESSION = 256
 """Characters that a schedule's text may have."""
@@ -64,6 +68,11 @@ _DESCRIPTORS = {
 
 _VALUE = r"[0-9]+|[A-Za-z]+"
 _ITEM = re.compile(rf"(?:\*|(?P<first>{_VALUE})(?:-(?P<last>{_VALUE}))?)(?:/(?P<step>[0-9]+))?")
+
+# Days by their place in the month, as Quartz writes them.
+_LAST_DAY = re.compile(r"L(?:-(?P<before>[0-9]+))?")
+_NEAREST = re.compile(r"(?P<day>[0-9]+|L)W")
+_NTH = re.compile(r"(?P<day>[0-9]+|[A-Z]{3})(?:(?P<last>L)|#(?P<nth>[0-9]+))")
 
 _UNITS = {  # in nanoseconds; "micro" has two characters in Unicode
     "ns": 1,
@@ -136,7 +145,7 @@ def parse_fields(text: str, with_seconds: bool) -> LocalTimes:
     if text.startswith("@"):
         if text not in _DESCRIPTORS:
             known = ", ".join(_DESCRIPTORS)
-            raise Refused(f"unknown descriptor; there are {known} and @every DURATION")
+            raise Refused(f"unknown descriptor; there are {known}, @once and @every DURATION")
         text = _DESCRIPTORS[text]
     fields = text.split()
     if len(fields) == 6 and not with_seconds:
@@ -150,26 +159,77 @@ def parse_fields(text: str, with_seconds: bool) -> LocalTimes:
         if fields[day] == "?":
             fields[day] = "*"
 
+    month_items, places = _month_places(fields[3])
+    week_items, nths = _week_places(fields[5])
     seconds, minutes, hours, month_days, months, week_days = (
-        _values(field, text) for field, text in zip(_FIELDS, fields, strict=True)
+        _values(field, text) if text else ()
+        for field, text in zip(
+            _FIELDS, [*fields[:3], month_items, fields[4], week_items], strict=True
+        )
     )
     _, minute, hour, month_day, _, week_day = (text.startswith("*") for text in fields)
-    both_days = month_day or week_day
-    longest = max(LONGEST_MONTHS[month - 1] for month in months)
-    if both_days and month_days[0] > longest:
-        raise Refused(f"never fires: no month it names has a day {month_days[0]}")
-    days = month_days, week_days, both_days
+    days = Days(month_days, week_days, month_day or week_day, places, nths)
+    if not any(days.can_match(month) for month in months):
+        raise Refused(_never(days, months))
     return LocalTimes(seconds, minutes, hours, months, days, wildcard=minute or hour)
+
+
+def _never(days: Days, months: tuple[int, ...]) -> str:
+    longest = max(LONGEST_MONTHS[month - 1] for month in months)
+    if days.month_days and days.month_days[0] > longest and not days.places:
+        return f"never fires: no month it names has a day {days.month_days[0]}"
+    return "never fires: no month it names has such a day"
+
+
+def _month_places(text: str) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """Splits days of the month into those by number, and those by place: ("L", n), n days before
+    the last; ("W", n), the weekday nearest to day n; ("W", `LAST`), the last weekday."""
+    numbers, places = [], []
+    for item in text.split(","):
+        upper = item.upper()
+        if (last := _LAST_DAY.fullmatch(upper)) is not None:
+            before = int(last["before"] or 0)
+            if before > 30:
+                raise Refused(
+                    f"day of the month {shown(item)} is more than 30 days before the last"
+                )
+            places.append(("L", before))
+        elif (nearest := _NEAREST.fullmatch(upper)) is not None:
+            day = LAST if nearest["day"] == "L" else _value(_MONTH_DAYS, nearest["day"])
+            places.append(("W", day))
+        elif upper.endswith(("W", "L")) or upper.startswith("L"):
+            raise Refused(f"day of the month {shown(item)} is none of L, L-n, LW and nW")
+        else:
+            numbers.append(item)
+    return ",".join(numbers), tuple(places)
+
+
+def _week_places(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Splits days of the week into those of every week, and those by place: the day of the week
+    with its number in the month, or `LAST`."""
+    values, nths = [], []
+    for item in text.split(","):
+        upper = item.upper()
+        if item.isascii() and (found := _NTH.fullmatch(upper)) is not None:
+            nth = LAST if found["last"] else int(found["nth"])
+            if found["nth"] and not 1 <= nth <= 5:
+                raise Refused(f"day of the week {shown(item)}: the number after # is from 1 to 5")
+            nths.append((_value(_WEEK_DAYS, found["day"]) % 7, nth))
+        elif upper in ("L", "LW") or "#" in item:
+            raise Refused(
+                f"day of the week {shown(item)} needs a day, such as 5L or FRIL for the last "
+                f"Friday of the month, and MON#2 for the second Monday"
+            )
+        else:
+            values.append(item)
+    return ",".join(values), tuple(nths)
 
 
 # Cached, because most jobs have the same few fields.
 @lru_cache(maxsize=1024)
 def _values(field: _Field, text: str) -> tuple[int, ...]:
-    """The values that a field's text names, in order.
-
-    The traditional rules make of each item a range with a step, which croniter expands.
-    """
-    items = []
+    """The values that a field's text names, in order."""
+    values: set[int] = set()
     for item in text.split(","):
         parsed = _ITEM.fullmatch(item)
         if parsed is None:
@@ -187,19 +247,10 @@ def _values(field: _Field, text: str) -> tuple[int, ...]:
         step = int(parsed["step"] or 1)
         if step == 0:
             raise Refused(f"{field.name} {shown(item)} has a step of zero")
-        # Written out, because croniter reads some short forms differently: `1-1` as all values.
-        items.append(f"{first}-{last}/{step}" if first < last else f"{first}")
-    return _expand(field, ",".join(items))
-
-
-def _expand(field: _Field, text: str) -> tuple[int, ...]:
-    # Imported on first use, because it takes longer than everything else in a definition.
-    from croniter import croniter  # type: ignore[import-untyped]
-
-    order = (_MINUTES, _HOURS, _MONTH_DAYS, _MONTHS, _WEEK_DAYS, _SECONDS)
-    fields, _ = croniter.expand(" ".join(text if one is field else "*" for one in order))
-    values = fields[order.index(field)]
-    return tuple(range(field.low, field.last + 1)) if values == ["*"] else tuple(sorted(values))
+        values.update(range(first, last + 1, step))
+    if field is _WEEK_DAYS:
+        values = {value % 7 for value in values}
+    return tuple(sorted(values))
 
 
 def _value(field: _Field, text: str) -> int:

@@ -136,6 +136,19 @@ def count_due(times: LocalTimes, zone: ZoneInfo, now: int, last: int) -> int:
     return count
 
 
+def bits_due(times: LocalTimes, zone: ZoneInfo, first: int, end: int) -> int:
+    """The due times from `first` up to, not including, `end`, as bits: bit i is `first + i`."""
+    found = 0
+    for stretch in _stretches(zone, first, end):
+        if first <= stretch.begin < end and _fills_gap(times, stretch):
+            found |= 1 << (stretch.begin - first)
+        begin, until = max(_start(times, stretch), first), min(stretch.end, end)
+        if begin < until:
+            local = times.bits(begin + stretch.offset, until + stretch.offset)
+            found |= local << (begin - first)
+    return found
+
+
 def _fills_gap(times: LocalTimes, stretch: _Stretch) -> bool:
     """Whether local times that were skipped before the stretch are due at its beginning."""
     skipped = range(stretch.begin + stretch.before, stretch.begin + stretch.offset)

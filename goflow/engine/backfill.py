@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from goflow.core.schedule import Schedule
+from goflow.core.timetable import Times
 from goflow.engine.clock import Clock
 from goflow.engine.errands import Errands, seen_through
 from goflow.engine.ledger import Ledger
@@ -59,13 +59,11 @@ def check_range(start: datetime, end: datetime, now: datetime) -> None:
         )
 
 
-def due_times(
-    schedule: Schedule, start: datetime, end: datetime, anchor: datetime
-) -> list[datetime]:
+def due_times(times: Times, start: datetime, end: datetime) -> list[datetime]:
     """The due times from `start` up to, not including, `end`, oldest first. Raises
     `InvalidRequest` for more than `LIMIT`."""
     found: list[datetime] = []
-    at = schedule.next(start - timedelta(microseconds=1), anchor=anchor)
+    at = times.next(start - timedelta(microseconds=1))
     while at is not None and at < end:
         found.append(at)
         if len(found) > LIMIT:
@@ -74,7 +72,7 @@ def due_times(
                 code="invalid-range",
                 field="to",
             )
-        at = schedule.next(at, anchor=anchor)
+        at = times.next(at)
     return found
 
 
@@ -143,14 +141,13 @@ class Backfills:
         a schedule; and `Unavailable`, with nothing created, if there is no room for all of them
         now.
         """
-        job, schedule = self._registry.job(name), self._registry.schedule(name)
+        job, now = self._registry.job(name), self._clock.now()
         filled = await self._checks.fill(job, params)
-        if schedule is None:
+        times = self._ledger.times(name, anchor=start, once=now)
+        if times is None:
             raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
-        check_range(start, end, self._clock.now())
-        state = self._ledger.states.get(name)
-        anchor = start if state is None else state.anchor
-        dues = await self._reader.read(due_times, schedule, start, end, anchor)
+        check_range(start, end, now)
+        dues = await self._reader.read(due_times, times, start, end)
         fired = await self._reader.read(executions_of, self._store, name, start, end)
         if dry_run:
             return [Backfilled(due, fired.get(due), created=False) for due in dues]
@@ -162,7 +159,7 @@ class Backfills:
                 if (known := fired.get(due)) is None:
                     before = [last[0]] if len(last) == parallel else []
                     create_one()
-                    request = Request(job, filled, "backfill", by, due=due, schedule=schedule)
+                    request = Request(job, filled, "backfill", by, due=due, times=times)
                     runner, outcome = await self._submissions.create(request, before)
                     if not isinstance(outcome, Existing):
                         last.append(runner)

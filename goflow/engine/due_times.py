@@ -1,5 +1,6 @@
 """Due times: each one that the scheduler fires becomes an execution, or gets a reason why not."""
 
+from goflow.core.timetable import Times
 from goflow.engine.health import Health
 from goflow.engine.ledger import Ledger
 from goflow.engine.lineup import NoRoom
@@ -37,7 +38,12 @@ class DueTimes:
             return None
         if (job := self._registry.jobs.get(name)) is None:
             return "the job was removed"
-        schedule = self._registry.schedule(name)
+        timing = self._registry.timing(name)
+        times: Times | None = None
+        if timing is not None and timing.is_plain:
+            times = timing.schedules[0]
+        elif timing is not None:
+            times = self._ledger.times(name, anchor=accounted.anchor, once=accounted.anchor)
         try:
             params = job.fill_params(None)
         except InvalidRequest as error:  # from the user's params class
@@ -48,7 +54,7 @@ class DueTimes:
             params,
             "schedule",
             due=due,
-            schedule=schedule,
+            times=times,
             accounted=self._ledger.current(name, accounted),
             for_schedule=not late,
         )

@@ -4,10 +4,13 @@ The rule that must not be broken: entries outlive versions of goflow. A field ma
 default, never renamed or removed.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 
+from goflow.core.schedule import Schedule
+from goflow.core.timetable import Span
 from goflow.stores.base import Put, Store
 
 SWITCH = "switch"  # kinds of entries; the key is the name of the job
@@ -22,25 +25,66 @@ class Switch(msgspec.Struct, frozen=True):
     by: str = ""
 
 
+class KeptSpan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A `goflow.core.timetable.Span`, with the canonical text of its schedule."""
+
+    schedule: str
+    anchor: datetime
+    after: datetime
+    until: datetime | None = None
+
+
 class ScheduleState(msgspec.Struct, frozen=True):
-    """A job's schedule as last seen, by its canonical text.
+    """A job's schedules as last seen, by their canonical texts, a line each.
 
     `@every` counts from `anchor`, and every due time up to `accounted` is in the ledger. A state
-    that is not `on` was switched off, or its job has gone.
+    that is not `on` was switched off, or its job has gone. Without `spans` the due times are those
+    of its only schedule after `anchor`. `start` and `end` are those of the job.
     """
 
     schedule: str
     anchor: datetime
     accounted: datetime
     on: bool = True
+    spans: tuple[KeptSpan, ...] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    @property
+    def timing(self) -> tuple[str, datetime | None, datetime | None]:
+        """What an edit of the job changes."""
+        return self.schedule, self.start, self.end
+
+    def parsed(self) -> list[Span]:
+        """The spans of its due times."""
+        if self.spans is None:
+            return [Span(_parsed(self.schedule), self.anchor, self.anchor)]
+        return [Span(_parsed(one.schedule), one.anchor, one.after, one.until) for one in self.spans]
 
 
-class _KeptState(msgspec.Struct):
+def kept_spans(spans: Iterable[Span]) -> tuple[KeptSpan, ...]:
+    """Spans as a state keeps them."""
+    return tuple(KeptSpan(one.schedule.text, one.anchor, one.after, one.until) for one in spans)
+
+
+def _parsed(text: str) -> Schedule:
+    return Schedule(text, with_seconds=True)
+
+
+class _KeptState(msgspec.Struct, omit_defaults=True):
     """The entry of a state. `accounted` is not in it: the store moves that with the ticks."""
 
     schedule: str
     anchor: datetime
     on: bool = True
+    spans: tuple[KeptSpan, ...] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def state(self, accounted: datetime) -> ScheduleState:
+        return ScheduleState(
+            self.schedule, self.anchor, accounted, self.on, self.spans, self.start, self.end
+        )
 
 
 def put_switch(job: str, switch: Switch) -> Put:
@@ -50,7 +94,7 @@ def put_switch(job: str, switch: Switch) -> Put:
 
 def put_state(job: str, state: ScheduleState) -> Put:
     """The change that keeps the state of a schedule, except `accounted`."""
-    kept = _KeptState(state.schedule, state.anchor, state.on)
+    kept = _KeptState(state.schedule, state.anchor, state.on, state.spans, state.start, state.end)
     return Put(SCHEDULE, job, msgspec.json.encode(kept))
 
 
@@ -67,7 +111,7 @@ def state_in(change: Put) -> ScheduleState | None:
     if change.kind != SCHEDULE or change.value is None:
         return None
     kept = msgspec.json.decode(change.value, type=_KeptState)
-    return ScheduleState(kept.schedule, kept.anchor, kept.anchor, kept.on)
+    return kept.state(kept.anchor)
 
 
 def read_switches(store: Store) -> dict[str, Switch]:
@@ -89,5 +133,5 @@ def read_states(store: Store) -> dict[str, ScheduleState]:
             upto = kept.anchor
         else:
             upto = max(account.upto, kept.anchor)
-        states[job] = ScheduleState(kept.schedule, kept.anchor, upto, kept.on)
+        states[job] = kept.state(upto)
     return states

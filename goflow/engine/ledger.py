@@ -13,6 +13,7 @@ import msgspec
 
 from goflow.core.days import last_days
 from goflow.core.schedule import find_zone
+from goflow.core.timetable import Times
 from goflow.engine.clock import Clock
 from goflow.engine.entries import ScheduleState, put_state, read_states
 from goflow.engine.journal import PATIENCE, Journal
@@ -110,6 +111,15 @@ class Ledger:
         if state is None or state.anchor != accounted.anchor or accounted.upto <= state.accounted:
             return
         self.states[job] = msgspec.structs.replace(state, accounted=accounted.upto)
+
+    def times(self, job: str, *, anchor: datetime, once: datetime) -> Times | None:
+        """All due times of a job by its definition, in the phases of the state of its schedule. If
+        it has none, `@every` counts from `anchor`, and `@once` from `once`. None without a
+        schedule. Raises `NotFound`."""
+        timing, state = self._registry.timing(job), self.states.get(job)
+        if timing is None:
+            return None
+        return timing.all_times(() if state is None else state.parsed(), anchor, once)
 
     # -- ticks -------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ later executions.
 from collections.abc import Callable
 
 from goflow import checks
-from goflow.core.schedule import Schedule
+from goflow.core.timetable import Timing
 from goflow.engine.options import Options
 from goflow.engine.slots import Kind, Slots
 from goflow.errors import Conflict, InvalidJob, NotFound
@@ -23,7 +23,7 @@ class Registry:
         self._options = options
         self._slots = slots
         self._keeps_time = keeps_time
-        self._schedules: dict[str, Schedule | None] = {}
+        self._timings: dict[str, Timing | None] = {}
         self.jobs: dict[str, Job] = {}
         self._is_complete = False  # whether a job may only name those that are registered
         self.pools = dict(options.pools)  # sizes by name
@@ -35,12 +35,12 @@ class Registry:
         if job.name in self.jobs and not replace:
             raise InvalidJob(f"job {job.name!r} is registered already; names must differ")
         job.seal()
-        schedule = job.schedule_for(with_seconds=self._options.with_seconds)
+        timing = job.timing_for(with_seconds=self._options.with_seconds)
         self._check_pools(job)
         if self._is_complete:
             self._check_asked(job)
         self.jobs[job.name] = job
-        self._schedules[job.name] = schedule
+        self._timings[job.name] = timing
         self._limit(job)
         self.on_change(job.name)
         return job
@@ -69,7 +69,7 @@ class Registry:
         continue, and the history stays. Raises `NotFound`."""
         self.job(name)
         removed = self.jobs.pop(name)
-        del self._schedules[name]
+        del self._timings[name]
         self._slots.lift(Kind.JOB, name)
         if not self._keeps_time:
             for pool in removed.pools:
@@ -83,10 +83,10 @@ class Registry:
             raise NotFound(f"there is no job {name!r}", field="job")
         return job
 
-    def schedule(self, name: str) -> Schedule | None:
-        """A job's schedule, or None. Raises `NotFound`."""
+    def timing(self, name: str) -> Timing | None:
+        """When a job is due; None without a schedule. Raises `NotFound`."""
         self.job(name)
-        return self._schedules[name]
+        return self._timings[name]
 
     def set_pool(self, name: str, size: int) -> None:
         """Add a pool, or resize it. A larger one starts tasks that wait; a smaller one ends none.

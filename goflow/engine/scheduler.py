@@ -17,7 +17,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from goflow.core.catchup import Backlog, CatchUp, Missed, Policy, backlog
-from goflow.core.schedule import ClockChange, Schedule
+from goflow.core.instants import ClockChange
+from goflow.core.timetable import Times, Timetable
 from goflow.engine.clock import Clock, wait
 from goflow.engine.max_gauge import MaxGauge
 from goflow.errors import Stopping, StoreUnavailable, Unavailable
@@ -67,7 +68,7 @@ class Scheduled:
     )
 
     def __init__(
-        self, job: str, schedule: Schedule, anchor: datetime, accounted: datetime, policy: Policy
+        self, job: str, schedule: Times, anchor: datetime, accounted: datetime, policy: Policy
     ) -> None:
         self.job = job
         self.schedule = schedule
@@ -96,7 +97,7 @@ class Coming(NamedTuple):
 
     due: datetime
     job: str
-    schedule: Schedule
+    schedule: Times
     anchor: datetime
 
 
@@ -156,7 +157,7 @@ class Scheduler:
     def switch_on(
         self,
         job: str,
-        schedule: Schedule,
+        schedule: Times,
         anchor: datetime,
         accounted: datetime,
         policy: Policy,
@@ -165,6 +166,8 @@ class Scheduler:
         """Fire a job's due times from now on. With a `reason`, past due times after `accounted`
         are recorded as missed for that reason; if it is `DOWN`, the job catches up."""
         now = self._clock.now()
+        if isinstance(schedule, Timetable):
+            schedule = schedule.set_back(now)  # the clock may have been set back
         entry = Scheduled(job, schedule, anchor, min(accounted, now), policy)
         entry.reason, entry.since = reason, now
         self._on[job] = entry

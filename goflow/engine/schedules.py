@@ -1,7 +1,8 @@
 """Schedules: whether they are on, since when, and their next due times.
 
 A schedule is on or off by the job's definition, until a user switches it. The rule that must
-not be broken: switching, editing or replacing a schedule never fires anything.
+not be broken: switching, editing or replacing a schedule makes no past due time fire. Those of
+schedules that stay in the job are caught up with.
 """
 
 import asyncio
@@ -9,8 +10,16 @@ from datetime import datetime
 
 import msgspec
 
+from goflow.core.timetable import Times, Timetable, Timing
 from goflow.engine.clock import Clock
-from goflow.engine.entries import ScheduleState, Switch, put_switch, read_switches, switch_in
+from goflow.engine.entries import (
+    ScheduleState,
+    Switch,
+    kept_spans,
+    put_switch,
+    read_switches,
+    switch_in,
+)
 from goflow.engine.errands import Errands, seen_through
 from goflow.engine.journal import Journal
 from goflow.engine.ledger import Ledger
@@ -85,18 +94,17 @@ class Schedules:
     def upcoming(self, name: str, count: int) -> list[datetime]:
         """The next `count` due times of a job, whether or not its schedule is on. Raises
         `NotFound`."""
-        schedule = self._registry.schedule(name)
-        times: list[datetime] = []
+        found: list[datetime] = []
         at = self._clock.now()
-        state = self._ledger.states.get(name)
-        anchor = at.replace(microsecond=0) if state is None else state.anchor
-        while schedule is not None and len(times) < count:
-            following = schedule.next(at, anchor=anchor)
+        begin = at.replace(microsecond=0)
+        times = self._ledger.times(name, anchor=begin, once=begin)
+        while times is not None and len(found) < count:
+            following = times.next(at)
             if following is None:
                 break
-            times.append(following)
+            found.append(following)
             at = following
-        return times
+        return found
 
     @seen_through
     async def toggle(
@@ -127,29 +135,58 @@ class Schedules:
     def switch(self, name: str) -> None:
         """Switch a job's schedule on or off, as its definition and its switch say. The schedule
         of a job that was removed is off; one that is on and has not changed goes on."""
-        known = name in self._registry.jobs
-        schedule = self._registry.schedule(name) if known else None
+        timing = self._registry.timing(name) if name in self._registry.jobs else None
         state = self._ledger.states.get(name)
-        if schedule is None or not self.active(name) or not self._keeps_time:
+        if timing is None or not self.active(name) or not self._keeps_time:
             self._scheduler.switch_off(name)
             if state is not None and state.on:
                 # After a restart too, due times until now count as switched off, not as down.
                 self._set_on(name, state, False)
             return
         catchup = self._registry.jobs[name].catchup
-        text = schedule.text
-        kept = state is not None and state.schedule == text and state.on
-        if kept and self._scheduler.adjust(name, catchup):
+        same = state is not None and state.timing == (timing.text, timing.start, timing.end)
+        if same and state is not None and state.on and self._scheduler.adjust(name, catchup):
             return
-        reason = DOWN  # why due times since `accounted` have not fired
-        if state is None or state.schedule != text:
-            # A new or edited schedule begins now, with a new phase.
-            now = self._clock.now().replace(microsecond=0)
-            state = self._ledger.set_state(name, ScheduleState(text, now, now))
-        elif not state.on:
+        # The reason why due times since `accounted` have not fired.
+        reason = "" if self._scheduler.due(name) is not None else DOWN
+        if state is not None and not state.on:
             reason = SWITCHED_OFF
             state = self._set_on(name, state, True)
-        self._scheduler.switch_on(name, schedule, state.anchor, state.accounted, catchup, reason)
+        if state is None or not same:
+            state = self._ledger.set_state(name, self._edited(state, timing))
+        times: Times = timing.schedules[0]
+        if state.spans is not None:
+            times = Timetable(state.parsed(), timing.start)
+        self._scheduler.switch_on(name, times, state.anchor, state.accounted, catchup, reason)
+
+    def _edited(self, state: ScheduleState | None, timing: Timing) -> ScheduleState:
+        """The state after an edit of a job's schedules. If all are new, they begin now, in a new
+        phase. Otherwise those that stay go on; see `goflow.core.timetable`."""
+        now = self._clock.now().replace(microsecond=0)
+        if state is not None:
+            going_on = timing.go_on(state.parsed(), state.accounted, now)
+            if going_on is not None:
+                spans = None
+                if not _is_plain(timing, going_on, state):
+                    spans = kept_spans(going_on.spans)
+                return ScheduleState(
+                    timing.text,
+                    state.anchor,
+                    state.accounted,
+                    spans=spans,
+                    start=timing.start,
+                    end=timing.end,
+                )
+        spans = None if timing.is_plain else kept_spans(timing.begin(now).spans)
+        return ScheduleState(timing.text, now, now, True, spans, timing.start, timing.end)
 
     def _set_on(self, name: str, state: ScheduleState, on: bool) -> ScheduleState:
         return self._ledger.set_state(name, msgspec.structs.replace(state, on=on))
+
+
+def _is_plain(timing: Timing, going_on: Timetable, state: ScheduleState) -> bool:
+    """Whether the due times left are those of the only schedule, from the state's anchor."""
+    if not timing.is_plain or len(going_on.spans) > 1:
+        return False
+    span = going_on.spans[0]
+    return span.phase == state.anchor and span.after <= state.accounted

@@ -13,7 +13,7 @@ import msgspec
 
 from goflow.core.events import Submitted
 from goflow.core.execution import Execution
-from goflow.core.schedule import Schedule
+from goflow.core.timetable import Times
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
 from goflow.engine.errands import Errands
@@ -36,8 +36,8 @@ from goflow.stores.base import Accounted, Existing, Idempotency, Outcome, Store,
 class Request(msgspec.Struct, frozen=True):
     """A request for an execution, with complete params.
 
-    A `due` time comes with its `schedule`. With `accounted`, all due times up to that one are in
-    the ledger. A request `for_schedule` may use the room reserved for schedules.
+    A `due` time comes with the `times` that it is one of. With `accounted`, all due times up to
+    that one are in the ledger. A request `for_schedule` may use the room reserved for schedules.
     """
 
     job: Job
@@ -46,7 +46,7 @@ class Request(msgspec.Struct, frozen=True):
     by: Principal = NOBODY
     key: Idempotency | None = None
     due: datetime | None = None
-    schedule: Schedule | None = None
+    times: Times | None = None
     accounted: Accounted | None = None
     for_schedule: bool = False
 
@@ -179,9 +179,9 @@ class Submissions:
 def _opening(request: Request, fact: Submitted) -> Submit:
     """The change that creates the execution, and records its due time in the ledger."""
     plan, key = request.job.plan, request.key
-    if request.due is None or request.schedule is None:
+    if request.due is None or request.times is None:
         return Submit(fact, plan, idempotency=key)
-    change = request.schedule.clock_change(request.due)
+    change = request.times.clock_change(request.due)
     if change is None:
         return Submit(fact, plan, tick=True, idempotency=key, accounted=request.accounted)
     merged = merged_into(request.due, change, fact.at)

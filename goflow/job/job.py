@@ -10,7 +10,7 @@ or run, never while it runs.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -21,6 +21,7 @@ from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask, find_cycle
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
+from goflow.core.timetable import Timing
 from goflow.errors import InvalidJob, InvalidParams, InvalidRequest, WrongField
 from goflow.job.mapping import MapOver
 from goflow.job.params import declare
@@ -35,6 +36,23 @@ if TYPE_CHECKING:
     from goflow.run import FinishedExecution
 
 HOOK_TIMEOUT = 60.0  # seconds, for each attempt of a hook that sets none
+
+
+SCHEDULES = 100  # of one job, at most
+
+
+def _texts(where: str, schedule: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The schedules as written. `Schedule` checks each."""
+    if schedule is None:
+        return ()
+    if isinstance(schedule, str) or not isinstance(schedule, Iterable):
+        schedule = [schedule]
+    texts = checks.items(f"{where}: schedule", "texts", schedule)
+    if not texts:
+        raise InvalidJob(f"{where}: schedule is an empty list; a job without a schedule has None")
+    if len(texts) > SCHEDULES:
+        raise InvalidJob(f"{where}: {len(texts)} schedules are too many; the limit is {SCHEDULES}")
+    return tuple(str.__str__(one) if isinstance(one, str) else one for one in texts)
 
 
 class _TaskAccess:
@@ -110,11 +128,16 @@ class Job:
     Args:
         name: Name of the job, unique in its server: 1 to 250 characters of any script, without
             control characters.
-        schedule: Cron expression or descriptor such as `@daily`; see `Schedule`. None for a job
-            that runs only when submitted.
+        schedule: Cron expression or descriptor such as `@daily`; see `Schedule`. Or a list of
+            them: a due time that two of them share fires once. None for a job that runs only when
+            submitted.
         active: Whether the schedule is on at first. Once a user has switched it, that switch is
             kept and overrides this value.
         timezone: IANA zone of the schedule, unless the schedule names one.
+        start: First moment at which the job may be due, and `end` the last: a `datetime`, a
+            `date`, or either as text in ISO 8601. Without an offset it is a local time in
+            `timezone`. A date as `end` includes that whole day.
+        end: See `start`.
         tasks: Tasks to add.
         params: Parameters that a submit may set. A dict gives their defaults, and a value must
             have its default's JSON type; a default of None takes any value. A `msgspec.Struct`,
@@ -151,10 +174,12 @@ class Job:
     def __init__(
         self,
         name: str,
-        schedule: str | None = None,
+        schedule: str | Iterable[str] | None = None,
         active: bool = False,
         *,
         timezone: str = "UTC",
+        start: datetime | date | str | None = None,
+        end: datetime | date | str | None = None,
         tasks: Iterable[Task] = (),
         params: Mapping[str, Any] | type | Callable[..., Any] | None = None,
         description: str = "",
@@ -170,11 +195,16 @@ class Job:
         self.definition = Definition.of_caller(self)
         self.name = checks.name("job", name)
         where = f"job {self.name!r}"
-        self.schedule = str.__str__(schedule) if isinstance(schedule, str) else schedule
+        self.schedules = _texts(where, schedule)
         self.timezone = str.__str__(timezone) if isinstance(timezone, str) else timezone
         self.active = checks.flag(f"{where}: active", active)
+        self.start = self.end = None
+        if start is not None or end is not None:
+            from goflow.job.moments import between
+
+            self.start, self.end = between(where, start, end, self.timezone)
         # Six fields are accepted here: only the engine knows whether seconds are allowed.
-        self.schedule_for(with_seconds=True)
+        self._check_timing(self.timing_for(with_seconds=True))
         self._params = declare(where, params)
         if schedule is not None and (required := self._params.required):
             raise InvalidJob(
@@ -205,6 +235,11 @@ class Job:
 
     def __repr__(self) -> str:
         return f"Job({self.name!r}, {self.schedule!r})"
+
+    @property
+    def schedule(self) -> str | None:
+        """The schedule as written; several are joined by `; `. None without one."""
+        return "; ".join(self.schedules) or None
 
     @property
     def tasks(self) -> list[Task]:
@@ -410,15 +445,24 @@ class Job:
                 where = f"job {self.name!r}, task {task.name!r}"
                 task.pickled = dump((task.operator, task.call), where)
 
-    def schedule_for(self, *, with_seconds: bool) -> Schedule | None:
-        """The schedule, parsed with or without a field for seconds. Raises `InvalidJob`."""
+    def timing_for(self, *, with_seconds: bool) -> Timing | None:
+        """When the job is due, with schedules parsed with or without a field for seconds; None
+        without a schedule. Raises `InvalidJob`."""
         try:
-            if self.schedule is None:
+            if not self.schedules:
                 find_zone(self.timezone)  # an unknown zone is a mistake without a schedule, too
                 return None
-            return Schedule(self.schedule, self.timezone, with_seconds)
+            parsed = [Schedule(one, self.timezone, with_seconds) for one in self.schedules]
         except ValueError as error:
             raise InvalidJob(f"job {self.name!r}: {error}") from None
+        return Timing(tuple(parsed), self.start, self.end)
+
+    def _check_timing(self, timing: Timing | None) -> None:
+        if timing is not None and timing.never_fires:
+            raise InvalidJob(
+                f"job {self.name!r}: its schedule never fires between start and end, "
+                f"{self.start} and {self.end}"
+            )
 
     @cached_property
     def plan(self) -> Plan:

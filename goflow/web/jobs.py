@@ -42,10 +42,12 @@ class OverviewQuery(Struct):
 
 
 class JobRow(Struct, kw_only=True):
-    """A job in a list. `params` says whether a submit may set parameters."""
+    """A job in a list. `schedules` has each schedule, and `schedule` all of them in one text.
+    `params` says whether a submit may set parameters."""
 
     job: str
     schedule: str | None
+    schedules: list[str]
     timezone: str
     active: bool
     description: str
@@ -86,6 +88,7 @@ def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:
     return EncodedOverviewJob(
         job=job.name,
         schedule=job.schedule,
+        schedules=list(job.schedules),
         timezone=job.timezone,
         active=engine.schedules.active(job.name),
         description=job.description,
@@ -142,16 +145,20 @@ class SwitchView(Struct):
 class JobView(Struct, kw_only=True):
     """A job.
 
-    `next` is its next due time. `params` has the defaults of its parameters, and `params_schema`
-    the JSON Schema of all of them; both are null if the job accepts any parameters. `file` and
-    `line` say where the job is defined, and are null if that is not in a file. `switched` is
-    null if nobody has switched the schedule by hand.
+    `schedules` has each schedule, and `schedule` all of them in one text. Nothing is due before
+    `start` and after `end`. `next` is its next due time. `params` has the defaults of its
+    parameters, and `params_schema` the JSON Schema of all of them; both are null if the job accepts
+    any parameters. `file` and `line` say where the job is defined, and are null if that is not in a
+    file. `switched` is null if nobody has switched the schedule by hand.
     """
 
     job: str
     tasks: list[str]
     dag: dict[str, list[str]]
     schedule: str | None
+    schedules: list[str]
+    start: Time | None
+    end: Time | None
     active: bool
     timezone: str
     description: str
@@ -189,6 +196,9 @@ async def job(call: Call) -> JobView:
         tasks=[task.name for task in found.tasks],
         dag=found.plan.downstream,
         schedule=found.schedule,
+        schedules=list(found.schedules),
+        start=found.start,
+        end=found.end,
         active=engine.schedules.active(found.name),
         timezone=found.timezone,
         description=found.description,

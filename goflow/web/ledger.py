@@ -82,14 +82,15 @@ class Upcoming(Struct):
 
 async def upcoming(call: Call) -> Upcoming:
     name, engine = call.path["name"], call.engine
-    times = engine.schedules.upcoming(name, call.query.n)
-    schedule = engine.registry.schedule(name)
+    coming = engine.schedules.upcoming(name, call.query.n)
+    now = engine.clock.now()
+    times = engine.ledger.times(name, anchor=now, once=now)
     changes = [
         ClockChangeView(due, change.reason)
-        for due in times
-        if schedule is not None and (change := schedule.clock_change(due)) is not None
+        for due in coming
+        if times is not None and (change := times.clock_change(due)) is not None
     ]
-    return Upcoming(name, engine.schedules.active(name), times, changes)
+    return Upcoming(name, engine.schedules.active(name), coming, changes)
 
 
 # -- the calendar ----------------------------------------------------------------------

@@ -19,6 +19,7 @@ from goflow.core.execution import Execution
 from goflow.core.keys import Key, task_of
 from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
+from goflow.core.timetable import Timetable
 from goflow.engine.entries import ScheduleState, state_in, switch_in
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
@@ -43,12 +44,20 @@ class Killed(BaseException):
 
 @dataclass
 class Epoch:
-    """The time that a job had one schedule: from its anchor on, every due time up to
-    `accounted` is in the ledger."""
+    """The time that a job had the same schedules: every due time later than `begun`, up to
+    `accounted`, is in the ledger. An epoch with the anchor of the one before goes on from it."""
 
-    schedule: str
-    anchor: datetime
+    state: ScheduleState
+    begun: datetime
     accounted: datetime
+
+    @property
+    def anchor(self) -> datetime:
+        return self.state.anchor
+
+    @property
+    def times(self) -> Timetable:
+        return Timetable(self.state.parsed(), self.state.start)
 
 
 class Disk:
@@ -155,8 +164,10 @@ class Disk:
         """Begin a new epoch, unless the same schedule is only switched on or off."""
         epochs = self.epochs.setdefault(job, [])
         last = epochs[-1] if epochs else None
-        if last is None or (last.schedule, last.anchor) != (state.schedule, state.anchor):
-            epochs.append(Epoch(state.schedule, state.anchor, state.anchor))
+        if last is None or last.anchor != state.anchor:
+            epochs.append(Epoch(state, state.anchor, state.anchor))
+        elif last.state.timing != state.timing:
+            epochs.append(Epoch(state, last.accounted, last.accounted))
 
     def _created(self, change: Submit) -> None:
         fact = change.fact

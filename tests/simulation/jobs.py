@@ -2,19 +2,25 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from goflow.core.retry import ConstantDelay, ExponentialBackoff, RetryDelay
+from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
+from goflow.core.timetable import Timing
 from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 
+BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)  # of each story
 POOLS = {"db": 1, "web": 2}
 DELAYS = ("none", "constant", "backoff", "broken")
 SCHEDULES = (
     "@every 7s", "@every 45s", "@every 10m", "* * * * *", "*/5 * * * *", "30 */20 * * * *",
-    "0 3 * * *", "CRON_TZ=Europe/Berlin 15,45 * * * *", "CRON_TZ=Europe/Berlin 5,35 2 * * *",
+    "0 3 * * *", "@once", "CRON_TZ=Europe/Berlin 15,45 * * * *",
+    "CRON_TZ=Europe/Berlin 5,35 2 * * *",
 )  # fmt: skip
 
 
@@ -101,9 +107,27 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
         "max_running": rng.choice((None, None, 1, 2)),
     }
     if rng.random() < 0.75:
-        options |= {"schedule": rng.choice(SCHEDULES), "active": rng.random() < 0.8}
+        options |= _draw_schedule(rng) | {"active": rng.random() < 0.8}
     hooks = [_draw_hook(rng, f"h{number}") for number in range(rng.choice((0, 0, 0, 1, 2)))]
     return JobSpec(name, tuple(tasks), options, tuple(hooks))
+
+
+def _draw_schedule(rng: random.Random, kept: Sequence[str] = ()) -> dict[str, Any]:
+    """One schedule, or several, of which some may be `kept` from before; and their bounds."""
+    drawn = rng.choices(SCHEDULES, k=rng.choice((1, 1, 1, 2, 3)))
+    if kept and rng.random() < 0.6:
+        drawn += rng.sample(kept, rng.randint(1, len(kept)))
+        rng.shuffle(drawn)
+    minutes = sorted(rng.choices(range(-3, 60), k=2))
+    begin, stop = (BEGINNING + timedelta(minutes=each) for each in minutes)
+    start = begin if rng.random() < 0.2 else None
+    end = stop if rng.random() < 0.2 else None
+    parsed = tuple(Schedule(one, with_seconds=True) for one in drawn)
+    return {
+        "schedule": drawn[0] if len(drawn) == 1 else drawn,
+        "start": start,
+        "end": None if Timing(parsed, start, end).never_fires else end,
+    }
 
 
 def edited(rng: random.Random, job: JobSpec) -> JobSpec:
@@ -114,7 +138,9 @@ def edited(rng: random.Random, job: JobSpec) -> JobSpec:
                 job, hooks=(*job.hooks[1:], _draw_hook(rng, f"h{rng.randrange(100, 999)}"))
             )
         case 0:
-            return replace(job, options=job.options | {"schedule": rng.choice(SCHEDULES)})
+            kept = job.options.get("schedule") or ()
+            kept = [kept] if isinstance(kept, str) else list(kept)
+            return replace(job, options=job.options | _draw_schedule(rng, kept))
         case 1:
             return replace(job, options=job.options | {"max_running": rng.choice((None, 1, 2))})
         case 2:

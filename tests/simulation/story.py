@@ -28,6 +28,7 @@ from goflow.core.events import (
 from goflow.core.keys import item_of, task_of
 from goflow.core.states import State
 from goflow.core.summary import listed
+from goflow.core.timetable import Timetable
 from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.entries import read_states, read_switches
 from goflow.errors import InvalidRequest, Unavailable
@@ -327,6 +328,9 @@ class Story:
         engine, clock = process.engine, process.clock
         due = engine.schedules.due(job)
         on = engine.schedules.active(job) and "schedule" in self.world.jobs[job].options
+        if on and due is None:  # `@once` has fired, or the end has passed
+            state = engine.ledger.states[job]
+            on = Timetable(state.parsed(), state.start).next(state.accounted) is not None
         self._hold(on is (due is not None), f"{job} is due at {due}, though it is on: {on}")
         if due is None or clock.now() - due < SOON:
             return
@@ -419,11 +423,11 @@ class Story:
             self._hold(accounted == noted, f"{job}: {state}, and not {noted}")
         due_times: set[datetime] = set()
         for epoch in epochs:
-            schedule, anchor = world.schedules[epoch.schedule], epoch.anchor
-            due = schedule.next(anchor, anchor=anchor)
+            times = epoch.times
+            due = times.next(epoch.begun)
             while due is not None and due <= epoch.accounted:
                 due_times.add(due)
-                due = schedule.next(due, anchor=anchor)
+                due = times.next(due)
         summed = Counter[datetime]()
         ascending = sorted(due_times)
         for tick in ticks:
@@ -441,11 +445,12 @@ class Story:
             self._hold(times == 1 or (times and not once_only),
                        f"{job}: due time {due} is in the ledger {times} times")  # fmt: skip
         self._hold(merged.keys() <= single.keys(), f"{job}: merged into nothing: {merged}")
-        if len({epoch.schedule for epoch in epochs}) == 1:
+        if len({epoch.state.timing for epoch in epochs}) == 1:
             for due in single.keys() & due_times - by_hand:
-                change = world.schedules[epochs[0].schedule].clock_change(due)
+                change = epochs[0].times.clock_change(due)
                 told = (merged[due].due, merged[due].count) if due in merged else None
-                wanted = (change.merged[0], len(change.merged)) if change else None
+                merges = change is not None and change.merged
+                wanted = (merges[0], len(merges)) if merges else None
                 self._hold(told == wanted, f"{job}: {change} of {due} is recorded as {told}")
         strange = {
             due for due in single.keys() - due_times - by_hand if not self._was_due(job, due)
@@ -456,10 +461,7 @@ class Story:
         """Whether an earlier schedule of the job had this due time. One that was being fired when
         the schedule was replaced is in the ledger, and moves no account."""
         before = due - timedelta(microseconds=1)
-        return any(
-            self.world.schedules[epoch.schedule].next(before, anchor=epoch.anchor) == due
-            for epoch in self.world.disk.epochs[job][:-1]
-        )
+        return any(epoch.times.next(before) == due for epoch in self.world.disk.epochs[job][:-1])
 
     def _by_hand(self, tick: Tick) -> bool:
         execution = self.world.disk.executions.get(tick.execution or "")

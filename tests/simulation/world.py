@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -17,7 +17,6 @@ import msgspec
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.keys import Item, Key, key_of
-from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
@@ -26,11 +25,10 @@ from goflow.engine.slots import Kind
 from goflow.errors import Unavailable
 from goflow.operators.base import Context
 from tests.simulation.disk import Disk, Handle, Killed
-from tests.simulation.jobs import POOLS, JobSpec
+from tests.simulation.jobs import BEGINNING, POOLS, JobSpec
 from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
 
 # Shortly before the clocks change in Europe.
-BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)
 KEEP = Keep(days=None, executions=None)
 PATIENCE = 1200  # simulated seconds without progress; a hanging task lasts 900
 
@@ -52,7 +50,6 @@ class World:
         self.disk = Disk(self.rng, self.now, self.tell, self.problems.append)
         self.process: Process | None = None
         self.jobs: dict[str, JobSpec] = {}
-        self.schedules: dict[str, Schedule] = {}  # by their repr
         self.went_back = timedelta(0)
         self.begun: set[tuple[str, Key, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, Key, int], list[str]] = {}
@@ -152,8 +149,6 @@ class Process:
         self.note_slots()
         job = self.world.jobs[name].build(self)
         self.engine.registry.register(job, replace=replace)
-        if (schedule := job.schedule_for(with_seconds=True)) is not None:
-            self.world.schedules[schedule.text] = schedule
 
     def note_slots(self) -> None:
         """Limits are about to change: a lower one ends none of the tasks that run now."""

@@ -231,6 +231,9 @@ export interface JobView {
   tasks: string[];
   dag: Record<string, string[]>;
   schedule: string | null;
+  schedules: string[];
+  start: string | null;
+  end: string | null;
   active: boolean;
   timezone: string;
   description: string;
@@ -328,6 +331,7 @@ export interface Overview {
 export interface OverviewJob {
   job: string;
   schedule: string | null;
+  schedules: string[];
   timezone: string;
   active: boolean;
   description: string;

@@ -1,19 +1,41 @@
-/** A schedule in words, as an expression, and with its time zone. */
+/** Schedules in words, as expressions, and with their time zone. */
 
 import type { ComponentChildren } from "preact";
 import { zoneNamed } from "../model/cron";
 import { inWords } from "../model/words";
 
-/** `children` come before the expression. */
-export function Schedule(props: { schedule: string | null; timezone: string; children?: ComponentChildren }) {
-  const { schedule, timezone } = props;
-  if (!schedule) return <span class="quiet">manual only</span>;
+interface Props {
+  schedules: string[];
+  timezone: string;
+  /** Shows only the first schedule, and the number of others. */
+  brief?: boolean;
+  children?: ComponentChildren;
+}
+
+/** `children` come before the first expression. */
+export function Schedule({ schedules, timezone, brief, children }: Props) {
+  if (!schedules.length) return <span class="quiet">manual only</span>;
+  const shown = brief ? schedules.slice(0, 1) : schedules;
+  const others = schedules.slice(shown.length);
+  return (
+    <>
+      {shown.map((schedule, index) => (
+        <One key={schedule} schedule={schedule} timezone={timezone}>
+          {index === 0 && children}
+          {others.length > 0 && <span title={others.map((other) => inWords(other) || other).join("\n")}>and {others.length} more </span>}
+        </One>
+      ))}
+    </>
+  );
+}
+
+function One({ schedule, timezone, children }: { schedule: string; timezone: string; children: ComponentChildren }) {
   const words = inWords(schedule);
   return (
     <span class="schedule">
       {words && <span title={words}>{words}</span>}
       <span class="quiet">
-        {props.children}
+        {children}
         <code title={schedule}>{schedule}</code>
         {timezone && timezone !== "UTC" && zoneNamed(schedule) === null && ` ${timezone}`}
       </span>

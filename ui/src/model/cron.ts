@@ -14,6 +14,10 @@ export interface Cron {
   months: number[];
   /** 0 is Sunday. */
   weekDays: number[];
+  /** Days by their place in the month: so many days before the last, or the weekday nearest to a day (0: the last weekday). */
+  places: { before?: number; nearest?: number }[];
+  /** Days of the week with their number in the month; 0 is the last. */
+  nths: { day: number; nth: number }[];
   /** Whether a day must match both `monthDays` and `weekDays`, not only one of them. */
   bothDays: boolean;
   /** Whether minute or hour is a wildcard: then a repeated local time is due twice. */
@@ -23,6 +27,11 @@ export interface Cron {
 /** A schedule with a fixed interval in seconds. */
 export interface Every {
   every: bigint;
+}
+
+/** A schedule that is due only once. */
+export interface Once {
+  once: true;
 }
 
 interface Field {
@@ -61,15 +70,20 @@ export function zoneNamed(schedule: string): string | null {
   return PREFIX.exec(schedule)?.[1] ?? null;
 }
 
-export function meaning(schedule: string): Cron | Every | null {
+export function meaning(schedule: string): Cron | Every | Once | null {
   const text = schedule.replace(PREFIX, "").replace(/^[ \t]+|[ \t]+$/g, "");
   const every = /^@every(?:[ \t]+(.*))?$/.exec(text);
   if (every) return interval(every[1] ?? "");
+  if (text === "@once") return { once: true };
   const fields = (Object.hasOwn(DESCRIPTORS, text) ? DESCRIPTORS[text]! : text).split(/[ \t]+/);
   if (fields.length === 5) fields.unshift("0");
   if (fields.length !== 6) return null;
   for (const day of [3, 5]) if (fields[day] === "?") fields[day] = "*";
-  const read = fields.map((field, index) => valuesOf(field, FIELDS[index]!));
+  const inMonth = placesOf(fields[3]!);
+  const inWeeks = nthsOf(fields[5]!);
+  if (!inMonth || !inWeeks) return null;
+  const numbers = fields.map((field, index) => (index === 3 ? inMonth.rest : index === 5 ? inWeeks.rest : field));
+  const read = numbers.map((field, index) => (field ? valuesOf(field, FIELDS[index]!) : []));
   if (read.includes(null)) return null;
   const [seconds, minutes, hours, monthDays, months, weekDays] = read as number[][];
   const [, minute, hour, monthDay, , weekDay] = fields.map((field) => field.startsWith("*"));
@@ -80,9 +94,44 @@ export function meaning(schedule: string): Cron | Every | null {
     monthDays: monthDays!,
     months: months!,
     weekDays: [...new Set(weekDays!.map((day) => day % 7))].sort((a, b) => a - b),
+    places: inMonth.places,
+    nths: inWeeks.nths,
     bothDays: monthDay! || weekDay!,
     wildcard: minute! || hour!,
   };
+}
+
+/** Splits days of the month into those by place (`L`, `L-2`, `LW`, `15W`) and the rest; null if one is invalid. */
+function placesOf(text: string): { places: Cron["places"]; rest: string } | null {
+  const places: Cron["places"] = [];
+  const rest: string[] = [];
+  for (const item of text.split(",")) {
+    const [last, before] = /^L(?:-([0-9]+))?$/i.exec(item) ?? [];
+    const [near, day] = /^([0-9]+|L)W$/i.exec(item) ?? [];
+    const nearest = day?.toUpperCase() === "L" ? 0 : valueOf(day ?? "1", FIELDS[3]!);
+    if (Number(before ?? 0) > 30 || Number.isNaN(nearest)) return null;
+    if (last) places.push({ before: Number(before ?? 0) });
+    else if (near) places.push({ nearest });
+    else rest.push(item);
+  }
+  return { places, rest: rest.join(",") };
+}
+
+/** Splits days of the week into those by place (`5L`, `MON#2`) and the rest; null if one is invalid. */
+function nthsOf(text: string): { nths: Cron["nths"]; rest: string } | null {
+  const nths: Cron["nths"] = [];
+  const rest: string[] = [];
+  for (const item of text.split(",")) {
+    const [found, day, nth] = /^([0-9]+|[A-Za-z]{3})(?:L|#([1-5]))$/i.exec(item) ?? [];
+    if (!found) {
+      rest.push(item);
+      continue;
+    }
+    const value = valueOf(day!, FIELDS[5]!);
+    if (Number.isNaN(value)) return null;
+    nths.push({ day: value % 7, nth: Number(nth ?? 0) });
+  }
+  return { nths, rest: rest.join(",") };
 }
 
 /** The values of a field, sorted; null if it is invalid. */

@@ -5,6 +5,7 @@ import { choiceOf, counts, listed, sortOf, type Known, type Wanted } from "./lis
 const row = (job: string, more: Partial<JobRow> = {}): JobRow => ({
   job,
   schedule: null,
+  schedules: [],
   timezone: "UTC",
   active: true,
   description: "",

@@ -41,10 +41,18 @@ test.each([
   ["@every 1.5h", "Every 1 h 30 min"],
   ["@every 36h", "Every 36 hours"],
   ["@every  60s", "Every minute"],
+  ["0 0 L * *", "At 00:00, on the last day of the month"],
+  ["0 0 l-2 * *", "At 00:00, on the 3rd to last day of the month"],
+  ["0 9 LW * ?", "At 09:00, on the last weekday of the month"],
+  ["0 9 1,15W * ?", "At 09:00, on day 1 and the weekday nearest to day 15 of the month"],
+  ["0 9 ? * 5L", "At 09:00, on the last Friday of the month"],
+  ["0 9 ? * MON#2", "At 09:00, on the 2nd Monday of the month"],
+  ["0 9 L * 1,7#1", "At 09:00, on the last day of the month or on Monday and the 1st Sunday of the month"],
+  ["@once", "Once"],
   ["1,3,4,8,11,19,28,33,47 * * * *", ""],
 ])("%s is %s", (schedule, words) => expect(inWords(schedule)).toBe(words));
 
-test.each(["", "no such thing", "60 * * * *", "* * * *", "* * * * * * *", "59-0 * * * *", "*/0 * * * *", "L * * * *", "0 0 L * *", "@every", "@every 0", "@every -1s", "@every 1", "@Daily", "@reboot", "constructor"])(
+test.each(["", "no such thing", "60 * * * *", "* * * *", "* * * * * * *", "59-0 * * * *", "*/0 * * * *", "L * * * *", "0 0 L-31 * *", "0 0 32W * *", "0 0 W * *", "0 0 * * L", "0 0 * * MON#6", "0 0 * * 8L", "@ONCE", "@every", "@every 0", "@every -1s", "@every 1", "@Daily", "@reboot", "constructor"])(
   "%s is no schedule that could be put in words",
   (schedule) => expect(inWords(schedule)).toBe(""),
 );

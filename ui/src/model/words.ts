@@ -12,6 +12,7 @@ import { meaning, type Cron } from "./cron";
 export function inWords(schedule: string): string {
   const found = meaning(schedule);
   if (!found) return "";
+  if ("once" in found) return "Once";
   const words = "every" in found ? `every ${spanOf(found.every)}` : sentence(found);
   return words ? words[0]!.toUpperCase() + words.slice(1) : "";
 }
@@ -114,16 +115,28 @@ const WEEK = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", 
 const YEAR = ["", "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
 
 /** Empty for every day; null if the description is too long. */
-function daysOf({ monthDays, weekDays, bothDays }: Cron): string | null {
+function daysOf({ monthDays, weekDays, places, nths, bothDays }: Cron): string | null {
   const [anyDate, anyWeekDay] = [monthDays.length === 31, weekDays.length === 7];
   if (bothDays ? anyDate && anyWeekDay : anyDate || anyWeekDay) return "";
   // A week starts on Monday.
-  const week = `on ${named(weekDays.map((day) => day || 7).sort((a, b) => a - b), WEEK)}`;
+  const every = weekDays.length ? [named(weekDays.map((day) => day || 7).sort((a, b) => a - b), WEEK)] : [];
+  const week = `on ${listed([...every, ...nths.map(({ day, nth: number }) => `the ${placed(number)} ${WEEK[day]} of the month`)])}`;
   if (anyDate) return week;
-  const dates = prefixed("on ", joined(chosen(monthDays, "day"), " of the month"));
-  if (anyWeekDay || dates === null) return dates;
+  const numbered = monthDays.length ? [chosen(monthDays, "day")] : [];
+  if (numbered.includes(null)) return null;
+  const dates = `on ${listed([...(numbered as string[]), ...places.map(placeOf)])} of the month`;
+  if (anyWeekDay) return dates;
   return bothDays ? `${week}, but only ${dates}` : `${dates} or ${week}`;
 }
+
+function placeOf({ before, nearest }: Cron["places"][number]): string {
+  if (nearest) return `the weekday nearest to day ${nearest}`;
+  if (nearest === 0) return "the last weekday";
+  return before ? `the ${placed(before + 1)} to last day` : "the last day";
+}
+
+/** "2nd"; 0 is "last". */
+const placed = (number: number) => (number ? nth(number) : "last");
 
 function monthsOf(months: number[]): string {
   return months.length === 12 ? "" : `in ${named(months, YEAR)}`;

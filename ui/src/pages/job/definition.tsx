@@ -7,6 +7,7 @@ import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
 import { Name, Tags } from "../../components/name";
 import { Schedule } from "../../components/schedule";
+import { Time } from "../../components/time";
 import * as api from "../../api/client";
 
 const RULES: Record<string, string> = {
@@ -24,8 +25,22 @@ export function Definition({ described }: { described: api.JobDescription }) {
     <section class="card definition" aria-label="Definition">
       <dl>
         <Fact name="Schedule">
-          <Schedule schedule={described.schedule} timezone={described.timezone} />
+          <Schedule schedules={described.schedules} timezone={described.timezone} />
         </Fact>
+        {(described.start || described.end) && (
+          <Fact name="Due">
+            {described.start && (
+              <>
+                from <Time at={described.start} />{" "}
+              </>
+            )}
+            {described.end && (
+              <>
+                until <Time at={described.end} />
+              </>
+            )}
+          </Fact>
+        )}
         <Fact name="Time zone">{described.timezone}</Fact>
         <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
         <Fact name="If the previous one still runs">{RULES[described.overlap] ?? described.overlap}</Fact>

@@ -99,7 +99,7 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
     <>
       {described.description && <p class="quiet description">{described.description}</p>}
       <div class="facts">
-        <Schedule schedule={described.schedule} timezone={described.timezone}>
+        <Schedule schedules={described.schedules} timezone={described.timezone}>
           {due && (
             <span class="next">
               <Countdown to={due} />
