@@ -192,6 +192,8 @@ class Detail(msgspec.Struct, kw_only=True):
     started: Time | None = None
     finished: Time | None = None
     scheduled_at: Time | None = None
+    interval_start: Time | None = None
+    interval_end: Time | None = None
     cause: str
     after: tuple[str, ...] = ()
     reason: str | None = None
@@ -272,6 +274,8 @@ class Details:
             started=brief.started,
             finished=brief.finished,
             scheduled_at=brief.scheduled_at,
+            interval_start=execution.interval_start,
+            interval_end=execution.interval_end,
             cause=brief.cause,
             after=brief.after,
             reason=brief.reason,

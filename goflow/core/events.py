@@ -36,7 +36,7 @@ class Submitted(Fact, frozen=True, kw_only=True):
     """The execution was accepted. `cause` is "schedule", "api", "run" or "backfill".
 
     It begins when the executions in `after` have ended. `timeout` is in seconds from the
-    start of its first attempt.
+    start of its first attempt. The interval is that of a job with `interval=True`.
     """
 
     action = "submit"
@@ -50,6 +50,8 @@ class Submitted(Fact, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     timeout: float | None = None
     by: str = ""
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
 
 
 class RunFact(Fact, frozen=True):

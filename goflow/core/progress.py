@@ -86,6 +86,8 @@ class Progress:
         self.params: dict[str, Any] = submitted.params
         self.cause = submitted.cause
         self.scheduled_at = submitted.scheduled_at
+        self.interval_start = submitted.interval_start
+        self.interval_end = submitted.interval_end
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at

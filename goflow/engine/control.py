@@ -167,7 +167,9 @@ class Control:
                 )
             self._live.add(committed)
             self._lifetime.check()
-            runner = Runner(execution, job, record_of(execution, facts), self._dependencies, before)
+            opening = record_of(execution, facts)
+            places = self._lineup.places(job, execution.cause)
+            runner = Runner(execution, job, opening, self._dependencies, before, places=places)
             try:
                 await self._runners.drive(runner)
             except (Unavailable, NotFound):

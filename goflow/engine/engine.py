@@ -192,6 +192,7 @@ class Engine:
             self.registry,
             self.runners,
             self.lineup,
+            self.ledger,
             self.room,
             self.reader,
             checks,

@@ -121,6 +121,19 @@ class Ledger:
             return None
         return timing.all_times(() if state is None else state.parsed(), anchor, once)
 
+    def interval(
+        self, job: str, due: datetime | None, now: datetime
+    ) -> tuple[datetime | None, datetime | None]:
+        """The interval that ends at a due time, or without one at the last due time up to `now`,
+        and begins at the due time before. Also due times before the job's start count."""
+        timing, state = self._registry.timing(job), self.states.get(job)
+        if timing is None:
+            return None, None
+        spans = () if state is None else state.parsed()
+        times = timing._replace(start=None, end=None).all_times(spans, now, now)
+        end = times.previous(now + timedelta(microseconds=1)) if due is None else due
+        return None if end is None else times.previous(end), end
+
     # -- ticks -------------------------------------------------------------------------
 
     async def record(self, job: str, ticks: list[Tick], accounted: Accounted) -> None:

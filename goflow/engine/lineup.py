@@ -3,8 +3,12 @@
 The rule that must not be broken: a new execution that must wait for all others of its job waits
 only for the `tail`. An execution that is cancelled before it starts passes its predecessors on to
 its successors (see `Runner`). So the memory of a queue is proportional to its length.
+
+With `max_active` above 1 an execution waits for a place instead: it is `held` until fewer others
+that came before it are unfinished.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -26,6 +30,8 @@ class Lineup:
     def __init__(self) -> None:
         self._of_job: dict[str, dict[str, Runner]] = {}
         self._tails: dict[str, dict[str, Runner]] = {}
+        # Ordered, since finding the first key of a dict that was emptied from the front is a scan.
+        self._held: dict[str, OrderedDict[str, Runner]] = {}
 
     # -- overlap policies ------------------------------------------------------------
 
@@ -37,15 +43,16 @@ class Lineup:
         if job.overlap is Overlap.SKIP:
             first = self.first(job.name).execution.id
             raise NoRoom(f"execution {first} has not ended")
-        if job.overlap is Overlap.QUEUE and unfinished > job.max_queued:
-            raise NoRoom(f"{unfinished - 1} executions wait already, which is the limit")
-        return self.tail(job.name)
+        waiting = unfinished - job.max_active
+        if job.overlap is Overlap.QUEUE and waiting >= job.max_queued:
+            raise NoRoom(f"{max(waiting, 0)} executions wait already, which is the limit")
+        return [] if job.max_active > 1 else self.tail(job.name)
 
     def before_resumed(self, execution: Execution, job: Job | None) -> "list[Runner]":
         """The executions that a resumed execution must wait for after a restart."""
         if job is not None and job.overlap is not Overlap.ALLOW and execution.cause != "backfill":
             # After a retry its predecessors differ from those at the submit.
-            return self.tail(job.name)
+            return [] if job.max_active > 1 else self.tail(job.name)
         of_job = self._of_job.get(execution.job, {})
         return [of_job[id] for id in execution.after if id in of_job]
 
@@ -67,6 +74,13 @@ class Lineup:
         if newest is not None:
             self.replace(job, newest)
 
+    def places(self, job: Job | None, cause: str) -> int | None:
+        """The number of places that an execution of the job waits for one of; None if it waits for
+        none, but perhaps for others. Backfills have a limit of their own."""
+        if job is None or job.max_active == 1 or cause == "backfill":
+            return None
+        return job.max_active
+
     # -- the order of executions -------------------------------------------------------
 
     def of(self, job: str) -> "list[Runner]":
@@ -85,8 +99,11 @@ class Lineup:
         return list(self._tails.get(job, {}).values())
 
     def add(self, runner: "Runner") -> None:
-        """Add an execution, which waits for those in its `waits_for`."""
+        """Add an execution, which waits for those in its `waits_for`, and for a place."""
         job, id = runner.execution.job, runner.execution.id
+        if runner.places is not None and self._begun(job) >= runner.places:
+            runner.held = True
+            self._held.setdefault(job, OrderedDict())[id] = runner
         self._of_job.setdefault(job, {})[id] = runner
         tail = self._tails.setdefault(job, {})
         for before in runner.waits_for:
@@ -100,8 +117,27 @@ class Lineup:
         del of_job[id]
         if tail.pop(id, None) is not None:
             tail |= _under_way(runner.waits_for, of_job)
+        if job in self._held:
+            self._held[job].pop(id, None)
+            self._admit(job)
         if not of_job:
             del self._of_job[job], self._tails[job]
+
+    def _begun(self, job: str) -> int:
+        """The number of unfinished executions of a job that are not held."""
+        return self.count(job) - len(self._held.get(job, ()))
+
+    def _admit(self, job: str) -> None:
+        """Let the first of those that are held begin, as many as there are places."""
+        held = self._held[job]
+        while held:
+            first = next(iter(held.values()))
+            if first.places is not None and self._begun(job) >= first.places:
+                return
+            del held[first.execution.id]
+            first.held = False
+            first.wake()
+        del self._held[job]
 
 
 def _under_way(runners: "Iterable[Runner]", of_job: "dict[str, Runner]") -> "dict[str, Runner]":

@@ -208,7 +208,8 @@ class Recovery:
     def _resume(self, execution: Execution, found: Mapping[Key, Found]) -> None:
         job = self._registry.jobs.get(execution.job)
         before = self._lineup.before_resumed(execution, job)
-        runner = Runner(execution, job, None, self._dependencies, before, found)
+        places = self._lineup.places(job, execution.cause)
+        runner = Runner(execution, job, None, self._dependencies, before, found, places)
         self._runners.drive(runner, for_schedule=execution.cause == "schedule")
 
 

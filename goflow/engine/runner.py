@@ -43,6 +43,7 @@ from goflow.stores.base import Change, Existing, History
 from goflow.stores.base import Outcome as Written
 
 STOPPED = "interrupted: the server was stopped while this attempt was running"
+NO_PLACE = "{} executions of the job may run at once, and as many have not ended"
 WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
 # A clock that differs from the even course of time by more was set. Below that it may be us
 # who read the two clocks one after the other, and were held up between.
@@ -55,9 +56,9 @@ Command = Callable[[Execution, datetime], list[AnyFact]]
 class Runner:
     """One execution under way. `opening` is the change that makes it so.
 
-    It starts nothing before the executions in `after` are over. Attempts that were `found` running,
-    by task, go on. `opened` gets the outcome of
-    the opening once that is committed; `over` is done when the runner has ended.
+    It starts nothing before the executions in `after` are over, and while it is `held`, since all
+    `places` of its job are taken. Attempts that were `found` running, by task, go on. `opened` gets
+    the outcome of the opening once that is committed; `over` is done when the runner has ended.
     """
 
     def __init__(
@@ -68,8 +69,11 @@ class Runner:
         dependencies: Dependencies,
         after: "Iterable[Runner]" = (),
         found: Mapping[Key, Found] | None = None,
+        places: int | None = None,
     ) -> None:
         self.execution = execution
+        self.places = places
+        self.held = False
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Written] = loop.create_future()
         self.over: asyncio.Future[None] = loop.create_future()
@@ -148,8 +152,9 @@ class Runner:
     @property
     def held_up(self) -> str | None:
         """Why the execution does not begin, human-readable; None if it may."""
-        waits = self._before and self.execution.state is State.NOTSTARTED
-        return WAITS_FOR_OTHERS if waits else None
+        if not (self._before or self.held) or self.execution.state is not State.NOTSTARTED:
+            return None
+        return NO_PLACE.format(self.places) if self.held else WAITS_FOR_OTHERS
 
     @property
     def queued(self) -> Iterator[Key]:
@@ -264,7 +269,7 @@ class Runner:
                 self._answers.append((answer, bool(decided)))
         facts += execution.advance(now)
         # Hooks of an execution that was cancelled before it began do not wait for others.
-        begins = not self._stopping and (not self._before or execution.closing)
+        begins = not self._stopping and (not (self._before or self.held) or execution.closing)
         if self._attempts.mapped is not None:
             facts += self._advance_mapped(self._attempts.mapped, now, begins)
         if begins and not execution.finished:

@@ -18,6 +18,7 @@ from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
 from goflow.engine.errands import Errands
 from goflow.engine.idempotency import Keys, Submission, agrees, fingerprint, key_reused
+from goflow.engine.ledger import Ledger
 from goflow.engine.lifetime import Lifetime
 from goflow.engine.lineup import Lineup, NoRoom
 from goflow.engine.param_checks import ParamChecks
@@ -60,6 +61,7 @@ class Submissions:
         registry: Registry,
         runners: Runners,
         lineup: Lineup,
+        ledger: Ledger,
         room: Room,
         reader: Reader,
         checks: ParamChecks,
@@ -73,6 +75,7 @@ class Submissions:
         self._registry = registry
         self._runners = runners
         self._lineup = lineup
+        self._ledger = ledger
         self._room = room
         self._reader = reader
         self._checks = checks
@@ -159,8 +162,12 @@ class Submissions:
         if not request.for_schedule:
             self._room.check_params(request.params)
         job = request.job
+        now = self._clock.now()
+        interval: tuple[datetime | None, datetime | None] = None, None
+        if job.interval:
+            interval = self._ledger.interval(job.name, request.due, now)
         fact = Submitted(
-            self._clock.now(),
+            now,
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
             job=job.name,
             plan=job.plan.id,
@@ -170,9 +177,13 @@ class Submissions:
             after=tuple(runner.execution.id for runner in before),
             timeout=job.timeout,
             by=request.by.name,
+            interval_start=interval[0],
+            interval_end=interval[1],
         )
         opening = _opening(request, fact)
-        runner = Runner(Execution(job.plan, fact), job, opening, self._dependencies, before)
+        places = self._lineup.places(job, request.cause)
+        execution = Execution(job.plan, fact)
+        runner = Runner(execution, job, opening, self._dependencies, before, places=places)
         return runner, await self._runners.drive(runner, for_schedule=request.for_schedule)
 
 

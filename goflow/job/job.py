@@ -147,10 +147,15 @@ class Job:
         tags: Words that the API and the dashboard show.
         overlap: What a new execution does while an earlier one is unfinished: "allow" runs
             beside it, "skip" is not created, "queue" waits for it, "replace" cancels it.
+        max_active: Executions that run at once with `overlap="queue"`. The others wait, and begin
+            in the order of their submits.
         max_queued: Executions that wait at most with `overlap="queue"`.
         catchup: Which missed due times still fire: "latest", "all" or "none".
         catchup_window: Seconds after which a missed due time is too old to fire, up to a century.
         catchup_limit: Due times that fire at most with `catchup="all"`, the newest ones.
+        interval: Whether an execution gets `interval_start` and `interval_end`, the due times
+            before and at its own, for example to process the data of that time. An execution that
+            is submitted by hand gets the last interval that is over.
         timeout: Seconds that an execution may take from the start of its first attempt; None for
             no limit. It is cancelled then, and its state is `failed`.
         max_running: Tasks of the job that run at once, over all its executions; None for no limit
@@ -185,10 +190,12 @@ class Job:
         description: str = "",
         tags: Iterable[str] = (),
         overlap: Overlap | str = Overlap.ALLOW,
+        max_active: int = 1,
         max_queued: int = 10,
         catchup: CatchUp | str = CatchUp.LATEST,
         catchup_window: float = 3600,
         catchup_limit: int = 100,
+        interval: bool = False,
         timeout: float | None = None,
         max_running: int | None = None,
     ) -> None:
@@ -203,6 +210,7 @@ class Job:
             from goflow.job.moments import between
 
             self.start, self.end = between(where, start, end, self.timezone)
+        self.interval = checks.flag(f"{where}: interval", interval)
         # Six fields are accepted here: only the engine knows whether seconds are allowed.
         self._check_timing(self.timing_for(with_seconds=True))
         self._params = declare(where, params)
@@ -214,6 +222,11 @@ class Job:
         self.description = checks.text(f"{where}: description", description)
         self.tags = tuple(checks.texts(f"{where}: tags", "texts", tags))
         self.overlap = checks.choice(f"{where}: overlap", Overlap, overlap)
+        self.max_active = checks.count(f"{where}: max_active", max_active, 1, checks.COUNT_LIMIT)
+        if self.max_active > 1 and self.overlap is not Overlap.QUEUE:
+            raise InvalidJob(
+                f"{where}: max_active={max_active} needs overlap='queue', not {str(overlap)!r}"
+            )
         self.max_queued = checks.count(f"{where}: max_queued", max_queued, 0, checks.COUNT_LIMIT)
         window = checks.seconds(f"{where}: catchup_window", catchup_window, CENTURY)
         self.catchup = Policy(

@@ -57,6 +57,10 @@ class Context(msgspec.Struct, frozen=True):
         results: Results of the direct upstream tasks that have one, by task name.
         scheduled_at: Due time in UTC; None if the execution was submitted by hand.
         submitted_at: Time of the submit, in UTC.
+        interval_start: For a job with `interval=True`, the due time before `interval_end`; None if
+            there is none.
+        interval_end: For a job with `interval=True`, the due time of the execution; the last due
+            time before the submit, if it was submitted by hand. None for other jobs.
         log: Writes to the attempt's log. `log(text)` writes a line, `log.info(format, *args)`
             and its like a line with a level, `log.write(text)` the text without a line end.
         process_tag: Value for the environment variable `GOFLOW_COOKIE` of processes that the
@@ -95,6 +99,8 @@ class Context(msgspec.Struct, frozen=True):
     waited: float = 0.0
     timezone: str = "UTC"
     outcome: Outcome | None = None
+    interval_start: datetime | None = None
+    interval_end: datetime | None = None
 
 
 class FoundExecution(NamedTuple):

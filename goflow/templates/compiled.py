@@ -33,6 +33,8 @@ NAMES = (
     "task",
     "item",
     "index",
+    "interval_start",
+    "interval_end",
 )
 METHODS = ATTRIBUTES[dict]  # of `results`, unless a task has that name
 OUTPUT_LIMIT = 1024 * 1024  # characters

@@ -25,8 +25,9 @@ class Template:
     template.
 
     A template knows the names `params`, `results` (of the tasks directly upstream; None for one
-    that was skipped), `scheduled_at`, `submitted_at`, `execution_id`, `attempt`, `job` and `task`;
-    in a mapped task also `item` and `index`. `x.y` is the item `y` of the dict `x`. A value that
+    that was skipped), `scheduled_at`, `submitted_at`, `interval_start`, `interval_end`,
+    `execution_id`, `attempt`, `job` and `task`; in a mapped task also `item` and `index`.
+    `x.y` is the item `y` of the dict `x`. A value that
     does not exist fails the attempt, unless the template asks `is defined` or gives a `default`.
 
     It is checked when its task is added to a job. It renders at most 1 MiB of text, and fails the

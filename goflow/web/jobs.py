@@ -156,9 +156,6 @@ class JobView(Struct, kw_only=True):
     tasks: list[str]
     dag: dict[str, list[str]]
     schedule: str | None
-    schedules: list[str]
-    start: Time | None
-    end: Time | None
     active: bool
     timezone: str
     description: str
@@ -167,7 +164,12 @@ class JobView(Struct, kw_only=True):
     params_schema: dict[str, Any] | None
     next: Time | None
     switched: SwitchView | None
+    schedules: list[str]
+    start: Time | None
+    end: Time | None
     overlap: str
+    max_active: int
+    interval: bool
     catchup: str
     timeout: float | None
     file: str | None
@@ -208,6 +210,8 @@ async def job(call: Call) -> JobView:
         next=engine.schedules.due(found.name),
         switched=None if switch is None else SwitchView(switch.at, switch.by),
         overlap=found.overlap,
+        max_active=found.max_active,
+        interval=found.interval,
         catchup=found.catchup.catchup,
         timeout=found.timeout,
         file=found.definition.file if show_source else None,

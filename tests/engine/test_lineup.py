@@ -3,18 +3,20 @@
 import asyncio
 import itertools
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goflow import Context, Job, MemoryStore, SqliteStore, Task
+from goflow import Context, InvalidJob, Job, MemoryStore, SqliteStore, Task
 from goflow.core.events import Submitted
 from goflow.engine.engine import Engine
 from goflow.errors import Conflict
 from goflow.stores.base import Submit
 from goflow.testing import BEGINNING
+from tests.effort import examples
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
 pytestmark = pytest.mark.anyio
@@ -231,3 +233,113 @@ async def test_a_restart_replaces_no_execution_of_a_backfill(tmp_path: Any) -> N
             assert one.execution is not None
             await engine.runners.finished(one.execution)
             assert (await states(engine, one.execution))[""] == "successful"
+
+
+class Several(OneAtATime):
+    """An operator that several executions may run at once."""
+
+    async def run(self, context: Context) -> None:
+        self.order.append(context.execution_id)
+        self.running[context.execution_id] = asyncio.Event()
+        try:
+            await self.running[context.execution_id].wait()
+        finally:
+            del self.running[context.execution_id]
+
+
+@settings(max_examples=examples(15))
+@given(st.integers(2, 4), st.lists(st.tuples(acts, st.integers(0, 100)), max_size=25))
+def test_as_many_executions_run_as_may_be_active_in_order(
+    most: int, asked: list[tuple[str, int]]
+) -> None:
+    async def play() -> None:
+        operator = Several()
+        options: dict[str, Any] = {"overlap": "queue", "max_active": most, "max_queued": 1000}
+        opened: list[str] = []
+        async with running(job_of("j", Task("t", operator), **options)) as engine:
+
+            def first_ones() -> list[str]:
+                return [id for id in opened if id in engine.runners][:most]
+
+            async def expect_first() -> None:
+                await until(lambda: sorted(operator.running) == sorted(first_ones()), 5)
+
+            for act, pick in asked:
+                unfinished = [id for id in opened if id in engine.runners]
+                finished = [id for id in opened if id not in engine.runners]
+                match act:
+                    case "submit":
+                        opened.append((await engine.submissions.submit("j")).id)
+                    case "cancel" if unfinished:
+                        await engine.control.cancel(id := unfinished[pick % len(unfinished)])
+                        await engine.runners.finished(id)
+                    case "retry" if finished:
+                        opened.remove(id := finished[pick % len(finished)])
+                        await engine.control.retry(id, task="t")
+                        opened.append(id)
+                    case "end" if operator.running:
+                        id = sorted(operator.running)[pick % len(operator.running)]
+                        operator.running[id].set()
+                        await engine.runners.finished(id)
+                await expect_first()
+            while engine.runners:
+                ending = list(operator.running)
+                operator.let_end()
+                for id in ending:
+                    await engine.runners.finished(id)
+                await expect_first()
+            assert engine.health.defect is None
+
+    asyncio.run(play())
+
+
+async def test_an_execution_without_a_place_says_so_and_the_queue_is_limited() -> None:
+    operator = Several()
+    options: dict[str, Any] = {"overlap": "queue", "max_active": 2, "max_queued": 1}
+    async with running(job_of("j", Task("t", operator), **options)) as engine:
+        ids = [(await engine.submissions.submit("j")).id for _ in range(3)]
+        told = "2 executions of the job may run at once, and as many have not ended"
+        assert [engine.runners.waiting(id, "t") for id in ids][-1] == told
+        with pytest.raises(Conflict, match="1 executions wait already, which is the limit"):
+            await engine.submissions.submit("j")
+        await until(lambda: len(operator.running) == 2)
+        operator.running[ids[1]].set()
+        await until(lambda: ids[2] in operator.running)
+        assert engine.runners.waiting(ids[2], "t") is None
+        operator.let_end()
+        await until(lambda: not engine.runners)
+
+
+async def test_after_a_restart_the_places_are_taken_in_the_same_order(tmp_path: Path) -> None:
+    operator = Several()
+    options: dict[str, Any] = {"overlap": "queue", "max_active": 2}
+    store = tmp_path / "s"
+    job = job_of("j", Task("t", operator, retries=1), **options)
+    async with running(job, store=SqliteStore(store)) as engine:
+        ids = [(await engine.submissions.submit("j")).id for _ in range(5)]
+        await until(lambda: len(operator.running) == 2)
+    operator = Several()
+    job = job_of("j", Task("t", operator, retries=1), **options)
+    async with running(job, store=SqliteStore(store)) as engine:
+        await until(lambda: len(operator.running) == 2)
+        while engine.runners:
+            operator.let_end()
+            await asyncio.sleep(0)
+        assert operator.order == ids
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_active": 2}, "max_active=2 needs overlap='queue', not 'allow'"),
+        ({"max_active": 2, "overlap": "skip"}, "needs overlap='queue', not 'skip'"),
+        ({"max_active": 0, "overlap": "queue"}, "max_active must be"),
+        ({"max_active": True, "overlap": "queue"}, "max_active must be"),
+    ],
+)
+def test_an_invalid_number_of_active_executions_is_refused(
+    options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidJob, match="job 'j'") as refused:
+        Job("j", **options)
+    assert told in str(refused.value)

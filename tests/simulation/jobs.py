@@ -98,7 +98,8 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
         after = tuple(rng.sample(known, min(len(known), rng.choice((0, 1, 1, 2)))))
         tasks.append(_draw_task(rng, f"t{number}", after))
     options: dict[str, Any] = {
-        "overlap": rng.choice(("allow", "skip", "queue", "replace")),
+        "overlap": (overlap := rng.choice(("allow", "skip", "queue", "replace"))),
+        "max_active": rng.choice((1, 1, 2, 3)) if overlap == "queue" else 1,
         "max_queued": rng.choice((0, 1, 3, 10)),
         "catchup": rng.choice(("latest", "none", "all")),
         "catchup_window": rng.choice((20, 300, 3600)),

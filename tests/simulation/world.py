@@ -272,17 +272,20 @@ class Process:
         return lasting
 
     def _check_overlap(self, execution: Execution) -> None:
-        """Unless executions may overlap, each begins after all that were submitted or retried
-        before it have ended."""
-        disk, allowed = self.world.disk, self.world.jobs[execution.job].options.get("overlap")
-        if allowed in (None, "allow") or execution.cause == "backfill":
+        """Unless executions may overlap, each begins after all but `max_active` - 1 of those that
+        were submitted or retried before it have ended."""
+        disk, options = self.world.disk, self.world.jobs[execution.job].options
+        if options.get("overlap", "allow") == "allow" or execution.cause == "backfill":
             return
+        before = []
         for id in disk.unfinished:
             if id == execution.id:
-                return
+                break
             other = disk.executions[id]
             if other.job == execution.job and other.cause != "backfill":
-                self._broken(f"{execution.id} runs, and {id} of job {other.job!r} comes before it")
+                before.append(id)
+        if len(before) >= options.get("max_active", 1):
+            self._broken(f"{execution.id} of job {execution.job!r} runs, after {before}")
 
     def _check_limits(self) -> None:
         taken = Counter(limit for running in self.running.values() for limit in running.limits)

@@ -265,6 +265,8 @@ class Attempts:
             waited=waited,
             timezone="UTC" if self._job is None else self._job.timezone,
             outcome=outcome_told,
+            interval_start=execution.interval_start,
+            interval_end=execution.interval_end,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None

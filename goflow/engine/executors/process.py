@@ -66,6 +66,8 @@ class Request(msgspec.Struct, frozen=True):
     waited: float
     timezone: str
     outcome: HowItEnded | None
+    interval_start: datetime | None
+    interval_end: datetime | None
     argv: list[str]
     max_result: int  # bytes of JSON
 

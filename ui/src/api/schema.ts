@@ -83,6 +83,8 @@ export interface Detail {
   started: string | null;
   finished: string | null;
   scheduled_at: string | null;
+  interval_start: string | null;
+  interval_end: string | null;
   cause: string;
   after: string[];
   reason: string | null;
@@ -231,9 +233,6 @@ export interface JobView {
   tasks: string[];
   dag: Record<string, string[]>;
   schedule: string | null;
-  schedules: string[];
-  start: string | null;
-  end: string | null;
   active: boolean;
   timezone: string;
   description: string;
@@ -242,7 +241,12 @@ export interface JobView {
   params_schema: Record<string, unknown> | null;
   next: string | null;
   switched: SwitchView | null;
+  schedules: string[];
+  start: string | null;
+  end: string | null;
   overlap: string;
+  max_active: number;
+  interval: boolean;
   catchup: string;
   timeout: number | null;
   file: string | null;

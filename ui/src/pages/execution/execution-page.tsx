@@ -119,6 +119,11 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
             {started ? <Lasted from={started} to={finished ?? null} /> : <Lasted from={submitted} to={finished ?? null} />}
           </span>
         </span>
+        {detail.interval_end && (
+          <span>
+            interval {detail.interval_start ? <Time at={detail.interval_start} /> : "from the beginning"} to <Time at={detail.interval_end} />
+          </span>
+        )}
         {scheduled_at && (
           <span class="fact">
             <span class="quiet">due </span>

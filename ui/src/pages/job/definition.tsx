@@ -44,6 +44,8 @@ export function Definition({ described }: { described: api.JobDescription }) {
         <Fact name="Time zone">{described.timezone}</Fact>
         <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
         <Fact name="If the previous one still runs">{RULES[described.overlap] ?? described.overlap}</Fact>
+        {described.max_active > 1 && <Fact name="Executions at once">{described.max_active}</Fact>}
+        {described.interval && <Fact name="Interval">an execution gets the due times before and at its own</Fact>}
         <Fact name="Due times missed during downtime">{RULES[described.catchup] ?? described.catchup}</Fact>
         <Fact name="Timeout">{described.timeout === null ? "none" : span(described.timeout * 1000)}</Fact>
       </dl>
