@@ -10,7 +10,8 @@ heads or aside at the one full resource that it waits for.
 
 import enum
 import heapq
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -135,7 +136,6 @@ class Slots:
         for pool, its_size in (pools or {}).items():
             self.limit(Kind.POOL, pool, its_size)
         self._lanes: dict[tuple[str, ...], Lane] = {}  # those that have requests
-        self._last: Lane | None = None  # of the last request that found room at once
         # Heads of lanes, by order. An outdated head is dropped when it comes up.
         self._heads: list[tuple[Order, Lane]] = []
         self._count = 0
@@ -155,7 +155,6 @@ class Slots:
         A higher limit grants slots to requests that wait. A lower one takes no slot back: no
         more are granted until enough have been released.
         """
-        self._last = None
         resource = self._resources.get(title(kind, name))
         if resource is None:
             self._resources[title(kind, name)] = Resource(kind, name, size)
@@ -186,8 +185,7 @@ class Slots:
 
     def _forget_lifted(self, resource: Resource) -> None:
         if resource.lifted and not (resource.users or resource.taken or resource.waiting):
-            self._last = None
-            self._resources.pop(title(resource.kind, resource.name), None)
+                self._resources.pop(title(resource.kind, resource.name), None)
 
     def _bring_back(self, resource: Resource) -> None:
         """Show the lanes that waited for this resource alone."""
@@ -207,21 +205,11 @@ class Slots:
         lane: tuple[str, ...],
         priority: float,
         now: datetime,
-        *,
-        together: int | None = None,
     ) -> Request:
-        """Request a slot. `lane` names the limits that count the task, besides the total limit,
-        by their titles.
-
-        `grant` grants it. It is granted at once if there is room for it and for those that are
-        made `together` with it. That is their number, from this one on, by falling priority.
-        """
+        """Request a slot, which `grant` grants. `lane` names the limits that count the task,
+        besides the total limit, by their titles."""
         found = self._find(lane)
         request = Request(waiter, task, found)
-        if together and not self._heads and not found.waiting and self._has_room(found, together):
-            self._last = found
-            self._give(request)
-            return request
         self._lanes[lane] = found
         self._count += 1
         self._count_waiting(found, 1)
@@ -229,18 +217,36 @@ class Slots:
         self._show(found)
         return request
 
-    def _has_room(self, lane: Lane, requests: int) -> bool:
-        """Whether all limits of a lane have room for so many requests."""
-        if self._all.size - self._all.taken < requests:
-            return False
-        return all(one.size - one.taken >= requests for one in lane.resources)
+    def take_all(
+        self, waiter: Waiter, tasks: Sequence[Key], lanes: Sequence[tuple[str, ...]]
+    ) -> list[Request] | None:
+        """Grant a slot at once to each of these tasks, which have these lanes. None, and no slot is
+        granted, unless all limits have room for all of them and no request waits for one."""
+        if self._heads or self._all.size - self._all.taken < len(tasks):
+            return None
+        found = {lane: self._find(lane) for lane in set(lanes)}
+        needed: Counter[Resource] = Counter()
+        for lane, number in Counter(lanes).items():
+            if found[lane].waiting:
+                return None
+            for resource in found[lane].resources:
+                needed[resource] += number
+        if any(resource.size - resource.taken < number for resource, number in needed.items()):
+            return None
+        self._all.taken += len(tasks)
+        for resource, number in needed.items():
+            resource.taken += number
+        requests = []
+        for task, lane in zip(tasks, lanes, strict=True):
+            request = Request(waiter, task, found[lane])
+            request.granted = True
+            requests.append(request)
+        return requests
 
     def _find(self, lane: tuple[str, ...]) -> Lane:
         """The lane with this key, which may be new and without requests."""
         if (found := self._lanes.get(lane)) is not None:
             return found
-        if self._last is not None and self._last.key == lane:
-            return self._last
         resources = (self._resources.get(name) for name in lane)
         return Lane(lane, tuple(one for one in resources if one is not None))
 
@@ -286,7 +292,8 @@ class Slots:
             resource.taken -= 1
             self._bring_back(resource)
             self._forget_lifted(resource)
-        self.grant()
+        if self._heads:
+            self.grant()
 
     def obstacle(self, request: Request) -> str:
         """A human-readable reason why a request waits."""

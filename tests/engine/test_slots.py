@@ -102,14 +102,20 @@ class SlotsMachine(RuleBasedStateMachine):
         """As a runner does: in the order of priority, and `grant` follows."""
         self.grant()
         now = NOW + timedelta(seconds=self.count)
-        for number, (job, pool, priority) in enumerate(sorted(wanted, key=lambda one: -one[2])):
+        asked = []
+        for job, pool, priority in sorted(wanted, key=lambda one: -one[2]):
             self.count += 1
-            name, lane, left = f"t{self.count}", lane_of(job, pool), len(wanted) - number
-            self.requests[name] = self.slots.request(
-                self.waits, name, lane, priority, now, together=left
-            )
+            asked.append((f"t{self.count}", lane_of(job, pool), priority))
             order = (now.timestamp() - priority * AGING, self.count)
-            self.naive.waiting.append((order, name, lane))
+            self.naive.waiting.append((order, *asked[-1][:2]))
+        names = [name for name, _, _ in asked]
+        taken = self.slots.take_all(self.waits, names, [lane for _, lane, _ in asked])
+        if taken is not None:
+            self.requests.update(zip(names, taken, strict=True))
+            self.waits.got += taken
+        else:
+            for name, lane, priority in asked:
+                self.requests[name] = self.slots.request(self.waits, name, lane, priority, now)
         self.grant()
 
     @rule()

@@ -18,6 +18,7 @@ class Requests:
         self._requests: dict[Key, Request] = {}
         self._granted: list[Request] = []
         self._asking = False
+        self._lanes: dict[str, tuple[tuple[str, ...], float]] = {}
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._requests)
@@ -30,13 +31,17 @@ class Requests:
 
     def ask(self, keys: Iterable[Key], now: datetime) -> list[Key]:
         """Request slots for these tasks and items; returns all that have been granted one."""
+        wanted = [(key, *self._lane(key)) for key in keys if key not in self._requests]
+        wanted.sort(key=_priority, reverse=True)
+        names = [key for key, _, _ in wanted]
         self._asking = True
-        new = [(key, *self._lane(key)) for key in keys if key not in self._requests]
-        new.sort(key=_priority, reverse=True)
-        for number, (key, lane, priority) in enumerate(new):
-            self._requests[key] = self._slots.request(
-                self, key, lane, priority, now, together=len(new) - number
-            )
+        taken = self._slots.take_all(self, names, [lane for _, lane, _ in wanted])
+        if taken is not None:
+            self._requests.update(zip(names, taken, strict=True))
+            self._granted += taken
+        else:
+            for key, lane, priority in wanted:
+                self._requests[key] = self._slots.request(self, key, lane, priority, now)
         self._slots.grant()
         self._asking = False
         granted, self._granted = self._granted, []
@@ -82,8 +87,15 @@ class Requests:
 
     def _lane(self, key: Key) -> tuple[tuple[str, ...], float]:
         """The resources that a task or item needs besides a slot, and its priority."""
+        name = task_of(key)
+        found = self._lanes.get(name)
+        if found is None:
+            found = self._lanes[name] = self._find_lane(name)
+        return found
+
+    def _find_lane(self, name: str) -> tuple[tuple[str, ...], float]:
         job = self._job
-        if job is None or (task := job.find(task_of(key))) is None:
+        if job is None or (task := job.find(name)) is None:
             return (), 0
         lane = []
         if job.max_running is not None:
