@@ -185,7 +185,7 @@ class Slots:
 
     def _forget_lifted(self, resource: Resource) -> None:
         if resource.lifted and not (resource.users or resource.taken or resource.waiting):
-                self._resources.pop(title(resource.kind, resource.name), None)
+            self._resources.pop(title(resource.kind, resource.name), None)
 
     def _bring_back(self, resource: Resource) -> None:
         """Show the lanes that waited for this resource alone."""

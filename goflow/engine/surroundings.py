@@ -8,8 +8,9 @@ undone when that attempt ends. Any other change is found by a comparison at the 
 each attempt. All attempts that ran since the previous comparison are suspects, and the change is
 undone when the last of them has ended.
 
-The comparison must be cheap, and must not release the interpreter: beside 100 threads that
-compute, each release puts the event loop at the end of their queue.
+Beside other attempts, only every `OFTEN`th start or end compares, and the last end: the change
+waits for all that run, anyway. The comparison must be cheap, and must not release the interpreter:
+beside 100 threads that compute, each release puts the event loop at the end of their queue.
 """
 
 import asyncio
@@ -32,6 +33,9 @@ from goflow.engine.current import current_log
 from goflow.operators.base import Log
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGPIPE", "SIGALRM", "SIGUSR1")
+
+
+OFTEN = 16  # starts and ends of attempts from one comparison to the next
 
 
 class Setting(NamedTuple):
@@ -217,6 +221,7 @@ class Surroundings:
             str, set[Log | None]
         ] = {}  # callers of a changer since then; None: no task
         self._suspects: dict[str, set[Log]] = {}  # attempts whose end a restore waits for
+        self._unseen = 0  # starts and ends since the last comparison
 
     def enter(self, log: Log) -> None:
         """An attempt, identified by its log, begins."""
@@ -287,6 +292,10 @@ class Surroundings:
         self._seen = [self._last[one.name] for one in LOOKED]
 
     def _look(self) -> None:
+        self._unseen += 1
+        if not self._makers and self._unseen < OFTEN and len(self._running) > 1:
+            return
+        self._unseen = 0
         if not self._makers and not self._have_changed():
             return
         makers, self._makers = self._makers, {}

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +42,22 @@ class ProcessTag(NamedTuple):
     attempt: int
 
     def __str__(self) -> str:
-        return f"{self.store}:{self.server}:{self.execution}:{self.task}:{self.attempt}"
+        beginning = _beginning(self.store, self.server, self.execution)
+        return f"{beginning}{self.task}:{self.attempt}"
+
+
+def _beginning(store: str, server: str, execution: str) -> str:
+    return f"{store}:{server}:{execution}:"
+
+
+def tags_of(store: str, server: str, execution: str) -> Callable[[Key, int], str]:
+    """A function that makes the tags of an execution's attempts, as text."""
+    beginning = _beginning(store, server, execution)
+
+    def tag(key: Key, attempt: int) -> str:
+        return f"{beginning}{task_key(key)}:{attempt}"
+
+    return tag
 
 
 @functools.lru_cache(maxsize=16_384)  # hashing takes longer than the rest of a tag

@@ -52,7 +52,7 @@ class Requests:
         once, when it has one."""
         lane, priority = self._lane(key)
         look = Look(granted)
-        request = self._slots.request(look, key, lane, priority, now, together=1)
+        request = self._slots.request(look, key, lane, priority, now)
         self._requests[key] = request
         self._slots.grant()
         if request.granted:

@@ -41,7 +41,7 @@ from goflow.engine.process import loops
 from goflow.errors import ResultLost
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
-from goflow.operators.process_tag import ProcessTag, task_key
+from goflow.operators.process_tag import tags_of
 from goflow.stores.logs import AppendLog
 
 # How long a cancelled attempt may take to clean up before it is abandoned: longer than a
@@ -259,7 +259,7 @@ class Attempts:
             scheduled_at=execution.scheduled_at,
             submitted_at=execution.submitted_at,
             log=log,
-            process_tag=str(self._process_tag(key, number)),
+            process_tag=self._tag(key, number),
             item=item,
             index=item_of(key),
             started_at=execution.run(key).started_at,
@@ -309,9 +309,11 @@ class Attempts:
         """The execution's params as JSON."""
         return msgspec.json.encode(self._execution.params)
 
-    def _process_tag(self, key: Key, number: int) -> ProcessTag:
-        execution, given = self._execution, self._dependencies
-        return ProcessTag(given.epoch, given.server, execution.id, task_key(key), number)
+    @functools.cached_property
+    def _tag(self) -> Callable[[Key, int], str]:
+        """Makes the process tags of attempts."""
+        given = self._dependencies
+        return tags_of(given.epoch, given.server, self._execution.id)
 
     def _keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
         """Store a result that is too large for a fact, if there is room for it."""

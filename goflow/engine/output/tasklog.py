@@ -155,42 +155,34 @@ class TaskLog(Lines):
     stored yet: the caller commits them together with the end of the attempt, then calls `landed`.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_append",
-        "_backlog",
-        "_begun",
-        "_busy",
-        "_clock",
-        "_closed",
-        "_departing",
-        "_elsewhere",
-        "_flight",
-        "_flying",
-        "_handed_on",
-        "_head",
-        "_held",
-        "_home",
-        "_kept",
-        "_kept_size",
-        "_lingering",
-        "_lock",
-        "_looking",
-        "_looks_at",
-        "_partial",
-        "_pending",
-        "_room",
-        "_show",
-        "_shown",
-        "_tail",
-        "_tail_limit",
-        "_tail_pending",
-        "_timer",
-        "_writes",
-        "lines",
-        "loop",
-        "rest",
-    )
+    # Defaults of the class, since most attempts write little or nothing, and each needs a log.
+    lines = 0  # so far
+    rest: Sequence[Chunk] = ()
+    # Bytes that this log has added to the backlog, and those that were stored. The event loop
+    # counts the latter apart, since it must not wait for the lock.
+    _held = 0
+    _handed_on = 0
+    _partial = ""
+    _begun = 0  # the time at which `_partial` started
+    _pending = 0  # characters in _head and _tail
+    _tail_pending = 0
+    _kept: deque[Stretch] | None = None
+    _kept_size = 0
+    _busy = False  # a flight is under way, or about to be
+    _departing: asyncio.TimerHandle | None = None  # while lines linger
+    _flight: asyncio.Task[None] | None = None
+    _flying: Chunk | None = None  # is being appended
+    _closed = False
+    _elsewhere: TextIO | None = None
+    _writes = 0  # from threads
+    # The unfinished line: whether a timer will look at it, its number then, whether it is due to
+    # be passed on, and the one that was passed on last.
+    _looking = False
+    _looks_at = 0
+    _timer: asyncio.TimerHandle | None = None
+    _lingering: asyncio.Future[None] | None = None
+    _show = False
+    _shown: tuple[int, str] | None = None
 
     def __init__(
         self,
@@ -201,44 +193,17 @@ class TaskLog(Lines):
         backlog: Backlog,
         limit: int,
     ) -> None:
-        self.lines = 0  # so far
-        self.rest: list[Chunk] = []
-        self._append = append
         self.loop = loop
+        self._append = append
         self._clock = clock
         self._backlog = backlog
         backlog.opened(1)
-        # Bytes that this log has added to the backlog, and those that were stored. The event loop
-        # counts the latter apart, since it must not wait for the lock.
-        self._held = 0
-        self._handed_on = 0
         self._home = threading.get_ident()
         self._lock = threading.Lock()
-        self._partial = ""
-        self._begun = 0  # the time at which `_partial` started
-        self._pending = 0  # characters in _head and _tail
         self._head: deque[Piece] = deque()
         self._tail: deque[Piece] = deque()
-        self._tail_pending = 0
         self._tail_limit = limit - limit // 2
         self._room = limit  # characters until lines are dropped; negative from then on
-        self._kept: deque[Stretch] = deque()
-        self._kept_size = 0
-        self._busy = False  # a flight is under way, or about to be
-        self._departing: asyncio.TimerHandle | None = None  # while lines linger
-        self._flight: asyncio.Task[None] | None = None
-        self._flying: Chunk | None = None  # is being appended
-        self._closed = False
-        self._elsewhere: TextIO | None = None
-        self._writes = 0  # from threads
-        # The unfinished line: whether a timer will look at it, its number then, whether it is
-        # due to be passed on, and the one that was passed on last.
-        self._looking = False
-        self._looks_at = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._lingering: asyncio.Future[None] | None = None
-        self._show = False
-        self._shown: tuple[int, str] | None = None
 
     # -- writing, from any thread --------------------------------------------------
 
@@ -262,7 +227,9 @@ class TaskLog(Lines):
         if not self.lines:
             return None
         return Carried(
-            self.lines, self._room, tuple((one.first, one.end, one.size) for one in self._kept)
+            self.lines,
+            self._room,
+            tuple((one.first, one.end, one.size) for one in self._kept or ()),
         )
 
     def write(self, text: str, /) -> int:
@@ -527,6 +494,8 @@ class TaskLog(Lines):
 
     def _keep(self, first: int, lines: int, size: int) -> tuple[int, int] | None:
         """Note lines that the store keeps of the tail; returns the range to drop, if any."""
+        if self._kept is None:
+            self._kept = deque()
         if self._kept and self._kept[-1].size + size <= self._tail_limit // 16:
             self._kept[-1].end = first + lines
             self._kept[-1].size += size
@@ -618,12 +587,14 @@ class TaskLog(Lines):
         with self._lock:
             if not self._pending or self._pending > CHUNK:
                 return
+            rest = [*self.rest]
             while (taken := self._next_chunk()[0]) is not None:
-                self.rest.append(taken)
+                rest.append(taken)
+            self.rest = rest
 
     def landed(self) -> None:
         """`rest` is stored."""
-        self.rest = []
+        self.rest = ()
         held, self._handed_on = self._held - self._handed_on, self._held
         self._backlog.landed(held)
 
