@@ -162,6 +162,9 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "started_at": repr(BEGINNING),
                 "waited": "0.0",
                 "timezone": "'UTC'",
+                "outcome": "None",
+                "interval_start": "None",
+                "interval_end": "None",
             }
         plain = msgspec.json.decode(tasks(detail)["plain"].result)
         assert (plain["item"], plain["index"]) == ("None", "None")
