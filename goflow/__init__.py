@@ -7,7 +7,7 @@ from goflow.app import Goflow
 from goflow.core.retry import ConstantDelay, ExponentialBackoff
 from goflow.core.schedule import Schedule
 from goflow.core.states import State, TriggerRule
-from goflow.errors import GoflowError, InvalidJob, Later, StoreError, TaskFailed
+from goflow.errors import GoflowError, InvalidJob, Later, Skip, StoreError, TaskFailed
 from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 from goflow.operators.command import Command
@@ -37,6 +37,7 @@ __all__ = [
     "Outcome",
     "Post",
     "Schedule",
+    "Skip",
     "SqliteStore",
     "State",
     "StoreError",

@@ -12,6 +12,7 @@
     │   └── Stopping          the server accepts no new work
     ├── StoreError            the store cannot be opened
     ├── TaskFailed            raised by an operator to fail the attempt
+    ├── Skip                  raised by an operator to skip the task
     └── Later                 raised by an operator to look again later
 
 A message is one sentence that names the job, the task and the value, and says what to do. The
@@ -144,6 +145,33 @@ class StoreError(GoflowError):
     """
 
     code = "store-error"
+
+
+class Skip(GoflowError):
+    """Raised by an operator to skip the task, or the item of a mapped task.
+
+    Tasks downstream then run or are skipped by their trigger rules.
+
+    Args:
+        why: The reason, which the dashboard and the log show. It is cut to 300 characters.
+
+    Examples:
+        >>> from goflow import Job, Skip
+        >>> job = Job("load")
+        >>> @job.task
+        ... def extract():
+        ...     raise Skip("no new orders")
+        >>> execution = job.run()
+        >>> execution.tasks["extract"].state
+        <State.SKIPPED: 'skipped'>
+        >>> execution.tasks["extract"].logs
+        'skipped: no new orders\\n'
+    """
+
+    code = "skip"
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
 
 
 class TaskFailed(GoflowError):

@@ -12,6 +12,7 @@ import msgspec
 from goflow.core.detail import AttemptDetail
 from goflow.core.events import TaskStarted, TaskSucceeded
 from goflow.core.states import State
+from goflow.core.summary import WhySkipped
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine
@@ -32,6 +33,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
         logs: Text that all attempts logged, in order; of a mapped task, item by item.
         attempts: Each attempt with its `state`, `error` and times.
         items: Of a mapped task, the number of its items, as `total` and by state; else None.
+        skip: Why it was skipped, with a word as `reason` and an explanation as `why`; else None.
     """
 
     name: str
@@ -41,6 +43,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
     logs: str
     attempts: list[AttemptDetail]
     items: dict[str, int] | None = None
+    skip: WhySkipped | None = None
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -144,6 +147,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
             logs=logs[task.name],
             attempts=task.attempts,
             items=task.items or None,
+            skip=task.skip or None,
         )
     return FinishedExecution(
         id=id,

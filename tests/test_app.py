@@ -18,8 +18,9 @@ from goflow.loading import loading
 
 PUBLIC = {
     "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",
-    "GoflowError", "InvalidJob", "Job", "MemoryStore", "Post", "Schedule", "SqliteStore",
-    "State", "StoreError", "Task", "TaskFailed", "Template", "TriggerRule", "__version__",
+    "GoflowError", "InvalidJob", "Job", "Later", "MemoryStore", "Outcome", "Post", "Schedule",
+    "Skip", "SqliteStore", "State", "StoreError", "Task", "TaskFailed", "Template", "TriggerRule",
+    "WaitFor", "WaitForFile", "WaitForJob", "WaitForUrl", "WaitUntil", "__version__",
     "zipped",
 }  # fmt: skip
 

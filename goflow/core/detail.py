@@ -16,7 +16,7 @@ from goflow.core.progress import Progress
 from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Time, Waiting
+from goflow.core.summary import Time, Waiting, WhySkipped
 from goflow.core.transition import TaskChange
 
 RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
@@ -52,6 +52,7 @@ class TaskDetail(msgspec.Struct):
     A mapped task has one attempt for each time that its items were made, and `items` as in
     `TaskSummary`. `map_over` is a task, or several: their product, or if `zipped`, their pairs.
     A hook says in `hook` when it runs.
+    Only a branch has `branch`, and `chosen`, the tasks it chose, once it succeeded.
 
     `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
@@ -74,6 +75,9 @@ class TaskDetail(msgspec.Struct):
     zipped: bool | msgspec.UnsetType = msgspec.UNSET
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     hook: Occasion | msgspec.UnsetType = msgspec.UNSET
+    skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
+    branch: bool | msgspec.UnsetType = msgspec.UNSET
+    chosen: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
@@ -81,6 +85,8 @@ class TaskDetail(msgspec.Struct):
         detail = cls(task.name, retries=task.retries, trigger_rule=task.rule)
         if task.hook is not None:
             detail.hook = task.hook
+        if task.branch:
+            detail.branch = True
         if task.map_over is not None:
             detail.map_over, detail.items = task.map_over, {"total": 0}
             detail.zipped = task.zipped or msgspec.UNSET
@@ -90,10 +96,14 @@ class TaskDetail(msgspec.Struct):
         """Record a change of this task, and of its last attempt."""
         task = change.task
         self.state, self.started, self.finished = task.state, task.started, task.finished
-        self.items = task.items
+        self.items, self.skip = task.items, task.skip
         self.waiting = _given(task.waiting)
         if change.before is task.state is State.RUNNING:  # it waits
             return
+        if change.chosen is not None:
+            self.chosen = change.chosen
+        elif task.state is State.NOTSTARTED:
+            self.chosen = msgspec.UNSET
         if task.state is State.RUNNING:
             assert task.started is not None
             self.attempts.append(AttemptDetail(task.attempts, State.RUNNING, task.started))
@@ -123,8 +133,8 @@ class ItemDetail(msgspec.Struct):
     """An item of a mapped task. `index` counts from 0; `attempts` counts those begun, and
     `started` and `finished` are of the last one. `error` is that of the last attempt, cut to its
     beginning and end. `waiting` says why a running item waits without a slot, and until when.
-    `result` is null if it is larger than `SMALL` bytes; the route of results
-    serves it."""
+    `result` is null if it is larger than `SMALL` bytes; the route of results serves it. Only a
+    skipped item has `skip`."""
 
     index: int
     state: State
@@ -135,6 +145,7 @@ class ItemDetail(msgspec.Struct):
     result: msgspec.Raw
     result_bytes: int
     waiting: Waiting | None = None
+    skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
 
 
 class Action(msgspec.Struct):

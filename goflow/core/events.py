@@ -13,6 +13,7 @@ import msgspec
 
 from goflow.core.keys import Key, key_of
 from goflow.core.result import StoredResult
+from goflow.core.states import SkipReason
 
 
 class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_defaults=True):
@@ -89,6 +90,8 @@ class TaskSucceeded(RunFact, frozen=True):
     The store keeps a result of more than `goflow.core.result.SMALL` bytes separately, under
     this task and attempt. Then `result` is null here, `size` is the number of its bytes and
     `sha256` their hash.
+
+    Of a branch, `chosen` are the tasks directly downstream that go on; None for other tasks.
     """
 
     attempt: int
@@ -96,6 +99,7 @@ class TaskSucceeded(RunFact, frozen=True):
     size: int = 0
     sha256: str = ""
     item: int | None = None
+    chosen: tuple[str, ...] | None = None
 
     @property
     def stored(self) -> StoredResult | None:
@@ -138,9 +142,17 @@ class TaskPostponed(RunFact, frozen=True):
 
 
 class TaskSkipped(RunFact, frozen=True):
-    """The task's trigger rule can no longer be met."""
+    """The task did not run. If `attempt` is not 0, that attempt was running and skipped it.
+
+    `why` explains the reason to people, in at most `goflow.core.summary.WHY` characters. Stores
+    of older versions have facts without a reason: the trigger rule could no longer be met, or a
+    mapped task had no items.
+    """
 
     item: int | None = None
+    attempt: int = 0
+    reason: SkipReason | None = None
+    why: str = ""
 
 
 class CancelRequested(Fact, frozen=True):

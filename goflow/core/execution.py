@@ -40,13 +40,20 @@ from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.progress import TABLE, Progress, without_skew
 from goflow.core.runs import Items, Run, TaskRun
-from goflow.core.states import State
-from goflow.core.summary import TaskSummary
+from goflow.core.states import SkipReason, State, skip_reason
+from goflow.core.summary import WHY, TaskSummary
 from goflow.core.transition import TaskChange, Transition
 
 _MARKS: dict[State, type[MarkedSuccessful | MarkedSkipped]] = {
     State.SUCCESSFUL: MarkedSuccessful,
     State.SKIPPED: MarkedSkipped,
+}
+
+_ENDED = {
+    State.FAILED: "failed",
+    State.SKIPPED: "was skipped",
+    State.CANCELLED: "was cancelled",
+    State.SUCCESSFUL: "was successful",
 }
 
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
@@ -55,16 +62,17 @@ INTERRUPTED = "interrupted: the server stopped while this attempt was running"
 INTERRUPTIONS = 100
 # Items of a mapped task that have been announced and not started, at most: each waits in memory.
 AHEAD = 1000
+CHOSEN_TOLD = 5  # tasks that a branch chose, in the explanation of a skip
 ERRORS_KEPT = 16 * 1024 * 1024  # characters of all errors; further ones are cut in the facts
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """Outcome of an attempt that returned; `result`, `size` and `sha256` are as in the fact
-    `TaskSucceeded`."""
+    """Outcome of an attempt that returned; the fields are as in the fact `TaskSucceeded`."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
     sha256: str = ""
+    chosen: tuple[str, ...] | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -72,6 +80,13 @@ class Failed(msgspec.Struct, frozen=True):
 
     error: str
     final: bool = False
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """Outcome of an attempt that skips its task: by itself, or since its condition is false."""
+
+    why: str = ""
+    reason: SkipReason = SkipReason.ITSELF
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -91,7 +106,7 @@ class Postponed(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-Outcome = Succeeded | Failed | Cancelled | Interrupted | Postponed
+Outcome = Succeeded | Failed | Skipped | Cancelled | Interrupted | Postponed
 
 
 class Execution(Progress):
@@ -237,7 +252,7 @@ class Execution(Progress):
             if (end := self._end_of_group(now, self.tasks[name])) is not None:
                 self._decide(facts, end)
         while self._to_skip:
-            self._decide(facts, TaskSkipped(now, next(iter(self._to_skip))))
+            self._decide(facts, self._skip(now, next(iter(self._to_skip))))
         for key in granted:
             if not self.is_ready(key):
                 continue
@@ -261,9 +276,28 @@ class Execution(Progress):
             return TaskCancelled(now, name, attempt)
         if not items.runs:
             if group.planned.on_empty is OnEmpty.SKIP:
-                return TaskSkipped(now, name)
+                why = "there are no items to map over"
+                return TaskSkipped(now, name, None, attempt, SkipReason.ITSELF, why)
             return TaskSucceeded(now, name, attempt, msgspec.Raw(b"[]"))
         return None
+
+    def _skip(self, now: datetime, name: str) -> TaskSkipped:
+        """The skip of a task that its trigger rule or a branch rules out, or of a hook."""
+        if name in self.hooks:
+            return TaskSkipped(now, name)
+        if (branch := self.rejecting(name)) is not None:
+            names = [repr(one) for one in branch.chosen or ()]
+            rest = len(names) - CHOSEN_TOLD
+            told = ", ".join(names[:CHOSEN_TOLD]) + (f" and {rest} more" if rest > 0 else "")
+            why = f"branch {branch.planned.name!r} chose {told or 'no task'}"
+            return TaskSkipped(now, name, reason=SkipReason.BRANCH, why=_cut(why))
+        task = self.tasks[name]
+        reason = skip_reason(task.planned.rule, task.tally)
+        upstream = (self.tasks[one] for one in task.planned.after)
+        cause = next(run for run in upstream if run.explains(reason, task.planned.rule))
+        told = _ENDED[cause.state] + (" because of a failure" if cause.unreached else "")
+        why = f"task {cause.planned.name!r} {told}"
+        return TaskSkipped(now, name, reason=reason, why=_cut(why))
 
     def map(self, name: str, now: datetime, items: int, error: str = "") -> list[AnyFact]:
         """Begin a mapped task, whose items are known now; with `error`, it fails. Empty if it may
@@ -313,9 +347,11 @@ class Execution(Progress):
         fact: AnyFact
         match outcome:
             case Succeeded():
-                fact = TaskSucceeded(
-                    now, name, attempt, outcome.result, outcome.size, outcome.sha256, item
-                )
+                body, size, sha256 = outcome.result, outcome.size, outcome.sha256
+                chosen = outcome.chosen
+                fact = TaskSucceeded(now, name, attempt, body, size, sha256, item, chosen)
+            case Skipped(why, reason):
+                fact = TaskSkipped(now, name, item, attempt, reason, _cut(why))
             case Cancelled():
                 fact = TaskCancelled(now, name, attempt, item)
             case Interrupted() | Postponed() if self.is_cancelling(key):
@@ -442,3 +478,7 @@ class Execution(Progress):
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:
         self._decided += self.apply(fact)
         facts.append(fact)
+
+
+def _cut(why: str) -> str:
+    return why if len(why) <= WHY else why[: WHY - 1] + "…"

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import msgspec
 
-from goflow.core.states import State, TriggerRule
+from goflow.core.states import ABOUT_FAILURES, State, TriggerRule
 
 
 class OnEmpty(enum.StrEnum):
@@ -44,6 +44,9 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     successful, or skipped if `on_empty` says so. With several tasks in `map_over` it runs once per
     combination of their items, or if `zipped`, once per items at the same place.
 
+    A branch chooses which of the tasks directly downstream of it go on. They wait for it,
+    whatever their trigger rules.
+
     A hook has an occasion `hook`, and neither upstream tasks nor items.
     """
 
@@ -56,6 +59,7 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     on_empty: OnEmpty = OnEmpty.SUCCESS
     zipped: bool = False
     hook: Occasion | None = None
+    branch: bool = False
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -91,6 +95,16 @@ class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             for upstream in task.after:
                 waiting[upstream].append(task.name)
         return waiting
+
+    @cached_property
+    def branches(self) -> frozenset[str]:
+        """The names of the branches."""
+        return frozenset(task.name for task in self.tasks if task.branch)
+
+    @cached_property
+    def asks_for_failures(self) -> bool:
+        """Whether a trigger rule tells skips because of a failure from other skips."""
+        return any(task.rule in ABOUT_FAILURES for task in self.tasks)
 
     def following(self, name: str) -> set[str]:
         """The task and all tasks downstream of it."""

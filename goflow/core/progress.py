@@ -48,12 +48,29 @@ from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of
 from goflow.core.result import StoredResult, size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
-from goflow.core.states import FINISHED, State, Verdict
-from goflow.core.summary import TASKS_SHOWN, Summary, Waiting, shown_params
+from goflow.core.states import (
+    BY_ATTEMPT,
+    FINISHED,
+    Rule,
+    SkipReason,
+    State,
+    Verdict,
+    not_chosen,
+    rule_for,
+    undecided,
+)
+from goflow.core.summary import (
+    TASKS_SHOWN,
+    Summary,
+    TaskSummary,
+    Waiting,
+    WhySkipped,
+    shown_params,
+)
 from goflow.core.transition import TaskChange
 
 # Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
-_NOTSTARTED, _RUNNING = State.NOTSTARTED, State.RUNNING
+_NOTSTARTED, _RUNNING, _SKIPPED = State.NOTSTARTED, State.RUNNING, State.SKIPPED
 _WAIT, _RUN = Verdict.WAIT, Verdict.RUN
 
 Changes = tuple[TaskChange, ...]
@@ -127,7 +144,11 @@ class Progress:
         self._to_announce: dict[str, None] = {}  # running, and there may be items to announce
         self._to_end: OrderedDict[str, None] = OrderedDict()  # no item goes on
         self._joining: set[str] = set()  # of those, returned by `groups_to_join`
+        self._branches = plan.branches
+        special = plan.asks_for_failures or self._branches
         for task in self.tasks.values():
+            if special:
+                task.rule = self._rule_of(task)
             self._judge(task)
         if self.hooks:
             self._begin_to_close()
@@ -249,10 +270,17 @@ class Progress:
         task, after = self._subject_running(fact)
         if self._groups and (items := _items_of(task)) is not None and _failed(items):
             _refuse(fact, "while items failed or were cancelled")
+        if (fact.chosen is not None) is not task.planned.branch:
+            _refuse(fact, f"of a task that is {'a' if task.planned.branch else 'no'} branch")
+        if fact.chosen is not None:
+            self._choose(fact, fact.chosen)
         task.result = fact.stored or fact.result
         self.result_bytes += size_of(task.result)
         before = self._end(task, after, fact.at)
-        return (TaskChange(before, task.summary(), None, None, False, task.result, fact.item),)
+        return (
+            TaskChange(before, task.summary(), None, None, False, task.result, fact.item,
+                       fact.chosen),
+        )  # fmt: skip
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:
         task, after = self._subject_running(fact)
@@ -311,11 +339,31 @@ class Progress:
     def _skipped(self, fact: TaskSkipped) -> Changes:
         task, after = self._subject(fact)
         if task.state is State.RUNNING:
-            if not _is_empty(task):
+            if _items_of(task) is not None:
+                known = _is_empty(task) and fact.attempt in (0, task.attempt)
+            else:
+                known = fact.attempt == task.attempt and fact.reason in BY_ATTEMPT
+            if not known:
                 _refuse(fact, f"while {task.state}, attempt {task.attempt}")
-        elif fact.item is not None or fact.task not in self._to_skip:
+        elif fact.item is not None or not self._may_skip(fact):
             _refuse(fact, f"while {task.planned.rule} can still be met")
-        return (TaskChange(self._end(task, after, fact.at), task.summary()),)
+        elif fact.attempt or fact.reason in (*BY_ATTEMPT, SkipReason.HAND):
+            _refuse(fact, f"while {task.state}")
+        elif (fact.reason is SkipReason.BRANCH) is not (self.rejecting(fact.task) is not None):
+            _refuse(fact, "against the choice of the branches before it")
+        skip = None if fact.reason is None else WhySkipped(fact.reason, fact.why)
+        if isinstance(task, TaskRun):
+            task.skip = skip
+        before = self._end(task, after, fact.at)
+        return (TaskChange(before, _summary(task, skip), item=fact.item),)
+
+    def _may_skip(self, fact: TaskSkipped) -> bool:
+        """Whether the rules skip a task. Those of older versions did not wait to know a reason."""
+        if fact.reason is not None or fact.task in self._to_skip or fact.task in self.hooks:
+            return fact.task in self._to_skip
+        task = self.tasks[fact.task]
+        rule = rule_for(task.planned.rule, len(task.planned.after))
+        return rule(task.tally) is Verdict.SKIP and fact.task not in self._cancel_requested
 
     def _cancelled(self, fact: TaskCancelled) -> Changes:
         task, after = self._subject(fact)
@@ -382,6 +430,11 @@ class Progress:
             _refuse(fact, "after it was cancelled")
         if task.state is _RUNNING and task.waiting is None:
             _refuse(fact, "while running, and not waiting")
+        skip = None
+        if after is _SKIPPED:
+            skip = WhySkipped(SkipReason.HAND, f"marked by {fact.by or 'hand'}")
+        if isinstance(task, TaskRun):
+            task.skip = skip
         if task.state in FINISHED:
             before = self._move(task, after)
             task.finished_at = fact.at
@@ -393,7 +446,7 @@ class Progress:
         else:
             before = self._end(task, after, fact.at)
         self.state = state or self.state
-        return (TaskChange(before, task.summary(), item=fact.item),)
+        return (TaskChange(before, _summary(task, skip), item=fact.item),)
 
     def _finished(self, fact: Finished) -> Changes:
         if self._unfinished or self._hooks_unfinished:
@@ -530,9 +583,13 @@ class Progress:
                 return before
             self._begin_to_close()
         tasks = self.tasks
+        unreached = after is _SKIPPED and task.unreached
+        if self._branches and name in self._branches:
+            for waiting in self.plan.downstream[name]:
+                tasks[waiting].rule = self._rule_of(tasks[waiting])
         for waiting in self.plan.downstream[name]:
             other = tasks[waiting]
-            other.tally.count(after)
+            other.tally.count(after, unreached)
             if other.state is _NOTSTARTED:
                 self._judge(other)
         return before
@@ -593,9 +650,12 @@ class Progress:
         """Evaluate a task again after the end of an upstream task was changed or undone."""
         task = self.tasks[name]
         task.tally.reset()
+        if self._branches:
+            task.rule = self._rule_of(task)
         for upstream in task.planned.after:
-            if (state := self.tasks[upstream].state) in FINISHED:
-                task.tally.count(state)
+            run = self.tasks[upstream]
+            if run.state in FINISHED:
+                task.tally.count(run.state, run.unreached)
         if task.state is State.NOTSTARTED:
             found = task.rule(task.tally)
             if found is not Verdict.RUN:
@@ -622,6 +682,24 @@ class Progress:
         elif name not in self._to_map and self._has_list(task):
             self._to_map.add(name)
             self._unmapped[name] = None
+
+    def _choose(self, fact: TaskSucceeded, chosen: tuple[str, ...]) -> None:
+        """Keep which tasks a branch chose."""
+        if not set(chosen).issubset(self.plan.downstream[fact.task]):
+            _refuse(fact, "of tasks that are not directly downstream of it")
+        self.tasks[fact.task].chosen = chosen
+
+    def _rule_of(self, task: TaskRun) -> Rule:
+        """The rule that a task follows now, which depends on the branches directly upstream."""
+        planned = task.planned
+        rule = rule_for(planned.rule, len(planned.after), patient=self.plan.asks_for_failures)
+        if self._branches:
+            for run in [self.tasks[name] for name in planned.after if name in self._branches]:
+                if run.state not in FINISHED:
+                    return undecided
+                if run.rejects(planned.name):
+                    rule = not_chosen
+        return rule
 
     def _has_list(self, task: TaskRun) -> bool:
         """Whether the tasks that a mapped task maps over have ended, whatever the trigger rule."""
@@ -707,6 +785,13 @@ class Progress:
         if items is None or items.runs is None or key.number < 0:
             raise LookupError(key)
         return items.runs[key.number]
+
+    def rejecting(self, task: str) -> TaskRun | None:
+        """A branch directly upstream that succeeded and did not choose this task."""
+        if self.named[task].rule is not not_chosen:
+            return None
+        upstream = (self.tasks[name] for name in self.tasks[task].planned.after)
+        return next((run for run in upstream if run.rejects(task)), None)
 
     def has_item(self, task: str, index: int) -> bool:
         """Whether a task is mapped, and has an item of that index so far."""
@@ -827,6 +912,14 @@ def _items_of(task: Run) -> Items | None:
     return task.items if isinstance(task, TaskRun) else None
 
 
+def _summary(run: Run, skip: WhySkipped | None) -> TaskSummary:
+    """A run in brief, with the reason for its skip, which items do not keep."""
+    summary = run.summary()
+    if skip is None or isinstance(run, TaskRun):
+        return summary
+    return msgspec.structs.replace(summary, skip=skip)
+
+
 def _index(run: Run) -> int:
     """The index of an item."""
     index = item_of(run.key)
@@ -874,6 +967,7 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 #   an empty one may be skipped while it runs.
 # - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
 #   may be marked while it runs.
+# - An attempt may skip its task. Without one, only a trigger rule and a branch may.
 # - Only a retry and the marks may follow `Finished`.
 # - A fact about a task is also one about a hook, by the same row, except for marks.
 # - The end of a task, and only that, is counted for the tasks that wait for it.

@@ -14,8 +14,17 @@ from msgspec.structs import replace
 from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.result import StoredResult
-from goflow.core.states import FINISHED, State, Tally, rule_for
-from goflow.core.summary import TaskSummary, Waiting
+from goflow.core.states import (
+    BEAR_FAILED,
+    BEAR_UNREACHED,
+    FINISHED,
+    SkipReason,
+    State,
+    Tally,
+    TriggerRule,
+    rule_for,
+)
+from goflow.core.summary import TaskSummary, Waiting, WhySkipped
 
 ERRORS_TOLD = 3  # of failed items, in the error of their task
 ERROR_TOLD = 200  # characters of each
@@ -74,15 +83,18 @@ class Run:
 
 
 class TaskRun(Run):
-    """A task within one execution. `items` is None unless the task is mapped."""
+    """A task within one execution. `items` is None unless the task is mapped. `skip` tells why it
+    was skipped, and `chosen` the tasks that a branch chose when it succeeded."""
 
-    __slots__ = ("items", "rule", "tally")
+    __slots__ = ("chosen", "items", "rule", "skip", "tally")
 
     def __init__(self, planned: PlannedTask) -> None:
         super().__init__(planned.name, planned)
         self.rule = rule_for(planned.rule, len(planned.after))
         self.tally = Tally(len(planned.after))
         self.items: Items | None = None
+        self.skip: WhySkipped | None = None
+        self.chosen: tuple[str, ...] | None = None
         if planned.map_over is not None:
             self.items = Items()
             self.retries_left = 0  # its items have retries
@@ -90,14 +102,42 @@ class TaskRun(Run):
     def summary(self) -> TaskSummary:
         if self.waiting is not None:
             return super().summary()
-        if self.items is None:
+        if self.items is None and self.skip is None:
             return TaskSummary(
                 self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
             )
-        return replace(super().summary(), items=self.items.shown())
+        return replace(
+            super().summary(),
+            items=msgspec.UNSET if self.items is None else self.items.shown(),
+            skip=self.skip or msgspec.UNSET,
+        )
+
+    @property
+    def unreached(self) -> bool:
+        """Whether it was skipped because of a failure upstream."""
+        return self.skip is not None and self.skip.reason is SkipReason.UPSTREAM_FAILED
+
+    def explains(self, reason: SkipReason, rule: TriggerRule) -> bool:
+        """Whether the end of this task is a reason of that kind to skip one downstream that has
+        that rule."""
+        match reason:
+            case SkipReason.UPSTREAM_FAILED if self.unreached:
+                return rule not in BEAR_UNREACHED
+            case SkipReason.UPSTREAM_FAILED:
+                return self.state is State.FAILED and rule not in BEAR_FAILED
+            case SkipReason.UPSTREAM_SKIPPED:
+                return self.state is State.SKIPPED and not self.unreached
+            case SkipReason.UPSTREAM_CANCELLED:
+                return self.state is State.CANCELLED
+        return self.state is State.SUCCESSFUL
+
+    def rejects(self, task: str) -> bool:
+        """Whether it is a branch that succeeded and did not choose this task."""
+        return self.chosen is not None and task not in self.chosen
 
     def reset(self) -> None:
         super().reset()
+        self.skip = self.chosen = None
         if self.items is not None:
             self.retries_left = 0
 

@@ -13,10 +13,11 @@ import msgspec
 
 from goflow.core.events import Submitted
 from goflow.core.graph import Plan, PlannedTask
-from goflow.core.states import State
+from goflow.core.states import SkipReason, State
 
 PARAMS_SHOWN = 4096  # bytes of JSON
 TASKS_SHOWN = 500
+WHY = 300  # characters of the explanation of a skip
 
 _NULL = msgspec.Raw(b"null")
 _OBJECT = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
@@ -47,13 +48,20 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     every: float
 
 
+class WhySkipped(msgspec.Struct, frozen=True, gc=False):
+    """Why a task was skipped; `why` explains it to people, and may be empty."""
+
+    reason: SkipReason
+    why: str = ""
+
+
 class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     """One task of a `Summary`; `attempts` counts those begun. `started` and `finished` are of
     the last one, and null after the task was reset by a retry of the execution. Only a running
     task that waits without a slot has `waiting`.
 
     Only a mapped task has `items`: their number, as `total`, and how many are in each state,
-    without zeros."""
+    without zeros. Only a skipped task has `skip`, unless an older version skipped it."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -62,6 +70,7 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     finished: Time | None = None
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     waiting: Waiting | msgspec.UnsetType = msgspec.UNSET
+    skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskSummary":

@@ -20,8 +20,9 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A task that moved from the state `before`, and the task as it is now. With `item`, it is
     the item of that index that moved, and `task` describes the item.
 
-    `error`, `interrupted` and `result` belong to the attempt that ended with the change, if one
-    did. `retry_at` is the time of the next attempt of a task that is up for retry.
+    `error`, `interrupted`, `result` and the tasks `chosen` by a branch belong to the attempt that
+    ended with the change, if one did. `retry_at` is the time of the next attempt of a task that is
+    up for retry.
     """
 
     before: State
@@ -31,6 +32,7 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     interrupted: bool = False
     result: msgspec.Raw | StoredResult | None = None
     item: int | None = None
+    chosen: tuple[str, ...] | None = None
 
 
 class Transition(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from pathlib import Path
 import msgspec
 
 from goflow import forks
-from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.keys import Key, item_of, key_of, task_of
 from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
@@ -54,7 +54,7 @@ def hints_file(store: Store) -> Path | None:
 
 
 class Hint(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of one attempt: an error, or a result as in the fact `TaskSucceeded`.
+    """The outcome of one attempt: an error, a skip, or a result as in the fact `TaskSucceeded`.
 
     With `seconds` the attempt goes on, and looks again after so many, because of `why`.
     `last_lines` are those of its log that were not stored yet."""
@@ -71,6 +71,8 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     item: int | None = None
     seconds: float | None = None
     why: str = ""
+    skipped: Skipped | None = None
+    chosen: tuple[str, ...] | None = None
 
     @property
     def key(self) -> Key:
@@ -78,12 +80,14 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
         return key_of(self.task, self.item)
 
     @property
-    def outcome(self) -> Succeeded | Failed | Postponed:
+    def outcome(self) -> Succeeded | Failed | Skipped | Postponed:
         if self.seconds is not None:
             return Postponed(self.seconds, self.why)
         if self.error is not None:
             return Failed(self.error, self.final)
-        return Succeeded(self.result, self.size, self.sha256)
+        if self.skipped is not None:
+            return self.skipped
+        return Succeeded(self.result, self.size, self.sha256, self.chosen)
 
 
 class Hints:
@@ -148,12 +152,17 @@ class Hints:
         if isinstance(outcome, Succeeded):
             result, size, sha256 = outcome.result, outcome.size, outcome.sha256
             hint = (execution, task, attempt, None, False, result, size, sha256, last_lines, item)
+            if outcome.chosen is not None:
+                hint += (None, "", None, outcome.chosen)
         elif isinstance(outcome, Failed):
             error, final = outcome.error, outcome.final
             hint = (execution, task, attempt, error, final, None, 0, "", last_lines, item)
         elif isinstance(outcome, Postponed):
             wait = outcome.seconds, outcome.why
             hint = (execution, task, attempt, None, False, None, 0, "", last_lines, item, *wait)
+        elif isinstance(outcome, Skipped):
+            skip = None, "", outcome
+            hint = (execution, task, attempt, None, False, None, 0, "", last_lines, item, *skip)
         else:
             return 0
         body = _encode(hint)

@@ -17,7 +17,7 @@ from goflow.core.keys import Key, described, item_of, key_of, task_of
 from goflow.core.result import StoredResult, digest
 from goflow.core.runs import Run
 from goflow.core.states import State
-from goflow.core.summary import listed
+from goflow.core.summary import WhySkipped, listed
 from goflow.core.transition import TaskChange
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
@@ -306,12 +306,14 @@ class Reader:
 
     def _items(self, id: str, task: str, state: State | None, after: int, limit: int) -> ItemsPage:
         errors: dict[int, str | None] = {}
+        skips: dict[int, WhySkipped | msgspec.UnsetType] = {}
         results: dict[int, msgspec.Raw | StoredResult | None] = {}
 
         def note(fact: AnyFact, changes: Sequence[TaskChange]) -> None:
             for change in changes:
                 if change.item is not None and change.task.name == task:
                     errors[change.item], results[change.item] = change.error, change.result
+                    skips[change.item] = change.task.skip
 
         execution = salvage(self._history(id), note).execution
         check_key(execution, task)
@@ -333,6 +335,8 @@ class Reader:
             error = errors.get(index) if ended else None
             result = results.get(index) if run.state is State.SUCCESSFUL else None
             item = _item(index, run, None if error is None else cut_error(error), result)
+            if run.state is State.SKIPPED:
+                item.skip = skips.get(index, msgspec.UNSET)
             room -= len(item.error or "") + len(item.result) + 200
             page.append(item)
         return ItemsPage(page, None)

@@ -82,6 +82,7 @@ class _TaskAccess:
         map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
+        when: str | None = None,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):
@@ -328,6 +329,39 @@ class Job:
         """The hooks in the order added."""
         return list(self._hooks.values())
 
+    def branch(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """`@job.branch` adds a task whose function chooses the tasks that go on.
+
+        It returns the name of a task directly downstream, a list of names, or None for no task.
+        The other tasks directly downstream are skipped, whatever their trigger rules, and those
+        after them by their trigger rules. Any other return value fails the attempt.
+
+        Tasks directly downstream wait for the branch to end. If it did not succeed, or a user
+        marked it, their trigger rules decide.
+
+        Args:
+            function: Function that chooses.
+            **options: Options of `@job.task`, but `map_over`: `@job.branch(retries=3)`.
+
+        Raises:
+            InvalidJob: An option or a parameter of the function is invalid.
+
+        Examples:
+            >>> from goflow import Command, Job, Task
+            >>> job = Job("report", params={"full": False})
+            >>> @job.branch
+            ... def choose(full):
+            ...     return "everything" if full else "today"
+            >>> everything = job.add(Task("everything", Command("true"), after=["choose"]))
+            >>> today = job.add(Task("today", Command("true"), after=["choose"]))
+            >>> {name: str(task.state) for name, task in job.run().tasks.items()}
+            {'choose': 'successful', 'everything': 'skipped', 'today': 'successful'}
+        """
+        if function is None:
+            return lambda function: self.branch(function, **options)
+        name = options.pop("name", None)
+        return self._add_function(function, name, options, branch=True)
+
     @defining("job")
     def add(self, task: Task) -> Task:
         """Add a task and return it.
@@ -492,6 +526,7 @@ class Job:
                     task.max_parallel,
                     task.on_empty,
                     task.zipped,
+                    branch=task.branch,
                 )
                 for task in self._tasks.values()
             ),
@@ -560,7 +595,12 @@ class Job:
 
     @defining("job")
     def _add_function(
-        self, function: Callable[..., Any], name: str | None, options: dict[str, Any]
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        options: dict[str, Any],
+        *,
+        branch: bool = False,
     ) -> Task:
         name = checks.name("task", getattr(function, "__name__", None) if name is None else name)
         where = f"job {self.name!r}, task {name!r}"
@@ -573,7 +613,11 @@ class Job:
         )
         given = options.pop("after", ())
         after = [*checks.items(f"{where}: after", "names of tasks", given), *upstream]
-        return self.add(Task(name, operator, after=after, **options))
+        task = Task(name, operator, after=after, **options)
+        if branch and task.map_over is not None:
+            raise InvalidJob(f"{where}: a branch cannot have map_over")
+        task.branch = branch
+        return self.add(task)
 
     @defining("job")
     def _add_hook_function(

@@ -14,7 +14,9 @@ from goflow.job.mapping import MapOver, Zipped, mapped_over
 from goflow.operators.base import Call, Operator, inspect_operator
 from goflow.operators.function import FunctionOperator
 from goflow.shown import shown
+from goflow.templates.condition import Condition
 from goflow.templates.fields import Field, templates_of
+from goflow.templates.template import TEXT_LIMIT
 
 if TYPE_CHECKING:
     from goflow.job.job import Job
@@ -52,6 +54,9 @@ class Task:
             `zipped("a", "b")` over pairs of items at the same place.
         max_parallel: Items that run at once; None for no limit of its own.
         on_empty: State of a mapped task without items: "success", with `[]`, or "skip".
+        when: Condition of the task: an expression with the names and filters of templates, such as
+            `"params.full and results.extract.rows > 0"`. If it is false, the attempt skips the
+            task before the operator starts. None for no condition.
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
             cannot crash the server. "thread" or None runs it in a thread of the server, or on its
             event loop if `run` is async.
@@ -82,6 +87,7 @@ class Task:
         map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
+        when: str | None = None,
     ) -> None:
         self.name = checks.name("task", name)
         where = f"task {self.name!r}"
@@ -107,6 +113,11 @@ class Task:
             f"{where}: isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
         self.templates: tuple[Field, ...] = templates_of(operator)
+        self.when = None if when is None else _condition(f"{where}: when", when)
+        if self.when is not None:
+            self.templates += (Field("when", self.when, self.when.text),)
+        self.takes_values = self.call.takes_context or self.when is not None
+        self.branch = False  # whether its result chooses tasks; see `Job.branch`
         self.pickled = b""  # the operator, for a separate process
         self.hook: Occasion | None = None  # when it runs, if it is a hook
         self.job: Job | None = None
@@ -177,6 +188,14 @@ class Task:
         for task in tasks_of(downstream):
             _connect(self, task)
         return self
+
+
+def _condition(where: str, text: object) -> Condition:
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidJob(f'{where} must be an expression, such as "params.full", not {shown(text)}')
+    if len(text) > TEXT_LIMIT:
+        raise InvalidJob(f"{where} has {len(text):,} characters, more than {TEXT_LIMIT:,}")
+    return Condition(str.__str__(text))
 
 
 def tasks_of(given: object) -> list[Task]:

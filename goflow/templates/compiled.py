@@ -122,6 +122,16 @@ def compiled(text: str, in_shell: bool) -> Compiled:
     return Compiled(text, in_shell)
 
 
+@functools.lru_cache(KEPT)
+def compiled_condition(text: str) -> Compiled:
+    """The expression as a template that gives true or false. Raises `Mistake`."""
+    # In a list, since parentheses would match those of "a) or (b".
+    match _sole(_parsed("{{ [" + text + "] }}")):
+        case nodes.List(items=[_]):
+            return Compiled("{{ not not (" + text + ") }}", in_shell=False)
+    raise Mistake(1, "it must be one expression")
+
+
 def values_of(context: Any) -> dict[str, Any]:
     """The values of the names that a template may use, from the context of an attempt."""
     values = {name: getattr(context, name) for name in NAMES if hasattr(context, name)}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -22,13 +23,15 @@ from goflow.core.events import (
     Submitted,
     TaskFailed,
     TaskPostponed,
+    TaskSkipped,
     TaskStarted,
 )
-from goflow.core.execution import Execution, Failed, Outcome, Postponed, Succeeded
+from goflow.core.execution import Execution, Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
+from goflow.core.keys import Key, task_of
 from goflow.core.runs import Items, Run, TaskRun
-from goflow.core.states import FINISHED, State, Tally, TriggerRule
-from tests.core.model import C, F, K, Model, S, end_of, runs
+from goflow.core.states import FINISHED, SkipReason, State, Tally, TriggerRule
+from tests.core.model import C, F, K, Model, S, U, end_of, runs, skip_reason
 
 ITEM_SLOTS = tuple(slot for slot in Run.__slots__ if slot != "group")
 SLOTS = (*Run.__slots__, *TaskRun.__slots__)
@@ -56,7 +59,7 @@ def go_on(execution: Execution, now: datetime) -> list[AnyFact]:
 @st.composite
 def plans(draw: st.DrawFn, most: int = 7, retries: int = 0, hooks: int = 0) -> Plan:
     """Any graph of up to `most` tasks, in any order, each with `retries` or more, and up to `hooks`
-    hooks."""
+    hooks. Some tasks are branches."""
     names = [f"t{number}" for number in range(draw(st.integers(1, most)))]
     tasks = [
         PlannedTask(
@@ -64,6 +67,7 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0, hooks: int = 0) -> P
             tuple(draw(st.lists(st.sampled_from(names[:place]), unique=True))) if place else (),
             draw(st.sampled_from(TriggerRule)),
             draw(st.integers(retries, retries + 2)),
+            branch=draw(st.sampled_from([False, False, False, True])),
         )
         for place, name in enumerate(names)
     ]
@@ -77,18 +81,23 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0, hooks: int = 0) -> P
 
 class Ending(NamedTuple):
     """How a task's attempts end. It succeeds after `failures` failures, or never with None. A
-    `final` failure is not retried. Each attempt looks in vain so many times before."""
+    `final` failure is not retried. Each attempt looks in vain so many times before. Instead of
+    succeeding it may skip itself. A branch has `chosen` tasks."""
 
     failures: int | None = 0
     final: bool = False
     looks: int = 0
+    skips: bool = False
+    chosen: tuple[str, ...] | None = None
 
     def of(self, failures_before: int, looks_before: int = 0) -> Outcome:
         if looks_before < self.looks:
             return Postponed(5.0, f"look {looks_before + 1}")
         if self.failures is None or failures_before < self.failures:
             return Failed(f"failure {failures_before + 1}", final=self.final)
-        return Succeeded(Raw(b'"done"'))
+        if self.skips:
+            return Skipped("nothing to do")
+        return Succeeded(Raw(b'"done"'), chosen=self.chosen)
 
 
 Script = Mapping[str, Ending]
@@ -100,32 +109,88 @@ def scripts(plan: Plan) -> st.SearchStrategy[dict[str, Ending]]:
     return st.fixed_dictionaries(
         {
             task.name: st.one_of(
-                st.builds(Ending, st.integers(0, task.retries), st.just(False), looks),
-                st.builds(Ending, st.none(), st.booleans(), looks),
+                st.builds(
+                    Ending,
+                    st.integers(0, task.retries),
+                    st.just(False),
+                    looks,
+                    st.sampled_from([False, False, False, True]),
+                    choices_of(plan, task),
+                ),
+                st.builds(
+                    Ending,
+                    st.none(),
+                    st.booleans(),
+                    looks,
+                    st.just(False),
+                    choices_of(plan, task),
+                ),
             )
             for task in [*plan.tasks, *plan.hooks]
         }
     )
 
 
+def choices_of(plan: Plan, task: PlannedTask) -> st.SearchStrategy[tuple[str, ...] | None]:
+    """What a task may choose: as a branch, any of the tasks downstream; else None."""
+    if not task.branch:
+        return st.none()
+    downstream = plan.downstream[task.name]
+    if not downstream:
+        return st.just(())
+    return st.lists(st.sampled_from(downstream), unique=True).map(tuple)
+
+
+def choosing(plan: Plan, key: Key, outcome: Outcome, rejected: int = 0) -> Outcome:
+    """The outcome; a branch that succeeds chooses all tasks downstream but the first ones."""
+    if task_of(key) not in plan.branches or not isinstance(outcome, Succeeded):
+        return outcome
+    downstream = plan.downstream[task_of(key)]
+    return msgspec.structs.replace(outcome, chosen=tuple(downstream[rejected:]))
+
+
+def mended(plan: Plan) -> dict[str, Ending]:
+    """Every task succeeds, and every branch chooses all."""
+    downstream = plan.downstream
+    return {
+        task.name: Ending(0, chosen=tuple(downstream[task.name]) if task.branch else None)
+        for task in (*plan.tasks, *plan.hooks)
+    }
+
+
 # -- expected results ------------------------------------------------------------------
+
+
+def expected_ends(plan: Plan, script: Script) -> dict[str, tuple[str, SkipReason | None]]:
+    """How every task of an undisturbed execution ends, and why it is skipped if it is."""
+    tasks = {task.name: task for task in plan.tasks}
+    ends: dict[str, tuple[str, SkipReason | None]] = {}
+
+    def end(name: str) -> tuple[str, SkipReason | None]:
+        if name in ends:
+            return ends[name]
+        task = tasks[name]
+        before = [end(upstream)[0] for upstream in task.after]
+        branches = [one for one in task.after if tasks[one].branch and ends[one][0] == S]
+        ends[name] = S, None
+        if any(name not in (script[one].chosen or ()) for one in branches):
+            ends[name] = K, SkipReason.BRANCH
+        elif not runs(task.rule, before):
+            reason = skip_reason(task.rule, before)
+            ends[name] = U if reason is SkipReason.UPSTREAM_FAILED else K, reason
+        elif script[name].failures is None:
+            ends[name] = F, None
+        elif script[name].skips:
+            ends[name] = K, SkipReason.ITSELF
+        return ends[name]
+
+    return {task.name: end(task.name) for task in plan.tasks}
 
 
 def expected_states(plan: Plan, script: Script) -> dict[str, State]:
     """The final state of every task of an undisturbed execution."""
-    tasks = {task.name: task for task in plan.tasks}
-    ends: dict[str, State] = {}
-
-    def end(name: str) -> State:
-        if name not in ends:
-            task = tasks[name]
-            if not runs(task.rule, [end(upstream) for upstream in task.after]):
-                ends[name] = K
-            else:
-                ends[name] = F if script[name].failures is None else S
-        return ends[name]
-
-    return {task.name: end(task.name) for task in plan.tasks}
+    ends = expected_ends(plan, script)
+    return {name: K if end == U else State(end) for name, (end, _) in ends.items()}
 
 
 def last_round(facts: Sequence[AnyFact]) -> Sequence[AnyFact]:
@@ -156,13 +221,19 @@ def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) ->
     skipped = {name for name, hook in execution.hooks.items() if hook.state is State.SKIPPED}
     assert not any(map(model.is_wanted, skipped))
     began = {fact.task for fact in happened if isinstance(fact, TaskStarted)}
+    skips = [fact for fact in happened if isinstance(fact, TaskSkipped)]
+    by_itself = {fact.task for fact in skips if fact.attempt}
     for planned in execution.plan.tasks:
         if isinstance(opening, Retried) and planned.name not in opening.tasks:
             assert planned.name not in began
             continue
-        may_run = runs(planned.rule, [ends[upstream] for upstream in planned.after])
+        may_run = runs(planned.rule, model.endings(planned.name))
+        may_run = may_run and not model.is_rejected(planned.name)
         match ends[planned.name]:
             case State.SUCCESSFUL | State.FAILED:
+                assert may_run
+                assert planned.name in began
+            case State.SKIPPED if planned.name in by_itself:
                 assert may_run
                 assert planned.name in began
             case State.SKIPPED:
@@ -358,11 +429,14 @@ def assert_tallies_are_right(execution: Execution) -> None:
     """Every tally agrees with the states of the upstream tasks."""
     for task in execution.tasks.values():
         ends = Counter(execution.tasks[upstream].state for upstream in task.planned.after)
-        counted = (len(task.planned.after), ends[S], ends[F], ends[K], ends[C])
+        unreached = sum(execution.tasks[one].unreached for one in task.planned.after)
+        counted = (len(task.planned.after), ends[S], ends[F], ends[K], ends[C], unreached)
         assert counts_of(task.tally) == counted
         assert task.tally.done == sum(ends[end] for end in FINISHED)
 
 
 def counts_of(tally: Tally) -> tuple[int, ...]:
-    """The total, and the numbers of successful, failed, skipped and cancelled tasks."""
-    return tally.total, tally.successful, tally.failed, tally.skipped, tally.cancelled
+    """The total, and the numbers of successful, failed, skipped and cancelled tasks; and of those
+    that were skipped because of a failure."""
+    ended = tally.successful, tally.failed, tally.skipped, tally.cancelled
+    return tally.total, *ended, tally.unreached

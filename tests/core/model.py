@@ -30,16 +30,33 @@ from goflow.core.events import (
 )
 from goflow.core.graph import Occasion, OnEmpty, Plan
 from goflow.core.keys import Item, Key, key_of
-from goflow.core.states import State, TriggerRule
+from goflow.core.states import SkipReason, State, TriggerRule
 
 S, F, K, C = State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED
 ENDS = (S, F, K, C)
+U = "unreached"  # the end of a task that was skipped because of a failure
+ENDINGS: tuple[str, ...] = (*ENDS, U)
+ABOUT_FAILURES = {
+    TriggerRule.ALL_FAILED,
+    TriggerRule.ONE_FAILED,
+    TriggerRule.NONE_FAILED,
+    TriggerRule.NONE_FAILED_MIN_ONE_SUCCESSFUL,
+}
+BY_RULE = {
+    SkipReason.UPSTREAM_FAILED,
+    SkipReason.UPSTREAM_SKIPPED,
+    SkipReason.UPSTREAM_CANCELLED,
+    SkipReason.UPSTREAM_SUCCESSFUL,
+}
+BY_ITSELF = {SkipReason.ITSELF, SkipReason.CONDITION}
 
 
-def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
-    """Whether a task runs when its upstream tasks have ended in these states."""
-    if not ends:
+def runs(rule: TriggerRule, endings: Sequence[str]) -> bool:
+    """Whether a task runs when its upstream tasks have ended so."""
+    if not endings:
         return True
+    counts_as = F if rule in ABOUT_FAILURES else K
+    ends = [counts_as if end == U else end for end in endings]
     match rule:
         case TriggerRule.ALL_SUCCESSFUL:
             return all(end == S for end in ends)
@@ -63,14 +80,31 @@ def runs(rule: TriggerRule, ends: Sequence[State]) -> bool:
             return True
 
 
+def skip_reason(rule: TriggerRule, endings: Sequence[str]) -> SkipReason:
+    """Why a task is skipped when its upstream tasks have ended so, and its rule cannot be met."""
+    against = [end for end in endings if not runs(rule, [end])]
+    if F in against or U in against:
+        return SkipReason.UPSTREAM_FAILED
+    if C in against:
+        return SkipReason.UPSTREAM_CANCELLED
+    return SkipReason.UPSTREAM_SKIPPED if K in against else SkipReason.UPSTREAM_SUCCESSFUL
+
+
 @cache
-def possible_verdicts(rule: TriggerRule, ends: tuple[State, ...], missing: int) -> set[bool]:
+def possible_verdicts(rule: TriggerRule, ends: tuple[str, ...], missing: int) -> set[bool]:
     """Whether a task may still run, be skipped, or both, while `missing` upstream tasks have not
     ended."""
     if missing and rule is TriggerRule.ALL_DONE:
         return {True, False}  # it certainly runs, but only after all upstream tasks
-    rests = itertools.combinations_with_replacement(ENDS, missing)
+    rests = itertools.combinations_with_replacement(ENDINGS, missing)
     return {runs(rule, ends + rest) for rest in rests}
+
+
+@cache
+def possible_reasons(rule: TriggerRule, ends: tuple[str, ...], missing: int) -> set[bool]:
+    """Whether a skip may still be because of a failure, for another reason, or both."""
+    rests = itertools.combinations_with_replacement(ENDINGS, missing)
+    return {skip_reason(rule, ends + rest) is SkipReason.UPSTREAM_FAILED for rest in rests}
 
 
 def end_of(ends: Iterable[State], *, cancelled: bool = False, fails: bool = False) -> State:
@@ -87,6 +121,7 @@ class Model:
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         self.plan = {task.name: task for task in plan.tasks}
         self.hooks = {hook.name: hook for hook in plan.hooks}
+        self.asks_for_failures = any(task.rule in ABOUT_FAILURES for task in plan.tasks)
         self.states: dict[str, State] = dict.fromkeys(self.plan, State.NOTSTARTED)
         self.hook_states: dict[str, State] = dict.fromkeys(self.hooks, State.NOTSTARTED)
         # Of mapped tasks: the states of the items that are known, and why there are none.
@@ -95,6 +130,8 @@ class Model:
         )
         self.outdated: set[str] = set()  # mapped tasks whose list was made again without them
         self.errors: dict[str, str] = {}
+        self.unreached: set[str] = set()  # tasks that were skipped because of a failure
+        self.chosen: dict[str, tuple[str, ...]] = {}  # by branches that succeeded
         self.attempts: Counter[Key] = Counter()
         self.most: Counter[str] = Counter()  # attempts of any item of a task so far
         self.spent: Counter[Key] = Counter()
@@ -121,10 +158,54 @@ class Model:
     def finished(self) -> bool:
         return self.state in ENDS
 
+    def endings(self, name: str) -> tuple[str, ...]:
+        """How the tasks upstream of a task have ended, as far as they have."""
+        upstream = self.plan[name].after
+        ended = [other for other in upstream if self.states[other] in ENDS]
+        return tuple(sorted(U if one in self.unreached else self.states[one] for one in ended))
+
+    def is_undecided(self, name: str) -> bool:
+        """Whether a branch upstream has not ended."""
+        upstream = self.plan[name].after
+        return any(self.plan[one].branch and self.states[one] not in ENDS for one in upstream)
+
+    def may_skip(self, fact: TaskSkipped) -> bool:
+        """Whether a task that has not started is to be skipped. In a plan with rules about
+        failures, it must be certain whether a failure is the reason; older versions did not ask."""
+        if self.possible_verdicts(fact.task) != {False}:
+            return False
+        task, ends = self.plan[fact.task], self.endings(fact.task)
+        missing = len(task.after) - len(ends)
+        if self.is_rejected(fact.task) or fact.reason is None or not self.asks_for_failures:
+            return True
+        return len(possible_reasons(task.rule, ends, missing)) == 1
+
+    def is_rejected(self, name: str) -> bool:
+        """Whether a branch upstream has chosen other tasks."""
+        upstream = self.plan[name].after
+        return any(name not in self.chosen[one] for one in upstream if one in self.chosen)
+
     def possible_verdicts(self, name: str) -> set[bool]:
-        upstream = [self.states[other] for other in self.plan[name].after]
-        ends = tuple(sorted(state for state in upstream if state in ENDS))
-        return possible_verdicts(self.plan[name].rule, ends, len(upstream) - len(ends))
+        if self.is_undecided(name):
+            return {True, False}
+        if self.is_rejected(name):
+            return {False}
+        task, ends = self.plan[name], self.endings(name)
+        return possible_verdicts(task.rule, ends, len(task.after) - len(ends))
+
+    def skip_reason(self, name: str) -> SkipReason:
+        """Why a task is skipped that may not run."""
+        if self.is_rejected(name):
+            return SkipReason.BRANCH
+        return skip_reason(self.plan[name].rule, self.endings(name))
+
+    def is_choice(self, fact: TaskSucceeded) -> bool:
+        """Whether a branch has chosen tasks downstream, and no other task has."""
+        task = self.plan.get(fact.task)
+        is_branch = task is not None and task.branch
+        if not is_branch or fact.chosen is None:
+            return not is_branch and fact.chosen is None
+        return all(one in self.plan and fact.task in self.plan[one].after for one in fact.chosen)
 
     @property
     def closing(self) -> bool:
@@ -295,17 +376,25 @@ class Model:
                 end = S if isinstance(fact, TaskSucceeded) else F
                 if is_group and state is State.RUNNING and end not in self.group_ends(fact.task):
                     return False
+                if isinstance(fact, TaskSucceeded) and not self.is_choice(fact):
+                    return False
                 return state is State.RUNNING and fact.attempt == self.attempts[key]
             case TaskSkipped():
-                if isinstance(key, Item):
+                if is_group and state is State.RUNNING:
+                    known = fact.attempt in (0, self.attempts[key])
+                    return known and K in self.group_ends(fact.task)
+                if state is State.RUNNING:
+                    return fact.attempt == self.attempts[key] and fact.reason in BY_ITSELF
+                if isinstance(key, Item) or fact.attempt:
                     return False
                 if key in self.hooks:
                     waits = state is State.NOTSTARTED and key not in self.doomed
+                    waits = waits and fact.reason in {None, *BY_RULE}
                     return waits and self.closing and not self.is_wanted(key)
-                if state is State.RUNNING:
-                    return is_group and K in self.group_ends(fact.task)
+                expected = {SkipReason.BRANCH} if self.is_rejected(fact.task) else {None, *BY_RULE}
                 waits = state is State.NOTSTARTED and key not in self.doomed
-                return waits and self.possible_verdicts(fact.task) == {False}
+                waits = waits and fact.reason in expected
+                return waits and self.may_skip(fact)
             case TaskCancelled():
                 if is_group and state is State.RUNNING and C not in self.group_ends(fact.task):
                     return False
@@ -345,10 +434,15 @@ class Model:
                 self.spent[key] += not fact.interrupted
             case TaskSucceeded() | MarkedSuccessful():
                 self._set(key, S)
+                self.unreached.discard(fact.task)
+                if isinstance(fact, TaskSucceeded) and fact.chosen is not None:
+                    self.chosen[fact.task] = fact.chosen
             case TaskFailed():
                 self._set(key, F)
             case TaskSkipped() | MarkedSkipped():
                 self._set(key, K)
+                if isinstance(fact, TaskSkipped) and fact.reason is SkipReason.UPSTREAM_FAILED:
+                    self.unreached.add(fact.task)
             case TaskPostponed():
                 self.waiting.add(key)
             case TaskCancelled():
@@ -369,6 +463,8 @@ class Model:
                     self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
                 for name in fact.tasks:
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
+                    self.unreached.discard(name)
+                    self.chosen.pop(name, None)
                     if name in self.items:
                         only = fact.item if name == fact.asked else None
                         self._restart(name, set(fact.tasks), only)

@@ -31,6 +31,7 @@ from goflow.core.events import (
     decode_facts,
     encode_facts,
 )
+from goflow.core.states import SkipReason
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 AT_JSON = "2026-01-02T03:04:05.678901Z"
@@ -101,6 +102,17 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
         },
     ),
     (TaskSkipped(AT, "t"), {"fact": "TaskSkipped", "task": "t"}),
+    (
+        TaskSkipped(AT, "t", 3, 2, SkipReason.ITSELF, "no rows"),
+        {
+            "fact": "TaskSkipped",
+            "task": "t",
+            "item": 3,
+            "attempt": 2,
+            "reason": "itself",
+            "why": "no rows",
+        },
+    ),
     (CancelRequested(AT), {"fact": "CancelRequested"}),
     (
         CancelRequested(AT, "ann", 1.5),
@@ -176,7 +188,7 @@ def test_facts_of_older_versions_can_be_read(fact: AnyFact, kept: dict[str, obje
 
 
 def test_fields_of_newer_versions_are_ignored() -> None:
-    kept = {"fact": "TaskSkipped", "at": AT_JSON, "task": "t", "reason": "later"}
+    kept = {"fact": "TaskSkipped", "at": AT_JSON, "task": "t", "mood": "later"}
     assert decode_facts(json.dumps([kept]).encode()) == [TaskSkipped(AT, "t")]
 
 
@@ -236,7 +248,13 @@ any_fact = st.one_of(
     st.builds(AttemptFailed, moments, texts, counts, texts, moments),
     st.builds(TaskFailed, moments, texts, counts, texts),
     st.builds(TaskPostponed, moments, texts, counts, moments, texts, st.none() | counts),
-    st.builds(TaskSkipped, moments, texts),
+    st.builds(
+        TaskSkipped,
+        moments,
+        texts,
+        reason=st.none() | st.sampled_from(SkipReason),
+        why=texts,
+    ),
     st.builds(CancelRequested, moments, texts, st.none() | seconds),
     st.builds(TaskCancelRequested, moments, texts, texts),
     st.builds(MarkedSuccessful, moments, texts, texts, st.none() | texts),

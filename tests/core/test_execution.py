@@ -38,11 +38,12 @@ from goflow.core.execution import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.progress import IllegalTransition
-from goflow.core.states import Rule, State, Tally, TriggerRule, Verdict, rule_for
+from goflow.core.states import Rule, SkipReason, State, Tally, TriggerRule, Verdict, rule_for
 from tests.core.counting import counted_calls, counted_lines
 from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted
 
 A, B = PlannedTask("a"), PlannedTask("b", ("a",))
+FAILED, CANCELLED = SkipReason.UPSTREAM_FAILED, SkipReason.UPSTREAM_CANCELLED
 
 
 def states(execution: Execution) -> dict[str, str]:
@@ -126,8 +127,8 @@ def test_skips_cascade_in_one_step_and_clean_up_runs() -> None:
     go_on(execution, NOW)
     execution.settle("a", Failed("boom"), NOW)
     assert go_on(execution, NOW) == [
-        TaskSkipped(NOW, "b"),
-        TaskSkipped(NOW, "c"),
+        TaskSkipped(NOW, "b", reason=FAILED, why="task 'a' failed"),
+        TaskSkipped(NOW, "c", reason=FAILED, why="task 'b' was skipped because of a failure"),
         TaskStarted(NOW, "clean", 1),
     ]
 
@@ -414,7 +415,7 @@ def test_tasks_after_a_cancelled_one_follow_their_trigger_rules() -> None:
     execution.cancel_task("a", NOW)
     assert go_on(execution, NOW) == [
         TaskCancelled(NOW, "a"),
-        TaskSkipped(NOW, "b"),
+        TaskSkipped(NOW, "b", reason=CANCELLED, why="task 'a' was cancelled"),
         TaskStarted(NOW, "clean", 1),
     ]
 
@@ -441,10 +442,16 @@ def test_a_mark_in_an_unfinished_execution_reevaluates_waiting_tasks_only() -> N
     )
     execution.advance(NOW, ["a", "slow"])
     execution.settle("a", Failed("boom"), NOW)
-    assert execution.advance(NOW, []) == [TaskSkipped(NOW, "b"), TaskSkipped(NOW, "later")]
+    assert execution.advance(NOW, []) == [
+        TaskSkipped(NOW, "b", reason=FAILED, why="task 'a' failed"),
+        TaskSkipped(NOW, "later", reason=FAILED, why="task 'a' failed"),
+    ]
     assert execution.mark("a", State.SUCCESSFUL, NOW, "ann") == [MarkedSuccessful(NOW, "a", "ann")]
     assert states(execution)["b"] == "skipped"
-    assert execution.advance(NOW) == [TaskSkipped(NOW, "alarm")]
+    why = "task 'a' was successful"
+    assert execution.advance(NOW) == [
+        TaskSkipped(NOW, "alarm", reason=SkipReason.UPSTREAM_SUCCESSFUL, why=why)
+    ]
     execution.settle("slow", Succeeded(), NOW)
     assert go_on(execution, NOW) == [Finished(NOW, "successful")]
 
@@ -470,7 +477,10 @@ def test_a_mark_can_make_a_task_unready_and_another_announces_it_again() -> None
     assert not execution.is_ready("alarm")
     assert execution.newly_ready(NOW) == []
     assert execution.is_ready("always")
-    assert execution.advance(NOW, ["alarm"]) == [TaskSkipped(NOW, "alarm")]
+    why = "task 'a' was skipped"
+    assert execution.advance(NOW, ["alarm"]) == [
+        TaskSkipped(NOW, "alarm", reason=SkipReason.UPSTREAM_SKIPPED, why=why)
+    ]
 
 
 def test_a_marked_waiting_task_does_not_start() -> None:

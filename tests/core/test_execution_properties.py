@@ -44,11 +44,12 @@ from goflow.core.execution import (
     Failed,
     Outcome,
     Postponed,
+    Skipped,
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
 from goflow.core.progress import TABLE, IllegalTransition
-from goflow.core.states import FINISHED, State
+from goflow.core.states import FINISHED, SkipReason, State
 from goflow.core.summary import Summary
 from goflow.core.transition import ChangedTasks, Transition
 from goflow.engine.live import LiveExecution
@@ -63,23 +64,27 @@ from tests.core.histories import (
     assert_ended_by_the_rules,
     assert_tallies_are_right,
     choices,
+    choosing,
     dump,
+    expected_ends,
     expected_states,
     go_on,
     last_round,
     look,
+    mended,
     plans,
     play,
     scripts,
     submitted,
     waiting_to_start,
 )
-from tests.core.model import Model
+from tests.core.model import BY_ITSELF, Model
 from tests.effort import examples
 
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Succeeded, st.sampled_from([msgspec.Raw(b"null"), msgspec.Raw(b'{"a":[1]}')])),
     st.builds(Failed, st.just("failure"), st.booleans()),
+    st.builds(Skipped, st.just("nothing to do"), st.sampled_from(sorted(BY_ITSELF))),
     st.just(Cancelled()),
     st.just(Postponed(2.0, "no file")),
 )
@@ -90,11 +95,23 @@ ends_or_none = st.none() | st.sampled_from([*State, "nonsense"])
 any_fact: st.SearchStrategy[AnyFact] = st.one_of(
     st.just(submitted()),
     st.builds(TaskStarted, later, names, attempts),
-    st.builds(TaskSucceeded, later, names, attempts),
+    st.builds(
+        TaskSucceeded,
+        later,
+        names,
+        attempts,
+        chosen=st.none() | st.lists(names, max_size=2).map(tuple),
+    ),
     st.builds(AttemptFailed, later, names, attempts, st.just("failure"), later, st.booleans()),
     st.builds(TaskFailed, later, names, attempts, st.just("failure")),
     st.builds(TaskPostponed, later, names, attempts, later, st.just("no file")),
-    st.builds(TaskSkipped, later, names),
+    st.builds(
+        TaskSkipped,
+        later,
+        names,
+        attempt=attempts,
+        reason=st.none() | st.sampled_from(SkipReason),
+    ),
     st.builds(
         CancelRequested,
         later,
@@ -118,7 +135,13 @@ FACTS_OF_A_TASK: list[Callable[[datetime, str, int], AnyFact]] = [
     lambda at, name, attempt: TaskFailed(at, name, attempt, "failure"),
     lambda at, name, attempt: TaskPostponed(at, name, attempt, at + SECOND, "no file"),
     lambda at, name, attempt: TaskPostponed(at, name, attempt, at - SECOND, "no file"),
+    lambda at, name, attempt: TaskSucceeded(at, name, attempt, chosen=()),
     lambda at, name, attempt: TaskSkipped(at, name),
+    lambda at, name, attempt: TaskSkipped(at, name, reason=SkipReason.UPSTREAM_FAILED),
+    lambda at, name, attempt: TaskSkipped(at, name, reason=SkipReason.UPSTREAM_SKIPPED),
+    lambda at, name, attempt: TaskSkipped(at, name, reason=SkipReason.BRANCH),
+    lambda at, name, attempt: TaskSkipped(at, name, None, attempt, SkipReason.ITSELF),
+    lambda at, name, attempt: TaskSkipped(at, name, None, attempt, SkipReason.BRANCH),
     lambda at, name, attempt: TaskCancelled(at, name, attempt),
     lambda at, name, attempt: TaskCancelled(at, name),
     lambda at, name, attempt: TaskCancelRequested(at, name),
@@ -171,15 +194,37 @@ def test_tasks_end_by_their_rules_in_any_order_of_ending_attempts(
 
 
 @given(played())
+def test_every_skip_has_its_reason_whatever_the_order_of_ending_attempts(
+    history: Played,
+) -> None:
+    plan, script, facts = history
+    model = Model(plan, submitted())
+    told: dict[str, SkipReason | None] = dict.fromkeys(states(Execution(plan, submitted())))
+    for fact in facts[1:]:
+        if isinstance(fact, TaskSkipped) and fact.task in told:
+            told[fact.task] = fact.reason
+            assert fact.attempt or fact.reason is model.skip_reason(fact.task)
+            assert fact.why
+        model.take(fact)
+    failed = SkipReason.UPSTREAM_FAILED
+    for name, (_, expected) in expected_ends(plan, script).items():
+        assert (told[name] is None) == (expected is None)
+        if model.asks_for_failures or SkipReason.BRANCH in (expected, told[name]):
+            assert (told[name] is failed) == (expected is failed)
+    for name, task in Execution.replay(plan, facts).tasks.items():
+        assert (None if task.skip is None else task.skip.reason) is told[name]
+
+
+@given(played())
 def test_the_number_of_attempts_follows_from_script_and_retries(
     history: Played,
 ) -> None:
     plan, script, facts = history
-    ends = expected_states(plan, script)
+    ends = expected_ends(plan, script)
     for task in plan.tasks:
         started = [f.attempt for f in facts if isinstance(f, TaskStarted) and f.task == task.name]
-        failures, final, _ = script[task.name]
-        if ends[task.name] is State.SKIPPED:
+        failures, final, *_ = script[task.name]
+        if ends[task.name][1] not in (None, SkipReason.ITSELF):
             expected = 0
         elif failures is not None:
             expected = failures + 1
@@ -239,7 +284,8 @@ def test_a_cancelled_execution_starts_no_task_and_ends_cancelled_unless_a_task_f
     facts += go_on(execution, facts[-1].at)
     for place, name in enumerate(execution.running):
         assert not execution.finished
-        facts.append(execution.settle(name, ends[place % len(ends)], facts[-1].at))
+        outcome = choosing(plan, name, ends[place % len(ends)])
+        facts.append(execution.settle(name, outcome, facts[-1].at))
         facts += go_on(execution, facts[-1].at)
     assert execution.finished
     assert not any(isinstance(fact, TaskStarted | AttemptFailed) for fact in facts[before:])
@@ -282,7 +328,7 @@ def test_an_abort_ends_an_execution_in_any_state(
 def test_a_retry_runs_exactly_the_unsuccessful_tasks_again(
     history: Played, data: st.DataObject
 ) -> None:
-    plan, script, facts = history
+    plan, _, facts = history
     execution = Execution.replay(plan, facts)
     again = tuple(name for name, state in states(execution).items() if state != "successful")
     first_round = {name: task.attempt for name, task in execution.tasks.items()}
@@ -296,8 +342,7 @@ def test_a_retry_runs_exactly_the_unsuccessful_tasks_again(
     facts += decided
     assert look(execution, NOW) == look(Execution.replay(plan, facts), NOW)
     assert_tallies_are_right(execution)
-    mended = dict.fromkeys(script, Ending(0))
-    play(execution, facts, mended, data.draw(choices))
+    play(execution, facts, mended(plan), data.draw(choices))
     assert_ended_by_the_rules(execution, facts)
     assert State.FAILED not in states(execution).values()
     assert execution.state is State.SUCCESSFUL
@@ -520,6 +565,7 @@ class AnyLife(RuleBasedStateMachine):
         running = self.execution.running
         name = running[pick % len(running)]
         tried_again = self.execution.will_retry(name, outcome)
+        outcome = choosing(self.plan, name, outcome, pick % 3)
         fact = self.execution.settle(name, outcome, self.now, delay)
         assert isinstance(fact, AttemptFailed) == tried_again
         self.take([fact])
@@ -719,10 +765,10 @@ class AnyLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "execution"):
             for name in self.execution.running:
-                self.take([self.execution.settle(name, Succeeded(), self.now)])
-            script = dict.fromkeys(self.execution.named, Ending(0))
+                done = choosing(self.plan, name, Succeeded())
+                self.take([self.execution.settle(name, done, self.now)])
             if not self.execution.finished:
-                play(self.execution, self.facts, script, Choices())
+                play(self.execution, self.facts, mended(self.plan), Choices())
             assert_ended_by_the_rules(self.execution, self.facts)
 
 

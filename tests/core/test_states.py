@@ -4,18 +4,31 @@ import itertools
 
 import pytest
 
-from goflow.core.states import FINISHED, RULES, State, Tally, TriggerRule, Verdict, verdict
+from goflow.core.states import (
+    RULES,
+    SkipReason,
+    State,
+    Tally,
+    TriggerRule,
+    Verdict,
+    skip_reason,
+    verdict,
+)
+from tests.core import model
 from tests.core.histories import counts_of
-from tests.core.model import runs
+from tests.core.model import ABOUT_FAILURES, ENDINGS, U, runs
 
-ENDS = sorted(FINISHED)
+ENDS = sorted(ENDINGS)
 MOST = 4  # upstream tasks
 
 
-def tally(total: int, ends: tuple[State, ...]) -> Tally:
+def tally(total: int, ends: tuple[str, ...]) -> Tally:
     counted = Tally(total)
     for end in ends:
-        counted.count(end)
+        if end == U:
+            counted.count(State.SKIPPED, unreached=True)
+        else:
+            counted.count(State(end))
     return counted
 
 
@@ -96,9 +109,41 @@ def test_only_final_states_are_counted(state: State) -> None:
 
 
 def test_a_tally_counts_every_final_state_once() -> None:
-    counted = tally(5, (State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED))
-    assert counts_of(counted) == (5, 1, 1, 1, 1)
-    assert counted.done == 4
+    counted = tally(6, (State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED, U))
+    assert counts_of(counted) == (6, 1, 1, 2, 1, 1)
+    assert counted.done == 5
     counted.reset()
-    assert counts_of(counted) == (5, 0, 0, 0, 0)
+    assert counts_of(counted) == (6, 0, 0, 0, 0, 0)
     assert counted.done == 0
+
+
+# -- skips -----------------------------------------------------------------------------
+
+
+def test_reasons_are_spelled_as_on_the_wire() -> None:
+    assert [str(reason) for reason in SkipReason] == [
+        "upstream failed",
+        "upstream skipped",
+        "upstream cancelled",
+        "upstream successful",
+        "branch",
+        "condition",
+        "itself",
+        "hand",
+    ]
+
+
+def test_a_skip_because_of_a_failure_counts_as_failed_for_the_rules_about_failures() -> None:
+    for rule in TriggerRule:
+        as_what = State.FAILED if rule in ABOUT_FAILURES else State.SKIPPED
+        assert verdict(rule, tally(1, (U,))) is verdict(rule, tally(1, (as_what,))), rule
+
+
+@pytest.mark.parametrize("rule", TriggerRule)
+def test_the_reason_of_a_skip_is_the_one_of_the_model(rule: TriggerRule) -> None:
+    for total in range(1, MOST + 1):
+        for seen in range(1, total + 1):
+            for ends in itertools.combinations_with_replacement(ENDS, seen):
+                counted = tally(total, ends)
+                if verdict(rule, counted) is Verdict.SKIP:
+                    assert skip_reason(rule, counted) is model.skip_reason(rule, ends), ends

@@ -10,8 +10,9 @@ import pytest
 
 from goflow import Context, Job, Task
 from goflow.core.events import Submitted
-from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Succeeded
+from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Skipped, Succeeded
 from goflow.core.graph import Plan, PlannedTask
+from goflow.core.states import SkipReason
 from goflow.engine.attempts.settling import hinted_lines
 from goflow.engine.engine import Engine
 from goflow.engine.hints import LINES, SIZE, Hint, Hints, hints_file, parse
@@ -37,6 +38,11 @@ OUTCOMES: list[Outcome] = [
     Succeeded(size=5000, sha256="ab" * 32),
     Failed("no rain"),
     Failed("never", final=True),
+    Succeeded(msgspec.Raw(b'"x"'), chosen=("x",)),
+    Succeeded(size=5000, sha256="ab" * 32, chosen=("x", "y")),
+    Succeeded(chosen=()),
+    Skipped(),
+    Skipped("the condition is false: params.full", SkipReason.CONDITION),
 ]
 
 

@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from goflow import forks
-from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Postponed, Succeeded
+from goflow.core.execution import (
+    Cancelled,
+    Failed,
+    Interrupted,
+    Outcome,
+    Postponed,
+    Skipped,
+    Succeeded,
+)
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Executor, Work
@@ -30,7 +38,7 @@ _told: set[asyncio.Task[Any]] = set()  # to stop, until they have ended
 
 OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
-OUTCOMES = Succeeded, Failed, Cancelled, Interrupted, Postponed
+OUTCOMES = Succeeded, Failed, Skipped, Cancelled, Interrupted, Postponed
 Keep = Callable[[Succeeded], Outcome | Awaitable[Outcome]]
 
 
@@ -97,6 +105,8 @@ async def attempt(
         outcome = Failed(f"timed out after {timeout:g} s")
     if stopped or expired:
         await _end_orphans(context, end_orphans)
+    if isinstance(outcome, Skipped):
+        log(f"skipped: {outcome.why}" if outcome.why else "skipped")
     if isinstance(log, TaskLog):
         forked.end(log)
         log.end(outcome.error if isinstance(outcome, Failed) else None)

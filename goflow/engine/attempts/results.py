@@ -50,7 +50,7 @@ class Results:
             )
         except StoreUnavailable as error:  # the process is about to end, and waits no longer
             return Failed(f"the result could not be stored: {error}")
-        return Succeeded(size=len(body), sha256=sha256)
+        return Succeeded(size=len(body), sha256=sha256, chosen=outcome.chosen)
 
     async def load(
         self, execution: str, results: Mapping[str, msgspec.Raw | StoredResult]

@@ -27,6 +27,7 @@ from goflow.core.result import StoredResult
 from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
+from goflow.engine.attempts.choice import with_choice
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.hooks import outcome_of
 from goflow.engine.attempts.mapped import MappedTasks
@@ -34,6 +35,7 @@ from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.attempts.waits import Waits
 from goflow.engine.executors.base import Again, Run, Work
+from goflow.engine.executors.conditional import Conditional
 from goflow.engine.executors.outcomes import failed
 from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
@@ -128,7 +130,7 @@ class Attempts:
             return
         loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
-        upstream = self._execution.results_for(task.name) if task.call.takes_context else {}
+        upstream = self._execution.results_for(task.name) if task.takes_values else {}
         if isinstance(key, Item):  # it gets its item alone, without loading the whole list
             for one in self._execution.tasks[key.task].planned.lists:
                 upstream.pop(one, None)
@@ -215,6 +217,9 @@ class Attempts:
             executor = Again(found.run, shares_process=executor.shares_process)
         elif not task.call.is_async and task.isolation is Isolation.THREAD:
             await given.starting_line.turn()
+        # Further looks of an attempt that waits are past its condition.
+        if task.when is not None and found is None and execution.run(key).waiting is None:
+            executor = Conditional(executor, task.when)
 
         async def append(chunk: Chunk) -> None:
             await given.journal.insist(self._change(key, number, chunk))
@@ -238,7 +243,7 @@ class Attempts:
         results: dict[str, Any] = {}
         item: Any = None
         outcome_told = None
-        if found is None and task.call.takes_context:
+        if found is None and task.takes_values:
             if task.hook is not None:
                 outcome_told = await outcome_of(execution, given)
             params = msgspec.json.decode(self.params)
@@ -316,7 +321,13 @@ class Attempts:
         return tags_of(given.epoch, given.server, self._execution.id)
 
     def _keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
-        """Store a result that is too large for a fact, if there is room for it."""
+        """Store a result that is too large for a fact, if there is room for it. That of a branch
+        must be a choice."""
+        if (plan := self._execution.plan).branches and key in plan.branches:
+            chosen = with_choice(outcome, plan.downstream[task_of(key)])
+            if isinstance(chosen, Failed):
+                return chosen
+            outcome = chosen
         size = len(outcome.result)
         others = self._kept - self._keeping.get(key, 0)
         together = self._execution.result_bytes + others + size

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from goflow import forks
-from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import raised, run_sync, succeeded
@@ -89,6 +89,8 @@ def _answer(outcome: Outcome) -> bytes:
             answer = Answer(error=error, final=final)
         case Postponed(seconds, why):
             answer = Answer(seconds=seconds, why=why)
+        case Skipped(why):
+            answer = Answer(skipped=why)
         case _:
             answer = Answer(error="cancelled")
     encoded = msgspec.json.encode(answer)

@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from goflow import checks, forks
-from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.retry import CENTURY
+from goflow.core.summary import WHY
 from goflow.engine.executors.base import Work
-from goflow.errors import Later, TaskFailed
+from goflow.errors import Later, Skip, TaskFailed
 from goflow.plain import Unfit, encode
 from goflow.shown import kind, reason, tame, text_of
 
@@ -88,6 +89,8 @@ def raised(error: BaseException) -> Outcome:
     success, as for a program; any other code or text is a failure with that reason."""
     if isinstance(error, Later):
         return _postponed(error)
+    if isinstance(error, Skip):
+        return Skipped(tame(text_of(error), WHY))
     if not isinstance(error, SystemExit):
         return failed(error)
     code = error.code

@@ -23,8 +23,9 @@ from typing import Annotated, Any
 import msgspec
 
 from goflow import forks
-from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
+from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.retry import CENTURY
+from goflow.core.summary import WHY
 from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
@@ -73,14 +74,15 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer: an error, or a result as JSON, or the seconds until the next look and why. A
-    task is not retried after a `final` error."""
+    """The answer: an error, why it was skipped, the seconds until the next look and why, or a
+    result as JSON. A task is not retried after a `final` error."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
     final: bool = False
     seconds: Annotated[float, msgspec.Meta(ge=0, le=CENTURY)] | None = None
     why: str = ""
+    skipped: str | None = None
 
 
 class ProcessExecutor:
@@ -204,6 +206,8 @@ class ProcessRun:
             return Failed(answer.error, answer.final)
         if answer.seconds is not None:
             return Postponed(answer.seconds, answer.why)
+        if answer.skipped is not None:
+            return Skipped(answer.skipped[:WHY])
         if len(answer.result) > self._max_result:
             return Failed(f"the task's process sent a result of {len(answer.result)} bytes")
         return Succeeded(answer.result)

@@ -187,6 +187,7 @@ export interface ItemDetail {
   result: unknown;
   result_bytes: number;
   waiting: Waiting | null;
+  skip?: WhySkipped;
 }
 
 export interface Items {
@@ -370,6 +371,8 @@ export interface RetryBody {
   params?: Record<string, unknown>;
 }
 
+export type SkipReason = "branch" | "condition" | "hand" | "itself" | "upstream cancelled" | "upstream failed" | "upstream skipped" | "upstream successful";
+
 export interface SlotsView {
   limit: number;
   running: number;
@@ -447,6 +450,9 @@ export interface TaskDetail {
   zipped?: boolean;
   items?: Record<string, number>;
   hook?: Occasion;
+  skip?: WhySkipped;
+  branch?: boolean;
+  chosen?: string[];
 }
 
 export interface TaskNow {
@@ -466,6 +472,7 @@ export interface TaskSummary {
   finished: string | null;
   items?: Record<string, number>;
   waiting?: Waiting;
+  skip?: WhySkipped;
 }
 
 export interface TaskView {
@@ -544,4 +551,9 @@ export interface Waiting {
   why: string;
   again: string;
   every: number;
+}
+
+export interface WhySkipped {
+  reason: SkipReason;
+  why: string;
 }
