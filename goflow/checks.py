@@ -11,7 +11,7 @@ import enum
 import functools
 import math
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
@@ -173,6 +173,16 @@ def mapping(subject: str, value: object, *, error: Error = InvalidJob) -> dict[A
     if not isinstance(value, Mapping):
         raise error(f"{subject} must be a mapping, not {shown(value)}")
     return dict(value)
+
+
+def options(subject: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Check the names of options that a decorator passes on."""
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches  # slow to import, and seldom used
+
+            close = "".join(f"; did you mean {one!r}?" for one in get_close_matches(name, known, 1))
+            raise InvalidJob(f"{subject} has no option {shown(name)}{close}")
 
 
 # -- around a definition -----------------------------------------------------------

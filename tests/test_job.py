@@ -319,3 +319,15 @@ def test_an_invalid_list_of_names_is_refused_everywhere(listed: Any) -> None:
             Goflow(MemoryStore(), **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="allowed_hosts"):
         Goflow(MemoryStore()).configure(allowed_hosts=listed)
+
+
+def test_an_unknown_option_of_a_decorator_is_named_with_the_nearest_one() -> None:
+    job = Job("j")
+    with pytest.raises(
+        InvalidJob,
+        match="job 'j', task 'a': a task has no option 'retriess'; did you mean 'retries'",
+    ):
+        job.task(retriess=1, name="a")(lambda: None)  # type: ignore[call-overload]
+    with pytest.raises(InvalidJob, match="job 'j', hook 'h': a task has no option 'operator'"):
+        job.on_failure(operator=1, name="h")(lambda: None)  # type: ignore[call-overload]
+    assert not list(job.tasks)

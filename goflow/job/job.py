@@ -27,7 +27,7 @@ from goflow.job.mapping import MapOver
 from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
-from goflow.job.task import Isolation, Task, tasks_of
+from goflow.job.task import Isolation, Task, task_options, tasks_of
 from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.shown import reason, shown
 from goflow.templates import fields as templates
@@ -604,6 +604,7 @@ class Job:
     ) -> Task:
         name = checks.name("task", getattr(function, "__name__", None) if name is None else name)
         where = f"job {self.name!r}, task {name!r}"
+        checks.options(f"{where}: a task", options, task_options())
         operator, upstream = bind(
             function,
             tasks=self._tasks.keys(),
@@ -630,7 +631,9 @@ class Job:
         if isinstance(function, Task):
             return self._add_hook(function, occasion)
         name = checks.name("hook", getattr(function, "__name__", None) if name is None else name)
-        operator = bind_hook(function, f"job {self.name!r}, hook {name!r}")
+        where = f"job {self.name!r}, hook {name!r}"
+        checks.options(f"{where}: a task", options, task_options())
+        operator = bind_hook(function, where)
         return self._add_hook(Task(name, operator, **options), occasion)
 
     @defining("job")

@@ -1,6 +1,8 @@
 """Task: one step of a job, checked when it is defined."""
 
 import enum
+import functools
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -196,6 +198,13 @@ def _condition(where: str, text: object) -> Condition:
     if len(text) > TEXT_LIMIT:
         raise InvalidJob(f"{where} has {len(text):,} characters, more than {TEXT_LIMIT:,}")
     return Condition(str.__str__(text))
+
+
+@functools.cache
+def task_options() -> frozenset[str]:
+    """The names of the options of a task."""
+    parameters = inspect.signature(Task).parameters.values()
+    return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
 
 
 def tasks_of(given: object) -> list[Task]:
