@@ -110,7 +110,7 @@ class Timetable:
                 merged |= {at for at in change.merged if self.next(at - SECOND) != at}
         return ClockChange(tuple(sorted(merged)), "; ".join(reasons)) if reasons else None
 
-    def zone(self, due: datetime) -> ZoneInfo:
+    def zone_of(self, due: datetime) -> ZoneInfo:
         """The time zone of the first schedule that has this due time."""
         return next(iter([*self._due_at(due), *self.spans])).schedule.zone
 

@@ -21,8 +21,11 @@ from goflow.engine.registry import Registry
 from goflow.engine.room import Room
 from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
+from goflow.engine.skips import Skips
 from goflow.engine.submissions import Request, Submissions
 from goflow.errors import Conflict, InvalidRequest
+from goflow.job import Job
+from goflow.job.skip_dates import SkipDatesFailed
 from goflow.stores.base import Existing, Store
 
 LIMIT = 1000  # due times in one backfill
@@ -102,6 +105,7 @@ class Backfills:
         runners: Runners,
         room: Room,
         reader: Reader,
+        skips: Skips,
         checks: ParamChecks,
         errands: Errands,
         clock: Clock,
@@ -113,6 +117,7 @@ class Backfills:
         self._runners = runners
         self._room = room
         self._reader = reader
+        self._skips = skips
         self._checks = checks
         self._clock = clock
         self.errands = errands
@@ -130,7 +135,7 @@ class Backfills:
         by: Principal = NOBODY,
     ) -> list[Backfilled]:
         """Run a job for its due times from `start` up to, not including, `end`, oldest first,
-        at most `parallel` at once, except those that have run already.
+        at most `parallel` at once, except those that have run already or that the job skips.
 
         All executions are created, durably, before this returns; each waits for the one
         `parallel` places before it. With `dry_run` none is created. If the store refuses some,
@@ -138,8 +143,8 @@ class Backfills:
 
         Raises `NotFound`; `InvalidRequest` for an empty range, one in the future, or one of more
         than 1000 due times or more than may be unfinished at all; `Conflict` for a job without
-        a schedule; and `Unavailable`, with nothing created, if there is no room for all of them
-        now.
+        a schedule, or whose `skip_dates` fails; and `Unavailable`, with nothing created, if there
+        is no room for all of them now.
         """
         job, now = self._registry.job(name), self._clock.now()
         filled = await self._checks.fill(job, params)
@@ -148,6 +153,7 @@ class Backfills:
             raise Conflict(f"job {name!r} has no schedule, so it has no due times to run for")
         check_range(start, end, now)
         dues = await self._reader.read(due_times, times, start, end)
+        dues = await self._without_skipped(job, times, dues)
         fired = await self._reader.read(executions_of, self._store, name, start, end)
         if dry_run:
             return [Backfilled(due, fired.get(due), created=False) for due in dues]
@@ -170,3 +176,14 @@ class Backfills:
                     last.append(under_way)
                 result.append(Backfilled(due, known, created=False))
             return result
+
+    async def _without_skipped(
+        self, job: Job, times: Times, dues: list[datetime]
+    ) -> list[datetime]:
+        if job.skip_dates is None:
+            return dues
+        try:
+            reasons = await self._skips.reasons(job, times, dues)
+        except SkipDatesFailed as error:
+            raise Conflict(f"job {job.name!r}: {error}", code="skip-dates") from None
+        return [due for due, reason in zip(dues, reasons, strict=True) if reason is None]

@@ -5,8 +5,10 @@ from goflow.engine.health import Health
 from goflow.engine.ledger import Ledger
 from goflow.engine.lineup import NoRoom
 from goflow.engine.registry import Registry
+from goflow.engine.skips import Skips
 from goflow.engine.submissions import Request, Submissions
 from goflow.errors import InvalidRequest
+from goflow.job.skip_dates import SkipDatesFailed
 from goflow.stores.base import Accounted
 
 
@@ -14,11 +16,17 @@ class DueTimes:
     """The scheduler calls `fire` for each due time."""
 
     def __init__(
-        self, registry: Registry, ledger: Ledger, submissions: Submissions, health: Health
+        self,
+        registry: Registry,
+        ledger: Ledger,
+        submissions: Submissions,
+        skips: Skips,
+        health: Health,
     ) -> None:
         self._registry = registry
         self._ledger = ledger
         self._submissions = submissions
+        self._skips = skips
         self._health = health
 
     async def fire(self, name: str, accounted: Accounted, late: bool) -> str | None:
@@ -44,6 +52,14 @@ class DueTimes:
             times = timing.schedules[0]
         elif timing is not None:
             times = self._ledger.times(name, anchor=accounted.anchor, once=accounted.anchor)
+        if job.skip_dates is not None and times is not None:
+            try:
+                (skipped,) = await self._skips.reasons(job, times, [due])
+            except SkipDatesFailed as error:
+                self._health.notice_once(f"job {name!r} was due, and made no execution: {error}")
+                return str(error)
+            if skipped is not None:
+                return skipped
         try:
             params = job.fill_params(None)
         except InvalidRequest as error:  # from the user's params class

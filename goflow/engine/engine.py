@@ -45,6 +45,7 @@ from goflow.engine.room import Room
 from goflow.engine.runners import Runners
 from goflow.engine.scheduler import Scheduler
 from goflow.engine.schedules import Schedules
+from goflow.engine.skips import CALLS, Skips
 from goflow.engine.slots import Slots
 from goflow.engine.store_check import StoreCheck, report
 from goflow.engine.submissions import Submissions
@@ -187,6 +188,9 @@ class Engine:
         patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
         self._opened.callback(patterns.shutdown, wait=False, cancel_futures=True)
         checks = ParamChecks(patterns)
+        helpers = threads.helpers(CALLS)
+        self._opened.callback(helpers.shutdown, wait=False, cancel_futures=True)
+        self.skips = Skips(helpers, clock)
         self.submissions = Submissions(
             store,
             self.registry,
@@ -210,6 +214,7 @@ class Engine:
             self.runners,
             self.room,
             self.reader,
+            self.skips,
             checks,
             self.errands,
             clock,
@@ -229,7 +234,7 @@ class Engine:
             self._dependencies,
             clock,
         )
-        self._due_times = DueTimes(self.registry, self.ledger, self.submissions, health)
+        self._due_times = DueTimes(self.registry, self.ledger, self.submissions, self.skips, health)
         self._recovery = Recovery(
             store,
             self.journal,

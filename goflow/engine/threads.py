@@ -42,6 +42,10 @@ class Threads:
         except NoThread as error:
             raise StoreError(f"there is no thread to read the store in: {error}") from error
 
+    def helpers(self, size: int) -> Executor:
+        """An executor of users' functions that are no operators."""
+        return DaemonThreads(size, name="goflow-helper")
+
     def writer(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
     ) -> "Writer[T]":

@@ -33,6 +33,7 @@ from goflow.shown import reason, shown
 from goflow.templates import fields as templates
 
 if TYPE_CHECKING:
+    from goflow.job.skip_dates import Given, SkipDates
     from goflow.run import FinishedExecution
 
 HOOK_TIMEOUT = 60.0  # seconds, for each attempt of a hook that sets none
@@ -146,6 +147,9 @@ class Job:
             by its signature. None takes any JSON object unchecked.
         description: Text that the API and the dashboard show.
         tags: Words that the API and the dashboard show.
+        skip_dates: Dates on which a due time makes no execution: dates, a function of a date that
+            is true or returns the reason, or the path of an .ics file. The ledger records such a
+            due time as skipped.
         overlap: What a new execution does while an earlier one is unfinished: "allow" runs
             beside it, "skip" is not created, "queue" waits for it, "replace" cancels it.
         max_active: Executions that run at once with `overlap="queue"`. The others wait, and begin
@@ -190,6 +194,7 @@ class Job:
         params: Mapping[str, Any] | type | Callable[..., Any] | None = None,
         description: str = "",
         tags: Iterable[str] = (),
+        skip_dates: "Given | None" = None,
         overlap: Overlap | str = Overlap.ALLOW,
         max_active: int = 1,
         max_queued: int = 10,
@@ -211,6 +216,11 @@ class Job:
             from goflow.job.moments import between
 
             self.start, self.end = between(where, start, end, self.timezone)
+        self.skip_dates: SkipDates | None = None
+        if skip_dates is not None:
+            from goflow.job.skip_dates import declare as declare_skip_dates
+
+            self.skip_dates = declare_skip_dates(where, skip_dates)
         self.interval = checks.flag(f"{where}: interval", interval)
         # Six fields are accepted here: only the engine knows whether seconds are allowed.
         self._check_timing(self.timing_for(with_seconds=True))

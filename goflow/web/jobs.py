@@ -146,10 +146,11 @@ class JobView(Struct, kw_only=True):
     """A job.
 
     `schedules` has each schedule, and `schedule` all of them in one text. Nothing is due before
-    `start` and after `end`. `next` is its next due time. `params` has the defaults of its
-    parameters, and `params_schema` the JSON Schema of all of them; both are null if the job accepts
-    any parameters. `file` and `line` say where the job is defined, and are null if that is not in a
-    file. `switched` is null if nobody has switched the schedule by hand.
+    `start` and after `end`. `skip_dates` describes the dates that are skipped. `next` is its next
+    due time. `params` has the defaults of its parameters, and `params_schema` the JSON Schema of
+    all of them; both are null if the job accepts any parameters. `file` and `line` say where the
+    job is defined, and are null if that is not in a file. `switched` is null if nobody has
+    switched the schedule by hand.
     """
 
     job: str
@@ -167,6 +168,7 @@ class JobView(Struct, kw_only=True):
     schedules: list[str]
     start: Time | None
     end: Time | None
+    skip_dates: str | None
     overlap: str
     max_active: int
     interval: bool
@@ -201,6 +203,7 @@ async def job(call: Call) -> JobView:
         schedules=list(found.schedules),
         start=found.start,
         end=found.end,
+        skip_dates=None if found.skip_dates is None else found.skip_dates.text,
         active=engine.schedules.active(found.name),
         timezone=found.timezone,
         description=found.description,

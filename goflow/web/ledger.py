@@ -1,5 +1,6 @@
 """The ledger of due times: past ticks, upcoming due times, the calendar, and backfills."""
 
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from msgspec.structs import asdict as to_dict
 
 from goflow.core.summary import Time
 from goflow.engine.reader import PAGE_LIMIT
+from goflow.job.skip_dates import SkipDatesFailed
 from goflow.stores.base import Activity, TickOutcome
 from goflow.web.endpoint import Call, Endpoint
 from goflow.web.requests import USER_HEADER, requester
@@ -71,13 +73,25 @@ class ClockChangeView(Struct):
     reason: str
 
 
+class SkippedView(Struct):
+    """A due time on a date that the job skips; `reason` is a sentence."""
+
+    due: Time
+    reason: str
+
+
 class Upcoming(Struct):
-    """The next due times, even if the schedule is off, and those that a clock change affects."""
+    """The next due times, even if the schedule is off, and those that a clock change affects.
+
+    `skipped` has those that will make no execution, as far as that is known: a function is only
+    called when the job is due.
+    """
 
     job: str
     active: bool
     upcoming: list[Time]
     clock_changes: list[ClockChangeView]
+    skipped: list[SkippedView]
 
 
 async def upcoming(call: Call) -> Upcoming:
@@ -90,7 +104,17 @@ async def upcoming(call: Call) -> Upcoming:
         for due in coming
         if times is not None and (change := times.clock_change(due)) is not None
     ]
-    return Upcoming(name, engine.schedules.active(name), coming, changes)
+    skipped: list[SkippedView] = []
+    job = engine.registry.jobs.get(name)
+    if job is not None and job.skip_dates and job.skip_dates.is_calendar and times is not None:
+        with suppress(SkipDatesFailed):  # the ledger will say so
+            reasons = await engine.skips.reasons(job, times, coming)
+            skipped = [
+                SkippedView(due, reason)
+                for due, reason in zip(coming, reasons, strict=True)
+                if reason is not None
+            ]
+    return Upcoming(name, engine.schedules.active(name), coming, changes, skipped)
 
 
 # -- the calendar ----------------------------------------------------------------------

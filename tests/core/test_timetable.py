@@ -174,7 +174,7 @@ def test_a_time_that_one_schedule_skips_is_not_merged_if_another_is_due_then() -
     assert both is not None
     assert both.merged == ()
     assert both.reason == alone.reason
-    assert Timing((Schedule("@daily"), night)).begin(BEGIN).zone(due).key == zone
+    assert Timing((Schedule("@daily"), night)).begin(BEGIN).zone_of(due).key == zone
 
 
 @pytest.mark.parametrize("expressions", [("* * * * *", "@every 45s"), ("@daily", "30 6 * * *")])

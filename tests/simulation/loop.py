@@ -248,6 +248,9 @@ class SimulatedThreads(Threads):
     def readers(self, size: int) -> Executor:
         return SimulatedExecutor(self._loop, self._rng)
 
+    def helpers(self, size: int) -> Executor:
+        return SimulatedExecutor(self._loop, self._rng)
+
     def writer(
         self, write: Callable[[list[T]], None], limit: int, weigh: Callable[[T], int], load: int
     ) -> Writer[T]:

@@ -245,6 +245,7 @@ export interface JobView {
   schedules: string[];
   start: string | null;
   end: string | null;
+  skip_dates: string | null;
   overlap: string;
   max_active: number;
   interval: boolean;
@@ -372,6 +373,11 @@ export interface RetryBody {
 }
 
 export type SkipReason = "branch" | "condition" | "hand" | "itself" | "upstream cancelled" | "upstream failed" | "upstream skipped" | "upstream successful";
+
+export interface SkippedView {
+  due: string;
+  reason: string;
+}
 
 export interface SlotsView {
   limit: number;
@@ -545,6 +551,7 @@ export interface Upcoming {
   active: boolean;
   upcoming: string[];
   clock_changes: ClockChangeView[];
+  skipped: SkippedView[];
 }
 
 export interface Waiting {

@@ -4,7 +4,7 @@ import type * as Schema from "../api/schema";
 import type { TickOutcome as Outcome, TickView as Tick } from "../api/schema";
 
 export type { Outcome, Tick };
-export type Upcoming = Pick<Schema.Upcoming, "upcoming" | "clock_changes">;
+export type Upcoming = Pick<Schema.Upcoming, "upcoming" | "clock_changes" | "skipped">;
 
 export const OUTCOMES: readonly Outcome[] = ["fired", "skipped", "missed", "merged"];
 

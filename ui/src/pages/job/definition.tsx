@@ -41,6 +41,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
             )}
           </Fact>
         )}
+        {described.skip_dates && <Fact name="Skipped dates">{described.skip_dates}</Fact>}
         <Fact name="Time zone">{described.timezone}</Fact>
         <Fact name="Tags">{described.tags.length ? <Tags tags={described.tags} /> : "none"}</Fact>
         <Fact name="If the previous one still runs">{RULES[described.overlap] ?? described.overlap}</Fact>

@@ -22,7 +22,8 @@ export function DueTimes({ view }: { view: JobView }) {
 }
 
 function Coming({ active, next }: { active: boolean; next: Upcoming }) {
-  const reasons = new Map(next.clock_changes.map(({ due, reason }) => [due, reason]));
+  const skipped = next.skipped.map(({ due, reason }) => ({ due, reason: `skipped: ${reason}` }));
+  const reasons = new Map([...next.clock_changes, ...skipped].map(({ due, reason }) => [due, reason]));
   return (
     <section class="card" aria-label="Next due times">
       <h2>Next</h2>

@@ -19,7 +19,7 @@ const SETTLES = 500; // milliseconds from a scheduled execution to the request f
 /** The number of ledger entries shown at first. */
 export const TICKS = 20;
 const UPCOMING = 10;
-const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [] };
+const NOTHING_COMES: Upcoming = { upcoming: [], clock_changes: [], skipped: [] };
 
 export class JobView {
   readonly cell: LiveJob;
