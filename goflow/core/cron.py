@@ -228,8 +228,11 @@ def _week_places(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
 # Cached, because most jobs have the same few fields.
 @lru_cache(maxsize=1024)
 def _values(field: _Field, text: str) -> tuple[int, ...]:
-    """The values that a field's text names, in order."""
-    values: set[int] = set()
+    """The values that a field's text names, in order.
+
+    The traditional rules make of each item a range with a step, which croniter expands.
+    """
+    items = []
     for item in text.split(","):
         parsed = _ITEM.fullmatch(item)
         if parsed is None:
@@ -247,10 +250,19 @@ def _values(field: _Field, text: str) -> tuple[int, ...]:
         step = int(parsed["step"] or 1)
         if step == 0:
             raise Refused(f"{field.name} {shown(item)} has a step of zero")
-        values.update(range(first, last + 1, step))
-    if field is _WEEK_DAYS:
-        values = {value % 7 for value in values}
-    return tuple(sorted(values))
+        # Written out, because croniter reads some short forms differently: `1-1` as all values.
+        items.append(f"{first}-{last}/{step}" if first < last else f"{first}")
+    return _expand(field, ",".join(items))
+
+
+def _expand(field: _Field, text: str) -> tuple[int, ...]:
+    # Imported on first use, because it takes longer than everything else in a definition.
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    order = (_MINUTES, _HOURS, _MONTH_DAYS, _MONTHS, _WEEK_DAYS, _SECONDS)
+    fields, _ = croniter.expand(" ".join(text if one is field else "*" for one in order))
+    values = fields[order.index(field)]
+    return tuple(range(field.low, field.last + 1)) if values == ["*"] else tuple(sorted(values))
 
 
 def _value(field: _Field, text: str) -> int:
