@@ -130,12 +130,16 @@ def graph(file: str, job: str | None, form: str | None) -> None:
 
 
 def _tree(job: Job) -> str:
-    rules = {task.name: task.trigger_rule for task in job.tasks}
+    tasks = {task.name: task for task in job.tasks}
     lines = [job.name]
     for branch in draw({task.name: task.after for task in job.tasks}):
-        notes = ""
-        if rules[branch.task] is not TriggerRule.ALL_SUCCESSFUL:
-            notes += f"  [{rules[branch.task]}]"
+        task, notes = tasks[branch.task], ""
+        if task.trigger_rule is not TriggerRule.ALL_SUCCESSFUL:
+            notes += f"  [{task.trigger_rule}]"
+        if task.branch:
+            notes += "  (branch)"
+        if task.when is not None:
+            notes += f"  (when {' '.join(task.when.shown.split())})"
         if branch.also:
             notes += f"  (also after {', '.join(branch.also)})"
         lines.append(f"  {branch.lines}{branch.task}{notes}")
@@ -145,7 +149,9 @@ def _tree(job: Job) -> str:
 
 def _dot(job: Job) -> str:
     lines = [f"digraph {_quoted(job.name)} {{"]
-    lines += [f"  {_quoted(task.name)};" for task in job.tasks]
+    lines += [
+        f"  {_quoted(task.name)}{' [shape=diamond]' if task.branch else ''};" for task in job.tasks
+    ]
     lines += [
         f"  {_quoted(upstream)} -> {_quoted(task.name)};"
         for task in job.tasks
@@ -166,7 +172,12 @@ def _quoted(name: str) -> str:
 def _mermaid(job: Job) -> str:
     number = {task.name: place for place, task in enumerate(job.tasks)}
     lines = ["flowchart TD"]
-    lines += [f'  t{number[task.name]}["{_entities(task.name)}"]' for task in job.tasks]
+    lines += [
+        f'  t{number[task.name]}{{"{_entities(task.name)}"}}'
+        if task.branch
+        else f'  t{number[task.name]}["{_entities(task.name)}"]'
+        for task in job.tasks
+    ]
     lines += [
         f"  t{number[upstream]} --> t{number[task.name]}"
         for task in job.tasks

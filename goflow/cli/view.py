@@ -17,6 +17,7 @@ from goflow.cli.terminal import duration, padded, width
 from goflow.cli.tree import Branch, draw
 from goflow.core.detail import AttemptDetail
 from goflow.core.states import State
+from goflow.core.summary import WhySkipped
 from goflow.engine.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Seen(Protocol):
     def attempts(self) -> list[AttemptDetail]: ...
     @property
     def items(self) -> dict[str, int] | msgspec.UnsetType | None: ...
+    @property
+    def skip(self) -> WhySkipped | msgspec.UnsetType | None: ...
 
 
 class View:
@@ -100,15 +103,15 @@ def print_errors(tasks: Iterable[Seen]) -> None:
 
 
 class Change(NamedTuple):
-    """A task's new state; `at` is None if the time was not recorded. `items` are those of a
-    mapped task that has ended, in words."""
+    """A task's new state; `at` is None if the time was not recorded. `note` has the items of a
+    mapped task that has ended, or why a task was skipped."""
 
     task: str
     state: State
     at: datetime | None = None
     attempt: int | None = None
     took: timedelta | None = None
-    items: str = ""
+    note: str = ""
 
 
 def _items(task: Seen) -> str:
@@ -120,6 +123,13 @@ def _items(task: Seen) -> str:
     return words + (f", {failed:,} failed" if failed else "")
 
 
+def _note(task: Seen) -> str:
+    """The items of a mapped task, or why a task was skipped, in one line."""
+    if task.skip:
+        return " ".join(task.skip.why.split())
+    return _items(task)
+
+
 def _history(task: Seen) -> Iterator[Change]:
     state = State.NOTSTARTED
     for one in task.attempts:
@@ -128,10 +138,10 @@ def _history(task: Seen) -> Iterator[Change]:
         if one.finished is not None:
             state = one.state if one.retry_at is None else State.UPFORRETRY
             took = one.finished - one.started
-            items = _items(task) if one is task.attempts[-1] else ""
-            yield Change(task.name, state, one.finished, one.attempt, took, items)
+            note = _note(task) if one is task.attempts[-1] else ""
+            yield Change(task.name, state, one.finished, one.attempt, took, note)
     if task.state.finished and task.state is not state:
-        yield Change(task.name, task.state)
+        yield Change(task.name, task.state, note=_note(task))
 
 
 class Lines(View):
@@ -166,8 +176,8 @@ class Lines(View):
             line += f"  attempt {change.attempt}"
         if change.took is not None:
             line += f"  {duration(change.took)}"
-        if change.items:
-            line += f"  {change.items}"
+        if change.note:
+            line += f"  {change.note}"
         return line.rstrip()
 
 
@@ -312,6 +322,6 @@ class Tree(View):
                 row.append(f"  retry in {duration(last.retry_at - now)}", "yellow")
             elif len(task.attempts) > 1:
                 row.append(f"  attempt {last.attempt}", "dim")
-            if items := _items(task):
-                row.append(f"  {items}", "dim")
+        if task is not None and (note := _note(task)):
+            row.append(f"  {note}", "dim")
         return row

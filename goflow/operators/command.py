@@ -5,13 +5,13 @@ left.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from goflow import checks
 from goflow.checks import defining
-from goflow.errors import InvalidJob, TaskFailed
+from goflow.errors import InvalidJob, Skip, TaskFailed
 from goflow.operators import orphans
 from goflow.operators.base import Context
 from goflow.operators.deadline import Deadline, real_work
@@ -46,6 +46,10 @@ class Command:
         env: Variables added to the server's environment.
         cwd: Folder to run in; the server's by default.
         timeout: Seconds until the program is ended and the attempt fails; None for no limit.
+        retry_exit_codes: Exit codes after which a retry may help; another one fails the task
+            without further retries. None for all. A program that was ended by a signal counts as
+            128 plus the signal's number.
+        skip_exit_code: Exit code that skips the task; None for none.
 
     Raises:
         InvalidJob: An argument is invalid on every machine, such as an empty `cmd`.
@@ -64,6 +68,8 @@ class Command:
     )
     cwd: str | os.PathLike[str] | Template | None = field(default=None, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
+    retry_exit_codes: Collection[int] | None = field(default=None, kw_only=True, repr=False)
+    skip_exit_code: int | None = field(default=None, kw_only=True, repr=False)
     _has_templates: bool = field(default=False, init=False, repr=False, compare=False)
 
     @defining("Command")
@@ -93,11 +99,25 @@ class Command:
             checks.os_text(f"{where}: cwd", os.fspath(self.cwd))
         if self.timeout is not None:
             checks.seconds(f"{where}: timeout", self.timeout)
+        if self.retry_exit_codes is not None or self.skip_exit_code is not None:
+            self._check_codes(where)
         # Checked texts are exactly of type str. Comparing types is fast, and jobs may be large.
         has_templates = not _TEXT.issuperset(map(type, (cmd, *args)))
         if has_templates or self.env or self.cwd is not None:
             has_templates = fields.has_templates(cmd, args, self.env, self.cwd)
         object.__setattr__(self, "_has_templates", has_templates)
+
+    def _check_codes(self, where: str) -> None:
+        codes = self.retry_exit_codes
+        if codes is not None:
+            subject = f"{where}: retry_exit_codes"
+            given = checks.items(subject, "exit codes", codes)
+            kept = tuple(checks.count(subject, code, 1, 255) for code in given)
+            object.__setattr__(self, "retry_exit_codes", kept)
+        if self.skip_exit_code is not None:
+            skip = checks.count(f"{where}: skip_exit_code", self.skip_exit_code, 1, 255)
+            if codes is not None and skip in codes:
+                raise InvalidJob(f"{where}: exit code {skip} can either skip or be retried")
 
     @classmethod
     def shell(
@@ -107,6 +127,8 @@ class Command:
         env: Mapping[str, str | Template] | None = None,
         cwd: str | os.PathLike[str] | Template | None = None,
         timeout: float | None = None,
+        retry_exit_codes: Collection[int] | None = None,
+        skip_exit_code: int | None = None,
     ) -> "Command":
         """Runs a script in /bin/sh.
 
@@ -120,6 +142,8 @@ class Command:
             env: Variables added to the server's environment.
             cwd: Folder to run in; the server's by default.
             timeout: Seconds until the script is ended and the attempt fails; None for no limit.
+            retry_exit_codes: Exit codes after which a retry may help; None for all.
+            skip_exit_code: Exit code that skips the task; None for none.
 
         Raises:
             InvalidJob: `script` is empty, or another argument is invalid.
@@ -133,7 +157,15 @@ class Command:
             script = ShellTemplate(script.text)
         elif not checks.os_text("Command.shell: script", script).strip():
             raise InvalidJob(f"Command.shell: there is nothing to run in {script!r}")
-        return cls("/bin/sh", ("-c", script), env=env, cwd=cwd, timeout=timeout)
+        return cls(
+            "/bin/sh",
+            ("-c", script),
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            retry_exit_codes=retry_exit_codes,
+            skip_exit_code=skip_exit_code,
+        )
 
     async def run(self, context: Context) -> str:
         if self._has_templates:
@@ -160,7 +192,11 @@ class Command:
         finally:
             program.close()
         if (failure := program.failure()) is not None:
-            raise TaskFailed(failure)
+            code = program.exit_code
+            if code is not None and code == self.skip_exit_code:
+                raise Skip(f"exit code {code}")
+            codes = self.retry_exit_codes
+            raise TaskFailed(failure, final=codes is not None and code not in codes)
         return program.stdout.kept(RESULT_LIMIT)
 
 

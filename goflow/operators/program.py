@@ -175,6 +175,12 @@ class Program:
         """The exit code, or the negated number of the signal; None while it runs."""
         return self._process.returncode
 
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, of a program ended by a signal as a shell gives it; None while it runs."""
+        code = self._process.returncode
+        return code if code is None or code >= 0 else 128 - code
+
     def failure(self) -> str | None:
         """Why the program failed; None if it succeeded."""
         code = self._process.returncode

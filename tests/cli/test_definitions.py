@@ -153,3 +153,40 @@ def test_graph_can_write_dot_mermaid_and_json(goflow, main_py):
     mermaid = goflow("graph", path, "--mermaid").stdout
     assert mermaid.splitlines() == ["flowchart TD", '  t0["x#34;"]', '  t1["y"]', "  t0 --> t1"]
     assert json.loads(goflow("graph", path, "--json").stdout)["dag"] == {'x"': ["y"], "y": []}
+
+
+def test_a_graph_marks_branches_and_conditions(goflow, main_py):
+    path = main_py(
+        """
+from goflow import Command, Job, Task
+
+job = Job("j", params={"full": True})
+job.branch(lambda: "x", name="pick")
+job.add(Task("x", Command("true"), after=["pick"], when="params.full"))
+"""
+    )
+    assert goflow("graph", path).stdout == "j\n  pick  (branch)\n  └─ x  (when params.full)\n"
+    assert '"pick" [shape=diamond];' in goflow("graph", path, "--dot").stdout
+    assert 't0{"pick"}' in goflow("graph", path, "--mermaid").stdout
+
+
+def test_a_run_says_why_tasks_are_skipped(goflow, main_py):
+    path = main_py(
+        """
+from goflow import Command, Job, Skip, Task
+
+job = Job("j")
+job.branch(lambda: "x", name="pick")
+
+@job.task(after=["pick"])
+def x():
+    raise Skip("no rows,\\nagain")
+
+job.add(Task("y", Command("true"), after=["pick"]))
+"""
+    )
+    lines = goflow("run", path).stdout.splitlines()
+    assert any(line.endswith("  no rows, again") and "skipped" in line for line in lines)
+    assert any(
+        line.split() == ["y", "skipped", "branch", "'pick'", "chose", "'x'"] for line in lines
+    )

@@ -52,7 +52,7 @@ def test_a_failed_execution_exits_with_1_and_ends_with_its_errors(goflow, main_p
     words = [line.split() for line in result.stdout.splitlines()]
     states = [line[1] for line in words if line[:1] == ["explode"]][:4]
     assert states == ["running", "upforretry", "running", "failed"]
-    assert ["never", "skipped"] in words
+    assert ["never", "skipped", "task", "'explode'", "failed"] in words
     assert "explode failed in attempt 2:" in result.stdout
     assert "ValueError: no fuse left" in result.stdout
 

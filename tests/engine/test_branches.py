@@ -410,3 +410,49 @@ async def test_a_stopped_attempt_is_cancelled_even_if_it_skips_then() -> None:
         await until(lambda: not engine.runners)
         (task,) = (await engine.reader.execution(id)).tasks
         assert task.state is State.CANCELLED
+
+
+# -- exit codes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "attempts"),
+    [
+        ("exit 0", "successful", 1),
+        ("exit 75", "failed", 3),
+        ("exit 1", "failed", 1),
+        ("exit 99", "skipped", 1),
+        ("kill -9 $$", "failed", 3),
+        ("kill -15 $$", "failed", 1),
+    ],
+)
+def test_exit_codes_choose_between_retry_failure_and_skip(
+    script: str, state: str, attempts: int
+) -> None:
+    command = Command.shell(script, retry_exit_codes=[75, 137], skip_exit_code=99)
+    task = Job("codes", tasks=[Task("t", command, retries=2)]).run().tasks["t"]
+    assert (task.state.value, len(task.attempts)) == (state, attempts)
+    assert (task.skip is not None) == (state == "skipped")
+
+
+def test_without_codes_all_failures_are_retried_and_with_none_no_failure_is() -> None:
+    for codes, attempts in ((None, 3), ([], 1)):
+        command = Command("false", retry_exit_codes=codes)
+        task = Job("codes", tasks=[Task("t", command, retries=2)]).run().tasks["t"]
+        assert len(task.attempts) == attempts
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"retry_exit_codes": [0]}, "retry_exit_codes"),
+        ({"retry_exit_codes": ["75"]}, "retry_exit_codes"),
+        ({"retry_exit_codes": 75}, "retry_exit_codes"),
+        ({"skip_exit_code": 256}, "skip_exit_code"),
+        ({"skip_exit_code": True}, "skip_exit_code"),
+        ({"skip_exit_code": 75, "retry_exit_codes": [75]}, "either skip or be retried"),
+    ],
+)
+def test_invalid_exit_codes_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidJob, match=told):
+        Command("true", **options)

@@ -58,3 +58,12 @@ test("the buttons zoom and fit", async () => {
   fireEvent.click(screen.getByRole("button", { name: "Fit the graph" }));
   await vi.waitFor(() => expect(drawing.getAttribute("transform")).toBe(before));
 });
+
+test("the edges to tasks that a branch did not choose are dashed", () => {
+  const dag = { pick: ["x", "y"], x: [], y: [] };
+  const { container } = render(
+    <Graph tasks={["pick", "x", "y"]} dag={dag} choices={{ pick: ["x"] }} cell={() => undefined} selected={null} onPick={() => {}} />,
+  );
+  expect(container.querySelectorAll(".edges:not(.lit) path.rejected")).toHaveLength(1);
+  expect(container.querySelectorAll(".edges:not(.lit) path:not(.rejected)")).toHaveLength(1);
+});

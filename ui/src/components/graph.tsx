@@ -30,10 +30,12 @@ export function Graph(props: {
   cell: (task: string) => ReadonlySignal<State> | undefined;
   /** The counts of a mapped task's items. */
   items?: (task: string) => ReadonlySignal<Counts | null> | undefined;
+  /** The tasks that each branch chose, by its name. */
+  choices?: Choices;
   selected: string | null;
   onPick: (task: string) => void;
 }) {
-  const { tasks, dag, selected, onPick } = props;
+  const { tasks, dag, choices, selected, onPick } = props;
   const drawing = useMemo(() => draw(tasks, dag, measure), [tasks, dag]);
   const { box, transform, far, zoom, fit, reveal } = useView(drawing, selected);
   const entry = drawing.nodes.find(({ name }) => name === selected)?.name ?? drawing.nodes[0]?.name;
@@ -64,8 +66,8 @@ export function Graph(props: {
         aria-label={`Graph of ${tasks.length} tasks`}
       >
         <g transform={transform}>
-          <Edges drawing={drawing} />
-          <Edges drawing={drawing} of={selected} />
+          <Edges drawing={drawing} choices={choices} />
+          <Edges drawing={drawing} choices={choices} of={selected} />
           {drawing.nodes.map((node) => (
             <TaskNode
               key={node.name}
@@ -217,19 +219,23 @@ function useView(drawing: Drawing, selected: string | null) {
   return { box, transform, far, zoom, fit, reveal };
 }
 
+/** The tasks that branches chose, by the names of the branches that have. */
+export type Choices = Record<string, string[]>;
+
 /** All edges, or those that begin or end at the task `of`. */
-function Edges({ drawing, of }: { drawing: Drawing; of?: string | null }) {
+function Edges({ drawing, choices, of }: { drawing: Drawing; choices: Choices | undefined; of?: string | null }) {
+  const rejected = (from: string, to: string) => choices !== undefined && from in choices && !choices[from]!.includes(to);
   return useMemo(
     () => (
       <g class={of === undefined ? "edges" : "edges lit"}>
         {drawing.edges
           .filter(({ from, to }) => of === undefined || from === of || to === of)
           .map((edge) => (
-            <path key={`${edge.from}\0${edge.to}`} d={edge.path} />
+            <path key={`${edge.from}\0${edge.to}`} class={rejected(edge.from, edge.to) ? "rejected" : undefined} d={edge.path} />
           ))}
       </g>
     ),
-    [drawing, of],
+    [drawing, choices, of],
   );
 }
 

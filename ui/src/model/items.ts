@@ -60,8 +60,9 @@ export function statesOf(counts: Counts, selected: State | null): State[] {
 
 const LINE = 200; // characters of a row's error or result
 
-/** The first line of the item's error or result. */
-export function outcomeOf({ state, error, result, result_bytes }: ItemDetail): string {
+/** The first line of the item's error or result, or why it was skipped. */
+export function outcomeOf({ state, error, result, result_bytes, skip }: ItemDetail): string {
+  if (skip) return skip.why.split("\n", 1)[0]!.slice(0, LINE);
   if (error) return failureOf(error).message.split("\n", 1)[0]!.slice(0, LINE);
   if (state !== "successful") return "";
   if (result === null && result_bytes > 4) return "large result";

@@ -265,6 +265,10 @@ function FirstFailure({ view, detail }: { view: ExecutionView; detail: api.Execu
 function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const cell = (name: string) => view.cell.value?.task(name);
   const items = (name: string) => view.cell.value?.items(name);
+  const choices = useMemo(
+    () => Object.fromEntries(detail.tasks.flatMap(({ name, chosen }) => (chosen === undefined ? [] : [[name, chosen]]))),
+    [detail.tasks],
+  );
   useKeys("Tasks", [
     { key: "j", does: "Next task", act: () => view.step(1) },
     { key: "k", does: "Previous task", act: () => view.step(-1) },
@@ -277,6 +281,7 @@ function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDet
           dag={view.dag.value}
           cell={cell}
           items={items}
+          choices={choices}
           selected={view.selected.value}
           onPick={(name) => view.pick(name)}
         />

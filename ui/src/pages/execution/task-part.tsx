@@ -54,6 +54,14 @@ export function TaskPart(props: {
           Waiting: <Waits on={task.waiting} />.
         </p>
       )}
+      {task.skip?.why && (
+        <p class="waits">
+          Skipped: <Name text={task.skip.why} />.
+        </p>
+      )}
+      {task.chosen !== undefined && (
+        <p class="waits">{task.chosen.length === 0 ? "Chose no task." : <>Chose <Name text={task.chosen.join(", ")} />.</>}</p>
+      )}
       {attempts.length === 0 && !task.waiting && (
         <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
