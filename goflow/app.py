@@ -70,6 +70,9 @@ class Goflow:
         max_result: Bytes of a task's result as JSON, at most 512 MiB. A larger result fails the
             attempt.
         max_results: Bytes of all results of an execution together.
+        artifacts: Folder for results that are no JSON and for files of tasks, or a URL
+            `s3://bucket/prefix`. None for a folder beside the store.
+        max_artifact: Bytes of one of them. A larger one fails the attempt.
         max_log: Characters that are kept of an attempt's log: its head and its tail.
         max_body: Bytes of a request body.
         show_source: Whether the API and the dashboard show the source code of jobs.
@@ -106,6 +109,8 @@ class Goflow:
         keep_per_job: int | None = None,
         max_result: int = 1024 * 1024,
         max_results: int = 1024 * 1024 * 1024,
+        artifacts: str | os.PathLike[str] | None = None,
+        max_artifact: int = 1024 * 1024 * 1024,
         max_log: int = 16 * 1024 * 1024,
         max_body: int = 1024 * 1024,
         show_source: bool = True,
@@ -114,6 +119,7 @@ class Goflow:
             result=_size("max_result", max_result, RESULT_LIMIT),
             log=_size("max_log", max_log),
             results=_size("max_results", max_results),
+            artifact=_size("max_artifact", max_artifact),
         )
         options = Options(
             with_seconds=with_seconds,
@@ -122,6 +128,7 @@ class Goflow:
             pools=_check_pools(pools),
             stop_timeout=stop_timeout,
             limits=limits,
+            artifacts=None if artifacts is None else os.fspath(artifacts),
             keep=Keep(days=keep_days, executions=keep_executions, per_job=keep_per_job),
         )
         self._ui = None if ui_path is None else Path(ui_path)

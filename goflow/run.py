@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from goflow.artifacts.base import RESULT
 from goflow.core.detail import AttemptDetail
 from goflow.core.events import TaskStarted, TaskSucceeded
+from goflow.core.result import Artifact, StoredResult
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped
 from goflow.engine.attempts.results import read_result
@@ -32,6 +34,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
         error: Error of the last attempt, None if it succeeded.
         logs: Text that all attempts logged, in order; of a mapped task, item by item.
         attempts: Each attempt with its `state`, `error` and times.
+        artifacts: Files that the last successful attempt left: `name`, `size` in bytes, `sha256`.
         items: Of a mapped task, the number of its items, as `total` and by state; else None.
         skip: Why it was skipped, with a word as `reason` and an explanation as `why`; else None.
     """
@@ -44,6 +47,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
     attempts: list[AttemptDetail]
     items: dict[str, int] | None = None
     skip: WhySkipped | None = None
+    artifacts: list[Artifact] = []
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -122,7 +126,9 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     history = await engine.reader.read(engine.store.history, id)
     assert history is not None
     ended = (fact for fact in history.facts if isinstance(fact, TaskSucceeded))
-    large = {fact.task: fact.stored for fact in ended if fact.item is None}
+    stored_of = {fact.task: fact.stored for fact in ended if fact.item is None}
+    objects = {name: one for name, one in stored_of.items() if one is not None and one.format}
+    large = {name: one for name, one in stored_of.items() if name not in objects}
     # Of items in the order of the list, since the log of a mapped task is that of its items.
     started = [fact for fact in history.facts if isinstance(fact, TaskStarted)]
     started.sort(key=lambda fact: -1 if fact.item is None else fact.item)
@@ -134,20 +140,25 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
     hooks: dict[str, FinishedTask] = {}
     for task in [*detail.tasks, *detail.hooks]:
         result = bytes(task.result)
+        found = objects.get(task.name)
         if task.result_bytes and (stored := large.get(task.name)) is not None:
             result = await engine.reader.read(read_result, engine.store, id, stored)
         elif task.result_bytes and result == b"null":  # omitted, since the execution has many tasks
             result = (await engine.reader.result(id, task.name)).body
         of_kind = tasks if task.hook is msgspec.UNSET else hooks
+        value = msgspec.json.decode(result)
+        if found is not None and task.result_bytes:
+            value = await _object(engine, id, found, value)
         of_kind[task.name] = FinishedTask(
             name=task.name,
             state=task.state,
-            result=msgspec.json.decode(result),
+            result=value,
             error=task.error,
             logs=logs[task.name],
             attempts=task.attempts,
             items=task.items or None,
             skip=task.skip or None,
+            artifacts=task.artifacts or [],
         )
     return FinishedExecution(
         id=id,
@@ -159,6 +170,18 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         tasks=tasks,
         hooks=hooks,
     )
+
+
+async def _object(engine: Engine, id: str, stored: StoredResult, description: Any) -> Any:
+    """A result that is no JSON; its description if it cannot be read."""
+    from goflow.artifacts.formats import decode
+
+    file = Artifact(f"{RESULT}{stored.format}", stored.size, stored.sha256)
+    body = await engine.reader.read(engine.artifacts.read, id, file)
+    try:
+        return decode(body, stored.format)
+    except BaseException:  # users' classes may raise anything
+        return description
 
 
 def run_once(

@@ -24,9 +24,11 @@ ROOMS: dict[str, set[str]] = {
     "forks": set(),
     "templates": {"checks", "errors", "shown"},
     "operators": {"forks", "loading", "templates", "typed", "core", "checks", "errors", "shown"},
+    "artifacts": {"operators", "core", "errors", "shown"},
     "stores": {"forks", "core", "errors"},
     "job": {"checks", "operators", "templates", "typed", "core", "errors", "plain", "shown"},
     "engine": {
+        "artifacts",
         "loading",
         "forks",
         "job",
@@ -38,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
         "plain",
         "shown",
     },
-    "run": {"engine", "job", "operators", "stores", "core", "errors"},
+    "run": {"artifacts", "engine", "job", "operators", "stores", "core", "errors"},
     "web": {
         "shown",
         "forks",

@@ -24,6 +24,7 @@ COMMANDS = {
     "cancel": "remote:cancel",
     "retry": "remote:retry",
     "mark": "remote:mark",
+    "artifacts": "remote:artifacts",
     "logs": "remote:logs",
     "ticks": "ledger:ticks",
     "upcoming": "ledger:upcoming",

@@ -241,6 +241,58 @@ def logs(
             click.echo(log.text, nl=False)
 
 
+@click.command()
+@click.argument("id")
+@click.argument("task")
+@click.argument("name", required=False)
+@item_option
+@click.option(
+    "--attempt",
+    type=click.IntRange(1),
+    metavar="N",
+    help="An attempt; the last successful one by default.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the artifact to FILE.",
+)
+@server_option
+@as_json
+def artifacts(
+    id: str,
+    task: str,
+    name: str | None,
+    item: int | None,
+    attempt: int | None,
+    output: str | None,
+    url: str,
+    as_json: bool,
+) -> None:
+    """List the artifacts of TASK in the execution ID, or write the one called NAME to standard
+    output."""
+    with Server(url) as server:
+        path = ("executions", id, "tasks", task, "artifacts")
+        if name is None:
+            if output is not None:
+                raise Unusable("--output needs the NAME of an artifact")
+            found = server.get(*path, item=item, attempt=attempt)
+            lines = [f"{one['name']}  {one['size']}" for one in found["artifacts"]]
+            print_answer(found, "\n".join(lines) or "no artifacts", as_json)
+            return
+        body = server.content(*path, name, item=item, attempt=attempt)
+        if output is None:
+            click.echo(body, nl=False)
+            return
+        try:
+            with open(output, "wb") as file:
+                file.write(body)
+        except OSError as error:
+            raise Problem(f"{output} cannot be written: {error}") from None
+
+
 class Progress(NamedTuple):
     """The attempts of a task or item: the numbers of those that have begun, in order, and of
     those that have ended. `waits` says that none has begun since a retry; `over`, that none will

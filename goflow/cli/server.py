@@ -76,6 +76,10 @@ class Server:
         """A response as text."""
         return self._request("GET", path, query).content.decode("utf-8", "replace")
 
+    def content(self, *path: str, **query: Any) -> bytes:
+        """A response as bytes."""
+        return self._request("GET", path, query).content
+
     def log(
         self,
         id: str,

@@ -13,7 +13,7 @@ from goflow.core.events import AnyFact, TaskSucceeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
-from goflow.core.result import SMALL, StoredResult, size_of
+from goflow.core.result import SMALL, Artifact, StoredResult, size_of
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
 from goflow.core.summary import Time, Waiting, WhySkipped
@@ -56,7 +56,9 @@ class TaskDetail(msgspec.Struct):
 
     `result_bytes` is the size of the result as JSON, 0 for none. `result` is null if it is
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
-    route of results serves it."""
+    route of results serves it. A result that is an artifact is described.
+
+    `artifacts` are those of the last successful attempt, left out if there are none."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -78,6 +80,7 @@ class TaskDetail(msgspec.Struct):
     skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
     branch: bool | msgspec.UnsetType = msgspec.UNSET
     chosen: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
@@ -113,6 +116,7 @@ class TaskDetail(msgspec.Struct):
         elif task.state is State.NOTSTARTED:
             self.error = None
             self.result, self.result_bytes = _NULL, 0
+            self.artifacts = msgspec.UNSET
         elif task.state is not State.CANCELLED:  # marked by hand, or skipped before any attempt
             self.error = None
 
@@ -127,6 +131,7 @@ class TaskDetail(msgspec.Struct):
         self.interruptions += change.interrupted
         if change.result is not None:
             self.result, self.result_bytes = shown_result(change.result)
+            self.artifacts = list(change.artifacts) if change.artifacts else msgspec.UNSET
 
 
 class ItemDetail(msgspec.Struct):
@@ -134,7 +139,7 @@ class ItemDetail(msgspec.Struct):
     `started` and `finished` are of the last one. `error` is that of the last attempt, cut to its
     beginning and end. `waiting` says why a running item waits without a slot, and until when.
     `result` is null if it is larger than `SMALL` bytes; the route of results serves it. Only a
-    skipped item has `skip`."""
+    skipped item has `skip`, and only one with artifacts has `artifacts`."""
 
     index: int
     state: State
@@ -146,6 +151,7 @@ class ItemDetail(msgspec.Struct):
     result_bytes: int
     waiting: Waiting | None = None
     skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
+    artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Action(msgspec.Struct):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from goflow.core.keys import Key, key_of
-from goflow.core.result import StoredResult
+from goflow.core.result import Kept, StoredResult
 from goflow.core.states import SkipReason
 
 
@@ -92,6 +92,7 @@ class TaskSucceeded(RunFact, frozen=True):
     `sha256` their hash.
 
     Of a branch, `chosen` are the tasks directly downstream that go on; None for other tasks.
+    `kept` has the artifacts. If the result is among them, `result` describes it.
     """
 
     attempt: int
@@ -100,10 +101,15 @@ class TaskSucceeded(RunFact, frozen=True):
     sha256: str = ""
     item: int | None = None
     chosen: tuple[str, ...] | None = None
+    kept: Kept | None = None
 
     @property
     def stored(self) -> StoredResult | None:
-        """The location of a result that the store keeps separately, else None."""
+        """The location of a result that is kept separately, else None."""
+        if self.kept is not None and (file := self.kept.result) is not None:
+            return StoredResult(
+                self.task, self.attempt, file.size, file.sha256, self.item, self.kept.format
+            )
         if not self.sha256:
             return None
         return StoredResult(self.task, self.attempt, self.size, self.sha256, self.item)

@@ -39,6 +39,7 @@ from goflow.core.events import (
 from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.progress import TABLE, Progress, without_skew
+from goflow.core.result import Kept
 from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.states import SkipReason, State, skip_reason
 from goflow.core.summary import WHY, TaskSummary
@@ -73,6 +74,7 @@ class Succeeded(msgspec.Struct, frozen=True):
     size: int = 0
     sha256: str = ""
     chosen: tuple[str, ...] | None = None
+    kept: Kept | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -348,8 +350,8 @@ class Execution(Progress):
         match outcome:
             case Succeeded():
                 body, size, sha256 = outcome.result, outcome.size, outcome.sha256
-                chosen = outcome.chosen
-                fact = TaskSucceeded(now, name, attempt, body, size, sha256, item, chosen)
+                chosen, kept = outcome.chosen, outcome.kept
+                fact = TaskSucceeded(now, name, attempt, body, size, sha256, item, chosen, kept)
             case Skipped(why, reason):
                 fact = TaskSkipped(now, name, item, attempt, reason, _cut(why))
             case Cancelled():

@@ -46,7 +46,7 @@ from goflow.core.events import (
 )
 from goflow.core.graph import OnEmpty, Plan
 from goflow.core.keys import Item, Key, item_of
-from goflow.core.result import StoredResult, size_of
+from goflow.core.result import Artifact, StoredResult, size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
 from goflow.core.states import (
     BY_ATTEMPT,
@@ -277,9 +277,13 @@ class Progress:
         task.result = fact.stored or fact.result
         self.result_bytes += size_of(task.result)
         before = self._end(task, after, fact.at)
+        result = task.result
+        artifacts: tuple[Artifact, ...] = ()
+        if (kept := fact.kept) is not None:
+            result, artifacts = fact.result, kept.all
         return (
-            TaskChange(before, task.summary(), None, None, False, task.result, fact.item,
-                       fact.chosen),
+            TaskChange(before, task.summary(), None, None, False, result, fact.item,
+                       fact.chosen, artifacts),
         )  # fmt: skip
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:

@@ -1,8 +1,10 @@
-"""The location of a task's result: a fact carries a small one, the store keeps a large one.
+"""The location of a task's result: a fact carries a small one, the store keeps a large one, and a
+result that is no JSON is an artifact.
 
 So facts stay small, and a replay is fast whatever tasks return.
 """
 
+import enum
 import hashlib
 
 import msgspec
@@ -12,15 +14,47 @@ from goflow.core.keys import Key, key_of
 SMALL = 4096  # the most bytes of JSON that a fact carries
 
 
+class Format(enum.StrEnum):
+    """How a task's result is kept."""
+
+    JSON = "json"
+    PICKLE = "pickle"
+    ARROW = "arrow"
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file that an attempt left: its name, its bytes, and their SHA-256 in hexadecimal."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The artifacts of a successful attempt: its result in a `format` that is not JSON, and
+    files."""
+
+    format: str = ""
+    result: Artifact | None = None
+    files: tuple[Artifact, ...] = ()
+
+    @property
+    def all(self) -> tuple[Artifact, ...]:
+        """The files, and the file of the result."""
+        return self.files if self.result is None else (*self.files, self.result)
+
+
 class StoredResult(msgspec.Struct, frozen=True):
-    """A result that the store keeps separately: its attempt, the number of bytes of its JSON,
-    and their SHA-256 in hexadecimal. `item` is the index of an item of a mapped task."""
+    """A result that is kept separately: its attempt, the number of its bytes, and their SHA-256
+    in hexadecimal. `item` is the index of an item of a mapped task. The store keeps JSON; a
+    result in another `format` is among the artifacts."""
 
     task: str
     attempt: int
     size: int
     sha256: str
     item: int | None = None
+    format: str = ""
 
     @property
     def key(self) -> Key:
@@ -33,9 +67,11 @@ class StoredResult(msgspec.Struct, frozen=True):
 
 
 def size_of(result: msgspec.Raw | StoredResult | None) -> int:
-    """The number of bytes of a result's JSON, 0 without a result."""
+    """The number of bytes of a result's JSON, 0 without JSON."""
     match result:
         case None:
+            return 0
+        case StoredResult(format=format) if format:
             return 0
         case StoredResult():
             return result.size

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from goflow.core.result import StoredResult
+from goflow.core.result import Artifact, StoredResult
 from goflow.core.states import State
 from goflow.core.summary import Summary, TaskSummary
 
@@ -20,9 +20,9 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A task that moved from the state `before`, and the task as it is now. With `item`, it is
     the item of that index that moved, and `task` describes the item.
 
-    `error`, `interrupted`, `result` and the tasks `chosen` by a branch belong to the attempt that
-    ended with the change, if one did. `retry_at` is the time of the next attempt of a task that is
-    up for retry.
+    `error`, `interrupted`, `result`, the tasks `chosen` by a branch and `artifacts` belong to the
+    attempt that ended with the change, if one did. `retry_at` is the time of the next attempt of a
+    task that is up for retry.
     """
 
     before: State
@@ -33,6 +33,7 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     result: msgspec.Raw | StoredResult | None = None
     item: int | None = None
     chosen: tuple[str, ...] | None = None
+    artifacts: tuple[Artifact, ...] = ()
 
 
 class Transition(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ParamSpec
 
+from goflow.artifacts.base import Artifacts, opened, temporary_address
+from goflow.artifacts.folder import ARTIFACTS, FolderArtifacts
 from goflow.engine.alarm import Alarm
 from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.attempts.dependencies import Dependencies
@@ -151,7 +153,10 @@ class Engine:
         self._opened.callback(self.reader.close)
         self.broadcast = Broadcast(store, self.live, self.reader.read, self.clock.elapsed)
         self.feed = Feed(store, self.journal, self.reader.read, clock)
-        self.retention = Retention(self.journal, clock, self.options.keep, store.jobs())
+        self.artifacts = self._artifacts()
+        self.retention = Retention(
+            self.journal, clock, self.options.keep, store.jobs(), self._forget_artifacts
+        )
         self.ledger = Ledger(store, self.journal, self.reader, self.registry, self.lifetime, clock)
         self._scheduler = Scheduler(clock, self.reader.read, health.notice, health.tell_defect)
         self.schedules = Schedules(
@@ -247,6 +252,29 @@ class Engine:
             clock,
         )
 
+    def _artifacts(self) -> Artifacts:
+        """The place for artifacts: beside the store by default."""
+        address, limit = self.options.artifacts, self.options.limits.artifact
+        if address is not None:
+            artifacts = opened(address, limit)
+        elif (file := self.store.file) is not None:
+            artifacts = FolderArtifacts(f"{file}{ARTIFACTS}", limit)
+        else:
+            artifacts = FolderArtifacts(temporary_address(), limit, temporary=True)
+        self._opened.callback(artifacts.close)
+        artifacts.clear()
+        return artifacts
+
+    async def _forget_artifacts(self) -> None:
+        """Forget the artifacts of the executions that the store no longer has."""
+
+        def forget() -> None:
+            for execution in self.artifacts.executions():
+                if self.store.find(execution) is None:
+                    self.artifacts.forget(execution)
+
+        await self.reader.read(forget)
+
     def _for_runners(self) -> Dependencies:
         """What runners need."""
         self._opened.callback(self._note_run)
@@ -260,7 +288,7 @@ class Engine:
             journal=self.journal,
             history=lambda id: self.reader.read(self.store.history, id),
             on_defect=self.health.tell_defect,
-            results=Results(self.store, self.journal, self.clock, self.reader.read),
+            results=Results(self.store, self.journal, self.clock, self.reader.read, self.artifacts),
             clock=self.clock,
             starting_line=StartingLine(self.clock),
             slots=self.slots,

@@ -30,6 +30,7 @@ import msgspec
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.keys import Key, item_of, key_of, task_of
+from goflow.core.result import Kept
 from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
 from goflow.stores.base import Store
@@ -73,6 +74,7 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     why: str = ""
     skipped: Skipped | None = None
     chosen: tuple[str, ...] | None = None
+    kept: Kept | None = None
 
     @property
     def key(self) -> Key:
@@ -87,7 +89,7 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
             return Failed(self.error, self.final)
         if self.skipped is not None:
             return self.skipped
-        return Succeeded(self.result, self.size, self.sha256, self.chosen)
+        return Succeeded(self.result, self.size, self.sha256, self.chosen, self.kept)
 
 
 class Hints:
@@ -152,8 +154,8 @@ class Hints:
         if isinstance(outcome, Succeeded):
             result, size, sha256 = outcome.result, outcome.size, outcome.sha256
             hint = (execution, task, attempt, None, False, result, size, sha256, last_lines, item)
-            if outcome.chosen is not None:
-                hint += (None, "", None, outcome.chosen)
+            if outcome.chosen is not None or outcome.kept is not None:
+                hint += (None, "", None, outcome.chosen, outcome.kept)
         elif isinstance(outcome, Failed):
             error, final = outcome.error, outcome.final
             hint = (execution, task, attempt, error, final, None, 0, "", last_lines, item)

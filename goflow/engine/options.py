@@ -18,6 +18,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     - `pools`: maps the name of each pool to the number of its tasks that may run at once.
     - `stop_timeout`: seconds that running attempts may take to end at a stop.
     - `with_seconds`: whether cron may have six fields, the first one seconds.
+    - `artifacts`: the folder of artifacts, or a URL; None for one beside the store.
     - `limits`: see `Limits`; `keep`: see `Keep`.
 
     Raises `ValueError` for an invalid option.
@@ -29,6 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, int] = {}
     stop_timeout: float = 5.0
     limits: Limits = Limits()
+    artifacts: str | None = None
     keep: Keep = Keep()
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from goflow.core.detail import Detail, Details, ItemDetail, cut_error, result_of, shown_result
-from goflow.core.events import AnyFact
+from goflow.core.events import AnyFact, TaskSucceeded
 from goflow.core.keys import Key, described, item_of, key_of, task_of
-from goflow.core.result import StoredResult, digest
+from goflow.core.result import Artifact, StoredResult, digest
 from goflow.core.runs import Run
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped, listed
@@ -292,10 +292,28 @@ class Reader:
                 code="no-result",
                 field="attempt",
             )
-        if (stored := fact.stored) is None:
+        if (stored := fact.stored) is None or stored.format:  # an artifact is described
             body = bytes(fact.result)
             return Result(attempt.number, body, digest(body))
         return Result(attempt.number, read_result(self._store, id, stored), stored.sha256)
+
+    async def artifacts(
+        self, id: str, task: str, number: int | None = None, item: int | None = None
+    ) -> tuple[int | None, tuple[Artifact, ...]]:
+        """The artifacts of an attempt, by default of the last successful one, and its number, None
+        if there is none. Raises `NotFound` for an unknown execution, task, item or attempt."""
+        return await self.read(self._artifacts, id, key_of(task, item), number)
+
+    def _artifacts(
+        self, id: str, key: Key, number: int | None
+    ) -> tuple[int | None, tuple[Artifact, ...]]:
+        facts, _ = self._attempt(id, key, number)
+        for fact in reversed(facts):
+            if not isinstance(fact, TaskSucceeded) or fact.key != key:
+                continue
+            if number in (None, fact.attempt):
+                return fact.attempt, () if fact.kept is None else fact.kept.all
+        return number, ()
 
     async def items(
         self, id: str, task: str, state: State | None, after: int, limit: int
@@ -308,12 +326,15 @@ class Reader:
         errors: dict[int, str | None] = {}
         skips: dict[int, WhySkipped | msgspec.UnsetType] = {}
         results: dict[int, msgspec.Raw | StoredResult | None] = {}
+        artifacts: dict[int, tuple[Artifact, ...]] = {}
 
         def note(fact: AnyFact, changes: Sequence[TaskChange]) -> None:
             for change in changes:
                 if change.item is not None and change.task.name == task:
                     errors[change.item], results[change.item] = change.error, change.result
                     skips[change.item] = change.task.skip
+                    if change.artifacts or change.item in artifacts:
+                        artifacts[change.item] = change.artifacts
 
         execution = salvage(self._history(id), note).execution
         check_key(execution, task)
@@ -337,6 +358,9 @@ class Reader:
             item = _item(index, run, None if error is None else cut_error(error), result)
             if run.state is State.SKIPPED:
                 item.skip = skips.get(index, msgspec.UNSET)
+            if (files := artifacts.get(index)) and run.state is State.SUCCESSFUL:
+                item.artifacts = list(files)
+                room -= 300 * len(files)
             room -= len(item.error or "") + len(item.result) + 200
             page.append(item)
         return ItemsPage(page, None)

@@ -5,7 +5,7 @@ a due time from firing twice.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import timedelta
 
 import msgspec
@@ -44,14 +44,25 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 class Retention:
-    """Deletes history beyond `keep`, round after round. `jobs` are the jobs with history."""
+    """Deletes history beyond `keep`, round after round. `jobs` are the jobs with history.
+
+    `forget_artifacts` deletes the artifacts of deleted executions. It is called in the first round,
+    since the server may have been killed before it was, and after each that deletes executions.
+    """
 
     def __init__(
-        self, journal: Journal, clock: Clock, keep: Keep, jobs: Iterable[str] = ()
+        self,
+        journal: Journal,
+        clock: Clock,
+        keep: Keep,
+        jobs: Iterable[str] = (),
+        forget_artifacts: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._journal = journal
         self._clock = clock
         self._keep = keep
+        self._forget_artifacts = forget_artifacts
+        self._deleted = True  # something since the artifacts were forgotten
         # Jobs with executions finished since the last round; at first all jobs, since the server
         # may have stopped before its last round, or with another `keep`.
         self._grown = set(jobs)
@@ -71,7 +82,17 @@ class Retention:
             for purge in self._purges():
                 if not await self._forget(purge) and purge.job is not None:
                     self.note(purge.job)
+            await self._follow()
             await self._clock.sleep(EVERY)
+
+    async def _follow(self) -> None:
+        if self._deleted and self._forget_artifacts is not None:
+            try:
+                await self._forget_artifacts()
+            except (OSError, Unavailable) as error:
+                logger.warning("the artifacts of old executions are kept for now: %s", error)
+            else:
+                self._deleted = False
 
     def _purges(self) -> Iterator[Purge]:
         keep = self._keep
@@ -96,5 +117,6 @@ class Retention:
                 logger.warning("old history is kept for now: %s", error)
                 return False
             if gone:
+                self._deleted = True
                 await self._clock.sleep(PAUSE)
         return True

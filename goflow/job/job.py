@@ -18,6 +18,7 @@ from goflow import checks
 from goflow.checks import defining
 from goflow.core.catchup import CatchUp, Overlap, Policy
 from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask, find_cycle
+from goflow.core.result import Format
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
 from goflow.core.states import TriggerRule
@@ -84,6 +85,7 @@ class _TaskAccess:
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
         when: str | None = None,
+        result: Format | str = Format.JSON,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):
@@ -392,6 +394,13 @@ class Job:
                 raise InvalidJob(
                     f"{where}: task {task.name!r} runs after {upstream!r}, "
                     f"which is not in the job; add that one first"
+                )
+        over = task.map_over
+        for name in (over,) if isinstance(over, str) else over or ():
+            if (kept := self._tasks[name].result) is not Format.JSON:
+                raise InvalidJob(
+                    f"{where}: task {task.name!r} maps over task {name!r}, whose result must be "
+                    f"JSON, not {kept}"
                 )
         for field in task.templates:
             is_mapped = task.map_over is not None

@@ -2,6 +2,7 @@
 
 import enum
 import functools
+import importlib.util
 import inspect
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from goflow import checks
 from goflow.checks import defining
 from goflow.core.graph import Occasion, OnEmpty
+from goflow.core.result import Format
 from goflow.core.retry import ConstantDelay, RetryDelay
 from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob
@@ -59,6 +61,8 @@ class Task:
         when: Condition of the task: an expression with the names and filters of templates, such as
             `"params.full and results.extract.rows > 0"`. If it is false, the attempt skips the
             task before the operator starts. None for no condition.
+        result: How the result is kept: "json"; "pickle" for any object; or "arrow" for data frames
+            of pandas and polars, and for tables of pyarrow. Not for a mapped task.
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
             cannot crash the server. "thread" or None runs it in a thread of the server, or on its
             event loop if `run` is async.
@@ -90,6 +94,7 @@ class Task:
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
         when: str | None = None,
+        result: Format | str = Format.JSON,
     ) -> None:
         self.name = checks.name("task", name)
         where = f"task {self.name!r}"
@@ -114,6 +119,7 @@ class Task:
         self.isolation = checks.choice(
             f"{where}: isolation", Isolation, Isolation.THREAD if isolation is None else isolation
         )
+        self.result = _format(where, result, is_mapped=self.map_over is not None)
         self.templates: tuple[Field, ...] = templates_of(operator)
         self.when = None if when is None else _condition(f"{where}: when", when)
         if self.when is not None:
@@ -205,6 +211,18 @@ def task_options() -> frozenset[str]:
     """The names of the options of a task."""
     parameters = inspect.signature(Task).parameters.values()
     return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
+
+
+def _format(where: str, given: Format | str, *, is_mapped: bool) -> Format:
+    found = checks.choice(f"{where}: result", Format, given)
+    if found is not Format.JSON and is_mapped:
+        raise InvalidJob(
+            f"{where}: the result of a mapped task is a list as JSON, so result={found.value!r} is "
+            "not for it; let its items return where their data is"
+        )
+    if found is Format.ARROW and importlib.util.find_spec("pyarrow") is None:
+        raise InvalidJob(f'{where}: result="arrow" needs pyarrow: pip install "goflow[arrow]"')
+    return found
 
 
 def tasks_of(given: object) -> list[Task]:

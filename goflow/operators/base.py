@@ -9,11 +9,13 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import msgspec
 
+from goflow.core.keys import key_of
 from goflow.core.states import State
 from goflow.errors import InvalidJob, TaskFailed
 from goflow.operators.outcome import Outcome
@@ -71,6 +73,8 @@ class Context(msgspec.Struct, frozen=True):
         waited: Seconds from there to the start of this look, 0.0 in the first one.
         timezone: Time zone of the job.
         outcome: How the execution ended, for a hook; None for a task.
+        objects: Names of the `results` that are no JSON.
+        artifacts: Place for artifacts, used by `artifact`.
 
     Examples:
         >>> from goflow import Context, Job
@@ -101,6 +105,26 @@ class Context(msgspec.Struct, frozen=True):
     outcome: Outcome | None = None
     interval_start: datetime | None = None
     interval_end: datetime | None = None
+    objects: frozenset[str] = frozenset()  # the results that are no JSON
+    artifacts: Any = None
+
+    def artifact(self, name: str) -> Path:
+        """The path at which the attempt makes a file. If it succeeds, goflow keeps the file.
+
+        Args:
+            name: Name of the file, such as "report.csv".
+
+        Returns:
+            A path in a folder of the attempt's own.
+
+        Raises:
+            ValueError: The name is not that of a file in a folder.
+        """
+        if self.artifacts is None:
+            raise RuntimeError("there is no place for artifacts")
+        key = key_of(self.task, self.index)
+        path: Path = self.artifacts.file(self.execution_id, key, self.attempt, name)
+        return path
 
 
 class FoundExecution(NamedTuple):

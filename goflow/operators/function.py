@@ -47,9 +47,9 @@ class FromResult(msgspec.Struct, frozen=True):
         results = context.results
         if self.task not in results:
             return _own(self.default)
-        if self.typed is None:
+        if self.typed is None or self.task in context.objects:
             return results[self.task]
-        is_item = context.index is not None and results[self.task] is context.item
+        is_item = _is_item(results[self.task], context)
         what = f"item {context.index} of task" if is_item else "the result of task"
         return _converted(
             results[self.task],
@@ -304,6 +304,14 @@ def _names_seen_by(function: Callable[..., Any]) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # it has no value yet
             names[name] = cell.cell_contents
     return names
+
+
+def _is_item(value: Any, context: Context) -> bool:
+    """Whether a value is the item of a mapped task, or one of its parts."""
+    item = context.item
+    if context.index is None or value is item:
+        return context.index is not None
+    return isinstance(item, list) and any(one is value for one in item)
 
 
 def _converted(

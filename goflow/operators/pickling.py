@@ -61,6 +61,11 @@ def load(pickled: bytes) -> Any:
     return pickle.loads(pickled)
 
 
+def dump_by_value(value: object) -> bytes:
+    """Pickle a value; objects that another interpreter cannot import are pickled by value."""
+    return _dump(value)
+
+
 def _dump(value: object) -> bytes:
     by_value: set[str] = set()
     while True:

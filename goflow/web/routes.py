@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goflow.engine.engine import Engine
 from goflow.engine.metrics import Metrics
-from goflow.web import executions, jobruns, jobs, ledger, logs, now, stream, system
+from goflow.web import artifacts, executions, jobruns, jobs, ledger, logs, now, stream, system
 from goflow.web.dashboard import Dashboard
 from goflow.web.endpoint import Endpoint, Resource, Services
 from goflow.web.guard import Guard
@@ -32,6 +32,7 @@ API: list[Endpoint] = [
     *ledger.ENDPOINTS,
     *now.ENDPOINTS,
     *executions.ENDPOINTS,
+    *artifacts.ENDPOINTS,
     *jobruns.ENDPOINTS,
     *logs.ENDPOINTS,
     *stream.ENDPOINTS,

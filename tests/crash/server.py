@@ -47,6 +47,25 @@ def chain() -> Job:
     return job
 
 
+def objects() -> Job:
+    """Its first task leaves an object and a file; the last one needs the object."""
+    job = Job("objects")
+
+    @job.task(result="pickle")
+    def make(context: Context) -> Any:
+        context.artifact("made.txt").write_text(context.execution_id)
+        return {1, 2}
+
+    pause = job.add(Task("pause", Effect(0.5), after=["make"], retries=1))
+
+    @job.task(after=["pause"])
+    def check(make: Any) -> bool:
+        return bool(make == {1, 2})
+
+    assert pause.name in check.after
+    return job
+
+
 def fragile() -> Job:
     """No retries: an interruption fails it."""
     return Job("fragile", tasks=[Task("t", Effect(0.1))])
@@ -92,7 +111,7 @@ def program() -> Job:
 
 
 gf = Goflow(STORE, with_seconds=True, ui_path=None, stop_timeout=0.5)
-for job in (chain, fragile, long, program, mapped):
+for job in (chain, fragile, long, program, mapped, objects):
     gf.add_job(job)
 
 if __name__ == "__main__":

@@ -353,6 +353,25 @@ def items_ended(folder: Path, id: str) -> set[str]:
     return hinted | {f"{fact.task}/{fact.item}" for _, fact in found}
 
 
+def test_an_object_and_a_file_are_there_again_after_a_kill(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    quiet(server)
+    id = server.submit("objects")
+    until(lambda: f"begin {id} pause" in server.effects.read_text())
+    server.kill()
+    server = Server(tmp_path)
+    url = f"/api/executions/{id}"
+    until(lambda: server.get(url)["state"] not in ("running", "notstarted"))
+    tasks = {task["name"]: task for task in server.get(url)["tasks"]}
+    assert tasks["check"]["result"] is True, tasks["check"]["error"]
+    assert len(tasks["make"]["attempts"]) == 1
+    listed = server.get(f"{url}/tasks/make/artifacts")["artifacts"]
+    assert [one["name"] for one in listed] == ["made.txt", "result.pickle"]
+    made = server.client.get(f"{url}/tasks/make/artifacts/made.txt")
+    assert made.text == id
+    assert server.stop() == 0
+
+
 def start_program(server: Server) -> tuple[str, int]:
     """The execution's id, and the pid of its program."""
     id = server.submit("program")

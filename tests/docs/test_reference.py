@@ -12,6 +12,7 @@ import pytest
 
 import goflow
 from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
+from goflow.artifacts import base as artifacts
 from goflow.checks import NAME_LIMIT
 from goflow.cli import main
 from goflow.core import detail, execution, result, summary
@@ -108,6 +109,8 @@ def test_limits_match_the_code() -> None:
         "due times that a job catches up with before other jobs get their turn": scheduler.PORTION,
         "a task's result, as JSON": limits.result,
         "all results of an execution together": limits.results,
+        "an artifact": limits.artifact,
+        "files of an attempt that are kept": artifacts.FILES,
         "tasks of an execution in lists and events": summary.TASKS_SHOWN,
         "a result in the detail of an execution": result.SMALL,
         "errors in the detail of an execution": detail.ERRORS_SHOWN,

@@ -119,7 +119,7 @@ class Fields:
     """Returns all fields of its context but the log, as text."""
 
     def run(self, context: Context) -> dict[str, str]:
-        names = [name for name in Context.__struct_fields__ if name != "log"]
+        names = [name for name in Context.__struct_fields__ if name not in ("log", "artifacts")]
         return {name: repr(getattr(context, name)) for name in names}
 
 
@@ -165,13 +165,15 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "outcome": "None",
                 "interval_start": "None",
                 "interval_end": "None",
+                "objects": "frozenset()",
             }
         plain = msgspec.json.decode(tasks(detail)["plain"].result)
         assert (plain["item"], plain["index"]) == ("None", "None")
 
 
 def test_no_field_of_the_context_is_left_out_of_what_a_process_receives() -> None:
-    assert {*CONTEXT} == {*Context.__struct_fields__} - {"log"}
+    named_otherwise = {"log", "artifacts", "objects"}
+    assert {*CONTEXT} == {*Context.__struct_fields__} - named_otherwise
 
 
 def test_a_function_in_a_process_receives_the_item_too() -> None:

@@ -26,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True):
     """Limits of one attempt, of one execution, and of all unfinished executions together."""
 
     result: int = 1024 * 1024  # bytes of JSON, of one attempt
+    artifact: int = 1024 * 1024 * 1024  # bytes of one artifact
     log: int = 16 * 1024 * 1024  # characters, of one attempt
     results: int = 1024 * 1024 * 1024  # bytes of JSON of all the results of an execution
     params: int = 256 * 1024 * 1024  # bytes of JSON of the params of all unfinished executions

@@ -168,6 +168,11 @@ class MappedTasks:
         found = self._lists(name)
         for place, one in enumerate(found):
             if isinstance(one, StoredResult):
+                if one.format:
+                    raise NoItems(
+                        f"task {name!r} maps over the result of task {one.task!r}, which must be "
+                        f"JSON, not {one.format}"
+                    )
                 body = await self._dependencies.results.body(self._execution.id, one)
                 found[place] = msgspec.Raw(body)
         return self._split(name, found)

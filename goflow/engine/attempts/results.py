@@ -4,11 +4,13 @@ The rule: a large result is durable before the fact that refers to it, and a res
 the store is checked against that fact.
 """
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
+from goflow.artifacts.base import Artifacts
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.core.keys import Key, described, item_of, task_of
 from goflow.core.result import SMALL, StoredResult, digest
@@ -16,6 +18,8 @@ from goflow.engine.clock import Clock
 from goflow.engine.journal import PATIENCE, Journal
 from goflow.errors import ResultLost, StoreUnavailable
 from goflow.stores.base import KeepResult, Store
+
+_NULL = msgspec.Raw(b"null")
 
 
 class Read(Protocol):
@@ -27,11 +31,15 @@ class Read(Protocol):
 class Results:
     """Keeps the large results of attempts, and loads them for downstream tasks."""
 
-    def __init__(self, store: Store, journal: Journal, clock: Clock, read: Read) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, clock: Clock, read: Read, artifacts: Artifacts
+    ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._read = read
+        self.artifacts = artifacts
+        self._discarding: set[asyncio.Future[Any]] = set()
 
     def keep(
         self, execution: str, key: Key, attempt: int, outcome: Succeeded
@@ -50,19 +58,29 @@ class Results:
             )
         except StoreUnavailable as error:  # the process is about to end, and waits no longer
             return Failed(f"the result could not be stored: {error}")
-        return Succeeded(size=len(body), sha256=sha256, chosen=outcome.chosen)
+        return msgspec.structs.replace(outcome, result=_NULL, size=len(body), sha256=sha256)
 
     async def load(
         self, execution: str, results: Mapping[str, msgspec.Raw | StoredResult]
-    ) -> dict[str, Any]:
-        """The values of results by name. Raises `ResultLost`."""
-        values = {}
+    ) -> tuple[dict[str, Any], dict[str, StoredResult]]:
+        """The values of results by name, and those that are no JSON. Raises `ResultLost`."""
+        values: dict[str, Any] = {}
+        objects: dict[str, StoredResult] = {}
         for name, result in results.items():
-            if isinstance(result, StoredResult):
-                values[name] = msgspec.json.decode(await self.body(execution, result))
-            else:
+            if not isinstance(result, StoredResult):
                 values[name] = msgspec.json.decode(result)
-        return values
+            elif result.format:
+                objects[name] = result
+            else:
+                values[name] = msgspec.json.decode(await self.body(execution, result))
+        return values, objects
+
+    def discard_files(self, execution: str, key: Key, attempt: int) -> None:
+        """Remove the folder for the files of an attempt that has ended, in the background."""
+        work = self._read(self.artifacts.discard, execution, key, attempt)
+        task = asyncio.ensure_future(work)
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
 
     async def body(self, execution: str, stored: StoredResult) -> bytes:
         """The JSON of a stored result. Raises `ResultLost`."""

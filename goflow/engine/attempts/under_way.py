@@ -52,6 +52,7 @@ CLEANUP = 20.0  # seconds
 # What the logs of attempts add to the transaction that ends them, at most. Further attempts that
 # have ended wait for the next one.
 LOGS = 1024 * 1024  # characters
+_NO_NAMES: frozenset[str] = frozenset()
 ABANDONED = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
 
 
@@ -241,6 +242,7 @@ class Attempts:
         # Each attempt gets its own copy of params and results, and may change it.
         params: dict[str, Any] = {}
         results: dict[str, Any] = {}
+        objects: Mapping[str, StoredResult] = {}
         item: Any = None
         outcome_told = None
         if found is None and task.takes_values:
@@ -248,12 +250,13 @@ class Attempts:
                 outcome_told = await outcome_of(execution, given)
             params = msgspec.json.decode(self.params)
             try:
-                results = await given.results.load(execution.id, upstream)
+                results, objects = await given.results.load(execution.id, upstream)
                 if isinstance(key, Item) and self.mapped is not None:
                     item = await self.mapped.item(key, results)
             except ResultLost as lost:
                 await log.close(str(lost))
                 return Ended(key, Failed(str(lost)), number, log)
+        artifacts = given.results.artifacts
         context = Context(
             job=execution.job,
             task=name,
@@ -273,6 +276,8 @@ class Attempts:
             outcome=outcome_told,
             interval_start=execution.interval_start,
             interval_end=execution.interval_end,
+            objects=frozenset(objects) if objects else _NO_NAMES,
+            artifacts=artifacts,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None
@@ -288,7 +293,7 @@ class Attempts:
         with given.clock.work():
             outcome = await attempt(
                 executor,
-                Work(operator, task.call, context, given.limits.result),
+                Work(operator, task.call, context, given.limits.result, task.result, objects),
                 timeout=task.timeout,
                 spent=spent,
                 end_orphans=given.end_orphans,
@@ -297,6 +302,10 @@ class Attempts:
                 keep=lambda outcome: self._keep(key, number, outcome),
                 hint=lambda outcome: self._hint(running, key, number, outcome, log),
             )
+        if (artifacts.used or task.isolation is Isolation.PROCESS) and not isinstance(
+            outcome, Postponed
+        ):
+            given.results.discard_files(execution.id, key, number)
         return Ended(key, outcome, number, log)
 
     def _change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:

@@ -5,20 +5,25 @@ executor only runs the code of the operator.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from goflow.core.execution import Outcome
+from goflow.core.result import Format, StoredResult
 from goflow.operators.base import Call, Context
 from goflow.operators.process_tag import ProcessTag
 
 
 class Work(NamedTuple):
-    """An attempt to run. `max_result` is in bytes of JSON."""
+    """An attempt to run. `max_result` is in bytes of JSON, and `format` that of the result.
+    `objects` are the upstream results that are no JSON; they are read where the operator runs."""
 
     operator: Any
     call: Call
     context: Context
     max_result: int
+    format: Format = Format.JSON
+    objects: Mapping[str, StoredResult] = {}
 
 
 class Run(Protocol):

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from goflow import forks
+from goflow.artifacts.base import opened
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Work
@@ -51,12 +52,15 @@ def main(fd: int) -> None:
     packed = _receive(server)
     ending = Ending(server)
     sys.argv = request.argv
-    context = Context(log=log, **{name: getattr(request, name) for name in CONTEXT})
+    artifacts = opened(request.artifacts, request.max_artifact) if request.artifacts else None
+    fields = {name: getattr(request, name) for name in CONTEXT}
+    objects = frozenset(request.objects)
+    context = Context(log=log, artifacts=artifacts, objects=objects, **fields)
     current_log.set(log)
     try:
         # Output of handlers to the streams of this process would be in the log twice.
         with captured(handlers_print_to=Nowhere()):
-            outcome = _run(packed, context, request.max_result)
+            outcome = _run(packed, context, request)
     except BaseException as error:
         forks.ends_here(pid, error)
         outcome = raised(error)
@@ -66,25 +70,25 @@ def main(fd: int) -> None:
     server.sendall(_answer(outcome))
 
 
-def _run(packed: bytes, context: Context, max_result: int) -> Outcome:
+def _run(packed: bytes, context: Context, request: Request) -> Outcome:
     with loading():
         operator, call = pickling.load(packed)
-    work = Work(operator, call, context, max_result)
+    work = Work(operator, call, context, request.max_result, request.format, request.objects)
     value = run_sync(work)
     return value if isinstance(value, Outcome) else asyncio.run(_awaited(value, work))
 
 
 async def _awaited(value: Awaitable[Any], work: Work) -> Outcome:
     try:
-        return succeeded(await value, work.max_result)
+        return succeeded(await value, work)
     except BaseException as error:  # a SystemExit would leave the loop, which would print it
         return raised(error)
 
 
 def _answer(outcome: Outcome) -> bytes:
     match outcome:
-        case Succeeded(result):
-            answer = Answer(result)
+        case Succeeded(result, kept=kept):
+            answer = Answer(result, kept=kept)
         case Failed(error, final):
             answer = Answer(error=error, final=final)
         case Postponed(seconds, why):

@@ -3,8 +3,9 @@
 import asyncio
 
 from goflow.core.execution import Outcome
+from goflow.engine.executors import objects
 from goflow.engine.executors.base import Run, Work
-from goflow.engine.executors.outcomes import succeeded
+from goflow.engine.executors.outcomes import succeeded_async
 from goflow.operators.base import Executions
 from goflow.operators.process_tag import ProcessTag
 
@@ -46,7 +47,8 @@ class AskingRun:
 
     async def hear(self) -> Outcome:
         work = self._work
-        return succeeded(await work.operator.ask(work.context, self._executions), work.max_result)
+        answer = await work.operator.ask(work.context, self._executions)
+        return await succeeded_async(answer, work)
 
     def end(self) -> "asyncio.Future[None] | None":
         return None
@@ -62,9 +64,11 @@ class LoopRun:
 
     async def hear(self) -> Outcome:
         work = self._work
+        if work.objects:
+            await asyncio.to_thread(objects.unpack, work)
         run = work.operator.run
         result = await (run(work.context) if work.call.takes_context else run())
-        return succeeded(result, work.max_result)
+        return await succeeded_async(result, work)
 
     def end(self) -> "asyncio.Future[None] | None":
         return None

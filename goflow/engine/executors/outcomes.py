@@ -4,6 +4,7 @@ The rule that must not be broken: anything that an operator returns or raises be
 of bounded size.
 """
 
+import asyncio
 import inspect
 import os
 import traceback
@@ -17,8 +18,10 @@ import msgspec
 
 from goflow import checks, forks
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
+from goflow.core.result import Format
 from goflow.core.retry import CENTURY
 from goflow.core.summary import WHY
+from goflow.engine.executors import objects
 from goflow.engine.executors.base import Work
 from goflow.errors import Later, Skip, TaskFailed
 from goflow.plain import Unfit, encode
@@ -27,6 +30,7 @@ from goflow.shown import kind, reason, tame, text_of
 ERROR_LIMIT = 16 * 1024  # characters
 WHY_LIMIT = 300  # characters of the reason of a wait
 SOONEST = 0.01  # seconds until the next look, at least
+_JSON = Format.JSON
 
 _HOUSE = f"{Path(__file__).parents[2]}{os.sep}"
 
@@ -38,13 +42,15 @@ def run_sync(work: Work) -> Outcome | Awaitable[Any]:
     """
     home = os.getpid()
     try:
+        if work.objects:
+            objects.unpack(work)
         run = work.operator.run
         value = run(work.context) if work.call.takes_context else run()
         forks.ends_here(home)
-        return value if inspect.isawaitable(value) else succeeded(value, work.max_result)
+        return value if inspect.isawaitable(value) else succeeded(value, work)
     except BaseException as error:
         forks.ends_here(home, error)
-        return raised(error)
+        return objects.with_files(raised(error), work)
 
 
 async def awaited(value: Awaitable[Any], work: Work) -> Outcome:
@@ -52,13 +58,31 @@ async def awaited(value: Awaitable[Any], work: Work) -> Outcome:
     home = os.getpid()
     result = await value
     forks.ends_here(home)
-    return succeeded(result, work.max_result)
+    return await succeeded_async(result, work)
 
 
 # -- results -----------------------------------------------------------------------
 
 
-def succeeded(value: object, max_result: int) -> Outcome:
+async def succeeded_async(value: object, work: Work) -> Outcome:
+    """`succeeded` on an event loop, which does not wait for the disk."""
+    if objects.takes_long(work):
+        return await asyncio.to_thread(succeeded, value, work)
+    return _as_json(value, work.max_result)
+
+
+def succeeded(value: object, work: Work) -> Outcome:
+    """The outcome of an operator that returned this value."""
+    if not objects.takes_long(work):
+        return _as_json(value, work.max_result)
+    if work.format is not _JSON and value is not None:
+        outcome = objects.kept(value, work)
+    else:
+        outcome = _as_json(value, work.max_result)
+    return objects.with_files(outcome, work)
+
+
+def _as_json(value: object, max_result: int) -> Outcome:
     if value is None:
         return Succeeded()
     try:

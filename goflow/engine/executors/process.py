@@ -24,6 +24,7 @@ import msgspec
 
 from goflow import forks
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
+from goflow.core.result import Format, Kept, StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.summary import WHY
 from goflow.engine.executors.base import Run, Work
@@ -71,6 +72,10 @@ class Request(msgspec.Struct, frozen=True):
     interval_end: datetime | None
     argv: list[str]
     max_result: int  # bytes of JSON
+    format: Format
+    objects: Mapping[str, StoredResult]
+    artifacts: str  # their address
+    max_artifact: int  # bytes
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,6 +88,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: Annotated[float, msgspec.Meta(ge=0, le=CENTURY)] | None = None
     why: str = ""
     skipped: str | None = None
+    kept: Kept | None = None
 
 
 class ProcessExecutor:
@@ -108,6 +114,7 @@ class ProcessRun:
 
     def __init__(self, work: Work) -> None:
         self._pickled: bytes = work.operator
+        self._work = work
         self._context = work.context
         self._max_result = work.max_result
         with contextlib.ExitStack() as opened:
@@ -194,7 +201,17 @@ class ProcessRun:
 
     def _request(self, context: Context) -> bytes:
         fields = {name: getattr(context, name) for name in CONTEXT}
-        return msgspec.json.encode(Request(**fields, argv=sys.argv, max_result=self._max_result))
+        artifacts = context.artifacts
+        request = Request(
+            **fields,
+            argv=sys.argv,
+            max_result=self._max_result,
+            format=self._work.format,
+            objects=self._work.objects,
+            artifacts="" if artifacts is None else artifacts.address,
+            max_artifact=0 if artifacts is None else artifacts.limit,
+        )
+        return msgspec.json.encode(request)
 
     def _outcome(self, told: bytes) -> Outcome:
         try:
@@ -210,10 +227,15 @@ class ProcessRun:
             return Skipped(answer.skipped[:WHY])
         if len(answer.result) > self._max_result:
             return Failed(f"the task's process sent a result of {len(answer.result)} bytes")
-        return Succeeded(answer.result)
+        return Succeeded(answer.result, kept=answer.kept)
 
 
-CONTEXT = [name for name in Request.__struct_fields__ if name not in ("argv", "max_result")]
+# The fields of the request that the context has, too.
+CONTEXT = [
+    name
+    for name in Request.__struct_fields__
+    if name in Context.__struct_fields__ and name not in ("artifacts", "objects")
+]
 
 
 def _reason(code: int | None) -> str:

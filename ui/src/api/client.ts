@@ -12,6 +12,7 @@ export type {
   CalendarDay as Day,
   Detail as ExecutionDetail,
   ExecutionNow as UnfinishedExecution,
+  Artifact,
   ItemDetail,
   Lines as LogWindow,
   Now,
@@ -137,6 +138,10 @@ export const getResult = (id: string, task: string, attempt: number, item?: numb
 /** The URL of that result. */
 export const resultAddress = (id: string, task: string, attempt: number, item?: number) =>
   address(`${attemptPath(id, task, "result")}?${attemptQuery(attempt, item)}`);
+
+/** The URL of an artifact of the last successful attempt, as a download. */
+export const artifactAddress = (id: string, task: string, name: string, item?: number) =>
+  address(`${attemptPath(id, task, `artifacts/${part(name)}`)}${item === undefined ? "" : `?item=${item}`}`);
 
 /** `limit` lines of an attempt's log from line `after` on, counted from 0. */
 export const getLines = (id: string, task: string, attempt: number, after: number, limit: number, item?: number) =>

@@ -20,6 +20,17 @@ export interface Action {
   item?: number;
 }
 
+export interface Artifact {
+  name: string;
+  size: number;
+  sha256: string;
+}
+
+export interface Artifacts {
+  attempt: number | null;
+  artifacts: Artifact[];
+}
+
 export interface AttemptDetail {
   attempt: number;
   state: State;
@@ -188,6 +199,7 @@ export interface ItemDetail {
   result_bytes: number;
   waiting: Waiting | null;
   skip?: WhySkipped;
+  artifacts?: Artifact[];
 }
 
 export interface Items {
@@ -459,6 +471,7 @@ export interface TaskDetail {
   skip?: WhySkipped;
   branch?: boolean;
   chosen?: string[];
+  artifacts?: Artifact[];
 }
 
 export interface TaskNow {

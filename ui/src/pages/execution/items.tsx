@@ -12,7 +12,7 @@ import type { ExecutionDetail, ItemDetail, TaskDetail } from "../../api/client";
 import { itemAction, REMOVED } from "./actions";
 import { ItemsView } from "./items-view";
 import { Log } from "./log";
-import { Failed, Lasted, Result } from "./task-part";
+import { Artifacts, Failed, Lasted, Result } from "./task-part";
 
 const ROW = 26; // pixels, as in execution-page.css
 const MAX_ATTEMPTS = 20; // buttons of an item's newest attempts
@@ -219,6 +219,7 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
           failed={newest && item.state === "failed"}
         />
       )}
+      {newest && item.artifacts && <Artifacts id={detail.id} task={task.name} artifacts={item.artifacts} item={item.index} />}
       {newest && item.result_bytes > 0 && (
         <Result
           key={`${item.index} ${attempt}`}

@@ -14,7 +14,7 @@ import { Name } from "../../components/name";
 import { Sign, StateLabel } from "../../components/state";
 import { Countdown, Time } from "../../components/time";
 import { Waits } from "../../components/waits";
-import { getResult, resultAddress, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
+import { artifactAddress, getResult, resultAddress, type Artifact, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import { REMOVED, taskAction } from "./actions";
 import { Items } from "./items";
 import { Log } from "./log";
@@ -77,6 +77,7 @@ export function TaskPart(props: {
           failed={shown.state === "failed"}
         />
       )}
+      {newest && shown && task.artifacts && <Artifacts id={detail.id} task={task.name} artifacts={task.artifacts} />}
       {newest && shown && task.result_bytes > 0 && <Result key={`${shown.attempt} ${task.name}`} id={detail.id} task={task} attempt={shown.attempt} />}
     </section>
   );
@@ -163,6 +164,26 @@ export function Failed({ error }: { error: string }) {
           <pre tabIndex={0}>{trace}</pre>
         </details>
       )}
+    </div>
+  );
+}
+
+/** The files that an attempt of the task, or of one item of it, has left. */
+export function Artifacts(props: { id: string; task: string; artifacts: readonly Artifact[]; item?: number }) {
+  const { id, task, artifacts, item } = props;
+  return (
+    <div class="artifacts-part" role="group" aria-label="Artifacts">
+      <h3>Artifacts</h3>
+      <ul>
+        {artifacts.map(({ name, size }) => (
+          <li key={name}>
+            <a href={artifactAddress(id, task, name, item)} download={name}>
+              <Name text={name} />
+            </a>
+            <span class="quiet"> {bytes(size)}</span>
+          </li>
+        ))}
+      </ul>
     </div>
   );
 }
