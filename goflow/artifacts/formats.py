@@ -54,7 +54,7 @@ def _name(value: Any) -> str:
 
 
 def _arrow(value: Any) -> tuple[bytes, Any]:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     package = type(value).__module__.partition(".")[0]
     try:
@@ -95,7 +95,7 @@ def _of_arrow(body: bytes) -> Any:
     if made_by == b"pandas":
         return table.to_pandas()
     if made_by == b"polars":
-        import polars  # type: ignore[import-not-found,unused-ignore]
+        import polars
 
         return polars.from_arrow(table)
     return table
