@@ -17,6 +17,9 @@ from goflow.engine.clock import Clock, wait
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 # The clock was set back if it differs by more from the even course of time.
 STEP = 0.25  # seconds
+# A call may be so early: sums of times as floats are not exact, and a nap of less than a
+# microsecond does not pass.
+EARLY = 0.001  # seconds
 FEW = 64  # cancelled entries that are always kept
 
 
@@ -96,7 +99,7 @@ class Alarm:
         if (skew := self._measure()) < self._skew - STEP:
             self._back += self._skew - skew
         self._skew = skew
-        due = self._clock.now().timestamp() + self._back
+        due = self._clock.now().timestamp() + self._back + EARLY
         while self._entries and self._entries[0][0] <= due:
             entry = heapq.heappop(self._entries)[2]
             if entry.is_cancelled:

@@ -11,6 +11,7 @@ from goflow.core.retry import ConstantDelay, ExponentialBackoff, RetryDelay
 from goflow.core.schedule import Schedule
 from goflow.core.states import TriggerRule
 from goflow.core.timetable import Timing
+from goflow.errors import Later
 from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 
@@ -189,7 +190,7 @@ LARGE_LIST = [number % 7 for number in range(20)] + ["large" * 1000]
 
 MOODS = {
     "ok": 10, "long": 3, "fail": 4, "hang": 1, "exit": 1, "cancelled": 0.5,
-    "stubborn": 1, "deaf": 0.3, "unkept": 0.5, "talk": 3,
+    "stubborn": 1, "deaf": 0.3, "unkept": 0.5, "talk": 3, "sensor": 3,
 }  # fmt: skip
 
 
@@ -215,6 +216,11 @@ def _mood(rng: random.Random) -> str:
     return rng.choices(list(MOODS), list(MOODS.values()))[0]
 
 
+def _mood_of(context: Context, rng: random.Random) -> str:
+    """A random mood; that of a further look does not change, since its lines may be lost."""
+    return "sensor" if context.waited else _mood(rng)
+
+
 class Scripted:
     """Succeeds, fails, hangs or misbehaves, depending on its mood."""
 
@@ -226,7 +232,7 @@ class Scripted:
         stage = self._stage
         stage.begins(context, threaded=False)
         try:
-            return await self._act(context, self._mood or _mood(stage.rng))
+            return await self._act(context, self._mood or _mood_of(context, stage.rng))
         finally:
             stage.ends(context)
 
@@ -265,7 +271,7 @@ class Threaded:
 
     def run(self, context: Context) -> Any:
         stage, rng = self._stage, self._stage.rng
-        mood = self._mood or _mood(rng)
+        mood = self._mood or _mood_of(context, rng)
         stage.begins(context, threaded=True)
         if mood == "talk":
             _talk(stage, context)
@@ -283,6 +289,10 @@ def _close(context: Context, mood: str, rng: random.Random) -> Any:
     match mood:
         case "fail":
             raise ValueError("scripted to fail")
+        case "sensor" if rng.random() < 0.6:
+            raise Later(rng.choice((0.01, 2, 45)), rng.choice(("no file", "an empty file")))
+        case "patient" if context.waited < 40:
+            raise Later(15, "no file" if context.waited < 20 else "an empty file")
         case "exit":
             raise SystemExit(1)
         case "cancelled":

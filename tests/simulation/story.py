@@ -169,7 +169,9 @@ class Story:
                     return
                 world.tell("stop")
                 process.call(process.engine.stop())
-                running = [e.id for e in world.disk.executions.values() if e.running]
+                running = [
+                    e.id for e in world.disk.executions.values() if set(e.running) - set(e.waits)
+                ]
                 if healthy and running and not process.dead:
                     raise world.broken(f"{running} run after a stop")
             case _:

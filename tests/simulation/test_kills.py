@@ -46,6 +46,7 @@ JOB = JobSpec(
         TaskSpec("d", ("a",), delay="constant", retries=1, mood="fail"),
         TaskSpec("e", mood="list"),
         TaskSpec("f", ("e",), retries=1, mood="items", map_over="e", max_parallel=2),
+        TaskSpec("g", ("a",), retries=1, mood="patient"),
     ),
     {"schedule": "@every 1h", "active": True, "max_queued": 10, "catchup": "all"},
 )
@@ -171,7 +172,8 @@ async def backfill(client: Client) -> None:
 
 async def stop(client: Client) -> None:
     await client.process.engine.stop()
-    client.hold("a stop", not any(e.running for e in client.world.disk.executions.values()))
+    found = client.world.disk.executions.values()
+    client.hold("a stop", not any(set(e.running) - set(e.waits) for e in found))
 
 
 async def recovery(client: Client) -> None:

@@ -217,11 +217,13 @@ class Process:
             return
         place = _place(context)
         key = place[1]
-        if place in self.world.begun:
-            self._broken(f"attempt {place} ran twice")
-        self.world.begun.add(place)
         execution = self.world.disk.executions[context.execution_id]
         task = execution.run(key)
+        if place in self.world.begun and task.waiting is None:
+            self._broken(f"attempt {place} ran twice")
+        self.world.begun.add(place)
+        if place in self.running:
+            self._broken(f"attempt {place} looks twice at once")
         if task.state is not State.RUNNING or task.attempt != context.attempt:
             self._broken(f"attempt {place} ran, but {task.state} {task.attempt} is committed")
         results = {
