@@ -17,7 +17,7 @@ from goflow.cli.terminal import duration, padded, width
 from goflow.cli.tree import Branch, draw
 from goflow.core.detail import AttemptDetail
 from goflow.core.states import State
-from goflow.core.summary import WhySkipped
+from goflow.core.summary import Waiting, WhySkipped
 from goflow.engine.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -130,6 +130,19 @@ def _note(task: Seen) -> str:
     return _items(task)
 
 
+def _waiting(task: Seen) -> Waiting | None:
+    """Why a running task waits without a slot, and until when; None if it does not."""
+    waiting = getattr(task, "waiting", None)
+    return waiting if task.state is State.RUNNING and isinstance(waiting, Waiting) else None
+
+
+def _until_next_look(waiting: Waiting, now: datetime) -> timedelta:
+    """The time until the next look. Looks for the same reason are no change, so a time that has
+    passed is continued."""
+    left, every = waiting.again - now, timedelta(seconds=waiting.every)
+    return left if left >= timedelta(0) or not every else left % every
+
+
 def _history(task: Seen) -> Iterator[Change]:
     state = State.NOTSTARTED
     for one in task.attempts:
@@ -152,6 +165,7 @@ class Lines(View):
         self._cells = min(max(map(width, every), default=0), WIDEST_NAME)
         self._reported = dict.fromkeys(every, 0)
         self._hooks = frozenset(hooks)
+        self._reasons: dict[str, str] = {}  # of tasks that wait
 
     def update(self, state: State, tasks: Sequence[Seen]) -> None:
         timed: list[tuple[datetime, Change]] = []
@@ -169,6 +183,15 @@ class Lines(View):
         timed.sort(key=lambda pair: pair[0])
         for change in [*(change for _, change in timed), *untimed]:
             click.echo(self._line(change))
+        for task in tasks:
+            waiting = _waiting(task)
+            if waiting is None:
+                self._reasons.pop(task.name, None)
+            elif self._reasons.get(task.name) != waiting.why:
+                self._reasons[task.name] = waiting.why
+                name = padded(task.name, self._cells)
+                every = duration(timedelta(seconds=waiting.every))
+                click.echo(f"{name}  {'waiting':<10}  {waiting.why}; looks again in {every}")
 
     def _line(self, change: Change) -> str:
         line = f"{padded(change.task, self._cells)}  {change.state:<10}"
@@ -320,6 +343,9 @@ class Tree(View):
             row.append(f"  {duration((last.finished or now) - last.started)}")
             if state is State.UPFORRETRY and last.retry_at is not None:
                 row.append(f"  retry in {duration(last.retry_at - now)}", "yellow")
+            elif (waiting := _waiting(task)) is not None and not self._last_frame:
+                left = duration(_until_next_look(waiting, now))
+                row.append(f"  {waiting.why}; looks again in {left}", "yellow")
             elif len(task.attempts) > 1:
                 row.append(f"  attempt {last.attempt}", "dim")
         if task is not None and (note := _note(task)):

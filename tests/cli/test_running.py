@@ -241,3 +241,34 @@ def test_a_second_signal_ends_it_at_once_and_restores_the_cursor(main_py, tmp_pa
     (tmp_path / "enough").touch()
     assert code == 130
     assert raw.endswith("\x1b[?25h")
+
+
+WAITING = """
+from goflow import Job, Task, WaitFor
+
+looks = []
+
+def arrived():
+    looks.append(1)
+    return len(looks) > 2
+
+job = Job("import", tasks=[Task("file", WaitFor(arrived, every=0.2))])
+"""
+
+
+def test_a_waiting_task_says_once_for_what_it_waits(goflow, main_py):
+    result = goflow("run", main_py(WAITING))
+    assert result.exit_code == 0
+    lines = [line for line in result.stdout.splitlines() if line.startswith("file")]
+    assert lines[:2] == [
+        "file  running     attempt 1",
+        "file  waiting     arrived returned False; looks again in 0.2s",
+    ]
+    assert len(lines) == 3
+
+
+def test_the_tree_counts_down_to_the_next_look(main_py, tmp_path):
+    path = main_py(WAITING.replace("every=0.2", "every=0.6"))
+    code, screen = in_a_terminal(["run", path], tmp_path)
+    assert code == 0
+    assert "arrived returned False; looks again in 0." in screen
