@@ -137,6 +137,7 @@ class Submissions:
         by: Principal,
     ) -> Submission:
         filled = await self._checks.fill(job, params)
+        self._registry.job(job.name)  # it may have been removed meanwhile, with its limit
         try:
             return await self.create_next(Request(job, filled, cause, by, key))
         except NoRoom as no_room:
