@@ -337,7 +337,7 @@ class Goflow:
             if not self._running:
                 try:
                     await self._start()
-                except StoreError as error:
+                except (StoreError, InvalidJob) as error:
                     await _refuse(send, error)
                     return
             if self._loop is not asyncio.get_running_loop():
@@ -372,7 +372,7 @@ class Goflow:
         await receive()
         try:
             await self._start()
-        except StoreError as error:
+        except (StoreError, InvalidJob) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})

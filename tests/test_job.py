@@ -1,7 +1,7 @@
 """Jobs and tasks: every mistake raises an error at its line."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 from unicodedata import category
 
 import pytest
@@ -14,6 +14,10 @@ from goflow.errors import InvalidRequest, TaskFailed
 
 
 @dataclass(frozen=True)
+class Wanted(TypedDict):
+    n: int
+
+
 class Nothing:
     def run(self) -> None:
         return None
@@ -79,6 +83,12 @@ MISTAKES: list[tuple[str, Any]] = [
     ("must be a string", lambda: Job(3)),  # type: ignore[arg-type]
     ("web address", lambda: Job("..")),
     ("active", lambda: Job("j", active="yes")),  # type: ignore[arg-type]
+    ("cannot run after itself", lambda: Job("j", after="j")),
+    ("after must be a list of names of jobs", lambda: Job("j", after=3)),  # type: ignore[arg-type]
+    ("3 is not a str", lambda: Job("j", after=[3])),  # type: ignore[list-item]
+    ("'' has 0 characters", lambda: Job("j", after="")),
+    ("cannot have a schedule", lambda: Job("j", "@daily", after="k")),
+    ("'n' have none", lambda: Job("j", after="k", params=Wanted)),
     ("job 'j'.*60 \\* \\* \\* \\*", lambda: Job("j", "60 * * * *")),
     ("never", lambda: Job("j", "0 0 30 2 *")),
     ("Nowhere", lambda: Job("j", "@daily", timezone="Nowhere")),

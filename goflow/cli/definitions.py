@@ -27,7 +27,7 @@ def list_jobs(file: str, as_json: bool) -> None:
         rows.append(
             [
                 job["job"],
-                job["schedule"] or "-",
+                job["schedule"] or (f"after {', '.join(job['after'])}" if job["after"] else "-"),
                 "yes" if job["active"] else "no",
                 str(len(job["tasks"])),
                 job["next"] or "-",
@@ -49,6 +49,7 @@ def _described(gf: Goflow, job: Job) -> dict[str, Any]:
         "tags": job.tags,
         "schedule": job.schedule or "",
         "schedules": job.schedules,
+        "after": job.after,
         "timezone": job.timezone if timing is None else timing.schedules[0].timezone,
         "overlap": job.overlap,
         "catchup": job.catchup.catchup,

@@ -45,7 +45,15 @@ def load(target: str) -> Goflow:
     Raises `NotLoaded` for an invalid file, `Unusable` for a wrong name.
     """
     path, name = _parse(target)
-    module = _execute(path)
+    gf = _find(path, name, target, _execute(path))
+    try:
+        gf.engine.registry.check_after()
+    except InvalidJob as error:
+        raise NotLoaded(f"{path}: {error}") from None
+    return gf
+
+
+def _find(path: Path, name: str | None, target: str, module: ModuleType) -> Goflow:
     if name is not None:
         found = getattr(module, name, None)
         if not isinstance(found, Goflow):

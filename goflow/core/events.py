@@ -34,7 +34,8 @@ class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_default
 
 
 class Submitted(Fact, frozen=True, kw_only=True):
-    """The execution was accepted. `cause` is "schedule", "api", "run" or "backfill".
+    """The execution was accepted. `cause` is "schedule", "after", "api", "run" or
+    "backfill".
 
     It begins when the executions in `after` have ended. `timeout` is in seconds from the
     start of its first attempt. The interval is that of a job with `interval=True`.

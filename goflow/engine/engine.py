@@ -27,6 +27,7 @@ from goflow.engine.errands import Errands
 from goflow.engine.executions import KnownExecutions
 from goflow.engine.executors.choice import Choose, Executors
 from goflow.engine.feed import Feed
+from goflow.engine.followers import Followers
 from goflow.engine.health import Health
 from goflow.engine.hints import Hints, hints_file
 from goflow.engine.journal import Journal
@@ -110,7 +111,8 @@ class Engine:
         """Open the store, recover unfinished executions, and start to keep time.
 
         Raises `StoreError` if the store cannot be opened, and `InvalidJob` if a task waits for a
-        job that is not registered; nothing runs then.
+        job that is not registered, or jobs run after an unknown one or in a circle; nothing runs
+        then.
         """
         if self._started:
             raise RuntimeError("the engine has been started before")
@@ -240,6 +242,17 @@ class Engine:
             clock,
         )
         self._due_times = DueTimes(self.registry, self.ledger, self.submissions, self.skips, health)
+        self._followers = Followers(
+            store,
+            self.registry,
+            self.schedules,
+            self.submissions,
+            self.feed,
+            self.journal,
+            self.reader,
+            self.live,
+            clock,
+        )
         self._recovery = Recovery(
             store,
             self.journal,
@@ -319,11 +332,15 @@ class Engine:
         for name in self.registry.jobs:
             self.schedules.switch(name)
         self.registry.on_change = self.schedules.switch
+        if self._keeps_time:
+            self.registry.on_change = _each([self.schedules.switch, self._followers.switch])
+            await self._followers.begin()
         self.lifetime.begin()
         if self._keeps_time:
             fire, record = self._due_times.fire, self.ledger.record
             self.lifetime.keep_up(lambda: self._scheduler.run(fire, record), "the scheduler")
             self.lifetime.keep_up(self.retention.run, "retention")
+            self.lifetime.keep_up(self._followers.run, "jobs that run after others")
 
     def check_store(self) -> None:
         """Check the store from now on even without writes; for a server."""

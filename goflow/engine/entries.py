@@ -1,4 +1,5 @@
-"""What the engine keeps in the store's entries: switches, and the states of schedules.
+"""What the engine keeps in the store's entries: switches, the states of schedules, and since when
+jobs run after others.
 
 The rule that must not be broken: entries outlive versions of goflow. A field may be added with a
 default, never renamed or removed.
@@ -15,6 +16,7 @@ from goflow.stores.base import Put, Store
 
 SWITCH = "switch"  # kinds of entries; the key is the name of the job
 SCHEDULE = "schedule"
+FOLLOW = "follow"
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -62,6 +64,14 @@ class ScheduleState(msgspec.Struct, frozen=True):
         return [Span(_parsed(one.schedule), one.anchor, one.after, one.until) for one in self.spans]
 
 
+class Follow(msgspec.Struct, frozen=True):
+    """The jobs that a job runs after. Only successes above the version `since` count, so that a new
+    definition runs nothing for earlier ones."""
+
+    after: tuple[str, ...]
+    since: int
+
+
 def kept_spans(spans: Iterable[Span]) -> tuple[KeptSpan, ...]:
     """Spans as a state keeps them."""
     return tuple(KeptSpan(one.schedule.text, one.anchor, one.after, one.until) for one in spans)
@@ -98,6 +108,11 @@ def put_state(job: str, state: ScheduleState) -> Put:
     return Put(SCHEDULE, job, msgspec.json.encode(kept))
 
 
+def put_follow(job: str, follow: Follow | None) -> Put:
+    """The change that keeps which jobs a job runs after; None forgets it."""
+    return Put(FOLLOW, job, None if follow is None else msgspec.json.encode(follow))
+
+
 def switch_in(change: Put) -> Switch | None:
     """The switch that a change keeps; None if it keeps something else."""
     if change.kind != SWITCH or change.value is None:
@@ -118,6 +133,12 @@ def read_switches(store: Store) -> dict[str, Switch]:
     """The last switch of each job's schedule, by job."""
     kept = store.entries(SWITCH).items()
     return {job: msgspec.json.decode(value, type=Switch) for job, value in kept}
+
+
+def read_follows(store: Store) -> dict[str, Follow]:
+    """Which jobs each job runs after, by job."""
+    kept = store.entries(FOLLOW).items()
+    return {job: msgspec.json.decode(value, type=Follow) for job, value in kept}
 
 
 def read_states(store: Store) -> dict[str, ScheduleState]:

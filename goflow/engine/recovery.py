@@ -210,7 +210,7 @@ class Recovery:
         before = self._lineup.before_resumed(execution, job)
         places = self._lineup.places(job, execution.cause)
         runner = Runner(execution, job, None, self._dependencies, before, found, places)
-        self._runners.drive(runner, for_schedule=execution.cause == "schedule")
+        self._runners.drive(runner, for_schedule=execution.cause in ("schedule", "after"))
 
 
 def _that_count(hints: Sequence[Hint], execution: Execution) -> Sequence[Hint]:

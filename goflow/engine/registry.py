@@ -4,9 +4,10 @@ An execution keeps the definition it was created with. Replacing or removing a j
 later executions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from goflow import checks
+from goflow.core.graph import find_cycle
 from goflow.core.timetable import Timing
 from goflow.engine.options import Options
 from goflow.engine.slots import Kind, Slots
@@ -17,7 +18,8 @@ from goflow.operators.base import Asking
 
 class Registry:
     """Jobs by name. `on_change` is called with the name of a job that was registered, replaced or
-    removed. An engine that keeps no time defines no pools, so it accepts every pool name."""
+    removed. An engine that keeps no time defines no pools, so it accepts every pool name; and it
+    runs no job after another. `followers` has the jobs that run after each job."""
 
     def __init__(self, options: Options, slots: Slots, *, keeps_time: bool = True) -> None:
         self._options = options
@@ -25,6 +27,7 @@ class Registry:
         self._keeps_time = keeps_time
         self._timings: dict[str, Timing | None] = {}
         self.jobs: dict[str, Job] = {}
+        self.followers: dict[str, dict[str, None]] = {}
         self._is_complete = False  # whether a job may only name those that are registered
         self.pools = dict(options.pools)  # sizes by name
         self.on_change: Callable[[str], None] = lambda job: None
@@ -39,6 +42,8 @@ class Registry:
         self._check_pools(job)
         if self._is_complete:
             self._check_asked(job)
+            self._check_after(job.name, self.jobs | {job.name: job})
+        self._follow(job.name, job.after)
         self.jobs[job.name] = job
         self._timings[job.name] = timing
         self._limit(job)
@@ -46,11 +51,13 @@ class Registry:
         return job
 
     def check_jobs_asked_for(self) -> None:
-        """From now on a job may wait only for jobs that are registered. Raises `InvalidJob` for
-        one that waits for another. An engine that keeps no time runs one job alone."""
+        """From now on a job may wait for, or run after, only jobs that are registered. Raises
+        `InvalidJob` for one that names another, and for jobs that run after each other in a circle.
+        An engine that keeps no time runs one job alone."""
         if self._keeps_time:
             for job in self.jobs.values():
                 self._check_asked(job)
+            self.check_after()
             self._is_complete = True
 
     def _check_asked(self, job: Job) -> None:
@@ -68,6 +75,7 @@ class Registry:
         """Remove a job: its schedule stops, and no more executions are created. Unfinished ones
         continue, and the history stays. Raises `NotFound`."""
         self.job(name)
+        self._follow(name, ())
         removed = self.jobs.pop(name)
         del self._timings[name]
         self._slots.lift(Kind.JOB, name)
@@ -87,6 +95,38 @@ class Registry:
         """When a job is due; None without a schedule. Raises `NotFound`."""
         self.job(name)
         return self._timings[name]
+
+    def check_after(self) -> None:
+        """Refuse jobs that run after unknown ones, or after each other in a circle. Raises
+        `InvalidJob`."""
+        for job in self.jobs.values():
+            if job.after:
+                self._check_after(job.name, self.jobs)
+
+    def _check_after(self, name: str, jobs: dict[str, Job]) -> None:
+        """Refuse an unknown job, or a circle through this job."""
+        for other in jobs[name].after:
+            if other not in jobs:
+                raise InvalidJob(f"job {name!r} runs after {other!r}, and there is no such job")
+        reached, left = {name: jobs[name].after}, list(jobs[name].after)
+        while left:
+            if (other := left.pop()) not in reached:
+                reached[other] = jobs[other].after if other in jobs else ()
+                left += reached[other]
+        if (cycle := find_cycle(reached)) is not None:
+            path = " → ".join(repr(one) for one in reversed(cycle))
+            raise InvalidJob(f"job {name!r}: jobs run after each other in a circle: {path}")
+
+    def _follow(self, name: str, after: Iterable[str]) -> None:
+        """Note which jobs a job runs after from now on."""
+        if (replaced := self.jobs.get(name)) is not None:
+            for other in replaced.after:
+                of_other = self.followers[other]
+                del of_other[name]
+                if not of_other:
+                    del self.followers[other]
+        for other in after:
+            self.followers.setdefault(other, {})[name] = None
 
     def set_pool(self, name: str, size: int) -> None:
         """Add a pool, or resize it. A larger one starts tasks that wait; a smaller one ends none.

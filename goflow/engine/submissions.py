@@ -37,8 +37,9 @@ from goflow.stores.base import Accounted, Existing, Idempotency, Outcome, Store,
 class Request(msgspec.Struct, frozen=True):
     """A request for an execution, with complete params.
 
-    A `due` time comes with the `times` that it is one of. With `accounted`, all due times up to
-    that one are in the ledger. A request `for_schedule` may use the room reserved for schedules.
+    A `due` time comes with the `times` that it is one of, unless the job runs after others. With
+    `accounted`, all due times up to that one are in the ledger. A request `for_schedule` may use
+    the room reserved for schedules.
     """
 
     job: Job
@@ -191,9 +192,9 @@ class Submissions:
 def _opening(request: Request, fact: Submitted) -> Submit:
     """The change that creates the execution, and records its due time in the ledger."""
     plan, key = request.job.plan, request.key
-    if request.due is None or request.times is None:
+    if request.due is None:
         return Submit(fact, plan, idempotency=key)
-    change = request.times.clock_change(request.due)
+    change = None if request.times is None else request.times.clock_change(request.due)
     if change is None:
         return Submit(fact, plan, tick=True, idempotency=key, accounted=request.accounted)
     merged = merged_into(request.due, change, fact.at)

@@ -126,6 +126,16 @@ class _HookAccess:
         return job._add_hook_function(given, occasion, name, options)
 
 
+def _checked_after(name: str, after: Any) -> tuple[str, ...]:
+    """The names of the jobs that a job runs after."""
+    where = f"job {name!r}: after"
+    names = [after] if isinstance(after, str) else checks.texts(where, "names of jobs", after)
+    found = tuple(dict.fromkeys(checks.name("job", one) for one in names))
+    if name in found:
+        raise InvalidJob(f"job {name!r} cannot run after itself")
+    return found
+
+
 class Job:
     """A named graph of tasks and its schedule.
 
@@ -135,8 +145,11 @@ class Job:
         schedule: Cron expression or descriptor such as `@daily`; see `Schedule`. Or a list of
             them: a due time that two of them share fires once. None for a job that runs only when
             submitted.
-        active: Whether the schedule is on at first. Once a user has switched it, that switch is
-            kept and overrides this value.
+        active: Whether the schedule is on at first; by default, only a job that runs `after`
+            others is on. Once a user has switched it, that switch is kept and overrides this value.
+        after: The name of another job, or a list of names. An execution is created when one of the
+            other job succeeds, with the same due time; with several, when all of them have
+            succeeded for a due time. Such a job has no schedule.
         timezone: IANA zone of the schedule, unless the schedule names one.
         start: First moment at which the job may be due, and `end` the last: a `datetime`, a
             `date`, or either as text in ISO 8601. Without an offset it is a local time in
@@ -187,8 +200,9 @@ class Job:
         self,
         name: str,
         schedule: str | Iterable[str] | None = None,
-        active: bool = False,
+        active: bool | None = None,
         *,
+        after: str | Iterable[str] = (),
         timezone: str = "UTC",
         start: datetime | date | str | None = None,
         end: datetime | date | str | None = None,
@@ -212,7 +226,10 @@ class Job:
         where = f"job {self.name!r}"
         self.schedules = _texts(where, schedule)
         self.timezone = str.__str__(timezone) if isinstance(timezone, str) else timezone
-        self.active = checks.flag(f"{where}: active", active)
+        self.after = _checked_after(self.name, after)
+        self.active = (
+            bool(self.after) if active is None else checks.flag(f"{where}: active", active)
+        )
         self.start = self.end = None
         if start is not None or end is not None:
             from goflow.job.moments import between
@@ -227,9 +244,12 @@ class Job:
         # Six fields are accepted here: only the engine knows whether seconds are allowed.
         self._check_timing(self.timing_for(with_seconds=True))
         self._params = declare(where, params)
-        if schedule is not None and (required := self._params.required):
+        if self.schedules and self.after:
+            raise InvalidJob(f"{where} runs after other jobs, so it cannot have a schedule too")
+        if (self.schedules or self.after) and (required := self._params.required):
+            by = "its schedule runs it" if self.schedules else "it runs after other jobs"
             raise InvalidJob(
-                f"{where}: its schedule runs it with the defaults, but parameters "
+                f"{where}: {by} with the defaults, but parameters "
                 f"{', '.join(map(repr, required))} have none"
             )
         self.description = checks.text(f"{where}: description", description)

@@ -42,12 +42,13 @@ class OverviewQuery(Struct):
 
 
 class JobRow(Struct, kw_only=True):
-    """A job in a list. `schedules` has each schedule, and `schedule` all of them in one text.
-    `params` says whether a submit may set parameters."""
+    """A job in a list. `schedules` has each schedule, and `schedule` all of them in one text. It
+    runs after the jobs in `after`. `params` says whether a submit may set parameters."""
 
     job: str
     schedule: str | None
     schedules: list[str]
+    after: list[str]
     timezone: str
     active: bool
     description: str
@@ -89,6 +90,7 @@ def _row(engine: Engine, job: Job, executions: bytes) -> EncodedOverviewJob:
         job=job.name,
         schedule=job.schedule,
         schedules=list(job.schedules),
+        after=list(job.after),
         timezone=job.timezone,
         active=engine.schedules.active(job.name),
         description=job.description,
@@ -146,8 +148,9 @@ class JobView(Struct, kw_only=True):
     """A job.
 
     `schedules` has each schedule, and `schedule` all of them in one text. Nothing is due before
-    `start` and after `end`. `skip_dates` describes the dates that are skipped. `next` is its next
-    due time. `params` has the defaults of its parameters, and `params_schema` the JSON Schema of
+    `start` and after `end`. `skip_dates` describes the dates that are skipped. It runs
+    after the jobs in `after`, and those in `followers` run after it. `next` is its next due time.
+    `params` has the defaults of its parameters, and `params_schema` the JSON Schema of
     all of them; both are null if the job accepts any parameters. `file` and `line` say where the
     job is defined, and are null if that is not in a file. `switched` is null if nobody has
     switched the schedule by hand.
@@ -169,6 +172,8 @@ class JobView(Struct, kw_only=True):
     start: Time | None
     end: Time | None
     skip_dates: str | None
+    after: list[str]
+    followers: list[str]
     overlap: str
     max_active: int
     interval: bool
@@ -204,6 +209,8 @@ async def job(call: Call) -> JobView:
         start=found.start,
         end=found.end,
         skip_dates=None if found.skip_dates is None else found.skip_dates.text,
+        after=list(found.after),
+        followers=list(engine.registry.followers.get(found.name, ())),
         active=engine.schedules.active(found.name),
         timezone=found.timezone,
         description=found.description,

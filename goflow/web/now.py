@@ -7,6 +7,7 @@ not to the number of jobs.
 import heapq
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from msgspec.structs import asdict as to_dict
 
 from goflow.core.states import State
 from goflow.core.summary import Time, Waiting
+from goflow.engine.engine import Engine
 from goflow.engine.live import LiveExecution
 from goflow.engine.runner import Runner
 from goflow.engine.slots import Kind, Usage
@@ -22,6 +24,7 @@ from goflow.web.endpoint import Call, Endpoint
 
 TASKS_SHOWN = 50  # per execution
 PREDECESSORS_SHOWN = 50  # per execution
+FOLLOWERS_SHOWN = 20  # per execution and due time
 
 
 class NowQuery(Struct):
@@ -56,6 +59,7 @@ class ExecutionNow(Struct, kw_only=True):
     """An unfinished execution.
 
     `waiting` says why it has not started. `after` has the first 50 executions it waits for.
+    `followers` has the first 20 jobs that run after it.
     `counts` has the number of its tasks by state, and `tasks` the first 50 of those that run or
     wait.
     """
@@ -69,6 +73,7 @@ class ExecutionNow(Struct, kw_only=True):
     started: Time | None
     waiting: str | None
     after: list[str]
+    followers: list[str]
     counts: dict[State, int]
     tasks: list[TaskNow]
 
@@ -91,9 +96,12 @@ class AbandonedView(Struct, kw_only=True):
 
 
 class FireView(Struct):
+    """A due time. `followers` has the first 20 jobs that run after it."""
+
     job: str
     due: Time
     overlap: str
+    followers: list[str]
 
 
 class PoolView(Struct, kw_only=True):
@@ -135,20 +143,33 @@ async def now(call: Call) -> Now:
     unfinished = (entry for entry in engine.live if not entry.state.finished)
     oldest = heapq.nsmallest(limit, unfinished, key=lambda entry: entry.brief.submitted)
     jobs = engine.registry.jobs
+    followers = partial(_followers, engine)
     driven = ((entry, engine.runners.get(entry.id)) for entry in oldest)
     return Now(
         at=engine.clock.now(),
         unfinished=len(engine.live),
-        executions=[_execution(one, runner) for one, runner in driven if runner is not None],
+        executions=[
+            _execution(one, runner, followers(one.brief.job))
+            for one, runner in driven
+            if runner is not None
+        ],
         abandoned=[AbandonedView(**to_dict(one)) for one in islice(engine.abandoned, limit)],
         upcoming=[
-            FireView(one.job, one.due, jobs[one.job].overlap) for one in coming if one.job in jobs
+            FireView(one.job, one.due, jobs[one.job].overlap, followers(one.job))
+            for one in coming
+            if one.job in jobs
         ],
         pools=[PoolView.of(usage) for usage in engine.slots.usage()],
     )
 
 
-def _execution(execution: LiveExecution, runner: Runner) -> ExecutionNow:
+def _followers(engine: Engine, job: str) -> list[str]:
+    """The jobs that run after a job, if they are switched on."""
+    names = engine.registry.followers.get(job, ())
+    return list(islice(filter(engine.schedules.active, names), FOLLOWERS_SHOWN))
+
+
+def _execution(execution: LiveExecution, runner: Runner, followers: list[str]) -> ExecutionNow:
     summary = execution.brief
     return ExecutionNow(
         id=summary.id,
@@ -160,6 +181,7 @@ def _execution(execution: LiveExecution, runner: Runner) -> ExecutionNow:
         started=summary.started,
         waiting=runner.held_up,
         after=list(islice(runner.before, PREDECESSORS_SHOWN)),
+        followers=followers,
         counts=execution.counts,
         tasks=list(islice(_tasks(execution, runner), TASKS_SHOWN)),
     )

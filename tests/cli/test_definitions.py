@@ -53,6 +53,26 @@ def test_check_says_what_is_valid(goflow, main_py):
     assert result.stdout == "etl: valid, 3 tasks\nbroken: valid, 2 tasks\n"
 
 
+FOLLOWING = (
+    "from goflow import Command, Job, Task\n"
+    "load = Job('load', after={after!r}, tasks=[Task('t', Command('true'))])\n"
+    "report = Job('report', after=['load'], tasks=[Task('t', Command('true'))])\n"
+)
+
+
+def test_list_names_the_jobs_that_a_job_runs_after(goflow, main_py):
+    path = main_py(FOLLOWING.format(after=[]))
+    assert "report  after load  yes" in goflow("list", path).stdout
+
+
+def test_check_refuses_circles_and_unknown_jobs(goflow, main_py):
+    result = goflow("check", main_py(FOLLOWING.format(after="report")))
+    assert result.exit_code == 1
+    assert "jobs run after each other in a circle: 'load' → 'report' → 'load'" in result.stderr
+    result = goflow("check", main_py(FOLLOWING.format(after="gone")))
+    assert "job 'load' runs after 'gone', and there is no such job" in result.stderr
+
+
 def test_check_counts_templates(goflow, main_py):
     path = main_py(TEMPLATED.format(text="{{ params.day }}"))
     assert goflow("check", path).stdout == "etl: valid, 1 task, 2 templates\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from goflow import ConstantDelay, Goflow, Job, MemoryStore, Task
+from goflow import Command, ConstantDelay, Goflow, Job, MemoryStore, Task
 from goflow.engine.attempts.abandoned import Abandoned
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.slots import Slots
@@ -93,6 +93,29 @@ def test_a_running_task_and_one_waiting_for_its_pool_are_listed(
     assert two["waiting"] == "pool 'db': 1 of 1 in use"
     usage = {one["kind"]: (one["running"], one["waiting"]) for one in seen(client)["pools"]}
     assert usage == {"all": (1, 1), "pool": (1, 1), "job": (1, 1)}
+
+
+def test_the_pages_name_the_jobs_that_run_after_others() -> None:
+    tasks = [Task("t", Command("true"))]
+    jobs = (
+        Job("load", "@every 1m", active=True, tasks=tasks),
+        Job("report", after="load", tasks=[Task("t", Command("true"))]),
+        Job("off", after="load", active=False, tasks=[Task("t", Command("true"))]),
+    )
+    gf = Goflow(MemoryStore(), ui_path=None)
+    for job in jobs:
+        gf.add_job(job)
+    with TestClient(gf, base_url="http://localhost") as client:
+        (first, *_) = seen(client)["upcoming"]
+        assert (first["job"], first["followers"]) == ("load", ["report"])
+        load, report = (client.get(f"/api/jobs/{name}").json() for name in ("load", "report"))
+        assert (load["after"], load["followers"]) == ([], ["report", "off"])
+        assert (report["after"], report["followers"], report["active"]) == (["load"], [], True)
+        rows = client.get("/api/overview").json()["jobs"]
+        assert [row["after"] for row in rows] == [[], ["load"], ["load"]]
+        Asker(client).run("load")
+        (listed,) = until(lambda: client.get("/api/executions?jobname=report").json()["executions"])
+        assert listed["cause"] == "after"
 
 
 def test_a_cancelled_task_no_longer_waits(client: TestClient, ask: Asker) -> None:

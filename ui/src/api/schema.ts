@@ -131,6 +131,7 @@ export interface ExecutionNow {
   started: string | null;
   waiting: string | null;
   after: string[];
+  followers: string[];
   counts: Record<string, number>;
   tasks: TaskNow[];
 }
@@ -159,6 +160,7 @@ export interface FireView {
   job: string;
   due: string;
   overlap: string;
+  followers: string[];
 }
 
 export interface FoundLines {
@@ -258,6 +260,8 @@ export interface JobView {
   start: string | null;
   end: string | null;
   skip_dates: string | null;
+  after: string[];
+  followers: string[];
   overlap: string;
   max_active: number;
   interval: boolean;
@@ -350,6 +354,7 @@ export interface OverviewJob {
   job: string;
   schedule: string | null;
   schedules: string[];
+  after: string[];
   timezone: string;
   active: boolean;
   description: string;

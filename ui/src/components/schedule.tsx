@@ -1,19 +1,30 @@
-/** Schedules in words, as expressions, and with their time zone. */
+/** Schedules in words, as expressions, and with their time zone; or the jobs that a job runs after. */
 
 import type { ComponentChildren } from "preact";
 import { zoneNamed } from "../model/cron";
 import { inWords } from "../model/words";
+import { JobLinks } from "./job-links";
 
 interface Props {
   schedules: string[];
   timezone: string;
+  after: string[];
   /** Shows only the first schedule, and the number of others. */
   brief?: boolean;
   children?: ComponentChildren;
 }
 
 /** `children` come before the first expression. */
-export function Schedule({ schedules, timezone, brief, children }: Props) {
+export function Schedule({ schedules, timezone, after, brief, children }: Props) {
+  if (after.length) {
+    return (
+      <span class="schedule">
+        <span>
+          after <JobLinks jobs={after} />
+        </span>
+      </span>
+    );
+  }
   if (!schedules.length) return <span class="quiet">manual only</span>;
   const shown = brief ? schedules.slice(0, 1) : schedules;
   const others = schedules.slice(shown.length);

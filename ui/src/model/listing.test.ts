@@ -6,6 +6,7 @@ const row = (job: string, more: Partial<JobRow> = {}): JobRow => ({
   job,
   schedule: null,
   schedules: [],
+  after: [],
   timezone: "UTC",
   active: true,
   description: "",

@@ -16,7 +16,7 @@ function execution(id: string, version: number, state: State, tasks: Record<stri
 }
 
 function row(job: string, executions: JobRow["executions"] = []): JobRow {
-  return { job, schedule: null, schedules: [], timezone: "UTC", active: false, description: "", tags: [], next: null, params: false, executions };
+  return { job, schedule: null, schedules: [], after: [], timezone: "UTC", active: false, description: "", tags: [], next: null, params: false, executions };
 }
 
 describe("one execution", () => {

@@ -142,7 +142,7 @@ function Head({ view, detail }: { view: ExecutionView; detail: api.ExecutionDeta
         )}
         <span class="fact">
           <span class="quiet">by </span>
-          {detail.cause}
+          {detail.cause === "after" ? "the success of another job" : detail.cause}
           {asker && <span class="quiet"> from {asker}</span>}
         </span>
         <span class="fact">

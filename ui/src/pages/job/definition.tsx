@@ -5,6 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { write } from "../../model/json";
 import { fieldsOf } from "../../model/parameters";
 import { span } from "../../model/time";
+import { JobLinks } from "../../components/job-links";
 import { Name, Tags } from "../../components/name";
 import { Schedule } from "../../components/schedule";
 import { Time } from "../../components/time";
@@ -25,8 +26,13 @@ export function Definition({ described }: { described: api.JobDescription }) {
     <section class="card definition" aria-label="Definition">
       <dl>
         <Fact name="Schedule">
-          <Schedule schedules={described.schedules} timezone={described.timezone} />
+          <Schedule schedules={described.schedules} timezone={described.timezone} after={described.after} />
         </Fact>
+        {described.followers.length > 0 && (
+          <Fact name="Runs before">
+            <JobLinks jobs={described.followers} />
+          </Fact>
+        )}
         {(described.start || described.end) && (
           <Fact name="Due">
             {described.start && (

@@ -8,6 +8,7 @@ import { choose, go } from "../../app/router";
 import { Graph } from "../../components/graph";
 import { Name, Tags } from "../../components/name";
 import { openExecution, run, RunButton } from "../../components/run";
+import { JobLinks } from "../../components/job-links";
 import { Schedule } from "../../components/schedule";
 import { StateLabel } from "../../components/state";
 import { Switch, turn } from "../../components/switch";
@@ -99,13 +100,19 @@ function Facts({ view, described }: { view: JobView; described: JobDescription }
     <>
       {described.description && <p class="quiet description">{described.description}</p>}
       <div class="facts">
-        <Schedule schedules={described.schedules} timezone={described.timezone}>
+        <Schedule schedules={described.schedules} timezone={described.timezone} after={described.after}>
           {due && (
             <span class="next">
               <Countdown to={due} />
             </span>
           )}
         </Schedule>
+        {described.followers.length > 0 && (
+          <span>
+            <span class="quiet">then </span>
+            <JobLinks jobs={described.followers} />
+          </span>
+        )}
         {described.tags.length > 0 && (
           <span>
             <Tags tags={described.tags} />

@@ -264,7 +264,7 @@ function Row({ row, place, top }: { row: JobRow; place: number; top: number }) {
           </span>
         </span>
         <span role="cell" class="when">
-          <Schedule brief schedules={row.schedules} timezone={row.timezone}>
+          <Schedule brief schedules={row.schedules} timezone={row.timezone} after={row.after}>
             <Next job={job} />
           </Schedule>
         </span>

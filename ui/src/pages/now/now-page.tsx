@@ -7,6 +7,7 @@ import { choose, chosen } from "../../app/router";
 import { hoursOf, lanesOf, placeOf, spanAround, type Lane, type Piece, type Span } from "../../model/lanes";
 import { LABEL } from "../../model/states";
 import { elapsed, local, shortHour, span } from "../../model/time";
+import { JobLinks } from "../../components/job-links";
 import { Name } from "../../components/name";
 import { Sign } from "../../components/state";
 import { Countdown, Time, useZone } from "../../components/time";
@@ -262,7 +263,7 @@ function Unfinished({ found }: { found: Now }) {
 }
 
 function UnderWay({ execution }: { execution: UnfinishedExecution }) {
-  const { id, job, state, started, submitted, waiting, tasks, counts } = execution;
+  const { id, job, state, started, submitted, waiting, tasks, counts, followers } = execution;
   const all = Object.values(counts).reduce((sum, count) => sum + count, 0);
   const ended = all - (counts.notstarted ?? 0) - (counts.running ?? 0) - (counts.upforretry ?? 0);
   return (
@@ -276,6 +277,11 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
       <span class="quiet">
         {started ? `for ${span(Math.max(0, second.value - Date.parse(started)))}` : "not started"}, {ended} of {all} tasks
       </span>
+      {followers.length > 0 && (
+        <p class="reason">
+          then <JobLinks jobs={followers} />
+        </p>
+      )}
       {waiting !== null && (
         <p class="reason">
           waiting since <Time at={submitted} />: {waiting}
@@ -310,6 +316,7 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
 /** The jobs that are due next, by their first due time. */
 function Coming({ found }: { found: Now }) {
   const next = new Map<string, string[]>();
+  const followersOf = new Map(found.upcoming.map(({ job, followers }) => [job, followers]));
   for (const { job, due } of found.upcoming) {
     const dues = next.get(job);
     if (dues) dues.push(due);
@@ -323,9 +330,17 @@ function Coming({ found }: { found: Now }) {
         {[...next].slice(0, LISTED).map(([job, dues]) => (
           <li key={job}>
             <Countdown to={dues[0]!} />
-            <a href={jobHref(job)}>
-              <Name text={job} />
-            </a>
+            <span>
+              <a href={jobHref(job)}>
+                <Name text={job} />
+              </a>
+              {followersOf.get(job)!.length > 0 && (
+                <span class="quiet">
+                  {" "}
+                  then <JobLinks jobs={followersOf.get(job)!} />
+                </span>
+              )}
+            </span>
             <span class="quiet">
               <Time at={dues[0]!} />
             </span>
