@@ -11,7 +11,7 @@ import msgspec
 
 from goflow.artifacts.base import RESULT
 from goflow.core.detail import AttemptDetail
-from goflow.core.events import TaskStarted, TaskSucceeded
+from goflow.core.events import Dispatched, TaskStarted, TaskSucceeded
 from goflow.core.result import Artifact, StoredResult
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped
@@ -21,6 +21,7 @@ from goflow.engine.engine import Engine
 from goflow.engine.options import Options
 from goflow.engine.process import loops
 from goflow.job import Job
+from goflow.state import with_default
 from goflow.stores.memory import MemoryStore
 
 
@@ -62,6 +63,7 @@ class FinishedExecution(msgspec.Struct, frozen=True):
         finished: Time of the end, in UTC.
         tasks: Tasks by name, in the order added.
         hooks: Hooks by name, in the order added. Hooks for another end are `skipped`.
+        shared_state: Shared state at the end; None for a job without one.
 
     Examples:
         >>> from goflow import Command, Job, Task
@@ -80,6 +82,7 @@ class FinishedExecution(msgspec.Struct, frozen=True):
     finished: datetime | None
     tasks: dict[str, FinishedTask]
     hooks: dict[str, FinishedTask] = {}
+    shared_state: Any = None
 
 
 Watch = Callable[[Engine, str], Awaitable[None]]
@@ -116,12 +119,12 @@ async def run_job(
             raise RuntimeError(
                 f"job {job.name!r} could not be run to its end: {engine.health.defect}"
             )
-        return await _collect(engine, id)
+        return await _collect(engine, id, job)
     finally:
         await engine.stop()
 
 
-async def _collect(engine: Engine, id: str) -> FinishedExecution:
+async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
     detail = await engine.reader.execution(id)
     history = await engine.reader.read(engine.store.history, id)
     assert history is not None
@@ -169,6 +172,7 @@ async def _collect(engine: Engine, id: str) -> FinishedExecution:
         finished=detail.finished,
         tasks=tasks,
         hooks=hooks,
+        shared_state=None if job.reducer is None else await _shared_state(engine, id, job),
     )
 
 
@@ -182,6 +186,18 @@ async def _object(engine: Engine, id: str, stored: StoredResult, description: An
         return decode(body, stored.format)
     except BaseException:  # users' classes may raise anything
         return description
+
+
+async def _shared_state(engine: Engine, id: str, job: Job) -> Any:
+    """The shared state, made again from the actions, since a large one is in no fact."""
+    history = await engine.reader.read(engine.store.history, id)
+    assert history is not None
+    assert job.reducer is not None
+    state, reducer = msgspec.json.decode(job.initial_state), with_default(job.reducer)
+    for fact in history.facts:
+        if isinstance(fact, Dispatched):
+            state = reducer(state, msgspec.json.decode(fact.content))
+    return state
 
 
 def run_once(

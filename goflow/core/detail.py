@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, TaskSucceeded
+from goflow.core.events import AnyFact, Dispatched, TaskSucceeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
@@ -154,6 +154,34 @@ class ItemDetail(msgspec.Struct):
     artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
 
 
+class StateChange(msgspec.Struct):
+    """An action that was dispatched to the shared state: its `number` in the execution, from 1,
+    the attempt that dispatched it, and the `state` after it, of `state_bytes`; null if these are
+    more than `SMALL`."""
+
+    number: int
+    at: Time
+    task: str
+    attempt: int
+    action: msgspec.Raw
+    state: msgspec.Raw
+    state_bytes: int
+    item: int | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, number: int, fact: Dispatched) -> "StateChange":
+        return cls(
+            number,
+            fact.at,
+            fact.task,
+            fact.attempt,
+            fact.content,
+            fact.state,
+            fact.size,
+            msgspec.UNSET if fact.item is None else fact.item,
+        )
+
+
 class Action(msgspec.Struct):
     """A request by a person or a program: the action, who asked, the `task` if it was about
     one, and its `item` if it was about an item of a mapped task. `params` are those that it set;
@@ -195,6 +223,8 @@ class Detail(msgspec.Struct, kw_only=True):
 
     Errors are cut to their beginning and end once those before take `ERRORS_SHOWN` characters.
 
+    `dispatched` is the number of actions of its shared state.
+
     `hooks` run after all tasks have ended. Their states are not in that of the execution.
 
     With a `since` that is not null, `tasks` has only the tasks that changed after that version,
@@ -221,6 +251,7 @@ class Detail(msgspec.Struct, kw_only=True):
     dag: dict[str, list[str]]
     version: int = 0
     damage: str | None = None
+    dispatched: int = 0
     since: int | None = None
 
     @classmethod
@@ -301,6 +332,7 @@ class Details:
             tasks=tasks,
             hooks=hooks,
             dag=execution.plan.downstream,
+            dispatched=execution.dispatched,
         )
 
 

@@ -162,6 +162,22 @@ class TaskSkipped(RunFact, frozen=True):
     why: str = ""
 
 
+class Dispatched(RunFact, frozen=True):
+    """An attempt dispatched its `number`-th action (from 1) to the shared state; `content` is the
+    action as JSON. Actions that repeat those of the attempt before are no facts.
+
+    `state` is the state after the action, of `size` bytes, and null if these are more than
+    `goflow.core.result.SMALL`.
+    """
+
+    attempt: int
+    number: int
+    content: msgspec.Raw
+    state: msgspec.Raw = msgspec.Raw(b"null")
+    size: int = 0
+    item: int | None = None
+
+
 class CancelRequested(Fact, frozen=True):
     """A cancel of the execution was requested; nothing starts after this.
 
@@ -252,6 +268,7 @@ TaskFact = (
     | TaskFailed
     | TaskPostponed
     | TaskSkipped
+    | Dispatched
     | TaskCancelRequested
     | TaskCancelled
     | MarkedSuccessful

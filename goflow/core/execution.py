@@ -22,6 +22,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    Dispatched,
     Finished,
     Mapped,
     MarkedSkipped,
@@ -443,6 +444,23 @@ class Execution(Progress):
             self._decide(facts, kind(now, name, by, self._final_state(without=before).value))
         elif not self.is_cancelling(key):
             self._decide(facts, kind(now, name, by, None, item))
+        return facts
+
+    def dispatch(
+        self,
+        key: Key,
+        attempt: int,
+        number: int,
+        action: msgspec.Raw,
+        state: msgspec.Raw,
+        size: int,
+        now: datetime,
+    ) -> list[AnyFact]:
+        """Keep an action of a running attempt; empty if that does not run any more."""
+        facts: list[AnyFact] = []
+        if self.is_attempting(key, attempt):
+            name, item = task_of(key), item_of(key)
+            self._decide(facts, Dispatched(now, name, attempt, number, action, state, size, item))
         return facts
 
     def _may_change(self, key: Key) -> bool:

@@ -29,6 +29,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    Dispatched,
     Finished,
     Mapped,
     MarkedSkipped,
@@ -124,6 +125,7 @@ class Progress:
         self.named = self.tasks | self.hooks if self.hooks else self.tasks
         self.result_bytes = 0  # of the current results of all tasks
         self.error_characters = 0  # of all failed attempts so far
+        self.dispatched = 0  # actions of the shared state
         self._shown_params: msgspec.Raw | None = None
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._hook_count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.hooks)}
@@ -377,6 +379,15 @@ class Progress:
         if _items_of(task) is not None and attempt:
             self._check_ending(fact)
         return (TaskChange(self._end(task, after, fact.at), task.summary(), item=fact.item),)
+
+    def _dispatch(self, fact: Dispatched) -> Changes:
+        task, _ = self._subject(fact)
+        if fact.attempt != task.attempt or _items_of(task) is not None:
+            _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        if fact.number < 1:
+            _refuse(fact, "with a number below 1")
+        self.dispatched += 1
+        return ()
 
     def _cancel(self, fact: CancelRequested) -> Changes:
         if self.closing:
@@ -1004,6 +1015,7 @@ TABLE: dict[type, Row] = {
         },
     ),
     TaskCancelRequested: Row(Progress._cancel_task, _SAME),
+    Dispatched: Row(Progress._dispatch, {State.RUNNING: State.RUNNING}),
     CancelRequested: Row(Progress._cancel),
     MarkedSuccessful: Row(
         Progress._marked,

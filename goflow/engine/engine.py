@@ -318,6 +318,7 @@ class Engine:
             server=process_tag.this_server(),
             end_orphans=self._threads.end_orphans,
             hints=hints,
+            threads=self._threads,
             alarm=Alarm(
                 self.clock, lambda run: self.lifetime.keep_up(run, "the alarm of waiting tasks")
             ),

@@ -11,8 +11,16 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from goflow.core.detail import Detail, Details, ItemDetail, cut_error, result_of, shown_result
-from goflow.core.events import AnyFact, TaskSucceeded
+from goflow.core.detail import (
+    Detail,
+    Details,
+    ItemDetail,
+    StateChange,
+    cut_error,
+    result_of,
+    shown_result,
+)
+from goflow.core.events import AnyFact, Dispatched, TaskSucceeded
 from goflow.core.keys import Key, described, item_of, key_of, task_of
 from goflow.core.result import Artifact, StoredResult, digest
 from goflow.core.runs import Run
@@ -36,6 +44,7 @@ T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
 ITEMS_BYTES = 4 * 1024 * 1024  # of JSON on a page of items; one item may take more
+STATES_BYTES = 4 * 1024 * 1024  # of JSON on a page of changes of a shared state
 PAGE_BYTES = 16 * 1024 * 1024  # of JSON on a page; one execution may take more
 LOG_PAGE = 256 * 1024  # characters of a log read at once
 WINDOW = 1024 * 1024  # characters in a window of a log, plus at most one line
@@ -72,6 +81,15 @@ class ItemsPage(NamedTuple):
     """Items of a mapped task in order, and the cursor of the following page or None."""
 
     items: list[ItemDetail]
+    next: str | None
+
+
+class StatePage(NamedTuple):
+    """Changes of a shared state, newest first, the last of all, and the cursor of the following
+    page or None."""
+
+    last: StateChange | None
+    changes: list[StateChange]
     next: str | None
 
 
@@ -364,6 +382,27 @@ class Reader:
             room -= len(item.error or "") + len(item.result) + 200
             page.append(item)
         return ItemsPage(page, None)
+
+    async def shared_state(self, id: str, before: int | None, limit: int) -> StatePage:
+        """The changes of an execution's shared state, newest first, at most `limit`, or fewer that
+        take `STATES_BYTES` bytes; with `before`, those with a lower number. Raises `NotFound`."""
+        return await self.read(self._shared_state, id, before, limit)
+
+    def _shared_state(self, id: str, before: int | None, limit: int) -> StatePage:
+        facts = salvage(self._history(id)).facts
+        dispatched = [fact for fact in facts if isinstance(fact, Dispatched)]
+        end = len(dispatched) if before is None else max(0, min(before - 1, len(dispatched)))
+        page: list[StateChange] = []
+        room = STATES_BYTES
+        for number in range(end, 0, -1):
+            if len(page) == limit or room <= 0:
+                break
+            change = StateChange.of(number, dispatched[number - 1])
+            room -= len(change.action) + len(change.state) + 200
+            page.append(change)
+        last = StateChange.of(len(dispatched), dispatched[-1]) if dispatched else None
+        more = bool(page) and page[-1].number > 1
+        return StatePage(last, page, str(page[-1].number) if more else None)
 
     # -- logs of attempts that have begun ----------------------------------------------
 

@@ -31,6 +31,7 @@ from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import commit_ends, settle
+from goflow.engine.attempts.shared import SharedState
 from goflow.engine.attempts.under_way import Attempts, Found
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
@@ -84,6 +85,8 @@ class Runner:
         self._dependencies = dependencies
         self._requests = Requests(job, dependencies.slots, self.wake)
         self._attempts = Attempts(execution, job, dependencies, self._requests, self.wake)
+        if job is not None and job.reducer is not None:
+            self._attempts.shared = SharedState(execution, job, dependencies, self.command)
         self._commands: list[tuple[Command, asyncio.Future[bool]]] = []
         self._answers: list[tuple[asyncio.Future[bool], bool]] = []  # once facts are committed
         self._defect: str | None = None
@@ -372,6 +375,8 @@ class Runner:
             self._requests.release(key)
 
     def _leave(self) -> None:
+        if self._attempts.shared is not None:
+            self._attempts.shared.close()
         self._attempts.close()
         if self._attempts.mapped is not None:
             self._attempts.mapped.close()

@@ -19,7 +19,7 @@ from goflow.core.detail import (
     TaskDetail,
     cut_error,
 )
-from goflow.core.events import Retried
+from goflow.core.events import Dispatched, Retried
 from goflow.core.graph import PlannedTask
 from goflow.core.states import State
 from goflow.core.transition import ChangedTasks
@@ -79,6 +79,7 @@ class WatchedExecution:
                 detail.params = dict(fact.params)
             if (action := Action.of(fact)) is not None:
                 self._note(action)
+            detail.dispatched += isinstance(fact, Dispatched)
         for change in record.transition.tasks:
             name = change.task.name
             task = self._tasks.get(name)

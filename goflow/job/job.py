@@ -30,6 +30,7 @@ from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
 from goflow.job.task import Isolation, Task, task_options, tasks_of
 from goflow.operators.function import FunctionOperator, bind, bind_hook
+from goflow.plain import Unfit, encode
 from goflow.shown import reason, shown
 from goflow.templates import fields as templates
 
@@ -180,6 +181,11 @@ class Job:
             no limit. It is cancelled then, and its state is `failed`.
         max_running: Tasks of the job that run at once, over all its executions; None for no limit
             of its own.
+        state: Reducer of the state that the tasks of an execution share: a function of a state and
+            an action that returns a new state. None for no shared state.
+        initial: Shared state at the beginning, of JSON's types. If it is None, the reducer makes
+            it, as `goflow.state.create_store` describes.
+        middleware: Middleware around the dispatch of actions; see `goflow.state.apply_middleware`.
 
     Raises:
         InvalidJob: An argument is invalid. The message names the job and the value.
@@ -220,6 +226,9 @@ class Job:
         interval: bool = False,
         timeout: float | None = None,
         max_running: int | None = None,
+        state: Callable[[Any, Any], Any] | None = None,
+        initial: Any = None,
+        middleware: Iterable[Callable[..., Any]] = (),
     ) -> None:
         self.definition = Definition.of_caller(self)
         self.name = checks.name("job", name)
@@ -273,6 +282,9 @@ class Job:
             if max_running is None
             else checks.count(f"{where}: max_running", max_running, 1, checks.COUNT_LIMIT)
         )
+        self.reducer = state
+        self.initial_state, self.middleware = self._check_state(where, initial, middleware)
+        self.subscribers: list[Callable[..., Any]] = []
         self._tasks: dict[str, Task] = {}
         self._hooks: dict[str, Task] = {}
         self._sealed = False
@@ -355,6 +367,32 @@ class Job:
             'successful\\n'
         """
         return _HookAccess(self, Occasion.FINISH)
+
+    @defining("job")
+    def subscribe(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function after each change of an execution's shared state; usable as a decorator.
+
+        It runs in the server, in order and after the commit, and gets a copy of the new state and
+        the action, as many of them as it takes. It must return soon. Its errors go to the log of
+        the task that dispatched. It may miss a change when the server is killed.
+
+        Args:
+            listener: Function of a state and an action, of a state, or of nothing.
+
+        Returns:
+            The function.
+
+        Raises:
+            InvalidJob: The job has no shared state, or the listener is not a function.
+        """
+        where = f"job {self.name!r}"
+        if self.reducer is None:
+            raise InvalidJob(f"{where}: subscribe needs a shared state: Job(state=reducer)")
+        if not callable(listener):
+            raise InvalidJob(f"{where}: {shown(listener)} is not a function")
+        self._check_open("no function can subscribe")
+        self.subscribers.append(listener)
+        return listener
 
     @property
     def hooks(self) -> list[Task]:
@@ -696,6 +734,33 @@ class Job:
         hook.hook, hook.job = occasion, self
         self._hooks[hook.name] = hook
         return hook
+
+    def _check_state(
+        self, where: str, initial: Any, middleware: Iterable[Callable[..., Any]]
+    ) -> tuple[bytes, tuple[Callable[..., Any], ...]]:
+        """The initial shared state as JSON, and the middleware. Raises `InvalidJob`."""
+        chain = tuple(middleware)
+        if self.reducer is None:
+            if initial is not None or chain:
+                raise InvalidJob(f"{where}: initial and middleware need state, a reducer")
+            return b"null", ()
+        # Few jobs have a shared state.
+        from goflow.state import first_state
+
+        if not callable(self.reducer):
+            raise InvalidJob(
+                f"{where}: state must be a reducer, a function of a state and an action; not "
+                f"{shown(self.reducer)}"
+            )
+        if not all(map(callable, chain)):
+            raise InvalidJob(f"{where}: middleware must be functions, not {shown(chain)}")
+        try:
+            return encode(first_state(self.reducer, initial)), chain
+        except Unfit as error:
+            told = error.path("state")
+            raise InvalidJob(f"{where}: the initial state: {told}: {error.reason}") from None
+        except Exception as error:
+            raise InvalidJob(f"{where}: the initial state: {reason(error)}") from error
 
     def _check_new(self, task: Task) -> None:
         """Raise `InvalidJob` if a task's name is taken, or the task belongs to a job."""

@@ -6,7 +6,7 @@ Its return value is the task's result and is kept as JSON. An exception fails th
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,18 @@ class Log(Protocol):
     def exception(self, message: object, *args: object) -> None: ...
 
 
+class Shared(Protocol):
+    """The shared state, as one attempt has it."""
+
+    def state(self) -> Any:
+        """A copy of the current state."""
+        ...
+
+    def dispatch(self, action: Any) -> Awaitable[None]:
+        """Change it. Blocks until that is done, except on the engine's event loop."""
+        ...
+
+
 # Not a dataclass: a frozen one takes four times as long to create, and each attempt needs one.
 class Context(msgspec.Struct, frozen=True):
     """The argument of an operator's `run(context)`: one attempt of a task.
@@ -75,6 +87,7 @@ class Context(msgspec.Struct, frozen=True):
         outcome: How the execution ended, for a hook; None for a task.
         objects: Names of the `results` that are no JSON.
         artifacts: Place for artifacts, used by `artifact`.
+        shared: For goflow's own use.
 
     Examples:
         >>> from goflow import Context, Job
@@ -107,6 +120,7 @@ class Context(msgspec.Struct, frozen=True):
     interval_end: datetime | None = None
     objects: frozenset[str] = frozenset()  # the results that are no JSON
     artifacts: Any = None
+    shared: Shared | None = None
 
     def artifact(self, name: str) -> Path:
         """The path at which the attempt makes a file. If it succeeds, goflow keeps the file.
@@ -125,6 +139,32 @@ class Context(msgspec.Struct, frozen=True):
         key = key_of(self.task, self.index)
         path: Path = self.artifacts.file(self.execution_id, key, self.attempt, name)
         return path
+
+    @property
+    def state(self) -> Any:
+        """A copy of the execution's shared state, with all actions that were kept so far."""
+        return self._shared().state()
+
+    def dispatch(self, action: Any) -> Awaitable[None]:
+        """Change the shared state by an action. Returns when the action is on disk; in async code
+        it has to be awaited for that.
+
+        Args:
+            action: Value for the reducer, of JSON's types; usually a dict with a `type`.
+
+        Returns:
+            An awaitable, for async code.
+
+        Raises:
+            TaskFailed: The reducer raised, changed the state it was given, or returned no JSON;
+                there are too many actions, or they are too large. The state stays as it was.
+        """
+        return self._shared().dispatch(action)
+
+    def _shared(self) -> Shared:
+        if self.shared is None:
+            raise TaskFailed(f"job {self.job!r} has no shared state: it needs Job(state=reducer)")
+        return self.shared
 
 
 class FoundExecution(NamedTuple):

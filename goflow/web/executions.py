@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
-from goflow.core.detail import Detail, ItemDetail, TaskDetail
+from goflow.core.detail import Detail, ItemDetail, StateChange, TaskDetail
 from goflow.core.keys import Item, Key, key_of
+from goflow.core.result import SMALL
 from goflow.core.states import State
 from goflow.core.summary import Listed, Waiting
 from goflow.engine.reader import PAGE_LIMIT
@@ -161,6 +162,44 @@ async def items(call: Call) -> Items:
     return Items(page.items, page.next)
 
 
+# -- the shared state ------------------------------------------------------------------
+
+
+class StateQuery(Struct):
+    cursor: (
+        Annotated[str, Meta(pattern="^[0-9]{1,9}$", description="`next` of the previous page")]
+        | UnsetType
+    ) = UNSET
+    limit: Annotated[int, Meta(ge=1, le=PAGE_LIMIT, description="page size")] = 100
+
+
+class SharedStateView(Struct):
+    """The shared state of an execution, `actions` in all, and a page of the changes, newest
+    first. `state` is null before the first action of a job that is gone, and if it takes more than
+    4,096 bytes; `state_bytes` is its size. `next` is the cursor of the next page, null on the last
+    one."""
+
+    state: Raw
+    state_bytes: int
+    actions: int
+    changes: list[StateChange]
+    next: str | None
+
+
+async def shared_state(call: Call) -> SharedStateView:
+    engine, query = call.engine, call.query
+    cursor = given(query.cursor)
+    before = None if cursor is None else int(cursor)
+    page = await engine.reader.shared_state(call.path["id"], before, query.limit)
+    if (last := page.last) is not None:
+        return SharedStateView(last.state, last.state_bytes, last.number, page.changes, page.next)
+    row = await engine.reader.execution(call.path["id"])
+    job = engine.registry.jobs.get(row.job)
+    first = b"null" if job is None else job.initial_state
+    shown = first if len(first) <= SMALL else b"null"
+    return SharedStateView(Raw(shown), len(first), 0, [], None)
+
+
 # -- changes ---------------------------------------------------------------------------
 
 
@@ -265,6 +304,15 @@ ENDPOINTS = [
         handler=items,
         query=ItemsQuery,
         response=Items,
+        errors={404: Failure},
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/executions/{id}/state",
+        summary="The shared state of an execution, and how it changed",
+        handler=shared_state,
+        query=StateQuery,
+        response=SharedStateView,
         errors={404: Failure},
     ),
     Endpoint(

@@ -14,6 +14,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    Dispatched,
     Finished,
     Mapped,
     MarkedSkipped,
@@ -369,6 +370,9 @@ class Model:
                 return False
             case AttemptFailed(interrupted=False) if self.spent[key] == self.retries(fact.task):
                 return False
+            case Dispatched():
+                counted = fact.attempt == self.attempts[key] and fact.number >= 1
+                return counted and state is State.RUNNING and not is_group
             case TaskPostponed():
                 going = state is State.RUNNING and not is_group and not self.stops(key)
                 return going and fact.attempt == self.attempts[key] and fact.again_at >= fact.at

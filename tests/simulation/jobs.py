@@ -99,6 +99,7 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
         after = tuple(rng.sample(known, min(len(known), rng.choice((0, 1, 1, 2)))))
         tasks.append(_draw_task(rng, f"t{number}", after))
     options: dict[str, Any] = {
+        "state": rng.choice((None, add)),
         "overlap": (overlap := rng.choice(("allow", "skip", "queue", "replace"))),
         "max_active": rng.choice((1, 1, 2, 3)) if overlap == "queue" else 1,
         "max_queued": rng.choice((0, 1, 3, 10)),
@@ -186,6 +187,12 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
 
 # -- operators ---------------------------------------------------------------------
 
+
+def add(state: Any, action: Any) -> Any:
+    """The reducer of jobs with a shared state."""
+    return (state or 0) + action["by"]
+
+
 LARGE_LIST = [number % 7 for number in range(20)] + ["large" * 1000]
 
 MOODS = {
@@ -244,8 +251,10 @@ class Scripted:
             case "stubborn" | "deaf":
                 await self._endure(rng.uniform(0.5, 10) if mood == "stubborn" else 40)
             case "talk":
-                for _ in range(rng.randint(1, 4)):
+                for number in range(rng.randint(1, 4)):
                     _talk(self._stage, context)
+                    if context.shared is not None:
+                        await context.dispatch({"number": number, "by": rng.choice((1, 1, 2))})
                     await asyncio.sleep(rng.choice((0, 0.3)))
             case _:
                 await asyncio.sleep(rng.choice((0, 0.1, 1, 2)))

@@ -19,6 +19,7 @@ import msgspec
 from goflow.core.events import (
     AnyFact,
     CancelRequested,
+    Dispatched,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -33,7 +34,7 @@ from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.entries import read_states, read_switches
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Committed, Tick, TickOutcome
-from tests.simulation.jobs import POOLS, draw_job, edited
+from tests.simulation.jobs import POOLS, add, draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
 
 SOON = timedelta(seconds=30)
@@ -318,6 +319,7 @@ class Story:
         process.run(1000)  # abandoned attempts end too
         self._check_executions(process)
         self._check_audit()
+        self._check_states()
         self._check_logs(process)
         for usage in engine.slots.usage():
             self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
@@ -386,6 +388,21 @@ class Story:
                 known and told == listed(row.summary, row.version),
                 f"a listener received {id} as {told!r}, not {row}",
             )
+
+    def _check_states(self) -> None:
+        """Each state is that of the actions before it, and no attempt has an action twice."""
+        for id, facts in self.world.disk.facts.items():
+            state: Any = None
+            numbers: dict[Any, int] = {}
+            for fact in facts:
+                if isinstance(fact, Dispatched):
+                    state = add(state, msgspec.json.decode(fact.content))
+                    kept = msgspec.json.decode(fact.state)
+                    self._hold(kept == state, f"{id}: the state is {kept}, not {state}: {fact}")
+                    attempt = fact.key, fact.attempt
+                    before = numbers.get(attempt, fact.number - 1)
+                    self._hold(fact.number == before + 1, f"{id}: {fact} follows {before}")
+                    numbers[attempt] = fact.number
 
     def _check_audit(self) -> None:
         """The subscriber has received every fact, whatever was killed on the way."""

@@ -17,6 +17,7 @@ from goflow.engine.journal import Journal
 from goflow.engine.output.backlog import Backlog
 from goflow.engine.output.tasklog import Carried
 from goflow.engine.slots import Slots
+from goflow.engine.threads import Threads
 from goflow.engine.turns import StartingLine
 from goflow.operators.orphans import End
 from goflow.stores.base import History
@@ -54,6 +55,7 @@ class Dependencies(msgspec.Struct, frozen=True):
     server: str  # this process, in the form that process tags use
     end_orphans: End
     hints: Hints
+    threads: Threads
     alarm: Alarm
     looked: Callable[[str, Key, Waiting], None]
     measure_log: Callable[[str, Key, int, int], Awaitable[Carried | None]]

@@ -26,13 +26,14 @@ from goflow.core.keys import Item, Key, described, item_of, task_of
 from goflow.core.result import StoredResult
 from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
-from goflow.engine.attempts.attempt import attempt, is_told_to_stop, stop
+from goflow.engine.attempts.attempt import OUTCOMES, attempt, is_told_to_stop, stop
 from goflow.engine.attempts.choice import with_choice
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.hooks import outcome_of
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
+from goflow.engine.attempts.shared import OfAttempt, SharedState
 from goflow.engine.attempts.waits import Waits
 from goflow.engine.executors.base import Again, Run, Work
 from goflow.engine.executors.conditional import Conditional
@@ -40,7 +41,7 @@ from goflow.engine.executors.outcomes import failed
 from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.engine.process import loops
-from goflow.errors import ResultLost
+from goflow.errors import ResultLost, TaskFailed
 from goflow.job import Isolation, Job, Task
 from goflow.operators.base import Context
 from goflow.operators.process_tag import tags_of
@@ -105,6 +106,7 @@ class Attempts:
         self.mapped: MappedTasks | None = None
         if execution.has_mapped_tasks:
             self.mapped = MappedTasks(execution, dependencies, self._keep, self._joined, wake)
+        self.shared: SharedState | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
         self._overdue: dict[Key, asyncio.TimerHandle] = {}
         self._waits: Waits | None = None  # once an attempt has looked in vain
@@ -244,7 +246,7 @@ class Attempts:
         results: dict[str, Any] = {}
         objects: Mapping[str, StoredResult] = {}
         item: Any = None
-        outcome_told = None
+        outcome_told = shared = None
         if found is None and task.takes_values:
             if task.hook is not None:
                 outcome_told = await outcome_of(execution, given)
@@ -253,7 +255,10 @@ class Attempts:
                 results, objects = await given.results.load(execution.id, upstream)
                 if isinstance(key, Item) and self.mapped is not None:
                     item = await self.mapped.item(key, results)
-            except ResultLost as lost:
+                if self.shared is not None:
+                    await self.shared.load()
+                    shared = self.shared.of(key, number, log)
+            except (ResultLost, TaskFailed) as lost:
                 await log.close(str(lost))
                 return Ended(key, Failed(str(lost)), number, log)
         artifacts = given.results.artifacts
@@ -278,6 +283,7 @@ class Attempts:
             interval_end=execution.interval_end,
             objects=frozenset(objects) if objects else _NO_NAMES,
             artifacts=artifacts,
+            shared=shared,
         )
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None
@@ -299,7 +305,7 @@ class Attempts:
                 end_orphans=given.end_orphans,
                 on_abandoned=lambda thread: self._abandoned.update({key: thread}),
                 on_over=lambda: self._is_over(key),
-                keep=lambda outcome: self._keep(key, number, outcome),
+                keep=lambda outcome: self._keep_after(shared, key, number, outcome),
                 hint=lambda outcome: self._hint(running, key, number, outcome, log),
             )
         if (artifacts.used or task.isolation is Isolation.PROCESS) and not isinstance(
@@ -328,6 +334,22 @@ class Attempts:
         """Makes the process tags of attempts."""
         given = self._dependencies
         return tags_of(given.epoch, given.server, self._execution.id)
+
+    def _keep_after(
+        self, shared: OfAttempt | None, key: Key, number: int, outcome: Succeeded
+    ) -> Outcome | Awaitable[Outcome]:
+        """Store a result when all actions of the attempt are kept."""
+        if shared is None:
+            return self._keep(key, number, outcome)
+        return self._keep_settled(shared, key, number, outcome)
+
+    async def _keep_settled(
+        self, shared: OfAttempt, key: Key, number: int, outcome: Succeeded
+    ) -> Outcome:
+        if (error := await shared.settled()) is not None:
+            return Failed(error)
+        kept = self._keep(key, number, outcome)
+        return kept if isinstance(kept, OUTCOMES) else await kept
 
     def _keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
         """Store a result that is too large for a fact, if there is room for it. That of a branch

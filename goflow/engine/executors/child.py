@@ -29,11 +29,13 @@ from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.engine.current import current_log
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import raised, run_sync, succeeded
-from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Request
+from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Ask, Reply, Request
 from goflow.engine.output.capture import captured
 from goflow.engine.output.tasklog import Lines, Nowhere, encodable
+from goflow.errors import TaskFailed
 from goflow.loading import loading
 from goflow.operators import pickling
+from goflow.operators.actions import Done, encoded
 from goflow.operators.base import Context
 from goflow.operators.process_group import GRACE
 
@@ -52,10 +54,11 @@ def main(fd: int) -> None:
     packed = _receive(server)
     ending = Ending(server)
     sys.argv = request.argv
+    shared = OfServer(server) if request.has_state else None
     artifacts = opened(request.artifacts, request.max_artifact) if request.artifacts else None
     fields = {name: getattr(request, name) for name in CONTEXT}
     objects = frozenset(request.objects)
-    context = Context(log=log, artifacts=artifacts, objects=objects, **fields)
+    context = Context(log=log, artifacts=artifacts, objects=objects, shared=shared, **fields)
     current_log.set(log)
     try:
         # Output of handlers to the streams of this process would be in the log twice.
@@ -114,6 +117,30 @@ def _exactly(server: socket.socket, length: int) -> bytes:
             raise SystemExit("the server has gone")
         received += data
     return bytes(received)
+
+
+class OfServer:
+    """Implements `Shared` by questions to the server. It blocks, also in async code."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+
+    def state(self) -> Any:
+        return self._asked(Ask("state"))
+
+    def dispatch(self, action: Any) -> Awaitable[None]:
+        self._asked(Ask("dispatch", msgspec.Raw(encoded(action))))
+        return Done()
+
+    def _asked(self, ask: Ask) -> Any:
+        told = msgspec.json.encode(ask)
+        with self._lock:
+            self._server.sendall(LENGTH.pack(len(told)) + told)
+            reply = msgspec.json.decode(_receive(self._server), type=Reply)
+        if reply.error is not None:
+            raise TaskFailed(reply.error)
+        return msgspec.json.decode(reply.state)
 
 
 class Ending:

@@ -30,7 +30,7 @@ from goflow.core.summary import WHY
 from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
-from goflow.operators.base import Context
+from goflow.operators.base import Context, Shared
 from goflow.operators.deadline import real_work
 from goflow.operators.outcome import Outcome as HowItEnded
 from goflow.operators.process_group import GRACE, uninterrupted
@@ -70,6 +70,7 @@ class Request(msgspec.Struct, frozen=True):
     outcome: HowItEnded | None
     interval_start: datetime | None
     interval_end: datetime | None
+    has_state: bool
     argv: list[str]
     max_result: int  # bytes of JSON
     format: Format
@@ -89,6 +90,24 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
     skipped: str | None = None
     kept: Kept | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A message before the answer: "dispatch" of an action to the shared state, or a look at the
+    "state"."""
+
+    ask: str
+    action: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The reply to an `Ask`: the state, or an error."""
+
+    state: msgspec.Raw = msgspec.Raw(b"null")
+    error: str | None = None
+
+
+ASKS = b'{"ask":'  # the beginning of an `Ask`
 
 
 class ProcessExecutor:
@@ -183,27 +202,38 @@ class ProcessRun:
         try:
             for part in (self._request(context), self._pickled):
                 await loop.sock_sendall(ours, LENGTH.pack(len(part)) + part)
-            received = b""
-            wanted = LENGTH.size
-            while len(received) < wanted:
-                data = await loop.sock_recv(ours, 256 * 1024)
-                if not data:
-                    return None
-                received += data
-                if wanted == LENGTH.size <= len(received):
-                    (length,) = LENGTH.unpack_from(received)
-                    if length > self._max_result + ERROR_ROOM:
-                        return b""  # too long for a valid answer
-                    wanted += length
-            return received[LENGTH.size :]
+            while (told := await self._told(ours)) is not None:
+                if context.shared is None or not told.startswith(ASKS):
+                    return told
+                reply = await _reply(context.shared, told)
+                await loop.sock_sendall(ours, LENGTH.pack(len(reply)) + reply)
         except ConnectionError:
-            return None
+            pass
+        return None
+
+    async def _told(self, ours: socket.socket) -> bytes | None:
+        """The next message; None if the socket closes before its end."""
+        loop = asyncio.get_running_loop()
+        received = b""
+        wanted = LENGTH.size
+        while len(received) < wanted:
+            data = await loop.sock_recv(ours, 256 * 1024)
+            if not data:
+                return None
+            received += data
+            if wanted == LENGTH.size <= len(received):
+                (length,) = LENGTH.unpack_from(received)
+                if length > self._max_result + ERROR_ROOM:
+                    return b""  # too long for a valid answer
+                wanted += length
+        return received[LENGTH.size :]
 
     def _request(self, context: Context) -> bytes:
         fields = {name: getattr(context, name) for name in CONTEXT}
         artifacts = context.artifacts
         request = Request(
             **fields,
+            has_state=context.shared is not None,
             argv=sys.argv,
             max_result=self._max_result,
             format=self._work.format,
@@ -236,6 +266,17 @@ CONTEXT = [
     for name in Request.__struct_fields__
     if name in Context.__struct_fields__ and name not in ("artifacts", "objects")
 ]
+
+
+async def _reply(shared: Shared, told: bytes) -> bytes:
+    try:
+        asked = msgspec.json.decode(told, type=Ask)
+        if asked.ask == "dispatch":
+            await shared.dispatch(msgspec.json.decode(asked.action))
+        reply = Reply(msgspec.Raw(msgspec.json.encode(shared.state())))
+    except (TaskFailed, msgspec.MsgspecError) as error:
+        reply = Reply(error=str(error))
+    return msgspec.json.encode(reply)
 
 
 def _reason(code: int | None) -> str:

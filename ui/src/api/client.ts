@@ -17,7 +17,9 @@ export type {
   Lines as LogWindow,
   Now,
   PoolView as Pool,
+  SharedStateView as SharedState,
   SourceView as Source,
+  StateChange,
   System,
   TaskDetail,
   TaskView as TaskDescription,
@@ -131,6 +133,10 @@ export const getItems = (id: string, task: string, state: wire.State | null, cur
     }`,
   );
 
+/** The shared state, and a page of its changes, newest first. */
+export const getState = (id: string, cursor: string | null, limit: number) =>
+  exact<wire.SharedStateView>(`api/executions/${part(id)}/state?limit=${limit}${cursor === null ? "" : `&cursor=${cursor}`}`);
+
 /** The result of an attempt, of any size. */
 export const getResult = (id: string, task: string, attempt: number, item?: number) =>
   exact<unknown>(`${attemptPath(id, task, "result")}?${attemptQuery(attempt, item)}`, true);
@@ -195,7 +201,7 @@ async function json<Value>(method: string, path: string, body?: unknown): Promis
 }
 
 /** Keys of values that users wrote, whose numbers keep all their digits. */
-const USER_KEYS = new Set(["params", "params_schema", "result"]);
+const USER_KEYS = new Set(["params", "params_schema", "result", "action", "state"]);
 
 /** A response whose user-written values keep the digits of their numbers; with `whole`, all values do. */
 async function exact<Value>(path: string, whole = false): Promise<Value> {

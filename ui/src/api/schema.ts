@@ -106,6 +106,7 @@ export interface Detail {
   dag: Record<string, string[]>;
   version: number;
   damage: string | null;
+  dispatched: number;
   since: number | null;
 }
 
@@ -389,6 +390,14 @@ export interface RetryBody {
   params?: Record<string, unknown>;
 }
 
+export interface SharedStateView {
+  state: unknown;
+  state_bytes: number;
+  actions: number;
+  changes: StateChange[];
+  next: string | null;
+}
+
 export type SkipReason = "branch" | "condition" | "hand" | "itself" | "upstream cancelled" | "upstream failed" | "upstream skipped" | "upstream successful";
 
 export interface SkippedView {
@@ -411,6 +420,17 @@ export interface SourceView {
 }
 
 export type State = "cancelled" | "failed" | "notstarted" | "running" | "skipped" | "successful" | "upforretry";
+
+export interface StateChange {
+  number: number;
+  at: string;
+  task: string;
+  attempt: number;
+  action: unknown;
+  state: unknown;
+  state_bytes: number;
+  item?: number;
+}
 
 export interface StoreView {
   kind: string;

@@ -18,6 +18,7 @@ import * as api from "../../api/client";
 import { cancelExecution, clone, REMOVED, retryFailed, retryWith } from "./actions";
 import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";
+import { SharedState } from "./shared-state";
 import { Lasted, TaskPart } from "./task-part";
 import "./execution-page.css";
 
@@ -40,6 +41,7 @@ export function ExecutionPage({ id }: { id: string }) {
           <Tasks view={view} detail={detail} />
           <Hooks view={view} />
           <Chosen view={view} detail={detail} />
+          <SharedState id={id} dispatched={detail.dispatched} />
         </>
       )}
     </JobZone.Provider>
