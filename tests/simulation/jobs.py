@@ -1,6 +1,7 @@
 """Random jobs as data that outlives a process, and the behaviour of their tasks."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -148,7 +149,10 @@ def edited(rng: random.Random, job: JobSpec) -> JobSpec:
             return replace(job, options=job.options | {"max_running": rng.choice((None, 1, 2))})
         case 2:
             names = [task.name for task in job.tasks]
-            new = _draw_task(rng, f"n{rng.randrange(1000)}", tuple(rng.sample(names, 1)))
+            unused = next(
+                name for name in map("n{}".format, itertools.count()) if name not in names
+            )
+            new = _draw_task(rng, unused, tuple(rng.sample(names, 1)))
             return replace(job, tasks=(*job.tasks, new))
         case _:
             changed = [replace(task, retries=rng.choice((0, 2))) for task in job.tasks]

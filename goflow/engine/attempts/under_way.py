@@ -137,8 +137,7 @@ class Attempts:
         if isinstance(key, Item):  # it gets its item alone, without loading the whole list
             for one in self._execution.tasks[key.task].planned.lists:
                 upstream.pop(one, None)
-        # Not by the loop's task factory, which is for tasks that the operators create.
-        self._running[key] = asyncio.Task(self._run(task, key, number, upstream), loop=loop)
+        self._running[key] = loop.create_task(self._run(task, key, number, upstream))
         self._dependencies.hanging.started()
 
     def wait(self, fact: TaskPostponed) -> None:
