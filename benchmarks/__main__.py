@@ -3,6 +3,7 @@
 from benchmarks import (
     history,
     latency,
+    maps,
     pages,
     peers,
     record,
@@ -21,8 +22,8 @@ from benchmarks.harness import Report
 
 if __name__ == "__main__":
     report = Report(record.last())
-    short = (throughput, watching, spawn, templates, latency, startup, submits, peers, history,
-             pages, ticks, recovery, waits, soak)  # fmt: skip
+    short = (throughput, maps, watching, spawn, templates, latency, startup, submits, peers,
+             history, pages, ticks, recovery, waits, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(report)
     record.keep(report.figures)

@@ -31,6 +31,9 @@ item_option: Callable[[Any], Any] = click.option(
     metavar="N",
     help="Only this item of a mapped task; the first one is 0.",
 )
+key_option: Callable[[Any], Any] = click.option(
+    "--key", metavar="KEY", help="Only the item of a mapped task with this key."
+)
 
 
 @click.command()
@@ -127,20 +130,22 @@ def toggle(job: str, active: bool | None, url: str, as_json: bool) -> None:
 @click.argument("id")
 @click.option("--task", metavar="TASK", help="Cancel only this task; the others continue.")
 @item_option
+@key_option
 @server_option
 @as_json
-def cancel(id: str, task: str | None, item: int | None, url: str, as_json: bool) -> None:
+def cancel(
+    id: str, task: str | None, item: int | None, key: str | None, url: str, as_json: bool
+) -> None:
     """Cancel the execution ID on a server, or one of its tasks or items.
 
     The command returns at once; the execution is cancelled when its running tasks have ended.
     Exits with 1 if it has already finished.
     """
-    if item is not None and task is None:
-        raise Unusable("--item requires --task")
+    named = _named(task, item, key)
     place = ("executions", id) if task is None else ("executions", id, "tasks", task)
     with Server(url) as server:
-        answer = server.post(*place, "cancel", body=None if item is None else {"item": item})
-    what = f"execution {id}" if task is None else f"{_title(task, item)} of execution {id}"
+        answer = server.post(*place, "cancel", body=named or None)
+    what = f"execution {id}" if task is None else f"{_title(task, item, key)} of execution {id}"
     if answer["success"] or as_json:
         print_answer(answer, f"{what} is being cancelled", as_json)
     if not answer["success"]:
@@ -154,6 +159,7 @@ def cancel(id: str, task: str | None, item: int | None, url: str, as_json: bool)
 @click.option("--task", metavar="TASK", help="Run this task and all downstream of it.")
 @click.option("--only", is_flag=True, help="With --task: without its downstream tasks.")
 @item_option
+@key_option
 @params_option
 @server_option
 @as_json
@@ -162,6 +168,7 @@ def retry(
     task: str | None,
     only: bool,
     item: int | None,
+    key: str | None,
     params: tuple[str, ...],
     url: str,
     as_json: bool,
@@ -173,11 +180,8 @@ def retry(
     """
     if only and task is None:
         raise Unusable("--only requires --task")
-    if item is not None and task is None:
-        raise Unusable("--item requires --task")
-    body: dict[str, Any] = {} if task is None else {"task": task, "following": not only}
-    if item is not None:
-        body["item"] = item
+    named = _named(task, item, key)
+    body: dict[str, Any] = {} if task is None else {"task": task, "following": not only, **named}
     with Server(url) as server:
         if params:
             execution = server.get("executions", id)
@@ -192,30 +196,68 @@ def retry(
 @click.argument("task")
 @click.argument("state", type=click.Choice(["successful", "skipped"]))
 @item_option
+@key_option
 @server_option
 @as_json
-def mark(id: str, task: str, state: str, item: int | None, url: str, as_json: bool) -> None:
+def mark(
+    id: str,
+    task: str,
+    state: str,
+    item: int | None,
+    key: str | None,
+    url: str,
+    as_json: bool,
+) -> None:
     """Mark TASK of the execution ID as successful or skipped.
 
     The task must not be running. Waiting downstream tasks continue; those already skipped stay
     skipped until a retry.
     """
-    body: dict[str, Any] = {"state": state}
-    if item is not None:
-        body["item"] = item
+    body: dict[str, Any] = {"state": state, **_named(task, item, key)}
     with Server(url) as server:
         answer = server.post("executions", id, "tasks", task, "mark", body=body)
-    print_answer(answer, f"{_title(task, item)} of execution {id} is {state}", as_json)
+    print_answer(answer, f"{_title(task, item, key)} of execution {id} is {state}", as_json)
 
 
-def _title(task: str, item: int | None) -> str:
+def _named(task: str | None, item: int | None, key: str | None) -> dict[str, Any]:
+    """The fields of a request that name an item."""
+    if item is None and key is None:
+        return {}
+    if task is None:
+        raise Unusable("--item and --key require --task")
+    if item is not None and key is not None:
+        raise Unusable("--item and --key both name an item; give one of them")
+    return {"key": key} if item is None else {"item": item}
+
+
+def _title(task: str, item: int | None, key: str | None) -> str:
+    if key is not None:
+        return f"item {key!r} of task {task!r}"
     return f"task {task!r}" if item is None else f"item {item} of task {task!r}"
+
+
+def _number(server: Server, id: str, task: str, item: int | None, key: str | None) -> int | None:
+    """The number of the item that is named."""
+    if not _named(task, item, key) or key is None:
+        return item
+    cursor: str | None = None
+    while True:
+        page = server.get(
+            "executions", id, "tasks", task, "items", key=key, cursor=cursor, limit=1000
+        )
+        for one in page["items"]:
+            if one["key"] == key:
+                number: int = one["index"]
+                return number
+        if (cursor := page["next"]) is None:
+            raise Problem(f"task {task!r} of execution {id} has no item {key!r}")
 
 
 @click.command()
 @click.argument("id")
 @click.argument("task")
 @item_option
+@key_option
 @click.option("--attempt", type=click.IntRange(1), help="Attempt number; the last by default.")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until the task ends.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time in UTC.")
@@ -224,6 +266,7 @@ def logs(
     id: str,
     task: str,
     item: int | None,
+    key: str | None,
     attempt: int | None,
     follow: bool,
     timestamps: bool,
@@ -234,6 +277,7 @@ def logs(
     --follow continues with the next attempt when one fails, unless --attempt is given.
     """
     with Server(url) as server:
+        item = _number(server, id, task, item, key)
         if follow:
             _follow(server, id, task, item, attempt, timestamps)
         else:

@@ -135,11 +135,13 @@ class TaskDetail(msgspec.Struct):
 
 
 class ItemDetail(msgspec.Struct):
-    """An item of a mapped task. `index` counts from 0; `attempts` counts those begun, and
-    `started` and `finished` are of the last one. `error` is that of the last attempt, cut to its
-    beginning and end. `waiting` says why a running item waits without a slot, and until when.
-    `result` is null if it is larger than `SMALL` bytes; the route of results serves it. Only a
-    skipped item has `skip`, and only one with artifacts has `artifacts`."""
+    """An item of a mapped task. `index` counts from 0, and `key` is null unless the task gives
+    its items keys. `attempts` counts those begun, and `started` and `finished` are of the last
+    one. `error` is that of the last attempt, cut to its beginning and end. `waiting` says why a
+    running item waits without a slot, and until when. `result` is null if it is larger than
+    `SMALL` bytes; the route of results serves it. Only a skipped item has `skip`, and only one
+    with artifacts has `artifacts`. `history` has the newest attempts with their times, and
+    without errors."""
 
     index: int
     state: State
@@ -152,6 +154,8 @@ class ItemDetail(msgspec.Struct):
     waiting: Waiting | None = None
     skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
     artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
+    key: str | None = None
+    history: list[AttemptDetail] = []
 
 
 class StateChange(msgspec.Struct):

@@ -76,13 +76,15 @@ class TaskStarted(RunFact, frozen=True):
 
 class Mapped(RunFact, frozen=True):
     """The items of a mapped task are known, and the task runs. `attempt` counts from 1 how often
-    this happened. With `error` there are none, since the value to map over is unsuitable."""
+    this happened. With `error` there are none, since the value to map over is unsuitable. `keys`
+    has a key for each item, if the task gives them keys; not for items that a retry kept."""
 
     item: ClassVar[None] = None
 
     attempt: int
     items: int
     error: str = ""
+    keys: tuple[str, ...] = ()
 
 
 class TaskSucceeded(RunFact, frozen=True):

@@ -302,12 +302,15 @@ class Execution(Progress):
         why = f"task {cause.planned.name!r} {told}"
         return TaskSkipped(now, name, reason=reason, why=_cut(why))
 
-    def map(self, name: str, now: datetime, items: int, error: str = "") -> list[AnyFact]:
-        """Begin a mapped task, whose items are known now; with `error`, it fails. Empty if it may
-        not begin any more."""
+    def map(
+        self, name: str, now: datetime, items: int, error: str = "", keys: tuple[str, ...] = ()
+    ) -> list[AnyFact]:
+        """Begin a mapped task, whose items are known now, and their keys if they have some; with
+        `error`, it fails. Empty if it may not begin any more."""
         facts: list[AnyFact] = []
         if self.may_map(name):
-            self._decide(facts, Mapped(now, name, self.tasks[name].attempt + 1, items, error))
+            attempt = self.tasks[name].attempt + 1
+            self._decide(facts, Mapped(now, name, attempt, items, error, keys))
         return facts
 
     def will_retry(self, key: Key, outcome: Outcome) -> bool:

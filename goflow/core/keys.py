@@ -16,12 +16,22 @@ class Item(NamedTuple):
 Key = str | Item
 
 
+class NamedItem(NamedTuple):
+    """An item of a mapped task by its own key, which `item_key` gave it."""
+
+    task: str
+    key: str
+
+
+Asked = Key | NamedItem  # as a request names a task or an item
+
+
 def key_of(task: str, item: int | None) -> Key:
     """The key of a task, or of one of its items."""
     return task if item is None else Item(task, item)
 
 
-def task_of(key: Key) -> str:
+def task_of(key: Asked) -> str:
     """The name of the task that a key belongs to."""
     return key if isinstance(key, str) else key.task
 
@@ -31,6 +41,8 @@ def item_of(key: Key) -> int | None:
     return None if isinstance(key, str) else key.number
 
 
-def described(key: Key) -> str:
+def described(key: Asked) -> str:
     """A key in messages."""
+    if isinstance(key, NamedItem):
+        return f"item {key.key!r} of task {key.task!r}"
     return f"task {key!r}" if isinstance(key, str) else f"item {key.number} of task {key.task!r}"

@@ -46,7 +46,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import OnEmpty, Plan
-from goflow.core.keys import Item, Key, item_of
+from goflow.core.keys import Asked, Item, Key, NamedItem, item_of
 from goflow.core.result import Artifact, StoredResult, size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
 from goflow.core.states import (
@@ -247,9 +247,13 @@ class Progress:
             _refuse(fact, "with a wrong number of items")
         if items.runs is not None and (fact.error or fact.items != len(items.runs)):
             _refuse(fact, f"while {len(items.runs)} items are known")
+        if fact.keys and (
+            items.runs is not None or not len(set(fact.keys)) == len(fact.keys) == fact.items
+        ):
+            _refuse(fact, "with wrong keys")
         before = self._move(group, after)
         self._begin(group, fact.attempt, fact.at)
-        items.create(group, fact.items)
+        items.create(group, fact.items, fact.keys)
         items.error = fact.error
         self._withdraw_group(name)
         self._groups[name] = self._to_announce[name] = None
@@ -813,6 +817,17 @@ class Progress:
         run = self.tasks.get(task)
         runs = None if run is None or run.items is None else run.items.runs
         return runs is not None and 0 <= index < len(runs)
+
+    def find(self, asked: Asked) -> Key:
+        """The key of the run that a request names. Raises `LookupError` for an unknown one."""
+        if isinstance(asked, NamedItem):
+            items = self.tasks[asked.task].items
+            if items is None:
+                raise LookupError(asked)
+            return Item(asked.task, items.numbers[asked.key])
+        if not self.has(asked):
+            raise LookupError(asked)
+        return asked
 
     def is_outdated(self, task: str) -> bool:
         """Whether the items of a mapped task are those of an earlier list, since the task it maps

@@ -147,17 +147,20 @@ class Items:
 
     `error` says why there are none, if the value to map over is unsuitable. They are `outdated`
     once the task that they map over was run again without them. `announced` counts the items
-    that `newly_ready` has returned and that wait to start.
+    that `newly_ready` has returned and that wait to start. `keys` has a key for each item, or is
+    empty.
     """
 
     __slots__ = (
         "_due",
         "_next",
+        "_numbers",
         "_top",
         "announced",
         "counts",
         "error",
         "failures",
+        "keys",
         "outdated",
         "runs",
     )
@@ -167,6 +170,8 @@ class Items:
         self.counts = dict.fromkeys(State, 0)
         self.error = ""
         self.outdated = False
+        self.keys: tuple[str, ...] = ()
+        self._numbers: dict[str, int] | None = None  # of the items, by key
         self.failures: dict[int, str] = {}  # the first errors of failed items, by index
         self.announced = 0
         self._next = 0  # all items before have been taken
@@ -192,13 +197,25 @@ class Items:
                 shown[state.value] = number
         return shown
 
-    def create(self, group: TaskRun, number: int) -> None:
+    def create(self, group: TaskRun, number: int, keys: tuple[str, ...] = ()) -> None:
         """Create the items, unless a retry has kept them. New items continue to count the
         attempts of those they replace, since logs and results are kept by attempt."""
         if self.runs is None:
             name, planned, top = group.planned.name, group.planned, self._top
             self.runs = [Run(Item(name, index), planned, group, top) for index in range(number)]
+            self.keys, self._numbers = keys, None
             self.counts[State.NOTSTARTED] = number
+
+    def key(self, index: int) -> str | None:
+        """The key of an item, if it has one."""
+        return self.keys[index] if self.keys else None
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The numbers of the items by key."""
+        if self._numbers is None:
+            self._numbers = {key: index for index, key in enumerate(self.keys)}
+        return self._numbers
 
     def started(self, attempt: int) -> None:
         self._top = max(self._top, attempt)
@@ -214,9 +231,12 @@ class Items:
         """The error of the task when all items have ended and some have failed."""
         total = 0 if self.runs is None else len(self.runs)
         failed = self.counts[State.FAILED]
-        told = "".join(f"\nitem {index}: {error}" for index, error in self.failures.items())
+        told = "".join(f"\n{self._title(index)}: {error}" for index, error in self.failures.items())
         more = "\n…" if failed > len(self.failures) else ""
         return f"{failed:,} of {total:,} items failed{told}{more}"
+
+    def _title(self, index: int) -> str:
+        return f"item {index} {self.keys[index]!r}" if self.keys else f"item {index}"
 
     def is_due(self, run: Run) -> None:
         """The next attempt of an item is due."""
@@ -246,6 +266,7 @@ class Items:
         self.announced = self._next = 0
         if anew or self.runs is None:
             dropped, self.runs = self.runs or [], None
+            self.keys, self._numbers = (), None
             self.outdated = False
             self.failures.clear()
             self.counts = dict.fromkeys(State, 0)

@@ -11,7 +11,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Item, Key, described, task_of
+from goflow.core.keys import Asked, Item, Key, described, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.clock import Clock
@@ -24,7 +24,7 @@ from goflow.engine.param_checks import ParamChecks
 from goflow.engine.principal import NOBODY, Principal
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
-from goflow.engine.replay import check_key, no_execution, record_of, salvage
+from goflow.engine.replay import find_key, no_execution, record_of, salvage
 from goflow.engine.room import Room
 from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
@@ -76,21 +76,21 @@ class Control:
             raise no_execution(id)
         return False
 
-    async def cancel_task(self, id: str, task: Key, *, by: Principal = NOBODY) -> bool:
+    async def cancel_task(self, id: str, task: Asked, *, by: Principal = NOBODY) -> bool:
         """Cancel one task or item; the others continue. False if it has ended. Raises
         `NotFound` and `Unavailable`."""
         self._lifetime.check()
         if (runner := self._runners.get(id)) is not None:
-            check_key(runner.execution, task)
+            find_key(runner.execution, task)
             return await runner.command(
-                lambda execution, now: execution.cancel_task(task, now, by.name)
+                lambda execution, now: execution.cancel_task(execution.find(task), now, by.name)
             )
         self._check_driven(id)
-        check_key(salvage(await self._history(id)).execution, task)
+        find_key(salvage(await self._history(id)).execution, task)
         return False
 
     @seen_through
-    async def mark(self, id: str, task: Key, state: State, *, by: Principal = NOBODY) -> None:
+    async def mark(self, id: str, task: Asked, state: State, *, by: Principal = NOBODY) -> None:
         """Mark a task or item as successful or skipped. Raises `NotFound`, `Unavailable`, and
         `Conflict` if it runs, is being cancelled, or already has that state; also for an
         item of a task that does not run."""
@@ -102,15 +102,15 @@ class Control:
         )
 
         def decide(execution: Execution, now: datetime) -> list[AnyFact]:
-            return execution.mark(task, state, now, by.name)
+            return execution.mark(execution.find(task), state, now, by.name)
 
         if (runner := self._runners.get(id)) is not None:
-            check_key(runner.execution, task)
+            find_key(runner.execution, task)
             if not await runner.command(decide):
                 raise refused
             return
         async with self._reopened(id) as (history, execution):
-            check_key(execution, task)
+            find_key(execution, task)
             committed = LiveExecution.replayed(execution, history.version)
             if not (facts := decide(execution, self._clock.now())):
                 raise refused
@@ -126,7 +126,7 @@ class Control:
         self,
         id: str,
         *,
-        task: Key | None = None,
+        task: Asked | None = None,
         following: bool = True,
         params: Mapping[str, Any] | None = None,
         by: Principal = NOBODY,
@@ -147,19 +147,19 @@ class Control:
                     f"execution {id!r} cannot run again",
                     code="job-gone",
                 )
-            if task is not None:
-                check_key(execution, task)
-                if task_of(task) in execution.hooks:
+            key = None if task is None else find_key(execution, task)
+            if key is not None:
+                if task_of(key) in execution.hooks:
                     raise Conflict(
-                        f"{task_of(task)!r} is a hook, which runs again when tasks do; retry tasks"
+                        f"{task_of(key)!r} is a hook, which runs again when tasks do; retry tasks"
                     )
-                _check_list(execution, task)
+                _check_list(execution, key)
             edited = None if params is None else await self._checks.fill(job, params)
             before = self._lineup.before(job)
             self._room.check(for_schedule=False)
             committed = LiveExecution.replayed(execution, history.version)
             facts = execution.retry(
-                self._clock.now(), task, following=following, params=edited, by=by.name
+                self._clock.now(), key, following=following, params=edited, by=by.name
             )
             if not facts:
                 raise Conflict(

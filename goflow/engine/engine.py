@@ -177,6 +177,7 @@ class Engine:
             self.schedules.committed,
             self.ledger.committed,
             self.reader.watched.committed,
+            self.reader.item_pages.committed,
             self.live.committed,
             self.feed.committed,
             self.reader.recent.committed,

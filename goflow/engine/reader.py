@@ -11,28 +11,19 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
-from goflow.core.detail import (
-    Detail,
-    Details,
-    ItemDetail,
-    StateChange,
-    cut_error,
-    result_of,
-    shown_result,
-)
-from goflow.core.events import AnyFact, Dispatched, TaskSucceeded
-from goflow.core.keys import Key, described, item_of, key_of, task_of
-from goflow.core.result import Artifact, StoredResult, digest
-from goflow.core.runs import Run
+from goflow.core.detail import Detail, Details, StateChange, result_of
+from goflow.core.events import AnyFact, Dispatched, Mapped, TaskSucceeded
+from goflow.core.keys import Asked, Key, NamedItem, described, item_of, key_of, task_of
+from goflow.core.result import Artifact, digest
 from goflow.core.states import State
-from goflow.core.summary import WhySkipped, listed
-from goflow.core.transition import TaskChange
+from goflow.core.summary import listed
 from goflow.engine.attempts.results import read_result
 from goflow.engine.clock import Clock
+from goflow.engine.item_pages import FoldedItems, ItemPages, ItemsPage
 from goflow.engine.live import LiveState
 from goflow.engine.output import linetimes
 from goflow.engine.recent import RecentExecutions
-from goflow.engine.replay import check_key, no_execution, salvage
+from goflow.engine.replay import find_key, no_execution, salvage
 from goflow.engine.search import Search
 from goflow.engine.watched import Annotate, Watched, WatchedExecution
 from goflow.errors import InvalidRequest, NotFound
@@ -43,7 +34,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAGE_LIMIT = 1000  # executions on a page
-ITEMS_BYTES = 4 * 1024 * 1024  # of JSON on a page of items; one item may take more
 STATES_BYTES = 4 * 1024 * 1024  # of JSON on a page of changes of a shared state
 PAGE_BYTES = 16 * 1024 * 1024  # of JSON on a page; one execution may take more
 LOG_PAGE = 256 * 1024  # characters of a log read at once
@@ -75,13 +65,6 @@ class Attempt(NamedTuple):
     def place(self) -> Place:
         """Where its log is."""
         return self.execution, key_of(self.task, self.item), self.number
-
-
-class ItemsPage(NamedTuple):
-    """Items of a mapped task in order, and the cursor of the following page or None."""
-
-    items: list[ItemDetail]
-    next: str | None
 
 
 class StatePage(NamedTuple):
@@ -144,6 +127,7 @@ class Reader:
         self._executor = executor
         self._clock = clock
         self.watched = Watched(clock)
+        self.item_pages = ItemPages(clock)
         self.recent = RecentExecutions(store, self.read)
 
     async def read(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -245,17 +229,15 @@ class Reader:
         """A job's ledger, newest first, with due times before `before`."""
         return await self.read(self._store.ticks, job, before, limit)
 
-    async def attempt(
-        self, id: str, task: str, number: int | None, item: int | None = None
-    ) -> Attempt:
-        """An attempt of a task, or of an item of it; by default the last one.
+    async def attempt(self, id: str, asked: Asked, number: int | None) -> Attempt:
+        """An attempt of a task or item; by default the last one.
 
         Raises `NotFound` for an unknown execution, task, item or attempt.
         """
 
-        if item is None and (known := self._known_attempt(id, task, number)) is not None:
+        if isinstance(asked, str) and (known := self._known_attempt(id, asked, number)) is not None:
             return known
-        _, attempt = await self.read(self._attempt, id, key_of(task, item), number)
+        _, attempt = await self.read(self._attempt, id, asked, number)
         return attempt
 
     def _known_attempt(self, id: str, task: str, number: int | None) -> Attempt | None:
@@ -271,11 +253,12 @@ class Reader:
         number = run.attempts if number is None else number
         return Attempt(live.job, id, task, number, states[number]) if number in states else None
 
-    def _attempt(self, id: str, key: Key, number: int | None) -> tuple[list[AnyFact], Attempt]:
+    def _attempt(self, id: str, asked: Asked, number: int | None) -> tuple[list[AnyFact], Attempt]:
         """The attempt, and all facts of the execution."""
-        details = Details(key)
-        execution, facts, _ = salvage(self._history(id), details.note)
-        check_key(execution, key)
+        history = self._history(id)
+        details = Details(_numbered(history.facts, asked))
+        execution, facts, _ = salvage(history, details.note)
+        key = find_key(execution, asked)
         task, item, run = task_of(key), item_of(key), execution.run(key)
         found = details.of_task(run.planned) if item is None else details.of_item(run)
         states = {one.attempt: one.state for one in found.attempts}
@@ -290,18 +273,17 @@ class Reader:
         state = states.get(number, found.state)
         return facts, Attempt(execution.job, id, task, number, state, item)
 
-    async def result(
-        self, id: str, task: str, number: int | None = None, item: int | None = None
-    ) -> Result:
-        """The result of an attempt of a task, or of an item of it; by default of the last one.
+    async def result(self, id: str, asked: Asked, number: int | None = None) -> Result:
+        """The result of an attempt of a task or item; by default of the last one.
 
         Raises `NotFound` for an unknown execution, task, item or attempt, and for one that has no
         result; `ResultLost` where the store has lost it.
         """
-        return await self.read(self._result, id, key_of(task, item), number)
+        return await self.read(self._result, id, asked, number)
 
-    def _result(self, id: str, key: Key, number: int | None) -> Result:
-        facts, attempt = self._attempt(id, key, number)
+    def _result(self, id: str, asked: Asked, number: int | None) -> Result:
+        facts, attempt = self._attempt(id, asked, number)
+        key = key_of(attempt.task, attempt.item)
         if (fact := result_of(facts, key, attempt.number)) is None:
             state = attempt.state if attempt.number else "not begun"
             raise NotFound(
@@ -334,54 +316,16 @@ class Reader:
         return number, ()
 
     async def items(
-        self, id: str, task: str, state: State | None, after: int, limit: int
+        self, id: str, task: str, state: State | None, after: int, limit: int, part: str = ""
     ) -> ItemsPage:
         """The items of a mapped task from number `after` on, at most `limit`, or fewer that take
-        `ITEMS_BYTES` bytes; with `state`, only those in it. Raises `NotFound`."""
-        return await self.read(self._items, id, task, state, after, limit)
-
-    def _items(self, id: str, task: str, state: State | None, after: int, limit: int) -> ItemsPage:
-        errors: dict[int, str | None] = {}
-        skips: dict[int, WhySkipped | msgspec.UnsetType] = {}
-        results: dict[int, msgspec.Raw | StoredResult | None] = {}
-        artifacts: dict[int, tuple[Artifact, ...]] = {}
-
-        def note(fact: AnyFact, changes: Sequence[TaskChange]) -> None:
-            for change in changes:
-                if change.item is not None and change.task.name == task:
-                    errors[change.item], results[change.item] = change.error, change.result
-                    skips[change.item] = change.task.skip
-                    if change.artifacts or change.item in artifacts:
-                        artifacts[change.item] = change.artifacts
-
-        execution = salvage(self._history(id), note).execution
-        check_key(execution, task)
-        if (group := execution.tasks[task]).items is None:
-            raise NotFound(
-                f"task {task!r} of execution {id!r} is not mapped, so it has no items",
-                code="not-mapped",
-                field="task",
-            )
-        page: list[ItemDetail] = []
-        room, runs = ITEMS_BYTES, group.items.runs or []
-        for index in range(after, len(runs)):
-            run = runs[index]
-            if state is not None and run.state is not state:
-                continue
-            if len(page) == limit or room <= 0:
-                return ItemsPage(page, str(index))
-            ended = run.state.finished or run.state is State.UPFORRETRY
-            error = errors.get(index) if ended else None
-            result = results.get(index) if run.state is State.SUCCESSFUL else None
-            item = _item(index, run, None if error is None else cut_error(error), result)
-            if run.state is State.SKIPPED:
-                item.skip = skips.get(index, msgspec.UNSET)
-            if (files := artifacts.get(index)) and run.state is State.SUCCESSFUL:
-                item.artifacts = list(files)
-                room -= 300 * len(files)
-            room -= len(item.error or "") + len(item.result) + 200
-            page.append(item)
-        return ItemsPage(page, None)
+        `ITEMS_BYTES` bytes; with `state`, only those in it, and with `part`, only those with that
+        text in their key, whatever its case. Raises `NotFound`."""
+        if (fold := self.item_pages.get(id)) is None:
+            with self.watched.collecting(id) as collected:
+                fold = await self.read(lambda: FoldedItems(self._history(id)))
+                fold = self.item_pages.keep(id, fold, collected)
+        return fold.page(task, state, after, limit, part)
 
     async def shared_state(self, id: str, before: int | None, limit: int) -> StatePage:
         """The changes of an execution's shared state, newest first, at most `limit`, or fewer that
@@ -529,12 +473,16 @@ class Reader:
         return Found(numbers, after, end)
 
 
-def _item(
-    index: int, run: Run, error: str | None, result: msgspec.Raw | StoredResult | None
-) -> ItemDetail:
-    times = run.started_at, run.finished_at
-    shown = shown_result(result)
-    return ItemDetail(index, run.state, run.attempt, *times, error, *shown, run.waiting)
+def _numbered(facts: Sequence[AnyFact], asked: Asked) -> Key:
+    """The key of the run that a request names, of which the execution may have none."""
+    if not isinstance(asked, NamedItem):
+        return asked
+    numbers = (
+        fact.keys.index(asked.key)
+        for fact in reversed(facts)
+        if isinstance(fact, Mapped) and fact.task == asked.task and asked.key in fact.keys
+    )
+    return key_of(asked.task, next(numbers, -1))
 
 
 def _times_of(chunk: LogChunk) -> list[datetime | None]:

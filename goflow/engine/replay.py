@@ -6,7 +6,7 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Key, described, task_of
+from goflow.core.keys import Asked, Key, NamedItem, described, task_of
 from goflow.core.progress import Heard, Salvaged
 from goflow.errors import NotFound
 from goflow.stores.base import History, Record
@@ -23,12 +23,17 @@ def no_execution(id: str) -> NotFound:
     return NotFound(f"there is no execution {id!r}", field="id")
 
 
-def check_key(execution: Execution, key: Key) -> None:
-    """Raise `NotFound` for a task, hook or item that the execution does not have."""
-    if task_of(key) not in execution.named:
-        raise NotFound(f"execution {execution.id!r} has no task {task_of(key)!r}", field="task")
-    if not execution.has(key):
-        raise NotFound(f"execution {execution.id!r} has no {described(key)}", field="item")
+def find_key(execution: Execution, asked: Asked) -> Key:
+    """The key of a task, hook or item that a request names. Raises `NotFound`."""
+    if task_of(asked) not in execution.named:
+        raise NotFound(f"execution {execution.id!r} has no task {task_of(asked)!r}", field="task")
+    try:
+        return execution.find(asked)
+    except LookupError:
+        field = "key" if isinstance(asked, NamedItem) else "item"
+        raise NotFound(
+            f"execution {execution.id!r} has no {described(asked)}", field=field
+        ) from None
 
 
 def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:

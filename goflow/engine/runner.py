@@ -292,8 +292,8 @@ class Runner:
             if begins:
                 for name in execution.groups_to_map():
                     mapped.find(name)
-                for name, items, error in mapped.take_known():
-                    decided += execution.map(name, now, items, error)
+                for known in mapped.take_known():
+                    decided += execution.map(known.task, now, *known[1:])
             if joined:
                 decided += self._settle_ended(now)
             decided += execution.advance(now)

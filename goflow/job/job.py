@@ -33,6 +33,7 @@ from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.plain import Unfit, encode
 from goflow.shown import reason, shown
 from goflow.templates import fields as templates
+from goflow.templates.template import Template
 
 if TYPE_CHECKING:
     from goflow.job.skip_dates import Given, SkipDates
@@ -85,6 +86,7 @@ class _TaskAccess:
         map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
+        item_key: Template | str | None = None,
         when: str | None = None,
         result: Format | str = Format.JSON,
     ) -> Callable[[Callable[..., Any]], Task]: ...
@@ -463,6 +465,10 @@ class Job:
         for field in task.templates:
             is_mapped = task.map_over is not None
             templates.check(field, f"{where}, task {task.name!r}", is_mapped=is_mapped)
+        if task.item_key is not None:
+            field = templates.Field("item_key", task.item_key, task.item_key.text)
+            templates.check_key(field, f"{where}, task {task.name!r}")
+            task.templates += (field,)
         task.job = self
         self._tasks[task.name] = task
         return task

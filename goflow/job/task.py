@@ -20,7 +20,7 @@ from goflow.operators.function import FunctionOperator
 from goflow.shown import shown
 from goflow.templates.condition import Condition
 from goflow.templates.fields import Field, templates_of
-from goflow.templates.template import TEXT_LIMIT
+from goflow.templates.template import TEXT_LIMIT, Template
 
 if TYPE_CHECKING:
     from goflow.job.job import Job
@@ -58,6 +58,9 @@ class Task:
             `zipped("a", "b")` over pairs of items at the same place.
         max_parallel: Items that run at once; None for no limit of its own.
         on_empty: State of a mapped task without items: "success", with `[]`, or "skip".
+        item_key: Template of a key for each item of a mapped task, such as `"{{ item.name }}"`,
+            rendered before any item runs. Keys must differ, and are shown to everybody who sees
+            the execution.
         when: Condition of the task: an expression with the names and filters of templates, such as
             `"params.full and results.extract.rows > 0"`. If it is false, the attempt skips the
             task before the operator starts. None for no condition.
@@ -93,6 +96,7 @@ class Task:
         map_over: MapOver | None = None,
         max_parallel: int | None = None,
         on_empty: OnEmpty | str = OnEmpty.SUCCESS,
+        item_key: Template | str | None = None,
         when: str | None = None,
         result: Format | str = Format.JSON,
     ) -> None:
@@ -111,6 +115,9 @@ class Task:
         # A name that is given twice counts once.
         self.after = list(dict.fromkeys(checks.texts(f"{where}: after", "names of tasks", after)))
         self._map(where, map_over, max_parallel, on_empty)
+        self.item_key = _item_key(where, item_key)
+        if item_key is not None and self.map_over is None:
+            raise InvalidJob(f"{where}: item_key is for tasks with map_over")
         self.timeout = None if timeout is None else checks.seconds(f"{where}: timeout", timeout)
         self.pool = None if pool is None else checks.name("pool", pool)
         self.priority = checks.number(
@@ -196,6 +203,14 @@ class Task:
         for task in tasks_of(downstream):
             _connect(self, task)
         return self
+
+
+def _item_key(where: str, given: object) -> Template | None:
+    if given is None or isinstance(given, Template):
+        return given
+    if not isinstance(given, str):
+        raise InvalidJob(f"{where}: item_key must be a Template or its text, not {shown(given)}")
+    return Template(given)
 
 
 def _condition(where: str, text: object) -> Condition:

@@ -184,6 +184,10 @@ def bind(
         if source is not None:
             arguments[name] = source
     upstream = [one.task for one in arguments.values() if isinstance(one, FromResult)]
+    if yields(function):
+        from goflow.operators.generator import GeneratorOperator
+
+        return GeneratorOperator(function, arguments), upstream
     return FunctionOperator(function, arguments), upstream
 
 
@@ -192,6 +196,8 @@ def bind_hook(function: Callable[..., Any], where: str) -> FunctionOperator:
     may take the context, as a task may. `where` names job and hook in errors. Raises
     `InvalidJob`."""
     _check_kind(function, where)
+    if yields(function):
+        raise InvalidJob(f"{where}: {shown(function)} is a generator; a hook has no use for items")
     try:
         signature = signature_of(function)
     except (TypeError, ValueError):
@@ -241,11 +247,11 @@ def _typed(hint: Any) -> Typed | None:
 def _check_kind(function: object, where: str) -> None:
     if isinstance(function, type) or not callable(function):
         raise InvalidJob(f"{where}: {shown(function)} is not a function")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidJob(
-            f"{where}: {shown(function)} is a generator, whose values would go nowhere; "
-            "return a list instead of yielding"
-        )
+
+
+def yields(function: object) -> bool:
+    """Whether a function is a generator, sync or async."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -71,6 +71,7 @@ class Compiled:
         names = _check(tree)
         self.results = tuple(_results(tree))
         self.of_item = next(_loads(tree, names & {"item", "index"}), None)
+        self.of_attempt = next(_loads(tree, names & {"attempt"}), None)
         sole = _sole(tree)
         self._sites = tuple(shell.Places(tree).sites) if in_shell else ()
         _Priced().visit(tree)
@@ -141,6 +142,13 @@ def values_of(context: Any) -> dict[str, Any]:
     values["params"] = dict(values["params"])
     values["results"] = Results(values["results"])
     return values
+
+
+def item_values(
+    values: Mapping[str, Any], results: Mapping[str, Any], item: Any, index: int
+) -> dict[str, Any]:
+    """The values for the key of an item, before it has an attempt."""
+    return {**values, "results": Results(results), "item": item, "index": index}
 
 
 # -- when it is defined ------------------------------------------------------------

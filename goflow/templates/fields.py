@@ -104,6 +104,20 @@ def check(field: Field, where: str, *, is_mapped: bool) -> None:
         raise InvalidJob(f"{where}: {_told(field.place, mistake)}") from None
 
 
+def check_key(field: Field, where: str) -> None:
+    """Refuse an invalid template of the keys of items. Raises `InvalidJob`."""
+    check(field, where, is_mapped=True)
+    compiled = field.template.compiled()
+    if compiled.of_attempt is not None:
+        told = "'attempt' does not exist yet: keys are known before any item runs"
+        raise InvalidJob(f"{where}: {_told(field.place, Mistake(compiled.of_attempt.line, told))}")
+    if compiled.of_item is None:
+        raise InvalidJob(
+            f"{where}: item_key must use item or index, since each item needs a key of its own; "
+            f"not {shown(field.template.text)}"
+        )
+
+
 def check_results(field: Field, upstream: Iterable[str], where: str) -> None:
     """Refuse a template that names the result of a task that is not directly upstream."""
     for result in field.template.compiled().results:

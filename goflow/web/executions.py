@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.responses import Response
 
 from goflow.core.detail import Detail, ItemDetail, StateChange, TaskDetail
-from goflow.core.keys import Item, Key, key_of
+from goflow.core.keys import Asked, Item, NamedItem, key_of
 from goflow.core.result import SMALL
 from goflow.core.states import State
 from goflow.core.summary import Listed, Waiting
@@ -100,8 +100,25 @@ ItemNumber = Annotated[
 ]
 
 
+ItemKey = Annotated[
+    str, Meta(min_length=1, max_length=250, description="key of an item, instead of `item`")
+]
+
+
+def asked_of(task: str, item: int | None, key: str | None) -> Asked:
+    """The task that a request is about, or the item of it. Raises `InvalidRequest`."""
+    if key is None:
+        return key_of(task, item)
+    if item is not None:
+        raise InvalidRequest(
+            "either item or key names an item, not both", code="invalid-item", field="key"
+        )
+    return NamedItem(task, key)
+
+
 class ResultQuery(Struct):
     item: ItemNumber | UnsetType = UNSET
+    key: ItemKey | UnsetType = UNSET
     attempt: (
         Annotated[
             int, Meta(ge=1, le=2**53, description="number of the attempt; the last by default")
@@ -111,9 +128,9 @@ class ResultQuery(Struct):
 
 
 async def result(call: Call) -> Response:
-    found = await call.engine.reader.result(
-        call.path["id"], call.path["task"], given(call.query.attempt), given(call.query.item)
-    )
+    query = call.query
+    asked = asked_of(call.path["task"], given(query.item), given(query.key))
+    found = await call.engine.reader.result(call.path["id"], asked, given(query.attempt))
     headers = {
         "cache-control": "no-cache",
         "etag": f'"{found.sha256}"',
@@ -128,9 +145,12 @@ async def result(call: Call) -> Response:
 
 
 class ItemsQuery(Struct):
-    """An empty `state` does not filter."""
+    """An empty `state` or `key` does not filter."""
 
     state: Annotated[StateFilter, Meta(description="only items in this state")] = ""
+    key: Annotated[
+        str, Meta(max_length=250, description="only items with this text in their key")
+    ] = ""
     cursor: (
         Annotated[str, Meta(pattern="^[0-9]{1,9}$", description="`next` of the previous page")]
         | UnsetType
@@ -153,6 +173,7 @@ async def items(call: Call) -> Items:
         State(query.state) if query.state else None,
         int(given(query.cursor) or 0),
         query.limit,
+        query.key,
     )
     id, task = call.path["id"], call.path["task"]
     for item in page.items:
@@ -209,40 +230,42 @@ async def cancel(call: Call) -> Done:
 
 
 class CancelTaskBody(Struct, forbid_unknown_fields=True):
-    """With `item`, only that item of a mapped task is cancelled."""
+    """With `item` or `key`, only that item of a mapped task is cancelled."""
 
     item: ItemNumber | UnsetType = UNSET
+    key: ItemKey | UnsetType = UNSET
 
 
 async def cancel_task(call: Call) -> Done:
-    id, key = call.path["id"], _key(call)
-    return Done(id, await call.engine.control.cancel_task(id, key, by=requester(call.request)))
+    id, asked = call.path["id"], _asked(call)
+    return Done(id, await call.engine.control.cancel_task(id, asked, by=requester(call.request)))
 
 
-def _key(call: Call) -> Key:
-    """The task that a request is about, or the item of it."""
-    return key_of(call.path["task"], given(call.body.item))
+def _asked(call: Call) -> Asked:
+    return asked_of(call.path["task"], given(call.body.item), given(call.body.key))
 
 
 class RetryBody(Struct, forbid_unknown_fields=True):
     """Without `task`, all tasks that did not succeed run again. With it, that task runs again
-    and, unless `following` is false, all tasks downstream of it. With `item`, only that item of
-    a mapped task runs again. `params` replace the parameters of the execution."""
+    and, unless `following` is false, all tasks downstream of it. With `item` or `key`, only
+    that item of a mapped task runs again. `params` replace the parameters of the execution."""
 
     task: str | UnsetType = UNSET
     item: ItemNumber | UnsetType = UNSET
+    key: ItemKey | UnsetType = UNSET
     following: bool = True
     params: dict[str, Any] | UnsetType = UNSET
 
 
 async def retry(call: Call) -> Done:
     id, body = call.path["id"], call.body
-    task, item = given(body.task), given(body.item)
-    if task is None and item is not None:
-        raise InvalidRequest("an item needs a task", code="invalid-item", field="item")
+    task, item, key = given(body.task), given(body.item), given(body.key)
+    if task is None and (item is not None or key is not None):
+        field = "key" if item is None else "item"
+        raise InvalidRequest("an item needs a task", code="invalid-item", field=field)
     await call.engine.control.retry(
         id,
-        task=None if task is None else key_of(task, item),
+        task=None if task is None else asked_of(task, item, key),
         following=body.following,
         params=given(body.params),
         by=requester(call.request),
@@ -251,15 +274,16 @@ async def retry(call: Call) -> Done:
 
 
 class MarkBody(Struct, forbid_unknown_fields=True):
-    """With `item`, only that item of a mapped task that runs is marked."""
+    """With `item` or `key`, only that item of a mapped task that runs is marked."""
 
     state: Literal["successful", "skipped"]
     item: ItemNumber | UnsetType = UNSET
+    key: ItemKey | UnsetType = UNSET
 
 
 async def mark(call: Call) -> Done:
     id, state = call.path["id"], State(call.body.state)
-    await call.engine.control.mark(id, _key(call), state, by=requester(call.request))
+    await call.engine.control.mark(id, _asked(call), state, by=requester(call.request))
     return Done(id, True)
 
 

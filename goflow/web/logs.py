@@ -12,7 +12,7 @@ from goflow.engine.reader import Attempt
 from goflow.engine.search import Search, containing, trouble
 from goflow.errors import InvalidRequest
 from goflow.web.endpoint import Call, Endpoint
-from goflow.web.executions import ResultQuery
+from goflow.web.executions import ResultQuery, asked_of
 from goflow.web.responses import attachment
 from goflow.web.schemas import Count, Failure, given
 
@@ -24,12 +24,9 @@ class AttemptQuery(ResultQuery):
 
 
 async def _attempt(call: Call) -> Attempt:
-    return await call.engine.reader.attempt(
-        call.path["id"],
-        call.path["task"],
-        given(call.query.attempt),
-        given(call.query.item),
-    )
+    query = call.query
+    asked = asked_of(call.path["task"], given(query.item), given(query.key))
+    return await call.engine.reader.attempt(call.path["id"], asked, given(query.attempt))
 
 
 # -- as text ---------------------------------------------------------------------------

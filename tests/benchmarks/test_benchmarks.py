@@ -10,6 +10,7 @@ import pytest
 from benchmarks import (
     history,
     latency,
+    maps,
     pages,
     peers,
     record,
@@ -31,6 +32,7 @@ TINY: dict[Callable[..., None], dict[str, Any]] = {
     throughput.main: {"scale": 2, "width": 3, "repeat": 1},
     spawn.main: {"programs": 3, "repeat": 1},
     templates.main: {"times": 2, "rows": 3, "repeat": 1},
+    maps.main: {"items": 3, "many": 5, "repeat": 1},
     latency.main: {"submits": 3},
     startup.main: {"repeat": 1, "jobs": 3, "seconds": 0.05},
     submits.main: {"clients": 2, "each": 3},

@@ -345,10 +345,12 @@ class Model:
                 return ended and fact.state == self.end(self.states)
             case TaskCancelRequested():
                 return state not in ENDS and not self.stops(key)
-            case Mapped(items=items, error=error):
+            case Mapped(items=items, error=error, keys=keys):
                 if fact.task in self.hooks:
                     return False
                 known = self.items.get(fact.task)
+                if keys and (known is not None or len({*keys}) != items or len(keys) != items):
+                    return False
                 if items < 0 or (items and error):
                     return False
                 if known is not None and (error or items != len(known)):

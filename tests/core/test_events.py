@@ -165,6 +165,10 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     ),
     (Mapped(AT, "t", 1, 3), {"fact": "Mapped", "task": "t", "attempt": 1, "items": 3}),
     (
+        Mapped(AT, "t", 1, 2, keys=("a", "b")),
+        {"fact": "Mapped", "task": "t", "attempt": 1, "items": 2, "keys": ["a", "b"]},
+    ),
+    (
         Mapped(AT, "t", 1, 0, "no list"),
         {"fact": "Mapped", "task": "t", "attempt": 1, "items": 0, "error": "no list"},
     ),
@@ -257,7 +261,7 @@ any_fact = st.one_of(
         by=texts,
     ),
     st.builds(TaskStarted, moments, texts, counts, st.none() | counts),
-    st.builds(Mapped, moments, texts, counts, counts, texts),
+    st.builds(Mapped, moments, texts, counts, counts, texts, st.lists(texts).map(tuple)),
     st.builds(TaskSucceeded, moments, texts, counts, results),
     st.builds(AttemptFailed, moments, texts, counts, texts, moments),
     st.builds(TaskFailed, moments, texts, counts, texts),

@@ -433,6 +433,9 @@ def likely(at: datetime, key: Key, attempt: int) -> list[AnyFact]:
         MarkedSuccessful(at, task, item=item),
         MarkedSkipped(at, task, item=item),
         Mapped(at, task, attempt + 1, 2),
+        Mapped(at, task, attempt + 1, 2, keys=("a", "b")),
+        Mapped(at, task, attempt + 1, 2, keys=("a", "a")),
+        Mapped(at, task, attempt + 1, 2, keys=("a",)),
         Mapped(at, task, attempt + 1, 0),
         Mapped(at, task, attempt + 1, 0, "no list"),
         Mapped(at, task, attempt + 1, 2, "no list"),
@@ -540,7 +543,7 @@ class AnyMappedLife(RuleBasedStateMachine):
             keys += [Item(name, place) for place in range(len(items or ()))]
         return keys[number % len(keys)]
 
-    @rule(pick=st.integers(0, 20), which=st.integers(0, 16), wrong=st.sampled_from([0, 0, 0, 1]))
+    @rule(pick=st.integers(0, 20), which=st.integers(0, 19), wrong=st.sampled_from([0, 0, 0, 1]))
     def slip(self, pick: int, which: int, wrong: int) -> None:
         """A fact that nobody decided is taken if and only if the model allows it."""
         key = self.pick(pick)

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 import goflow
-from goflow import Context, Job, SqliteStore, Task, zipped
-from goflow.core.keys import Item
+from goflow import Context, Job, SqliteStore, Task, Template, zipped
+from goflow.core.keys import Item, NamedItem
 from goflow.core.result import SMALL
 from goflow.core.states import State
 from goflow.engine.attempts import mapped
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.executors.process import CONTEXT
+from goflow.engine.item_pages import ItemPages
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.operators import process_tag
 from goflow.testing import BEGINNING
@@ -159,12 +160,12 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "submitted_at": repr(detail.submitted),
                 "item": repr(item),
                 "index": repr(index),
+                "interval_start": "None",
+                "interval_end": "None",
+                "outcome": "None",
                 "started_at": repr(BEGINNING),
                 "waited": "0.0",
                 "timezone": "'UTC'",
-                "outcome": "None",
-                "interval_start": "None",
-                "interval_end": "None",
                 "objects": "frozenset()",
             }
         plain = msgspec.json.decode(tasks(detail)["plain"].result)
@@ -302,7 +303,7 @@ async def test_results_of_any_size_are_joined_in_order() -> None:
         detail = await done(engine)
         result = await engine.reader.result(detail.id, "fetch")
         assert msgspec.json.decode(result.body) == ["1" * SMALL, "2", "3" * SMALL, "4"]
-        item = await engine.reader.result(detail.id, "fetch", item=2)
+        item = await engine.reader.result(detail.id, Item("fetch", 2))
         assert msgspec.json.decode(item.body) == "3" * SMALL
 
 
@@ -329,11 +330,11 @@ async def test_each_item_has_a_log_of_its_own() -> None:
     async with running(mapping([1, 2], Seen())) as engine:
         id = (await done(engine)).id
         for number in range(2):
-            attempt = await engine.reader.attempt(id, "fetch", None, number)
+            attempt = await engine.reader.attempt(id, Item("fetch", number), None)
             log = await engine.reader.log_of(*attempt.place)
             assert [text async for text in log.texts] == [f"item {number}\n"]
         with pytest.raises(NotFound, match="item 2 of task 'fetch'"):
-            await engine.reader.attempt(id, "fetch", None, 2)
+            await engine.reader.attempt(id, Item("fetch", 2), None)
 
 
 async def test_cancelling_the_task_ends_its_items_and_frees_their_slots() -> None:
@@ -398,6 +399,33 @@ async def test_pages_of_items() -> None:
             await engine.reader.items(id, "load", None, 0, 1)
 
 
+async def test_pages_of_items_follow_commits_without_another_replay() -> None:
+    seen = Seen(hang=(0, 1))
+    async with running(mapping([10, 11, 12], seen, retries=1)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 3)
+        page = await engine.reader.items(id, "fetch", None, 0, 9)
+        assert [one.state for one in page.items][:2] == [State.RUNNING, State.RUNNING]
+        asked: list[str] = []
+        history = engine.store.history
+        engine.store.history = lambda id: asked.append(id) or history(id)
+        seen.bad = {1}
+        seen.release.set()
+        await engine.runners.finished(id)
+        await engine.control.retry(id)
+        await engine.runners.finished(id)
+        asked.clear()
+        page = await engine.reader.items(id, "fetch", None, 0, 9)
+        assert not asked
+        assert [one.state for one in page.items] == ["successful", "failed", "successful"]
+        assert "no 1" in str(page.items[1].error)
+        assert [one.attempt for one in page.items[1].history] == [1, 2, 3, 4]
+        assert all(one.finished is not None for one in page.items[1].history)
+        kept = page.items
+        engine.reader.item_pages = ItemPages(engine.clock)
+        assert (await engine.reader.items(id, "fetch", None, 0, 9)).items == kept
+
+
 def test_a_process_tag_names_the_item() -> None:
     names = process_tag.tasks_by_key(["a", "b"])
     for key in ("a", Item("b", 0), Item("a", 99_999)):
@@ -422,6 +450,12 @@ def test_a_process_tag_names_the_item() -> None:
         {"map_over": "extract", "max_parallel": 0},
         {"map_over": "extract", "max_parallel": 1.5},
         {"map_over": "extract", "on_empty": "fail"},
+        {"item_key": "{{ item }}"},
+        {"map_over": "extract", "item_key": 7},
+        {"map_over": "extract", "item_key": "all the same"},
+        {"map_over": "extract", "item_key": "{{ item"},
+        {"map_over": "extract", "item_key": "{{ nobody }} {{ item }}"},
+        {"map_over": "extract", "item_key": "{{ item }} {{ attempt }}"},
         {"max_parallel": 2},
         {"on_empty": "skip"},
     ],
@@ -477,6 +511,9 @@ async def test_a_product_that_is_too_large_fails_the_task_before_it_is_made() ->
         assert "5,000 × 5,000 × 5,000 = 125,000,000,000 items" in str(fetch.error)
 
 
+KEY = Template("{{ item.name }}")
+
+
 class Zeros:
     def __init__(self, number: int) -> None:
         self.number = number
@@ -507,6 +544,82 @@ async def test_a_list_of_too_many_items_fails_the_mapped_task() -> None:
     async with running(job) as engine:
         fetch = tasks(await done(engine))["fetch"]
         assert "200,000 items, more than the 100,000" in str(fetch.error)
+
+
+async def test_items_are_found_by_their_keys_which_are_known_before_they_run() -> None:
+    seen = Seen(hang=(0, 1, 2))
+    job = mapping([{"name": "truck"}, {"name": "car"}, {"name": "bike"}], seen, item_key=KEY)
+    async with running(job) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 3)
+        page = await engine.reader.items(id, "fetch", None, 0, 9)
+        assert [one.key for one in page.items] == ["truck", "car", "bike"]
+        page = await engine.reader.items(id, "fetch", None, 0, 9, "AR")
+        assert [one.index for one in page.items] == [1]
+        assert await engine.control.cancel_task(id, NamedItem("fetch", "car"))
+        with pytest.raises(NotFound, match="no item 'bus' of task 'fetch'"):
+            await engine.control.cancel_task(id, NamedItem("fetch", "bus"))
+        seen.bad = {0}
+        seen.release.set()
+        fetch = tasks(await ended(engine, id))["fetch"]
+        assert fetch.items == {"total": 3, "successful": 1, "failed": 1, "cancelled": 1}
+        assert "item 0 'truck': ValueError: no 0" in str(fetch.error)
+        attempt = await engine.reader.attempt(id, NamedItem("fetch", "bike"), None)
+        assert (attempt.item, attempt.state) == (2, State.SUCCESSFUL)
+        result = await engine.reader.result(id, NamedItem("fetch", "bike"))
+        assert msgspec.json.decode(result.body) == {"item": {"name": "bike"}}
+        with pytest.raises(NotFound, match="no item 'bus' of task 'fetch'"):
+            await engine.reader.attempt(id, NamedItem("fetch", "bus"), None)
+
+
+async def test_an_item_is_retried_by_its_key_which_a_retry_keeps() -> None:
+    seen = Seen(bad=(1,))
+    async with running(mapping(["a", "b"], seen, item_key="{{ item }}")) as engine:
+        id = (await done(engine)).id
+        seen.bad.clear()
+        seen.seen.clear()
+        await engine.control.retry(id, task=NamedItem("fetch", "b"))
+        await ended(engine, id)
+        assert seen.seen == [(1, "b")]
+        page = await engine.reader.items(id, "fetch", None, 0, 9)
+        assert [one.key for one in page.items] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "template", "told"),
+    [
+        (["a", "b", "a"], "{{ item }}", "items 0 and 2 have the same key 'a'"),
+        (["a", " "], "{{ item }}", "item_key of item 1 is empty"),
+        ([{"n": 1}, {}], "{{ item.n }}", "item_key of item 1 cannot be rendered: line 1: there is"),
+        (["x" * 251], "{{ item }}", "item_key of item 0 has 251 characters, more than 250"),
+        (["a\nb"], "{{ item }}", "has a control character"),
+        ([1], "{% for i in range(99999) %}{{ item }}{% endfor %}", "takes too long"),
+    ],
+)
+async def test_bad_keys_fail_the_task_before_any_item_runs(
+    value: Any, template: str, told: str
+) -> None:
+    seen = Seen()
+    async with running(mapping(value, seen, item_key=template)) as engine:
+        fetch = tasks(await done(engine))["fetch"]
+        assert fetch.state is State.FAILED
+        assert told in str(fetch.error)
+        assert "'fetch'" in str(fetch.error)
+        assert not seen.seen
+
+
+async def test_keys_know_all_of_the_items_and_the_names_of_templates(tmp_path: Path) -> None:
+    template = Template("{{ job }} {{ results.a }}{{ results.b }} {{ index }} {{ params.day }}")
+    lists = [Task(name, Scripted(result=["x", "y"])) for name in "ab"]
+    seen = Seen(hang=(1,))
+    fetch = Task("fetch", seen, map_over=zipped("a", "b"), item_key=template)
+    job = job_of("j", *lists, fetch, params={"day": "mon"})
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(seen.seen) == 2)
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        page = await engine.reader.items(id, "fetch", None, 0, 9)
+        assert [one.key for one in page.items] == ["j xx 0 mon", "j yy 1 mon"]
 
 
 def test_a_function_receives_the_items_of_several_lists_by_name() -> None:

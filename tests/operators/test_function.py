@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
@@ -116,14 +116,6 @@ def test_methods_are_accepted() -> None:
     assert called(Adder().add, results={"fetch": 1}) == 2
 
 
-def generator() -> Iterator[int]:
-    yield 1
-
-
-async def async_generator() -> AsyncIterator[int]:
-    yield 1
-
-
 def positional_only(fetch: int, /) -> int:
     return fetch
 
@@ -135,8 +127,6 @@ def positional_only(fetch: int, /) -> int:
         (lambda *args: 1, r"parameter '\*args' accepts any argument"),
         (lambda **kwargs: 1, r"parameter '\*\*kwargs' accepts any argument"),
         (positional_only, "'fetch' is positional-only"),
-        (generator, "is a generator"),
-        (async_generator, "is a generator"),
         (int, "is not a function"),
         (7, "is not a function"),
     ],

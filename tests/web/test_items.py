@@ -26,7 +26,15 @@ class Say:
 @pytest.fixture
 def asker() -> Iterator[Asker]:
     gf = Goflow(MemoryStore(), ui_path=None)
-    gf.add_job(Job("j", tasks=[Task("give", Give()), Task("say", Say(), map_over="give")]))
+    gf.add_job(
+        Job(
+            "j",
+            tasks=[
+                Task("give", Give()),
+                Task("say", Say(), map_over="give", item_key="{{ item }}!"),
+            ],
+        )
+    )
     with TestClient(gf, base_url="http://localhost") as client:
         yield Asker(client)
 
@@ -35,6 +43,9 @@ def test_items_are_paged_and_filtered(asker: Asker) -> None:
     path = f"/api/executions/{asker.run('j')['id']}/tasks/say/items"
     page = asker.client.get(path, params={"limit": 2}).json()
     assert [item["index"] for item in page["items"]] == [0, 1]
+    (attempt,) = page["items"][0].pop("history")
+    assert (attempt["attempt"], attempt["state"]) == (1, "successful")
+    assert attempt["started"] <= attempt["finished"]
     assert page["items"][0] | {"started": None, "finished": None} == {
         "index": 0,
         "state": "successful",
@@ -44,12 +55,33 @@ def test_items_are_paged_and_filtered(asker: Asker) -> None:
         "error": None,
         "result": "a",
         "result_bytes": 3,
+        "waiting": None,
+        "key": "a!",
     }
     rest = asker.client.get(path, params={"cursor": page["next"]}).json()
     assert ([item["index"] for item in rest["items"]], rest["next"]) == ([2], None)
     failed = asker.client.get(path, params={"state": "failed"}).json()
     assert [item["index"] for item in failed["items"]] == [1]
     assert "ValueError: no b" in failed["items"][0]["error"]
+
+
+def test_items_are_filtered_and_named_by_their_keys(asker: Asker) -> None:
+    id = asker.run("j")["id"]
+    path = f"/api/executions/{id}/tasks/say"
+    page = asker.client.get(f"{path}/items", params={"key": "B"}).json()
+    assert [(item["index"], item["key"]) for item in page["items"]] == [(1, "b!")]
+    assert asker.client.get(f"{path}/logs", params={"key": "c!"}).text == "item c\n"
+    assert asker.client.get(f"{path}/result", params={"key": "c!"}).json() == "c"
+    answer = asker.client.get(f"{path}/logs", params={"key": "d"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (404, "key")
+    answer = asker.client.get(f"{path}/logs", params={"key": "c!", "item": 2})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "key")
+    answer = asker.client.post(f"{path}/cancel", json={"key": "a!"})
+    assert answer.json()["success"] is False
+    answer = asker.client.post(f"/api/executions/{id}/retry", json={"key": "b!"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "key")
+    answer = asker.client.post(f"/api/executions/{id}/retry", json={"task": "say", "key": "b!"})
+    assert answer.json()["success"] is True
 
 
 def test_a_task_without_items_and_a_bad_page_are_refused(asker: Asker) -> None:

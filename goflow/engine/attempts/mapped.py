@@ -5,9 +5,10 @@ its own item, so it may change it.
 """
 
 import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.states import FINISHED
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.errors import ResultLost
+from goflow.job import BadKey, ItemKeys, Job, Template
 from goflow.shown import reason
 
 MAX_ITEMS = 100_000  # of one mapped task
@@ -32,6 +34,15 @@ _dicts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 class NoItems(Exception):
     """A value that cannot be mapped over; the message says why."""
+
+
+class Known(NamedTuple):
+    """A mapped task and the number of its items, or why there are none, and their keys."""
+
+    task: str
+    items: int
+    error: str = ""
+    keys: tuple[str, ...] = ()
 
 
 class Pieces:
@@ -68,6 +79,13 @@ class Pieces:
     def __len__(self) -> int:
         return self._number
 
+    def item(self, over: str | tuple[str, ...] | None, number: int) -> tuple[Any, dict[str, Any]]:
+        """A copy of an item, and its parts by the task that they are from."""
+        parts = [msgspec.json.decode(part) for part in self.parts(number)]
+        if isinstance(over, tuple):
+            return parts, dict(zip(over, parts, strict=True))
+        return parts[0], {over or "": parts[0]}
+
     def parts(self, number: int) -> list[msgspec.Raw]:
         """The parts of an item. In a product the last list varies fastest."""
         if self._zipped:
@@ -90,12 +108,14 @@ class MappedTasks:
     def __init__(
         self,
         execution: Execution,
+        job: Job | None,
         dependencies: Dependencies,
         keep: Keep,
         ended: Callable[[str, Outcome], None],
         wake: Callable[[], None],
     ) -> None:
         self._execution = execution
+        self._job = job
         self._dependencies = dependencies
         self._keep = keep
         self._ended = ended
@@ -103,7 +123,7 @@ class MappedTasks:
         self._pieces: dict[str, Pieces] = {}
         self._loading: dict[str, asyncio.Task[Pieces]] = {}
         self._working: set[asyncio.Task[None]] = set()
-        self._known: list[tuple[str, int, str]] = []
+        self._known: list[Known] = []
 
     # -- items -----------------------------------------------------------------------
 
@@ -111,18 +131,19 @@ class MappedTasks:
         """Find the items of a mapped task; at once, if its lists are in memory."""
         items = self._execution.tasks[name].items
         if items is not None and items.runs is not None:  # kept by a retry
-            self._known.append((name, len(items.runs), ""))
-        elif any(isinstance(one, StoredResult) for one in self._lists(name)):
+            self._known.append(Known(name, len(items.runs)))
+        elif self._item_key(name) or any(
+            isinstance(one, StoredResult) for one in self._lists(name)
+        ):
             self._work(self._find(name))
         else:
             try:
-                self._known.append((name, len(self._split(name, self._lists(name))), ""))
+                self._known.append(Known(name, len(self._split(name, self._lists(name)))))
             except NoItems as error:
-                self._known.append((name, 0, str(error)))
+                self._known.append(Known(name, 0, str(error)))
 
-    def take_known(self) -> list[tuple[str, int, str]]:
-        """The mapped tasks whose items were found since the last call, and their number, or why
-        there are none."""
+    def take_known(self) -> list["Known"]:
+        """The mapped tasks whose items were found since the last call."""
         known, self._known = self._known, []
         return known
 
@@ -132,24 +153,48 @@ class MappedTasks:
         if (pieces := self._pieces.get(key.task)) is None:
             pieces = await self._load(key.task)
         over = self._execution.tasks[key.task].planned.map_over
-        parts = [msgspec.json.decode(part) for part in pieces.parts(key.number)]
-        if isinstance(over, tuple):
-            results.update(zip(over, parts, strict=True))
-            return parts
-        results[over or ""] = parts[0]
-        return parts[0]
+        item, parts = pieces.item(over, key.number)
+        results.update(parts)
+        return item
 
     async def _find(self, name: str) -> None:
-        number, error = 0, ""
+        known = Known(name, 0)
         try:
-            number = len(await self._load(name))
-        except (NoItems, ResultLost) as failure:
-            error = str(failure)
+            pieces = await self._load(name)
+            keys: tuple[str, ...] = ()
+            if (template := self._item_key(name)) is not None:
+                keys = await self._keys(name, template, pieces)
+            known = Known(name, len(pieces), "", keys)
+        except (NoItems, BadKey, ResultLost) as failure:
+            known = Known(name, 0, str(failure))
         except Exception as failure:
             self._dependencies.on_defect(self._title(name), failure)
-            error = f"a defect in goflow: {reason(failure)}"
-        self._known.append((name, number, error))
+            known = Known(name, 0, f"a defect in goflow: {reason(failure)}")
+        self._known.append(known)
         self._wake()
+
+    def _item_key(self, name: str) -> Template | None:
+        task = None if self._job is None else self._job.find(name)
+        return None if task is None else task.item_key
+
+    async def _keys(self, name: str, template: Template, pieces: "Pieces") -> tuple[str, ...]:
+        """The keys of all items, rendered some at a time. Raises `BadKey`."""
+        execution, given = self._execution, self._dependencies
+        results, _ = await given.results.load(execution.id, execution.results_for(name))
+        over = execution.tasks[name].planned.map_over
+        values = {
+            "job": execution.job,
+            "task": name,
+            "execution_id": execution.id,
+            "params": execution.params,
+            "scheduled_at": execution.scheduled_at,
+            "submitted_at": execution.submitted_at,
+        }
+        item = functools.partial(pieces.item, over)
+        rendering = ItemKeys(name, template, len(pieces), values, results, item)
+        while not await given.results.read(rendering.some):
+            pass
+        return tuple(rendering.keys)
 
     def _lists(self, name: str) -> list[msgspec.Raw | StoredResult | None]:
         """The results that a mapped task maps over."""

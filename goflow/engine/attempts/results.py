@@ -37,7 +37,7 @@ class Results:
         self._store = store
         self._journal = journal
         self._clock = clock
-        self._read = read
+        self.read = read
         self.artifacts = artifacts
         self._discarding: set[asyncio.Future[Any]] = set()
 
@@ -51,7 +51,7 @@ class Results:
 
     async def _keep(self, execution: str, key: Key, attempt: int, outcome: Succeeded) -> Outcome:
         body = bytes(outcome.result)
-        sha256 = await self._read(digest, body)
+        sha256 = await self.read(digest, body)
         try:
             await self._journal.insist(
                 KeepResult(execution, task_of(key), attempt, body, item_of(key))
@@ -77,7 +77,7 @@ class Results:
 
     def discard_files(self, execution: str, key: Key, attempt: int) -> None:
         """Remove the folder for the files of an attempt that has ended, in the background."""
-        work = self._read(self.artifacts.discard, execution, key, attempt)
+        work = self.read(self.artifacts.discard, execution, key, attempt)
         task = asyncio.ensure_future(work)
         self._discarding.add(task)
         task.add_done_callback(self._discarding.discard)
@@ -86,7 +86,7 @@ class Results:
         """The JSON of a stored result. Raises `ResultLost`."""
         while True:
             try:
-                body: bytes = await self._read(read_result, self._store, execution, stored)
+                body: bytes = await self.read(read_result, self._store, execution, stored)
             except StoreUnavailable:
                 await self._clock.sleep(PATIENCE)
             else:

@@ -105,7 +105,7 @@ class Attempts:
         self._hinted: dict[Key, int] = {}  # where the hints of the ends are
         self.mapped: MappedTasks | None = None
         if execution.has_mapped_tasks:
-            self.mapped = MappedTasks(execution, dependencies, self._keep, self._joined, wake)
+            self.mapped = MappedTasks(execution, job, dependencies, self._keep, self._joined, wake)
         self.shared: SharedState | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
         self._overdue: dict[Key, asyncio.TimerHandle] = {}

@@ -125,12 +125,12 @@ const attemptPath = (id: string, task: string, what: string) =>
 /** An attempt of a task, or of one item of it, in a query. */
 const attemptQuery = (attempt: number, item: number | undefined) => `attempt=${attempt}${item === undefined ? "" : `&item=${item}`}`;
 
-/** Items of a mapped task from the number `cursor` on, at most `limit`; only those in `state` if it is given. */
-export const getItems = (id: string, task: string, state: wire.State | null, cursor: string | null, limit: number) =>
+/** Items of a mapped task from the number `cursor` on, at most `limit`; only those in `state` and with `key` in their key, if given. */
+export const getItems = (id: string, task: string, state: wire.State | null, cursor: string | null, limit: number, key = "") =>
   exact<wire.Items>(
     `${attemptPath(id, task, "items")}?limit=${limit}${state === null ? "" : `&state=${state}`}${
       cursor === null ? "" : `&cursor=${cursor}`
-    }`,
+    }${key === "" ? "" : `&key=${encodeURIComponent(key)}`}`,
   );
 
 /** The shared state, and a page of its changes, newest first. */

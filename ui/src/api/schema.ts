@@ -78,6 +78,7 @@ export interface CalendarDay {
 
 export interface CancelTaskBody {
   item?: number;
+  key?: string;
 }
 
 export interface ClockChangeView {
@@ -203,6 +204,8 @@ export interface ItemDetail {
   waiting: Waiting | null;
   skip?: WhySkipped;
   artifacts?: Artifact[];
+  key: string | null;
+  history: AttemptDetail[];
 }
 
 export interface Items {
@@ -329,6 +332,7 @@ export interface Load {
 export interface MarkBody {
   state: "skipped" | "successful";
   item?: number;
+  key?: string;
 }
 
 export interface Notice {
@@ -386,6 +390,7 @@ export interface RecentExecution {
 export interface RetryBody {
   task?: string;
   item?: number;
+  key?: string;
   following?: boolean;
   params?: Record<string, unknown>;
 }

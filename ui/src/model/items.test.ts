@@ -3,7 +3,7 @@ import type { ItemDetail } from "../api/schema";
 import { allowedItemActions, countOf, countsText, ItemRows, itemNamed, outcomeOf, segmentsOf, stateNamed, statesOf } from "./items";
 
 function item(index: number, changes: Partial<ItemDetail> = {}): ItemDetail {
-  return { index, state: "successful", attempts: 1, started: null, finished: null, error: null, result: null, result_bytes: 4, waiting: null, ...changes };
+  return { index, state: "successful", attempts: 1, started: null, finished: null, error: null, result: null, result_bytes: 4, waiting: null, key: null, history: [], ...changes };
 }
 
 describe("counts", () => {

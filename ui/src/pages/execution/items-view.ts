@@ -23,6 +23,8 @@ export class ItemsView {
   readonly found = signal(0);
   /** Whether a filtered list is loaded to its end. */
   readonly whole = signal(false);
+  /** Whether items have keys. */
+  readonly keyed = signal(false);
   /** The selected item; null until it is loaded. */
   readonly item = signal<api.ItemDetail | null>(null);
   readonly failure = signal("");
@@ -45,7 +47,14 @@ export class ItemsView {
     readonly task: string,
     /** Only items in this state, if not null. */
     readonly state: State | null,
+    /** Only items whose key contains it, if not empty. */
+    readonly part = "",
   ) {}
+
+  /** Whether some rows are left out. */
+  get filtered(): boolean {
+    return this.state !== null || this.part !== "";
+  }
 
   /** Starts loading; the function it returns stops it. */
   start(): () => void {
@@ -124,7 +133,7 @@ export class ItemsView {
       if (selected === this.selected) this.item.value = items[0] ?? null;
       return true;
     }
-    return this.state === null ? this.loadRows() : this.loadFiltered();
+    return this.filtered ? this.loadFiltered() : this.loadRows();
   }
 
   /** Of all items, the cursor is the number of an item. */
@@ -135,6 +144,7 @@ export class ItemsView {
     const { age } = this.rows;
     const { items } = await api.getItems(this.id, this.task, null, String(from), Math.min(MAX_PAGE, Math.max(PAGE, end - from)));
     this.rows.take(from, items, age);
+    if (items.some(({ key }) => key !== null)) this.keyed.value = true;
     this.version.value++;
     return items.length > 0;
   }
@@ -148,9 +158,10 @@ export class ItemsView {
     else if (this.whole.peek() || held >= end) return false;
     this.outdated = false;
     do {
-      const page = await api.getItems(this.id, this.task, this.state, cursor, Math.min(MAX_PAGE, Math.max(PAGE, end - held)));
+      const page = await api.getItems(this.id, this.task, this.state, cursor, Math.min(MAX_PAGE, Math.max(PAGE, end - held)), this.part);
       if (this.left) return false;
       this.rows.take(held, page.items);
+      if (page.items.some(({ key }) => key !== null)) this.keyed.value = true;
       held += page.items.length;
       cursor = page.next;
     } while (cursor !== null && held < end);

@@ -23,7 +23,8 @@ export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts
   const { detail, task, counts } = props;
   const state = stateNamed(chosen("items"));
   const selected = itemNamed(chosen("item"));
-  const view = useMemo(() => new ItemsView(detail.id, task.name, state), [detail.id, task.name, state]);
+  const part = chosen("key") ?? "";
+  const view = useMemo(() => new ItemsView(detail.id, task.name, state, part), [detail.id, task.name, state, part]);
   useEffect(() => view.start(), [view]);
   useEffect(() => view.outdate(), [view, task, counts]);
   useEffect(() => view.select(selected), [view, selected]);
@@ -33,9 +34,10 @@ export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts
       <div class="bar">
         <h3>Items</h3>
         <Filter counts={counts} />
+        {(part !== "" || view.keyed.value) && <KeyFilter part={part} />}
       </div>
       {view.failure.value && <p class="failure">The items could not be loaded: {view.failure.value}. Retrying.</p>}
-      <List key={state ?? "all"} view={view} counts={counts} selected={selected} />
+      <List key={`${state ?? "all"} ${part}`} view={view} counts={counts} selected={selected} />
       {item && item.index === selected && <Item detail={detail} task={task} item={item} gone={props.gone} />}
     </section>
   );
@@ -57,21 +59,37 @@ function Filter({ counts }: { counts: Counts }) {
   );
 }
 
+/** Shows only the items whose key contains a text. */
+function KeyFilter({ part }: { part: string }) {
+  return (
+    <input
+      type="search"
+      class="key-filter"
+      aria-label="Show only items with this text in their key"
+      placeholder="Key contains"
+      maxLength={250}
+      value={part}
+      onInput={({ currentTarget }) => choose({ key: currentTarget.value || null })}
+    />
+  );
+}
+
 function List({ view, counts, selected }: { view: ItemsView; counts: Counts; selected: number | null }) {
   const id = useId();
   const box = useRef<HTMLDivElement>(null);
   const rows = useRef<HTMLDivElement>(null);
   void view.version.value;
-  const { state } = view;
-  const more = state !== null && !view.whole.value;
-  const count = state === null ? (counts.total ?? 0) : more ? Math.max(view.found.value, countOf(counts, state)) : view.found.value;
+  const { state, filtered } = view;
+  const more = filtered && !view.whole.value;
+  const likely = state === null || view.part !== "" ? 0 : countOf(counts, state); // unknown for a part of a key
+  const count = !filtered ? (counts.total ?? 0) : more ? Math.max(view.found.value + 1, likely) : view.found.value;
   const range = useWindow(rows, count, ROW, box);
   const [first, end] = [range[0], Math.min(range[1], count)];
   useEffect(() => view.need(first, end), [view, first, end]);
   const shown = Array.from({ length: Math.max(0, end - first) }, (_, index) => first + index);
   const rowOf = () => {
     if (selected === null) return -1;
-    if (state === null) return selected;
+    if (!filtered) return selected;
     for (let row = 0; row < view.found.value; row++) if (view.rows.at(row)?.index === selected) return row;
     return -1;
   };
@@ -99,7 +117,7 @@ function List({ view, counts, selected }: { view: ItemsView; counts: Counts; sel
     if (to === undefined || count === 0) return;
     event.preventDefault();
     const row = Math.max(0, Math.min(count - 1, to));
-    const index = state === null ? row : view.rows.at(row)?.index;
+    const index = !filtered ? row : view.rows.at(row)?.index;
     if (index !== undefined) pick(index);
   };
   return (
@@ -114,7 +132,7 @@ function List({ view, counts, selected }: { view: ItemsView; counts: Counts; sel
     >
       {count === 0 && (
         <p class="quiet nothing" role="option" aria-selected="false" aria-disabled="true">
-          {state === null ? "No items." : `No items are ${LABEL[state]}.`}
+          {view.part !== "" ? "No items with this key." : state === null ? "No items." : `No items are ${LABEL[state]}.`}
         </p>
       )}
       <div ref={rows} class="item-rows" style={{ height: `${count * ROW}px` }} role="presentation">
@@ -157,6 +175,11 @@ function Cells({ item }: { item: ItemDetail }) {
       <span class="quiet tries">{item.attempts > 1 && `${item.attempts} attempts`}</span>
       <span class="took quiet">{item.started !== null && <Lasted from={item.started} to={item.finished} />}</span>
       <span class={`outcome ${item.error ? "wrong" : "quiet"}`}>
+        {item.key !== null && (
+          <span class="key">
+            <Name text={item.key} />
+          </span>
+        )}
         {item.waiting ? <Waits on={item.waiting} /> : <Name text={outcomeOf(item)} />}
       </span>
     </>
@@ -174,7 +197,15 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
   return (
     <section class="item-part" data-item-detail={item.index} aria-label={`Item ${item.index}`}>
       <div class="bar">
-        <h3>Item {item.index}</h3>
+        <h3>
+          Item {item.index}
+          {item.key !== null && (
+            <>
+              {" "}
+              <Name text={item.key} />
+            </>
+          )}
+        </h3>
         <StateLabel state={item.state} />
         <span class="button-row">
           {may.map((handle) => {
