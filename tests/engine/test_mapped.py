@@ -163,6 +163,7 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "interval_start": "None",
                 "interval_end": "None",
                 "outcome": "None",
+                "shared": "None",
                 "started_at": repr(BEGINNING),
                 "waited": "0.0",
                 "timezone": "'UTC'",
