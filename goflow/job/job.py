@@ -28,7 +28,7 @@ from goflow.job.mapping import MapOver
 from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
-from goflow.job.task import Isolation, Task, task_options, tasks_of
+from goflow.job.task import HOOK_TIMEOUT, Isolation, Task, task_options, tasks_of
 from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.plain import Unfit, encode
 from goflow.shown import reason, shown
@@ -38,8 +38,6 @@ from goflow.templates.template import Template
 if TYPE_CHECKING:
     from goflow.job.skip_dates import Given, SkipDates
     from goflow.run import FinishedExecution
-
-HOOK_TIMEOUT = 60.0  # seconds, for each attempt of a hook that sets none
 
 
 SCHEDULES = 100  # of one job, at most
@@ -89,6 +87,7 @@ class _TaskAccess:
         item_key: Template | str | None = None,
         when: str | None = None,
         result: Format | str = Format.JSON,
+        on_retry: Callable[..., Any] | None = None,
     ) -> Callable[[Callable[..., Any]], Task]: ...
     def __call__(self, given: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
         if callable(given):

@@ -4,7 +4,7 @@ import enum
 import functools
 import importlib.util
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from goflow import checks
@@ -16,7 +16,7 @@ from goflow.core.states import TriggerRule
 from goflow.errors import InvalidJob
 from goflow.job.mapping import MapOver, Zipped, mapped_over
 from goflow.operators.base import Call, Operator, inspect_operator
-from goflow.operators.function import FunctionOperator
+from goflow.operators.function import FunctionOperator, bind_hook
 from goflow.shown import shown
 from goflow.templates.condition import Condition
 from goflow.templates.fields import Field, templates_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from goflow.job.job import Job
 
 LARGEST_PRIORITY = 1_000_000
+HOOK_TIMEOUT = 60.0  # seconds, for each attempt of a hook that sets none
 
 
 class Isolation(enum.StrEnum):
@@ -66,6 +67,8 @@ class Task:
             task before the operator starts. None for no condition.
         result: How the result is kept: "json"; "pickle" for any object; or "arrow" for data frames
             of pandas and polars, and for tables of pyarrow. Not for a mapped task.
+        on_retry: Function of one `Outcome` or of nothing, called after each failed attempt that
+            will be followed by another one. It is told the error, and changes nothing.
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
             cannot crash the server. "thread" or None runs it in a thread of the server, or on its
             event loop if `run` is async.
@@ -99,6 +102,7 @@ class Task:
         item_key: Template | str | None = None,
         when: str | None = None,
         result: Format | str = Format.JSON,
+        on_retry: Callable[..., Any] | None = None,
     ) -> None:
         self.name = checks.name("task", name)
         where = f"task {self.name!r}"
@@ -133,6 +137,9 @@ class Task:
             self.templates += (Field("when", self.when, self.when.text),)
         self.takes_values = self.call.takes_context or self.when is not None
         self.branch = False  # whether its result chooses tasks; see `Job.branch`
+        self.on_retry: FunctionOperator | None = None
+        if on_retry is not None:
+            self.on_retry = bind_hook(on_retry, f"{where}: on_retry")
         self.pickled = b""  # the operator, for a separate process
         self.hook: Occasion | None = None  # when it runs, if it is a hook
         self.job: Job | None = None

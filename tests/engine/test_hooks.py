@@ -339,6 +339,68 @@ async def test_a_hook_that_the_job_no_longer_has_fails_visibly(tmp_path: Path) -
     assert ran(told) == []
 
 
+# -- retries of a task ---------------------------------------------------------------------
+
+
+def retried(on_retry: Any, **options: Any) -> Any:
+    """A finished task that fails twice, and then succeeds."""
+    job = Job("j", params={"x": 1})
+
+    @job.task(on_retry=on_retry, **{"retries": 2} | options)
+    def load(context: Context) -> int:
+        if context.attempt < 3:
+            raise ValueError(f"no {context.attempt}")
+        return context.attempt
+
+    return job.run().tasks["load"]
+
+
+def test_on_retry_is_told_of_each_failure_that_is_retried() -> None:
+    told: list[Outcome] = []
+
+    def notify(outcome: Outcome, context: Context) -> None:
+        told.append(outcome)
+        print(f"attempt {context.attempt} again")
+
+    task = retried(notify)
+    assert task.state is State.SUCCESSFUL
+    assert [outcome.errors["load"].partition("\n")[0] for outcome in told] == [
+        "ValueError: no 1",
+        "ValueError: no 2",
+    ]
+    assert {(one.state, *one.failed, one.params["x"]) for one in told} == {
+        (State.UPFORRETRY, "load", 1)
+    }
+    assert "attempt 2 again" in task.logs
+
+
+def test_on_retry_is_not_called_after_the_last_failure() -> None:
+    told: list[Outcome] = []
+    task = retried(lambda outcome: told.append(outcome), retries=1)
+    assert task.state is State.FAILED
+    assert len(told) == 1
+
+
+def test_an_on_retry_that_fails_is_in_the_log_and_changes_nothing() -> None:
+    async def bad() -> None:
+        raise SystemExit(3)
+
+    task = retried(bad)
+    assert task.state is State.SUCCESSFUL
+    assert task.logs.count("on_retry failed: exit code 3") == 2
+
+
+def test_an_on_retry_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goflow.engine.attempts.hooks.HOOK_TIMEOUT", 0.05)
+
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
+    task = retried(hang)
+    assert task.state is State.SUCCESSFUL
+    assert task.logs.count("on_retry did not return within 0.05 s") == 2
+
+
 # -- definitions ---------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ async def attempt(
     on_over: Callable[[], None] = lambda: None,
     end_orphans: orphans.End = orphans.end,
     keep: Keep | None = None,
+    on_failed: Callable[[Failed], Awaitable[None]] | None = None,
     hint: Callable[[Outcome], object] = lambda outcome: None,
 ) -> Outcome:
     """Run an operator once, in a separate asyncio task, which `stop` ends.
@@ -63,6 +64,7 @@ async def attempt(
     - `end_orphans`: ends processes left by a cancelled or timed out attempt.
     - `keep`: stores a result, and returns the outcome, at once where it can. It is called
       again if it is cancelled.
+    - `on_failed`: called with a failure, while the log is still open.
     - `hint`: called with the outcome as soon as it is certain, when the log has ended but is not
       written.
 
@@ -107,6 +109,8 @@ async def attempt(
         await _end_orphans(context, end_orphans)
     if isinstance(outcome, Skipped):
         log(f"skipped: {outcome.why}" if outcome.why else "skipped")
+    if on_failed is not None and isinstance(outcome, Failed):
+        await on_failed(outcome)
     if isinstance(log, TaskLog):
         forked.end(log)
         log.end(outcome.error if isinstance(outcome, Failed) else None)

@@ -29,7 +29,7 @@ from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import OUTCOMES, attempt, is_told_to_stop, stop
 from goflow.engine.attempts.choice import with_choice
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.engine.attempts.hooks import outcome_of
+from goflow.engine.attempts.hooks import outcome_of, tell_of_retry
 from goflow.engine.attempts.mapped import MappedTasks
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
@@ -284,6 +284,9 @@ class Attempts:
             artifacts=artifacts,
             shared=shared,
         )
+        on_failed = None
+        if task.on_retry is not None:
+            on_failed = functools.partial(tell_of_retry, execution, task, key, context, given)
         operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
         is_looking = execution.run(key).waiting is not None
         spent = 0.0 if found is None or is_looking else self._seconds_since_start(key)
@@ -305,6 +308,7 @@ class Attempts:
                 on_abandoned=lambda thread: self._abandoned.update({key: thread}),
                 on_over=lambda: self._is_over(key),
                 keep=lambda outcome: self._keep_after(shared, key, number, outcome),
+                on_failed=on_failed,
                 hint=lambda outcome: self._hint(running, key, number, outcome, log),
             )
         if (artifacts.used or task.isolation is Isolation.PROCESS) and not isinstance(

@@ -29,6 +29,10 @@ class Executors:
         self._process = ProcessExecutor()
         self._asking = AskingExecutor(executions)
 
+    def here(self, *, is_async: bool) -> Executor:
+        """The executor of code that runs in the server's process."""
+        return self._loop if is_async else self._thread
+
     def of(self, task: Task) -> Executor:
         """The executor of a task: the chosen one, a process if the task requires one, else by its
         `run`."""
