@@ -312,7 +312,7 @@ function Hooks({ view }: { view: ExecutionView }) {
     <section class="card hooks" aria-label="Hooks">
       <h2>Hooks</h2>
       {hooks.map(({ name, state, hook }) => (
-        <button type="button" class="button hook" key={name} aria-pressed={view.selected.value === name} onClick={() => view.pick(name)}>
+        <button type="button" class="attempt hook" key={name} aria-pressed={view.selected.value === name} onClick={() => view.pick(name)}>
           <Name text={name} /> <span class="quiet">on {hook}</span> <StateLabel state={state} />
         </button>
       ))}

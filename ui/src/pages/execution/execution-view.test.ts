@@ -2,7 +2,8 @@
 import { afterEach, expect, test, vi } from "vitest";
 import type { Execution } from "../../model/live";
 import type { State } from "../../model/states";
-import { ExecutionView } from "./execution-view";
+import type { TaskDetail } from "../../api/client";
+import { concerned, ExecutionView } from "./execution-view";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -88,4 +89,13 @@ test("an execution without tasks in its events shows the tasks of the responses"
   server.now = base(5, [["c", "running"]], 3);
   await expect.poll(() => view.tasks.value).toEqual(["a", "b", "c"]);
   stop();
+});
+
+test("hooks for another end are not shown, and those that run or were cancelled are", () => {
+  const hook = (state: State, attempts: number) => ({ state, attempts: Array.from({ length: attempts }) }) as TaskDetail;
+  expect(concerned(hook("skipped", 0))).toBe(false);
+  expect(concerned(hook("notstarted", 0))).toBe(false);
+  expect(concerned(hook("running", 1))).toBe(true);
+  expect(concerned(hook("cancelled", 0))).toBe(true);
+  expect(concerned(hook("skipped", 1))).toBe(true); // it ran before a retry
 });
