@@ -99,7 +99,7 @@ digits = Job("digits", params={"id": 1, "share": 1.0, "others": []})
 
 
 @digits.task()
-def gives(id: int, share: float, others: list[float]) -> dict[str, object]:
+def gives(id: int, share: float, others: list[int | float]) -> dict[str, object]:
     return {"next": id + 1, "share": share, "others": others}
 
 
