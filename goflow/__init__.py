@@ -13,6 +13,7 @@ from goflow.operators.base import Context
 from goflow.operators.command import Command
 from goflow.operators.http import Get, Post
 from goflow.operators.outcome import Outcome
+from goflow.operators.subjobs import RunJob
 from goflow.operators.waits import WaitFor, WaitForFile, WaitForJob, WaitForUrl, WaitUntil
 from goflow.stores.memory import MemoryStore
 from goflow.stores.sqlite import SqliteStore
@@ -36,6 +37,7 @@ __all__ = [
     "MemoryStore",
     "Outcome",
     "Post",
+    "RunJob",
     "Schedule",
     "Skip",
     "SqliteStore",

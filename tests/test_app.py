@@ -18,10 +18,10 @@ from goflow.loading import loading
 
 PUBLIC = {
     "AccessLog", "Command", "ConstantDelay", "Context", "ExponentialBackoff", "Get", "Goflow",
-    "GoflowError", "InvalidJob", "Job", "Later", "MemoryStore", "Outcome", "Post", "Schedule",
-    "Skip", "SqliteStore", "State", "StoreError", "Task", "TaskFailed", "Template", "TriggerRule",
-    "WaitFor", "WaitForFile", "WaitForJob", "WaitForUrl", "WaitUntil", "__version__",
-    "zipped",
+    "GoflowError", "InvalidJob", "Job", "Later", "MemoryStore", "Outcome", "Post", "RunJob",
+    "Schedule", "Skip", "SqliteStore", "State", "StoreError", "Task", "TaskFailed", "Template",
+    "TriggerRule", "WaitFor", "WaitForFile", "WaitForJob", "WaitForUrl", "WaitUntil",
+    "__version__", "zipped",
 }  # fmt: skip
 
 

@@ -9,19 +9,20 @@ from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, Dispatched, TaskSucceeded
+from goflow.core.events import AnyFact, ChildStarted, Dispatched, TaskSucceeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
 from goflow.core.result import SMALL, Artifact, StoredResult, size_of
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import State, TriggerRule
-from goflow.core.summary import Time, Waiting, WhySkipped
+from goflow.core.summary import ParentTask, Time, Waiting, WhySkipped
 from goflow.core.transition import TaskChange
 
 RESULTS_SHOWN = 4 * 1024 * 1024  # bytes of JSON of all the results in a `Detail`
 ERRORS_SHOWN = 4 * 1024 * 1024  # characters of all the errors in a `Detail`
 ASKED_SHOWN = 1024 * 1024  # bytes of JSON of all the params in a `Detail`'s actions
+CHILDREN_SHOWN = 1000  # executions that tasks of an execution have started
 ERROR_PART = 300  # characters kept at both ends of an error that is cut
 CUT = "\n… the rest is in the log of the attempt …\n"
 
@@ -220,12 +221,28 @@ class Action(msgspec.Struct):
         return len(msgspec.json.encode(self.params)) if self.params else 0
 
 
+class ChildExecution(msgspec.Struct, frozen=True):
+    """An execution that a task has started; `item` is the index of the item that did, else null."""
+
+    execution: str
+    job: str
+    task: str
+    item: int | None = None
+
+    @classmethod
+    def of(cls, fact: ChildStarted) -> "ChildExecution":
+        return cls(fact.child, fact.job, fact.task, fact.item)
+
+
 class Detail(msgspec.Struct, kw_only=True):
     """An execution with everything kept about it, except logs and large results. `version` is
     that of `Listed`. `damage` describes facts that were left out because they could not be read
     or cannot have happened; null if there are none.
 
     Errors are cut to their beginning and end once those before take `ERRORS_SHOWN` characters.
+
+    `parent` is the task of another execution that started it; null for none. `children` are the
+    executions that its tasks have started, the last `CHILDREN_SHOWN` of them.
 
     `dispatched` is the number of actions of its shared state.
 
@@ -247,6 +264,8 @@ class Detail(msgspec.Struct, kw_only=True):
     interval_end: Time | None = None
     cause: str
     after: tuple[str, ...] = ()
+    parent: ParentTask | None = None
+    children: list[ChildExecution] = []
     reason: str | None = None
     params: dict[str, Any]
     actions: list[Action]
@@ -330,6 +349,8 @@ class Details:
             interval_end=execution.interval_end,
             cause=brief.cause,
             after=brief.after,
+            parent=brief.parent,
+            children=[ChildExecution.of(one) for one in execution.children[-CHILDREN_SHOWN:]],
             reason=brief.reason,
             params=execution.params,
             actions=actions,

@@ -33,9 +33,24 @@ class Fact(msgspec.Struct, frozen=True, tag=True, tag_field="fact", omit_default
         return getattr(self, "task", None)
 
 
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The task, or the `item` of a mapped task, that started an execution. `depth` is the number
+    of executions above it."""
+
+    execution: str
+    task: str
+    item: int | None = None
+    depth: int = 1
+
+    @property
+    def key(self) -> Key:
+        """The task or item."""
+        return key_of(self.task, self.item)
+
+
 class Submitted(Fact, frozen=True, kw_only=True):
-    """The execution was accepted. `cause` is "schedule", "after", "api", "run" or
-    "backfill".
+    """The execution was accepted. `cause` is "schedule", "after", "job", "api", "run" or
+    "backfill". One that a task of another execution started has a `parent`.
 
     It begins when the executions in `after` have ended. `timeout` is in seconds from the
     start of its first attempt. The interval is that of a job with `interval=True`.
@@ -54,6 +69,7 @@ class Submitted(Fact, frozen=True, kw_only=True):
     by: str = ""
     interval_start: datetime | None = None
     interval_end: datetime | None = None
+    parent: Parent | None = None
 
 
 class RunFact(Fact, frozen=True):
@@ -180,6 +196,15 @@ class Dispatched(RunFact, frozen=True):
     item: int | None = None
 
 
+class ChildStarted(RunFact, frozen=True):
+    """A running attempt has started the execution `child` of a job."""
+
+    attempt: int
+    child: str
+    job: str
+    item: int | None = None
+
+
 class CancelRequested(Fact, frozen=True):
     """A cancel of the execution was requested; nothing starts after this.
 
@@ -271,6 +296,7 @@ TaskFact = (
     | TaskPostponed
     | TaskSkipped
     | Dispatched
+    | ChildStarted
     | TaskCancelRequested
     | TaskCancelled
     | MarkedSuccessful

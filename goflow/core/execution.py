@@ -22,6 +22,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     Dispatched,
     Finished,
     Mapped,
@@ -324,9 +325,10 @@ class Execution(Progress):
 
     def goes_on(self, key: Key) -> bool:
         """Whether a task or item is retried if its running attempt is interrupted. That takes
-        none of its retries, but a task without retries must not run twice."""
+        none of its retries, but a task without retries must not run twice unless it is
+        repeatable."""
         task = self.run(key)
-        return task.planned.retries > 0 and task.interruptions < INTERRUPTIONS
+        return task.planned.may_repeat and task.interruptions < INTERRUPTIONS
 
     def is_news(self, key: Key, outcome: Outcome) -> bool:
         """Whether the outcome of a running attempt is to be recorded. A further look in vain for
@@ -407,6 +409,16 @@ class Execution(Progress):
             if self.cancellable_hooks:
                 self._decide(facts, CancelRequested(now))
             facts += self.advance(now)
+        return facts
+
+    def start_child(self, key: Key, child: str, job: str, now: datetime) -> list[AnyFact]:
+        """Note the execution that the running attempt of a task or item has started; empty if
+        that is known, or the attempt has ended."""
+        facts: list[AnyFact] = []
+        known = self.child_of(key)
+        if key in self._running and (known is None or known.child != child):
+            attempt = self.run(key).attempt
+            self._decide(facts, ChildStarted(now, task_of(key), attempt, child, job, item_of(key)))
         return facts
 
     # -- requests ------------------------------------------------------------------

@@ -47,6 +47,8 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     A branch chooses which of the tasks directly downstream of it go on. They wait for it,
     whatever their trigger rules.
 
+    A `repeatable` task may run again after an interruption, though it has no retries.
+
     A hook has an occasion `hook`, and neither upstream tasks nor items.
     """
 
@@ -60,6 +62,12 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     zipped: bool = False
     hook: Occasion | None = None
     branch: bool = False
+    repeatable: bool = False
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it runs again after an interruption."""
+        return self.retries > 0 or self.repeatable
 
     @property
     def lists(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     Dispatched,
     Finished,
     Mapped,
@@ -62,6 +63,7 @@ from goflow.core.states import (
 )
 from goflow.core.summary import (
     TASKS_SHOWN,
+    ParentTask,
     Summary,
     TaskSummary,
     Waiting,
@@ -106,6 +108,9 @@ class Progress:
         self.scheduled_at = submitted.scheduled_at
         self.interval_start = submitted.interval_start
         self.interval_end = submitted.interval_end
+        self.parent = submitted.parent
+        self.children: list[ChildStarted] = []  # in order
+        self._children: dict[Key, ChildStarted] = {}  # the last one of each task or item
         self.after = submitted.after
         self.timeout = submitted.timeout
         self.submitted_at = submitted.at
@@ -297,7 +302,7 @@ class Progress:
         if self._groups and _items_of(task) is not None:
             _refuse(fact, "of a mapped task, whose items are retried")
         if fact.interrupted:
-            if not task.planned.retries:
+            if not task.planned.may_repeat:
                 _refuse(fact, "of a task without retries")
         elif not task.retries_left:
             _refuse(fact, "with no retries left")
@@ -345,6 +350,18 @@ class Progress:
         every = (fact.again_at - fact.at).total_seconds()
         task.waiting = Waiting(fact.why, fact.again_at, every)
         return (TaskChange(after, task.summary(), item=fact.item),)
+
+    def _child_started(self, fact: ChildStarted) -> Changes:
+        task, _ = self._subject(fact)
+        if fact.attempt != task.attempt or _items_of(task) is not None:
+            _refuse(fact, f"while {task.state}, attempt {task.attempt}")
+        self.children.append(fact)
+        self._children[fact.key] = fact
+        return ()
+
+    def child_of(self, key: Key) -> ChildStarted | None:
+        """The last execution that a task or item has started, if any."""
+        return self._children.get(key)
 
     def _skipped(self, fact: TaskSkipped) -> Changes:
         task, after = self._subject(fact)
@@ -911,6 +928,7 @@ class Progress:
             scheduled_at=self.scheduled_at,
             cause=self.cause,
             after=self.after,
+            parent=None if self.parent is None else ParentTask.of(self.parent),
             reason=self.reason,
             params=self._shown_params,
             taskCounts={state: number for state, number in self._count.items() if number},
@@ -1031,6 +1049,7 @@ TABLE: dict[type, Row] = {
     ),
     TaskCancelRequested: Row(Progress._cancel_task, _SAME),
     Dispatched: Row(Progress._dispatch, {State.RUNNING: State.RUNNING}),
+    ChildStarted: Row(Progress._child_started, {State.RUNNING: State.RUNNING}),
     CancelRequested: Row(Progress._cancel),
     MarkedSuccessful: Row(
         Progress._marked,

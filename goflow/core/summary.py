@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from goflow.core.events import Submitted
+from goflow.core.events import Parent, Submitted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import SkipReason, State
 
@@ -80,13 +80,24 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
         return cls(task.name, items={"total": 0})
 
 
+class ParentTask(msgspec.Struct, frozen=True):
+    """The execution and the task in it that started another execution."""
+
+    execution: str
+    task: str
+
+    @classmethod
+    def of(cls, parent: Parent) -> "ParentTask":
+        return cls(parent.execution, parent.task)
+
+
 class Summary(msgspec.Struct, kw_only=True):
     """An execution in brief, spelled as on the wire (the API of Go's goflow, and more).
 
-    It waits for the executions in `after` to end. `reason` says why it failed, if no failed
-    task is the reason. `params` is null where they take more than `PARAMS_SHOWN` bytes. `tasks`
-    is empty if there are more than `TASKS_SHOWN`. `taskCounts` has the number of tasks in each
-    state, without zeros. `Detail` has everything.
+    It waits for the executions in `after` to end. `parent` is the task that has started it, if
+    any. `reason` says why it failed, if no failed task is the reason. `params` is null where they
+    take more than `PARAMS_SHOWN` bytes. `tasks` is empty if there are more than `TASKS_SHOWN`.
+    `taskCounts` has the number of tasks in each state, without zeros. `Detail` has everything.
     """
 
     id: str
@@ -99,6 +110,7 @@ class Summary(msgspec.Struct, kw_only=True):
     scheduled_at: Time | None = None
     cause: str = "api"
     after: tuple[str, ...] = ()
+    parent: ParentTask | None = None
     reason: str | None = None
     # A factory, since a schema cannot state a default that is encoded already.
     params: Annotated[msgspec.Raw, _OBJECT] = msgspec.field(default_factory=lambda: _NULL)
@@ -116,6 +128,7 @@ class Summary(msgspec.Struct, kw_only=True):
             scheduled_at=fact.scheduled_at,
             cause=fact.cause,
             after=fact.after,
+            parent=None if fact.parent is None else ParentTask.of(fact.parent),
             params=shown_params(fact.params),
             taskCounts={State.NOTSTARTED: len(plan.tasks)},
         )

@@ -26,6 +26,7 @@ from goflow.engine.due_times import DueTimes
 from goflow.engine.errands import Errands
 from goflow.engine.executions import KnownExecutions
 from goflow.engine.executors.choice import Choose, Executors
+from goflow.engine.families import Families
 from goflow.engine.feed import Feed
 from goflow.engine.followers import Followers
 from goflow.engine.health import Health
@@ -192,6 +193,7 @@ class Engine:
         self.lineup = Lineup()
         self.room = Room(self.options, self._scheduler)
         self.runners = Runners(self.lifetime, self.lineup, self.room, self.slots)
+        self._executions = KnownExecutions(store, self.reader, self.live, self.registry)
         self._dependencies = self._for_runners()
         patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
         self._opened.callback(patterns.shutdown, wait=False, cancel_futures=True)
@@ -242,6 +244,11 @@ class Engine:
             self._dependencies,
             clock,
         )
+        self._families = Families(
+            store, self.runners, self.submissions, self.control, self.reader, self.errands
+        )
+        self._executions.connect(self._families)
+        self.runners.on_end = self._families.ended
         self._due_times = DueTimes(self.registry, self.ledger, self.submissions, self.skips, health)
         self._followers = Followers(
             store,
@@ -308,11 +315,7 @@ class Engine:
             slots=self.slots,
             abandoned=self.abandoned,
             hanging=self.health.hanging,
-            executors=Executors(
-                executor,
-                KnownExecutions(self.store, self.reader, self.live, self.registry),
-                self._choose,
-            ),
+            executors=Executors(executor, self._executions, self._choose),
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self.store.epoch,
@@ -324,6 +327,7 @@ class Engine:
                 self.clock, lambda run: self.lifetime.keep_up(run, "the alarm of waiting tasks")
             ),
             looked=self.live.looked,
+            end_child=lambda child: self._families.end(child),
             measure_log=lambda *place: self.reader.read(measure, self.store, *place),
         )
 
@@ -338,6 +342,7 @@ class Engine:
             self.registry.on_change = _each([self.schedules.switch, self._followers.switch])
             await self._followers.begin()
         self.lifetime.begin()
+        await self._families.settle()
         if self._keeps_time:
             fire, record = self._due_times.fire, self.ledger.record
             self.lifetime.keep_up(lambda: self._scheduler.run(fire, record), "the scheduler")

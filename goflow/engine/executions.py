@@ -1,6 +1,13 @@
-"""Executions as operators ask for them: those of other jobs, as committed."""
+"""Executions as operators ask for them, as committed, and those that they start.
 
+The rule that must not be broken: an attempt starts one execution, whatever crashes. Attempts that
+the end of the server interrupts are one with those that follow: they ask with the same idempotency
+key.
+"""
+
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -9,8 +16,12 @@ from goflow.core.summary import Summary
 from goflow.engine.live import LiveState
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
-from goflow.operators.base import FoundExecution
+from goflow.errors import TaskFailed
+from goflow.operators.base import Context, FoundExecution
 from goflow.stores.base import Row, Store, TickOutcome
+
+if TYPE_CHECKING:
+    from goflow.engine.families import Families
 
 MOMENT = timedelta(microseconds=1)
 
@@ -23,6 +34,30 @@ class KnownExecutions:
         self._reader = reader
         self._live = live
         self._registry = registry
+        self._families: Families | None = None
+
+    def connect(self, families: "Families") -> None:
+        """Let operators start executions."""
+        self._families = families
+
+    async def start(self, job: str, params: Mapping[str, Any], context: Context) -> FoundExecution:
+        assert self._families is not None
+        id = await self._families.start(job, params, context)
+        row = await self._reader.read(self._store.find, id)
+        if row is None:
+            raise TaskFailed(f"execution {id} of job {job!r} is not kept any more")
+        return self._found(row)
+
+    async def results(self, execution: FoundExecution) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        detail = await self._reader.execution(execution.id)
+        for task in detail.tasks:
+            if task.state is State.SUCCESSFUL:
+                body = bytes(task.result)
+                if task.result_bytes and body == b"null":  # it is too large for a detail
+                    body = (await self._reader.result(execution.id, task.name)).body
+                found[task.name] = msgspec.json.decode(body)
+        return found
 
     def knows(self, job: str) -> bool:
         return job in self._registry.jobs

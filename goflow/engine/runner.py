@@ -14,6 +14,7 @@ from typing import Any
 
 from goflow.core.events import (
     AnyFact,
+    AttemptFailed,
     CancelRequested,
     MarkedSkipped,
     MarkedSuccessful,
@@ -329,6 +330,8 @@ class Runner:
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
         """Start the attempts whose start is committed, and stop those being cancelled."""
+        if self.execution.children:
+            self._end_children(facts)
         for fact in facts:
             match fact:
                 case TaskStarted():
@@ -351,6 +354,15 @@ class Runner:
                     self._end_items(fact.task)
         if self._interrupted:
             self._attempts.end_all()
+
+    def _end_children(self, facts: Sequence[AnyFact]) -> None:
+        """Cancel the executions that attempts have started and do not wait for any more."""
+        for fact in facts:
+            if isinstance(fact, TaskCancelled | TaskFailed | AttemptFailed):
+                interrupted = not isinstance(fact, TaskCancelled) and fact.interrupted
+                child = self.execution.child_of(fact.key)
+                if child is not None and not interrupted:
+                    self._dependencies.end_child(child.child)
 
     async def _rest(self) -> None:
         due = None

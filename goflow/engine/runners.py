@@ -1,7 +1,7 @@
 """The runners of all unfinished executions."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from goflow.core.keys import Key
 from goflow.core.summary import Waiting
@@ -14,7 +14,8 @@ from goflow.stores.base import Outcome
 
 
 class Runners(Mapping[str, Runner]):
-    """Runners by execution. `drive` starts one; it is removed when its execution has ended."""
+    """Runners by execution. `drive` starts one; it is removed when its execution has ended, and
+    then `on_end` is called."""
 
     def __init__(self, lifetime: Lifetime, lineup: Lineup, room: Room, slots: Slots) -> None:
         self._lifetime = lifetime
@@ -23,6 +24,7 @@ class Runners(Mapping[str, Runner]):
         self._slots = slots
         self._runners: dict[str, Runner] = {}
         self._driving: set[asyncio.Task[None]] = set()
+        self.on_end: Callable[[Runner], object] = lambda runner: None
 
     def __getitem__(self, id: str) -> Runner:
         return self._runners[id]
@@ -60,6 +62,7 @@ class Runners(Mapping[str, Runner]):
             del self._runners[runner.execution.id]
             self._room.give_back(runner.params_bytes, for_schedule=for_schedule)
             self._lineup.remove(runner)
+            self.on_end(runner)
 
     async def finished(self, id: str) -> None:
         """Wait until an execution has no runner."""

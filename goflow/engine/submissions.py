@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from goflow.core.events import Submitted
+from goflow.core.events import Parent, Submitted
 from goflow.core.execution import Execution
 from goflow.core.timetable import Times
 from goflow.engine.attempts.dependencies import Dependencies
@@ -39,7 +39,7 @@ class Request(msgspec.Struct, frozen=True):
 
     A `due` time comes with the `times` that it is one of, unless the job runs after others. With
     `accounted`, all due times up to that one are in the ledger. A request `for_schedule` may use
-    the room reserved for schedules.
+    the room reserved for schedules. A task of another execution may make it, the `parent`.
     """
 
     job: Job
@@ -51,6 +51,7 @@ class Request(msgspec.Struct, frozen=True):
     times: Times | None = None
     accounted: Accounted | None = None
     for_schedule: bool = False
+    parent: Parent | None = None
 
 
 class Submissions:
@@ -95,6 +96,7 @@ class Submissions:
         key: str | None = None,
         cause: str = "api",
         by: Principal = NOBODY,
+        parent: Parent | None = None,
     ) -> Submission:
         """Create an execution of a job; it is durable when this returns.
 
@@ -104,9 +106,10 @@ class Submissions:
         """
         known = self._registry.job(job)
         if key is None:
-            return await self._errands.run(self._accept(known, params, None, cause, by), "submit")
+            accept = self._accept(known, params, None, cause, by, parent)
+            return await self._errands.run(accept, "submit")
         asked = Idempotency(key, fingerprint(known.given_params(params)))
-        return await self._keys_submit(known, params, asked, cause, by)
+        return await self._keys_submit(known, params, asked, cause, by, parent)
 
     async def _keys_submit(
         self,
@@ -115,13 +118,14 @@ class Submissions:
         asked: Idempotency,
         cause: str,
         by: Principal,
+        parent: Parent | None,
     ) -> Submission:
         async def submit() -> Submission:
             self._lifetime.check()
             # First, since a repeated submit is answered even if the job is full or has changed.
             kept = await self._reader.read(self._store.submitted_with, job.name, asked.key)
             if kept is None:
-                return await self._accept(job, params, asked, cause, by)
+                return await self._accept(job, params, asked, cause, by, parent)
             await self._checks.check(job, params)
             if not agrees(kept.fingerprint, asked.fingerprint, lambda: job.fill_params(params)):
                 raise key_reused(asked.key, job.name)
@@ -136,11 +140,12 @@ class Submissions:
         key: Idempotency | None,
         cause: str,
         by: Principal,
+        parent: Parent | None,
     ) -> Submission:
         filled = await self._checks.fill(job, params)
         self._registry.job(job.name)  # it may have been removed meanwhile, with its limit
         try:
-            return await self.create_next(Request(job, filled, cause, by, key))
+            return await self.create_next(Request(job, filled, cause, by, key, parent=parent))
         except NoRoom as no_room:
             raise Conflict(f"job {job.name!r}: {no_room}", code="overlap") from None
 
@@ -181,6 +186,7 @@ class Submissions:
             by=request.by.name,
             interval_start=interval[0],
             interval_end=interval[1],
+            parent=request.parent,
         )
         opening = _opening(request, fact)
         places = self._lineup.places(job, request.cause)

@@ -12,14 +12,16 @@ import msgspec
 
 from goflow.core.detail import (
     ASKED_SHOWN,
+    CHILDREN_SHOWN,
     ERRORS_SHOWN,
     RESULTS_SHOWN,
     Action,
+    ChildExecution,
     Detail,
     TaskDetail,
     cut_error,
 )
-from goflow.core.events import Dispatched, Retried
+from goflow.core.events import ChildStarted, Dispatched, Retried
 from goflow.core.graph import PlannedTask
 from goflow.core.states import State
 from goflow.core.transition import ChangedTasks
@@ -80,6 +82,8 @@ class WatchedExecution:
             if (action := Action.of(fact)) is not None:
                 self._note(action)
             detail.dispatched += isinstance(fact, Dispatched)
+            if isinstance(fact, ChildStarted):
+                detail.children = [*detail.children, ChildExecution.of(fact)][-CHILDREN_SHOWN:]
         for change in record.transition.tasks:
             name = change.task.name
             task = self._tasks.get(name)

@@ -29,6 +29,7 @@ from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
 from goflow.job.task import HOOK_TIMEOUT, Isolation, Task, task_options, tasks_of
+from goflow.operators.base import Asking
 from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.plain import Unfit, encode
 from goflow.shown import reason, shown
@@ -557,6 +558,9 @@ class Job:
             path = " → ".join(repr(name) for name in reversed(cycle))
             raise InvalidJob(f"job {self.name!r}: tasks wait for each other in a cycle: {path}")
         for task in self.tasks:
+            operator = task.operator
+            if isinstance(operator, Asking) and operator.starts and self.name in operator.jobs():
+                raise InvalidJob(f"job {self.name!r}, task {task.name!r}: the job would run itself")
             for field in task.templates:
                 where = f"job {self.name!r}, task {task.name!r}"
                 templates.check_results(field, task.after, where)
@@ -609,6 +613,7 @@ class Job:
                     task.on_empty,
                     task.zipped,
                     branch=task.branch,
+                    repeatable=isinstance(task.operator, Asking),
                 )
                 for task in self._tasks.values()
             ),

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeGuard
 
 import msgspec
 
@@ -190,10 +190,22 @@ class Executions(Protocol):
         """The newest execution of a job, or the newest one in that state."""
         ...
 
+    async def start(self, job: str, params: Mapping[str, Any], context: Context) -> FoundExecution:
+        """The execution of a job that this attempt has started, however often it asks. Raises
+        `TaskFailed`, and `Later` if none can start now."""
+        ...
+
+    async def results(self, execution: FoundExecution) -> dict[str, Any]:
+        """The results of the successful tasks of an execution, by name."""
+        ...
+
 
 class Asking:
     """Base class of operators that ask for executions of other jobs. They run on the engine's
-    event loop, by `ask` instead of `run`."""
+    event loop, by `ask` instead of `run`. An interrupted one asks again, so asking twice must do
+    the same as asking once. One that `starts` executions is not in the job that it starts."""
+
+    starts: ClassVar[bool] = False
 
     async def run(self, context: Context) -> Any:
         raise TaskFailed(

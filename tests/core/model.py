@@ -14,6 +14,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     Dispatched,
     Finished,
     Mapped,
@@ -374,6 +375,9 @@ class Model:
                 return False
             case Dispatched():
                 counted = fact.attempt == self.attempts[key] and fact.number >= 1
+                return counted and state is State.RUNNING and not is_group
+            case ChildStarted():
+                counted = fact.attempt == self.attempts[key]
                 return counted and state is State.RUNNING and not is_group
             case TaskPostponed():
                 going = state is State.RUNNING and not is_group and not self.stops(key)

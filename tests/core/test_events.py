@@ -15,6 +15,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     Dispatched,
     Finished,
     Mapped,
@@ -101,6 +102,10 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
             "again_at": AT_JSON,
             "why": "no file",
         },
+    ),
+    (
+        ChildStarted(AT, "t", 1, "e2", "load"),
+        {"fact": "ChildStarted", "task": "t", "attempt": 1, "child": "e2", "job": "load"},
     ),
     (TaskSkipped(AT, "t"), {"fact": "TaskSkipped", "task": "t"}),
     (
@@ -273,6 +278,7 @@ any_fact = st.one_of(
         reason=st.none() | st.sampled_from(SkipReason),
         why=texts,
     ),
+    st.builds(ChildStarted, moments, texts, counts, texts, texts, st.none() | counts),
     st.builds(Dispatched, moments, texts, counts, counts, results, results, counts),
     st.builds(CancelRequested, moments, texts, st.none() | seconds),
     st.builds(TaskCancelRequested, moments, texts, texts),

@@ -22,6 +22,7 @@ from goflow.core.events import (
     AnyFact,
     AttemptFailed,
     CancelRequested,
+    ChildStarted,
     Dispatched,
     Finished,
     MarkedSkipped,
@@ -113,6 +114,7 @@ any_fact: st.SearchStrategy[AnyFact] = st.one_of(
         attempt=attempts,
         reason=st.none() | st.sampled_from(SkipReason),
     ),
+    st.builds(ChildStarted, later, names, attempts, st.just("e2"), st.just("j2")),
     st.builds(Dispatched, later, names, attempts, st.integers(0, 2), st.just(msgspec.Raw(b"1"))),
     st.builds(
         CancelRequested,
@@ -144,6 +146,7 @@ FACTS_OF_A_TASK: list[Callable[[datetime, str, int], AnyFact]] = [
     lambda at, name, attempt: TaskSkipped(at, name, reason=SkipReason.BRANCH),
     lambda at, name, attempt: TaskSkipped(at, name, None, attempt, SkipReason.ITSELF),
     lambda at, name, attempt: TaskSkipped(at, name, None, attempt, SkipReason.BRANCH),
+    lambda at, name, attempt: ChildStarted(at, name, attempt, "e2", "j2"),
     lambda at, name, attempt: Dispatched(at, name, attempt, 1, msgspec.Raw(b"{}")),
     lambda at, name, attempt: TaskCancelled(at, name, attempt),
     lambda at, name, attempt: TaskCancelled(at, name),

@@ -81,6 +81,13 @@ export interface CancelTaskBody {
   key?: string;
 }
 
+export interface ChildExecution {
+  execution: string;
+  job: string;
+  task: string;
+  item: number | null;
+}
+
 export interface ClockChangeView {
   due: string;
   reason: string;
@@ -99,6 +106,8 @@ export interface Detail {
   interval_end: string | null;
   cause: string;
   after: string[];
+  parent: ParentTask | null;
+  children: ChildExecution[];
   reason: string | null;
   params: Record<string, unknown>;
   actions: Action[];
@@ -307,6 +316,7 @@ export interface Listed {
   scheduled_at: string | null;
   cause: string;
   after: string[];
+  parent: ParentTask | null;
   reason: string | null;
   params?: Record<string, unknown> | null;
   taskCounts: Record<string, number>;
@@ -367,6 +377,11 @@ export interface OverviewJob {
   next: string | null;
   params: boolean;
   executions: RecentExecution[];
+}
+
+export interface ParentTask {
+  execution: string;
+  task: string;
 }
 
 export interface PoolView {

@@ -215,6 +215,15 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
         </p>
       )}
       <FirstFailure view={view} detail={detail} />
+      {detail.parent && (
+        <p class="waits">
+          Started by task <Name text={detail.parent.task} /> of{" "}
+          <a class="id" href={executionHref(detail.parent.execution)}>
+            <code>{detail.parent.execution}</code>
+          </a>
+        </p>
+      )}
+      {detail.children.length > 0 && <Children started={detail.children} />}
       {waits.length > 0 && (
         <p class="waits">
           Waiting for{" "}
@@ -238,6 +247,21 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
         </ul>
       )}
     </>
+  );
+}
+
+/** The executions that tasks have started, the newest first. */
+function Children({ started }: { started: api.ExecutionDetail["children"] }) {
+  return (
+    <p class="waits">
+      Started{" "}
+      {started.slice(-MANY).reverse().map(({ execution, job, task }) => (
+        <a class="id" key={execution} href={executionHref(execution)} title={`By task ${task}`}>
+          <Name text={job} /> <code>{execution}</code>
+        </a>
+      ))}
+      {started.length > MANY && ` and ${started.length - MANY} more`}
+    </p>
   );
 }
 

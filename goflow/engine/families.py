@@ -1,0 +1,136 @@
+"""Executions that tasks of other executions start: their children.
+
+A child is started once, see `goflow.engine.executions`. Its end wakes the task that waits for it,
+and a task that does not wait any more cancels it, also if the server was killed in between.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Mapping
+from typing import Any
+
+from goflow.core.events import Parent
+from goflow.core.execution import Execution
+from goflow.core.keys import key_of
+from goflow.core.states import State
+from goflow.engine.control import Control
+from goflow.engine.errands import Errands
+from goflow.engine.reader import Reader
+from goflow.engine.replay import salvage
+from goflow.engine.runner import Runner
+from goflow.engine.runners import Runners
+from goflow.engine.submissions import Submissions
+from goflow.errors import Conflict, InvalidRequest, Later, NotFound, TaskFailed, Unavailable
+from goflow.operators.base import Context
+from goflow.operators.process_tag import task_key
+from goflow.stores.base import Store
+
+CAUSE = "job"
+DEEPEST = 20  # executions above each other
+AGAIN = 5.0  # seconds until a child that cannot start now is tried again
+OVER = (State.FAILED, State.CANCELLED)  # of a task that does not wait for its child any more
+
+
+class Families:
+    """Starts, ends and hears children."""
+
+    def __init__(
+        self,
+        store: Store,
+        runners: Runners,
+        submissions: Submissions,
+        control: Control,
+        reader: Reader,
+        errands: Errands,
+    ) -> None:
+        self._store = store
+        self._runners = runners
+        self._submissions = submissions
+        self._control = control
+        self._reader = reader
+        self._errands = errands
+
+    async def start(self, job: str, params: Mapping[str, Any], context: Context) -> str:
+        """The id of the child of an attempt. Raises `TaskFailed` and `Later`."""
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[asyncio.Task[str]] = loop.create_future()
+
+        def begin() -> None:
+            if not begun.done():
+                start = self._start(job, params, context)
+                begun.set_result(self._errands.begin(start, "the start of a child"))
+
+        # Outside the context of the attempt, to which the child's output and tasks do not belong.
+        loop.call_soon(begin, context=contextvars.Context())
+        return await self._errands.outcome(await begun)
+
+    async def _start(self, job: str, params: Mapping[str, Any], context: Context) -> str:
+        runner = self._runners[context.execution_id]
+        execution, key = runner.execution, key_of(context.task, context.index)
+        run = execution.run(key)
+        first = run.attempt - run.interruptions  # interrupted attempts are one with this one
+        child = execution.child_of(key)
+        if child is not None and child.attempt >= first:
+            return child.child
+        if child is not None:
+            self.end(child.child)
+        depth = 1 if execution.parent is None else execution.parent.depth + 1
+        if depth > DEEPEST:
+            raise TaskFailed(
+                f"job {job!r} would run {depth} executions deep, of which {DEEPEST} are allowed",
+                final=True,
+            )
+        parent = Parent(execution.id, context.task, context.index, depth)
+        once = f"goflow:{execution.id}:{task_key(key)}:{first}"
+        try:
+            submission = await self._submissions.submit(
+                job, params, key=once, cause=CAUSE, parent=parent
+            )
+        except NotFound:
+            raise TaskFailed(f"there is no job {job!r} here") from None
+        except InvalidRequest as error:
+            raise TaskFailed(f"job {job!r} refuses the params: {error}", final=True) from None
+        except Conflict as error:
+            raise TaskFailed(f"job {job!r} could not run: {error}") from None
+        except Unavailable as error:
+            raise Later(AGAIN, f"job {job!r} cannot run now: {error}") from None
+        await runner.command(
+            lambda execution, now: execution.start_child(key, submission.id, job, now)
+        )
+        return submission.id
+
+    def ended(self, runner: Runner) -> None:
+        """Wake the task that waits for an execution that has ended."""
+        parent = runner.execution.parent
+        if parent is None or not runner.execution.finished:
+            return
+        above = self._runners.get(parent.execution)
+        if above is not None and _state(above.execution, parent) is State.RUNNING:
+            above.look_now(parent.key)
+
+    def end(self, child: str) -> None:
+        """Cancel a child, if it has not ended."""
+        if child in self._runners:
+            self._errands.begin(self._control.cancel(child), "the cancel of a child")
+
+    async def settle(self) -> None:
+        """After a restart: cancel the children that no task waits for any more."""
+        for runner in list(self._runners.values()):
+            parent = runner.execution.parent
+            if parent is None:
+                continue
+            above: Execution | None = None
+            if (its_runner := self._runners.get(parent.execution)) is not None:
+                above = its_runner.execution
+            elif history := await self._reader.read(self._store.history, parent.execution):
+                above = salvage(history).execution
+            if above is None or _state(above, parent) not in OVER:
+                continue
+            child = above.child_of(parent.key)
+            if child is not None and child.child == runner.execution.id:
+                self.end(child.child)
+
+
+def _state(execution: Execution, parent: Parent) -> State | None:
+    """The state of the task that started a child."""
+    return execution.run(parent.key).state if execution.has(parent.key) else None
