@@ -165,7 +165,8 @@ class Watch:
 
     def _said(self, kind: str, text: str) -> None:
         away = "net::ERR_" in text and self.server_may_be_away
-        refused = "status of 400" in text and self.server_may_refuse
+        codes = "status of 400", "status of 422"
+        refused = self.server_may_refuse and any(code in text for code in codes)
         missing = "status of 404" in text and self.server_may_miss
         failing = "status of 503" in text and self.server_may_fail
         if kind in ("error", "warning") and not (away or refused or missing or failing):
