@@ -229,7 +229,9 @@ def test_the_head_stays_and_the_tail_has_the_newest_lines() -> None:
     tail = numbers[len(head) :]
     assert len(head) == limit // 2 // 10
     assert tail == list(range(100_000 - len(tail), 100_000))
-    assert 0.9 * limit / 2 <= len(tail) * 10 <= limit / 2
+    # The oldest chunks are dropped whole, some together. A busy machine makes them larger.
+    largest = max(len(chunk.text) for chunk in kept.chunks) + limit / 2 / 16
+    assert limit / 2 - largest <= len(tail) * 10 <= limit / 2
     assert all(int(chunk.text[:9]) == chunk.first for chunk in kept.chunks)
 
 
