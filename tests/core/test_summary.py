@@ -73,6 +73,7 @@ def test_a_summary_has_the_json_of_gos_api() -> None:
         "scheduled_at": "2026-01-01T00:00:00Z",
         "cause": "schedule",
         "after": [],
+        "parent": None,
         "reason": None,
         "params": {"x": 1},
         "taskCounts": {"notstarted": 1, "running": 1},
