@@ -100,7 +100,7 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
         after = tuple(rng.sample(known, min(len(known), rng.choice((0, 1, 1, 2)))))
         tasks.append(_draw_task(rng, f"t{number}", after))
     options: dict[str, Any] = {
-        "state": rng.choice((None, Add())),
+        "state": rng.choice((None, add)),
         "overlap": (overlap := rng.choice(("allow", "skip", "queue", "replace"))),
         "max_active": rng.choice((1, 1, 2, 3)) if overlap == "queue" else 1,
         "max_queued": rng.choice((0, 1, 3, 10)),
@@ -192,7 +192,7 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
 # -- operators ---------------------------------------------------------------------
 
 
-class Add:
+class _Add:
     """The reducer of jobs with a shared state. Unlike that of a function, its text has no address,
     so traces are the same in any process."""
 
@@ -202,6 +202,8 @@ class Add:
     def __repr__(self) -> str:
         return "add"
 
+
+add = _Add()
 
 LARGE_LIST = [number % 7 for number in range(20)] + ["large" * 1000]
 
