@@ -234,7 +234,9 @@ class Disk:
 def _brief(fact: AnyFact) -> str:
     told = [type(fact).__name__]
     names = ("task", "item", "items", "attempt", "state", "tasks", "by")
-    told += [str(getattr(fact, name)) for name in names if hasattr(fact, name)]
+    found = [getattr(fact, name) for name in names if hasattr(fact, name)]
+    # The text of encoded JSON would have an address.
+    told += [str(bytes(one) if isinstance(one, msgspec.Raw) else one) for one in found]
     return " ".join(told)
 
 
