@@ -345,7 +345,7 @@ async def test_params_that_raise_refuse_the_request_but_the_job_is_readable(
     ):
         moody.error = error
         submitted = await client.post("/api/jobs/bad/submit")
-        assert submitted.status_code == 400, submitted.text
+        assert submitted.status_code == 422, submitted.text
         assert "boom" in submitted.json()["error"]["message"]
         for path in ("jobs/bad", "overview", "now", "jobs"):
             answer = await client.get(f"/api/{path}")

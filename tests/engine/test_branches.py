@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from goflow import Command, Context, InvalidJob, Job, Skip, SqliteStore, Task, TaskFailed, Template
+from goflow.core.keys import Item
 from goflow.core.states import SkipReason, State
 from goflow.run import FinishedExecution
 from tests.engine.scripted import Scripted, job_of, running, until
@@ -371,7 +372,7 @@ async def test_a_page_of_items_says_why_an_item_was_skipped() -> None:
         assert item.skip is not None
         assert (item.index, item.attempts) == (1, 1)
         assert (item.skip.reason, item.skip.why) == (ITSELF, "2 is even")  # type: ignore[union-attr]
-        attempt = await engine.reader.attempt(id, "odd", None, 1)
+        attempt = await engine.reader.attempt(id, Item("odd", 1), None)
         assert attempt.state is State.SKIPPED
 
 
