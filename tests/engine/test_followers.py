@@ -1,6 +1,5 @@
 """Jobs that run after others: once for each success, whatever crashes, and in the ledger."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from goflow.engine.engine import Engine
 from goflow.engine.entries import Follow, put_follow
 from goflow.engine.feed import CURSOR
 from goflow.errors import InvalidJob
-from goflow.stores.base import Change, Outcome, Put, Tick
+from goflow.stores.base import Put, Tick
 from goflow.testing import BEGINNING, FakeClock
+from tests.engine.copied import Copied
 from tests.engine.scripted import Scripted, job_of, running, until
 
 pytestmark = pytest.mark.anyio
@@ -216,21 +216,6 @@ async def test_jobs_are_added_replaced_and_removed_while_goflow_runs() -> None:
         await settled(engine)
         assert [minute for _, minute, _ in ticks(engine, "report")] == [2, 3, 4]
         assert not engine.registry.followers
-
-
-class Copied(SqliteStore):
-    """Keeps a copy of the store after each commit."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path / "goflow.db"))
-        self.path = path
-        self.copies: list[str] = []
-
-    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
-        outcomes = super().commit(batch)
-        self.copies.append(str(self.path / f"{len(self.copies)}.db"))
-        self.backup(self.copies[-1])
-        return outcomes
 
 
 async def test_a_kill_after_any_commit_leaves_one_execution_for_each_success(
