@@ -3,7 +3,6 @@
 Otherwise each request for a page would replay all facts of the execution.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,9 +19,10 @@ from goflow.core.states import State
 from goflow.core.summary import WhySkipped
 from goflow.core.transition import TaskChange
 from goflow.engine.clock import Clock
+from goflow.engine.kept_views import KeptViews
 from goflow.engine.replay import find_key, salvage
 from goflow.errors import NotFound
-from goflow.stores.base import Change, History, Outcome, Record
+from goflow.stores.base import History, Record
 
 FOLDS = 4  # executions
 IDLE = 30.0  # seconds without a request until one is dropped
@@ -130,56 +130,14 @@ class FoldedItems:
         )
 
 
-class ItemPages:
-    """The folded executions, at most `FOLDS`. Each is dropped after `IDLE` seconds without a
-    request; the least recently requested one is dropped to make room."""
+class ItemPages(KeptViews[FoldedItems]):
+    """The folded executions, at most `FOLDS`, each for `IDLE` seconds after a request."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._folds: OrderedDict[str, FoldedItems] = OrderedDict()
-        self._asked: dict[str, float] = {}
+        super().__init__(clock, FOLDS, IDLE)
 
-    def __len__(self) -> int:
-        return len(self._folds)
-
-    def get(self, id: str) -> FoldedItems | None:
-        """The fold of an execution, or None."""
-        self._drop_idle()
-        if (fold := self._folds.get(id)) is not None:
-            self._folds.move_to_end(id)
-            self._asked[id] = self._clock.elapsed()
-        return fold
-
-    def keep(self, id: str, fold: FoldedItems, collected: list[tuple[Record, int]]) -> FoldedItems:
-        """Keep a fold, with the commits collected while it was made."""
-        if (known := self.get(id)) is not None:
-            return known  # another request has made it meanwhile
-        for record, version in collected:
-            fold.apply(record, version)
-        self._folds[id] = fold
-        self._asked[id] = self._clock.elapsed()
-        while len(self._folds) > FOLDS:
-            self._drop(next(iter(self._folds)))
-        return fold
-
-    def committed(self, change: Change, outcome: Outcome) -> None:
-        """Apply a change that is now durable."""
-        if not self._folds or not isinstance(change, Record) or not isinstance(outcome, int):
-            return
-        self._drop_idle()
-        if (fold := self._folds.get(change.execution)) is not None:
-            try:
-                fold.apply(change, outcome)
-            except (IllegalTransition, ValueError):  # its history is damaged
-                self._drop(change.execution)
-
-    def _drop_idle(self) -> None:
-        now = self._clock.elapsed()
-        while self._folds:
-            id = next(iter(self._folds))
-            if now - self._asked[id] < IDLE:
-                return
-            self._drop(id)
-
-    def _drop(self, id: str) -> None:
-        del self._folds[id], self._asked[id]
+    def _apply(self, view: FoldedItems, record: Record, version: int) -> None:
+        try:
+            super()._apply(view, record, version)
+        except (IllegalTransition, ValueError):  # its history is damaged
+            self._drop(record.execution)

@@ -223,7 +223,8 @@ class Reader:
 
     async def _begin_to_watch(self, id: str) -> WatchedExecution:
         with self.watched.collecting(id) as collected:
-            return self.watched.watch(await self.execution(id), collected)
+            view = WatchedExecution(await self.execution(id))
+            return self.watched.keep(id, view, collected)
 
     async def ticks(self, job: str, before: datetime | None, limit: int) -> list[Tick]:
         """A job's ledger, newest first, with due times before `before`."""

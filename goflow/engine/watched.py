@@ -4,7 +4,6 @@ Otherwise each request for an execution would replay all its facts. The rule: th
 is proportional to the tasks that changed since the client's version.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +25,7 @@ from goflow.core.graph import PlannedTask
 from goflow.core.states import State
 from goflow.core.transition import ChangedTasks
 from goflow.engine.clock import Clock
+from goflow.engine.kept_views import KeptViews
 from goflow.stores.base import Change, Outcome, Record
 
 WATCHED = 8  # executions
@@ -158,26 +158,12 @@ class WatchedExecution:
                 self._waiting[task.name] = self.version
 
 
-class Watched:
-    """The watched executions, at most `WATCHED`. Each is dropped after `IDLE` seconds without a
-    request; the least recently requested one is dropped to make room."""
+class Watched(KeptViews[WatchedExecution]):
+    """The watched executions, at most `WATCHED`, each for `IDLE` seconds after a request."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._executions: OrderedDict[str, WatchedExecution] = OrderedDict()
-        self._asked: dict[str, float] = {}
+        super().__init__(clock, WATCHED, IDLE)
         self._collected: dict[str, list[list[tuple[Record, int]]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._executions)
-
-    def get(self, id: str) -> WatchedExecution | None:
-        """A watched execution, or None."""
-        self._drop_idle()
-        if (execution := self._executions.get(id)) is not None:
-            self._executions.move_to_end(id)
-            self._asked[id] = self._clock.elapsed()
-        return execution
 
     @contextmanager
     def collecting(self, id: str) -> Iterator[list[tuple[Record, int]]]:
@@ -191,37 +177,8 @@ class Watched:
             if others:
                 self._collected[id] = others
 
-    def watch(self, detail: Detail, collected: list[tuple[Record, int]]) -> WatchedExecution:
-        """Watch an execution that was read from the store, with the commits collected meanwhile."""
-        if (known := self.get(detail.id)) is not None:
-            return known  # another request has read it meanwhile
-        execution = WatchedExecution(detail)
-        for record, version in collected:
-            execution.apply(record, version)
-        self._executions[detail.id] = execution
-        self._asked[detail.id] = self._clock.elapsed()
-        while len(self._executions) > WATCHED:
-            self._drop(next(iter(self._executions)))
-        return execution
-
     def committed(self, change: Change, outcome: Outcome) -> None:
-        """Apply a change that is now durable."""
-        if not isinstance(change, Record) or not isinstance(outcome, int):
-            return
-        for collected in self._collected.get(change.execution, ()):
-            collected.append((change, outcome))
-        if self._executions:
-            self._drop_idle()
-        if (execution := self._executions.get(change.execution)) is not None:
-            execution.apply(change, outcome)
-
-    def _drop_idle(self) -> None:
-        now = self._clock.elapsed()
-        while self._executions:
-            id = next(iter(self._executions))
-            if now - self._asked[id] < IDLE:
-                return
-            self._drop(id)
-
-    def _drop(self, id: str) -> None:
-        del self._executions[id], self._asked[id]
+        if isinstance(change, Record) and isinstance(outcome, int):
+            for collected in self._collected.get(change.execution, ()):
+                collected.append((change, outcome))
+        super().committed(change, outcome)

@@ -3,7 +3,6 @@
 The rule that must not be broken: pydantic is imported only if the user's code has done so.
 """
 
-import contextlib
 import copy
 import inspect
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from goflow.errors import InvalidJob
-from goflow.job.params import Json, Params, Wrong, listed, refuse
+from goflow.job.params import Json, Params, Wrong, defaults_now, listed, refuse
 from goflow.operators.function import annotations_of, is_context, signature_of
 from goflow.plain import Unfit, as_json
 from goflow.shown import reason
@@ -55,12 +54,7 @@ class ModelParams(Params):
 
     @property
     def defaults(self) -> Json:
-        """Defaults of the parameters, without those whose factory fails now."""
-        found: Json = {}
-        for name in self._fields:
-            with contextlib.suppress(InvalidJob):
-                found |= self._defaults(self._type.__name__, [name])
-        return found
+        return defaults_now(self._fields, lambda name: self._defaults(self._type.__name__, [name]))
 
     def _defaults(self, where: str, names: Iterable[str] | None = None) -> Json:
         found = {}

@@ -9,7 +9,7 @@ import copy
 import re
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, UnionType
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -224,12 +224,7 @@ class TypedParams(Params):
 
     @property
     def defaults(self) -> Json:
-        """Defaults of the parameters, without those whose factory fails now."""
-        found: Json = {}
-        for name in self._fields:
-            with contextlib.suppress(InvalidJob):
-                found |= self._defaults(self._type.__name__, [name])
-        return found
+        return defaults_now(self._fields, lambda name: self._defaults(self._type.__name__, [name]))
 
     def _defaults(self, where: str, names: Iterable[str] | None = None) -> Json:
         """New defaults, since a factory may return today's date."""
@@ -432,6 +427,15 @@ def _same_type(default: Any, value: Any) -> bool:
     if type(default) is float:
         return type(value) in (int, float)
     return type(value) is type(default)
+
+
+def defaults_now(names: Iterable[str], make: Callable[[str], Json]) -> Json:
+    """Defaults of the parameters, without those whose factory fails now."""
+    found: Json = {}
+    for name in names:
+        with contextlib.suppress(InvalidJob):
+            found |= make(name)
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

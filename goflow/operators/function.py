@@ -154,11 +154,7 @@ def bind(
     a default. `where` names job and task in errors. Raises `InvalidJob`.
     """
     _check_kind(function, where)
-    try:
-        signature = signature_of(function)
-    except (TypeError, ValueError):
-        raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
-    hints = annotations_of(signature, function)
+    signature, hints = _signature(function, where)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -198,11 +194,7 @@ def bind_hook(function: Callable[..., Any], where: str) -> FunctionOperator:
     _check_kind(function, where)
     if yields(function):
         raise InvalidJob(f"{where}: {shown(function)} is a generator; a hook has no use for items")
-    try:
-        signature = signature_of(function)
-    except (TypeError, ValueError):
-        raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
-    hints = annotations_of(signature, function)
+    signature, hints = _signature(function, where)
     arguments: dict[str, Source] = {}
     for name, parameter in signature.parameters.items():
         has_default = parameter.default is not parameter.empty
@@ -262,6 +254,17 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         lenient = annotationlib.Format.FORWARDREF
         return inspect.signature(function, annotation_format=lenient)
     return inspect.signature(function)
+
+
+def _signature(
+    function: Callable[..., Any], where: str
+) -> tuple[inspect.Signature, dict[str, Any]]:
+    """A function's signature and the annotations of its parameters. Raises `InvalidJob`."""
+    try:
+        signature = signature_of(function)
+    except (TypeError, ValueError):
+        raise InvalidJob(f"{where}: {shown(function)} has no readable signature") from None
+    return signature, annotations_of(signature, function)
 
 
 def annotations_of(signature: inspect.Signature, function: Callable[..., Any]) -> dict[str, Any]:
