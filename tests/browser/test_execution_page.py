@@ -550,6 +550,40 @@ def test_a_hundred_thousand_lines_are_fetched_and_drawn_while_scrolling(
     assert sum(fetched) < 10_000
 
 
+def test_lines_that_arrive_between_a_scroll_and_its_event_do_not_undo_it(
+    page: Page, logs: Server
+) -> None:
+    show(page, logs, "long", "?task=hundred_thousand")
+    expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")
+    page.reload()
+    expect(line(page, 1)).to_be_in_viewport()
+    # The lines are drawn right after a scroll, before the frame that has its event.
+    page.evaluate(
+        """() => {
+            const read = Response.prototype.json
+            const frame = window.requestAnimationFrame
+            const late = (draw) => {
+                window.requestAnimationFrame = frame
+                queueMicrotask(() => {
+                    document.querySelector(".log").scrollTop = 0
+                    document.title = "scrolled back"
+                    draw(performance.now())
+                })
+                return 0
+            }
+            Response.prototype.json = async function () {
+                const value = await read.call(this)
+                if (value.first === 49_500) window.requestAnimationFrame = late
+                return value
+            }
+        }"""
+    )
+    page.locator(".log").evaluate("e => { e.scrollTop = 20 * 50_000 }")
+    expect(page).to_have_title("scrolled back")
+    expect(line(page, 1)).to_be_in_viewport()
+    assert scrolled(page) == 0
+
+
 def test_a_search_in_a_log_is_kept_in_the_address(page: Page, logs: Server) -> None:
     show(page, logs, "long", "?task=hundred_thousand")
     expect(row(page, "hundred_thousand")).to_have_attribute("data-state", "successful")

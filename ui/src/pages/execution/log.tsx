@@ -214,6 +214,25 @@ function useReader(view: LogView, failed: boolean) {
     own.current.anchor = at.gap ? at.gap[0] : at.line;
     view.need(window.first, window.end);
   };
+  const moved = () => Math.abs(port.current!.scrollTop - virtualScroll.native) >= 1;
+  /** Applies a scroll of the user. */
+  const take = () => {
+    own.current.aim = null;
+    virtualScroll.scrolled(port.current!.scrollTop);
+    follow.value = virtualScroll.atEnd;
+  };
+  /**
+   * Applies a scroll whose event is still to come, with the next frame. Code that sets the position
+   * calls this first, or it would undo that scroll.
+   */
+  const takePending = () => {
+    const box = port.current;
+    if (!box || !own.current.opened || !moved()) return;
+    // A position beyond the end was not left by the user: the content has become shorter.
+    if (virtualScroll.native > box.scrollHeight - box.clientHeight + 1) return;
+    take();
+    refresh();
+  };
   /** Scrolls the browser to the position of the virtualScroll. */
   const settle = () => {
     const box = port.current;
@@ -244,6 +263,7 @@ function useReader(view: LogView, failed: boolean) {
   // New lines change the number of rows; the position stays at the same line.
   useSignalEffect(() => {
     if (!view.version.value) return;
+    takePending();
     virtualScroll.top = view.text.row(own.current.anchor);
     virtualScroll.resize(view.text.rows);
     if (follow.peek()) virtualScroll.goToEnd();
@@ -282,15 +302,17 @@ function useReader(view: LogView, failed: boolean) {
     const box = port.current!;
     own.current.opened = false;
     const scrolled = () => {
-      if (Math.abs(box.scrollTop - virtualScroll.native) < 1) return;
-      own.current.aim = null;
-      virtualScroll.scrolled(box.scrollTop);
-      follow.value = virtualScroll.atEnd;
+      if (!moved()) return;
+      take();
       clearTimeout(own.current.idle);
       if (virtualScroll.exact) return refresh();
       if (virtualScroll.misaligned) settle();
       else refresh();
-      own.current.idle = setTimeout(settle, IDLE);
+      own.current.idle = setTimeout(rest, IDLE);
+    };
+    const rest = () => {
+      takePending();
+      settle();
     };
     box.addEventListener("scroll", scrolled, { passive: true });
     const fill = () => {
@@ -300,6 +322,7 @@ function useReader(view: LogView, failed: boolean) {
     fill();
     addEventListener("resize", fill);
     const watch = new ResizeObserver(() => {
+      takePending();
       virtualScroll.room = box.clientHeight;
       virtualScroll.resize(view.text.rows);
       if (own.current.aim !== null) return show(own.current.aim);
@@ -317,6 +340,7 @@ function useReader(view: LogView, failed: boolean) {
 
   useSignalEffect(() => {
     void stamps.value; // Times take room from the lines.
+    takePending();
     virtualScroll.wrap(wrap.value === "on");
     own.current.widest = 0;
     if (block.current) block.current.style.minWidth = "";
