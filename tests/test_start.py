@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import goflow
+
 ROOT = Path(__file__).parent.parent
 LATER = {
     "click",
@@ -59,19 +63,47 @@ def test_cron_fields_import_croniter_and_no_other_package() -> None:
     assert "croniter" in loaded
 
 
-def test_importing_goflow_loads_no_part_of_the_command_line_or_of_http() -> None:
-    loaded = loaded_after("import goflow")
+def test_importing_goflow_loads_no_part_of_it() -> None:
+    """Each name is imported when it is used."""
+    loaded = {name for name in loaded_after("import goflow") if name.startswith("goflow.")}
+    assert loaded == set()
+
+
+def test_every_public_name_is_where_goflow_looks_for_it() -> None:
+    names = set(goflow.__all__)
+    assert names <= set(dir(goflow))
+    assert {name for name in names if getattr(goflow, name) is None} == set()
+    assert set(goflow._HOMES) == names - {"__version__"}
+    with pytest.raises(AttributeError, match="module 'goflow' has no attribute 'Jobb'"):
+        goflow.Jobb  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_defining_jobs_loads_no_part_of_the_command_line_or_of_http() -> None:
+    loaded = loaded_after("from goflow import Command, Goflow, Job, Task")
     rooms = {".".join(name.split(".")[:2]) for name in loaded if name.startswith("goflow.")}
-    assert "goflow.cli" not in rooms
-    assert "goflow.run" not in rooms
-    assert "goflow.testing" not in rooms
-    assert "goflow.examples" not in rooms
+    assert rooms & {"goflow.cli", "goflow.run", "goflow.testing", "goflow.examples"} == set()
     web = {name for name in loaded if name.startswith("goflow.web.")}
-    assert web == {"goflow.web.access_log", "goflow.web.policy", "goflow.web.target"}
+    assert web == {"goflow.web.policy", "goflow.web.target"}
+
+
+SERVING = (
+    "from goflow import Command, Goflow, Job, SqliteStore, Task\n"
+    "Goflow(SqliteStore('unused.db'))\n"
+    "import goflow.cli.program, goflow.cli.serving, goflow.web.server, goflow.web.routes\n"
+)
+
+
+def test_serving_loads_no_operators_and_streams_that_nobody_uses() -> None:
+    loaded = loaded_after(SERVING)
+    operators = {"http", "exchange", "waits", "subjobs", "generator"}
+    unneeded = {f"goflow.operators.{name}" for name in operators}
+    unneeded |= {"goflow.web.event_stream", "sse_starlette", "goflow.web.access_log"}
+    unneeded |= {"goflow.stores.memory", "goflow.engine.executors.child", "goflow.examples"}
+    assert loaded & unneeded == set()
 
 
 def test_serving_does_not_read_the_metadata_of_packages() -> None:
-    loaded = loaded_after("import goflow.cli, goflow.cli.serving, goflow.web.routes")
+    loaded = loaded_after(SERVING)
     unneeded = {"importlib.metadata", "importlib.resources", "getpass", "rich", "httpx2"}
     assert loaded & unneeded == set()
 

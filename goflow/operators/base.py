@@ -228,6 +228,10 @@ class Operator(Protocol):
     def run(self) -> Callable[..., Any]: ...
 
 
+class Confined:
+    """Marks operators that change no settings of the process that they run in."""
+
+
 class Call(NamedTuple):
     """How to call an operator's `run`, determined once, when the task is written."""
 

@@ -13,7 +13,7 @@ from goflow import checks
 from goflow.checks import defining
 from goflow.errors import InvalidJob, Skip, TaskFailed
 from goflow.operators import orphans
-from goflow.operators.base import Context
+from goflow.operators.base import Confined, Context
 from goflow.operators.deadline import Deadline, real_work
 from goflow.operators.process_group import uninterrupted
 from goflow.operators.process_tag import tagged
@@ -25,7 +25,7 @@ _TEXT = {str}
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Confined):
     """Runs a program without a shell.
 
     Standard output and standard error go to the task's log as they come, decoded as UTF-8 with

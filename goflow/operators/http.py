@@ -16,7 +16,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 from goflow import checks
 from goflow.checks import defining
 from goflow.errors import InvalidJob, TaskFailed
-from goflow.operators.base import Context
+from goflow.operators.base import Confined, Context
 from goflow.operators.causes import Trouble
 from goflow.operators.masking import masked, masked_header, scrubbed, secrets
 from goflow.templates import fields
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Get:
+class Get(Confined):
     """Sends a GET request. The result is the response body as text.
 
     A status outside 2xx fails the attempt with the status and the start of the body. The body may
@@ -107,7 +107,7 @@ class Get:
 
 
 @dataclass(frozen=True)
-class Post:
+class Post(Confined):
     """Sends a POST request. The result is the response body as text, as with `Get`.
 
     Every attempt sends the same bytes, so iterators and open files are refused. A 307 or 308

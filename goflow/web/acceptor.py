@@ -14,8 +14,9 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from goflow import forks
 from goflow.engine.clock import SystemClock
@@ -39,8 +40,7 @@ LOOPBACK: tuple[Network, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class ConnectionLimits:
+class ConnectionLimits(Struct, frozen=True):
     """Limits on the number of connections.
 
     - `total`: all connections.

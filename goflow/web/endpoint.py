@@ -6,7 +6,6 @@ The router and the OpenAPI document are made from the same `Endpoint`s, so they 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct
@@ -23,8 +22,7 @@ from goflow.web.responses import error_response, failure, json_response
 from goflow.web.schemas import Failure, NoQuery
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Struct, frozen=True):
     """The dependencies of the handlers.
 
     - `show_source`: whether clients may see the code of jobs and its location.
@@ -38,8 +36,7 @@ class Services:
     shutdown: asyncio.Event
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A validated request. `query` and `body` have the types that the endpoint declares."""
 
     services: Services
@@ -56,8 +53,7 @@ class Call:
 Handler = Callable[[Call], Awaitable[Struct | Response]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """A method of a path.
 
     - `response`: the schema of a 200, or its media type if it is not JSON.
@@ -74,9 +70,9 @@ class Endpoint:
     response: type[Struct] | str
     query: type[Struct] = NoQuery
     body: type[Struct] | None = None
-    errors: Mapping[int, type[Failure]] = field(default_factory=dict)
-    headers: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    response_headers: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[int, type[Failure]] = {}
+    headers: Mapping[str, tuple[str, str]] = {}
+    response_headers: Mapping[str, str] = {}
     deprecated: bool = False
 
     @property

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.ports import number_of, reserved_port
 from goflow import Goflow, MemoryStore
 from goflow.web.connection import Connection
-from goflow.web.stream import EventStream
+from goflow.web.event_stream import EventStream
 from tests.web.conftest import DEADLINE, Asker, Served, simple, until
 
 
@@ -235,7 +235,7 @@ def test_listeners_that_never_read_use_bounded_memory_and_leave_nothing(
 
 
 def test_a_silent_stream_is_pinged(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("goflow.web.stream.PING", 0.01)
+    monkeypatch.setattr("goflow.web.event_stream.PING", 0.01)
     with socket.create_connection(("127.0.0.1", served.port), DEADLINE) as connection:
         connection.sendall(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received = b""
@@ -306,7 +306,7 @@ def test_an_unread_stream_ends_soon_after_a_stop(
             assert len(gf.engine.broadcast) == 0
         return sent
 
-    monkeypatch.setattr("goflow.web.stream.GRACE", 0.01)
+    monkeypatch.setattr("goflow.web.event_stream.GRACE", 0.01)
     assert [message["type"] for message in asyncio.run(main())] == [
         "http.response.start",
         "http.response.body",

@@ -28,10 +28,8 @@ from goflow.engine.output.tasklog import TaskLog
 from goflow.engine.process import forked
 from goflow.engine.surroundings import surroundings
 from goflow.operators import orphans
-from goflow.operators.base import Context
-from goflow.operators.command import Command
+from goflow.operators.base import Confined, Context
 from goflow.operators.deadline import Deadline
-from goflow.operators.http import Get, Post
 from goflow.shown import reason
 
 _told: set[asyncio.Task[Any]] = set()  # to stop, until they have ended
@@ -79,8 +77,7 @@ async def attempt(
     if isinstance(log, TaskLog):
         forked.begin(log, context.process_tag)
     token = current_log.set(log)
-    # Built-in operators change no process-wide settings.
-    is_watched = executor.shares_process and not isinstance(work.operator, Command | Get | Post)
+    is_watched = executor.shares_process and not isinstance(work.operator, Confined)
     if is_watched:
         surroundings.enter(log)
     try:

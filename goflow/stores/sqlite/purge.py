@@ -10,8 +10,9 @@ keeps its due time from firing again; `accounted` does, because it never goes ba
 
 import sqlite3
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from goflow.stores.base import Purge
 from goflow.stores.sqlite import logs, results
@@ -77,14 +78,13 @@ _GIVEN_BACK = 100  # pages at a time; each may have to change places with anothe
 _SPARE = 1_000  # free pages that are not worth giving back
 
 
-@dataclass
-class Purged:
+class Purged(Struct):
     """What a purge has deleted: `count` as its outcome says, ids of executions, and plans that
     may be gone."""
 
     count: int = 0
-    executions: list[str] = field(default_factory=list)
-    plans: set[str] = field(default_factory=set)
+    executions: list[str] = []
+    plans: set[str] = set()
 
 
 def purge(connection: sqlite3.Connection, change: Purge) -> Purged:

@@ -10,7 +10,8 @@ transaction that writes them, so that the counts agree with the rows and survive
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from goflow.core.events import encode_facts
 from goflow.errors import NotFound
@@ -69,14 +70,13 @@ _SUMMARISE = "INSERT OR REPLACE INTO summaries VALUES (?, ?)"
 _REMEMBERED = 10_000  # ids and plans in memory; others are looked up
 
 
-@dataclass
-class _Pending:
+class _Pending(msgspec.Struct):
     """Rows that a batch writes at its end: all at once is much faster than one by one."""
 
-    facts: list[tuple[int, int, bytes]] = field(default_factory=list)
-    listed: dict[int, tuple[Record, int]] = field(default_factory=dict)
-    created: Counter[tuple[str, str]] = field(default_factory=Counter)  # by job and plan
-    chunks: list[AppendLog] = field(default_factory=list)  # for logs that are kept elsewhere
+    facts: list[tuple[int, int, bytes]] = []
+    listed: dict[int, tuple[Record, int]] = {}
+    created: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)  # by job and plan
+    chunks: list[AppendLog] = []  # for logs that are kept elsewhere
 
 
 class Writes:
