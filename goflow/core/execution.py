@@ -11,7 +11,7 @@ map over of each of `groups_to_map`, and calls `map`. It joins the results of th
 """
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,12 +38,14 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import OnEmpty, Plan
-from goflow.core.keys import Item, Key, item_of, task_of
-from goflow.core.progress import TABLE, Progress, without_skew
+from goflow.core.graph import OnEmpty, Plan, PlannedTask
+from goflow.core.groups import items_of
+from goflow.core.keys import Item, Key, described, item_of, task_of
+from goflow.core.progress import TABLE, Progress
 from goflow.core.result import Kept
 from goflow.core.runs import Items, Run, TaskRun
-from goflow.core.states import SkipReason, State, skip_reason
+from goflow.core.standing import without_skew
+from goflow.core.states import FINISHED, SkipReason, State, Tally, explains, skip_reason
 from goflow.core.summary import WHY, TaskSummary
 from goflow.core.transition import TaskChange, Transition
 
@@ -57,6 +59,12 @@ _ENDED = {
     State.SKIPPED: "was skipped",
     State.CANCELLED: "was cancelled",
     State.SUCCESSFUL: "was successful",
+}
+
+_LOST = {
+    SkipReason.UPSTREAM_FAILED: "failures",
+    SkipReason.UPSTREAM_CANCELLED: "cancelled items",
+    SkipReason.UPSTREAM_SKIPPED: "skipped items",
 }
 
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
@@ -175,9 +183,7 @@ class Execution(Progress):
                 items.announced += 1
 
     def _items(self, name: str) -> Items:
-        items = self.tasks[name].items
-        assert items is not None
-        return items
+        return items_of(self.tasks[name])
 
     def groups_to_map(self) -> list[str]:
         """The mapped tasks that have become ready since the last call. After a replay, all ready
@@ -198,6 +204,17 @@ class Execution(Progress):
         ]
         self._joining.update(found)
         return found
+
+    def items_over(self, name: str) -> list[Run] | None:
+        """The items that a mapped task maps over by item; None for another task, and while there
+        are none."""
+        source = self._source(self.tasks[name])
+        return None if source is None else source.runs
+
+    def needs_results(self, name: str) -> bool:
+        """Whether the results of the items of a mapped task may still be needed."""
+        tasks = (self.tasks[one] for one in (name, *self._by_item.get(name, ())))
+        return any(task.state not in FINISHED for task in tasks)
 
     def drop_results(self, name: str) -> None:
         """Drop the results of the items of a mapped task that has ended, to save memory. They
@@ -249,14 +266,7 @@ class Execution(Progress):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
-        while self._to_cancel:
-            key = next(iter(self._to_cancel))
-            self._decide(facts, TaskCancelled(now, task_of(key), item=item_of(key)))
-        for name in list(self._to_end):
-            if (end := self._end_of_group(now, self.tasks[name])) is not None:
-                self._decide(facts, end)
-        while self._to_skip:
-            self._decide(facts, self._skip(now, next(iter(self._to_skip))))
+        self._end_those_without_attempts(facts, now)
         for key in granted:
             if not self.is_ready(key):
                 continue
@@ -269,6 +279,23 @@ class Execution(Progress):
             self._decide(facts, Finished(now, self._final_state()))
         return facts
 
+    def _end_those_without_attempts(self, facts: list[AnyFact], now: datetime) -> None:
+        """Cancel and skip tasks and items that do not run, and end mapped tasks of which no item
+        goes on."""
+        while True:
+            while self._to_cancel:
+                key = next(iter(self._to_cancel))
+                self._decide(facts, TaskCancelled(now, task_of(key), item=item_of(key)))
+            while self._items_to_skip:
+                self._decide(facts, self._skip_item(now, next(iter(self._items_to_skip))))
+            for name in list(self._to_end):
+                if (end := self._end_of_group(now, self.tasks[name])) is not None:
+                    self._decide(facts, end)
+            while self._to_skip:
+                self._decide(facts, self._skip(now, next(iter(self._to_skip))))
+            if not self._items_to_skip:  # the end of a mapped task may skip items of another one
+                return
+
     def _end_of_group(self, now: datetime, group: TaskRun) -> AnyFact | None:
         """The end of a group of which no item goes on; None if its results are to be joined."""
         name, attempt, items = group.planned.name, group.attempt, self._items(group.planned.name)
@@ -278,6 +305,12 @@ class Execution(Progress):
             return TaskFailed(now, name, attempt, items.failure)
         if items.open or items.counts[State.CANCELLED]:
             return TaskCancelled(now, name, attempt)
+        if (reason := items.loss) is not None:
+            why = (
+                f"{len(items.lost):,} of {len(items.runs or ()):,} items were skipped because of "
+                f"{_LOST[reason]} of task {group.planned.lists[0]!r}"
+            )
+            return TaskSkipped(now, name, None, attempt, reason, _cut(why))
         if not items.runs:
             if group.planned.on_empty is OnEmpty.SKIP:
                 why = "there are no items to map over"
@@ -296,12 +329,35 @@ class Execution(Progress):
             why = f"branch {branch.planned.name!r} chose {told or 'no task'}"
             return TaskSkipped(now, name, reason=SkipReason.BRANCH, why=_cut(why))
         task = self.tasks[name]
-        reason = skip_reason(task.planned.rule, task.tally)
-        upstream = (self.tasks[one] for one in task.planned.after)
-        cause = next(run for run in upstream if run.explains(reason, task.planned.rule))
-        told = _ENDED[cause.state] + (" because of a failure" if cause.unreached else "")
-        why = f"task {cause.planned.name!r} {told}"
-        return TaskSkipped(now, name, reason=reason, why=_cut(why))
+        return self._skip_by_rule(now, task, self.whole_tally(task))
+
+    def _skip_item(self, now: datetime, key: Item) -> TaskSkipped:
+        """The skip of an item that its trigger rule rules out."""
+        group = self.tasks[key.task]
+        tally = self.item_tally(group, key.number)
+        assert tally is not None
+        return self._skip_by_rule(now, group, tally, key.number)
+
+    def _skip_by_rule(
+        self, now: datetime, task: TaskRun, tally: Tally, item: int | None = None
+    ) -> TaskSkipped:
+        """The skip of a task or an item by its trigger rule, which has this tally."""
+        rule = task.planned.rule
+        reason = skip_reason(rule, tally)
+        ends = self._endings(task.planned, item)
+        cause, state, unreached = next(one for one in ends if explains(reason, rule, *one[1:]))
+        told = _ENDED[state] + (" because of a failure" if unreached else "")
+        why = _cut(f"{described(cause)} {told}")
+        return TaskSkipped(now, task.planned.name, item, 0, reason, why)
+
+    def _endings(self, planned: PlannedTask, item: int | None) -> Iterator[tuple[Key, State, bool]]:
+        """The upstream tasks and their ends, as they count for a task or for one of its items."""
+        for name in planned.after:
+            if item is None or name not in planned.lists:
+                run = self.tasks[name]
+                yield name, run.state, run.unreached
+            else:
+                yield Item(name, item), *self.ending_of_item(name, item)
 
     def map(
         self, name: str, now: datetime, items: int, error: str = "", keys: tuple[str, ...] = ()

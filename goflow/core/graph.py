@@ -44,6 +44,10 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     successful, or skipped if `on_empty` says so. With several tasks in `map_over` it runs once per
     combination of their items, or if `zipped`, once per items at the same place.
 
+    If it maps over a mapped task, it runs `by_item`: its item may start once the same item of that
+    task has ended, and the trigger rule is applied to each item. Plans of older versions have it
+    False.
+
     A branch chooses which of the tasks directly downstream of it go on. They wait for it,
     whatever their trigger rules.
 
@@ -63,6 +67,7 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     hook: Occasion | None = None
     branch: bool = False
     repeatable: bool = False
+    by_item: bool = False
 
     @property
     def may_repeat(self) -> bool:
@@ -103,6 +108,15 @@ class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             for upstream in task.after:
                 waiting[upstream].append(task.name)
         return waiting
+
+    @cached_property
+    def by_item(self) -> dict[str, tuple[str, ...]]:
+        """The tasks that map over a task by item, by its name; empty if there are none."""
+        found: dict[str, tuple[str, ...]] = {}
+        for task in self.tasks:
+            if task.by_item:
+                found[task.lists[0]] = (*found.get(task.lists[0], ()), task.name)
+        return found
 
     @cached_property
     def branches(self) -> frozenset[str]:

@@ -1,11 +1,11 @@
 """The runs of an execution: its tasks, and the items of its mapped tasks.
 
-Only the fold (`goflow.core.progress`) changes their states. `goflow.core.execution` drops results
-of items, and notes which items are announced.
+Only the fold (`goflow.core.progress` and `goflow.core.groups`) changes their states.
+`goflow.core.execution` drops results of items, and notes which items are announced.
 """
 
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import msgspec
@@ -14,16 +14,7 @@ from msgspec.structs import replace
 from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.result import StoredResult
-from goflow.core.states import (
-    BEAR_FAILED,
-    BEAR_UNREACHED,
-    FINISHED,
-    SkipReason,
-    State,
-    Tally,
-    TriggerRule,
-    rule_for,
-)
+from goflow.core.states import FINISHED, SkipReason, State, Tally, rule_for
 from goflow.core.summary import TaskSummary, Waiting, WhySkipped
 
 ERRORS_TOLD = 3  # of failed items, in the error of their task
@@ -117,20 +108,6 @@ class TaskRun(Run):
         """Whether it was skipped because of a failure upstream."""
         return self.skip is not None and self.skip.reason is SkipReason.UPSTREAM_FAILED
 
-    def explains(self, reason: SkipReason, rule: TriggerRule) -> bool:
-        """Whether the end of this task is a reason of that kind to skip one downstream that has
-        that rule."""
-        match reason:
-            case SkipReason.UPSTREAM_FAILED if self.unreached:
-                return rule not in BEAR_UNREACHED
-            case SkipReason.UPSTREAM_FAILED:
-                return self.state is State.FAILED and rule not in BEAR_FAILED
-            case SkipReason.UPSTREAM_SKIPPED:
-                return self.state is State.SKIPPED and not self.unreached
-            case SkipReason.UPSTREAM_CANCELLED:
-                return self.state is State.CANCELLED
-        return self.state is State.SUCCESSFUL
-
     def rejects(self, task: str) -> bool:
         """Whether it is a branch that succeeded and did not choose this task."""
         return self.chosen is not None and task not in self.chosen
@@ -148,11 +125,13 @@ class Items:
     `error` says why there are none, if the value to map over is unsuitable. They are `outdated`
     once the task that they map over was run again without them. `announced` counts the items
     that `newly_ready` has returned and that wait to start. `keys` has a key for each item, or is
-    empty.
+    empty. `lost` has the items that were skipped because of a failure or a cancel before them,
+    with the reason.
     """
 
     __slots__ = (
         "_due",
+        "_let",
         "_next",
         "_numbers",
         "_top",
@@ -161,6 +140,7 @@ class Items:
         "error",
         "failures",
         "keys",
+        "lost",
         "outdated",
         "runs",
     )
@@ -175,6 +155,9 @@ class Items:
         self.failures: dict[int, str] = {}  # the first errors of failed items, by index
         self.announced = 0
         self._next = 0  # all items before have been taken
+        # Of a group that runs by item: the items that may start, to be taken.
+        self._let: OrderedDict[int, None] | None = None
+        self.lost: dict[int, SkipReason] = {}
         # Items whose next attempt is due, to be taken, and their attempts so far.
         self._due: deque[tuple[Run, int]] = deque()
         self._top = 0  # the highest attempt of an item so far
@@ -242,6 +225,37 @@ class Items:
         """The next attempt of an item is due."""
         self._due.append((run, run.attempt))
 
+    def wait(self) -> None:
+        """Let no item start until `let` names it."""
+        self._let = OrderedDict()
+
+    def let(self, number: int) -> None:
+        """An item may start."""
+        assert self._let is not None
+        self._let[number] = None
+
+    def close(self, number: int) -> None:
+        """An item may not start any more, or has started."""
+        if self._let is not None:
+            self._let.pop(number, None)
+
+    def is_unreached(self, number: int) -> bool:
+        """Whether an item was skipped because of a failure before it."""
+        return bool(self.lost) and self.lost.get(number) is SkipReason.UPSTREAM_FAILED
+
+    @property
+    def loss(self) -> SkipReason | None:
+        """The reason to skip the task, if items are lost."""
+        if not self.lost:
+            return None
+        reasons = set(self.lost.values())
+        return next(one for one in SkipReason if one in reasons)
+
+    def mend(self, number: int) -> None:
+        """An item that had ended was marked."""
+        self.failures.pop(number, None)
+        self.lost.pop(number, None)
+
     def take(self, most: int) -> Iterator[Run]:
         """The next items to start, at most so many; each is returned once."""
         runs = self.runs or ()
@@ -250,32 +264,42 @@ class Items:
             if run.state is State.UPFORRETRY and run.attempt == attempt:
                 most -= 1
                 yield run
-        while most > 0 and self._next < len(runs):
+        while most > 0 and self._let:
+            most -= 1
+            yield runs[self._let.popitem(last=False)[0]]
+        while most > 0 and self._let is None and self._next < len(runs):
             run = runs[self._next]
             self._next += 1
             if run.state is State.NOTSTARTED:
                 most -= 1
                 yield run
 
-    def restart(self, *, anew: bool, only: int | None) -> list[Run]:
+    def restart(self, *, anew: bool, only: int | None, also: Collection[int] = ()) -> list[Run]:
         """Prepare another round. `anew` drops all items. Otherwise those that did not succeed run
-        again, or the one that is named. Returns the items that were dropped or reset, as they
-        were before."""
+        again and those of `also`, or `only` the one. Returns the items that were dropped or
+        reset, as they were before."""
         self.error = ""
         self._due.clear()
+        self._let = None
         self.announced = self._next = 0
         if anew or self.runs is None:
             dropped, self.runs = self.runs or [], None
             self.keys, self._numbers = (), None
             self.outdated = False
             self.failures.clear()
+            self.lost.clear()
             self.counts = dict.fromkeys(State, 0)
             return dropped
         if only is not None:
-            self.failures.pop(only, None)
+            self.mend(only)
             return [self.runs[only]]
         self.failures.clear()
-        return [run for run in self.runs if run.state is not State.SUCCESSFUL]
+        self.lost.clear()
+        return [
+            run
+            for number, run in enumerate(self.runs)
+            if run.state is not State.SUCCESSFUL or number in also
+        ]
 
 
 def unfinished(items: Items) -> list[Run]:

@@ -72,6 +72,15 @@ class SkipReason(enum.StrEnum):
     HAND = "hand"
 
 
+# Why a trigger rule may skip a task.
+BY_RULE = frozenset(
+    {
+        SkipReason.UPSTREAM_FAILED,
+        SkipReason.UPSTREAM_SKIPPED,
+        SkipReason.UPSTREAM_CANCELLED,
+        SkipReason.UPSTREAM_SUCCESSFUL,
+    }
+)
 # Why a running attempt may skip its task.
 BY_ATTEMPT = frozenset({SkipReason.CONDITION, SkipReason.ITSELF})
 
@@ -132,6 +141,15 @@ class Tally:
         """Start to count again."""
         self.done = self.successful = self.failed = self.skipped = self.cancelled = 0
         self.unreached = 0
+
+    def and_one(self, state: State, unreached: bool = False) -> "Tally":
+        """A tally with one more upstream task, as `count` has it."""
+        other = Tally(self.total)
+        other.done, other.successful, other.failed = self.done, self.successful, self.failed
+        other.skipped, other.cancelled = self.skipped, self.cancelled
+        other.unreached = self.unreached
+        other.count(state, unreached)
+        return other
 
     def count(self, state: State, unreached: bool = False) -> None:
         """One more upstream task has ended, in `state`. `unreached`: it was skipped because of a
@@ -277,6 +295,20 @@ def skip_reason(rule: TriggerRule, tally: Tally) -> SkipReason:
     if tally.skipped > tally.unreached and rule not in _BEAR_SKIPPED:
         return SkipReason.UPSTREAM_SKIPPED
     return SkipReason.UPSTREAM_SUCCESSFUL
+
+
+def explains(reason: SkipReason, rule: TriggerRule, state: State, unreached: bool) -> bool:
+    """Whether the end of an upstream task is a reason of that kind to skip one with that rule."""
+    match reason:
+        case SkipReason.UPSTREAM_FAILED if unreached:
+            return rule not in BEAR_UNREACHED
+        case SkipReason.UPSTREAM_FAILED:
+            return state is State.FAILED and rule not in BEAR_FAILED
+        case SkipReason.UPSTREAM_SKIPPED:
+            return state is State.SKIPPED and not unreached
+        case SkipReason.UPSTREAM_CANCELLED:
+            return state is State.CANCELLED
+    return state is State.SUCCESSFUL
 
 
 def _fails(rule: TriggerRule, tally: Tally) -> bool:

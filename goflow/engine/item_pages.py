@@ -12,9 +12,9 @@ from goflow.core.detail import AttemptDetail, ItemDetail, cut_error, shown_resul
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.keys import Item
-from goflow.core.progress import IllegalTransition
 from goflow.core.result import Artifact
 from goflow.core.runs import Items, Run
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped
 from goflow.core.transition import TaskChange

@@ -466,6 +466,11 @@ class Job:
             is_mapped = task.map_over is not None
             templates.check(field, f"{where}, task {task.name!r}", is_mapped=is_mapped)
         if task.item_key is not None:
+            if self._runs_by_item(task):
+                raise InvalidJob(
+                    f"{where}, task {task.name!r}: its items have the keys of task "
+                    f"{task.map_over!r}, which it maps over item by item; leave item_key out"
+                )
             field = templates.Field("item_key", task.item_key, task.item_key.text)
             templates.check_key(field, f"{where}, task {task.name!r}")
             task.templates += (field,)
@@ -614,6 +619,7 @@ class Job:
                     task.zipped,
                     branch=task.branch,
                     repeatable=isinstance(task.operator, Asking),
+                    by_item=self._runs_by_item(task),
                 )
                 for task in self._tasks.values()
             ),
@@ -622,6 +628,11 @@ class Job:
                 for hook in self._hooks.values()
             ),
         )
+
+    def _runs_by_item(self, task: Task) -> bool:
+        """Whether a task maps over a mapped task, and over it alone."""
+        over = task.map_over
+        return isinstance(over, str) and self._tasks[over].map_over is not None
 
     @cached_property
     def pools(self) -> frozenset[str]:

@@ -56,7 +56,8 @@ class Task:
         map_over: Name of an upstream task that returns a list; this task runs once for each of its
             items, and its result is the list of their results. A dict is mapped as [key, value]
             pairs. A list of names maps over all combinations of their items, and
-            `zipped("a", "b")` over pairs of items at the same place.
+            `zipped("a", "b")` over pairs of items at the same place. Over a mapped task it runs
+            item by item: an item may start once the same item of that task has ended.
         max_parallel: Items that run at once; None for no limit of its own.
         on_empty: State of a mapped task without items: "success", with `[]`, or "skip".
         item_key: Template of a key for each item of a mapped task, such as `"{{ item.name }}"`,

@@ -133,6 +133,8 @@ class Model:
         self.outdated: set[str] = set()  # mapped tasks whose list was made again without them
         self.errors: dict[str, str] = {}
         self.unreached: set[str] = set()  # tasks that were skipped because of a failure
+        # Items that were skipped because of a failure or a cancel before them.
+        self.lost: dict[Item, SkipReason] = {}
         self.chosen: dict[str, tuple[str, ...]] = {}  # by branches that succeeded
         self.attempts: Counter[Key] = Counter()
         self.most: Counter[str] = Counter()  # attempts of any item of a task so far
@@ -160,11 +162,31 @@ class Model:
     def finished(self) -> bool:
         return self.state in ENDS
 
-    def endings(self, name: str) -> tuple[str, ...]:
-        """How the tasks upstream of a task have ended, as far as they have."""
-        upstream = self.plan[name].after
-        ended = [other for other in upstream if self.states[other] in ENDS]
-        return tuple(sorted(U if one in self.unreached else self.states[one] for one in ended))
+    def over(self, name: str) -> list[State] | None:
+        """The items that a task maps over item by item, if there are some."""
+        if not self.plan[name].by_item:
+            return None
+        return self.items[self.plan[name].lists[0]] or None
+
+    def source(self, name: str) -> str | None:
+        """The task whose items are counted for those of a task, and not for the task itself."""
+        return None if self.over(name) is None else self.plan[name].lists[0]
+
+    def ending(self, name: str) -> str:
+        return U if name in self.unreached else self.states[name]
+
+    def endings(self, name: str, item: int | None = None, whole: bool = False) -> tuple[str, ...]:
+        """How the tasks upstream of a task have ended, as far as they have. A task that is mapped
+        over item by item is not among them, unless it is about the `whole`; but its `item` is."""
+        upstream = [other for other in self.plan[name].after if self.states[other] in ENDS]
+        over = self.source(name)
+        ends = [self.ending(one) for one in upstream if whole or one != over]
+        if item is not None and over is not None:
+            key = Item(over, item)
+            if self.state_of(key) in ENDS:
+                lost = self.lost.get(key) is SkipReason.UPSTREAM_FAILED
+                ends.append(U if lost else self.state_of(key))
+        return tuple(sorted(ends))
 
     def is_undecided(self, name: str) -> bool:
         """Whether a branch upstream has not ended."""
@@ -172,11 +194,12 @@ class Model:
         return any(self.plan[one].branch and self.states[one] not in ENDS for one in upstream)
 
     def may_skip(self, fact: TaskSkipped) -> bool:
-        """Whether a task that has not started is to be skipped. In a plan with rules about
+        """Whether a task or item that has not started is to be skipped. In a plan with rules about
         failures, it must be certain whether a failure is the reason; older versions did not ask."""
-        if self.possible_verdicts(fact.task) != {False}:
+        if self.possible_verdicts(fact.task, fact.item) != {False}:
             return False
-        task, ends = self.plan[fact.task], self.endings(fact.task)
+        whole = fact.item is None
+        task, ends = self.plan[fact.task], self.endings(fact.task, fact.item, whole)
         missing = len(task.after) - len(ends)
         if self.is_rejected(fact.task) or fact.reason is None or not self.asks_for_failures:
             return True
@@ -187,19 +210,20 @@ class Model:
         upstream = self.plan[name].after
         return any(name not in self.chosen[one] for one in upstream if one in self.chosen)
 
-    def possible_verdicts(self, name: str) -> set[bool]:
+    def possible_verdicts(self, name: str, item: int | None = None) -> set[bool]:
+        """Whether a task or one of its items may still run, be skipped, or both."""
         if self.is_undecided(name):
             return {True, False}
         if self.is_rejected(name):
             return {False}
-        task, ends = self.plan[name], self.endings(name)
+        task, ends = self.plan[name], self.endings(name, item)
         return possible_verdicts(task.rule, ends, len(task.after) - len(ends))
 
     def skip_reason(self, name: str) -> SkipReason:
         """Why a task is skipped that may not run."""
         if self.is_rejected(name):
             return SkipReason.BRANCH
-        return skip_reason(self.plan[name].rule, self.endings(name))
+        return skip_reason(self.plan[name].rule, self.endings(name, whole=True))
 
     def is_choice(self, fact: TaskSucceeded) -> bool:
         """Whether a branch has chosen tasks downstream, and no other task has."""
@@ -253,13 +277,22 @@ class Model:
     def can_begin(self, name: str) -> bool:
         """Whether the task's first attempt of this round may start, or the task be mapped."""
         begins = self.states[name] is State.NOTSTARTED and not self.stops(name)
-        return begins and self.possible_verdicts(name) == {True}
+        possible = self.possible_verdicts(name)
+        missing = len(self.plan[name].after) - len(self.endings(name))
+        if self.over(name) is not None and missing == 1:
+            return begins and possible != {False}  # its items wait for those it maps over
+        return begins and possible == {True}
 
     def can_map(self, name: str) -> bool:
         """Whether the items of the task may come to be."""
         lists = self.plan[name].lists
-        known = all(self.states[over] in ENDS for over in lists)
+        known = self.over(name) is not None or all(self.states[one] in ENDS for one in lists)
         return bool(lists) and known and self.can_begin(name)
+
+    def item_waits(self, key: Item) -> bool:
+        """Whether an item waits for the one that it is made of, and may yet be started."""
+        over = self.over(key.task)
+        return over is not None and over[key.number] not in ENDS
 
     def state_of(self, key: Key) -> State:
         if isinstance(key, str):
@@ -287,6 +320,9 @@ class Model:
         if State.RUNNING in waiting or (waiting and not self.stops(name)):
             return set()
         ends = {F, C}
+        lost = {reason for key, reason in self.lost.items() if key.task == name}
+        if lost and not set(items) & {F, C, *waiting}:
+            return {*ends, K}
         if not self.errors.get(name) and all(state in (S, K) for state in items):
             ends.add(S)
             if not items and self.plan[name].on_empty is OnEmpty.SKIP:
@@ -356,12 +392,19 @@ class Model:
                     return False
                 if known is not None and (error or items != len(known)):
                     return False
+                if self.plan[fact.task].by_item:
+                    over = self.over(fact.task) or []
+                    if items != len(over) or (over and (error or keys)):
+                        return False
                 counted = fact.attempt == self.attempts[key] + 1
                 return counted and self.can_map(fact.task)
             case TaskStarted():
                 counted = fact.attempt == self.attempts[key] + 1
                 if isinstance(key, Item):
                     waits = state in (State.NOTSTARTED, State.UPFORRETRY) and not self.stops(key)
+                    if state is State.NOTSTARTED and self.over(key.task) is not None:
+                        possible = self.possible_verdicts(key.task, key.number)
+                        waits = waits and not self.item_waits(key) and possible == {True}
                     return counted and waits and self.can_start_item(key.task)
                 due = state is State.UPFORRETRY and not self.stops(key)
                 if key in self.hooks:
@@ -391,12 +434,22 @@ class Model:
                 return state is State.RUNNING and fact.attempt == self.attempts[key]
             case TaskSkipped():
                 if is_group and state is State.RUNNING:
-                    known = fact.attempt in (0, self.attempts[key])
-                    return known and K in self.group_ends(fact.task)
+                    lost = {reason for one, reason in self.lost.items() if one.task == fact.task}
+                    counted = fact.attempt == self.attempts[key]
+                    if lost:
+                        first = next(reason for reason in SkipReason if reason in lost)
+                        counted = counted and fact.reason is first
+                    elif not fact.attempt:
+                        counted = True
+                    return counted and K in self.group_ends(fact.task)
                 if state is State.RUNNING:
                     return fact.attempt == self.attempts[key] and fact.reason in BY_ITSELF
-                if isinstance(key, Item) or fact.attempt:
+                if fact.attempt:
                     return False
+                if isinstance(key, Item):
+                    waits = state is State.NOTSTARTED and not self.stops(key)
+                    waits = waits and self.over(key.task) is not None and not self.item_waits(key)
+                    return waits and fact.reason in BY_RULE and self.may_skip(fact)
                 if key in self.hooks:
                     waits = state is State.NOTSTARTED and key not in self.doomed
                     waits = waits and fact.reason in {None, *BY_RULE}
@@ -444,15 +497,20 @@ class Model:
                 self.spent[key] += not fact.interrupted
             case TaskSucceeded() | MarkedSuccessful():
                 self._set(key, S)
-                self.unreached.discard(fact.task)
+                if isinstance(key, Item):
+                    self.lost.pop(key, None)
+                else:
+                    self.unreached.discard(key)
                 if isinstance(fact, TaskSucceeded) and fact.chosen is not None:
                     self.chosen[fact.task] = fact.chosen
             case TaskFailed():
                 self._set(key, F)
             case TaskSkipped() | MarkedSkipped():
                 self._set(key, K)
-                if isinstance(fact, TaskSkipped) and fact.reason is SkipReason.UPSTREAM_FAILED:
-                    self.unreached.add(fact.task)
+                if isinstance(key, Item):
+                    self._lose(key, getattr(fact, "reason", None))
+                elif isinstance(fact, TaskSkipped) and fact.reason is SkipReason.UPSTREAM_FAILED:
+                    self.unreached.add(key)
             case TaskPostponed():
                 self.waiting.add(key)
             case TaskCancelled():
@@ -471,17 +529,20 @@ class Model:
             case Retried():
                 for name in self.hooks:
                     self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
-                for name in fact.tasks:
+                again, kept = set(fact.tasks), dict[str, set[int]]()
+                for name in [name for name in self.plan if name in again]:
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
                     self.unreached.discard(name)
                     self.chosen.pop(name, None)
                     if name in self.items:
                         only = fact.item if name == fact.asked else None
-                        self._restart(name, set(fact.tasks), only)
+                        self._restart(name, again, only, kept)
                 self.outdated |= {
                     name
                     for name, items in self.items.items()
-                    if items is not None and set(self.plan[name].lists) & set(fact.tasks)
+                    if items is not None
+                    and set(self.plan[name].lists) & again
+                    and not (self.plan[name].by_item and name in again)
                 }
                 self.state, self.begun = State.NOTSTARTED, None
                 self.cancelled = self.fails = False
@@ -508,21 +569,41 @@ class Model:
         if state in ENDS and (items := self.items.get(key)):  # what waits of them ends with it
             self.items[key] = [one if one in ENDS else C for one in items]
 
-    def _restart(self, name: str, again: set[str], only: int | None) -> None:
-        """Prepare another round of a mapped task."""
-        self.errors[name] = ""
-        items = self.items[name] or []
-        if only is not None:
-            chosen = {only}
-        elif (
-            all(state == S for state in items)
-            or again & set(self.plan[name].after)
-            or name in self.outdated
+    def _lose(self, key: Item, reason: SkipReason | None) -> None:
+        """An item was skipped."""
+        over = self.source(key.task)
+        before = over is not None and Item(over, key.number) in self.lost
+        if reason in (SkipReason.UPSTREAM_FAILED, SkipReason.UPSTREAM_CANCELLED) or (
+            reason is SkipReason.UPSTREAM_SKIPPED and before
         ):
-            self.items[name] = None
-            return
+            assert reason is not None
+            self.lost[key] = reason
+
+    def _restart(
+        self, name: str, again: set[str], only: int | None, kept: dict[str, set[int]]
+    ) -> None:
+        """Prepare another round of a mapped task. `kept` has the tasks before it that keep their
+        items, and which of these run again."""
+        self.errors[name] = ""
+        items = self.items[name]
+        upstream, also = again & set(self.plan[name].after), set[int]()
+        over = self.plan[name].lists[0]
+        if self.plan[name].by_item and over in kept:
+            upstream.discard(over)
+            also = kept[over]
+        if only is not None:
+            anew = self.plan[name].by_item and over in upstream
         else:
-            chosen = {number for number, state in enumerate(items) if state != S}
+            successful = all(state == S for state in items or ())
+            anew = (successful and not also) or bool(upstream) or name in self.outdated
+        if anew or items is None:
+            self.items[name] = None
+            self.outdated.discard(name)
+            self.lost = {key: why for key, why in self.lost.items() if key.task != name}
+            return
+        failed = {number for number, state in enumerate(items) if state != S}
+        chosen = kept[name] = {only} if only is not None else failed | also
         for number in chosen:
             items[number] = State.NOTSTARTED
             self.spent[Item(name, number)] = 0
+            self.lost.pop(Item(name, number), None)

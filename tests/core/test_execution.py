@@ -37,7 +37,7 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, PlannedTask
-from goflow.core.progress import IllegalTransition
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import Rule, SkipReason, State, Tally, TriggerRule, Verdict, rule_for
 from tests.core.counting import counted_calls, counted_lines
 from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted

@@ -50,7 +50,8 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.graph import Plan, decode_plan
-from goflow.core.progress import TABLE, IllegalTransition
+from goflow.core.progress import TABLE
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import FINISHED, SkipReason, State
 from goflow.core.summary import Summary
 from goflow.core.transition import ChangedTasks, Transition

@@ -33,7 +33,7 @@ from goflow.core.events import (
 from goflow.core.execution import Cancelled, Execution, Failed, Outcome, Skipped, Succeeded
 from goflow.core.graph import OnEmpty, Plan, PlannedTask, decode_plan
 from goflow.core.keys import Item, Key, key_of
-from goflow.core.progress import IllegalTransition
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import FINISHED, SkipReason, State, TriggerRule
 from goflow.core.transition import Transition
 from goflow.engine.live import LiveExecution
@@ -384,6 +384,237 @@ def test_the_work_per_item_does_not_grow_with_their_number() -> None:
     assert calls_per_item(8000) < 1.3 * calls_per_item(1000)
 
 
+# -- item by item ----------------------------------------------------------------------
+
+
+def chained(
+    items: int, *more: PlannedTask, rule: TriggerRule = TriggerRule.ALL_SUCCESSFUL, **options: Any
+) -> Execution:
+    """`parse` maps over `fetch`, which maps over `extract`; the items of both are known. `last`
+    waits for `parse`."""
+    tasks = (
+        PlannedTask("extract"),
+        PlannedTask("fetch", ("extract",), retries=0, map_over="extract"),
+        PlannedTask("parse", ("fetch",), rule, map_over="fetch", by_item=True, **options),
+        *more,
+        PlannedTask("last", (more[-1].name if more else "parse",), TriggerRule.NONE_FAILED),
+    )
+    execution = Execution(Plan(tasks), submitted())
+    go_on(execution, NOW)
+    execution.settle("extract", DONE, NOW)
+    map_all(execution, items)
+    return execution
+
+
+def map_all(execution: Execution, items: int) -> None:
+    """Map what can be mapped, and begin what may."""
+    go_on(execution, NOW)
+    while names := execution.groups_to_map():
+        for name in names:
+            over = execution.items_over(name)
+            execution.map(name, NOW, items if over is None else len(over))
+        go_on(execution, NOW)
+
+
+def end(execution: Execution, outcome: Outcome, *keys: Item) -> list[AnyFact]:
+    """Settle items, and what follows."""
+    for key in keys:
+        execution.settle(key, outcome, NOW)
+    facts = go_on(execution, NOW)
+    while joined := execution.groups_to_join():
+        facts += [execution.settle(name, DONE, NOW) for name in joined]
+        facts += go_on(execution, NOW)
+    return facts
+
+
+def fetch(*numbers: int) -> list[Item]:
+    return [Item("fetch", number) for number in numbers]
+
+
+def parse(*numbers: int) -> list[Item]:
+    return [Item("parse", number) for number in numbers]
+
+
+def test_an_item_starts_when_the_one_it_is_made_of_has_succeeded() -> None:
+    execution = chained(3)
+    assert set(execution.running) == set(fetch(0, 1, 2))
+    assert end(execution, DONE, *fetch(1)) == [TaskStarted(NOW, "parse", 1, item=1)]
+    assert end(execution, DONE, *parse(1)) == []
+    with pytest.raises(IllegalTransition, match="allSuccessful is not met"):
+        execution.apply(TaskStarted(NOW, "parse", 1, item=0))
+    end(execution, DONE, *fetch(0, 2))
+    end(execution, DONE, *parse(0, 2))
+    assert execution.running == ["last"]
+
+
+def test_an_item_whose_trigger_rule_cannot_be_met_is_skipped_and_so_is_its_task() -> None:
+    execution = chained(3)
+    end(execution, DONE, *fetch(0, 2))
+    facts = end(execution, Failed("no"), *fetch(1))
+    failed = SkipReason.UPSTREAM_FAILED
+    assert facts == [
+        TaskSkipped(NOW, "parse", 1, 0, failed, "item 1 of task 'fetch' failed"),
+        TaskFailed(NOW, "fetch", 1, "1 of 3 items failed\nitem 1: no"),
+    ]
+    told = "1 of 3 items were skipped because of failures of task 'fetch'"
+    why = "task 'parse' was skipped because of a failure"
+    assert end(execution, DONE, *parse(0, 2)) == [
+        TaskSkipped(NOW, "parse", None, 1, failed, told),
+        TaskSkipped(NOW, "last", None, 0, failed, why),
+        Finished(NOW, "failed"),
+    ]
+
+
+def test_a_trigger_rule_sees_the_item_in_place_of_the_task() -> None:
+    execution = chained(2, rule=TriggerRule.ALL_FAILED)
+    assert end(execution, Failed("no"), *fetch(0)) == [TaskStarted(NOW, "parse", 1, item=0)]
+    (skipped, *_) = end(execution, DONE, *fetch(1))
+    reason = SkipReason.UPSTREAM_SUCCESSFUL
+    why = "item 1 of task 'fetch' was successful"
+    assert skipped == TaskSkipped(NOW, "parse", 1, 0, reason, why)
+    end(execution, DONE, *parse(0))
+    assert states(execution)["parse"] is State.SUCCESSFUL
+
+
+def test_items_that_are_lost_are_so_along_a_chain() -> None:
+    third = PlannedTask("third", ("parse",), map_over="parse", by_item=True)
+    for outcome, loss, after in (
+        (Failed("no"), SkipReason.UPSTREAM_FAILED, SkipReason.UPSTREAM_FAILED),
+        (Cancelled(), SkipReason.UPSTREAM_CANCELLED, SkipReason.UPSTREAM_SKIPPED),
+    ):
+        execution = chained(2, third)
+        if isinstance(outcome, Cancelled):
+            execution.cancel_task(Item("fetch", 0), NOW)
+        end(execution, outcome, *fetch(0))
+        end(execution, DONE, *fetch(1))
+        end(execution, DONE, *parse(1))
+        end(execution, DONE, Item("third", 1))
+        reasons = [execution.tasks[name].skip.reason for name in ("parse", "third")]
+        assert reasons == [loss, after]
+
+
+def test_an_item_that_skipped_itself_skips_the_next_one_and_loses_none() -> None:
+    execution = chained(2)
+    end(execution, Skipped("nothing"), *fetch(0))
+    end(execution, DONE, *fetch(1))
+    end(execution, DONE, *parse(1))
+    end(execution, DONE, "last")
+    assert states(execution)["parse"] is State.SUCCESSFUL
+    assert execution.state is State.SUCCESSFUL
+
+
+def test_marking_the_item_it_is_made_of_lets_an_item_run() -> None:
+    execution = chained(2, rule=TriggerRule.ALL_SUCCESSFUL)
+    execution.settle(Item("fetch", 0), Failed("no"), NOW)
+    execution.mark(Item("fetch", 0), State.SUCCESSFUL, NOW)
+    assert go_on(execution, NOW) == [TaskStarted(NOW, "parse", 1, item=0)]
+
+
+def test_items_that_wait_for_others_are_cancelled_with_the_execution() -> None:
+    execution = chained(2)
+    execution.cancel(NOW)
+    end(execution, Cancelled(), *fetch(0, 1))
+    assert states(execution)["parse"] is State.CANCELLED
+    assert execution.tasks["parse"].summary().items == {"total": 2, "cancelled": 2}
+
+
+def test_a_task_that_runs_by_item_waits_for_its_other_upstream_tasks() -> None:
+    tasks = (
+        PlannedTask("extract"),
+        PlannedTask("other"),
+        PlannedTask("fetch", ("extract",), map_over="extract"),
+        PlannedTask("parse", ("fetch", "other"), map_over="fetch", by_item=True),
+    )
+    execution = Execution(Plan(tasks), submitted())
+    go_on(execution, NOW)
+    execution.settle("extract", DONE, NOW)
+    map_all(execution, 2)
+    end(execution, DONE, *fetch(0, 1))
+    assert states(execution)["parse"] is State.NOTSTARTED
+    execution.settle("other", DONE, NOW)
+    map_all(execution, 2)
+    assert execution.running == parse(0, 1)
+
+
+@pytest.mark.parametrize("outcome", [DONE, Failed("no")])
+def test_the_reason_of_a_whole_skip_does_not_depend_on_the_order(outcome: Outcome) -> None:
+    tasks = (
+        PlannedTask("extract"),
+        PlannedTask("other"),
+        PlannedTask("fetch", ("extract",), map_over="extract"),
+        PlannedTask("parse", ("fetch", "other"), map_over="fetch", by_item=True),
+        PlannedTask("last", ("parse",), TriggerRule.NONE_FAILED),
+    )
+    execution = Execution(Plan(tasks), submitted())
+    go_on(execution, NOW)
+    execution.settle("extract", DONE, NOW)
+    execution.settle("other", Skipped("nothing"), NOW)
+    map_all(execution, 1)
+    assert states(execution)["parse"] is State.NOTSTARTED
+    end(execution, outcome, *fetch(0))
+    failed = isinstance(outcome, Failed)
+    reason = SkipReason.UPSTREAM_FAILED if failed else SkipReason.UPSTREAM_SKIPPED
+    skip = execution.tasks["parse"].skip
+    assert skip is not None
+    assert skip.reason is reason
+    assert skip.why == ("task 'fetch' failed" if failed else "task 'other' was skipped")
+
+
+def test_a_retry_keeps_the_items_whose_other_item_is_kept() -> None:
+    execution = chained(3)
+    end(execution, Failed("no"), *fetch(1))
+    end(execution, DONE, *fetch(0, 2))
+    end(execution, Failed("no"), *parse(0))
+    end(execution, DONE, *parse(2))
+    assert execution.finished
+    execution.retry(NOW)
+    map_all(execution, 3)
+    assert set(execution.running) == {Item("fetch", 1), Item("parse", 0)}
+    assert end(execution, DONE, *fetch(1))[0] == TaskStarted(NOW, "parse", 1, item=1)
+
+
+def test_one_item_is_retried_with_those_made_of_it() -> None:
+    execution = chained(2)
+    end(execution, DONE, *fetch(0, 1))
+    end(execution, DONE, *parse(0, 1))
+    end(execution, DONE, "last")
+    execution.retry(NOW, Item("fetch", 1))
+    map_all(execution, 2)
+    assert execution.running == fetch(1)
+    assert end(execution, DONE, *fetch(1))[0] == TaskStarted(NOW, "parse", 2, item=1)
+
+
+def test_a_task_that_runs_by_item_has_no_other_items_than_those_it_maps_over() -> None:
+    for fact in (Mapped(NOW, "parse", 1, 3), Mapped(NOW, "parse", 1, 0, "no list")):
+        other = Execution.replay(chained(2).plan, [submitted()])
+        go_on(other, NOW)
+        other.settle("extract", DONE, NOW)
+        other.map("fetch", NOW, 2, keys=("a", "b"))
+        with pytest.raises(IllegalTransition, match="the task that it maps over has 2 items"):
+            other.apply(fact)
+        other.map("parse", NOW, 2)
+        items = other.tasks["parse"].items
+        assert items is not None
+        assert items.keys == ("a", "b")
+
+
+def test_a_mapped_task_cannot_succeed_while_its_items_go_on() -> None:
+    execution = begun(1)
+    with pytest.raises(IllegalTransition):
+        execution.apply(TaskSucceeded(NOW, "fetch", 1))
+
+
+def test_the_work_per_item_of_a_chain_does_not_grow_with_their_number() -> None:
+    def calls_per_item(number: int) -> float:
+        execution = chained(number)
+        with counted_calls() as calls:
+            while execution.running != ["last"]:
+                end(execution, DONE, *execution.running[-50:])
+        return calls[0] / number
+
+    assert calls_per_item(4000) < 1.3 * calls_per_item(500)
+
+
 # -- whatever happens ------------------------------------------------------------------
 
 names = ["t0", "t1", "t2", "t3"]
@@ -402,15 +633,18 @@ def plans(draw: st.DrawFn) -> Plan:
     for place, name in enumerate(names[: draw(st.integers(2, 4))]):
         after = tuple(draw(st.lists(st.sampled_from(names[:place]), unique=True) if place else
                            st.just([])))  # fmt: skip
+        over = draw(st.sampled_from(after)) if after and draw(st.booleans()) else None
+        is_mapped = any(task.name == over and task.map_over is not None for task in tasks)
         tasks.append(
             PlannedTask(
                 name,
                 after,
                 draw(st.sampled_from([TriggerRule.ALL_SUCCESSFUL, *TriggerRule])),
                 draw(st.integers(0, 2)),
-                draw(st.sampled_from(after)) if after and draw(st.booleans()) else None,
+                over,
                 draw(st.sampled_from([None, 1, 2])),
                 draw(st.sampled_from(OnEmpty)),
+                by_item=is_mapped and draw(st.sampled_from([True, True, False])),
             )
         )
     return Plan(tuple(tasks))
@@ -475,6 +709,9 @@ class AnyMappedLife(RuleBasedStateMachine):
         for name in self.execution.groups_to_map():
             known = self.model.items[name]
             number, why = (items, error) if known is None else (len(known), "")
+            if self.model.plan[name].by_item:
+                over = self.model.over(name) or []
+                number, why = len(over), "" if over else why
             decided = self.execution.map(name, self.now, 0 if why else number, why)
             assert bool(decided) == self.model.can_map(name)
             self.take(decided)
@@ -620,8 +857,10 @@ class AnyMappedLife(RuleBasedStateMachine):
             now = max(now, execution.next_retry() or now)
             go_on(execution, now)
             for name in execution.groups_to_map():
-                known = self.model.items[name]
-                execution.map(name, now, 2 if known is None else len(known))
+                number = 2 if (known := self.model.items[name]) is None else len(known)
+                if self.model.plan[name].by_item:
+                    number = len(execution.items_over(name) or ())
+                execution.map(name, now, number)
             for name in execution.groups_to_join():
                 execution.settle(name, DONE, now)
             for key in execution.running:
@@ -640,6 +879,46 @@ class AnyMappedLife(RuleBasedStateMachine):
             assert most is None or self.model.items_running(name) <= most
 
 
+@st.composite
+def chains(draw: st.DrawFn) -> Plan:
+    """Tasks that map over one another item by item, and perhaps wait for another one as well."""
+    plan = [
+        PlannedTask("t0"),
+        PlannedTask("t1", ("t0",), retries=draw(st.integers(0, 1)), map_over="t0"),
+    ]
+    for place in range(2, draw(st.integers(3, 5))):
+        over = f"t{draw(st.integers(1, place - 1))}"
+        after = draw(st.sampled_from([(over,), (over,), ("other", over), ("t0", over)]))
+        plan.append(
+            PlannedTask(
+                f"t{place}",
+                after,
+                draw(st.sampled_from([TriggerRule.ALL_SUCCESSFUL, *TriggerRule])),
+                draw(st.integers(0, 1)),
+                over,
+                draw(st.sampled_from([None, 1])),
+                draw(st.sampled_from(OnEmpty)),
+                by_item=True,
+            )
+        )
+    last = PlannedTask("last", (plan[-1].name,), draw(st.sampled_from(TriggerRule)))
+    return Plan((PlannedTask("other"), *plan, last))
+
+
+class ItemByItemLife(AnyMappedLife):
+    """The same with tasks that run item by item, once the first items are known."""
+
+    @initialize(plan=chains(), items=st.integers(1, 3))
+    def submit(self, plan: Plan, items: int) -> None:  # type: ignore[override]
+        super().submit(plan)
+        self.advance(9)
+        self.take([self.execution.settle("t0", DONE, self.now)])
+        self.advance(9)
+        self.map(items, "")
+
+
+TestItemByItemLife = ItemByItemLife.TestCase
+TestItemByItemLife.settings = settings(max_examples=80, stateful_step_count=30)
 TestAnyMappedLife = AnyMappedLife.TestCase
 TestAnyMappedLife.settings = settings(max_examples=80, stateful_step_count=30)
 

@@ -6,7 +6,7 @@ from goflow.core.detail import Detail
 from goflow.core.events import AnyFact, TaskFailed, TaskSkipped, TaskStarted, TaskSucceeded
 from goflow.core.execution import Execution, Failed, Skipped, Succeeded
 from goflow.core.graph import Plan, PlannedTask
-from goflow.core.progress import IllegalTransition
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import SkipReason, State, TriggerRule
 from goflow.core.summary import WHY, WhySkipped
 from tests.core.histories import NOW, SECOND, begin, dump, go_on, submitted

@@ -23,7 +23,7 @@ from goflow.core.execution import (
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.keys import Item
-from goflow.core.progress import IllegalTransition
+from goflow.core.standing import IllegalTransition
 from goflow.core.states import State
 from goflow.core.summary import Waiting
 from tests.core.histories import NOW, SECOND, begin, submitted

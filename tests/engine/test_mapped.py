@@ -623,6 +623,123 @@ async def test_keys_know_all_of_the_items_and_the_names_of_templates(tmp_path: P
         assert [one.key for one in page.items] == ["j xx 0 mon", "j yy 1 mon"]
 
 
+class Doubled(Seen):
+    """Returns its item twice."""
+
+    async def run(self, context: Context) -> Any:
+        return (await super().run(context))["item"] * 2
+
+
+def chaining(values: list[Any], first: Seen, second: Seen, **options: Any) -> Job:
+    return job_of(
+        "j",
+        Task("extract", Scripted(result=values)),
+        Task("fetch", first, map_over="extract", item_key="{{ item }}"),
+        Task("parse", second, map_over="fetch", **options),
+        Task("load", Scripted(), after=["parse"]),
+    )
+
+
+async def test_a_task_over_a_mapped_task_runs_item_by_item_without_a_barrier() -> None:
+    first, second = Doubled(hang=(1,)), Seen()
+    async with running(chaining(["a", "b", "c"], first, second)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(second.seen) == 2)
+        assert sorted(second.seen) == [(0, "aa"), (2, "cc")]
+        page = await engine.reader.items(id, "parse", None, 0, 9)
+        assert [one.key for one in page.items] == ["a", "b", "c"]
+        assert page.items[1].state is State.NOTSTARTED
+        first.release.set()
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+        parsed = msgspec.json.decode(tasks(detail)["parse"].result)
+        assert parsed == [{"item": one} for one in ("aa", "bb", "cc")]
+
+
+async def test_results_of_any_size_are_handed_on_item_by_item() -> None:
+    class Large(Seen):
+        async def run(self, context: Context) -> Any:
+            return str(context.item) * (SMALL if context.index else 1)
+
+    second = Seen()
+    async with running(chaining(["y", "z"], Large(), second)) as engine:
+        assert (await done(engine)).state is State.SUCCESSFUL
+    assert {index: len(str(item)) for index, item in second.seen} == {0: 1, 1: SMALL}
+
+
+async def test_an_item_that_failed_skips_the_same_item_and_a_retry_runs_only_those() -> None:
+    first, second = Doubled(bad=(1,)), Seen()
+    async with running(chaining(["a", "b", "c"], first, second)) as engine:
+        detail = await done(engine)
+        assert detail.state is State.FAILED
+        assert tasks(detail)["parse"].items == {"total": 3, "successful": 2, "skipped": 1}
+        states = {name: task.state for name, task in tasks(detail).items()}
+        assert (states["parse"], states["load"]) == (State.SKIPPED, State.SKIPPED)
+        for seen in (first, second):
+            seen.bad.clear()
+            seen.seen.clear()
+        await engine.control.retry(detail.id)
+        detail = await ended(engine, detail.id)
+        assert detail.state is State.SUCCESSFUL
+        assert (first.seen, second.seen) == ([(1, "b")], [(1, "bb")])
+        assert tasks(detail)["parse"].items == {"total": 3, "successful": 3}
+
+
+async def test_a_trigger_rule_decides_for_each_item() -> None:
+    first, second = Doubled(bad=(1,)), Seen()
+    job = chaining(["a", "b"], first, second, trigger_rule="allDone")
+    async with running(job) as engine:
+        detail = await done(engine)
+        assert sorted(second.seen) == [(0, "aa"), (1, None)]
+        assert tasks(detail)["parse"].state is State.SUCCESSFUL
+
+
+async def test_an_item_runs_again_with_the_item_it_is_made_of() -> None:
+    first, second = Doubled(), Seen()
+    async with running(chaining(["a", "b"], first, second)) as engine:
+        id = (await done(engine)).id
+        first.seen.clear()
+        second.seen.clear()
+        await engine.control.retry(id, task=Item("fetch", 1))
+        assert (await ended(engine, id)).state is State.SUCCESSFUL
+        assert (first.seen, second.seen) == ([(1, "b")], [(1, "bb")])
+
+
+async def test_cancelling_a_mapped_task_ends_the_items_that_wait_for_its_own() -> None:
+    first, second = Doubled(hang=(0, 1)), Seen()
+    async with running(chaining(["a", "b", "c"], first, second)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: len(second.seen) == 1)
+        await engine.control.cancel_task(id, "fetch")
+        detail = await ended(engine, id)
+        assert tasks(detail)["fetch"].items == {"total": 3, "successful": 1, "cancelled": 2}
+        assert tasks(detail)["parse"].items == {"total": 3, "successful": 1, "skipped": 2}
+
+
+async def test_items_that_wait_for_others_at_a_stop_run_after_it(tmp_path: Path) -> None:
+    job = chaining(["a", "b"], Doubled(hang=(1,)), Seen(), retries=1)
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        id = (await engine.submissions.submit("j")).id
+        operator = job.task("parse").operator
+        assert isinstance(operator, Seen)
+        await until(lambda: len(operator.seen) == 1)
+    first, second = Doubled(), Seen()
+    job = chaining(["a", "b"], first, second, retries=1)
+    async with running(job, store=SqliteStore(tmp_path / "g.db")) as engine:
+        detail = await ended(engine, id)
+        # It has no retries, so it failed when it was interrupted.
+        assert tasks(detail)["fetch"].items == {"total": 2, "successful": 1, "failed": 1}
+        await engine.control.retry(id)
+        assert (await ended(engine, id)).state is State.SUCCESSFUL
+    assert (first.seen, second.seen) == ([(1, "b")], [(1, "bb")])
+
+
+def test_the_items_of_a_task_over_a_mapped_task_have_its_keys() -> None:
+    job = chaining([], Seen(), Seen())
+    with pytest.raises(InvalidJob, match="'more': its items have the keys of task 'parse'"):
+        job.add(Task("more", Seen(), map_over="parse", item_key="{{ item }}"))
+
+
 def test_a_function_receives_the_items_of_several_lists_by_name() -> None:
     job = Job("j")
 

@@ -17,8 +17,8 @@ import msgspec
 from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.keys import Key, task_of
-from goflow.core.progress import IllegalTransition
 from goflow.core.result import StoredResult
+from goflow.core.standing import IllegalTransition
 from goflow.core.timetable import Timetable
 from goflow.engine.entries import ScheduleState, state_in, switch_in
 from goflow.errors import StoreUnavailable

@@ -47,6 +47,7 @@ JOB = JobSpec(
         TaskSpec("e", mood="list"),
         TaskSpec("f", ("e",), retries=1, mood="items", map_over="e", max_parallel=2),
         TaskSpec("g", ("a",), retries=1, mood="patient"),
+        TaskSpec("h", ("f",), mood="items", map_over="f"),
     ),
     {"schedule": "@every 1h", "active": True, "max_queued": 10, "catchup": "all"},
 )
@@ -275,8 +276,11 @@ def runs_again(key: Key, retried: Retried, succeeded: set[Key]) -> bool:
     if key.task not in retried.tasks:
         return False
     over = next(task.map_over for task in JOB.tasks if task.name == key.task)
-    lists = (over,) if isinstance(over, str) else tuple(over or ())
-    return key.task in succeeded or not set(lists).isdisjoint(retried.tasks)
+    assert isinstance(over, str)
+    before = Item(over, key.number)
+    if key.task not in succeeded and over == "f" and over in retried.tasks and before in succeeded:
+        return runs_again(before, retried, succeeded)  # item by item
+    return key.task in succeeded or over in retried.tasks
 
 
 @pytest.mark.parametrize("moment", Moment)

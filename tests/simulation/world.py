@@ -232,10 +232,21 @@ class Process:
         }
         if isinstance(key, Item):
             planned = task.planned
-            lists = [_listed(results[over]) for over in planned.lists]
-            combined = zip(*lists, strict=True) if planned.zipped else itertools.product(*lists)
-            parts = next(itertools.islice(combined, key.number, None))
+            if (runs := execution.items_over(context.task)) is not None:
+                result = runs[key.number].result
+                has_item = result is not None
+                encoded = (
+                    b"null" if result is None else self.world.disk.result(execution.id, result)
+                )
+                parts: Any = (msgspec.json.decode(encoded),)
+            else:
+                has_item = True
+                lists = [_listed(results[over]) for over in planned.lists]
+                combined = zip(*lists, strict=True) if planned.zipped else itertools.product(*lists)
+                parts = next(itertools.islice(combined, key.number, None))
             results.update(zip(planned.lists, parts, strict=True))
+            if not has_item:
+                del results[planned.lists[0]]
             if context.item != (parts[0] if isinstance(planned.map_over, str) else list(parts)):
                 self._broken(f"attempt {place} got the item {context.item!r}")
         if (told := context.outcome) is not None:

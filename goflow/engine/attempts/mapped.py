@@ -16,6 +16,7 @@ from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.result import SMALL, StoredResult, size_of
+from goflow.core.runs import Run
 from goflow.core.states import FINISHED
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.errors import ResultLost
@@ -124,11 +125,16 @@ class MappedTasks:
         self._loading: dict[str, asyncio.Task[Pieces]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._known: list[Known] = []
+        # The mapped tasks whose items have their results in memory.
+        self._kept = {name for name, task in execution.tasks.items() if task.items is not None}
 
     # -- items -----------------------------------------------------------------------
 
     def find(self, name: str) -> None:
         """Find the items of a mapped task; at once, if its lists are in memory."""
+        if (over := self._execution.items_over(name)) is not None:
+            self._known.append(Known(name, len(over)))
+            return
         items = self._execution.tasks[name].items
         if items is not None and items.runs is not None:  # kept by a retry
             self._known.append(Known(name, len(items.runs)))
@@ -150,12 +156,23 @@ class MappedTasks:
     async def item(self, key: Item, results: dict[str, Any]) -> Any:
         """A copy of an item, of its own; `results` get its parts, by the task that they are from.
         Raises `ResultLost`."""
+        if (runs := self._execution.items_over(key.task)) is not None:
+            return await self._result_of(runs[key.number], results)
         if (pieces := self._pieces.get(key.task)) is None:
             pieces = await self._load(key.task)
         over = self._execution.tasks[key.task].planned.map_over
         item, parts = pieces.item(over, key.number)
         results.update(parts)
         return item
+
+    async def _result_of(self, run: Run, results: dict[str, Any]) -> Any:
+        """A copy of the result of an item, if it has one."""
+        if run.result is None:
+            return None
+        task = run.planned.name
+        found, _ = await self._dependencies.results.load(self._execution.id, {task: run.result})
+        results.update(found)
+        return found[task]
 
     async def _find(self, name: str) -> None:
         known = Known(name, 0)
@@ -293,10 +310,14 @@ class MappedTasks:
 
     def forget(self) -> None:
         """Forget the lists and results of the mapped tasks that have ended."""
+        execution = self._execution
         for name in [*self._pieces]:
-            if self._execution.tasks[name].state in FINISHED:
+            if execution.tasks[name].state in FINISHED:
                 del self._pieces[name]
-                self._execution.drop_results(name)
+        for name in [*self._kept]:
+            if not execution.needs_results(name):
+                self._kept.discard(name)
+                execution.drop_results(name)
 
     def close(self) -> None:
         """Stop finding and joining."""
