@@ -153,11 +153,12 @@ class Task:
         on_empty: OnEmpty | str,
     ) -> None:
         self.map_over: str | tuple[str, ...] | None = None
+        self.lists: tuple[str, ...] = ()  # the tasks in `map_over`
         self.zipped = isinstance(map_over, Zipped)
         self.max_parallel = max_parallel
         self.on_empty = checks.choice(f"{where}: on_empty", OnEmpty, on_empty)
         if map_over is not None:
-            names = mapped_over(where, map_over)
+            self.lists = names = tuple(mapped_over(where, map_over))
             self.map_over = names[0] if isinstance(map_over, str) else names
             self.after += [name for name in names if name not in self.after]
         elif max_parallel is not None or self.on_empty is not OnEmpty.SUCCESS:

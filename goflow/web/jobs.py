@@ -112,8 +112,9 @@ class TemplateView(Struct):
 
 
 class TaskView(Struct, kw_only=True):
-    """A task. `templates` is empty if the server hides the source of its jobs. A text is cut once
-    those before take `TEMPLATES_SHOWN` characters."""
+    """A task. `map_over` has the tasks whose items it runs for: their product, or if `zipped`,
+    their pairs. `branch`: its result chooses tasks. `templates` is empty if the server hides the
+    source of its jobs. A text is cut once those before take `TEMPLATES_SHOWN` characters."""
 
     name: str
     operator: str
@@ -123,6 +124,9 @@ class TaskView(Struct, kw_only=True):
     pool: str | None
     priority: float
     after: list[str]
+    map_over: list[str] = []
+    zipped: bool = False
+    branch: bool = False
     templates: list[TemplateView] = []
 
 
@@ -252,6 +256,9 @@ def _view(task: Task) -> TaskView:
         pool=task.pool,
         priority=task.priority,
         after=task.after,
+        map_over=list(task.lists),
+        zipped=task.zipped,
+        branch=task.branch,
         templates=[],
     )
 

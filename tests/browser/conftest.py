@@ -23,6 +23,7 @@ from tests.browser import chromium
 DEADLINE = 60.0  # seconds
 PROGRAM = Path(__file__).with_name("jobs.py")
 TIMED = Path(__file__).with_name("timed.py")
+FLOW = Path(__file__).with_name("flow.py")
 LOGS = Path(__file__).with_name("logs.py")
 SCHEDULES = Path(__file__).with_name("schedules.py")
 THOUSAND = Path(__file__).with_name("thousand.py")
@@ -102,6 +103,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def timed(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve timed.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(TIMED)]))
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve flow.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(FLOW)]))
 
 
 @pytest.fixture

@@ -548,6 +548,9 @@ export interface TaskView {
   pool: string | null;
   priority: number;
   after: string[];
+  map_over: string[];
+  zipped: boolean;
+  branch: boolean;
   templates: TemplateView[];
 }
 

@@ -103,9 +103,11 @@ function byDagre(widths: number[], edges: [number, number][]): Placed {
     height: Math.ceil(size.height ?? 0),
     corners,
     lines: edges.map(([from, to]) => {
-      // Edges join the sides of boxes; dagre would use the nearest points.
+      // Edges join the sides of boxes; dagre would use the nearest points. Between neighbouring
+      // columns it gives one point more, which no box is in the way of.
       const { points } = graph.edge(String(from), String(to)) as { points: Point[] };
-      return [leaving(corners[from]!, widths[from]!), ...points.slice(1, -1), arriving(corners[to]!)];
+      const bends = points.length > 3 ? points.slice(1, -1) : [];
+      return [leaving(corners[from]!, widths[from]!), ...bends, arriving(corners[to]!)];
     }),
   };
 }

@@ -16,6 +16,7 @@ import { StateLabel } from "../../components/state";
 import { JobZone, Time } from "../../components/time";
 import * as api from "../../api/client";
 import { cancelExecution, clone, REMOVED, retryFailed, retryWith } from "./actions";
+import { Children } from "./children";
 import { ExecutionView, failedIn } from "./execution-view";
 import { Gantt } from "./gantt";
 import { SharedState } from "./shared-state";
@@ -247,21 +248,6 @@ function Circumstances({ view, detail }: { view: ExecutionView; detail: api.Exec
         </ul>
       )}
     </>
-  );
-}
-
-/** The executions that tasks have started, the newest first. */
-function Children({ started }: { started: api.ExecutionDetail["children"] }) {
-  return (
-    <p class="waits">
-      Started{" "}
-      {started.slice(-MANY).reverse().map(({ execution, job, task }) => (
-        <a class="id" key={execution} href={executionHref(execution)} title={`By task ${task}`}>
-          <Name text={job} /> <code>{execution}</code>
-        </a>
-      ))}
-      {started.length > MANY && ` and ${started.length - MANY} more`}
-    </p>
   );
 }
 

@@ -116,6 +116,11 @@ export function Gantt(props: {
           <>
             <Name text={described.name} />
             {tell(bars.get(described.name) ?? [], described)}
+            {described.skip?.why && (
+              <>
+                , <Name text={described.skip.why} />
+              </>
+            )}
             <Told items={props.items?.(described.name)} />
           </>
         ) : (

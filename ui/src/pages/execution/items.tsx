@@ -64,7 +64,7 @@ function KeyFilter({ part }: { part: string }) {
   return (
     <input
       type="search"
-      class="key-filter"
+      class="search key-filter"
       aria-label="Show only items with this text in their key"
       placeholder="Key contains"
       maxLength={250}
@@ -237,9 +237,19 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
           ))}
         </div>
       )}
+      {item.waiting && (
+        <p class="waits">
+          Waiting: <Waits on={item.waiting} />.
+        </p>
+      )}
+      {item.skip?.why && (
+        <p class="waits">
+          Skipped: <Name text={item.skip.why} />.
+        </p>
+      )}
       {newest && item.error && <Failed key={attempt} error={item.error} />}
       {item.attempts === 0 ? (
-        <p class="quiet none">No attempts.</p>
+        !item.skip?.why && <p class="quiet none">No attempts.</p>
       ) : (
         <Log
           key={`${detail.id} ${attempt} ${item.index} ${task.name}`}

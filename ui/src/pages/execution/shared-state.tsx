@@ -50,7 +50,7 @@ export function SharedState({ id, dispatched }: { id: string; dispatched: number
       )}
       {held && <pre tabIndex={0}>{shownState(held.state, held.state_bytes, 2)}</pre>}
       {held && (
-        <div class="scroll" tabIndex={0} role="group" aria-label="Actions">
+        <div class="actions-part" tabIndex={0} role="group" aria-label="Actions">
           <table>
             <thead>
               <tr>

@@ -16,6 +16,7 @@ import { Countdown, Time } from "../../components/time";
 import { Waits } from "../../components/waits";
 import { artifactAddress, getResult, resultAddress, type Artifact, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import { REMOVED, taskAction } from "./actions";
+import { Children } from "./children";
 import { Items } from "./items";
 import { Log } from "./log";
 
@@ -30,6 +31,7 @@ export function TaskPart(props: {
   const { detail, task, described, gone, counts } = props;
   const mapped = task.map_over !== undefined;
   const { attempts } = task;
+  const children = detail.children.filter((child) => child.task === task.name);
   const wanted = mapped ? NaN : Number(chosen("attempt")); // of a mapped task, it is the attempt of an item
   const shown = attempts.find(({ attempt }) => attempt === wanted) ?? attempts.at(-1);
   const newest = shown === attempts.at(-1);
@@ -62,7 +64,8 @@ export function TaskPart(props: {
       {task.chosen !== undefined && (
         <p class="waits">{task.chosen.length === 0 ? "Chose no task." : <>Chose <Name text={task.chosen.join(", ")} />.</>}</p>
       )}
-      {attempts.length === 0 && !task.waiting && (
+      {children.length > 0 && <Children started={children} />}
+      {attempts.length === 0 && !task.waiting && !task.skip?.why && (
         <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
       {shown && !mapped && <Attempts attempts={attempts} shown={shown} />}

@@ -81,9 +81,16 @@ export function Definition({ described }: { described: api.JobDescription }) {
                 </td>
                 <td>
                   <code>{task.operator}</code>
+                  {task.branch && <span class="quiet"> branch</span>}
                 </td>
                 <td>
                   <bdi>{task.after.join(", ") || "–"}</bdi>
+                  {task.map_over.length > 0 && (
+                    <span class="quiet">
+                      , for each {task.zipped ? "pair" : task.map_over.length > 1 ? "combination" : "item"} of{" "}
+                      <bdi>{task.map_over.join(", ")}</bdi>
+                    </span>
+                  )}
                 </td>
                 <td>{inWords(task.trigger_rule)}</td>
                 <td>{task.retries}</td>
