@@ -38,6 +38,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
         artifacts: Files that the last successful attempt left: `name`, `size` in bytes, `sha256`.
         items: Of a mapped task, the number of its items, as `total` and by state; else None.
         skip: Why it was skipped, with a word as `reason` and an explanation as `why`; else None.
+        chosen: Tasks that a branch chose; else None.
     """
 
     name: str
@@ -49,6 +50,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
     items: dict[str, int] | None = None
     skip: WhySkipped | None = None
     artifacts: list[Artifact] = []
+    chosen: tuple[str, ...] | None = None
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -162,6 +164,7 @@ async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
             items=task.items or None,
             skip=task.skip or None,
             artifacts=task.artifacts or [],
+            chosen=None if task.chosen is msgspec.UNSET else task.chosen,
         )
     return FinishedExecution(
         id=id,

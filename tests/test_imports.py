@@ -105,6 +105,7 @@ ROOMS: dict[str, set[str]] = {
         "core",
         "errors",
         "zones",
+        "shown",
     },
     "__main__": {"cli"},
 }

@@ -4,10 +4,9 @@ from typing import Any
 
 import click
 
-from goflow import Goflow, Job, TriggerRule
+from goflow import Goflow, Job
 from goflow.cli.program import NotLoaded, file_argument, find_job, load
 from goflow.cli.terminal import FAILED, as_json, columns, print_json, rfc3339
-from goflow.cli.tree import draw
 from goflow.core.catchup import CatchUp, Overlap
 from goflow.engine.clock import SystemClock
 
@@ -118,79 +117,17 @@ def graph(file: str, job: str | None, form: str | None) -> None:
     JOB may be omitted if FILE has only one. Each task is drawn below one of its upstream tasks;
     the others are listed beside it.
     """
-    found = find_job(load(file), file, job)
+    from goflow.cli import drawing
+
+    gf = load(file)
+    found = find_job(gf, file, job)
+    followers = [other.name for other in gf.jobs if found.name in other.after]
     match form:
         case "dot":
-            click.echo(_dot(found))
+            click.echo(drawing.as_dot(found, followers))
         case "mermaid":
-            click.echo(_mermaid(found))
+            click.echo(drawing.as_mermaid(found, followers))
         case "json":
-            print_json({"job": found.name, "dag": found.plan.downstream, "hooks": _hooks(found)})
+            print_json(drawing.as_json(found, followers))
         case _:
-            click.echo(_tree(found))
-
-
-def _tree(job: Job) -> str:
-    tasks = {task.name: task for task in job.tasks}
-    lines = [job.name]
-    for branch in draw({task.name: task.after for task in job.tasks}):
-        task, notes = tasks[branch.task], ""
-        if task.trigger_rule is not TriggerRule.ALL_SUCCESSFUL:
-            notes += f"  [{task.trigger_rule}]"
-        if task.branch:
-            notes += "  (branch)"
-        if task.when is not None:
-            notes += f"  (when {' '.join(task.when.shown.split())})"
-        if branch.also:
-            notes += f"  (also after {', '.join(branch.also)})"
-        lines.append(f"  {branch.lines}{branch.task}{notes}")
-    lines += [f"  on {hook.hook}: {hook.name}" for hook in job.hooks]
-    return "\n".join(lines)
-
-
-def _dot(job: Job) -> str:
-    lines = [f"digraph {_quoted(job.name)} {{"]
-    lines += [
-        f"  {_quoted(task.name)}{' [shape=diamond]' if task.branch else ''};" for task in job.tasks
-    ]
-    lines += [
-        f"  {_quoted(upstream)} -> {_quoted(task.name)};"
-        for task in job.tasks
-        for upstream in task.after
-    ]
-    lines += [
-        f"  {_quoted(hook.name)} [style=dashed, xlabel={_quoted(f'on {hook.hook}')}];"
-        for hook in job.hooks
-    ]
-    return "\n".join([*lines, "}"])
-
-
-def _quoted(name: str) -> str:
-    """A DOT string. Backslashes are escaped because they begin escape sequences in labels."""
-    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _mermaid(job: Job) -> str:
-    number = {task.name: place for place, task in enumerate(job.tasks)}
-    lines = ["flowchart TD"]
-    lines += [
-        f'  t{number[task.name]}{{"{_entities(task.name)}"}}'
-        if task.branch
-        else f'  t{number[task.name]}["{_entities(task.name)}"]'
-        for task in job.tasks
-    ]
-    lines += [
-        f"  t{number[upstream]} --> t{number[task.name]}"
-        for task in job.tasks
-        for upstream in task.after
-    ]
-    lines += [
-        f'  h{place}(["on {hook.hook}: {_entities(hook.name)}"])'
-        for place, hook in enumerate(job.hooks)
-    ]
-    return "\n".join(lines)
-
-
-def _entities(name: str) -> str:
-    """A text for Mermaid, with all but letters, digits and a few others as character codes."""
-    return "".join(one if one.isalnum() or one in " -_." else f"#{ord(one)};" for one in name)
+            click.echo(drawing.as_tree(found, followers))

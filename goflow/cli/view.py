@@ -42,6 +42,8 @@ class Seen(Protocol):
     def items(self) -> dict[str, int] | msgspec.UnsetType | None: ...
     @property
     def skip(self) -> WhySkipped | msgspec.UnsetType | None: ...
+    @property
+    def chosen(self) -> tuple[str, ...] | msgspec.UnsetType | None: ...
 
 
 class View:
@@ -124,9 +126,12 @@ def _items(task: Seen) -> str:
 
 
 def _note(task: Seen) -> str:
-    """The items of a mapped task, or why a task was skipped, in one line."""
+    """The items of a mapped task, the tasks that a branch chose, or why a task was skipped, in one
+    line."""
     if task.skip:
         return " ".join(task.skip.why.split())
+    if task.chosen is not None and task.chosen is not msgspec.UNSET:
+        return f"chose {', '.join(task.chosen) or 'no task'}"
     return _items(task)
 
 

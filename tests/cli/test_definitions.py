@@ -190,6 +190,111 @@ job.add(Task("x", Command("true"), after=["pick"], when="params.full"))
     assert 't0{"pick"}' in goflow("graph", path, "--mermaid").stdout
 
 
+WORDS = """
+from datetime import timedelta
+from goflow import (Command, Goflow, Job, RunJob, Task, Template, WaitFor, WaitForFile, WaitForJob,
+                    WaitForUrl, WaitUntil, zipped)
+
+def ready():
+    return True
+
+load = Job("load", tasks=[Task("rows", Command("true"))])
+nightly = Job("nightly", tasks=[Task("load", RunJob("load"))])
+wait = Job("wait", after="nightly")
+for name, operator in {
+    "check": WaitFor(ready),
+    "file": WaitForFile("in/*.csv"),
+    "any": WaitForFile(Template("in/{{ params.day }}")),
+    "url": WaitForUrl("https://me:secret@example.com/up?token=secret"),
+    "other": WaitForJob("load"),
+    "pause": WaitUntil(timedelta(minutes=5)),
+}.items():
+    wait.add(Task(name, operator))
+cities = Job("cities", tasks=[Task("a", Command("true")), Task("b", Command("true"))])
+cities.add(Task("one", Command("true"), map_over="a", max_parallel=4))
+cities.add(Task("each", Command("true"), map_over=["a", "b"]))
+cities.add(Task("pair", Command("true"), map_over=zipped("a", "b")))
+
+@cities.on_failure
+def tell():
+    pass
+
+gf = Goflow()
+for job in (load, nightly, wait, cities):
+    gf.add_job(job)
+"""
+
+
+@pytest.mark.parametrize(
+    ("job", "lines"),
+    [
+        ("nightly", ["nightly", "  load  (runs job load)", "  then: wait"]),
+        (
+            "wait",
+            [
+                "wait  (after nightly)",
+                "  check  (waits for ready)",
+                "  file  (waits for file in/*.csv)",
+                "  any  (waits for file in/{{ params.day }})",
+                "  url  (waits for https://example.com/up)",
+                "  other  (waits for job load)",
+                "  pause  (waits for 5m00s after it is due)",
+            ],
+        ),
+        (
+            "cities",
+            [
+                "cities",
+                "  a",
+                "  ├─ one  (for each item of a, 4 at once)",
+                "  ├─ each  (for each combination of a, b)  (also after b)",
+                "  └─ pair  (for each pair of a, b)  (also after b)",
+                "  b",
+                "  on failure: tell",
+            ],
+        ),
+    ],
+)
+def test_a_graph_tells_waits_maps_other_jobs_and_hooks(goflow, main_py, job, lines):
+    assert goflow("graph", main_py(WORDS), job).stdout.splitlines() == lines
+
+
+def test_a_graph_has_shapes_for_waits_maps_and_other_jobs(goflow, main_py):
+    path = main_py(WORDS)
+    assert '"one" [peripheries=2];' in goflow("graph", path, "cities", "--dot").stdout
+    assert '"file" [shape=octagon];' in goflow("graph", path, "wait", "--dot").stdout
+    assert '"job nightly" [shape=plaintext];' in goflow("graph", path, "wait", "--dot").stdout
+    assert 't2[["one"]]' in goflow("graph", path, "cities", "--mermaid").stdout
+    assert 't1{{"file"}}' in goflow("graph", path, "wait", "--mermaid").stdout
+    assert 't0>"load"]' in goflow("graph", path, "nightly", "--mermaid").stdout
+
+
+def test_a_graph_as_json_has_waits_maps_and_other_jobs(goflow, main_py):
+    path = main_py(WORDS)
+    nightly = json.loads(goflow("graph", path, "nightly", "--json").stdout)
+    assert (nightly["after"], nightly["followers"]) == ([], ["wait"])
+    assert nightly["tasks"][0]["runs"] == "load"
+    wait = json.loads(goflow("graph", path, "wait", "--json").stdout)
+    assert [task["waits_for"] for task in wait["tasks"]][:2] == ["ready", "file in/*.csv"]
+    pair = json.loads(goflow("graph", path, "cities", "--json").stdout)["tasks"][4]
+    assert (pair["map_over"], pair["zipped"]) == (["a", "b"], True)
+
+
+def test_a_run_says_what_a_branch_chose(goflow, main_py):
+    path = main_py(
+        """
+from goflow import Command, Job, Task
+
+job = Job("j")
+job.branch(lambda: "x", name="pick")
+job.add(Task("x", Command("true"), after=["pick"]))
+"""
+    )
+    lines = goflow("run", path).stdout.splitlines()
+    assert any(line.startswith("pick") and line.endswith("  chose x") for line in lines)
+    assert goflow("run", path, "--json").stdout.count('"chosen": [') == 1
+
+
 def test_a_run_says_why_tasks_are_skipped(goflow, main_py):
     path = main_py(
         """
