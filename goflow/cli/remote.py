@@ -161,6 +161,13 @@ def cancel(
 @item_option
 @key_option
 @params_option
+@click.option(
+    "--definition",
+    type=click.Choice(["same", "newest"]),
+    default="same",
+    show_default=True,
+    help="Run by the job's definition that the execution has, or by the newest one.",
+)
 @server_option
 @as_json
 def retry(
@@ -170,18 +177,22 @@ def retry(
     item: int | None,
     key: str | None,
     params: tuple[str, ...],
+    definition: str,
     url: str,
     as_json: bool,
 ) -> None:
     """Run the unsuccessful tasks of the finished execution ID again.
 
     With --task, runs that task and all tasks downstream of it. --param changes a parameter of the
-    execution; the others are kept.
+    execution; the others are kept. With --definition newest, tasks that the job no longer has are
+    dropped, new ones run too, and those that succeeded keep their results.
     """
     if only and task is None:
         raise Unusable("--only requires --task")
     named = _named(task, item, key)
     body: dict[str, Any] = {} if task is None else {"task": task, "following": not only, **named}
+    if definition != "same":  # an older server does not know it
+        body["definition"] = definition
     with Server(url) as server:
         if params:
             execution = server.get("executions", id)

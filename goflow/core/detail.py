@@ -5,11 +5,11 @@ its tasks comes from `Progress`, the history of attempts from its changes.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from goflow.core.events import AnyFact, ChildStarted, Dispatched, TaskSucceeded
+from goflow.core.events import AnyFact, ChildStarted, Dispatched, Retried, TaskSucceeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
 from goflow.core.progress import Progress
@@ -45,7 +45,8 @@ class AttemptDetail(msgspec.Struct):
 class TaskDetail(msgspec.Struct):
     """One task of a `Detail`; `started`, `finished` and `error` are of its last attempt, and
     null after the task was reset by a retry of the execution. `retries` and `trigger_rule` are
-    as submitted; `operator` is the job's current one, null if the job no longer has the task.
+    as submitted, or by the newest definition at a retry with that; `operator` is the job's current
+    one, null if the job no longer has the task.
     `waiting` says why it is not running though it could, as a text; for a running task that waits
     without a slot, why and until when. `interruptions` counts the attempts interrupted by the end
     of the server, of all rounds.
@@ -86,15 +87,23 @@ class TaskDetail(msgspec.Struct):
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
         """A task before its first change."""
-        detail = cls(task.name, retries=task.retries, trigger_rule=task.rule)
-        if task.hook is not None:
-            detail.hook = task.hook
-        if task.branch:
-            detail.branch = True
-        if task.map_over is not None:
-            detail.map_over, detail.items = task.map_over, {"total": 0}
-            detail.zipped = task.zipped or msgspec.UNSET
+        detail = cls(task.name)
+        detail.follow(task)
         return detail
+
+    def follow(self, task: PlannedTask) -> None:
+        """Show the task as it is in a plan."""
+        self.retries, self.trigger_rule = task.retries, task.rule
+        self.hook = msgspec.UNSET if task.hook is None else task.hook
+        self.branch = True if task.branch else msgspec.UNSET
+        if not task.branch:
+            self.chosen = msgspec.UNSET
+        if task.map_over is None:
+            self.map_over = self.items = self.zipped = msgspec.UNSET
+            return
+        self.map_over, self.zipped = task.map_over, task.zipped or msgspec.UNSET
+        if self.items is msgspec.UNSET:
+            self.items = {"total": 0}
 
     def note(self, change: TaskChange) -> None:
         """Record a change of this task, and of its last attempt."""
@@ -190,7 +199,8 @@ class StateChange(msgspec.Struct):
 class Action(msgspec.Struct):
     """A request by a person or a program: the action, who asked, the `task` if it was about
     one, and its `item` if it was about an item of a mapped task. `params` are those that it set;
-    they are left out once those of the actions before take `ASKED_SHOWN` bytes."""
+    they are left out once those of the actions before take `ASKED_SHOWN` bytes. `definition` is
+    "newest" for a retry by which the execution went on with another definition of its job."""
 
     at: Time
     action: str
@@ -198,6 +208,7 @@ class Action(msgspec.Struct):
     task: str | None = None
     params: dict[str, Any] | None = None
     item: int | msgspec.UnsetType = msgspec.UNSET
+    definition: Literal["newest"] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def of(cls, fact: AnyFact) -> "Action | None":
@@ -213,6 +224,7 @@ class Action(msgspec.Struct):
             fact.about,
             params,
             msgspec.UNSET if item is None else item,
+            "newest" if isinstance(fact, Retried) and fact.plan is not None else msgspec.UNSET,
         )
 
     @property
@@ -248,6 +260,10 @@ class Detail(msgspec.Struct, kw_only=True):
 
     `hooks` run after all tasks have ended. Their states are not in that of the execution.
 
+    `plan` identifies the definition it runs by: that at its submit, or at its last retry with the
+    newest one. `newer` tells that the job has another one now. `dropped` are the tasks and hooks
+    of earlier definitions that had begun and are not in this one.
+
     With a `since` that is not null, `tasks` has only the tasks that changed after that version,
     and `dag` is empty.
     """
@@ -271,6 +287,9 @@ class Detail(msgspec.Struct, kw_only=True):
     actions: list[Action]
     tasks: list[TaskDetail]
     hooks: list[TaskDetail] = []
+    dropped: list[TaskDetail] = []
+    plan: str = ""
+    newer: bool = False
     dag: dict[str, list[str]]
     version: int = 0
     damage: str | None = None
@@ -311,6 +330,8 @@ class Details:
         task = TaskDetail.planned(planned)
         for change in self._changes.get(planned.name, ()):
             task.note(change)
+        if not planned.branch:  # under an earlier plan it may have been one
+            task.chosen = msgspec.UNSET
         return task
 
     def of_item(self, run: Run) -> TaskDetail:
@@ -324,8 +345,7 @@ class Details:
     def of_run(self, run: TaskRun) -> TaskDetail:
         """One task as it is now, with every attempt."""
         task = self.of_task(run.planned)
-        if run.items is not None:
-            task.items = run.items.shown()
+        task.items = msgspec.UNSET if run.items is None else run.items.shown()
         return task
 
     def of(self, execution: Progress) -> Detail:
@@ -333,8 +353,9 @@ class Details:
         brief = execution.brief()
         tasks = [self.of_run(run) for run in execution.tasks.values()]
         hooks = [self.of_run(run) for run in execution.hooks.values()]
+        dropped = [self.of_run(run) for run in execution.dropped.values() if run.attempt]
         actions = list(self._actions)
-        _bound(tasks + hooks)
+        _bound(tasks + hooks + dropped)
         _bound_params(actions)
         return Detail(
             id=brief.id,
@@ -356,6 +377,8 @@ class Details:
             actions=actions,
             tasks=tasks,
             hooks=hooks,
+            dropped=dropped,
+            plan=execution.plan.id,
             dag=execution.plan.downstream,
             dispatched=execution.dispatched,
         )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from goflow.core.graph import Plan
 from goflow.core.keys import Key, key_of
 from goflow.core.result import Kept, StoredResult
 from goflow.core.states import SkipReason
@@ -271,6 +272,10 @@ class Retried(Fact, frozen=True):
     request, if any. With `item`, only that item of it runs again. Otherwise, of a mapped task
     the items that did not succeed run again; all items are created anew if they all succeeded,
     or if a task upstream of it runs again.
+
+    With `plan`, the execution goes on by that plan, and with that `timeout`. Its tasks keep the
+    states, results and attempts of the tasks of the same name. `tasks` has all tasks that are new
+    in it. Tasks and hooks that are not in it are dropped; their attempts stay readable.
     """
 
     action = "retry"
@@ -280,6 +285,8 @@ class Retried(Fact, frozen=True):
     params: dict[str, Any] | None = None
     asked: str | None = None
     item: int | None = None
+    plan: Plan | None = None
+    timeout: float | None = None
 
     @property
     def about(self) -> str | None:

@@ -127,7 +127,7 @@ class Execution(Progress):
     def __init__(self, plan: Plan, submitted: Submitted) -> None:
         super().__init__(plan, submitted)
         self._decided: list[TaskChange] = []
-        self.has_mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
+        self._replanned = False
         # The tasks and items that wait, and whose operator is looking right now; the shell keeps
         # this, since a look is no fact.
         self.looking: set[Key] = set()
@@ -144,7 +144,11 @@ class Execution(Progress):
             touched = dict.fromkeys(one.task.name for one in changes if one.item is not None)
             mapped = [self.tasks[name].summary() for name in touched]
             changes = [one for one in changes if one.item is None]
-        return Transition(self.brief(), changes, mapped, hooks)
+        replanned = None
+        if self._replanned:
+            self._replanned = False
+            replanned = [task.summary() for task in self.tasks.values()]
+        return Transition(self.brief(), changes, mapped, hooks, replanned)
 
     # -- when to look again --------------------------------------------------------
 
@@ -546,25 +550,42 @@ class Execution(Progress):
         following: bool = True,
         params: dict[str, Any] | None = None,
         by: str = "",
+        plan: Plan | None = None,
+        timeout: float | None = None,
     ) -> list[AnyFact]:
         """Reopen a finished execution to run again the tasks that did not succeed; or `task`,
         which may be one item of a mapped task, and, if `following`, all tasks downstream of it.
-        Empty if there is nothing to run, and for an item of an earlier list."""
+        With `plan`, it goes on by that plan and `timeout`, and tasks that are new run too. Empty
+        if there is nothing to run, for an item of an earlier or another list, and for a task that
+        is not in the plan."""
         facts: list[AnyFact] = []
         if not self.finished:
             return facts
+        by_plan = plan or self.plan
+        names = [planned.name for planned in by_plan.tasks]
+        new = set[str]() if plan is None else self.new_in(plan)
         if task is None:
-            again = [name for name, run in self.tasks.items() if run.state is not State.SUCCESSFUL]
+            kept = {name for name, run in self.tasks.items() if run.state is State.SUCCESSFUL}
+            again = [name for name in names if name not in kept or name in new]
         else:
             name = task_of(task)
-            if isinstance(task, Item) and self.is_outdated(name):
+            if name not in by_plan.names or (
+                isinstance(task, Item) and not self.has_list(name, by_plan)
+            ):
                 return facts
-            chosen = self.plan.following(name) if following else {name}
-            again = [name for name in self.tasks if name in chosen]
+            chosen = by_plan.following(name) if following else {name}
+            again = [name for name in names if name in chosen or name in new]
         if again:
             asked, item = (None, None) if task is None else (task_of(task), item_of(task))
-            self._decide(facts, Retried(now, tuple(again), by, params, asked, item))
+            fact = Retried(now, tuple(again), by, params, asked, item, plan, timeout)
+            self._decide(facts, fact)
+            self._replanned = plan is not None
         return facts
+
+    def has_list(self, name: str, plan: Plan) -> bool:
+        """Whether the items of a mapped task are still those that it has by a plan."""
+        planned = next(task for task in plan.tasks if task.name == name)
+        return not self.is_outdated(name) and planned.maps_as(self.tasks[name].planned)
 
     def _decide(self, facts: list[AnyFact], fact: AnyFact) -> None:
         self._decided += self.apply(fact)

@@ -82,6 +82,14 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
             return ()
         return (over,) if isinstance(over, str) else over
 
+    def maps_as(self, other: "PlannedTask") -> bool:
+        """Whether both have the same items, for the same values of the tasks they map over."""
+        mine, its = (
+            (self.lists, self.zipped, self.by_item),
+            (other.lists, other.zipped, other.by_item),
+        )
+        return mine == its
+
 
 class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """The tasks of a job in the order they were added, and its hooks. Names of tasks and hooks
@@ -117,6 +125,11 @@ class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
             if task.by_item:
                 found[task.lists[0]] = (*found.get(task.lists[0], ()), task.name)
         return found
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the tasks."""
+        return frozenset(task.name for task in self.tasks)
 
     @cached_property
     def branches(self) -> frozenset[str]:

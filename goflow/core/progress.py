@@ -44,7 +44,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Plan
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.groups import Groups, fails, items_if_mapped, items_of, number_of
 from goflow.core.keys import Item
 from goflow.core.result import Artifact, size_of
@@ -445,18 +445,27 @@ class Progress(Groups):
 
     def _retried(self, fact: Retried) -> Changes:
         again = set(fact.tasks)
+        plan = fact.plan or self.plan
         if not self.finished or not again or len(again) != len(fact.tasks):
             refuse(fact, f"while {self.state}")
-        if not self.tasks.keys() >= again:
+        if not plan.names >= again:
             refuse(fact, "of tasks that are not in the plan")
+        if fact.plan is not None and not again >= self.new_in(fact.plan):
+            refuse(fact, "without tasks that are new in the plan")
         if fact.item is not None and (
             fact.asked not in again or not self.has_item(fact.asked, fact.item)
         ):
             refuse(fact, "of an item that does not exist")
         if fact.item is not None and self.is_outdated(fact.asked or ""):
             refuse(fact, "of an item of an earlier list")
+        if fact.item is not None and fact.plan is not None and fact.asked in self.new_in(fact.plan):
+            refuse(fact, "of an item of another list")
         affected: dict[str, None] = {}
         changes = []
+        if fact.plan is not None:
+            self._follow(fact.plan)
+            self.timeout = fact.timeout
+            affected = dict.fromkeys(self.tasks)
         # A group comes after its source, since it keeps the items whose source is kept.
         ordered = [one for one in self.tasks if one in again] if self._by_item else fact.tasks
         kept: dict[str, set[int]] = {}
@@ -487,6 +496,52 @@ class Progress(Groups):
             self.params = fact.params
             self._shown_params = None
         return tuple(changes)
+
+    def new_in(self, plan: Plan) -> set[str]:
+        """The tasks of another plan that would be new: this one has no such task, or they map over
+        other lists now."""
+        return {
+            planned.name
+            for planned in plan.tasks
+            if (run := self.tasks.get(planned.name)) is None
+            or (planned.lists and not planned.maps_as(run.planned))
+        }
+
+    def _follow(self, plan: Plan) -> None:
+        """Go on by another plan, after the end of all tasks and hooks."""
+        before = self.tasks
+        known = self.dropped | self.hooks | before
+
+        def run_of(planned: PlannedTask) -> TaskRun:
+            if (run := known.pop(planned.name, None)) is None:
+                return TaskRun(planned)
+            self._drop_results(run.follow(planned))
+            if planned.name not in before and run.items is not None:  # it was dropped
+                run.items.outdated = run.items.runs is not None
+            return run
+
+        self.plan = plan
+        self.tasks = {planned.name: run_of(planned) for planned in plan.tasks}
+        self.hooks = {planned.name: run_of(planned) for planned in plan.hooks}
+        self.named = self.tasks | self.hooks if self.hooks else self.tasks
+        self.dropped = known
+        for run in known.values():
+            items = [] if run.items is None else run.items.runs or []
+            self._drop_results([run, *items])
+        self.has_mapped_tasks = any(run.items is not None for run in self.tasks.values())
+        self._count, self._hook_count = dict.fromkeys(State, 0), dict.fromkeys(State, 0)
+        for count, runs in (self._count, self.tasks), (self._hook_count, self.hooks):
+            for run in runs.values():
+                count[run.state] += 1
+        self._branches, self._by_item = plan.branches, plan.by_item
+        if plan.asks_for_failures or self._branches:
+            for run in self.tasks.values():
+                run.rule = self._rule_of(run)
+
+    def _drop_results(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            self.result_bytes -= size_of(run.result)
+            run.result = None
 
     def _subject(self, fact: TaskFact) -> tuple[Run, State]:
         """The run that a fact is about, and its state after the fact, if the table allows it."""
@@ -663,7 +718,7 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 # - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
 #   may be marked while it runs.
 # - An attempt may skip its task. Without one, only a trigger rule and a branch may.
-# - Only a retry and the marks may follow `Finished`.
+# - Only a retry and the marks may follow `Finished`. A retry may bring another plan.
 # - A fact about a task is also one about a hook, by the same row, except for marks.
 # - The end of a task, and only that, is counted for the tasks that wait for it.
 # - A change of a task's state is returned as a `TaskChange`, whichever fact made it.

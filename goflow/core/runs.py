@@ -75,9 +75,10 @@ class Run:
 
 class TaskRun(Run):
     """A task within one execution. `items` is None unless the task is mapped. `skip` tells why it
-    was skipped, and `chosen` the tasks that a branch chose when it succeeded."""
+    was skipped, and `chosen` the tasks that a branch chose when it succeeded. `item_attempts` is
+    the highest attempt of the items that it had under an earlier plan."""
 
-    __slots__ = ("chosen", "items", "rule", "skip", "tally")
+    __slots__ = ("chosen", "item_attempts", "items", "rule", "skip", "tally")
 
     def __init__(self, planned: PlannedTask) -> None:
         super().__init__(planned.name, planned)
@@ -86,9 +87,32 @@ class TaskRun(Run):
         self.items: Items | None = None
         self.skip: WhySkipped | None = None
         self.chosen: tuple[str, ...] | None = None
+        self.item_attempts = 0
         if planned.map_over is not None:
             self.items = Items()
             self.retries_left = 0  # its items have retries
+
+    def follow(self, planned: PlannedTask) -> list[Run]:
+        """Follow another plan, after the end of the task: it keeps its state, its result and the
+        number of its attempts. Items that no longer belong to it are dropped, and returned; those
+        of another list are outdated."""
+        maps_as_before = planned.maps_as(self.planned)
+        self.planned = planned
+        self.rule = rule_for(planned.rule, len(planned.after))
+        self.tally = Tally(len(planned.after))
+        if not planned.branch:
+            self.chosen = None
+        items = self.items
+        if planned.map_over is None and items is not None:
+            self.item_attempts, self.items = items.top, None
+            return items.runs or []
+        if planned.map_over is not None and items is None:
+            self.items = Items(self.item_attempts)
+        elif items is not None:
+            for run in items.runs or ():
+                run.planned = planned
+            items.outdated = items.runs is not None and (items.outdated or not maps_as_before)
+        return []
 
     def summary(self) -> TaskSummary:
         if self.waiting is not None:
@@ -134,7 +158,6 @@ class Items:
         "_let",
         "_next",
         "_numbers",
-        "_top",
         "announced",
         "counts",
         "error",
@@ -143,9 +166,10 @@ class Items:
         "lost",
         "outdated",
         "runs",
+        "top",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, top: int = 0) -> None:
         self.runs: list[Run] | None = None
         self.counts = dict.fromkeys(State, 0)
         self.error = ""
@@ -160,7 +184,7 @@ class Items:
         self.lost: dict[int, SkipReason] = {}
         # Items whose next attempt is due, to be taken, and their attempts so far.
         self._due: deque[tuple[Run, int]] = deque()
-        self._top = 0  # the highest attempt of an item so far
+        self.top = top  # the highest attempt of an item so far
 
     @property
     def open(self) -> int:
@@ -184,7 +208,7 @@ class Items:
         """Create the items, unless a retry has kept them. New items continue to count the
         attempts of those they replace, since logs and results are kept by attempt."""
         if self.runs is None:
-            name, planned, top = group.planned.name, group.planned, self._top
+            name, planned, top = group.planned.name, group.planned, self.top
             self.runs = [Run(Item(name, index), planned, group, top) for index in range(number)]
             self.keys, self._numbers = keys, None
             self.counts[State.NOTSTARTED] = number
@@ -201,7 +225,7 @@ class Items:
         return self._numbers
 
     def started(self, attempt: int) -> None:
-        self._top = max(self._top, attempt)
+        self.top = max(self.top, attempt)
 
     def failed(self, index: int, error: str) -> None:
         """Keep the error of an item for that of its task, if it is among the first."""

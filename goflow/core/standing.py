@@ -11,7 +11,7 @@ import msgspec
 
 from goflow.core.events import AnyFact, ChildStarted, Submitted
 from goflow.core.graph import Plan
-from goflow.core.keys import Asked, Item, Key, NamedItem
+from goflow.core.keys import Asked, Item, Key, NamedItem, task_of
 from goflow.core.result import StoredResult
 from goflow.core.runs import Run, TaskRun
 from goflow.core.states import FINISHED, State, not_chosen
@@ -54,6 +54,9 @@ class Standing:
         self.hooks = {planned.name: TaskRun(planned) for planned in plan.hooks}
         # Tasks and hooks.
         self.named = self.tasks | self.hooks if self.hooks else self.tasks
+        # Tasks and hooks of earlier plans that are not in this one.
+        self.dropped: dict[str, TaskRun] = {}
+        self.has_mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
         self.result_bytes = 0  # of the current results of all tasks
         self.error_characters = 0  # of all failed attempts so far
         self.dispatched = 0  # actions of the shared state
@@ -151,6 +154,21 @@ class Standing:
         if not self.has(asked):
             raise LookupError(asked)
         return asked
+
+    def find_run(self, asked: Asked) -> Run:
+        """The run that a request names, which may be of a task that was dropped. Raises
+        `LookupError` for an unknown one."""
+        name = task_of(asked)
+        task = self.dropped[name] if name in self.dropped else self.named[name]
+        if isinstance(asked, str):
+            return task
+        runs = None if task.items is None else task.items.runs
+        if task.items is None or runs is None:
+            raise LookupError(asked)
+        number = task.items.numbers[asked.key] if isinstance(asked, NamedItem) else asked.number
+        if not 0 <= number < len(runs):
+            raise LookupError(asked)
+        return runs[number]
 
     def is_outdated(self, task: str) -> bool:
         """Whether the items of a mapped task are those of an earlier list, since the task it maps

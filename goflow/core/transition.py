@@ -39,12 +39,14 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
 class Transition(msgspec.Struct, frozen=True):
     """The changes of tasks, in order, and the execution in brief after them, without its
     tasks. `mapped` has the mapped tasks whose items changed, as they are after it; the changes
-    of items are not in it, since they may be many. `hooks` has the changes of hooks."""
+    of items are not in it, since they may be many. `hooks` has the changes of hooks. If the
+    execution goes on by another plan, `replanned` has all its tasks, as they are afterwards."""
 
     brief: Summary
     tasks: list[TaskChange]
     mapped: Sequence[TaskSummary] = ()
     hooks: Sequence[TaskChange] = ()
+    replanned: Sequence[TaskSummary] | None = None
 
 
 class ChangedTasks:

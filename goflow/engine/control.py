@@ -4,6 +4,7 @@ Only its runner changes an unfinished execution, at its next turn. A finished on
 is replayed, changed, and after a retry passed to a new runner; one change at a time.
 """
 
+import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
+from goflow.core.graph import Plan
 from goflow.core.keys import Asked, Item, Key, described, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
@@ -29,7 +31,20 @@ from goflow.engine.room import Room
 from goflow.engine.runner import Runner
 from goflow.engine.runners import Runners
 from goflow.errors import Conflict, NotFound, Unavailable
+from goflow.job import Job
 from goflow.stores.base import History, Store
+
+
+class Definition(enum.StrEnum):
+    """By which definition of its job an execution runs again: the one it ran by, or the newest.
+
+    In both cases a task's operator is that of the registered job, since goflow keeps no code. The
+    definition decides which tasks there are, on which ones each depends, their trigger rules,
+    numbers of retries, maps and branches, the hooks, and the timeout of the execution.
+    """
+
+    SAME = "same"
+    NEWEST = "newest"
 
 
 class Control:
@@ -129,15 +144,17 @@ class Control:
         task: Asked | None = None,
         following: bool = True,
         params: Mapping[str, Any] | None = None,
+        definition: Definition = Definition.SAME,
         by: Principal = NOBODY,
     ) -> None:
         """Re-run the unsuccessful tasks of a finished execution under the same id; or only `task`,
         which may be one item of a mapped task, with all tasks after it if `following`. `params`
-        replace those of the execution.
+        replace those of the execution. With the newest definition, tasks that are new run too, and
+        the parameters must be right for it.
 
         Raises `NotFound`, `InvalidRequest` for bad params, `Unavailable`, and `Conflict` if the
-        execution is unfinished, its job is no longer registered, there is nothing to re-run, or
-        the item is of an earlier list.
+        execution is unfinished, its job is no longer registered, there is nothing to re-run, the
+        item is of an earlier list, or the newest definition does not have the task.
         """
         self._lifetime.check()
         async with self._reopened(id) as (history, execution):
@@ -147,23 +164,34 @@ class Control:
                     f"execution {id!r} cannot run again",
                     code="job-gone",
                 )
-            key = None if task is None else find_key(execution, task)
+            plan = _other_plan(execution, job) if definition is Definition.NEWEST else None
+            key: Key | None
+            if isinstance(task, str) and plan is not None and task in plan.names:
+                key = task  # it may be new
+            else:
+                key = None if task is None else find_key(execution, task)
             if key is not None:
-                if task_of(key) in execution.hooks:
-                    raise Conflict(
-                        f"{task_of(key)!r} is a hook, which runs again when tasks do; retry tasks"
-                    )
-                _check_list(execution, key)
+                _check_task(execution, key, plan)
             edited = None if params is None else await self._checks.fill(job, params)
+            if params is None and definition is Definition.NEWEST:
+                filled = await self._checks.fill(job, execution.params)
+                edited = None if filled == execution.params else filled
             before = self._lineup.before(job)
             self._room.check(for_schedule=False)
             committed = LiveExecution.replayed(execution, history.version)
             facts = execution.retry(
-                self._clock.now(), key, following=following, params=edited, by=by.name
+                self._clock.now(),
+                key,
+                following=following,
+                params=edited,
+                by=by.name,
+                plan=plan,
+                timeout=job.timeout,
             )
             if not facts:
+                told = "" if plan is None else ", and the newest definition adds none"
                 raise Conflict(
-                    f"every task of execution {id!r} succeeded; there is nothing to retry"
+                    f"every task of execution {id!r} succeeded{told}; there is nothing to retry"
                 )
             self._live.add(committed)
             self._lifetime.check()
@@ -212,6 +240,33 @@ class Control:
                 f"execution {id!r} was stopped by a defect in goflow, and its end could not be "
                 f"written; it continues when the server is started again"
             )
+
+
+def _other_plan(execution: Execution, job: Job) -> Plan | None:
+    """The plan of the job as it is registered, if that is another one than the execution's."""
+    same = job.plan.id == execution.plan.id and job.timeout == execution.timeout
+    return None if same else job.plan
+
+
+def _check_task(execution: Execution, key: Key, plan: Plan | None) -> None:
+    """Raise `Conflict` for a task or item that cannot run again by itself, or not by this plan."""
+    name = task_of(key)
+    if name in (execution.hooks if plan is None else {hook.name for hook in plan.hooks}):
+        raise Conflict(f"{name!r} is a hook, which runs again when tasks do; retry tasks")
+    if plan is not None and name not in plan.names:
+        raise Conflict(
+            f"the newest definition of job {execution.job!r} has no task {name!r}; retry another "
+            f"task, or with the same definition",
+            code="task-gone",
+            field="task",
+        )
+    if plan is not None and isinstance(key, Item) and not execution.has_list(name, plan):
+        _check_list(execution, key)
+        raise Conflict(
+            f"by the newest definition of job {execution.job!r}, task {name!r} has other items; "
+            f"retry the whole task"
+        )
+    _check_list(execution, key)
 
 
 def _check_list(execution: Execution, key: Key) -> None:

@@ -13,14 +13,14 @@ from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.keys import Item
 from goflow.core.result import Artifact
-from goflow.core.runs import Items, Run
+from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.standing import IllegalTransition
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped
 from goflow.core.transition import TaskChange
 from goflow.engine.clock import Clock
 from goflow.engine.kept_views import KeptViews
-from goflow.engine.replay import find_key, salvage
+from goflow.engine.replay import find_run, salvage
 from goflow.errors import NotFound
 from goflow.stores.base import History, Record
 
@@ -83,8 +83,9 @@ class FoldedItems:
         `ITEMS_BYTES` bytes; with `state`, only those in it, and with `part`, only those with that
         text in their key, whatever its case. Raises `NotFound`."""
         execution, part = self._execution, part.casefold()
-        find_key(execution, task)
-        if (items := execution.named[task].items) is None:
+        found = find_run(execution, task)
+        assert isinstance(found, TaskRun)
+        if (items := found.items) is None:
             raise NotFound(
                 f"task {task!r} of execution {execution.id!r} is not mapped, so it has no items",
                 code="not-mapped",

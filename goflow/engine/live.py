@@ -100,6 +100,9 @@ class LiveExecution:
         """Apply a committed transition."""
         self.brief = transition.brief
         self.version = version
+        if transition.replanned is not None:  # by a retry, so nothing runs
+            self.tasks = {task.name: task for task in transition.replanned}
+            return
         for change in transition.tasks:
             self._apply(change)
         for task in transition.mapped:

@@ -23,7 +23,7 @@ from goflow.engine.item_pages import FoldedItems, ItemPages, ItemsPage
 from goflow.engine.live import LiveState
 from goflow.engine.output import linetimes
 from goflow.engine.recent import RecentExecutions
-from goflow.engine.replay import find_key, no_execution, salvage
+from goflow.engine.replay import find_run, no_execution, salvage
 from goflow.engine.search import Search
 from goflow.engine.watched import Annotate, Watched, WatchedExecution
 from goflow.errors import InvalidRequest, NotFound
@@ -259,8 +259,9 @@ class Reader:
         history = self._history(id)
         details = Details(_numbered(history.facts, asked))
         execution, facts, _ = salvage(history, details.note)
-        key = find_key(execution, asked)
-        task, item, run = task_of(key), item_of(key), execution.run(key)
+        run = find_run(execution, asked)
+        key = run.key
+        task, item = task_of(key), item_of(key)
         found = details.of_task(run.planned) if item is None else details.of_item(run)
         states = {one.attempt: one.state for one in found.attempts}
         if number is None:

@@ -1,7 +1,7 @@
 """The registry of jobs, by name, with their schedules; and of the pools that their tasks run in.
 
-An execution keeps the definition it was created with. Replacing or removing a job affects only
-later executions.
+An execution keeps the definition it was created with, unless a retry takes the newest one.
+Replacing or removing a job affects no execution under way.
 """
 
 from collections.abc import Callable, Iterable

@@ -8,6 +8,7 @@ from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.keys import Asked, Key, NamedItem, described, task_of
 from goflow.core.progress import Heard, Salvaged
+from goflow.core.runs import Run
 from goflow.errors import NotFound
 from goflow.stores.base import History, Record
 
@@ -34,6 +35,18 @@ def find_key(execution: Execution, asked: Asked) -> Key:
         raise NotFound(
             f"execution {execution.id!r} has no {described(asked)}", field=field
         ) from None
+
+
+def find_run(execution: Execution, asked: Asked) -> Run:
+    """As `find_key`, the run itself, which may be of a task that a retry has dropped."""
+    if task_of(asked) in execution.dropped:
+        try:
+            return execution.find_run(asked)
+        except LookupError:
+            raise NotFound(
+                f"execution {execution.id!r} has no {described(asked)}", field="item"
+            ) from None
+    return execution.run(find_key(execution, asked))
 
 
 def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:

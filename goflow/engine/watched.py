@@ -21,7 +21,7 @@ from goflow.core.detail import (
     cut_error,
 )
 from goflow.core.events import ChildStarted, Dispatched, Retried
-from goflow.core.graph import PlannedTask
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.core.transition import ChangedTasks
 from goflow.engine.clock import Clock
@@ -64,7 +64,9 @@ class WatchedExecution:
         return self._detail.version
 
     def task(self, name: str) -> TaskDetail | None:
-        return self._tasks.get(name) or self._hooks.get(name)
+        if (task := self._tasks.get(name) or self._hooks.get(name)) is not None:
+            return task
+        return next((task for task in self._detail.dropped if task.name == name), None)
 
     def apply(self, record: Record, version: int) -> None:
         """Apply a committed change, unless the detail has it already."""
@@ -77,8 +79,11 @@ class WatchedExecution:
         detail.started, detail.finished = brief.started, brief.finished
         detail.version = version
         for fact in record.facts:
-            if isinstance(fact, Retried) and fact.params is not None:
-                detail.params = dict(fact.params)
+            if isinstance(fact, Retried):
+                if fact.params is not None:
+                    detail.params = dict(fact.params)
+                if fact.plan is not None:
+                    self._follow(fact.plan, version)
             if (action := Action.of(fact)) is not None:
                 self._note(action)
             detail.dispatched += isinstance(fact, Dispatched)
@@ -103,6 +108,25 @@ class WatchedExecution:
             self._tasks[mapped.name].items = mapped.items
             self._changed.note(mapped.name, version)
         self._answers.clear()
+
+    def _follow(self, plan: Plan, version: int) -> None:
+        """Go on with the tasks of another plan; clients get all of them."""
+        known = {task.name: task for task in self._detail.dropped} | self._hooks | self._tasks
+
+        def detail_of(planned: PlannedTask) -> TaskDetail:
+            if (detail := known.pop(planned.name, None)) is None:
+                return TaskDetail.planned(planned)
+            detail.follow(planned)
+            return detail
+
+        self._tasks = {planned.name: detail_of(planned) for planned in plan.tasks}
+        self._hooks = {planned.name: detail_of(planned) for planned in plan.hooks}
+        detail = self._detail
+        detail.tasks, detail.hooks = list(self._tasks.values()), list(self._hooks.values())
+        detail.dropped = [task for task in known.values() if task.attempts]
+        detail.dag, detail.plan = plan.downstream, plan.id
+        self._changed, self._from = ChangedTasks(), version
+        self._waiting.clear()
 
     def _note(self, action: Action) -> None:
         self._asked -= action.params_bytes

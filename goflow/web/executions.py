@@ -11,6 +11,7 @@ from goflow.core.keys import Asked, Item, NamedItem, key_of
 from goflow.core.result import SMALL
 from goflow.core.states import State
 from goflow.core.summary import Listed, Waiting
+from goflow.engine.control import Definition
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.errors import InvalidRequest
 from goflow.shown import kind
@@ -86,6 +87,7 @@ async def execution(call: Call) -> Response:
 
     def annotate(detail: Detail, tasks: Iterable[TaskDetail]) -> None:
         job, finished = engine.registry.jobs.get(detail.job), detail.state.finished
+        detail.newer = job is not None and job.plan.id != detail.plan
         for task in tasks:
             found = None if job is None else job.find(task.name)
             task.operator = None if found is None else kind(found.operator)
@@ -248,13 +250,19 @@ def _asked(call: Call) -> Asked:
 class RetryBody(Struct, forbid_unknown_fields=True):
     """Without `task`, all tasks that did not succeed run again. With it, that task runs again
     and, unless `following` is false, all tasks downstream of it. With `item` or `key`, only
-    that item of a mapped task runs again. `params` replace the parameters of the execution."""
+    that item of a mapped task runs again. `params` replace the parameters of the execution.
+
+    With the definition `same`, the execution keeps its tasks, dependencies, rules and numbers of
+    retries. With `newest` it gets those of the job as it is now: tasks that are gone are dropped,
+    new ones run too, and those that succeeded keep their results. A task's code is that of the job
+    as it is now, in both cases."""
 
     task: str | UnsetType = UNSET
     item: ItemNumber | UnsetType = UNSET
     key: ItemKey | UnsetType = UNSET
     following: bool = True
     params: dict[str, Any] | UnsetType = UNSET
+    definition: Literal["same", "newest"] = "same"
 
 
 async def retry(call: Call) -> Done:
@@ -268,6 +276,7 @@ async def retry(call: Call) -> Done:
         task=None if task is None else asked_of(task, item, key),
         following=body.following,
         params=given(body.params),
+        definition=Definition(body.definition),
         by=requester(call.request),
     )
     return Done(id, True)

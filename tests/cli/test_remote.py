@@ -172,6 +172,16 @@ def test_retry_from_a_task_runs_it_with_or_without_the_tasks_after_it(remote):
     assert eventually(lambda: attempts()[1] == 3 and attempts()) == [1, 3, 2]
 
 
+def test_retry_by_a_definition(remote):
+    id = json.loads(remote("submit", "etl", "--wait", "--json").stdout)["id"]
+    refused = remote("retry", id, "--definition", "newest")
+    assert refused.exit_code == 1
+    assert "there is nothing to retry" in refused.stderr
+    assert remote("retry", id, "--task", "fetch", "--definition", "newest").exit_code == 0
+    assert ended(remote, id)["actions"][-1]["action"] == "retry"
+    assert remote("retry", id, "--definition", "oldest").exit_code == 2
+
+
 def test_retry_changes_a_parameter_and_keeps_the_others(remote):
     done = remote("submit", "etl", "-p", "rows=7", "-p", "day=monday", "--wait", "--json")
     id = json.loads(done.stdout)["id"]

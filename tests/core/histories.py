@@ -199,18 +199,21 @@ def last_round(facts: Sequence[AnyFact]) -> Sequence[AnyFact]:
     return facts[begun:]
 
 
-def assert_ended_by_the_rules(execution: Execution, facts: Sequence[AnyFact]) -> None:
+def assert_ended_by_the_rules(
+    execution: Execution, facts: Sequence[AnyFact], plan: Plan | None = None
+) -> None:
     """Every fact was allowed at its place, and each task of the last round ran or was skipped
-    by its rule, unless a user marked tasks."""
+    by its rule, unless a user marked tasks. `plan` is the first one, if a retry changed it."""
     assert execution.finished
-    model = Model.of(execution.plan, facts)
+    first = plan or execution.plan
+    model = Model.of(first, facts)
     ends = {name: task.state for name, task in execution.tasks.items()}
     assert (model.states, model.state) == (ends, execution.state)
     assert model.hook_states == {name: hook.state for name, hook in execution.hooks.items()}
     assert set(model.hook_states.values()) <= FINISHED
     assert set(ends.values()) <= FINISHED
     opening, *happened = last_round(facts)
-    requests = _cancels_of_tasks(execution.plan, facts)
+    requests = _cancels_of_tasks(first, facts)
     assert execution.state == end_of(
         ends.values(),
         cancelled=bool(requests),
@@ -270,6 +273,9 @@ def assert_attempts_within_retries(plan: Plan, facts: Sequence[AnyFact]) -> None
     for fact in facts:
         if isinstance(fact, Retried):
             attempts.clear()
+            if fact.plan is not None:
+                named = [*fact.plan.tasks, *fact.plan.hooks]
+                most = {task.name: task.retries + 1 for task in named}
         elif isinstance(fact, AttemptFailed) and fact.interrupted:
             attempts[fact.task] -= 1
         elif isinstance(fact, TaskStarted):

@@ -30,7 +30,7 @@ from goflow.core.events import (
     TaskStarted,
     TaskSucceeded,
 )
-from goflow.core.graph import Occasion, OnEmpty, Plan
+from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask
 from goflow.core.keys import Item, Key, key_of
 from goflow.core.states import SkipReason, State, TriggerRule
 
@@ -115,6 +115,12 @@ def end_of(ends: Iterable[State], *, cancelled: bool = False, fails: bool = Fals
     if fails or F in ends:
         return F
     return C if cancelled or C in ends else S
+
+
+def same_list(one: PlannedTask, other: PlannedTask) -> bool:
+    """Whether two mapped tasks have the same items."""
+    same = one.lists == other.lists and one.zipped == other.zipped
+    return same and one.by_item == other.by_item
 
 
 class Model:
@@ -347,7 +353,18 @@ class Model:
             case Submitted():
                 return False
             case Retried(tasks=tasks):
-                known = set(tasks) <= self.plan.keys() and len(set(tasks)) == len(tasks)
+                plan = self.plan
+                if fact.plan is not None:
+                    plan = {task.name: task for task in fact.plan.tasks}
+                known = set(tasks) <= plan.keys() and len(set(tasks)) == len(tasks)
+                new = {
+                    name
+                    for name, task in plan.items()
+                    if name not in self.plan
+                    or (task.lists and not same_list(task, self.plan[name]))
+                }
+                if not new <= set(tasks) or (fact.item is not None and fact.asked in new):
+                    return False
                 if fact.item is not None and not (
                     fact.asked in tasks and self.has_item(Item(fact.asked, fact.item))
                 ):
@@ -527,6 +544,8 @@ class Model:
             case Finished():
                 self.state = State(fact.state)
             case Retried():
+                if fact.plan is not None:
+                    self._follow(fact.plan)
                 for name in self.hooks:
                     self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
                 again, kept = set(fact.tasks), dict[str, set[int]]()
@@ -568,6 +587,29 @@ class Model:
         self.states[key] = state
         if state in ENDS and (items := self.items.get(key)):  # what waits of them ends with it
             self.items[key] = [one if one in ENDS else C for one in items]
+
+    def _follow(self, plan: Plan) -> None:
+        """Go on by another plan: only attempts are known of tasks that were not in the last."""
+        before, states, items = self.plan, self.states, self.items
+        self.plan = {task.name: task for task in plan.tasks}
+        self.hooks = {hook.name: hook for hook in plan.hooks}
+        self.asks_for_failures = any(task.rule in ABOUT_FAILURES for task in plan.tasks)
+        self.states = {name: states.get(name, State.NOTSTARTED) for name in self.plan}
+        self.hook_states = dict.fromkeys(self.hooks, State.NOTSTARTED)
+        self.items = {name: items.get(name) for name, task in self.plan.items() if task.lists}
+        self.outdated = {
+            name
+            for name, known in self.items.items()
+            if known is not None
+            and (name in self.outdated or not same_list(self.plan[name], before[name]))
+        }
+        self.chosen = {
+            name: chosen
+            for name, chosen in self.chosen.items()
+            if name in self.plan and self.plan[name].branch
+        }
+        self.unreached &= self.plan.keys()
+        self.lost = {key: why for key, why in self.lost.items() if self.items.get(key.task)}
 
     def _lose(self, key: Item, reason: SkipReason | None) -> None:
         """An item was skipped."""

@@ -129,6 +129,13 @@ any_fact: st.SearchStrategy[AnyFact] = st.one_of(
     st.builds(TaskCancelled, later, names, attempts),
     st.builds(Finished, later, st.sampled_from([*State, "nonsense"])),
     st.builds(Retried, later, st.lists(names, max_size=3).map(tuple)),
+    st.builds(
+        Retried,
+        later,
+        st.lists(names, max_size=3, unique=True).map(tuple),
+        plan=plans(most=3, hooks=1),
+        timeout=st.none() | st.just(3),
+    ),
 )
 
 # made of the instant, the task's name and the number of its last attempt
@@ -572,7 +579,7 @@ class AnyLife(RuleBasedStateMachine):
         running = self.execution.running
         name = running[pick % len(running)]
         tried_again = self.execution.will_retry(name, outcome)
-        outcome = choosing(self.plan, name, outcome, pick % 3)
+        outcome = choosing(self.execution.plan, name, outcome, pick % 3)
         fact = self.execution.settle(name, outcome, self.now, delay)
         assert isinstance(fact, AttemptFailed) == tried_again
         self.take([fact])
@@ -643,11 +650,53 @@ class AnyLife(RuleBasedStateMachine):
         (fact,) = self.execution.retry(self.now, name, following=following)
         assert isinstance(fact, Retried)
         assert all(hook.state is State.NOTSTARTED for hook in self.execution.hooks.values())
-        assert set(fact.tasks) == (reachable(self.plan, name) if following else {name})
+        plan = self.execution.plan
+        assert set(fact.tasks) == (reachable(plan, name) if following else {name})
         self.take([fact])
 
+    @precondition(lambda self: self.execution.finished)
+    @rule(
+        plan=plans(most=5, hooks=2),
+        pick=st.none() | st.integers(0, 6),
+        following=st.booleans(),
+        timeout=st.none() | st.integers(1, 9),
+    )
+    def retry_by_another_plan(
+        self, plan: Plan, pick: int | None, following: bool, timeout: int | None
+    ) -> None:
+        """Tasks that do not run again keep their states and results; new ones run."""
+        name = None if pick is None else plan.tasks[pick % len(plan.tasks)].name
+        before = dict(self.execution.tasks)
+        results = {one: task.result for one, task in before.items()}
+        new = plan.names - before.keys()  # no task of these plans is mapped
+        if name is None:
+            again = {one for one in plan.names if self.model.states.get(one) != State.SUCCESSFUL}
+        else:
+            again = new | (reachable(plan, name) if following else {name})
+        kept = {one: self.model.states[one] for one in plan.names - again}
+        decided = self.execution.retry(
+            self.now, name, following=following, plan=plan, timeout=timeout
+        )
+        if not again:
+            assert decided == []
+            return
+        in_order = tuple(task.name for task in plan.tasks if task.name in again)
+        assert decided == [
+            Retried(self.now, in_order, asked=name, plan=plan, timeout=timeout),
+        ]
+        assert {one: self.execution.tasks[one].state for one in kept} == kept
+        assert {one: self.execution.tasks[one].result for one in kept} == {
+            one: results[one] for one in kept
+        }
+        assert all(self.execution.tasks[one].state is State.NOTSTARTED for one in again)
+        dropped = before.keys() - plan.names
+        assert self.execution.dropped.keys() >= dropped
+        assert self.execution.timeout == timeout
+        self.take(decided)
+
     def pick(self, number: int) -> str:
-        return self.plan.tasks[number % len(self.plan.tasks)].name
+        tasks = self.execution.plan.tasks
+        return tasks[number % len(tasks)].name
 
     @rule(fact=any_fact)
     def slip(self, fact: AnyFact) -> None:
@@ -673,13 +722,17 @@ class AnyLife(RuleBasedStateMachine):
             assert allowed
             hooks = [one for one in changes if one.task.name in self.execution.hooks]
             tasks = [one for one in changes if one not in hooks]
-            self.show(Transition(self.execution.brief(), tasks, hooks=hooks))
+            all_tasks = None
+            if isinstance(fact, Retried) and fact.plan is not None:
+                all_tasks = [task.summary() for task in self.execution.tasks.values()]
+            brief = self.execution.brief()
+            self.show(Transition(brief, tasks, hooks=hooks, replanned=all_tasks))
             self.take([fact])
 
     def show(self, transition: Transition) -> None:
         """Pass on a transition, as a commit does; each change continues from the previous one."""
         for change in [*transition.tasks, *transition.hooks]:
-            assert change.before is self.states[change.task.name]
+            assert change.before is self.states.get(change.task.name, State.NOTSTARTED)
             self.states[change.task.name] = change.task.state
         self.live.apply(transition, self.live.version + 1)
         for change in transition.tasks:
@@ -761,7 +814,7 @@ class AnyLife(RuleBasedStateMachine):
     @invariant()
     def it_finishes_only_by_the_rules(self) -> None:
         if self.execution.finished:
-            assert_ended_by_the_rules(self.execution, self.facts)
+            assert_ended_by_the_rules(self.execution, self.facts, self.plan)
 
     @invariant()
     def it_is_never_stuck(self) -> None:
@@ -772,11 +825,11 @@ class AnyLife(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "execution"):
             for name in self.execution.running:
-                done = choosing(self.plan, name, Succeeded())
+                done = choosing(self.execution.plan, name, Succeeded())
                 self.take([self.execution.settle(name, done, self.now)])
             if not self.execution.finished:
-                play(self.execution, self.facts, mended(self.plan), Choices())
-            assert_ended_by_the_rules(self.execution, self.facts)
+                play(self.execution, self.facts, mended(self.execution.plan), Choices())
+            assert_ended_by_the_rules(self.execution, self.facts, self.plan)
 
 
 TestAnyLife = AnyLife.TestCase

@@ -774,6 +774,12 @@ class AnyMappedLife(RuleBasedStateMachine):
         key = None if pick is None else self.pick(pick)
         self.take(self.execution.retry(self.now, key, following=following))
 
+    @precondition(lambda self: self.execution.finished)
+    @rule(plan=plans(), pick=st.none() | st.integers(0, 20), following=st.booleans())
+    def retry_by_another_plan(self, plan: Plan, pick: int | None, following: bool) -> None:
+        key = None if pick is None else self.pick(pick)
+        self.take(self.execution.retry(self.now, key, following=following, plan=plan))
+
     def pick(self, number: int) -> Key:
         keys: list[Key] = [*self.model.plan]
         for name, items in self.model.items.items():

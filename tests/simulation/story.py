@@ -31,6 +31,7 @@ from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.core.timetable import Timetable
 from goflow.engine.broadcast import SNAPSHOT
+from goflow.engine.control import Definition
 from goflow.engine.entries import read_states, read_switches
 from goflow.errors import InvalidRequest, Unavailable
 from goflow.stores.base import Committed, Tick, TickOutcome
@@ -231,8 +232,11 @@ class Story:
             execution = self.world.disk.executions[id]
             task = self.rng.choice((None, *execution.tasks))
             following = self.rng.random() < 0.5
-            await process.engine.control.retry(id, task=task, following=following)
-            self.world.tell(f"acknowledged retry {id}")
+            definition = self.rng.choice(list(Definition))
+            await process.engine.control.retry(
+                id, task=task, following=following, definition=definition
+            )
+            self.world.tell(f"acknowledged retry {id} {definition}")
             self._promise(len(self._facts(id, Retried)) > before, f"retry of {id}")
 
     async def _mark(self, process: Process) -> None:

@@ -31,6 +31,7 @@ from goflow.core.events import (
 from goflow.core.execution import Execution
 from goflow.core.keys import Item, Key, described
 from goflow.core.states import State
+from goflow.engine.control import Definition
 from tests.simulation.jobs import JobSpec, TaskSpec
 from tests.simulation.story import Story
 from tests.simulation.world import BEGINNING, Process, World
@@ -152,6 +153,24 @@ async def retry(client: Client) -> None:
     await client.process.clock.sleep(1)
 
 
+async def retry_by_newest(client: Client) -> None:
+    """Replace the job, and retry by that definition. The next process has it too."""
+    old = client.world.jobs["j"]
+    new = TaskSpec("n", ("a",), retries=1, mood="ok")
+    kept = tuple(task for task in old.tasks if task.name != "c")
+    client.world.jobs["j"] = replace(old, tasks=(*kept, new))
+    client.process.register("j", replace=True)
+    finished = client.executions(finished=True)[0].id
+    await client.process.engine.control.retry(finished, definition=Definition.NEWEST)
+
+    def kept_promise() -> bool:
+        execution = client.world.disk.executions[finished]
+        return "n" in execution.tasks and "c" in execution.dropped
+
+    client.acknowledged(f"retry of {finished} by the newest definition", kept_promise)
+    await client.end_of(finished)
+
+
 async def mark(client: Client) -> None:
     running = client.executions(finished=False)[0].id
     await client.process.engine.control.mark(running, "c", State.SUCCESSFUL)
@@ -185,7 +204,8 @@ async def recovery(client: Client) -> None:
 
 
 OPERATIONS = [
-    submit, tick, task, cancel, cancel_task, retry, mark, toggle, backfill, stop, recovery
+    submit, tick, task, cancel, cancel_task, retry, retry_by_newest, mark, toggle, backfill, stop,
+    recovery,
 ]  # fmt: skip
 
 

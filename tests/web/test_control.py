@@ -304,6 +304,33 @@ def test_a_retry_may_have_other_params(ask: Asker) -> None:
     assert ask.finished(id)["params"] == {"rows": 2}
 
 
+def test_a_retry_may_take_the_newest_definition(gf: Goflow, ask: Asker) -> None:
+    id = ask.run("failing")["id"]
+    url = f"/api/executions/{id}/retry"
+    assert ask.execution(id)["newer"] is False
+    gf.add_job(Job("failing", tasks=[Task("other", Say()), Task("more", Say())]), replace=True)
+    assert ask.execution(id)["newer"] is True
+    body = {"task": "bad", "definition": "newest"}
+    assert refused(ask.client.post(url, json=body), 409, "task")["error"]["code"] == "task-gone"
+    body = {"definition": "newest"}
+    assert ask.client.post(url, json=body).json() == {"id": id, "success": True}
+    again = ask.finished(id)
+    assert [(task["name"], task["state"]) for task in again["tasks"]] == [
+        ("other", "successful"),
+        ("more", "successful"),
+    ]
+    assert "bad" in [task["name"] for task in again["dropped"]]
+    assert (again["state"], again["newer"]) == ("successful", False)
+    assert (again["dag"], again["actions"][-1]["definition"]) == (
+        {"other": [], "more": []},
+        "newest",
+    )
+    assert ask.client.get(f"/api/executions/{id}/tasks/bad/logs").status_code == 200
+    refused(ask.client.post(url, json=body), 409)
+    gf.remove_job("failing")
+    assert refused(ask.client.post(url, json=body), 409)["error"]["code"] == "job-gone"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -311,6 +338,8 @@ def test_a_retry_may_have_other_params(ask: Asker) -> None:
         ({"following": "no"}, "following"),
         ({"only": True}, "only"),
         ({"params": None}, "params"),
+        ({"definition": "oldest"}, "definition"),
+        ({"definition": None}, "definition"),
     ],
 )
 def test_a_bad_retry_changes_nothing(ask: Asker, body: Any, field: str) -> None:

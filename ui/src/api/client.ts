@@ -6,6 +6,7 @@ import type * as wire from "./schema";
 import type { Detail, Lines, Now, System } from "./schema";
 
 export type {
+  RetryBody,
   AbandonedView as AbandonedAttempt,
   AttemptDetail as Attempt,
   BackfilledView as Backfilled,

@@ -18,6 +18,7 @@ export interface Action {
   task: string | null;
   params: Record<string, unknown> | null;
   item?: number;
+  definition?: "newest";
 }
 
 export interface Artifact {
@@ -113,6 +114,9 @@ export interface Detail {
   actions: Action[];
   tasks: TaskDetail[];
   hooks: TaskDetail[];
+  dropped: TaskDetail[];
+  plan: string;
+  newer: boolean;
   dag: Record<string, string[]>;
   version: number;
   damage: string | null;
@@ -408,6 +412,7 @@ export interface RetryBody {
   key?: string;
   following?: boolean;
   params?: Record<string, unknown>;
+  definition?: "newest" | "same";
 }
 
 export interface SharedStateView {

@@ -40,43 +40,64 @@ export function Dialog(props: { title: ComponentChildren; wide?: boolean; onClos
 interface Question {
   title: string;
   text: string;
-  /** The label of the confirm button. */
-  action: string;
-  answer: (yes: boolean) => void;
+  /** The labels of the buttons, the first one in focus. */
+  actions: string[];
+  /** Whether the first one is destructive. */
+  grave: boolean;
+  /** Called with the label of the button, or null for "Go back". */
+  answer: (action: string | null) => void;
 }
 
 const confirmation = signal<Question | null>(null);
 
 /** Asks for confirmation; true if the user confirms. */
-export function confirmed(title: string, text: string, action: string): Promise<boolean> {
-  confirmation.peek()?.answer(false);
+export async function confirmed(title: string, text: string, action: string): Promise<boolean> {
+  return (await asked(title, text, [action], true)) !== null;
+}
+
+/** Asks for one of several actions; null if the user goes back. */
+export function decided<Action extends string>(title: string, text: string, actions: Action[]): Promise<Action | null> {
+  return asked(title, text, actions, false) as Promise<Action | null>;
+}
+
+function asked(title: string, text: string, actions: string[], grave: boolean): Promise<string | null> {
+  confirmation.peek()?.answer(null);
   return new Promise((resolve) => {
     confirmation.value = {
       title,
       text,
-      action,
-      answer: (yes) => {
+      actions,
+      grave,
+      answer: (action) => {
         confirmation.value = null;
-        resolve(yes);
+        resolve(action);
       },
     };
   });
 }
 
-/** The open confirmation, if any. */
+/** The open question, if any. */
 export function Confirmation() {
   const current = confirmation.value;
   if (!current) return null;
   return (
-    <Dialog title={current.title} onClose={() => current.answer(false)}>
+    <Dialog title={current.title} onClose={() => current.answer(null)}>
       <p>{current.text}</p>
       <div class="answers">
-        <button type="button" class="button" onClick={() => current.answer(false)}>
+        <button type="button" class="button" onClick={() => current.answer(null)}>
           Go back
         </button>
-        <button type="button" class="button grave" autoFocus onClick={() => current.answer(true)}>
-          {current.action}
-        </button>
+        {current.actions.map((action, place) => (
+          <button
+            type="button"
+            class={current.grave ? "button grave" : `button${place ? "" : " main"}`}
+            autoFocus={place === 0}
+            key={action}
+            onClick={() => current.answer(action)}
+          >
+            {action}
+          </button>
+        ))}
       </div>
     </Dialog>
   );

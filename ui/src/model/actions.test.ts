@@ -30,6 +30,7 @@ describe("manual actions", () => {
       ["mark skipped", "ann from 10.0.0.7"],
       ["cancel", "replaced by b-2"],
     ].map(([action, by]) => ({ at: "2026-01-01T00:00:00Z", action: action!, by: by!, task: null, params: null }));
+    expect(describeAction({ at: "", action: "retry", by: "ann", task: null, params: null, definition: "newest" })).toBe("retried with the newest definition by ann");
     expect(manualActions(actions).map(describeAction)).toEqual(["marked skipped by ann from 10.0.0.7", "cancelled, replaced by b-2"]);
   });
 });

@@ -36,8 +36,8 @@ const PAST_TENSE: Record<string, string> = {
 };
 
 /** An action and its user: "retried by ann from 10.0.0.7". */
-export function describeAction({ action, by }: Action): string {
-  const did = PAST_TENSE[action] ?? action;
+export function describeAction({ action, by, definition }: Action): string {
+  const did = `${PAST_TENSE[action] ?? action}${definition === "newest" ? " with the newest definition" : ""}`;
   if (!by) return did;
   return by.startsWith("replaced by ") ? `${did}, ${by}` : `${did} by ${by}`;
 }

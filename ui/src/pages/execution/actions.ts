@@ -7,7 +7,7 @@
 import { attempt, quoted } from "../../app/notices";
 import type { TaskAction } from "../../model/actions";
 import type { ItemAction } from "../../model/items";
-import { confirmed } from "../../components/dialog";
+import { confirmed, decided } from "../../components/dialog";
 import { openExecution, run, withParameters } from "../../components/run";
 import * as api from "../../api/client";
 
@@ -28,23 +28,47 @@ export async function cancelExecution({ id, job }: api.ExecutionDetail): Promise
     );
 }
 
-export function retryFailed({ id }: api.ExecutionDetail): Promise<unknown> {
+const DEFINITIONS = { "By the newest": "newest", "By the one it ran by": "same" } as const;
+
+/** What a retry sends about the definition, which is asked for if the job has a newer one; null if the user goes back. */
+async function definitionFor({ job, newer }: api.ExecutionDetail): Promise<{ definition?: "newest" } | null> {
+  if (!newer) return {};
+  const choice = await decided(
+    `By which definition of ${quoted(job)}?`,
+    "Its tasks or their rules have changed since this execution. By the newest definition, new tasks run too, tasks " +
+      "that are gone are dropped, and those that succeeded keep their results. Tasks run their current code in both cases.",
+    Object.keys(DEFINITIONS) as (keyof typeof DEFINITIONS)[],
+  );
+  if (choice === null) return null;
+  return DEFINITIONS[choice] === "newest" ? { definition: "newest" } : {};
+}
+
+/** Sends a retry, after a question about the definition if there is a choice. */
+async function retry(detail: api.ExecutionDetail, body: api.RetryBody, done: string, undone: string): Promise<unknown> {
+  const chosen = await definitionFor(detail);
+  if (chosen === null) return null;
   return attempt(
-    api.retry(id),
-    ({ success }) =>
-      success ? "The unsuccessful tasks run again." : "Nothing to retry: the execution has changed.",
-    "Not retried",
+    api.retry(detail.id, { ...body, ...chosen }),
+    ({ success }) => (success ? done : "Nothing to retry: the execution has changed."),
+    undone,
   );
 }
 
+export function retryFailed(detail: api.ExecutionDetail): Promise<unknown> {
+  return retry(detail, {}, "The unsuccessful tasks run again.", "Not retried");
+}
+
 /** Retries unsuccessful tasks, after a form to change the parameters. */
-export function retryWith({ id, job, params }: api.ExecutionDetail): Promise<void> {
-  return withParameters(job, params, {
+export async function retryWith(detail: api.ExecutionDetail): Promise<void> {
+  const { id, job, params } = detail;
+  const chosen = await definitionFor(detail);
+  if (chosen === null) return;
+  await withParameters(job, params, {
     title: "Retry",
     action: "Retry",
     undone: "Not retried",
     send: async (given) => {
-      await api.retry(id, { params: given });
+      await api.retry(id, { params: given, ...chosen });
       return "The unsuccessful tasks run again, with these parameters.";
     },
   });
@@ -56,7 +80,8 @@ export function clone({ job, params }: api.ExecutionDetail): Promise<void> {
 }
 
 /** An action on a task: the label of its button, and the function. */
-export function taskAction(handle: TaskAction, { id }: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
+export function taskAction(handle: TaskAction, detail: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
+  const { id } = detail;
   const task = quoted(name);
   switch (handle) {
     case "cancel":
@@ -73,12 +98,12 @@ export function taskAction(handle: TaskAction, { id }: api.ExecutionDetail, name
     case "retry":
       return {
         label: "Retry from here",
-        act: () => attempt(api.retry(id, { task: name }), () => `${task} and all tasks downstream run again.`, `${task} was not retried`),
+        act: () => retry(detail, { task: name }, `${task} and all tasks downstream run again.`, `${task} was not retried`),
       };
     case "retry alone":
       return {
         label: "Retry only this",
-        act: () => attempt(api.retry(id, { task: name, following: false }), () => `Only ${task} runs again.`, `${task} was not retried`),
+        act: () => retry(detail, { task: name, following: false }, `Only ${task} runs again.`, `${task} was not retried`),
       };
     case "mark successful":
     case "mark skipped": {
@@ -96,10 +121,11 @@ export function taskAction(handle: TaskAction, { id }: api.ExecutionDetail, name
 /** An action on one item of a mapped task. */
 export function itemAction(
   handle: ItemAction,
-  { id }: api.ExecutionDetail,
+  detail: api.ExecutionDetail,
   name: string,
   item: number,
 ): { label: string; act: () => Promise<unknown> } {
+  const { id } = detail;
   const about = `Item ${item} of ${quoted(name)}`;
   switch (handle) {
     case "cancel":
@@ -116,8 +142,7 @@ export function itemAction(
     case "retry":
       return {
         label: "Retry item",
-        act: () =>
-          attempt(api.retry(id, { task: name, item }), () => `${about} and all tasks downstream run again.`, `${about} was not retried`),
+        act: () => retry(detail, { task: name, item }, `${about} and all tasks downstream run again.`, `${about} was not retried`),
       };
     case "mark successful":
     case "mark skipped": {

@@ -6,6 +6,7 @@ import { executionHref, jobHref } from "../../app/route";
 import { go } from "../../app/router";
 import { failureOf } from "../../model/failure";
 import { manualActions, describeAction } from "../../model/actions";
+import type { Counts } from "../../model/items";
 import { write } from "../../model/json";
 import { asText } from "../../model/parameters";
 import { isFinished } from "../../model/states";
@@ -41,6 +42,7 @@ export function ExecutionPage({ id }: { id: string }) {
           <Head view={view} detail={detail} />
           <Tasks view={view} detail={detail} />
           <Hooks view={view} />
+          <Dropped view={view} detail={detail} />
           <Chosen view={view} detail={detail} />
           <SharedState id={id} dispatched={detail.dispatched} />
         </>
@@ -330,15 +332,37 @@ function Hooks({ view }: { view: ExecutionView }) {
   );
 }
 
+/** The tasks and hooks of earlier definitions that had begun, and are not in the one by which the execution goes on. */
+function Dropped({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
+  if (!detail.dropped.length) return null;
+  return (
+    <section class="card hooks" aria-label="Dropped tasks">
+      <h2>Dropped tasks</h2>
+      {detail.dropped.map(({ name, state }) => (
+        <button type="button" class="attempt hook" key={name} aria-pressed={view.selected.value === name} onClick={() => view.pick(name)}>
+          <Name text={name} /> <StateLabel state={state} />
+        </button>
+      ))}
+    </section>
+  );
+}
+
 function openLog(): void {
   const log = document.querySelector<HTMLElement>(".log");
   log?.focus({ preventScroll: true });
   log?.scrollIntoView({ block: "nearest" });
 }
 
+/** The counts of a mapped task's items. */
+function countsOf(view: ExecutionView, task: api.TaskDetail, dropped: boolean): Counts | null {
+  if (dropped) return (task.items as Counts | undefined) ?? null;
+  return task.hook === undefined ? (view.cell.value?.items(task.name).value ?? null) : null;
+}
+
 function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDetail }) {
   const name = view.selected.value;
-  const task = [...detail.tasks, ...detail.hooks].find((one) => one.name === name);
+  const current = [...detail.tasks, ...detail.hooks].find((one) => one.name === name);
+  const task = current ?? detail.dropped.find((one) => one.name === name);
   if (!task) return <p class="empty quiet">Select a task in the graph or the chart, or with j and k, to see its attempts, log and result.</p>;
   return (
     <TaskPart
@@ -346,7 +370,8 @@ function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDe
       task={task}
       described={view.described.value?.task_details.find((one) => one.name === name)}
       gone={view.gone.value}
-      counts={task.hook === undefined ? (view.cell.value?.items(task.name).value ?? null) : null}
+      dropped={!current}
+      counts={countsOf(view, task, !current)}
     />
   );
 }

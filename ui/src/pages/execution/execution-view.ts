@@ -59,7 +59,8 @@ export class ExecutionView {
   /** The task in the URL, or else the one of most interest. */
   readonly selected = computed(() => {
     const named = chosen("task");
-    const known = named !== null && (this.tasks.value.includes(named) || this.hooks.value.some(({ name }) => name === named));
+    const others = [...this.hooks.value, ...(this.detail.value?.dropped ?? [])];
+    const known = named !== null && (this.tasks.value.includes(named) || others.some(({ name }) => name === named));
     return known ? named : this.proposed.value;
   });
 

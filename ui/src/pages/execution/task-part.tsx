@@ -25,6 +25,8 @@ export function TaskPart(props: {
   task: TaskDetail;
   described: TaskDescription | undefined;
   gone: boolean;
+  /** Whether the execution goes on without it. */
+  dropped: boolean;
   /** The counts of a mapped task's items, once they are known. */
   counts: Counts | null;
 }) {
@@ -44,7 +46,7 @@ export function TaskPart(props: {
         <StateLabel state={task.state} />
         {counts && <span class="counts">{countsText(counts)}</span>}
         {described && <Rules described={described} />}
-        <TaskActions detail={detail} task={task} gone={gone} />
+        {!props.dropped && <TaskActions detail={detail} task={task} gone={gone} />}
       </header>
       {task.state === "upforretry" && shown?.retry_at && (
         <p class="waits">
