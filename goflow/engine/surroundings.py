@@ -41,7 +41,7 @@ OFTEN = 16  # starts and ends of attempts from one comparison to the next
 class Setting(NamedTuple):
     """A setting of the process: how to read it, and how to restore it.
 
-    - `live`: its value without a copy, if `read` makes one; it may change later.
+    - `live`: reads the same value faster, without a copy, so that it may change later.
     - `changers`: the functions that change it, each by its module and name.
     - `looked`: whether every comparison reads it, or only those after a call of a changer.
     - `told`: whether the log mentions it. Some libraries change settings on import.
@@ -99,10 +99,6 @@ def _umask() -> int | None:
 def _set_umask(mask: int | None) -> None:
     if mask is not None:
         os.umask(mask)
-
-
-def _live_filters() -> Any:
-    return warnings.filters
 
 
 def _filters() -> list[Any]:
@@ -187,7 +183,12 @@ SETTINGS = (
     Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Setting("the switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Setting("the garbage collector", gc.isenabled, _collect),
-    Setting("the trace function of threads", threading.gettrace, _trace),
+    Setting(
+        "the trace function of threads",
+        threading.gettrace,
+        _trace,
+        live=functools.partial(getattr, threading, "_trace_hook"),
+    ),
     Setting(
         "the filters of warnings",
         _filters,
@@ -196,7 +197,7 @@ SETTINGS = (
             (warnings, name) for name in ("simplefilter", "filterwarnings", "resetwarnings")
         ),
         told=False,
-        live=_live_filters,
+        live=functools.partial(getattr, warnings, "filters"),
     ),
 )
 

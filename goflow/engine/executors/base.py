@@ -6,7 +6,9 @@ executor only runs the code of the operator.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from goflow.core.execution import Outcome
 from goflow.core.result import Format, StoredResult
@@ -14,7 +16,7 @@ from goflow.operators.base import Call, Context
 from goflow.operators.process_tag import ProcessTag
 
 
-class Work(NamedTuple):
+class Work(msgspec.Struct, frozen=True):
     """An attempt to run. `max_result` is in bytes of JSON, and `format` that of the result.
     `objects` are the upstream results that are no JSON; they are read where the operator runs."""
 

@@ -5,7 +5,7 @@ import asyncio
 from goflow.core.execution import Outcome
 from goflow.engine.executors import objects
 from goflow.engine.executors.base import Run, Work
-from goflow.engine.executors.outcomes import succeeded_async
+from goflow.engine.executors.outcomes import as_json, succeeded_async
 from goflow.operators.base import Executions
 from goflow.operators.process_tag import ProcessTag
 
@@ -68,7 +68,9 @@ class LoopRun:
             await asyncio.to_thread(objects.unpack, work)
         run = work.operator.run
         result = await (run(work.context) if work.call.takes_context else run())
-        return await succeeded_async(result, work)
+        if objects.takes_long(work):
+            return await succeeded_async(result, work)
+        return as_json(result, work.max_result)
 
     def end(self) -> "asyncio.Future[None] | None":
         return None

@@ -68,21 +68,22 @@ async def succeeded_async(value: object, work: Work) -> Outcome:
     """`succeeded` on an event loop, which does not wait for the disk."""
     if objects.takes_long(work):
         return await asyncio.to_thread(succeeded, value, work)
-    return _as_json(value, work.max_result)
+    return as_json(value, work.max_result)
 
 
 def succeeded(value: object, work: Work) -> Outcome:
     """The outcome of an operator that returned this value."""
     if not objects.takes_long(work):
-        return _as_json(value, work.max_result)
+        return as_json(value, work.max_result)
     if work.format is not _JSON and value is not None:
         outcome = objects.kept(value, work)
     else:
-        outcome = _as_json(value, work.max_result)
+        outcome = as_json(value, work.max_result)
     return objects.with_files(outcome, work)
 
 
-def _as_json(value: object, max_result: int) -> Outcome:
+def as_json(value: object, max_result: int) -> Outcome:
+    """The outcome of an operator that returned this value and made no files."""
     if value is None:
         return Succeeded()
     try:

@@ -63,7 +63,8 @@ def carry() -> Callable[[], None]:
 
 def carry_into_pools() -> None:
     """The same for `multiprocessing.pool.ThreadPool`, once it has been imported."""
-    module = sys.modules.get(POOL)
+    if (module := sys.modules.get(POOL)) is None:
+        return
     pool = getattr(module, "ThreadPool", None)  # None while it is being imported
     if pool is None or pool in _pools:
         return
