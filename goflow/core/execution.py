@@ -62,9 +62,9 @@ _ENDED = {
 }
 
 _LOST = {
-    SkipReason.UPSTREAM_FAILED: "failures",
-    SkipReason.UPSTREAM_CANCELLED: "cancelled items",
-    SkipReason.UPSTREAM_SKIPPED: "skipped items",
+    SkipReason.UPSTREAM_FAILED: "a failure",
+    SkipReason.UPSTREAM_CANCELLED: "a cancel",
+    SkipReason.UPSTREAM_SKIPPED: "a skip",
 }
 
 INTERRUPTED = "interrupted: the server stopped while this attempt was running"
@@ -312,7 +312,7 @@ class Execution(Progress):
         if (reason := items.loss) is not None:
             why = (
                 f"{len(items.lost):,} of {len(items.runs or ()):,} items were skipped because of "
-                f"{_LOST[reason]} of task {group.planned.lists[0]!r}"
+                f"{_LOST[reason]} before them"
             )
             return TaskSkipped(now, name, None, attempt, reason, _cut(why))
         if not items.runs:

@@ -456,7 +456,7 @@ def test_an_item_whose_trigger_rule_cannot_be_met_is_skipped_and_so_is_its_task(
         TaskSkipped(NOW, "parse", 1, 0, failed, "item 1 of task 'fetch' failed"),
         TaskFailed(NOW, "fetch", 1, "1 of 3 items failed\nitem 1: no"),
     ]
-    told = "1 of 3 items were skipped because of failures of task 'fetch'"
+    told = "1 of 3 items were skipped because of a failure before them"
     why = "task 'parse' was skipped because of a failure"
     assert end(execution, DONE, *parse(0, 2)) == [
         TaskSkipped(NOW, "parse", None, 1, failed, told),

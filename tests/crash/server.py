@@ -100,6 +100,14 @@ def mapped() -> Job:
     return job
 
 
+def chained() -> Job:
+    """The same, and a second task runs item by item after the first."""
+    job = Job("chained", tasks=[Task("list", Numbers(40))])
+    job.add(Task("first", ItemEffect(0.05), map_over="list", max_parallel=5, retries=1))
+    job.add(Task("second", ItemEffect(0.05), map_over="first", max_parallel=5, retries=1))
+    return job
+
+
 def long() -> Job:
     return Job("long", tasks=[Task("t", Effect(3600))])
 
@@ -111,7 +119,7 @@ def program() -> Job:
 
 
 gf = Goflow(STORE, with_seconds=True, ui_path=None, stop_timeout=0.5)
-for job in (chain, fragile, long, program, mapped, objects):
+for job in (chain, fragile, long, program, mapped, chained, objects):
     gf.add_job(job)
 
 if __name__ == "__main__":

@@ -315,33 +315,50 @@ def quiet(server: Server) -> None:
     server.effects.write_text("")
 
 
-def test_items_of_a_mapped_task_that_had_ended_at_a_kill_do_not_run_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("job", "names", "kill_at"),
+    [("mapped", ["each"], (8, 18, 28)), ("chained", ["first", "second"], (8, 30, 60))],
+)
+def test_items_of_mapped_tasks_that_had_ended_at_a_kill_do_not_run_again(
+    tmp_path: Path, job: str, names: list[str], kill_at: tuple[int, ...]
+) -> None:
     server = Server(tmp_path)
     quiet(server)
-    id = server.submit("mapped")
+    id = server.submit(job)
     effects = server.effects
     kills: list[tuple[int, set[str]]] = []  # lines of effects, and items that had ended
-    for least in (8, 18, 28):  # of the 40 items
+    at_once = 5 * len(names)
+    for least in kill_at:  # of the 40 items of each
         until(lambda least=least: effects.read_text().count("end ") >= least)
         server.kill()
         ended = items_ended(tmp_path, id)
-        assert len(ended) >= least - 5, "ends of items are lost"
+        assert len(ended) >= least - at_once, "ends of items are lost"
         kills.append((len(effects.read_text().splitlines()), ended))
         server = Server(tmp_path)
     until(lambda: server.get(f"/api/executions/{id}")["state"] not in ("running", "notstarted"))
 
     execution = server.get(f"/api/executions/{id}")
     assert execution["state"] == "successful"
-    (each,) = [task for task in execution["tasks"] if task["name"] == "each"]
-    assert each["items"] == {"total": 40, "successful": 40}
-    assert each["result"] == list(range(40))
+    for task in execution["tasks"]:
+        if task["name"] in names:
+            assert task["items"] == {"total": 40, "successful": 40}
+            assert task["result"] == list(range(40))
     said = [tuple(line.split()) for line in effects.read_text().splitlines()]
     assert max(Counter(said).values()) == 1, "an attempt of an item ran twice"
     for begun, ended in kills:
         since = {task for what, _, task, _ in said[begun:] if what == "begin"}
         assert not since & ended, "an item ran again though its end was committed or hinted"
     again = [line for line in said if line[0] == "begin" and line[3] != "1"]
-    assert len(again) <= 5 * len(kills), "more items ran again than a kill can interrupt"
+    assert len(again) <= at_once * len(kills), "more items ran again than a kill can interrupt"
+    order = [task for what, _, task, _ in said if what == "begin"]
+    for before, after in itertools.pairwise(names):
+        last = max(place for place, task in enumerate(order) if task.startswith(f"{before}/"))
+        assert any(task.startswith(f"{after}/") for task in order[:last]), "there was a barrier"
+        for number in range(40):
+            end = said.index(next(one for one in said if one[0] == "end" and
+                                  one[2] == f"{before}/{number}"))  # fmt: skip
+            begin = next(one for one in said if one[2] == f"{after}/{number}")
+            assert said.index(begin) > end, "an item began before the one it is made of had ended"
     assert server.stop() == 0
 
 

@@ -99,6 +99,8 @@ def draw_job(rng: random.Random, name: str) -> JobSpec:
         known = [task.name for task in tasks]
         after = tuple(rng.sample(known, min(len(known), rng.choice((0, 1, 1, 2)))))
         tasks.append(_draw_task(rng, f"t{number}", after))
+    if rng.random() < 0.2:
+        tasks += _draw_chain(rng, [task.name for task in tasks])
     options: dict[str, Any] = {
         "state": rng.choice((None, add)),
         "overlap": (overlap := rng.choice(("allow", "skip", "queue", "replace"))),
@@ -187,6 +189,18 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
         max_parallel=rng.choice((None, None, 1, 2)),
         on_empty=rng.choice(("success", "skip")),
     )
+
+
+def _draw_chain(rng: random.Random, others: Sequence[str]) -> list[TaskSpec]:
+    """Tasks that map over one another, item by item, and perhaps wait for another task as well."""
+    chain = [replace(_draw_task(rng, "c0", ()), mood="list")]
+    for number in range(1, rng.choice((3, 3, 4))):
+        over = f"c{number - 1}"
+        after = (over, rng.choice(others)) if rng.random() < 0.3 else (over,)
+        task = _draw_task(rng, f"c{number}", after)
+        mood = rng.choice(("items", "items", None))
+        chain.append(replace(task, map_over=over, zipped=False, mood=mood))
+    return chain
 
 
 # -- operators ---------------------------------------------------------------------

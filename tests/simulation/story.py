@@ -26,7 +26,7 @@ from goflow.core.events import (
     TaskCancelRequested,
     TaskSucceeded,
 )
-from goflow.core.keys import item_of, task_of
+from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.states import State
 from goflow.core.summary import listed
 from goflow.core.timetable import Timetable
@@ -220,17 +220,19 @@ class Story:
 
     async def _cancel_task(self, process: Process) -> None:
         if (id := self._one()) is not None:
-            task = self.rng.choice(list(self.world.disk.executions[id].named))
-            if await process.engine.control.cancel_task(id, task):
-                self.world.tell(f"acknowledged cancel {id} {task}")
-                facts = self._facts(id, TaskCancelRequested, task)
-                self._promise(facts, f"cancel of {task} of {id}")
+            key = self._some(id, list(self.world.disk.executions[id].named))
+            if await process.engine.control.cancel_task(id, key):
+                self.world.tell(f"acknowledged cancel {id} {key}")
+                facts = self._facts(id, TaskCancelRequested, key)
+                self._promise(facts, f"cancel of {key} of {id}")
 
     async def _retry(self, process: Process) -> None:
         if (id := self._one()) is not None:
             before = len(self._facts(id, Retried))
             execution = self.world.disk.executions[id]
             task = self.rng.choice((None, *execution.tasks))
+            if task is not None:
+                task = self._some(id, [task])
             following = self.rng.random() < 0.5
             definition = self.rng.choice(list(Definition))
             await process.engine.control.retry(
@@ -241,12 +243,12 @@ class Story:
 
     async def _mark(self, process: Process) -> None:
         if (id := self._one()) is not None:
-            task = self.rng.choice(list(self.world.disk.executions[id].tasks))
+            key = self._some(id, list(self.world.disk.executions[id].tasks))
             state = self.rng.choice((State.SUCCESSFUL, State.SKIPPED))
-            await process.engine.control.mark(id, task, state)
-            self.world.tell(f"acknowledged mark {id} {task} {state}")
+            await process.engine.control.mark(id, key, state)
+            self.world.tell(f"acknowledged mark {id} {key} {state}")
             kind = MarkedSuccessful if state is State.SUCCESSFUL else MarkedSkipped
-            self._promise(self._facts(id, kind, task), f"mark of {task} of {id}")
+            self._promise(self._facts(id, kind, key), f"mark of {key} of {id}")
 
     async def _toggle(self, process: Process) -> None:
         job = self.rng.choice(list(self.world.jobs))
@@ -292,11 +294,20 @@ class Story:
         ids = list(self.world.disk.executions)
         return self.rng.choice(ids[-8:] if self.rng.random() < 0.8 else ids) if ids else None
 
-    def _facts(self, id: str, kind: type[AnyFact], task: str | None = None) -> list[AnyFact]:
+    def _some(self, id: str, names: list[str]) -> Key:
+        """A random one of some tasks, or one of its items."""
+        name = self.rng.choice(names)
+        task = self.world.disk.executions[id].named[name]
+        number = len(task.items.runs or ()) if task.items is not None else 0
+        return (
+            Item(name, self.rng.randrange(number)) if number and self.rng.random() < 0.7 else name
+        )
+
+    def _facts(self, id: str, kind: type[AnyFact], key: Key | None = None) -> list[AnyFact]:
         return [
             fact
             for fact in self.world.disk.facts[id]
-            if isinstance(fact, kind) and (task is None or getattr(fact, "task", None) == task)
+            if isinstance(fact, kind) and (key is None or getattr(fact, "key", None) == key)
         ]
 
     def _promise(self, kept: object, what: str) -> None:
