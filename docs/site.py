@@ -35,5 +35,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Adapt links out of docs/, and drop diagrams that only a script from a CDN could draw."""
     up = "../" * page.file.src_uri.count("/")
-    markdown = re.sub(r"\]\((?:\.\./)+(CHANGELOG|CONTRIBUTING)\.md", rf"]({up}\1.md", markdown)
+    outside = r"\]\((?:\.\./)+(CHANGELOG\.md|CONTRIBUTING\.md|examples/)"
+    markdown = re.sub(outside, rf"]({up}\1", markdown)
     return re.sub(r"^```mermaid\n.*?^```\n", "", markdown, flags=re.MULTILINE | re.DOTALL)

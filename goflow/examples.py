@@ -1,12 +1,14 @@
-"""The two example jobs of Go's goflow, for `goflow demo` and `Goflow(show_examples=True)`.
+"""The example jobs: the two of Go's goflow, for `Goflow(show_examples=True)`, and two more for
+`goflow demo`.
 
 The rule: they need no network and no files, so that they behave the same on every machine. Names,
-commands and graphs are those of Go's goflow. Only the schedules differ: they have five fields
-instead of six, and both are on from the start.
+commands and graphs of the first two are those of Go's goflow. Only the schedules differ: they have
+five fields instead of six, and both are on from the start.
 """
 
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 
 from goflow.core.retry import ConstantDelay, ExponentialBackoff
 from goflow.errors import TaskFailed
@@ -117,4 +119,63 @@ def custom_operator() -> Job:
     job.add(Task("positive-addition", PositiveAddition(5, 6)))
     job.add(Task("random-failure", RandomFailure(4)))
     job.set_downstream(job.task("positive-addition"), job.task("random-failure"))
+    return job
+
+
+def flow() -> Job:
+    """A task per page, a branch that chooses a report, a wait and a hook."""
+    from goflow.operators.waits import WaitUntil
+    from goflow.templates.template import Template
+
+    job = Job(
+        "example-flow",
+        schedule="*/5 * * * *",
+        active=True,
+        params={"pages": 12, "full": False},
+        description="A task per page, a branch, a wait and a hook",
+        tags=["example"],
+    )
+
+    @job.task
+    def list_pages(pages: int) -> list[str]:
+        return [f"page-{number}" for number in range(1, pages + 1)]
+
+    @job.task(map_over="list_pages", max_parallel=4, item_key="{{ item }}", retries=1)
+    def measure(list_pages: str) -> int:
+        print(f"measuring {list_pages}")
+        return len(list_pages)
+
+    @job.branch(after=["measure"])
+    def choose(full: bool) -> str:
+        return "full-report" if full else "short-report"
+
+    total = Template("{{ results.measure | sum }} characters")
+    job.add(Task("short-report", Command("echo", [total]), after=["choose", "measure"]))
+    job.add(Task("full-report", Command("echo", [total, "and more"]), after=["choose", "measure"]))
+    job.add(Task("pause", WaitUntil(timedelta(seconds=20)), after=["list_pages"]))
+    job.add(
+        Task(
+            "publish",
+            Command("echo", ["published"]),
+            after=["short-report", "full-report", "pause"],
+            trigger_rule="noneFailedMinOneSuccessful",
+        )
+    )
+
+    @job.on_finish
+    def tidy() -> None:
+        print("tidied up")
+
+    return job
+
+
+def follower() -> Job:
+    """Runs after `flow`."""
+    job = Job(
+        "example-follower",
+        after="example-flow",
+        description="Runs when example-flow has succeeded",
+        tags=["example"],
+    )
+    job.add(Task("tell", Command("echo", ["example-flow has succeeded"])))
     return job

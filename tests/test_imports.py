@@ -74,7 +74,7 @@ ROOMS: dict[str, set[str]] = {
         "errors",
         "zones",
     },
-    "examples": {"job", "operators", "core", "errors"},
+    "examples": {"job", "operators", "core", "errors", "templates"},
     "app": {
         "checks",
         "shown",
@@ -106,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
         "errors",
         "zones",
         "shown",
+        "examples",
     },
     "__main__": {"cli"},
 }

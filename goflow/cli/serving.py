@@ -43,8 +43,11 @@ def _check_prefix(context: click.Context, option: click.Parameter, value: str) -
 def demo(host: str | None, port: int | None, store: str | None) -> None:
     """Serve the dashboard with the example jobs."""
     from goflow import Goflow
+    from goflow.examples import flow, follower
 
     gf = Goflow(show_examples=True)
+    gf.add_job(flow)
+    gf.add_job(follower)
     _configure(gf, store)
     gf.serve(host=host, port=port)
 

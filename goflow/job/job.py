@@ -401,6 +401,10 @@ class Job:
         """The hooks in the order added."""
         return list(self._hooks.values())
 
+    @overload
+    def branch(self, function: Callable[..., Any], /, **options: Any) -> Task: ...
+    @overload
+    def branch(self, /, **options: Any) -> Callable[[Callable[..., Any]], Task]: ...
     def branch(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """`@job.branch` adds a task whose function chooses the tasks that go on.
 

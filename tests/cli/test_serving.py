@@ -84,7 +84,12 @@ def test_an_allowed_host_name_is_served(spawn, main_py):
 
 def test_demo_serves_the_example_jobs_from_a_file_in_the_folder(spawn, tmp_path):
     server = spawn("demo", "--port", "0")
-    assert len(get(server.address() + "/api/jobs")["jobs"]) == 2
+    assert get(server.address() + "/api/jobs")["jobs"] == [
+        "example-complex-analytics",
+        "example-custom-operator",
+        "example-flow",
+        "example-follower",
+    ]
     assert (tmp_path / "goflow.db").exists()
 
 
