@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -24,8 +25,9 @@ NESTING_LIMIT = 200  # levels; deeper values might not be readable again
 
 _EXACT = (type(None), bool, int, str, datetime, date, time, timedelta, bytes, Decimal)
 _NAMES = (str, int, float, date, time, timedelta, Decimal)
-# The encoder's output for numbers that JSON does not have, as values and as keys.
-_SUSPICIOUS = (b"null", b'"nan"', b'"inf"', b'"-inf"')
+# The encoder's output for keys that are numbers that JSON does not have; as values they are null.
+_SUSPICIOUS = (b'"nan"', b'"inf"', b'"-inf"')
+_CONTAINERS = (list, dict, tuple)
 
 # The steps from a value to one of its parts: names, indices, and attributes as `_Attribute`.
 Steps = tuple[Any, ...]
@@ -74,14 +76,37 @@ def encode(value: object) -> bytes:
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         pass  # the encoder does not know the type, or does not say where the value is
     else:
-        deep = encoded.count(b"[") + encoded.count(b"{") > NESTING_LIMIT
-        if not (deep or any(mark in encoded for mark in _SUSPICIOUS)):
+        if type(value) in _EXACT or _is_sound(value, encoded):
             return encoded
     plain = _plain(value, (), [])
     try:
         return _encoder.encode(plain)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise Unfit((), str(error)) from None
+
+
+def _is_sound(value: object, encoded: bytes) -> bool:
+    """Whether an encoded value certainly has only numbers that JSON has, and is not too deep."""
+    if any(mark in encoded for mark in _SUSPICIOUS):
+        return False
+    is_small = encoded.count(b"[") + encoded.count(b"{") <= NESTING_LIMIT
+    if is_small and b"null" not in encoded:
+        return True
+    try:
+        level: list[Any] = [[msgspec.to_builtins(value, enc_hook=_dumped)]]
+    except Exception:
+        return False
+    # By levels, not by values: ten times faster than a visit to each value.
+    for _ in range(NESTING_LIMIT + 1):
+        found = list(
+            chain.from_iterable(one.values() if type(one) is dict else one for one in level)
+        )
+        if not all(map(math.isfinite, [one for one in found if isinstance(one, float)])):
+            return False
+        level = [one for one in found if type(one) in _CONTAINERS]
+        if not level:
+            return True
+    return False
 
 
 def as_json(value: object) -> Any:

@@ -4,6 +4,7 @@ import enum
 import json
 import math
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goflow import InvalidJob, Job, Task
+from goflow import InvalidJob, Job, Task, plain
 from goflow.errors import InvalidRequest
-from goflow.plain import Unfit, as_json, encode
+from goflow.plain import NESTING_LIMIT, Unfit, as_json, encode
 from goflow.testing import run
 
 NOON = datetime(2030, 1, 2, 12, 0, 0, 5, tzinfo=UTC)
@@ -254,3 +255,50 @@ def test_defaults_cannot_be_changed_through_a_returned_value() -> None:
 class Say:
     def run(self) -> None:
         return None
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["null", "nan", '"inf"', Whole(3), Real(math.nan), NOON]),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.floats(), inner) | st.tuples(inner, inner)
+    ),
+)
+
+
+@given(VALUES, st.booleans())
+def test_long_values_are_checked_like_short_ones(value: Any, is_long: bool) -> None:
+    whole = [[] for _ in range(NESTING_LIMIT)] + [value] if is_long else [value]
+    assert _outcome(encode, whole) == _outcome(_visited, whole)
+
+
+def _outcome(encoder: Callable[[Any], bytes], value: Any) -> bytes | str:
+    try:
+        return encoder(value)
+    except Unfit as unfit:
+        return unfit.place
+
+
+def _visited(value: Any) -> bytes:
+    return msgspec.json.encode(plain._plain(value, (), []))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 1000,
+        [{"id": number, "price": 1.5, "note": None} for number in range(1000)],
+        [None] * 1000,
+        [[]] * 1000,
+    ],
+)
+def test_rows_and_nulls_are_not_visited_one_by_one(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = msgspec.json.encode(value)
+    monkeypatch.delattr(plain, "_plain")
+    assert encode(value) == expected
