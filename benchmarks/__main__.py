@@ -8,6 +8,7 @@ from benchmarks import (
     peers,
     record,
     recovery,
+    results,
     soak,
     spawn,
     startup,
@@ -23,7 +24,7 @@ from benchmarks.harness import Report
 if __name__ == "__main__":
     report = Report(record.last())
     short = (throughput, maps, watching, spawn, templates, latency, startup, submits, peers,
-             history, pages, ticks, recovery, waits, soak)  # fmt: skip
+             history, pages, ticks, recovery, results, waits, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(report)
     record.keep(report.figures)

@@ -15,6 +15,7 @@ from benchmarks import (
     peers,
     record,
     recovery,
+    results,
     retention,
     soak,
     spawn,
@@ -51,6 +52,7 @@ TINY: dict[Callable[..., None], dict[str, Any]] = {
         "repeat": 1,
         "silent": 2,
     },
+    results.main: {"size": 5_000, "tasks": 2, "repeat": 1},
     waits.main: {"sensors": 3, "executions": 2, "every": 0.5, "seconds": 0.05},
     soak.main: {"seconds": 3.0},
 }
