@@ -17,8 +17,8 @@ from typing import NamedTuple
 from goflow.core.execution import Execution
 from goflow.core.keys import Key, described, item_of, task_of
 from goflow.engine.attempts.dependencies import Dependencies
+from goflow.engine.attempts.of_task import Found
 from goflow.engine.attempts.settling import commit_ends, hinted_lines, settle_hinted
-from goflow.engine.attempts.under_way import Found
 from goflow.engine.clock import Clock
 from goflow.engine.health import Health
 from goflow.engine.hints import Hint

@@ -30,10 +30,11 @@ from goflow.core.states import State
 from goflow.core.summary import Waiting
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.mapped import MappedTasks
+from goflow.engine.attempts.of_task import Found
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import commit_ends, settle
 from goflow.engine.attempts.shared import SharedState
-from goflow.engine.attempts.under_way import Attempts, Found
+from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
 from goflow.engine.replay import record_of, salvage

@@ -16,7 +16,7 @@ import pytest
 
 from goflow import Command, Context
 from goflow.core.execution import Cancelled, Failed, Outcome, Succeeded
-from goflow.engine.attempts.attempt import attempt, stop
+from goflow.engine.attempts.attempt import Attempt, stop
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.loop import LoopExecutor
 from goflow.engine.executors.outcomes import ERROR_LIMIT
@@ -62,12 +62,12 @@ class Trial:
         self.executor: Executor = DaemonThreads(workers)
         self.log = task_log(self._append)
         call = inspect_operator(operator, "the trial")
+        attempt = Attempt(timeout)
+        attempt.abandoned = self.abandoned.append  # type: ignore[method-assign]
         self.task = asyncio.create_task(
-            attempt(
+            attempt.perform(
                 LoopExecutor() if call.is_async else ThreadExecutor(self.executor),
                 Work(operator, call, context_with(self.log), MAX_RESULT),
-                timeout=timeout,
-                on_abandoned=self.abandoned.append,
             )
         )
 
@@ -495,10 +495,9 @@ def test_the_log_is_complete_when_an_attempt_is_stopped_at_its_end() -> None:
         log = task_log(append)
         operator = Async(lambda: log("x\n" * CHUNK + "the last word"))
         task = asyncio.create_task(
-            attempt(
+            Attempt().perform(
                 LoopExecutor(),
                 Work(operator, inspect_operator(operator, "t"), context_with(log), MAX_RESULT),
-                timeout=None,
             )
         )
         await asked.wait()
@@ -525,10 +524,9 @@ def test_a_log_that_cannot_be_written_is_reported_and_changes_no_outcome() -> No
 
         log = task_log(append)
         operator = Async(lambda: log("x\n" * CHUNK))
-        outcome = await attempt(
+        outcome = await Attempt().perform(
             LoopExecutor(),
             Work(operator, inspect_operator(operator, "t"), context_with(log), MAX_RESULT),
-            timeout=None,
         )
         assert outcome == Succeeded()
         assert [str(report["exception"]) for report in reported] == ["broken"]

@@ -10,8 +10,9 @@ from goflow import Task
 from goflow.core.events import TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.states import State
-from goflow.engine.attempts import under_way
+from goflow.engine.attempts.attempt import Attempt
 from goflow.engine.engine import Engine
+from goflow.engine.executors.base import Work
 from goflow.engine.runner import Runner
 from goflow.errors import Unavailable
 from goflow.stores.base import Change, Outcome, Record
@@ -128,16 +129,16 @@ async def test_a_command_that_raises_is_answered_and_the_execution_continues() -
 async def test_an_attempt_ended_by_a_defect_fails_and_is_retried(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = under_way.attempt
+    perform = Attempt.perform
     begun: list[str] = []
 
-    async def raising(*given: Any, **options: Any) -> Any:
-        begun.append(given[1].context.task)
+    async def raising(attempt: Attempt, executor: Any, work: Work, spent: float) -> Any:
+        begun.append(work.context.task)
         if begun == ["t"]:
             raise error
-        return await attempt(*given, **options)
+        return await perform(attempt, executor, work, spent)
 
-    monkeypatch.setattr(under_way, "attempt", raising)
+    monkeypatch.setattr(Attempt, "perform", raising)
     async with running(job_of("j", Task("t", Scripted(), retries=1))) as engine:
         id = (await engine.submissions.submit("j")).id
         assert (await ended(engine, id)) == {"t": "successful", "": "successful"}

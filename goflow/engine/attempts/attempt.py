@@ -34,128 +34,131 @@ from goflow.shown import reason
 
 _told: set[asyncio.Task[Any]] = set()  # to stop, until they have ended
 
-OnAbandoned = Callable[["asyncio.Future[None]"], object]
 T = TypeVar("T")
 OUTCOMES = Succeeded, Failed, Skipped, Cancelled, Interrupted, Postponed
-Keep = Callable[[Succeeded], Outcome | Awaitable[Outcome]]
 
 
-async def attempt(
-    executor: Executor,
-    work: Work,
-    *,
-    timeout: float | None,
-    spent: float = 0.0,
-    on_abandoned: OnAbandoned | None = None,
-    on_over: Callable[[], None] = lambda: None,
-    end_orphans: orphans.End = orphans.end,
-    keep: Keep | None = None,
-    on_failed: Callable[[Failed], Awaitable[None]] | None = None,
-    hint: Callable[[Outcome], object] = lambda outcome: None,
-) -> Outcome:
-    """Run an operator once, in a separate asyncio task, which `stop` ends.
+class Attempt:
+    """One run of an operator, in the asyncio task that awaits `perform` and that `stop` ends. A
+    subclass does what else belongs to an attempt.
 
-    - `timeout`: in seconds, of which so many are `spent` already.
-    - `on_abandoned`: called if the executor cannot stop the operator of a cancelled or timed
-      out attempt, with a future that is done once it has ended.
-    - `on_over`: called when the attempt no longer waits for the operator.
+    - `timeout`: in seconds.
     - `end_orphans`: ends processes left by a cancelled or timed out attempt.
-    - `keep`: stores a result, and returns the outcome, at once where it can. It is called
-      again if it is cancelled.
-    - `on_failed`: called with a failure, while the log is still open.
-    - `hint`: called with the outcome as soon as it is certain, when the log has ended but is not
-      written.
-
-    If `work.context.log` is a `TaskLog`, it is closed, with the error. Its `rest` is left to be
-    stored with the outcome.
     """
-    expired = False
-    me = asyncio.current_task()
-    carry_into_pools()
-    context = work.context
-    log = context.log
-    if isinstance(log, TaskLog):
-        forked.begin(log, context.process_tag)
-    token = current_log.set(log)
-    is_watched = executor.shares_process and not isinstance(work.operator, Confined)
-    if is_watched:
-        surroundings.enter(log)
-    try:
-        if timeout is None:
-            outcome = await _run(executor, work, on_abandoned)
-        else:
-            async with Deadline(max(timeout - spent, 0.0)) as deadline:
-                outcome = await _run(executor, work, on_abandoned)
-            expired = deadline.expired
-    finally:
-        on_over()
-        current_log.reset(token)
+
+    def __init__(
+        self, timeout: float | None = None, end_orphans: orphans.End = orphans.end
+    ) -> None:
+        self.timeout = timeout
+        self._end_orphans = end_orphans
+
+    def abandoned(self, end: "asyncio.Future[None]") -> None:
+        """The executor cannot stop the operator of a cancelled or timed out attempt. `end` is done
+        once it has ended."""
+
+    def is_over(self) -> None:
+        """The attempt no longer waits for the operator."""
+
+    def keep(self, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
+        """Store a result, and return the outcome, at once where it can. It is called again if it
+        is cancelled."""
+        return outcome
+
+    async def failed(self, outcome: Failed) -> None:
+        """The attempt has failed; its log is still open."""
+
+    def hint(self, outcome: Outcome) -> None:
+        """The outcome is certain. The log has ended but is not written."""
+
+    async def perform(self, executor: Executor, work: Work, spent: float = 0.0) -> Outcome:
+        """Run the operator; of the timeout so many seconds are `spent` already.
+
+        If `work.context.log` is a `TaskLog`, it is closed, with the error. Its `rest` is left to be
+        stored with the outcome.
+        """
+        expired = False
+        me = asyncio.current_task()
+        carry_into_pools()
+        context = work.context
+        log = context.log
+        if isinstance(log, TaskLog):
+            forked.begin(log, context.process_tag)
+        token = current_log.set(log)
+        is_watched = executor.shares_process and not isinstance(work.operator, Confined)
         if is_watched:
-            surroundings.leave(log)
-    if keep is not None and isinstance(ended := outcome, Succeeded) and not expired:
-        outcome = await _kept(keep, ended)
-    # A stopped attempt has not succeeded, even if it returned a value afterwards.
-    stopped = is_told_to_stop(me)
-    if isinstance(outcome, Failed) and (stopped or expired):
-        log.error("%s", outcome.error)
-    if stopped:
-        outcome = Cancelled()
-    elif expired:
-        outcome = Failed(f"timed out after {timeout:g} s")
-    if stopped or expired:
-        await _end_orphans(context, end_orphans)
-    if isinstance(outcome, Skipped):
-        log(f"skipped: {outcome.why}" if outcome.why else "skipped")
-    if on_failed is not None and isinstance(outcome, Failed):
-        await on_failed(outcome)
-    if isinstance(log, TaskLog):
-        forked.end(log)
-        log.end(outcome.error if isinstance(outcome, Failed) else None)
-    hint(outcome)
-    if isinstance(log, TaskLog) and not log.is_stored:
+            surroundings.enter(log)
         try:
-            await _insist(log.close)
-        except Exception as failure:  # a lost log does not change the outcome
-            report_lost_log(failure)
-    return outcome
+            if self.timeout is None:
+                outcome = await self._run(executor, work)
+            else:
+                async with Deadline(max(self.timeout - spent, 0.0)) as deadline:
+                    outcome = await self._run(executor, work)
+                expired = deadline.expired
+        finally:
+            self.is_over()
+            current_log.reset(token)
+            if is_watched:
+                surroundings.leave(log)
+        if isinstance(outcome, Succeeded) and not expired:
+            kept = self.keep(outcome)
+            outcome = kept if isinstance(kept, OUTCOMES) else await self._kept(kept, outcome)
+        # A stopped attempt has not succeeded, even if it returned a value afterwards.
+        stopped = is_told_to_stop(me)
+        if stopped or expired:
+            if isinstance(outcome, Failed):
+                log.error("%s", outcome.error)
+            outcome = Cancelled() if stopped else Failed(f"timed out after {self.timeout:g} s")
+            await self._end_processes(context)
+        if isinstance(outcome, Skipped):
+            log(f"skipped: {outcome.why}" if outcome.why else "skipped")
+        elif isinstance(outcome, Failed):
+            await self.failed(outcome)
+        if isinstance(log, TaskLog):
+            forked.end(log)
+            log.end(outcome.error if isinstance(outcome, Failed) else None)
+        self.hint(outcome)
+        if isinstance(log, TaskLog) and not log.is_stored:
+            try:
+                await _insist(log.close)
+            except Exception as failure:  # a lost log does not change the outcome
+                report_lost_log(failure)
+        return outcome
 
-
-async def _run(executor: Executor, work: Work, on_abandoned: OnAbandoned | None) -> Outcome:
-    """The outcome, without regard to deadline and cancellation."""
-    home = os.getpid()
-    try:
-        run = await executor.start(work)
+    async def _run(self, executor: Executor, work: Work) -> Outcome:
+        """The outcome, without regard to deadline and cancellation."""
+        home = os.getpid()
         try:
-            outcome = await run.hear()
-            forks.ends_here(home)
-            return outcome
-        except asyncio.CancelledError:
-            if (end := run.end()) is not None and on_abandoned is not None:
-                on_abandoned(end)
-            raise
-    except asyncio.CancelledError as error:
-        return Cancelled() if _told_to_stop() else raised(error)
-    except BaseException as error:
-        forks.ends_here(home, error)
-        return raised(error)
+            run = await executor.start(work)
+            try:
+                outcome = await run.hear()
+                forks.ends_here(home)
+                return outcome
+            except asyncio.CancelledError:
+                if (end := run.end()) is not None:
+                    self.abandoned(end)
+                raise
+        except asyncio.CancelledError as error:
+            return Cancelled() if _told_to_stop() else raised(error)
+        except BaseException as error:
+            forks.ends_here(home, error)
+            return raised(error)
 
+    async def _kept(self, keeping: Awaitable[Outcome], outcome: Succeeded) -> Outcome:
+        while True:
+            try:
+                return await keeping
+            except asyncio.CancelledError:
+                again = self.keep(outcome)
+                if isinstance(again, OUTCOMES):
+                    return again
+                keeping = again
 
-async def _kept(keep: Keep, outcome: Succeeded) -> Outcome:
-    while True:
-        kept = keep(outcome)
-        if isinstance(kept, OUTCOMES):
-            return kept
+    async def _end_processes(self, context: Context) -> None:
+        warn, end = context.log.warning, self._end_orphans
         try:
-            return await kept
-        except asyncio.CancelledError:
-            continue
-
-
-async def _end_orphans(context: Context, end: orphans.End) -> None:
-    try:
-        await _insist(lambda: orphans.end_tagged(context.process_tag, context.log.warning, end))
-    except Exception as failure:  # it does not change the outcome
-        context.log.warning("its remaining processes could not be ended: %s", reason(failure))
+            await _insist(lambda: orphans.end_tagged(context.process_tag, warn, end))
+        except Exception as failure:  # it does not change the outcome
+            context.log.warning("its remaining processes could not be ended: %s", reason(failure))
 
 
 def stop(task: "asyncio.Task[Any]") -> None:

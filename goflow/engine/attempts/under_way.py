@@ -7,8 +7,8 @@ its cancellation is abandoned after `CLEANUP` seconds.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Container, Iterator
+from typing import Any
 
 import msgspec
 
@@ -22,28 +22,22 @@ from goflow.core.execution import (
     Postponed,
     Succeeded,
 )
-from goflow.core.keys import Item, Key, described, item_of, task_of
-from goflow.core.result import StoredResult
+from goflow.core.keys import Item, Key, item_of, task_of
 from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
-from goflow.engine.attempts.attempt import OUTCOMES, attempt, is_told_to_stop, stop
+from goflow.engine.attempts.attempt import is_told_to_stop, stop
 from goflow.engine.attempts.choice import with_choice
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.engine.attempts.hooks import outcome_of, tell_of_retry
 from goflow.engine.attempts.mapped import MappedTasks
+from goflow.engine.attempts.of_task import Ended, Found, TaskAttempt
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
-from goflow.engine.attempts.shared import OfAttempt, SharedState
+from goflow.engine.attempts.shared import SharedState
 from goflow.engine.attempts.waits import Waits
-from goflow.engine.executors.base import Again, Run, Work
-from goflow.engine.executors.conditional import Conditional
-from goflow.engine.executors.outcomes import failed
 from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.engine.process import loops
-from goflow.errors import ResultLost, TaskFailed
-from goflow.job import Isolation, Job, Task
-from goflow.operators.base import Context
+from goflow.job import Job
 from goflow.operators.process_tag import tags_of
 from goflow.stores.logs import AppendLog
 
@@ -53,30 +47,7 @@ CLEANUP = 20.0  # seconds
 # What the logs of attempts add to the transaction that ends them, at most. Further attempts that
 # have ended wait for the next one.
 LOGS = 1024 * 1024  # characters
-_NO_NAMES: frozenset[str] = frozenset()
 ABANDONED = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """An attempt that has ended, or a mapped task. The `rest` of its log is not stored yet."""
-
-    key: Key
-    outcome: Outcome
-    number: int = 0
-    log: TaskLog | None = None
-
-    @property
-    def rest(self) -> Sequence[Chunk]:
-        return () if self.log is None else self.log.rest
-
-
-class Found(NamedTuple):
-    """An attempt that an earlier server started and that still runs. `lines` and `unfinished` are
-    the whole lines of its log and the beginning of another one."""
-
-    run: Run
-    lines: int
-    unfinished: str
 
 
 class Attempts:
@@ -90,9 +61,9 @@ class Attempts:
         requests: Requests,
         wake: Callable[[], None],
     ) -> None:
-        self._execution = execution
-        self._job = job
-        self._dependencies = dependencies
+        self.execution = execution
+        self.job = job
+        self.dependencies = dependencies
         self._requests = requests
         self._wake = wake
         self._running: dict[Key, asyncio.Task[None]] = {}
@@ -105,10 +76,9 @@ class Attempts:
         self._hinted: dict[Key, int] = {}  # where the hints of the ends are
         self.mapped: MappedTasks | None = None
         if execution.has_mapped_tasks:
-            self.mapped = MappedTasks(execution, job, dependencies, self._keep, self._joined, wake)
+            self.mapped = MappedTasks(execution, job, dependencies, self.keep, self._joined, wake)
         self.shared: SharedState | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
-        self._overdue: dict[Key, asyncio.TimerHandle] = {}
         self._waits: Waits | None = None  # once an attempt has looked in vain
 
     def __len__(self) -> int:
@@ -127,42 +97,41 @@ class Attempts:
         self._begin(fact.key, fact.attempt)
 
     def _begin(self, key: Key, number: int) -> None:
-        task = None if self._job is None else self._job.find(task_of(key))
+        task = None if self.job is None else self.job.find(task_of(key))
         if task is None:
             self._end(Ended(key, Failed(self._missing(task_of(key)), final=True)))
             return
-        loop = asyncio.get_running_loop()
         # The results as they are now, all of them committed; in a moment they may not be.
-        upstream = self._execution.results_for(task.name) if task.takes_values else {}
+        upstream = self.execution.results_for(task.name) if task.takes_values else {}
         if isinstance(key, Item):  # it gets its item alone, without loading the whole list
-            for one in self._execution.tasks[key.task].planned.lists:
+            for one in self.execution.tasks[key.task].planned.lists:
                 upstream.pop(one, None)
-        self._running[key] = loop.create_task(self._run(task, key, number, upstream))
-        self._dependencies.hanging.started()
+        self._running[key] = TaskAttempt(self, task, key, number, upstream).begin()
+        self.dependencies.hanging.started()
 
     def wait(self, fact: TaskPostponed) -> None:
         """Let a task or item wait for its next look; that is committed."""
         self.waits.begin(fact.key)
-        if self._execution.is_cancelling(fact.key):
+        if self.execution.is_cancelling(fact.key):
             self.end(fact.key)
 
     @property
     def waits(self) -> Waits:
         """The tasks and items that wait for their next looks."""
         if self._waits is None:
-            self._waits = Waits(self._execution, self._dependencies, self._requests, self._begin)
+            self._waits = Waits(self.execution, self.dependencies, self._requests, self._begin)
         return self._waits
 
     def resume(self, found: Container[Key]) -> None:
         """Take up the waits of an execution that was replayed."""
-        if self._execution.waits:
+        if self.execution.waits:
             self.waits.resume(found)
 
     def waiting(self, key: Key) -> Waiting | None:
         """Why a task or item waits for its next look, and until when; None if it does not."""
         if self._waits is None or key not in self._waits:
             return None
-        return self._waits.again(key) or self._execution.run(key).waiting
+        return self._waits.again(key) or self.execution.run(key).waiting
 
     def stop(self) -> None:
         """Begin no more looks."""
@@ -171,201 +140,55 @@ class Attempts:
 
     def go_on(self, key: Key, found: Found) -> None:
         """Take over an attempt that was found running, with its slot."""
-        task = None if self._job is None else self._job.find(task_of(key))
+        task = None if self.job is None else self.job.find(task_of(key))
         assert task is not None, "an executor was asked for it"
         self._requests.occupy(key)
-        number = self._execution.run(key).attempt
-        loop = asyncio.get_running_loop()
-        self._running[key] = loop.create_task(self._run(task, key, number, {}, found))
+        number = self.execution.run(key).attempt
+        self._running[key] = TaskAttempt(self, task, key, number, {}, found).begin()
 
     def _missing(self, name: str) -> str:
-        if self._job is None:
-            return f"job {self._execution.job!r} is not registered with this server any more"
-        return f"job {self._execution.job!r} has no task {name!r} any more"
+        if self.job is None:
+            return f"job {self.execution.job!r} is not registered with this server any more"
+        return f"job {self.execution.job!r} has no task {name!r} any more"
 
-    async def _run(
-        self,
-        task: Task,
-        key: Key,
-        number: int,
-        upstream: Mapping[str, msgspec.Raw | StoredResult],
-        found: Found | None = None,
-    ) -> None:
-        running = self._running[key]
-        try:
-            ended = await self._attempt(task, key, number, upstream, running, found)
-        except Exception as error:  # a defect: operators raise nothing here
-            execution = self._execution
-            where = f"{described(key)}, execution {execution.id} of job {execution.job!r}"
-            self._dependencies.on_defect(f"an attempt of {where}", error)
-            ended = Ended(key, failed(error))
-        # Not in a callback of the asyncio task, which would run one turn of the loop later.
-        if not self._done(running, ended):
-            await self._store_rest(ended)
-
-    async def _attempt(
-        self,
-        task: Task,
-        key: Key,
-        number: int,
-        upstream: Mapping[str, msgspec.Raw | StoredResult],
-        running: "asyncio.Task[None]",
-        found: Found | None,
-    ) -> Ended:
-        execution, given, waits, waited = self._execution, self._dependencies, self._waits, 0.0
-        name = task.name
-        executor = given.executors.of(task)
-        if found is not None:
-            executor = Again(found.run, shares_process=executor.shares_process)
-        elif not task.call.is_async and task.isolation is Isolation.THREAD:
-            await given.starting_line.turn()
-        # Further looks of an attempt that waits are past its condition.
-        if task.when is not None and found is None and execution.run(key).waiting is None:
-            executor = Conditional(executor, task.when)
-
-        async def append(chunk: Chunk) -> None:
-            await given.journal.insist(self._change(key, number, chunk))
-
-        log = TaskLog(
-            append,
-            asyncio.get_running_loop(),
-            clock=given.clock,
-            backlog=given.backlog,
-            limit=given.limits.log,
-        )
-        if found is not None:
-            log.resume(found.lines, found.unfinished)
-            log.info("the server was restarted; this attempt still runs")
-        elif waits is not None and key in waits:
-            waited = waits.waited(key)
-            if (carried := await waits.log(key)) is not None:
-                log.carry_on(carried)
-        # Each attempt gets its own copy of params and results, and may change it.
-        params: dict[str, Any] = {}
-        results: dict[str, Any] = {}
-        objects: Mapping[str, StoredResult] = {}
-        item: Any = None
-        outcome_told = shared = None
-        if found is None and task.takes_values:
-            if task.hook is not None:
-                outcome_told = await outcome_of(execution, given)
-            params = msgspec.json.decode(self.params)
-            try:
-                results, objects = await given.results.load(execution.id, upstream)
-                if isinstance(key, Item) and self.mapped is not None:
-                    item = await self.mapped.item(key, results)
-                if self.shared is not None:
-                    await self.shared.load()
-                    shared = self.shared.of(key, number, log)
-            except (ResultLost, TaskFailed) as lost:
-                await log.close(str(lost))
-                return Ended(key, Failed(str(lost)), number, log)
-        artifacts = given.results.artifacts
-        context = Context(  # in the order of its fields: by name it takes four times as long
-            execution.job,
-            name,
-            execution.id,
-            number,
-            params,
-            results,
-            execution.scheduled_at,
-            execution.submitted_at,
-            log,
-            self._tag(key, number),
-            item,
-            item_of(key),
-            execution.run(key).started_at,
-            waited,
-            "UTC" if self._job is None else self._job.timezone,
-            outcome_told,
-            execution.interval_start,
-            execution.interval_end,
-            frozenset(objects) if objects else _NO_NAMES,
-            artifacts,
-            shared,
-        )
-        on_failed = None
-        if task.on_retry is not None:
-            on_failed = functools.partial(tell_of_retry, execution, task, key, context, given)
-        operator: Any = task.pickled if task.isolation is Isolation.PROCESS else task.operator
-        is_looking = execution.run(key).waiting is not None
-        spent = 0.0 if found is None or is_looking else self._seconds_since_start(key)
-        if task.timeout is not None:
-            # A coroutine may swallow the cancellation by the attempt's own deadline. Not before
-            # the operator starts: an attempt that still loads results is not abandoned, since
-            # its operator would start afterwards.
-            left = max(task.timeout - spent, 0.0)
-            self._overdue[key] = asyncio.get_running_loop().call_later(
-                left, self._expired, key, running, task.timeout
-            )
-        with given.clock.work():
-            outcome = await attempt(
-                executor,
-                Work(operator, task.call, context, given.limits.result, task.result, objects),
-                timeout=task.timeout,
-                spent=spent,
-                end_orphans=given.end_orphans,
-                on_abandoned=lambda thread: self._abandoned.update({key: thread}),
-                on_over=lambda: self._is_over(key),
-                keep=lambda outcome: self._keep_after(shared, key, number, outcome),
-                on_failed=on_failed,
-                hint=lambda outcome: self._hint(running, key, number, outcome, log),
-            )
-        if (artifacts.used or task.isolation is Isolation.PROCESS) and not isinstance(
-            outcome, Postponed
-        ):
-            given.results.discard_files(execution.id, key, number)
-        return Ended(key, outcome, number, log)
-
-    def _change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:
+    def change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:
+        """A chunk of the log of an attempt, to be committed."""
         first, lines, text, times, forget, replaces = chunk
-        execution, task, item = self._execution.id, task_of(key), item_of(key)
+        execution, task, item = self.execution.id, task_of(key), item_of(key)
         return AppendLog(execution, task, number, first, lines, text, forget, times, replaces, item)
 
-    def _seconds_since_start(self, key: Key) -> float:
-        started = self._execution.run(key).started_at
-        now = self._dependencies.clock.now()
-        return 0.0 if started is None else max((now - started).total_seconds(), 0.0)
+    def looks_again(self, key: Key) -> bool:
+        """Whether the attempt at a task or item has looked in vain before."""
+        return self._waits is not None and key in self._waits
+
+    def abandon(self, key: Key, end: "asyncio.Future[None]") -> None:
+        """The operator of an attempt that is about to end cannot be stopped, and has ended once the
+        future is done."""
+        self._abandoned[key] = end
 
     @functools.cached_property
     def params(self) -> bytes:
         """The execution's params as JSON."""
-        return msgspec.json.encode(self._execution.params)
+        return msgspec.json.encode(self.execution.params)
 
     @functools.cached_property
-    def _tag(self) -> Callable[[Key, int], str]:
+    def tag(self) -> Callable[[Key, int], str]:
         """Makes the process tags of attempts."""
-        given = self._dependencies
-        return tags_of(given.epoch, given.server, self._execution.id)
+        given = self.dependencies
+        return tags_of(given.epoch, given.server, self.execution.id)
 
-    def _keep_after(
-        self, shared: OfAttempt | None, key: Key, number: int, outcome: Succeeded
-    ) -> Outcome | Awaitable[Outcome]:
-        """Store a result when all actions of the attempt are kept."""
-        if shared is None:
-            return self._keep(key, number, outcome)
-        return self._keep_settled(shared, key, number, outcome)
-
-    async def _keep_settled(
-        self, shared: OfAttempt, key: Key, number: int, outcome: Succeeded
-    ) -> Outcome:
-        if (error := await shared.settled()) is not None:
-            return Failed(error)
-        kept = self._keep(key, number, outcome)
-        return kept if isinstance(kept, OUTCOMES) else await kept
-
-    def _keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
+    def keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
         """Store a result that is too large for a fact, if there is room for it. That of a branch
         must be a choice."""
-        if (plan := self._execution.plan).branches and key in plan.branches:
+        if (plan := self.execution.plan).branches and key in plan.branches:
             chosen = with_choice(outcome, plan.downstream[task_of(key)])
             if isinstance(chosen, Failed):
                 return chosen
             outcome = chosen
         size = len(outcome.result)
         others = self._kept - self._keeping.get(key, 0)
-        together = self._execution.result_bytes + others + size
-        if together > (most := self._dependencies.limits.results):
+        together = self.execution.result_bytes + others + size
+        if together > (most := self.dependencies.limits.results):
             return Failed(
                 f"the results of this execution would be {together:,} bytes as JSON, more than "
                 f"the {most:,} that are kept (max_results); write large ones to files or a "
@@ -373,7 +196,7 @@ class Attempts:
             )
         self._keeping[key] = size
         self._kept = others + size
-        return self._dependencies.results.keep(self._execution.id, key, number, outcome)
+        return self.dependencies.results.keep(self.execution.id, key, number, outcome)
 
     # -- ending --------------------------------------------------------------------
 
@@ -381,7 +204,7 @@ class Attempts:
         """Tell an attempt to end, and abandon it if it does not. A wait ends at once, if its task
         or item is being cancelled."""
         running = self._running.get(key)
-        if running is None and self._waits is not None and self._execution.is_cancelling(key):
+        if running is None and self._waits is not None and self.execution.is_cancelling(key):
             if (wait := self._waits.end(key)) is not None:
                 self._end(Ended(key, Cancelled(), wait.number))
             return
@@ -430,7 +253,7 @@ class Attempts:
         """The last lines of the logs of the attempts that `take_ended` has returned, to be
         committed together with their ends."""
         return [
-            self._change(one.key, one.number, chunk) for one in self._taken for chunk in one.rest
+            self.change(one.key, one.number, chunk) for one in self._taken for chunk in one.rest
         ]
 
     def committed(self) -> None:
@@ -446,20 +269,20 @@ class Attempts:
             if half := self._hinted.pop(one.key, 0):
                 hinted.append(half)
         if hinted:
-            self._dependencies.hints.committed(hinted)
+            self.dependencies.hints.committed(hinted)
 
-    def _hint(self, running: object, key: Key, number: int, outcome: Outcome, log: TaskLog) -> None:
+    def hint(self, running: object, key: Key, number: int, outcome: Outcome, log: TaskLog) -> None:
         """Leave a hint of an outcome before it is committed, in case the server is killed."""
         # Not of an abandoned one, and not of further looks in vain, which are repeated.
         if self._running.get(key) is running and not (
-            isinstance(outcome, Postponed) and self._execution.run(key).waiting is not None
+            isinstance(outcome, Postponed) and self.execution.run(key).waiting is not None
         ):
-            execution, hints = self._execution.id, self._dependencies.hints
+            execution, hints = self.execution.id, self.dependencies.hints
             last_lines = log.unwritten(LINES) if log.lines else None
             if half := hints.write(execution, key, number, outcome, last_lines):
                 self._hinted[key] = half
 
-    def _done(self, running: object, ended: Ended) -> bool:
+    def done(self, running: object, ended: Ended) -> bool:
         """Note the end of an attempt or of a look; False if it was abandoned before, or if no fact
         follows from it, so that the rest of its log is to be stored alone."""
         if self._running.get(ended.key) is not running:
@@ -473,8 +296,8 @@ class Attempts:
             self._note(ended)
             return True
         key, outcome, waits = ended.key, ended.outcome, self.waits
-        self._execution.looking.discard(key)
-        is_news = self._execution.is_news(key, outcome)
+        self.execution.looking.discard(key)
+        is_news = self.execution.is_news(key, outcome)
         if isinstance(outcome, Postponed):
             waits.postpone(key, ended.number, None if ended.log is None else ended.log.carried)
         elif is_news:
@@ -489,12 +312,12 @@ class Attempts:
             self._wake()  # there may be nothing more to wait for
         return False
 
-    async def _store_rest(self, ended: Ended) -> None:
+    async def store_rest(self, ended: Ended) -> None:
         """Store the last lines of an attempt that was abandoned, whose end has been noted."""
         try:
             for chunk in ended.rest:
-                change = self._change(ended.key, ended.number, chunk)
-                await self._dependencies.journal.insist(change)
+                change = self.change(ended.key, ended.number, chunk)
+                await self.dependencies.journal.insist(change)
         except Exception as error:
             report_lost_log(error)
         if ended.log is not None:
@@ -503,16 +326,13 @@ class Attempts:
     def _cancelled(self, key: Key, running: "asyncio.Task[None]") -> None:
         """Handles the end of an attempt that was stopped before it ran anything."""
         if self._running.get(key) is running:
-            self._done(running, Ended(key, Cancelled()))
+            self.done(running, Ended(key, Cancelled()))
 
-    def _expired(self, key: Key, running: "asyncio.Task[None]", timeout: float) -> None:
-        # Counted from now, since the loop may have been blocked.
-        self._overdue[key] = self._give_up_after(CLEANUP, key, running, overdue(timeout))
-
-    def _is_over(self, key: Key) -> None:
-        """An attempt no longer waits for its operator."""
-        if (timer := self._overdue.pop(key, None)) is not None:
-            timer.cancel()
+    def give_up_overdue(
+        self, key: Key, running: "asyncio.Task[None]", timeout: float
+    ) -> asyncio.TimerHandle:
+        """Abandon an attempt that has timed out, unless it ends in the time to clean up."""
+        return self._give_up_after(CLEANUP, key, running, overdue(timeout))
 
     def _give_up_after(
         self, seconds: float, key: Key, running: "asyncio.Task[None]", outcome: Outcome
@@ -526,7 +346,7 @@ class Attempts:
             del self._running[key]
             self._abandoned[key] = running
             loops.give_up(running)
-            cancelling = self._execution.is_cancelling(key)
+            cancelling = self.execution.is_cancelling(key)
             self._end(Ended(key, Cancelled() if cancelling else outcome))
 
     def _joined(self, name: str, outcome: Outcome) -> None:
@@ -549,13 +369,13 @@ class Attempts:
             request = self._requests.take(key)
             limits = () if request is None else request.lane.resources
             entry = self._abandoned_attempt(key, ended.outcome)
-            self._dependencies.abandoned.add(entry, abandoned, limits)
+            self.dependencies.abandoned.add(entry, abandoned, limits)
             if request is not None:
                 abandoned.add_done_callback(lambda _: self._requests.give_back(request))
 
     def _abandoned_attempt(self, key: Key, outcome: Outcome) -> AbandonedAttempt:
-        execution, run = self._execution, self._execution.run(key)
-        now = self._dependencies.clock.now()
+        execution, run = self.execution, self.execution.run(key)
+        now = self.dependencies.clock.now()
         why = outcome.error.partition("\n")[0] if isinstance(outcome, Failed) else "cancelled"
         return AbandonedAttempt(
             execution.id,
