@@ -1,6 +1,13 @@
-"""Settings for all tests: hypothesis profiles, and independence of the parent process."""
+"""Settings for all tests: hypothesis profiles, limits, and independence of the parent process."""
 
+import asyncio
+import functools
+import inspect
+import os
 import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +39,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     }
     for name, (usual, explained) in sizes.items():
         parser.addoption(name, type=int, default=usual, help=explained)
+
+
+# A coroutine that hangs fails after this, and the traceback says where it waited. All else is
+# ended by faulthandler, with the whole run.
+PATIENCE = 300.0  # seconds
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await test(*args, **kwargs)
+
+    return bounded
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Write down which test runs, for whoever finds that the run was ended in the middle."""
+    if file := os.environ.get("GOFLOW_TEST_UNDER_WAY"):
+        Path(file).write_text(nodeid, encoding="utf-8")
 
 
 @pytest.fixture
