@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -97,8 +97,9 @@ async def run_job(
     clock: Clock | None = None,
     cause: str = "run",
     watch: Watch | None = None,
+    others: Iterable[Job] = (),
 ) -> FinishedExecution:
-    """Run a job to its end.
+    """Run a job to its end. Its tasks can run the `others`.
 
     `watch(engine, execution id)` runs in the background for a live view, and is cancelled at the
     end. Cancelling this call ends all running tasks, including programs.
@@ -106,7 +107,8 @@ async def run_job(
     engine = Engine(
         MemoryStore(), Options(stop_timeout=0, with_seconds=True), clock=clock, keeps_time=False
     )
-    engine.registry.register(job)
+    for one in (job, *others):
+        engine.registry.register(one)
     await engine.start()
     try:
         id = (await engine.submissions.submit(job.name, params, cause=cause)).id

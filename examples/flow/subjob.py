@@ -1,6 +1,6 @@
 """A job that runs another one, once whatever crashes, and waits for it without a slot.
 
-goflow serve examples/flow/subjob.py
+goflow run examples/flow/subjob.py nightly
 """
 
 from goflow import Job, RunJob, Task, Template

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from goflow.engine.engine import Engine
 from goflow.engine.process import loops
 from goflow.engine.process.console import last_resort
 from goflow.engine.process.signals import ended_by_signals
+from goflow.operators.base import Asking
 from goflow.run import FinishedExecution, run_job
 
 # Seconds between updates of the view. Each update costs in proportion to the number of tasks. The
@@ -58,13 +60,14 @@ def run(
     exit code is 0 if the execution is successful, else 1. Ctrl-C stops running tasks and
     programs, and exits with 130.
     """
-    found = find_job(load(file), file, job)
+    gf = load(file)
+    found = find_job(gf, file, job)
     values = read_params(params, found.params_schema)
     found.fill_params(values)  # raises for an invalid one before the view is drawn
     after = {task.name: task.after for task in found.tasks}
     hooks = [hook.name for hook in found.hooks]
     with choose_view(found.name, after, silent=as_json, local=True, hooks=hooks) as view:
-        finished = loops.run(_run(found, values, view))
+        finished = loops.run(_run(found, values, view, _started_by(found, gf.jobs)))
         view.update(finished.state, [*finished.tasks.values(), *finished.hooks.values()])
     if as_json:
         print_json(as_listed(finished))
@@ -74,7 +77,24 @@ def run(
         raise click.exceptions.Exit(FAILED)
 
 
-async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecution:
+def _started_by(job: Job, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that a job runs, directly or through others."""
+    named = {one.name: one for one in jobs}
+    found: dict[str, Job] = {job.name: job}
+    pending = [job]
+    while pending:
+        operators = [task.operator for task in pending.pop().tasks]
+        starters = [one for one in operators if isinstance(one, Asking) and one.starts]
+        for name in chain.from_iterable(one.jobs() for one in starters):
+            if name in named and name not in found:
+                found[name] = named[name]
+                pending.append(named[name])
+    return [one for one in found.values() if one is not job]
+
+
+async def _run(
+    job: Job, params: dict[str, Any], view: View, others: Sequence[Job]
+) -> FinishedExecution:
     async def watch(engine: Engine, id: str) -> None:
         async with contextlib.aclosing(engine.broadcast.listen(job.name, None)) as changes:
             async for _ in changes:
@@ -83,7 +103,7 @@ async def _run(job: Job, params: dict[str, Any], view: View) -> FinishedExecutio
                 await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
     with _cancelled_by_signals(view):
-        return await run_job(job, params, watch=watch)
+        return await run_job(job, params, watch=watch, others=others)
 
 
 @contextlib.contextmanager

@@ -267,6 +267,28 @@ def test_a_waiting_task_says_once_for_what_it_waits(goflow, main_py):
     assert len(lines) == 3
 
 
+def test_a_run_has_the_jobs_that_its_job_runs(goflow, main_py):
+    path = main_py(
+        """
+from goflow import Command, Job, RunJob, Task
+
+third = Job("third", tasks=[Task("say", Command("echo", ["three"]))])
+second = Job("second", schedule="* * * * *", active=True, tasks=[Task("third", RunJob("third"))])
+first = Job("first", tasks=[Task("second", RunJob("second"))])
+after = Job("after", after="first", tasks=[Task("never", Command("false"))])
+lost = Job("lost", tasks=[Task("nothing", RunJob("nothing"))])
+"""
+    )
+    result = goflow("run", path, "first", "--json")
+    assert result.exit_code == 0
+    tasks = json.loads(result.stdout)["tasks"]
+    assert tasks[0]["result"] == {"third": {"say": "three\n"}}
+    assert "execution" in goflow("run", path, "first").stdout
+    lost = goflow("run", path, "lost")
+    assert lost.exit_code == 1
+    assert "there is no job 'nothing'" in lost.stdout
+
+
 def test_the_tree_counts_down_to_the_next_look(main_py, tmp_path):
     path = main_py(WAITING.replace("every=0.2", "every=0.6"))
     code, screen = in_a_terminal(["run", path], tmp_path)
