@@ -12,6 +12,7 @@ from goflow.core.events import AttemptFailed, TaskFailed, TaskSucceeded
 from goflow.core.execution import ERRORS_KEPT
 from goflow.core.result import SMALL
 from goflow.engine.attempts.dependencies import Limits
+from goflow.engine.attempts.results import FRESH
 from goflow.engine.journal import BATCH_BYTES
 from goflow.engine.reader import PAGE_BYTES
 from goflow.errors import NotFound, ResultLost
@@ -208,7 +209,39 @@ async def test_a_task_without_a_result_has_none_in_the_detail() -> None:
                 await engine.reader.result(id, task)
 
 
-async def test_a_lost_result_fails_the_task_that_needs_it() -> None:
+class Counting(MemoryStore):
+    """Counts the results that are read."""
+
+    reads = 0
+
+    def result(self, *place: Any) -> bytes | None:
+        self.reads += 1
+        return super().result(*place)
+
+
+async def test_a_result_that_was_just_kept_is_not_read_back() -> None:
+    tasks = [Task(f"t{n}", Scripted(result=LARGE), after=[f"t{n - 1}"][:n]) for n in range(5)]
+    store = Counting()
+    async with running(job_of("j", *tasks), store=store) as engine:
+        assert (await done(engine, "j")).state == "successful"
+    assert store.reads == 0
+
+
+async def test_results_in_memory_are_bounded() -> None:
+    large = "x" * (FRESH // 3)
+    tasks = [Task(f"t{n}", Scripted(result=large)) for n in range(5)]
+    last = Task("last", Scripted(), after=[task.name for task in tasks])
+    store = Counting()
+    async with running(
+        job_of("j", *tasks, last), store=store, limits=Limits(result=FRESH, results=10 * FRESH)
+    ) as engine:
+        assert (await done(engine, "j")).state == "successful"
+    assert store.reads == 3
+
+
+async def test_a_lost_result_fails_the_task_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goflow.engine.attempts.results.FRESH", 0)
+
     class Forgetful(MemoryStore):
         def result(
             self, execution: str, task: str, attempt: int, item: int | None = None

@@ -20,6 +20,7 @@ from goflow.errors import ResultLost, StoreUnavailable
 from goflow.stores.base import KeepResult, Store
 
 _NULL = msgspec.Raw(b"null")
+FRESH = 8 * 1024 * 1024  # bytes of results in memory, which need not be read back
 
 
 class Read(Protocol):
@@ -40,6 +41,9 @@ class Results:
         self.read = read
         self.artifacts = artifacts
         self._discarding: set[asyncio.Future[Any]] = set()
+        # The newest results, oldest first: the next tasks need them at once.
+        self._fresh: dict[tuple[str, Key, int], bytes] = {}
+        self._room = FRESH
 
     def keep(
         self, execution: str, key: Key, attempt: int, outcome: Succeeded
@@ -58,7 +62,16 @@ class Results:
             )
         except StoreUnavailable as error:  # the process is about to end, and waits no longer
             return Failed(f"the result could not be stored: {error}")
+        self._remember((execution, key, attempt), body)
         return msgspec.structs.replace(outcome, result=_NULL, size=len(body), sha256=sha256)
+
+    def _remember(self, place: tuple[str, Key, int], body: bytes) -> None:
+        if (before := self._fresh.pop(place, None)) is not None:
+            self._room += len(before)
+        self._fresh[place] = body
+        self._room -= len(body)
+        while self._room < 0:
+            self._room += len(self._fresh.pop(next(iter(self._fresh))))
 
     async def load(
         self, execution: str, results: Mapping[str, msgspec.Raw | StoredResult]
@@ -84,6 +97,9 @@ class Results:
 
     async def body(self, execution: str, stored: StoredResult) -> bytes:
         """The JSON of a stored result. Raises `ResultLost`."""
+        fresh = self._fresh.get((execution, stored.key, stored.attempt))
+        if fresh is not None and len(fresh) == stored.size:
+            return fresh
         while True:
             try:
                 body: bytes = await self.read(read_result, self._store, execution, stored)
