@@ -84,6 +84,12 @@ async def until(condition: Callable[[], object], seconds: float = 60) -> None:
             await asyncio.sleep(0.002)
 
 
+async def pass_until(clock: FakeClock, condition: Callable[[], object], *, seconds: float) -> None:
+    """Let so many seconds pass, again and again, until the condition holds. Whoever is to be woken
+    may not sleep yet when the clock is advanced, so a fixed number of times may be too few."""
+    await until(lambda: condition() or clock.advance(seconds=seconds))
+
+
 async def states(engine: Engine, id: str) -> dict[str, str]:
     """The state of each task, read from the store."""
     detail = await engine.reader.execution(id)

@@ -1,5 +1,6 @@
 """RunJob: a task starts an execution of another job, and waits for it without a slot."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from goflow.engine.families import DEEPEST
 from goflow.stores.memory import MemoryStore
 from goflow.testing import FakeClock
 from tests.engine.copied import Copied
-from tests.engine.scripted import Scripted, job_of, running, until
+from tests.engine.scripted import Scripted, job_of, pass_until, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -126,8 +127,9 @@ async def test_a_kill_after_any_commit_leaves_one_execution(tmp_path: Path) -> N
             id = await submitted(engine, key="once")
             await until(lambda: of_child(engine))
             await engine.runners.finished(of_child(engine)[0])
-            clock.advance(seconds=31)  # in case the end was before the restart
-            assert (await ended(engine, id)).state == "successful"
+            ends = asyncio.ensure_future(ended(engine, id))
+            await pass_until(clock, ends.done, seconds=31)  # in case the end was before the restart
+            assert (await ends).state == "successful"
             assert len(of_child(engine)) == 1
 
 

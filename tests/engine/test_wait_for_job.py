@@ -12,7 +12,7 @@ from goflow.engine.engine import Engine
 from goflow.engine.options import Options
 from goflow.stores.memory import MemoryStore
 from goflow.testing import BEGINNING, FakeClock
-from tests.engine.scripted import Scripted, job_of, running, until
+from tests.engine.scripted import Scripted, job_of, pass_until, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -86,11 +86,11 @@ async def test_it_waits_for_the_execution_of_the_same_due_time() -> None:
         async with asyncio.timeout(60):
             while not (ticks := await engine.reader.ticks("b", None, 1)):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
-        for _ in range(4):  # a look may come before the other job's execution has ended
-            clock.advance(seconds=30)
-            await until(lambda: engine.slots.taken == 0)
         assert ticks[0].execution is not None
-        task = await finished(engine, ticks[0].execution)
+        waits = asyncio.ensure_future(finished(engine, ticks[0].execution))
+        # A look may come before the other job's execution has ended.
+        await pass_until(clock, waits.done, seconds=30)
+        task = await waits
         others = {one.due: one.execution for one in await engine.reader.ticks("a", None, 5)}
         assert bytes(task.result) == f'"{others[ticks[0].due]}"'.encode()
 
@@ -106,11 +106,10 @@ async def test_it_waits_for_a_success_within_some_time() -> None:
         clock.advance(seconds=10)
         id = await submitted(engine, "b")
         assert await why(engine, id) == "job 'a' has not succeeded within 3600 s"
-        for _ in range(2):
-            clock.advance(seconds=30)
-            await until(lambda: engine.slots.taken == 0)
+        waits = asyncio.ensure_future(finished(engine, id))
+        await pass_until(clock, waits.done, seconds=30)
         error = "timed out after 60 s: job 'a' has not succeeded within 3600 s"
-        assert (await finished(engine, id)).error == error
+        assert (await waits).error == error
 
 
 async def test_a_job_that_there_is_not_is_refused_when_the_server_starts(tmp_path: Any) -> None:

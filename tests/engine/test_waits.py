@@ -20,7 +20,7 @@ from goflow.engine.clock import LONGEST_NAP
 from goflow.engine.engine import Engine
 from goflow.errors import Conflict
 from goflow.testing import BEGINNING, FakeClock
-from tests.engine.scripted import Scripted, job_of, running, states, until
+from tests.engine.scripted import Scripted, job_of, pass_until, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -186,10 +186,8 @@ async def test_a_timeout_of_the_job_ends_a_wait() -> None:
     clock, sensor = FakeClock(), Sensor(*["no file"] * 9, every=3600)
     async with running(job_of("j", Task("a", sensor), timeout=60), clock=clock) as engine:
         id = await begun(engine, sensor)
-        for _ in range(4):  # naps
-            clock.advance(seconds=LONGEST_NAP.total_seconds())
-            await asyncio.sleep(0.01)
-        await engine.runners.finished(id)
+        ends = asyncio.ensure_future(engine.runners.finished(id))
+        await pass_until(clock, ends.done, seconds=LONGEST_NAP.total_seconds())
         assert (await engine.reader.execution(id)).reason == "timed out after 60 s"
 
 
