@@ -270,7 +270,8 @@ class Execution(Progress):
             for name, task in self.tasks.items():
                 if task.state in (State.NOTSTARTED, State.UPFORRETRY):
                     self._decide(facts, TaskCancelled(now, name))
-        self._end_those_without_attempts(facts, now)
+        if self._to_cancel or self._to_skip or self._to_end or self._items_to_skip:
+            self._end_those_without_attempts(facts, now)
         for key in granted:
             if not self.is_ready(key):
                 continue

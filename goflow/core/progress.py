@@ -594,17 +594,28 @@ class Progress(Groups):
         if self._branches and name in self._branches:
             for waiting in self.plan.downstream[name]:
                 tasks[waiting].rule = self._rule_of(tasks[waiting])
-        by_item = self._by_item
+        if self._by_item:
+            self._count_beside_items(name, after, unreached)
+            return before
         for waiting in self.plan.downstream[name]:
             other = tasks[waiting]
-            is_source = by_item and self._counts_items_of(other, name)
+            other.tally.count(after, unreached)
+            if other.state is _NOTSTARTED:
+                self._judge(other)
+        return before
+
+    def _count_beside_items(self, name: str, after: State, unreached: bool) -> None:
+        """Count the end of a task for the tasks that wait for it, in a plan with tasks that run by
+        item: the end of a source counts for none of these, since its items have."""
+        for waiting in self.plan.downstream[name]:
+            other = self.tasks[waiting]
+            is_source = self._counts_items_of(other, name)
             if not is_source:
                 other.tally.count(after, unreached)
             if other.state is _NOTSTARTED:
                 self._judge(other)
-            elif by_item and other.planned.by_item and not is_source:
+            elif other.planned.by_item and not is_source:
                 self._judge_items(other)
-        return before
 
     def _begin_to_close(self) -> None:
         """Let hooks run or be skipped, if all tasks have ended."""
@@ -647,8 +658,12 @@ class Progress(Groups):
 
         The decision is final, except after `_count_again`.
         """
-        found = self._verdict(task)
-        if found is _WAIT or (name := task.planned.name) in self._cancel_requested:
+        found = task.rule(task.tally)
+        if found is _WAIT and (
+            not task.planned.by_item or (found := self._verdict_by_item(task)) is _WAIT
+        ):
+            return
+        if (name := task.planned.name) in self._cancel_requested:
             return
         if found is Verdict.SKIP:
             self._to_skip[name] = None
