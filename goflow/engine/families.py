@@ -7,11 +7,12 @@ and a task that does not wait any more cancels it, also if the server was killed
 import asyncio
 import contextvars
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from goflow.core.events import Parent
+from goflow.core.events import AnyFact, Parent
 from goflow.core.execution import Execution
-from goflow.core.keys import key_of
+from goflow.core.keys import Key, key_of
 from goflow.core.states import State
 from goflow.engine.control import Control
 from goflow.engine.errands import Errands
@@ -94,9 +95,15 @@ class Families:
             raise TaskFailed(f"job {job!r} could not run: {error}") from None
         except Unavailable as error:
             raise Later(AGAIN, f"job {job!r} cannot run now: {error}") from None
-        await runner.command(
-            lambda execution, now: execution.start_child(key, submission.id, job, now)
-        )
+
+        def note(execution: Execution, now: datetime) -> list[AnyFact]:
+            if not _goes_on(execution, key, first):
+                return []
+            return execution.start_child(key, submission.id, job, now)
+
+        await runner.command(note)
+        if not _goes_on(runner.execution, key, first):
+            self.end(submission.id)  # the attempt has ended meanwhile
         return submission.id
 
     def ended(self, runner: Runner) -> None:
@@ -126,9 +133,19 @@ class Families:
                 above = salvage(history).execution
             if above is None or _state(above, parent) not in OVER:
                 continue
-            child = above.child_of(parent.key)
-            if child is not None and child.child == runner.execution.id:
-                self.end(child.child)
+            # One that is not noted was submitted just before the kill.
+            id, last = runner.execution.id, above.child_of(parent.key)
+            is_noted = any(one.child == id for one in above.children)
+            if not is_noted or (last is not None and last.child == id):
+                self.end(id)
+
+
+def _goes_on(execution: Execution, key: Key, first: int) -> bool:
+    """Whether the attempt `first` of a task goes on, or will after an interruption."""
+    run = execution.run(key)
+    if run.state is State.UPFORRETRY:
+        return run.interruptions > 0
+    return run.state is State.RUNNING and run.attempt - run.interruptions <= first
 
 
 def _state(execution: Execution, parent: Parent) -> State | None:

@@ -29,7 +29,7 @@ from goflow.job.params import declare
 from goflow.job.patterns import Doubtful
 from goflow.job.source import Definition
 from goflow.job.task import HOOK_TIMEOUT, Isolation, Task, task_options, tasks_of
-from goflow.operators.base import Asking
+from goflow.operators.base import Asking, Repeatable
 from goflow.operators.function import FunctionOperator, bind, bind_hook
 from goflow.plain import Unfit, encode
 from goflow.shown import reason, shown
@@ -622,7 +622,7 @@ class Job:
                     task.on_empty,
                     task.zipped,
                     branch=task.branch,
-                    repeatable=isinstance(task.operator, Asking),
+                    repeatable=isinstance(task.operator, Repeatable),
                     by_item=self._runs_by_item(task),
                 )
                 for task in self._tasks.values()
@@ -719,6 +719,11 @@ class Job:
         task = Task(name, operator, after=after, **options)
         if branch and task.map_over is not None:
             raise InvalidJob(f"{where}: a branch cannot have map_over")
+        if branch and task.result is not Format.JSON:
+            raise InvalidJob(
+                f"{where}: a branch returns names of tasks, so result={task.result.value!r} is not "
+                "for it"
+            )
         task.branch = branch
         return self.add(task)
 

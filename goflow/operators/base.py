@@ -200,7 +200,12 @@ class Executions(Protocol):
         ...
 
 
-class Asking:
+class Repeatable:
+    """Base class of operators that run again after an interruption, even if their tasks have no
+    retries."""
+
+
+class Asking(Repeatable):
     """Base class of operators that ask for executions of other jobs. They run on the engine's
     event loop, by `ask` instead of `run`. An interrupted one asks again, so asking twice must do
     the same as asking once. One that `starts` executions is not in the job that it starts."""

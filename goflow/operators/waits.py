@@ -27,6 +27,7 @@ from goflow.operators.base import (
     Executions,
     FoundExecution,
     Log,
+    Repeatable,
     call_of,
 )
 from goflow.operators.http import MAX_BODY, Get
@@ -69,7 +70,7 @@ def _now(context: Context) -> datetime:
 
 
 @dataclass(frozen=True)
-class WaitFor:
+class WaitFor(Repeatable):
     """Waits until a Python check returns something true, which is the result.
 
     An exception fails the attempt, with retries as for any task. `Task(timeout=…)` bounds each
@@ -141,7 +142,7 @@ class WaitFor:
 
 
 @dataclass(frozen=True)
-class WaitForFile:
+class WaitForFile(Repeatable):
     """Waits until a file or folder exists. The result is its path; for a pattern, the list of all
     matching paths, sorted.
 
@@ -229,7 +230,7 @@ def _changed(path: str) -> float | None:
 
 
 @dataclass(frozen=True)
-class WaitForUrl:
+class WaitForUrl(Repeatable):
     """Waits until a GET request gets a status of 2xx. The result is the body as text.
 
     Any other status and any failed request means to look again; it is shown as the reason.
@@ -302,7 +303,7 @@ class WaitForUrl:
 
 
 @dataclass(frozen=True)
-class WaitUntil:
+class WaitUntil(Repeatable):
     """Waits until a time. There is no result.
 
     Args:

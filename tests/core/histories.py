@@ -68,6 +68,7 @@ def plans(draw: st.DrawFn, most: int = 7, retries: int = 0, hooks: int = 0) -> P
             draw(st.sampled_from(TriggerRule)),
             draw(st.integers(retries, retries + 2)),
             branch=draw(st.sampled_from([False, False, False, True])),
+            repeatable=draw(st.sampled_from([False, False, False, True])),
         )
         for place, name in enumerate(names)
     ]

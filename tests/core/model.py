@@ -270,6 +270,11 @@ class Model:
     def retries(self, name: str) -> int:
         return (self.plan.get(name) or self.hooks[name]).retries
 
+    def may_repeat(self, name: str) -> bool:
+        """Whether a task runs again after an interruption."""
+        planned = self.plan.get(name) or self.hooks[name]
+        return planned.retries > 0 or planned.repeatable
+
     def stops(self, key: Key) -> bool:
         if key in self.hooks:
             return key in self.doomed
@@ -429,7 +434,7 @@ class Model:
                 return counted and (due or self.can_start(fact.task))
             case AttemptFailed() if is_group:
                 return False
-            case AttemptFailed(interrupted=True) if not self.retries(fact.task):
+            case AttemptFailed(interrupted=True) if not self.may_repeat(fact.task):
                 return False
             case AttemptFailed(interrupted=False) if self.spent[key] == self.retries(fact.task):
                 return False

@@ -280,7 +280,8 @@ def test_an_interrupted_task_without_retries_fails_visibly(plan: Plan, data: st.
         assert isinstance(fact, AttemptFailed | TaskFailed)
         assert fact.error.startswith("interrupted")
         assert fact.interrupted
-        assert isinstance(fact, TaskFailed) == (not execution.tasks[fact.task].planned.retries)
+        planned = execution.tasks[fact.task].planned
+        assert isinstance(fact, TaskFailed) == (not planned.retries and not planned.repeatable)
 
 
 @given(plans(), st.data(), st.lists(outcomes, min_size=1, max_size=7))

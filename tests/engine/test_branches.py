@@ -129,6 +129,12 @@ def test_a_branch_cannot_be_mapped() -> None:
         job.branch(lambda: "x", name="pick", map_over="items")
 
 
+def test_the_result_of_a_branch_is_json() -> None:
+    job = Job("j")
+    with pytest.raises(InvalidJob, match="job 'j', task 'pick': a branch returns names of tasks"):
+        job.branch(lambda: "x", name="pick", result="pickle")
+
+
 @pytest.mark.anyio
 async def test_a_retry_after_a_restart_keeps_the_choice(tmp_path: Any) -> None:
     path = tmp_path / "goflow.db"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from goflow import Context, Later, MemoryStore, SqliteStore, Task
+from goflow import Context, Job, Later, MemoryStore, SqliteStore, Task, WaitFor
 from goflow.core.events import TaskPostponed
 from goflow.core.keys import Item
 from goflow.core.states import State
@@ -360,6 +360,30 @@ async def test_a_stop_during_a_look_interrupts_no_wait(tmp_path: Path) -> None:
         job_of("j", Task("a", again)), store=SqliteStore(path), clock=clock
     ) as engine:
         assert (await result(engine, id)).state == "successful"
+
+
+async def test_a_stop_during_the_first_look_does_not_end_the_wait_of_an_operator_for_that(
+    tmp_path: Path,
+) -> None:
+    path, looks = tmp_path / "goflow.db", 0
+
+    async def hangs() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.Event().wait()
+
+    def job(check: Callable[[], Any]) -> Job:
+        return job_of("j", Task("a", WaitFor(check)))
+
+    async with running(job(hangs), store=SqliteStore(path), stop_timeout=0) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: looks)
+    async with running(job(lambda: "found"), store=SqliteStore(path)) as engine:
+        task = await result(engine, id)
+        assert (task.state, [one.interrupted for one in task.attempts]) == (
+            "successful",
+            [True, False],
+        )
 
 
 async def test_a_stop_does_not_wait_for_waiting_tasks() -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from goflow.core.events import AnyFact, AttemptFailed, Retried, TaskStarted
+from goflow.core.events import AnyFact, AttemptFailed, Dispatched, Retried, TaskStarted
 from goflow.core.execution import Execution
 from goflow.core.keys import Key, task_of
 from goflow.core.result import StoredResult
@@ -94,6 +95,10 @@ class Disk:
         self.kill_in: int | None = None  # commits until the process dies
         self.kill_before: bool | None = None  # whether before that commit; None: random
         self.progress = 0  # facts committed
+        self.refused = 0  # commits that were refused
+        self.states: dict[str, list[Any]] = {}  # the shared states after each committed action
+        # Called with each committed fact, after it was applied.
+        self.heard: Callable[[Execution, AnyFact], object] = lambda execution, fact: None
         self._rounds: Counter[tuple[str, Key]] = Counter()
 
     def committing(self) -> None:
@@ -104,6 +109,7 @@ class Disk:
             if self.kill_in == 0 and (self._rng.random() < 0.5 if before is None else before):
                 raise Killed
         if self._rng.random() < self.refusing:
+            self.refused += 1
             raise StoreUnavailable("the simulated disk is full")
 
     def reading(self) -> None:
@@ -209,6 +215,10 @@ class Disk:
         for fact in change.facts:
             execution.apply(fact)
             self.facts[change.execution].append(fact)
+            self.heard(execution, fact)
+            if isinstance(fact, Dispatched):
+                states = self.states.setdefault(change.execution, [])
+                states.append(msgspec.json.decode(fact.state))
             if isinstance(fact, TaskStarted):
                 task = change.execution, fact.key
                 self._rounds[task] += 1

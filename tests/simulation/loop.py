@@ -38,9 +38,10 @@ class Loop(asyncio.BaseEventLoop):
     timers) arrive when the simulation decides.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, rng: random.Random) -> None:
         super().__init__()
         self._now = now
+        self._helpers = SimulatedExecutor(self, rng)
         self._numbered = 0
         self.tasks: list[NumberedTask] = []
         self.set_task_factory(self._numbered_task)
@@ -52,6 +53,10 @@ class Loop(asyncio.BaseEventLoop):
         if len(self.tasks) > 1000:
             self.tasks = [task for task in self.tasks if not task.done()]
         return task
+
+    def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> Any:
+        """Without an executor, such as for `asyncio.to_thread`, on this loop, too."""
+        return super().run_in_executor(self._helpers if executor is None else executor, func, *args)
 
     def time(self) -> float:
         return self._now

@@ -20,6 +20,7 @@ from goflow.core.events import (
     AnyFact,
     CancelRequested,
     Dispatched,
+    Finished,
     MarkedSkipped,
     MarkedSuccessful,
     Retried,
@@ -33,7 +34,7 @@ from goflow.core.timetable import Timetable
 from goflow.engine.broadcast import SNAPSHOT
 from goflow.engine.control import Definition
 from goflow.engine.entries import read_states, read_switches
-from goflow.errors import InvalidRequest, Unavailable
+from goflow.errors import InvalidJob, InvalidRequest, Unavailable
 from goflow.stores.base import Committed, Tick, TickOutcome
 from tests.simulation.jobs import POOLS, add, draw_job, edited
 from tests.simulation.world import PATIENCE, Broken, Process, World
@@ -89,8 +90,10 @@ class Story:
 
     def _draw(self) -> None:
         rng, world = self.rng, self.world
-        for number in range(rng.randint(1, 4)):
-            world.jobs[f"j{number}"] = draw_job(rng, f"j{number}")
+        names = [f"j{number}" for number in range(rng.randint(1, 4))]
+        for number, name in enumerate(names):
+            # They start later ones, and run after earlier ones, so there is no circle.
+            world.jobs[name] = draw_job(rng, name, names[:number], names[number + 1 :])
         world.options = {
             "max_running": rng.choice((1, 2, 4, 16)),
             "max_unfinished": rng.choice((12, 10_000)),
@@ -194,7 +197,7 @@ class Story:
         """Send random requests, and check that each answer agrees with the commits."""
         asks = [self._submit, self._submit, self._submit, self._cancel, self._cancel_task,
                 self._retry, self._mark, self._toggle, self._backfill, self._replace_job,
-                self._remove_job, self._resize_pool]  # fmt: skip
+                self._remove_job, self._resize_pool, self._look_for_forsaken]  # fmt: skip
         while True:
             await asyncio.sleep(self.rng.expovariate(0.3))
             ask = self.rng.choice(asks)
@@ -206,7 +209,8 @@ class Story:
     async def _submit(self, process: Process) -> None:
         job = self.rng.choice(list(self.world.jobs))
         key = self.rng.choice((None, f"k{self.rng.randrange(8)}"))
-        answer = await process.engine.submissions.submit(job, key=key)
+        params = self.rng.choice((None, None, {"n": self.rng.randrange(6)}))
+        answer = await process.engine.submissions.submit(job, params, key=key)
         self.world.tell(f"acknowledged {job} {key} {answer.id} {answer.created}")
         self._promise(answer.id in self.world.disk.executions, f"submit of {answer.id}")
         if key is not None:
@@ -273,8 +277,15 @@ class Story:
         if name in process.engine.registry.jobs:
             self.world.jobs[name] = edited(self.rng, self.world.jobs[name])
         fires = len(self.world.disk.executions)
-        process.register(name, replace=True)
-        self.world.tell(f"replaced: {self.world.jobs[name]}")
+        job = self.world.jobs[name]
+        asked_for = {*job.after, *(task.runs for task in job.tasks if task.runs is not None)}
+        try:
+            process.register(name, replace=True)
+        except InvalidJob as error:
+            gone = asked_for - process.engine.registry.jobs.keys()
+            self._promise(gone, f"{job} is refused: {error}")
+            return
+        self.world.tell(f"replaced: {job}")
         self._promise(len(self.world.disk.executions) == fires, f"{name}: an edit fires nothing")
 
     async def _remove_job(self, process: Process) -> None:
@@ -288,6 +299,14 @@ class Story:
         process.note_slots()
         process.engine.registry.set_pool(pool, size)
         self.world.tell(f"pool {pool} has {size}")
+
+    async def _look_for_forsaken(self, process: Process) -> None:
+        """The cancel of a task reaches the execution that it has started, soon."""
+        refused, before = self.world.disk.refused, set(self.world.oracle.forsaken())
+        await asyncio.sleep(10)
+        after = before.intersection(self.world.oracle.forsaken())
+        if refused == self.world.disk.refused and not self.world.disk.refusing:
+            self._promise(not after, f"a cancel of {after}, whose parents have ended")
 
     def _one(self) -> str | None:
         """A random execution, more likely a recent one."""
@@ -326,15 +345,22 @@ class Story:
         process.begin(_audit(process))
         engine = process.engine
         process.run(60)
+        forsaken = list(world.oracle.forsaken())
+        self._hold(not forsaken, f"{forsaken} go on, though their parents have ended")
         for name in engine.registry.jobs:
             self._catch_up(process, name)
-            self._check_ledger(process, name)
+            if world.jobs[name].after:
+                self._check_followed(process, name)
+            else:
+                self._check_ledger(process, name)
             process.call(engine.schedules.toggle(name, False))
         self._wind_up(process)
         process.run(1000)  # abandoned attempts end too
         self._check_executions(process)
         self._check_audit()
         self._check_states()
+        world.oracle.check()
+        world.check()
         self._check_logs(process)
         for usage in engine.slots.usage():
             self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
@@ -407,11 +433,12 @@ class Story:
     def _check_states(self) -> None:
         """Each state is that of the actions before it, and no attempt has an action twice."""
         for id, facts in self.world.disk.facts.items():
+            reduce = self.world.jobs[self.world.disk.executions[id].job].options.get("state")
             state: Any = None
             numbers: dict[Any, int] = {}
             for fact in facts:
                 if isinstance(fact, Dispatched):
-                    state = add(state, msgspec.json.decode(fact.content))
+                    state = (reduce or add)(state, msgspec.json.decode(fact.content))
                     kept = msgspec.json.decode(fact.state)
                     self._hold(kept == state, f"{id}: the state is {kept}, not {state}: {fact}")
                     attempt = fact.key, fact.attempt
@@ -490,6 +517,30 @@ class Story:
             due for due in single.keys() - due_times - by_hand if not self._was_due(job, due)
         }
         self._hold(not strange or world.went_back, f"{job}: {strange} are no due times")
+
+    def _check_followed(self, process: Process, job: str) -> None:
+        """Check that a job ran only after others, once for each due time or execution of theirs."""
+        disk, others = self.world.disk, self.world.jobs[job].after
+        for tick in process.store.ticks(job, None, 100_000):
+            for other in others:
+                id = disk.fired.get((other, tick.due))
+                succeeded = id is not None and self._succeeded_once(id)
+                self._hold(succeeded, f"{job}: {tick}, and {other} has not succeeded for it")
+        made = [one for one in disk.executions.values() if (one.job, one.cause) == (job, "after")]
+        free = [one for one in made if one.scheduled_at is None]
+        keys = [key for (of, key), _ in disk.keys.items() if of == job and key.startswith("after:")]
+        self._hold(len(keys) == len(free), f"{job} ran {len(free)} times, after {keys}")
+        for key in keys:
+            self._hold(self._succeeded_once(key.removeprefix("after:")), f"{job} ran {key}")
+
+    def _succeeded_once(self, id: str) -> bool:
+        """Whether an execution has been successful at some time."""
+        succeeded = State.SUCCESSFUL
+        return any(
+            (isinstance(fact, Finished) and fact.state == succeeded)
+            or (isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished == succeeded)
+            for fact in self.world.disk.facts[id]
+        )
 
     def _was_due(self, job: str, due: datetime) -> bool:
         """Whether an earlier schedule of the job had this due time. One that was being fired when

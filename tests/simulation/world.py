@@ -4,12 +4,16 @@ The rule that must not be broken: the seed determines everything. A broken promi
 `World.problems`, and ends the run with `Broken`.
 """
 
+import hashlib
 import itertools
+import pickle
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +21,7 @@ import msgspec
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
 from goflow.core.keys import Item, Key, key_of
+from goflow.core.result import StoredResult
 from goflow.core.states import State, TriggerRule
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
@@ -25,11 +30,14 @@ from goflow.engine.slots import Kind
 from goflow.errors import Unavailable
 from goflow.operators.base import Context
 from tests.simulation.disk import Disk, Handle, Killed
-from tests.simulation.jobs import BEGINNING, POOLS, JobSpec
+from tests.simulation.jobs import BEGINNING, CONDITIONS, POOLS, JobSpec, TaskSpec
 from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
+from tests.simulation.oracle import Oracle
 
 # Shortly before the clocks change in Europe.
 KEEP = Keep(days=None, executions=None)
+# The rules of tasks that wait for all tasks upstream.
+WAITING = (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
 PATIENCE = 1200  # simulated seconds without progress; a hanging task lasts 900
 
 
@@ -48,11 +56,20 @@ class World:
         self.trace: list[str] = []
         self.problems: list[str] = []
         self.disk = Disk(self.rng, self.now, self.tell, self.problems.append)
+        self._folder = tempfile.TemporaryDirectory(prefix="goflow-simulated-")
+        self.artifacts = Path(self._folder.name)  # outlives processes, as the disk does
         self.process: Process | None = None
         self.jobs: dict[str, JobSpec] = {}
         self.went_back = timedelta(0)
         self.begun: set[tuple[str, Key, int]] = set()  # attempts whose operator began
         self.said: dict[tuple[str, Key, int], list[str]] = {}
+        self.acted: dict[tuple[str, Key, int], Any] = {}  # what operators returned or raised
+        # The actions of attempts, and how many of them were acknowledged.
+        self.actions: dict[tuple[str, Key, int], list[Any]] = {}
+        self.acknowledged: Counter[tuple[str, Key, int]] = Counter()
+        self.heard: dict[str, list[Any]] = {}  # the states that subscribers heard of
+        self.oracle = Oracle(self)
+        self.disk.heard = self.oracle.heard
         self.logs_given_up = 0
         self.audited: dict[int, tuple[str, list[AnyFact]]] = {}  # what a subscriber received
         self.told: dict[str, bytes] = {}  # the executions that a listener has received
@@ -67,6 +84,7 @@ class World:
         if self.process is not None:
             self.process.bury()
         self.disk.connection.close()
+        self._folder.cleanup()
 
     def now(self) -> datetime:
         return self.wall.at(self.time if self.process is None else self.process.loop.time())
@@ -91,6 +109,42 @@ class World:
         self.disk.latest = max(self.disk.latest, self.now())
         self.wall.offset += step
         self.went_back += max(-step, timedelta(0))
+
+    def value(self, execution: str, result: msgspec.Raw | StoredResult) -> Any:
+        """A committed result. One that is no JSON is read where the contract of artifacts says."""
+        if isinstance(result, msgspec.Raw) or result.format != "pickle":
+            return msgspec.json.decode(self.disk.result(execution, result))
+        body = self.artifact(execution, result.sha256)
+        return None if body is None else pickle.loads(body)
+
+    def results(self, execution: Execution, task: str) -> dict[str, Any]:
+        """The committed results of the tasks upstream of a task, but those that are no JSON."""
+        return {
+            name: self.value(execution.id, result)
+            for name, result in execution.results_for(task).items()
+            if isinstance(result, msgspec.Raw) or not result.format
+        }
+
+    def holds(
+        self, spec: TaskSpec, execution: Execution, attempt: int, results: Mapping[str, Any]
+    ) -> bool | None:
+        """Whether the condition of a task is true by what is committed. None if it cannot be
+        evaluated, or depends on results that may have changed since."""
+        assert spec.when is not None
+        if "results" in spec.when and execution.named[spec.name].planned.rule not in WAITING:
+            return None
+        try:
+            return bool(CONDITIONS[spec.when](execution.params, attempt, results))
+        except KeyError:
+            return None
+
+    def artifact(self, execution: str, sha256: str) -> bytes | None:
+        """The content of a committed artifact, which must be there and intact."""
+        path = self.artifacts / "executions" / execution / sha256
+        body = path.read_bytes() if path.exists() else None
+        if body is None or hashlib.sha256(body).hexdigest() != sha256:
+            self.problems.append(f"{execution}: artifact {sha256} is committed, and not kept")
+        return body
 
     # -- processes ---------------------------------------------------------------------
 
@@ -127,7 +181,7 @@ class Process:
     def __init__(self, world: World) -> None:
         self.world = world
         self.rng = world.rng
-        self.loop = Loop(world.time)
+        self.loop = Loop(world.time, world.rng)
         self.loop.set_exception_handler(self._went_wrong)
         self.store = Handle(world.disk)
         self.clock = SimulatedClock(self.loop, world.wall)
@@ -135,7 +189,13 @@ class Process:
         self._lasting: tuple[float, Callable[[], None]] = (0, lambda: None)
         self.engine = Engine(
             self.store,
-            Options(with_seconds=True, pools=POOLS, keep=KEEP, **world.options),
+            Options(
+                with_seconds=True,
+                pools=POOLS,
+                keep=KEEP,
+                artifacts=str(world.artifacts),
+                **world.options,
+            ),
             clock=self.clock,
             rng=world.ids,
             threads=SimulatedThreads(self.loop, world.rng, self._lasts),
@@ -227,7 +287,7 @@ class Process:
         if task.state is not State.RUNNING or task.attempt != context.attempt:
             self._broken(f"attempt {place} ran, but {task.state} {task.attempt} is committed")
         results = {
-            name: msgspec.json.decode(self.world.disk.result(execution.id, result))
+            name: self.world.value(execution.id, result)
             for name, result in execution.results_for(context.task).items()
         }
         if isinstance(key, Item):
@@ -249,6 +309,11 @@ class Process:
                 del results[planned.lists[0]]
             if context.item != (parts[0] if isinstance(planned.map_over, str) else list(parts)):
                 self._broken(f"attempt {place} got the item {context.item!r}")
+        spec = self.world.oracle.spec(execution, context.task)
+        if spec is not None and spec.when is not None and not context.waited:
+            known = self.world.results(execution, context.task)
+            if self.world.holds(spec, execution, context.attempt, known) is False:
+                self._broken(f"attempt {place} ran, though {spec.when} does not hold")
         if (told := context.outcome) is not None:
             failed = [one for one, run in execution.tasks.items() if run.state is State.FAILED]
             if (told.state, told.failed) != (execution.final_state, failed) or list(
@@ -258,7 +323,7 @@ class Process:
         elif context.task in execution.hooks:
             self._broken(f"hook {place} was told nothing")
         # Upstream tasks that it does not wait for may have ended since it began.
-        waits = task.planned.rule in (TriggerRule.ALL_SUCCESSFUL, TriggerRule.ALL_DONE)
+        waits = task.planned.rule in WAITING
         if context.results != results and (waits or not _within(context.results, results)):
             self._broken(f"attempt {place} got {context.results}; committed are {results}")
         runner = self.engine.runners[execution.id]
@@ -272,6 +337,32 @@ class Process:
 
     def ends(self, context: Context) -> None:
         self.running.pop(_place(context), None)
+
+    def acts(self, context: Context, end: Any) -> None:
+        if not self.dead:
+            self.world.acted[_place(context)] = end
+
+    def dispatches(self, context: Context, action: Any) -> None:
+        if not self.dead:
+            self.world.actions.setdefault(_place(context), []).append(action)
+
+    def dispatched(self, context: Context, action: Any) -> None:
+        if self.dead:
+            return
+        place = _place(context)
+        self.world.acknowledged[place] += 1
+        states = self.world.disk.states[context.execution_id]
+        if context.state not in states:
+            self._broken(f"attempt {place} has the state {context.state}; committed are {states}")
+
+    def heard(self, state: Any, action: Any) -> None:
+        if self.dead:
+            return
+        heard = self.world.heard.setdefault(action["id"], [])
+        heard.append(state)
+        states = iter(self.world.disk.states[action["id"]])
+        if not all(one in states for one in heard):  # in their order, some left out
+            self._broken(f"a subscriber heard of {heard}; committed are {states}")
 
     def said(self, context: Context, line: str) -> None:
         if not self.dead:
