@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--cut-stride": (40, "cut the power after each so many writes"),
         "--kill-rounds": (20, "how often the server under load is killed"),
         "--kill-stride": (3, "kill a simulated process at each so many steps"),
-        "--seeds": (200, "how many seeds are simulated"),
+        "--seeds": (175, "how many seeds are simulated"),
     }
     for name, (usual, explained) in sizes.items():
         parser.addoption(name, type=int, default=usual, help=explained)

@@ -325,6 +325,7 @@ class Runner:
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
         """Commit facts, and the last lines of the attempts that end by them."""
+        self._attempts.recording()
         record, last_lines = record_of(execution, facts), self._attempts.last_lines()
         await commit_ends(self._dependencies.journal.insist, record, last_lines)
         self._attempts.committed()

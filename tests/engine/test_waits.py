@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.clock import LONGEST_NAP
 from goflow.engine.engine import Engine
 from goflow.errors import Conflict
+from goflow.stores.base import Change, Outcome
 from goflow.testing import BEGINNING, FakeClock
 from tests.engine.scripted import Scripted, job_of, pass_until, running, states, until
 
@@ -309,6 +310,39 @@ async def test_a_wait_of_no_seconds_does_not_spin() -> None:
         await begun(engine, sensor)
         await asyncio.sleep(0.05)
         assert sensor.looks == 1  # until the clock moves
+
+
+class Gated(MemoryStore):
+    """A store whose commits wait for the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = False
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        self.waiting = not self.gate.is_set()
+        self.gate.wait()
+        return super().commit(batch)
+
+
+async def test_a_look_begins_when_the_results_that_it_gets_are_committed() -> None:
+    store, clock, before, sensor = Gated(), FakeClock(), Scripted(["hang"]), Sensor("no file")
+    after = Task("a", sensor, after=["b"], trigger_rule="always")
+    job = job_of("j", Task("b", before), after)
+    async with running(job, store=store, clock=clock) as engine:
+        await begun(engine, sensor)
+        await until(lambda: before.runs)
+        store.gate.clear()
+        before.release.set()
+        await until(lambda: store.waiting)
+        clock.advance(seconds=30)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert sensor.looks == 1
+        store.gate.set()
+        await until(lambda: sensor.looks == 2)
 
 
 # -- restarts --------------------------------------------------------------------------

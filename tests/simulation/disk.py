@@ -17,11 +17,13 @@ import msgspec
 
 from goflow.core.events import AnyFact, AttemptFailed, Dispatched, Retried, TaskStarted
 from goflow.core.execution import Execution
+from goflow.core.graph import Plan
 from goflow.core.keys import Key, task_of
 from goflow.core.result import StoredResult
 from goflow.core.standing import IllegalTransition
+from goflow.core.states import State
 from goflow.core.timetable import Timetable
-from goflow.engine.entries import ScheduleState, state_in, switch_in
+from goflow.engine.entries import FOLLOW, ScheduleState, state_in, switch_in
 from goflow.errors import StoreUnavailable
 from goflow.stores.base import (
     Accounted,
@@ -84,6 +86,7 @@ class Disk:
         self.executions: dict[str, Execution] = {}  # in the order they were created
         self.unfinished: dict[str, None] = {}  # in the order they were last opened
         self.facts: dict[str, list[AnyFact]] = {}
+        self.plans: dict[str, Plan] = {}  # at the submit
         self.keys: dict[tuple[str, str], str] = {}
         self.fired: dict[tuple[str, datetime], str] = {}
         self.passed: dict[tuple[str, datetime], TickOutcome] = {}  # the first outcome of others
@@ -96,6 +99,9 @@ class Disk:
         self.kill_before: bool | None = None  # whether before that commit; None: random
         self.progress = 0  # facts committed
         self.refused = 0  # commits that were refused
+        # When, in facts, a job began to follow others, and when an execution was first successful.
+        self.follows: dict[str, int] = {}
+        self.succeeded: dict[str, int] = {}
         self.states: dict[str, list[Any]] = {}  # the shared states after each committed action
         # Called with each committed fact, after it was applied.
         self.heard: Callable[[Execution, AnyFact], object] = lambda execution, fact: None
@@ -157,6 +163,10 @@ class Disk:
                     self.switches[job] = switch.active
                 elif (state := state_in(change)) is not None:
                     self._begin_epoch(job, state)
+                elif kind == FOLLOW:
+                    self.follows[job] = self.progress
+            case Put(kind, job, None), _ if kind == FOLLOW:
+                self.follows.pop(job, None)
             case RecordTicks(), _:
                 self._tell(f"ticks {change}")
                 self._account(change.job, change.accounted)
@@ -181,6 +191,7 @@ class Disk:
             self._broken(f"execution {fact.id} was made twice")
         self.executions[fact.id] = Execution(change.plan, fact)
         self.facts[fact.id] = [fact]
+        self.plans[fact.id] = change.plan
         self.unfinished[fact.id] = None
         if change.idempotency is not None:
             key = fact.job, change.idempotency.key
@@ -235,6 +246,8 @@ class Disk:
                 self.unfinished[change.execution] = None
         if execution.finished:
             self.unfinished.pop(change.execution, None)
+            if execution.state is State.SUCCESSFUL:
+                self.succeeded.setdefault(change.execution, self.progress)
         if change.state is not execution.state or (
             (change.summary is not None) is not execution.finished
         ):

@@ -283,13 +283,14 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
 
 def _draw_chain(rng: random.Random, others: Sequence[str]) -> list[TaskSpec]:
     """Tasks that map over one another, item by item, and perhaps wait for another task as well."""
-    chain = [replace(_draw_task(rng, "c0", ()), mood="list")]
+    plain = {"branch": False, "result": "json"}
+    chain = [replace(_draw_task(rng, "c0", ()), mood="list", **plain)]
     for number in range(1, rng.choice((3, 3, 4))):
         over = f"c{number - 1}"
         after = (over, rng.choice(others)) if rng.random() < 0.3 else (over,)
         task = _draw_task(rng, f"c{number}", after)
         mood = rng.choice(("items", "items", None))
-        chain.append(replace(task, map_over=over, zipped=False, mood=mood))
+        chain.append(replace(task, map_over=over, zipped=False, mood=mood, **plain))
     return chain
 
 

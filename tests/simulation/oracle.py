@@ -25,6 +25,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.execution import Execution
+from goflow.core.graph import Plan, PlannedTask
 from goflow.core.keys import Key
 from goflow.core.result import StoredResult
 from goflow.core.states import SkipReason, State
@@ -153,18 +154,21 @@ class Oracle:
     def _check_rules(self, execution: Execution, facts: list[AnyFact]) -> None:
         """The model of the core's tests allows each fact, and comes to the same end."""
         try:
-            model = Model.of(execution.plan, facts)
+            model = Model.of(self.world.disk.plans[execution.id], facts)
             states = {name: task.state for name, task in execution.tasks.items()}
             assert (model.states, model.state) == (states, execution.state)
-            if not execution.has_mapped_tasks:
+            is_edited = any(isinstance(fact, Retried) and fact.plan for fact in facts)
+            if not execution.has_mapped_tasks and not is_edited:
                 assert_ended_by_the_rules(execution, facts)
         except AssertionError as error:
             self.hold(False, f"{execution.id} of {execution.job} breaks a rule: {error!r}")
 
     def _check_operators(self, execution: Execution, facts: list[AnyFact]) -> None:
         """Each attempt has ended as its operator did."""
-        plan = {task.name: task for task in (*execution.plan.tasks, *execution.plan.hooks)}
+        plan = _by_name(self.world.disk.plans[execution.id])
         for fact in facts:
+            if isinstance(fact, Retried) and fact.plan is not None:
+                plan = _by_name(fact.plan)
             if not isinstance(fact, ENDS) or not getattr(fact, "attempt", 0):
                 continue
             planned, spec = plan[fact.task], self.spec(execution, fact.task)
@@ -305,6 +309,10 @@ class Oracle:
                 continue
             if above.run(parent.key).state in (State.FAILED, State.CANCELLED):
                 yield id
+
+
+def _by_name(plan: Plan) -> dict[str, PlannedTask]:
+    return {task.name: task for task in (*plan.tasks, *plan.hooks)}
 
 
 def _is_object(result: msgspec.Raw | StoredResult) -> bool:

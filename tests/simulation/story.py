@@ -349,13 +349,14 @@ class Story:
         self._hold(not forsaken, f"{forsaken} go on, though their parents have ended")
         for name in engine.registry.jobs:
             self._catch_up(process, name)
-            if world.jobs[name].after:
-                self._check_followed(process, name)
-            else:
+            if not world.jobs[name].after:
                 self._check_ledger(process, name)
             process.call(engine.schedules.toggle(name, False))
         self._wind_up(process)
         process.run(1000)  # abandoned attempts end too
+        for name in engine.registry.jobs:
+            if world.jobs[name].after:
+                self._check_followed(process, name)
         self._check_executions(process)
         self._check_audit()
         self._check_states()
@@ -521,7 +522,12 @@ class Story:
     def _check_followed(self, process: Process, job: str) -> None:
         """Check that a job ran only after others, once for each due time or execution of theirs."""
         disk, others = self.world.disk, self.world.jobs[job].after
-        for tick in process.store.ticks(job, None, 100_000):
+        ledger = process.store.ticks(job, None, 100_000)
+        due_times = {due for other, due in disk.fired if other in others}
+        lost = due_times - {tick.due for tick in ledger}
+        lost = {due for due in lost if self._succeeded_since(job, due)}
+        self._hold(not lost, f"{job} has nothing for {lost}, for which {others} have succeeded")
+        for tick in ledger:
             for other in others:
                 id = disk.fired.get((other, tick.due))
                 succeeded = id is not None and self._succeeded_once(id)
@@ -532,6 +538,16 @@ class Story:
         self._hold(len(keys) == len(free), f"{job} ran {len(free)} times, after {keys}")
         for key in keys:
             self._hold(self._succeeded_once(key.removeprefix("after:")), f"{job} ran {key}")
+
+    def _succeeded_since(self, job: str, due: datetime) -> bool:
+        """Whether the others have succeeded for a due time since a job began to follow them."""
+        disk = self.world.disk
+        ids = [disk.fired.get((other, due), "") for other in self.world.jobs[job].after]
+        if not all(id in disk.succeeded for id in ids) or job not in disk.follows:
+            return False
+        if any(self._facts(id, Retried) for id in ids):
+            return False  # not all may have been successful at the same time
+        return max(disk.succeeded[id] for id in ids) > disk.follows[job]
 
     def _succeeded_once(self, id: str) -> bool:
         """Whether an execution has been successful at some time."""

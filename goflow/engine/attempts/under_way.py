@@ -80,6 +80,8 @@ class Attempts:
         self.shared: SharedState | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
         self._waits: Waits | None = None  # once an attempt has looked in vain
+        self._recording = False  # facts that are applied are being committed
+        self._looks: dict[Key, int] = {}  # the looks that begin when they are
 
     def __len__(self) -> int:
         return len(self._running)
@@ -119,8 +121,15 @@ class Attempts:
     def waits(self) -> Waits:
         """The tasks and items that wait for their next looks."""
         if self._waits is None:
-            self._waits = Waits(self.execution, self.dependencies, self._requests, self._begin)
+            self._waits = Waits(self.execution, self.dependencies, self._requests, self._look)
         return self._waits
+
+    def _look(self, key: Key, number: int) -> None:
+        """Look again, when all results that the look gets are committed."""
+        if self._recording:
+            self._looks[key] = number
+        else:
+            self._begin(key, number)
 
     def resume(self, found: Container[Key]) -> None:
         """Take up the waits of an execution that was replayed."""
@@ -204,11 +213,12 @@ class Attempts:
         """Tell an attempt to end, and abandon it if it does not. A wait ends at once, if its task
         or item is being cancelled."""
         running = self._running.get(key)
-        if running is None and self._waits is not None and self.execution.is_cancelling(key):
+        if self._looks and (number := self._looks.pop(key, 0)):
+            self._end(Ended(key, Cancelled(), number))
+        elif running is None and self._waits is not None and self.execution.is_cancelling(key):
             if (wait := self._waits.end(key)) is not None:
                 self._end(Ended(key, Cancelled(), wait.number))
-            return
-        if running is not None and not is_told_to_stop(running):
+        elif running is not None and not is_told_to_stop(running):
             stop(running)
             # It may not have begun to run anything; then nothing of `_run` will run either.
             running.add_done_callback(functools.partial(self._cancelled, key))
@@ -249,6 +259,10 @@ class Attempts:
         self._taken += ended
         return ended
 
+    def recording(self) -> None:
+        """To be called when facts are to be committed; `committed` follows."""
+        self._recording = True
+
     def last_lines(self) -> list[AppendLog]:
         """The last lines of the logs of the attempts that `take_ended` has returned, to be
         committed together with their ends."""
@@ -259,6 +273,11 @@ class Attempts:
     def committed(self) -> None:
         """To be called when the ends of all attempts that `take_ended` has returned, and their
         last lines, are committed or never will be."""
+        self._recording = False
+        if self._looks:
+            looks, self._looks = self._looks, {}
+            for key, number in looks.items():
+                self._begin(key, number)
         if not self._taken:
             return
         taken, self._taken = self._taken, []
