@@ -91,7 +91,7 @@ class Oracle:
         self.hold(place not in self.world.begun, f"{place} ran, and was skipped by its condition")
         if spec is None:
             return
-        results = self.world.results(execution, fact.task)
+        results = self.world.results(execution, fact.key)
         true = spec.when is None or self.world.holds(spec, execution, fact.attempt, results)
         self.hold(not true, f"{place} was skipped, though {spec.when} holds")
 
@@ -302,6 +302,8 @@ class Oracle:
         for id in self.world.disk.unfinished:
             child = self.world.disk.executions[id]
             if (parent := child.parent) is None or child.cancelling or child.closing:
+                continue
+            if self._was_retried(child):  # a client wants it
                 continue
             above = self.world.disk.executions[parent.execution]
             spec = self.spec(above, parent.task)

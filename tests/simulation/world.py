@@ -20,7 +20,7 @@ import msgspec
 
 from goflow.core.events import AnyFact
 from goflow.core.execution import Execution
-from goflow.core.keys import Item, Key, key_of
+from goflow.core.keys import Item, Key, key_of, task_of
 from goflow.core.result import StoredResult
 from goflow.core.states import State, TriggerRule
 from goflow.engine.engine import Engine
@@ -117,9 +117,12 @@ class World:
         body = self.artifact(execution, result.sha256)
         return None if body is None else pickle.loads(body)
 
-    def results(self, execution: Execution, task: str) -> dict[str, Any]:
-        """The committed results of the tasks upstream of a task, but those that are no JSON."""
-        return {
+    def results(self, execution: Execution, key: Key) -> dict[str, Any]:
+        """The committed results of the tasks upstream of a task, but those that are no JSON. An
+        item has its own of each list."""
+        task = task_of(key)
+        lists = execution.run(key).planned.lists if isinstance(key, Item) else ()
+        return dict.fromkeys(lists) | {
             name: self.value(execution.id, result)
             for name, result in execution.results_for(task).items()
             if isinstance(result, msgspec.Raw) or not result.format
@@ -311,7 +314,7 @@ class Process:
                 self._broken(f"attempt {place} got the item {context.item!r}")
         spec = self.world.oracle.spec(execution, context.task)
         if spec is not None and spec.when is not None and not context.waited:
-            known = self.world.results(execution, context.task)
+            known = self.world.results(execution, key)
             if self.world.holds(spec, execution, context.attempt, known) is False:
                 self._broken(f"attempt {place} ran, though {spec.when} does not hold")
         if (told := context.outcome) is not None:
