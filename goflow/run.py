@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from goflow.artifacts.base import RESULT
+from goflow.core.cost import Cost, Number
 from goflow.core.detail import AttemptDetail
 from goflow.core.events import Dispatched, TaskStarted, TaskSucceeded
 from goflow.core.result import Artifact, StoredResult
@@ -35,6 +36,10 @@ class FinishedTask(msgspec.Struct, frozen=True):
         error: Error of the last attempt, None if it succeeded.
         logs: Text that all attempts logged, in order; of a mapped task, item by item.
         attempts: Each attempt with its `state`, `error` and times.
+        counts: Sums of `context.count` over the successful attempts, of a mapped task over its
+            items.
+        cost: Processor seconds, peak memory and bytes of the log, over all attempts; None if there
+            is nothing to say.
         artifacts: Files that the last successful attempt left: `name`, `size` in bytes, `sha256`.
         items: Of a mapped task, the number of its items, as `total` and by state; else None.
         skip: Why it was skipped, with a word as `reason` and an explanation as `why`; else None.
@@ -51,6 +56,8 @@ class FinishedTask(msgspec.Struct, frozen=True):
     skip: WhySkipped | None = None
     artifacts: list[Artifact] = []
     chosen: tuple[str, ...] | None = None
+    cost: Cost | None = None
+    counts: dict[str, Number] = {}
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -66,6 +73,8 @@ class FinishedExecution(msgspec.Struct, frozen=True):
         tasks: Tasks by name, in the order added.
         hooks: Hooks by name, in the order added. Hooks for another end are `skipped`.
         shared_state: Shared state at the end; None for a job without one.
+        counts: Sums of the counts of its tasks.
+        cost: Sum of the costs of its tasks; None if there is nothing to say.
 
     Examples:
         >>> from goflow import Command, Job, Task
@@ -85,6 +94,8 @@ class FinishedExecution(msgspec.Struct, frozen=True):
     tasks: dict[str, FinishedTask]
     hooks: dict[str, FinishedTask] = {}
     shared_state: Any = None
+    cost: Cost | None = None
+    counts: dict[str, Number] = {}
 
 
 Watch = Callable[[Engine, str], Awaitable[None]]
@@ -167,6 +178,8 @@ async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
             skip=task.skip or None,
             artifacts=task.artifacts or [],
             chosen=None if task.chosen is msgspec.UNSET else task.chosen,
+            cost=task.cost or None,
+            counts=task.cost.counts if task.cost else {},
         )
     return FinishedExecution(
         id=id,
@@ -178,6 +191,8 @@ async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
         tasks=tasks,
         hooks=hooks,
         shared_state=None if job.reducer is None else await _shared_state(engine, id, job),
+        cost=detail.cost or None,
+        counts=detail.cost.counts if detail.cost else {},
     )
 
 

@@ -137,7 +137,16 @@ IMPURE = {
 SLEEPERS = "goflow.cli."
 
 CLOCKS = {
-    "time": {"time", "monotonic", "perf_counter", "process_time", "sleep", "localtime", "gmtime"},
+    "time": {
+        "time",
+        "monotonic",
+        "perf_counter",
+        "process_time",
+        "sleep",
+        "thread_time",
+        "localtime",
+        "gmtime",
+    },
     "datetime": {"now", "utcnow", "today"},
     "date": {"today"},
 }

@@ -95,11 +95,16 @@ def _started_by(job: Job, jobs: Sequence[Job]) -> list[Job]:
 async def _run(
     job: Job, params: dict[str, Any], view: View, others: Sequence[Job]
 ) -> FinishedExecution:
+    import msgspec
+
     async def watch(engine: Engine, id: str) -> None:
         async with contextlib.aclosing(engine.broadcast.listen(job.name, None)) as changes:
             async for _ in changes:
                 detail = await engine.reader.execution(id)
-                view.update(detail.state, [*detail.tasks, *detail.hooks])
+                tasks = [*detail.tasks, *detail.hooks]
+                for task in tasks:
+                    task.progress = engine.bars.of(id, task.name) or msgspec.UNSET
+                view.update(detail.state, tasks)
                 await asyncio.sleep(PAUSE + PAUSE_PER_TASK * len(detail.tasks))
 
     with _cancelled_by_signals(view):

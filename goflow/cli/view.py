@@ -15,6 +15,7 @@ import msgspec
 
 from goflow.cli.terminal import duration, padded, width
 from goflow.cli.tree import Branch, draw
+from goflow.core.cost import Bar
 from goflow.core.detail import AttemptDetail
 from goflow.core.states import State
 from goflow.core.summary import Waiting, WhySkipped
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDEST_NAME = 60  # cells
+BAR = 20  # cells of a progress bar
+PACE = 5.0  # seconds between two lines about the progress of a task
 
 
 class Seen(Protocol):
@@ -141,6 +144,25 @@ def _waiting(task: Seen) -> Waiting | None:
     return waiting if task.state is State.RUNNING and isinstance(waiting, Waiting) else None
 
 
+def _progress(task: Seen) -> Bar | None:
+    """The progress that a running task has reported; None without any."""
+    bar = getattr(task, "progress", None)
+    return bar if task.state is State.RUNNING and isinstance(bar, Bar) else None
+
+
+def _told(bar: Bar) -> str:
+    """A progress in words: "450 of 1,200, 37 %, page 3"."""
+    words = [f"{bar.done:,} done" if bar.total is None else f"{bar.done:,} of {bar.total:,}"]
+    if bar.total:
+        words.append(f"{int(100 * _share(bar))} %")
+    return ", ".join([*words, bar.text] if bar.text else words)
+
+
+def _share(bar: Bar) -> float:
+    """The part that is done, from 0 to 1; 0 if the total is unknown."""
+    return min(bar.done / bar.total, 1.0) if bar.total else 0.0
+
+
 def _until_next_look(waiting: Waiting, now: datetime) -> timedelta:
     """The time until the next look. Looks for the same reason are no change, so a time that has
     passed is continued."""
@@ -165,7 +187,11 @@ def _history(task: Seen) -> Iterator[Change]:
 class Lines(View):
     """Prints a line per change: task, state, attempt, and duration of the attempt."""
 
-    def __init__(self, names: Sequence[str], hooks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, names: Sequence[str], hooks: Sequence[str] = (), clock: Clock | None = None
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._told: dict[str, tuple[float, Bar]] = {}  # the last progress, and when
         every = [*names, *hooks]
         self._cells = min(max(map(width, every), default=0), WIDEST_NAME)
         self._reported = dict.fromkeys(every, 0)
@@ -197,6 +223,17 @@ class Lines(View):
                 name = padded(task.name, self._cells)
                 every = duration(timedelta(seconds=waiting.every))
                 click.echo(f"{name}  {'waiting':<10}  {waiting.why}; looks again in {every}")
+            self._tell_progress(task)
+
+    def _tell_progress(self, task: Seen) -> None:
+        """Print the progress of a task, if it is another one and the last line is some time ago."""
+        if (bar := _progress(task)) is None:
+            self._told.pop(task.name, None)
+            return
+        now, told = self._clock.elapsed(), self._told.get(task.name)
+        if told is None or (told[1] != bar and now - told[0] >= PACE):
+            self._told[task.name] = now, bar
+            click.echo(f"{padded(task.name, self._cells)}  {'progress':<10}  {_told(bar)}")
 
     def _line(self, change: Change) -> str:
         line = f"{padded(change.task, self._cells)}  {change.state:<10}"
@@ -328,6 +365,12 @@ class Tree(View):
             overflow="ellipsis",
         )
 
+    def _draw(self, row: "Text", bar: Bar) -> None:
+        if bar.total:
+            full = round(BAR * _share(bar))
+            row.append("  ").append("━" * full, "cyan").append("─" * (BAR - full), "dim")
+        row.append(f"  {_told(bar)}", "cyan")
+
     def _row(self, branch: Branch, now: datetime) -> "Text":
         from rich.text import Text
 
@@ -353,6 +396,8 @@ class Tree(View):
                 row.append(f"  {waiting.why}; looks again in {left}", "yellow")
             elif len(task.attempts) > 1:
                 row.append(f"  attempt {last.attempt}", "dim")
+            if (bar := _progress(task)) is not None and not self._last_frame:
+                self._draw(row, bar)
         if task is not None and (note := _note(task)):
             row.append(f"  {note}", "dim")
         return row

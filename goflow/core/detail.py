@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from goflow.core.cost import Bar, Cost
 from goflow.core.events import AnyFact, ChildStarted, Dispatched, Retried, TaskSucceeded
 from goflow.core.graph import Occasion, Plan, PlannedTask
 from goflow.core.keys import Item, Key
@@ -31,7 +32,8 @@ _NULL = msgspec.Raw(b"null")
 
 class AttemptDetail(msgspec.Struct):
     """One attempt of a task. `error` includes the traceback, for Python operators. An attempt
-    `interrupted` by the end of the server counts as failed, but took no retry."""
+    `interrupted` by the end of the server counts as failed, but took no retry. `cost` is left out
+    if there is nothing to say, and for an attempt that goes on."""
 
     attempt: int
     state: State
@@ -40,6 +42,7 @@ class AttemptDetail(msgspec.Struct):
     error: str | None = None
     retry_at: Time | None = None
     interrupted: bool = False
+    cost: Cost | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskDetail(msgspec.Struct):
@@ -60,7 +63,10 @@ class TaskDetail(msgspec.Struct):
     larger than `SMALL` bytes, or if the results before it take `RESULTS_SHOWN` bytes; the
     route of results serves it. A result that is an artifact is described.
 
-    `artifacts` are those of the last successful attempt, left out if there are none."""
+    `artifacts` are those of the last successful attempt, left out if there are none.
+
+    `cost` is the sum of all attempts, also of items. Its counts are those of the attempts that
+    succeeded. `progress` is what the running attempt reported last; it is in memory only."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -83,6 +89,8 @@ class TaskDetail(msgspec.Struct):
     branch: bool | msgspec.UnsetType = msgspec.UNSET
     chosen: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
+    cost: Cost | msgspec.UnsetType = msgspec.UNSET
+    progress: Bar | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
@@ -111,6 +119,7 @@ class TaskDetail(msgspec.Struct):
         self.state, self.started, self.finished = task.state, task.started, task.finished
         self.items, self.skip = task.items, task.skip
         self.waiting = _given(task.waiting)
+        self.progress = msgspec.UNSET
         if change.before is task.state is State.RUNNING:  # it waits
             return
         if change.chosen is not None:
@@ -138,6 +147,8 @@ class TaskDetail(msgspec.Struct):
         attempt.retry_at = change.retry_at
         attempt.error = self.error = change.error
         attempt.interrupted = change.interrupted
+        if change.cost is not None:
+            attempt.cost = change.cost
         self.interruptions += change.interrupted
         if change.result is not None:
             self.result, self.result_bytes = shown_result(change.result)
@@ -151,7 +162,7 @@ class ItemDetail(msgspec.Struct):
     running item waits without a slot, and until when. `result` is null if it is larger than
     `SMALL` bytes; the route of results serves it. Only a skipped item has `skip`, and only one
     with artifacts has `artifacts`. `history` has the newest attempts with their times, and
-    without errors."""
+    without errors. `progress` is as in `TaskDetail`."""
 
     index: int
     state: State
@@ -166,6 +177,7 @@ class ItemDetail(msgspec.Struct):
     artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
     key: str | None = None
     history: list[AttemptDetail] = []
+    progress: Bar | msgspec.UnsetType = msgspec.UNSET
 
 
 class StateChange(msgspec.Struct):
@@ -256,7 +268,7 @@ class Detail(msgspec.Struct, kw_only=True):
     `parent` is the task of another execution that started it; null for none. `children` are the
     executions that its tasks have started, the last `CHILDREN_SHOWN` of them.
 
-    `dispatched` is the number of actions of its shared state.
+    `dispatched` is the number of actions of its shared state. `cost` is the sum over all tasks.
 
     `hooks` run after all tasks have ended. Their states are not in that of the execution.
 
@@ -294,6 +306,7 @@ class Detail(msgspec.Struct, kw_only=True):
     version: int = 0
     damage: str | None = None
     dispatched: int = 0
+    cost: Cost | msgspec.UnsetType = msgspec.UNSET
     since: int | None = None
 
     @classmethod
@@ -342,18 +355,25 @@ class Details:
         item.state = run.state  # items that waited end with their task
         return item
 
-    def of_run(self, run: TaskRun) -> TaskDetail:
+    def of_run(self, run: TaskRun, cost: Cost | None) -> TaskDetail:
         """One task as it is now, with every attempt."""
         task = self.of_task(run.planned)
         task.items = msgspec.UNSET if run.items is None else run.items.shown()
+        if cost is not None:
+            task.cost = cost
         return task
 
     def of(self, execution: Progress) -> Detail:
         """The execution that was replayed, within bounds."""
         brief = execution.brief()
-        tasks = [self.of_run(run) for run in execution.tasks.values()]
-        hooks = [self.of_run(run) for run in execution.hooks.values()]
-        dropped = [self.of_run(run) for run in execution.dropped.values() if run.attempt]
+        costs = execution.costs
+        tasks = [self.of_run(run, costs.get(name)) for name, run in execution.tasks.items()]
+        hooks = [self.of_run(run, costs.get(name)) for name, run in execution.hooks.items()]
+        dropped = [
+            self.of_run(run, costs.get(name))
+            for name, run in execution.dropped.items()
+            if run.attempt
+        ]
         actions = list(self._actions)
         _bound(tasks + hooks + dropped)
         _bound_params(actions)
@@ -381,6 +401,7 @@ class Details:
             plan=execution.plan.id,
             dag=execution.plan.downstream,
             dispatched=execution.dispatched,
+            cost=brief.cost,
         )
 
 

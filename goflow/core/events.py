@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from goflow.core.cost import Cost
 from goflow.core.graph import Plan
 from goflow.core.keys import Key, key_of
 from goflow.core.result import Kept, StoredResult
@@ -113,6 +114,8 @@ class TaskSucceeded(RunFact, frozen=True):
 
     Of a branch, `chosen` are the tasks directly downstream that go on; None for other tasks.
     `kept` has the artifacts. If the result is among them, `result` describes it.
+
+    Each fact that ends an attempt has its `cost`, None if there is nothing to say.
     """
 
     attempt: int
@@ -122,6 +125,7 @@ class TaskSucceeded(RunFact, frozen=True):
     item: int | None = None
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
+    cost: Cost | None = None
 
     @property
     def stored(self) -> StoredResult | None:
@@ -146,6 +150,7 @@ class AttemptFailed(RunFact, frozen=True):
     retry_at: datetime
     interrupted: bool = False
     item: int | None = None
+    cost: Cost | None = None
 
 
 class TaskFailed(RunFact, frozen=True):
@@ -155,6 +160,7 @@ class TaskFailed(RunFact, frozen=True):
     error: str
     interrupted: bool = False
     item: int | None = None
+    cost: Cost | None = None
 
 
 class TaskPostponed(RunFact, frozen=True):
@@ -179,6 +185,7 @@ class TaskSkipped(RunFact, frozen=True):
     attempt: int = 0
     reason: SkipReason | None = None
     why: str = ""
+    cost: Cost | None = None
 
 
 class Dispatched(RunFact, frozen=True):
@@ -234,6 +241,7 @@ class TaskCancelled(RunFact, frozen=True):
 
     attempt: int = 0
     item: int | None = None
+    cost: Cost | None = None
 
 
 class MarkedSuccessful(RunFact, frozen=True):

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from goflow.core.cost import Cost
 from goflow.core.detail import cut_error
 from goflow.core.events import (
     AnyFact,
@@ -78,13 +79,15 @@ ERRORS_KEPT = 16 * 1024 * 1024  # characters of all errors; further ones are cut
 
 
 class Succeeded(msgspec.Struct, frozen=True):
-    """Outcome of an attempt that returned; the fields are as in the fact `TaskSucceeded`."""
+    """Outcome of an attempt that returned; the fields are as in the fact `TaskSucceeded`. Each
+    outcome has the `cost` of the attempt, None if there is nothing to say."""
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
     sha256: str = ""
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
+    cost: Cost | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -92,6 +95,7 @@ class Failed(msgspec.Struct, frozen=True):
 
     error: str
     final: bool = False
+    cost: Cost | None = None
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -99,16 +103,20 @@ class Skipped(msgspec.Struct, frozen=True):
 
     why: str = ""
     reason: SkipReason = SkipReason.ITSELF
+    cost: Cost | None = None
 
 
 class Cancelled(msgspec.Struct, frozen=True):
     """Outcome of an attempt that was stopped because its task or execution was cancelled."""
+
+    cost: Cost | None = None
 
 
 class Interrupted(msgspec.Struct, frozen=True):
     """Outcome of an attempt that ended with the server it ran in."""
 
     error: str = INTERRUPTED
+    cost: Cost | None = None
 
 
 class Postponed(msgspec.Struct, frozen=True):
@@ -116,6 +124,7 @@ class Postponed(msgspec.Struct, frozen=True):
 
     seconds: float
     why: str = ""
+    cost: Cost | None = None  # of all looks so far
 
 
 Outcome = Succeeded | Failed | Skipped | Cancelled | Interrupted | Postponed
@@ -137,6 +146,10 @@ class Execution(Progress):
         changes, self._decided = self._decided, []
         mapped: list[TaskSummary] = []
         hooks: list[TaskChange] = []
+        costs: dict[str, Cost] = {}
+        if self.costs:
+            names = dict.fromkeys(one.task.name for one in changes)
+            costs = {name: self.costs[name] for name in names if name in self.costs}
         if self.hooks:
             hooks = [one for one in changes if one.task.name in self.hooks]
             changes = [one for one in changes if one.task.name not in self.hooks]
@@ -146,9 +159,9 @@ class Execution(Progress):
             changes = [one for one in changes if one.item is None]
         replanned = None
         if self._replanned:
-            self._replanned = False
+            self._replanned, costs = False, dict(self.costs)
             replanned = [task.summary() for task in self.tasks.values()]
-        return Transition(self.brief(), changes, mapped, hooks, replanned)
+        return Transition(self.brief(), changes, mapped, hooks, replanned, costs)
 
     # -- when to look again --------------------------------------------------------
 
@@ -412,33 +425,36 @@ class Execution(Progress):
             run, name, item = self.run(key), key.task, key.number
         attempt = run.attempt
         if isinstance(outcome, Failed) and self.error_characters > ERRORS_KEPT:
-            outcome = Failed(cut_error(outcome.error), outcome.final)
+            outcome = Failed(cut_error(outcome.error), outcome.final, outcome.cost)
         fact: AnyFact
+        cost = outcome.cost
         match outcome:
             case Succeeded():
                 body, size, sha256 = outcome.result, outcome.size, outcome.sha256
                 chosen, kept = outcome.chosen, outcome.kept
-                fact = TaskSucceeded(now, name, attempt, body, size, sha256, item, chosen, kept)
+                fact = TaskSucceeded(
+                    now, name, attempt, body, size, sha256, item, chosen, kept, cost
+                )
             case Skipped(why, reason):
-                fact = TaskSkipped(now, name, item, attempt, reason, _cut(why))
+                fact = TaskSkipped(now, name, item, attempt, reason, _cut(why), cost)
             case Cancelled():
-                fact = TaskCancelled(now, name, attempt, item)
+                fact = TaskCancelled(now, name, attempt, item, cost)
             case Interrupted() | Postponed() if self.is_cancelling(key):
-                fact = TaskCancelled(now, name, attempt, item)
+                fact = TaskCancelled(now, name, attempt, item, cost)
             case Interrupted(error) if self.goes_on(key):
-                fact = AttemptFailed(now, name, attempt, error, now, interrupted=True, item=item)
+                fact = AttemptFailed(now, name, attempt, error, now, True, item, cost)
             case Interrupted(error):
                 if times := run.interruptions:
                     error += f"; this is interruption {times + 1} in a row, so it is not retried"
-                fact = TaskFailed(now, name, attempt, error, interrupted=True, item=item)
+                fact = TaskFailed(now, name, attempt, error, True, item, cost)
             case Postponed(seconds, why):
                 again = now + timedelta(seconds=seconds)
                 fact = TaskPostponed(now, name, attempt, again, why, item)
             case Failed() if self.will_retry(key, outcome):
                 due = now + timedelta(seconds=delay)
-                fact = AttemptFailed(now, name, attempt, outcome.error, due, item=item)
+                fact = AttemptFailed(now, name, attempt, outcome.error, due, False, item, cost)
             case Failed():
-                fact = TaskFailed(now, name, attempt, outcome.error, item=item)
+                fact = TaskFailed(now, name, attempt, outcome.error, False, item, cost)
         self._decided += self.apply(fact)
         return fact
 

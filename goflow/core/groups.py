@@ -208,6 +208,7 @@ class Groups(Standing):
             kept[planned.name] = {number_of(run) for run in restarted}
         for run in restarted:
             self.result_bytes -= size_of(run.result)
+            self._counted.pop(run.key, None)
             if not anew:
                 self._move(run, _NOTSTARTED)
                 run.reset()

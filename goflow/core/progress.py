@@ -228,6 +228,8 @@ class Progress(Groups):
             self._choose(fact, fact.chosen)
         task.result = fact.stored or fact.result
         self.result_bytes += size_of(task.result)
+        if (cost := fact.cost) is not None:
+            self._spend(task.key, cost, succeeded=True)
         before = self._end(task, after, fact.at)
         result = task.result
         artifacts: tuple[Artifact, ...] = ()
@@ -235,7 +237,7 @@ class Progress(Groups):
             result, artifacts = fact.result, kept.all
         return (
             TaskChange(before, task.summary(), None, None, False, result, fact.item,
-                       fact.chosen, artifacts),
+                       fact.chosen, artifacts, cost),
         )  # fmt: skip
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:
@@ -258,6 +260,8 @@ class Progress(Groups):
         task.due = due = without_skew(fact.retry_at, self.skew)
         self.error_characters += len(fact.error)
         key, item = task.key, fact.item
+        if fact.cost is not None:
+            self._spend(key, fact.cost)
         del self._running[key]
         if key in self._cancel_requested:
             self._to_cancel[key] = None
@@ -266,18 +270,20 @@ class Progress(Groups):
             self._item_stopped(task.group)
         return (
             TaskChange(before, task.summary(), fact.retry_at, fact.error, fact.interrupted,
-                       item=item),
+                       item=item, cost=fact.cost),
         )  # fmt: skip
 
     def _task_failed(self, fact: TaskFailed) -> Changes:
         task, after = self._subject_running(fact)
         if (group := task.group) is not None:
             items_of(group).failed(number_of(task), fact.error)
+        if fact.cost is not None:
+            self._spend(task.key, fact.cost)
         before = self._end(task, after, fact.at)
         self.error_characters += len(fact.error)
         return (
             TaskChange(before, task.summary(), error=fact.error, interrupted=fact.interrupted,
-                       item=fact.item),
+                       item=fact.item, cost=fact.cost),
         )  # fmt: skip
 
     def _postponed(self, fact: TaskPostponed) -> Changes:
@@ -325,8 +331,10 @@ class Progress(Groups):
             task.skip = skip
         else:
             self._lose(task, fact.reason)
+        if fact.cost is not None:
+            self._spend(task.key, fact.cost)
         before = self._end(task, after, fact.at)
-        return (TaskChange(before, _summary(task, skip), item=fact.item),)
+        return (TaskChange(before, _summary(task, skip), item=fact.item, cost=fact.cost),)
 
     def _may_skip(self, fact: TaskSkipped) -> bool:
         """Whether the rules skip a task. Those of older versions did not wait to know a reason."""
@@ -343,7 +351,10 @@ class Progress(Groups):
             refuse(fact, f"while attempt {attempt} is running")
         if items_if_mapped(task) is not None and attempt:
             self._check_ending(fact)
-        return (TaskChange(self._end(task, after, fact.at), task.summary(), item=fact.item),)
+        if fact.cost is not None:
+            self._spend(task.key, fact.cost)
+        before = self._end(task, after, fact.at)
+        return (TaskChange(before, task.summary(), item=fact.item, cost=fact.cost),)
 
     def _dispatch(self, fact: Dispatched) -> Changes:
         task, _ = self._subject(fact)
@@ -476,6 +487,7 @@ class Progress(Groups):
                 self._restart(task, again, fact.item if name == fact.asked else None, kept)
             self.result_bytes -= size_of(task.result)
             task.reset()
+            self._counted.pop(name, None)
             changes.append(TaskChange(before, task.summary()))
             affected |= dict.fromkeys([name, *self.plan.downstream[name]])
             for waiting in self.plan.downstream[name]:
@@ -487,7 +499,10 @@ class Progress(Groups):
             before = self._move(hook, State.NOTSTARTED)
             self.result_bytes -= size_of(hook.result)
             hook.reset()
+            self._counted.pop(hook.key, None)
             changes.append(TaskChange(before, hook.summary()))
+        if self.costs:
+            self._count_anew()
         self._retries.clear()
         self.state = State.NOTSTARTED
         self.cancelling = False
@@ -542,6 +557,7 @@ class Progress(Groups):
         for run in runs:
             self.result_bytes -= size_of(run.result)
             run.result = None
+            self._counted.pop(run.key, None)
 
     def _subject(self, fact: TaskFact) -> tuple[Run, State]:
         """The run that a fact is about, and its state after the fact, if the table allows it."""

@@ -9,6 +9,7 @@ from typing import Any, Never
 
 import msgspec
 
+from goflow.core.cost import Cost, Number, added, with_counts
 from goflow.core.events import AnyFact, ChildStarted, Submitted
 from goflow.core.graph import Plan
 from goflow.core.keys import Asked, Item, Key, NamedItem, task_of
@@ -60,6 +61,11 @@ class Standing:
         self.result_bytes = 0  # of the current results of all tasks
         self.error_characters = 0  # of all failed attempts so far
         self.dispatched = 0  # actions of the shared state
+        # The sums of all attempts, by task, and of all tasks; of tasks whose attempts had costs.
+        self.costs: dict[str, Cost] = {}
+        self.cost: Cost | None = None
+        # The counts of the successful attempts of this round, by task or item.
+        self._counted: dict[Key, dict[str, Number]] = {}
         self._shown_params: msgspec.Raw | None = None
         self._count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.tasks)}
         self._hook_count = dict.fromkeys(State, 0) | {State.NOTSTARTED: len(self.hooks)}
@@ -74,6 +80,23 @@ class Standing:
         # started, are removed lazily.
         self._retries: list[tuple[datetime, str, int]] = []
         self._branches = plan.branches
+
+    def _spend(self, key: Key, cost: Cost, *, succeeded: bool = False) -> None:
+        """Add the cost of an attempt that ended."""
+        name = task_of(key)
+        self.costs[name] = added(self.costs.get(name), cost, counts=succeeded)
+        self.cost = added(self.cost, cost, counts=succeeded)
+        if succeeded and cost.counts:
+            self._counted[key] = cost.counts
+
+    def _count_anew(self) -> None:
+        """Make the sums of counts again, since some no longer count."""
+        counted: dict[str, list[dict[str, Number]]] = {name: [] for name in self.costs}
+        for key, counts in self._counted.items():
+            counted[task_of(key)].append(counts)
+        self.costs = {name: with_counts(cost, counted[name]) for name, cost in self.costs.items()}
+        if self.cost is not None:
+            self.cost = with_counts(self.cost, self._counted.values())
 
     @property
     def finished(self) -> bool:
@@ -249,6 +272,7 @@ class Standing:
             reason=self.reason,
             params=self._shown_params,
             taskCounts={state: number for state, number in self._count.items() if number},
+            cost=msgspec.UNSET if self.cost is None else self.cost,
         )
 
     def summary(self) -> Summary:

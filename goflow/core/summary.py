@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from goflow.core.cost import Bar, Cost
 from goflow.core.events import Parent, Submitted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import SkipReason, State
@@ -61,7 +62,8 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     task that waits without a slot has `waiting`.
 
     Only a mapped task has `items`: their number, as `total`, and how many are in each state,
-    without zeros. Only a skipped task has `skip`, unless an older version skipped it."""
+    without zeros. Only a skipped task has `skip`, unless an older version skipped it. Only a
+    running task that has reported its progress has `progress`."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -71,6 +73,7 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     items: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     waiting: Waiting | msgspec.UnsetType = msgspec.UNSET
     skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
+    progress: Bar | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskSummary":
@@ -97,7 +100,8 @@ class Summary(msgspec.Struct, kw_only=True):
     It waits for the executions in `after` to end. `parent` is the task that has started it, if
     any. `reason` says why it failed, if no failed task is the reason. `params` is null where they
     take more than `PARAMS_SHOWN` bytes. `tasks` is empty if there are more than `TASKS_SHOWN`.
-    `taskCounts` has the number of tasks in each state, without zeros. `Detail` has everything.
+    `taskCounts` has the number of tasks in each state, without zeros. `cost` is the sum of all
+    attempts so far, left out while there is nothing to say. `Detail` has everything.
     """
 
     id: str
@@ -115,6 +119,7 @@ class Summary(msgspec.Struct, kw_only=True):
     # A factory, since a schema cannot state a default that is encoded already.
     params: Annotated[msgspec.Raw, _OBJECT] = msgspec.field(default_factory=lambda: _NULL)
     taskCounts: dict[State, int] = {}
+    cost: Cost | msgspec.UnsetType = msgspec.UNSET
     tasks: list[TaskSummary] = []
 
     @classmethod

@@ -5,11 +5,12 @@ says, and needs no knowledge of facts.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
+from goflow.core.cost import Cost
 from goflow.core.result import Artifact, StoredResult
 from goflow.core.states import State
 from goflow.core.summary import Summary, TaskSummary
@@ -20,9 +21,9 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     """A task that moved from the state `before`, and the task as it is now. With `item`, it is
     the item of that index that moved, and `task` describes the item.
 
-    `error`, `interrupted`, `result`, the tasks `chosen` by a branch and `artifacts` belong to the
-    attempt that ended with the change, if one did. `retry_at` is the time of the next attempt of a
-    task that is up for retry.
+    `error`, `interrupted`, `result`, the tasks `chosen` by a branch, `artifacts` and `cost` belong
+    to the attempt that ended with the change, if one did. `retry_at` is the time of the next
+    attempt of a task that is up for retry.
     """
 
     before: State
@@ -34,19 +35,22 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     item: int | None = None
     chosen: tuple[str, ...] | None = None
     artifacts: tuple[Artifact, ...] = ()
+    cost: Cost | None = None
 
 
 class Transition(msgspec.Struct, frozen=True):
     """The changes of tasks, in order, and the execution in brief after them, without its
     tasks. `mapped` has the mapped tasks whose items changed, as they are after it; the changes
     of items are not in it, since they may be many. `hooks` has the changes of hooks. If the
-    execution goes on by another plan, `replanned` has all its tasks, as they are afterwards."""
+    execution goes on by another plan, `replanned` has all its tasks, as they are afterwards.
+    `costs` has the sums of the tasks whose attempts ended, by name."""
 
     brief: Summary
     tasks: list[TaskChange]
     mapped: Sequence[TaskSummary] = ()
     hooks: Sequence[TaskChange] = ()
     replanned: Sequence[TaskSummary] | None = None
+    costs: Mapping[str, Cost] = {}
 
 
 class ChangedTasks:

@@ -9,6 +9,9 @@ the last moments: a single change is sent at once, and many in a row about 50 ti
 Unfinished executions with many tasks also wait for a pause in proportion to their size; the end
 of an execution never does.
 
+The progress of a running task is news without a version: its event repeats the newest version and
+has no id. A listener receives it only while that version is the newest, and a slow one may miss it.
+
 A mailbox that its listener does not empty overflows. It is cleared, and the listener catches
 up from the store, like a client that reconnects with the id of the last event it received.
 """
@@ -16,7 +19,7 @@ up from the store, like a client that reconnects with the id of the last event i
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -47,6 +50,8 @@ MANY_TASKS = 20  # an unfinished execution with more tasks is paced by its size
 PACE_PER_BYTE = 50e-9  # seconds for each byte sent to each listener
 ENCODING = 3  # encoding a byte costs as much as sending it to so many listeners
 
+BEGIN = b"event: message\ndata: "
+
 Read = Callable[..., Coroutine[Any, Any, Any]]
 
 
@@ -58,16 +63,42 @@ class Event:
 
     A client that resumes with the event's id receives every execution whose version is above
     `position`. That is below `version` where older changes were still to be sent.
+
+    An event with `news` that have no version repeats that of the execution `news`.
     """
 
-    __slots__ = ("__weakref__", "frame", "id", "position", "version")
+    __slots__ = ("__weakref__", "epoch", "frame", "id", "news", "position", "version")
 
-    def __init__(self, id: str, epoch: str, version: int, position: int, data: bytes) -> None:
+    def __init__(
+        self,
+        id: str,
+        epoch: str,
+        version: int,
+        position: int,
+        data: bytes,
+        news: LiveExecution | None = None,
+    ) -> None:
         self.id = id  # of the execution
+        self.epoch = epoch
         self.version = version
         self.position = position
+        self.news = news
         # JSON has no line breaks, so it is one line of data.
-        self.frame = b"id: %b-%d\nevent: message\ndata: %b\n\n" % (epoch.encode(), position, data)
+        if news is not None:
+            self.frame = b"%b%b\n\n" % (BEGIN, data)
+        else:
+            self.frame = b"id: %b-%d\n%b%b\n\n" % (epoch.encode(), position, BEGIN, data)
+
+    def is_for(self, since: int) -> bool:
+        """Whether a listener that has everything up to a version is to receive it."""
+        if self.news is not None:
+            return self.news.version == self.version
+        return self.version > since
+
+    def with_news(self, event: "Event") -> "Event":
+        """This event with the news of one that repeats its version."""
+        data = event.frame[len(BEGIN) : -2]
+        return Event(self.id, self.epoch, self.version, self.position, data)
 
 
 class Mailbox:
@@ -84,15 +115,23 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def put(self, events: Iterable[Event]) -> None:
+    def put(self, events: Sequence[Event]) -> None:
         """Add the events of a flush."""
         pending = self._pending
         if self.size > MAILBOX_BYTES or len(pending) > MAILBOX_LIMIT:
+            if all(event.news is not None for event in events):
+                return
             pending.clear()
             self.size = 0
             self.overflowed = True
         if not self.overflowed:
             for event in events:
+                older = pending.get(event.id)
+                if event.news is not None and older is not None and older.news is None:
+                    # In its place, so that its id is still sent.
+                    renewed = pending[event.id] = older.with_news(event)
+                    self.size += len(renewed.frame) - len(older.frame)
+                    continue
                 # Removed first, so that versions stay in ascending order.
                 if (older := pending.pop(event.id, None)) is not None:
                     self.size -= len(older.frame)
@@ -188,9 +227,10 @@ class Listener:
             mailbox.overflowed = False
             self._catch_up()
             return None
-        events = [event for event in mailbox.take(PIECE) if event.version > self._since]
-        if events:
-            self._since = max(self._since, events[-1].position)
+        events = [event for event in mailbox.take(PIECE) if event.is_for(self._since)]
+        for event in events:
+            if event.news is None:
+                self._since = max(self._since, event.position)
         return events or None
 
     def close(self) -> None:
@@ -229,6 +269,7 @@ class Broadcast:
         self._jobs: Counter[str | None] = Counter()  # listeners by the job they asked for
         self._changed: dict[str, LiveExecution] = {}  # for the next flush
         self._paced: dict[str, LiveExecution] = {}  # for the flush after the current pace
+        self._news: set[str] = set()  # of these, those whose version was sent before
         self._flush_timer: object | None = None
         self._pace_timer: object | None = None
         self._flushes = 0.0  # recent ones
@@ -244,8 +285,19 @@ class Broadcast:
 
     def publish(self, execution: LiveExecution) -> None:
         """Note that an execution changed; its listeners receive it at the next flush."""
-        if not self._recipients(execution.job):
-            return
+        if self._recipients(execution.job):
+            self._news.discard(execution.id)
+            self._note(execution)
+
+    def publish_news(self, execution: LiveExecution) -> None:
+        """Note that an execution has news that are no new version, such as progress."""
+        if self._recipients(execution.job):
+            id = execution.id
+            if id not in self._changed and id not in self._paced:
+                self._news.add(id)
+            self._note(execution)
+
+    def _note(self, execution: LiveExecution) -> None:
         id = execution.id
         if (
             self._pace_timer is not None
@@ -267,7 +319,8 @@ class Broadcast:
         changed = sorted(self._changed.values(), key=_version)
         self._changed = {}
         # A client that resumes must still receive the changes that wait for the pace.
-        below = min((execution.version for execution in self._paced.values()), default=None)
+        waiting = (one.version for one in self._paced.values() if one.id not in self._news)
+        below = min(waiting, default=None)
         everything: list[Event] = []
         by_job: dict[str, list[Event]] = {}
         sent = paced = 0
@@ -276,13 +329,16 @@ class Broadcast:
                 continue
             version = execution.version
             position = version if below is None else min(version, below - 1)
-            event = Event(execution.id, self._store.epoch, version, position, execution.encoded())
+            news = execution if execution.id in self._news else None
+            data = execution.encoded()
+            event = Event(execution.id, self._store.epoch, version, position, data, news)
             everything.append(event)
             by_job.setdefault(execution.job, []).append(event)
             size = len(event.frame)
             sent += size * recipients
             if len(execution.tasks) > MANY_TASKS and not execution.state.finished:
                 paced += size * (recipients + ENCODING)
+        self._news = {id for id in self._news if id in self._paced}
         if not everything:
             return
         woken = 0
@@ -347,6 +403,7 @@ class Broadcast:
             del self._jobs[mailbox.job]
         if not self._mailboxes:
             self._changed, self._paced = {}, {}
+            self._news.clear()
 
     def _parse(self, last_id: str | None) -> int | None:
         if not last_id:

@@ -29,6 +29,10 @@ class Clock(Protocol):
         """Return after `seconds`, independent of changes of the wall clock."""
         ...
 
+    def thread_time(self) -> float:
+        """Seconds of processor time that the current thread has used."""
+        ...
+
     def work(self) -> AbstractContextManager[None]:
         """Real work runs while the block does: a thread, a program, a request. A simulated clock
         must not run ahead of it."""
@@ -49,6 +53,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def thread_time(self) -> float:
+        return time.thread_time()
 
     def work(self) -> AbstractContextManager[None]:
         return _NOTHING

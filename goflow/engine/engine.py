@@ -6,14 +6,17 @@ the engine reports as done is committed: it survives kill -9.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import ParamSpec
 
 from goflow.artifacts.base import Artifacts, opened, temporary_address
 from goflow.artifacts.folder import ARTIFACTS, FolderArtifacts
+from goflow.core.cost import Bar
+from goflow.core.keys import Key, task_of
 from goflow.engine.alarm import Alarm
 from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.bars import Bars
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
@@ -155,6 +158,8 @@ class Engine:
         self.reader = Reader(store, self.live, threads.readers(READERS), clock)
         self._opened.callback(self.reader.close)
         self.broadcast = Broadcast(store, self.live, self.reader.read, self.clock.elapsed)
+        self.bars = Bars(self._show_bars)
+        self._opened.callback(self.bars.close)
         self.feed = Feed(store, self.journal, self.reader.read, clock)
         self.artifacts = self._artifacts()
         self.retention = Retention(
@@ -273,6 +278,12 @@ class Engine:
             clock,
         )
 
+    def _show_bars(self, execution: str, bars: Mapping[Key, Bar]) -> None:
+        """Show the progress that running attempts have reported."""
+        if (live := self.live.progressed(execution, bars)) is not None:
+            self.reader.watched.progressed(execution, map(task_of, bars))
+            self.broadcast.publish_news(live)
+
     def _artifacts(self) -> Artifacts:
         """The place for artifacts: beside the store by default."""
         address, limit = self.options.artifacts, self.options.limits.artifact
@@ -327,6 +338,7 @@ class Engine:
                 self.clock, lambda run: self.lifetime.keep_up(run, "the alarm of waiting tasks")
             ),
             looked=self.live.looked,
+            bars=self.bars,
             end_child=lambda child: self._families.end(child),
             measure_log=lambda *place: self.reader.read(measure, self.store, *place),
         )

@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 
 from goflow import forks
+from goflow.core.cost import Cost
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.keys import Key, item_of, key_of, task_of
 from goflow.core.result import Kept
@@ -42,6 +43,11 @@ LINES = 4096  # characters of the last lines in a hint
 FRAME = struct.Struct(">II")  # the length of a hint, and its CRC-32
 WIDTH = FRAME.size
 END = FRAME.pack(0, 0)  # after the last hint of a half; what follows is of earlier rounds
+
+# The fields of a hint that are always written, and the defaults of those up to its cost.
+_FIRST = ("execution", "task", "attempt", "error", "final", "result", "size", "sha256",
+          "last_lines", "item")  # fmt: skip
+_REST = (None, "", None, None, None)
 
 _encode = msgspec.json.Encoder().encode
 _pack = FRAME.pack
@@ -75,6 +81,7 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     skipped: Skipped | None = None
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
+    cost: Cost | None = None
 
     @property
     def key(self) -> Key:
@@ -86,10 +93,10 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
         if self.seconds is not None:
             return Postponed(self.seconds, self.why)
         if self.error is not None:
-            return Failed(self.error, self.final)
+            return Failed(self.error, self.final, self.cost)
         if self.skipped is not None:
             return self.skipped
-        return Succeeded(self.result, self.size, self.sha256, self.chosen, self.kept)
+        return Succeeded(self.result, self.size, self.sha256, self.chosen, self.kept, self.cost)
 
 
 class Hints:
@@ -167,6 +174,8 @@ class Hints:
             hint = (execution, task, attempt, None, False, None, 0, "", last_lines, item, *skip)
         else:
             return 0
+        if outcome.cost is not None:
+            hint += (*_REST[len(hint) - len(_FIRST) :], outcome.cost)
         body = _encode(hint)
         start = place + WIDTH
         end = start + len(body)

@@ -64,6 +64,8 @@ class FoldedItems:
             state = State.FAILED if task.state is State.UPFORRETRY else task.state
             attempt = AttemptDetail(task.attempts, state, task.started, task.finished)
             attempt.retry_at, attempt.interrupted = change.retry_at, change.interrupted
+            if change.cost is not None:
+                attempt.cost = change.cost
             attempts = self._attempts.setdefault(item, [])
             attempts.append(attempt)
             del attempts[:-ATTEMPTS_SHOWN]

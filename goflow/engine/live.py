@@ -5,11 +5,12 @@ applies committed transitions and does not interpret facts. The work per commit 
 the changed tasks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import msgspec
 
+from goflow.core.cost import Bar
 from goflow.core.graph import Plan
 from goflow.core.keys import Key
 from goflow.core.progress import Progress
@@ -115,6 +116,13 @@ class LiveExecution:
             self.tasks[name] = msgspec.structs.replace(task, waiting=waiting)
             self._encoded_version = -1
 
+    def progressed(self, name: str, bar: Bar) -> None:
+        """A running task has reported its progress. That is not committed."""
+        task = self.tasks.get(name)  # None for a hook
+        if task is not None and task.state is _RUNNING:
+            self.tasks[name] = msgspec.structs.replace(task, progress=bar)
+            self._encoded_version = -1
+
     def _apply(self, change: TaskChange) -> None:
         task = change.task
         name = task.name
@@ -155,6 +163,14 @@ class LiveState:
         """A waiting task or item looked in vain again, and looks again later."""
         if isinstance(key, str) and (live := self._executions.get(execution)) is not None:
             live.looked(key, waiting)
+
+    def progressed(self, execution: str, bars: Mapping[Key, Bar]) -> LiveExecution | None:
+        """Running tasks and items have reported their progress. Returns the execution."""
+        if (live := self._executions.get(execution)) is not None:
+            for key, bar in bars.items():
+                if isinstance(key, str):
+                    live.progressed(key, bar)
+        return live
 
     def drop(self, execution: str) -> None:
         """Remove an execution that was added but could not be resumed."""

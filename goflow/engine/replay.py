@@ -60,4 +60,5 @@ def record_of(execution: Execution, facts: Sequence[AnyFact]) -> Record:
         execution.started_at,
         execution.finished_at,
         execution.transition(),
+        execution.cost if execution.finished else None,
     )

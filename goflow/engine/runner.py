@@ -320,7 +320,7 @@ class Runner:
 
     def _settle(self, key: Key, outcome: Outcome, now: datetime) -> AnyFact:
         if isinstance(outcome, Cancelled) and not self.execution.is_cancelling(key):
-            outcome = Interrupted(STOPPED)
+            outcome = Interrupted(STOPPED, outcome.cost)
         return settle(self.execution, self._task(task_of(key)), key, outcome, now)
 
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:

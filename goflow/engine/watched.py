@@ -50,7 +50,8 @@ class WatchedExecution:
         self._tasks = {task.name: task for task in detail.tasks}
         self._hooks = {hook.name: hook for hook in detail.hooks}
         self._changed = ChangedTasks()
-        self._waiting: dict[str, int] = {}  # versions at which the wait reasons of tasks changed
+        # The versions at which values of tasks changed that are not committed.
+        self._uncommitted: dict[str, int] = {}
         self._answers: dict[int | None, bytes] = {}
         self._answered = float("-inf")
         self._room = RESULTS_SHOWN - sum(len(task.result) for task in detail.tasks)
@@ -77,7 +78,7 @@ class WatchedExecution:
         detail.modifiedTimestamp = brief.modifiedTimestamp
         detail.state, detail.reason = brief.state, brief.reason
         detail.started, detail.finished = brief.started, brief.finished
-        detail.version = version
+        detail.version, detail.cost = version, brief.cost
         for fact in record.facts:
             if isinstance(fact, Retried):
                 if fact.params is not None:
@@ -107,6 +108,17 @@ class WatchedExecution:
         for mapped in record.transition.mapped:
             self._tasks[mapped.name].items = mapped.items
             self._changed.note(mapped.name, version)
+        for name, cost in record.transition.costs.items():
+            if (task := self.task(name)) is not None:
+                task.cost = cost
+                self._changed.note(name, version)
+        self._answers.clear()
+
+    def progressed(self, names: Iterable[str]) -> None:
+        """Tasks have reported their progress, which no commit tells."""
+        for name in names:
+            if name in self._tasks:
+                self._uncommitted[name] = self.version
         self._answers.clear()
 
     def _follow(self, plan: Plan, version: int) -> None:
@@ -126,7 +138,7 @@ class WatchedExecution:
         detail.dropped = [task for task in known.values() if task.attempts]
         detail.dag, detail.plan = plan.downstream, plan.id
         self._changed, self._from = ChangedTasks(), version
-        self._waiting.clear()
+        self._uncommitted.clear()
 
     def _note(self, action: Action) -> None:
         self._asked -= action.params_bytes
@@ -166,7 +178,7 @@ class WatchedExecution:
         if since is None:
             annotate(detail, [*detail.tasks, *detail.hooks])
             return _encoder.encode(detail)
-        names = dict.fromkeys(name for name, at in self._waiting.items() if at >= since)
+        names = dict.fromkeys(name for name, at in self._uncommitted.items() if at >= since)
         names |= dict.fromkeys(self._changed.since(since))
         tasks = [self._tasks[name] for name in names]
         annotate(detail, [*tasks, *detail.hooks])
@@ -179,7 +191,7 @@ class WatchedExecution:
         annotate(self._detail, waiting)
         for task, reason in zip(waiting, before, strict=True):
             if task.waiting != reason:
-                self._waiting[task.name] = self.version
+                self._uncommitted[task.name] = self.version
 
 
 class Watched(KeptViews[WatchedExecution]):
@@ -200,6 +212,11 @@ class Watched(KeptViews[WatchedExecution]):
             others = [one for one in self._collected.pop(id) if one is not collected]
             if others:
                 self._collected[id] = others
+
+    def progressed(self, id: str, names: Iterable[str]) -> None:
+        """Tasks of an execution have reported their progress."""
+        if (view := self._views.get(id)) is not None:
+            view.progressed(names)
 
     def committed(self, change: Change, outcome: Outcome) -> None:
         if isinstance(change, Record) and isinstance(outcome, int):

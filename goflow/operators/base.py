@@ -18,6 +18,7 @@ import msgspec
 from goflow.core.keys import key_of
 from goflow.core.states import State
 from goflow.errors import InvalidJob, TaskFailed
+from goflow.operators.meter import Meter
 from goflow.operators.outcome import Outcome
 from goflow.shown import shown
 
@@ -88,6 +89,7 @@ class Context(msgspec.Struct, frozen=True):
         objects: Names of the `results` that are no JSON.
         artifacts: Place for artifacts, used by `artifact`.
         shared: For goflow's own use.
+        meter: For goflow's own use.
 
     Examples:
         >>> from goflow import Context, Job
@@ -121,6 +123,36 @@ class Context(msgspec.Struct, frozen=True):
     objects: frozenset[str] = frozenset()  # the results that are no JSON
     artifacts: Any = None
     shared: Shared | None = None
+    meter: Meter | None = None
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Report the progress of the attempt, for a bar in the dashboard and in the terminal. It is
+        shown a few times a second and not kept, so it may be called as often as is convenient.
+
+        Args:
+            done: Number of units done, 0 or more.
+            total: Number of units in all; None if it is unknown.
+            text: Text beside the bar, of which the first 300 characters are shown.
+
+        Raises:
+            ValueError: A number is negative, too large or no number, or the text is no str.
+        """
+        meter = _unheard() if self.meter is None else self.meter
+        meter.progress(done, total, text)
+
+    def count(self, name: str, n: float = 1) -> None:
+        """Add to one of the attempt's counts, such as the rows it loaded. goflow keeps the sums of
+        each attempt, and sums those of successful attempts up per task, execution and day.
+
+        Args:
+            name: Name of the count, of 1 to 64 printable characters. An attempt may have 32 names.
+            n: Finite number to add; it may be negative.
+
+        Raises:
+            ValueError: A name or a number is invalid, or there are too many names.
+        """
+        meter = _unheard() if self.meter is None else self.meter
+        meter.count(name, n)
 
     def artifact(self, name: str) -> Path:
         """The path at which the attempt makes a file. If it succeeds, goflow keeps the file.
@@ -165,6 +197,11 @@ class Context(msgspec.Struct, frozen=True):
         if self.shared is None:
             raise TaskFailed(f"job {self.job!r} has no shared state: it needs Job(state=reducer)")
         return self.shared
+
+
+def _unheard() -> Meter:
+    """The meter of a context that somebody made for a test."""
+    return Meter(lambda meter: None, float)
 
 
 class FoundExecution(NamedTuple):

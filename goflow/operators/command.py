@@ -191,6 +191,8 @@ class Command(Confined):
             raise TaskFailed(f"timed out after {self.timeout:g} s") from None
         finally:
             program.close()
+            if context.meter is not None:
+                context.meter.used(*program.cost)
         if (failure := program.failure()) is not None:
             code = program.exit_code
             if code is not None and code == self.skip_exit_code:

@@ -11,10 +11,13 @@ import codecs
 import contextlib
 import functools
 import os
+import resource
 import signal
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +34,9 @@ MOMENT = 0.5  # seconds after which an unfinished line is written to the log
 READ = 64 * 1024  # bytes at a time, the size of a pipe
 DRAIN_EVERY = 256 * 1024  # bytes of output between two checks that the log keeps up
 LOOK, LONGEST_LOOK = 0.002, 0.1  # seconds between two checks for the end
+MEASURE, LONGEST_MEASURE = 0.02, 5.0  # seconds between two looks at the memory of a program
+# getrusage(2) counts memory in KiB on Linux and the BSDs, and in bytes on macOS.
+UNIT = 1 if sys.platform == "darwin" else 1024
 LINGER = 0.25  # seconds: the longest of the doubling pauses (0.5 in all) in which processes left
 # by the program may end on their own
 
@@ -54,6 +60,13 @@ class Program:
         self._loop = asyncio.get_running_loop()
         self._log = log
         self._process = _spawn(args, env, cwd, pass_fds)
+        # A new program inherits the peak of the process that started it, so a peak below this one
+        # may not be its own.
+        self._inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._usage: resource.struct_rusage | None = None
+        self._seen_peak = 0  # bytes
+        self._measure_again = MEASURE
+        self._measuring = self._loop.call_later(MEASURE, self._measure)
         self.group = ProcessGroup(self._process)
         self.ended = self._loop.create_future()
         self._linger: asyncio.TimerHandle | None = None
@@ -66,7 +79,7 @@ class Program:
         self.stderr = Output(self._process.stderr, self._say, ERROR_LIMIT)
         self._open = [self.stdout, self.stderr]
         self._listen()
-        self._pidfd = _watch(self._process, self._loop, self._exited)
+        self._pidfd = _watch(self._process, self._loop, self._exited, self.has_exited)
 
     # -- reading -------------------------------------------------------------------
 
@@ -118,10 +131,9 @@ class Program:
     # -- the end -------------------------------------------------------------------
 
     def _exited(self) -> None:
-        if self._process.poll() is None:
-            return
-        self._unwatch()
-        self._check()
+        if self.has_exited():
+            self._unwatch()
+            self._check()
 
     def _unwatch(self) -> None:
         if self._pidfd is not None:
@@ -152,7 +164,7 @@ class Program:
 
     def close(self) -> None:
         """Read the pipes a last time and close them."""
-        for timer in (self._linger, self._showing):
+        for timer in (self._linger, self._showing, self._measuring):
             if timer is not None:
                 timer.cancel()
         if self._draining is not None:
@@ -168,7 +180,35 @@ class Program:
 
     def has_exited(self) -> bool:
         """Whether the program has exited, even if the event loop has not been notified."""
-        return self._process.poll() is not None
+        process = self._process
+        if process.returncode is None:
+            # Popen would not tell the cost of the program.
+            try:
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                return process.poll() is not None
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                self._usage = usage
+                self._measuring.cancel()
+        return process.returncode is not None
+
+    def _measure(self) -> None:
+        """Look at the peak of the program's memory, which nobody tells after its end."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            status = Path(f"/proc/{self._process.pid}/status").read_bytes()
+            self._seen_peak = 1024 * int(status.split(b"VmHWM:", 1)[1].split(None, 1)[0])
+        self._measure_again = min(2 * self._measure_again, LONGEST_MEASURE)
+        self._measuring = self._loop.call_later(self._measure_again, self._measure)
+
+    @property
+    def cost(self) -> tuple[float, int]:
+        """The processor time of the program and of those it waited for, in seconds, and the peak of
+        its memory in bytes; 0 where they are unknown."""
+        if (usage := self._usage) is None:
+            return 0.0, self._seen_peak
+        peak = usage.ru_maxrss if usage.ru_maxrss > self._inherited else 0
+        return usage.ru_utime + usage.ru_stime, max(peak * UNIT, self._seen_peak)
 
     @property
     def returncode(self) -> int | None:
@@ -325,29 +365,30 @@ def _watch(
     process: "subprocess.Popen[bytes]",
     loop: asyncio.AbstractEventLoop,
     exited: Callable[[], None],
+    has_exited: Callable[[], bool],
 ) -> int | None:
     """Call `exited` on the loop when the process has ended. Returns its pidfd, if it has one."""
     try:
         pidfd = os.pidfd_open(process.pid)
     except (AttributeError, OSError):  # not Linux, an old Linux, or too many open files
-        loop.call_later(LOOK, _look, process, loop, exited, LOOK)
+        loop.call_later(LOOK, _look, loop, exited, has_exited, LOOK)
         return None
     loop.add_reader(pidfd, exited)
     return pidfd
 
 
 def _look(
-    process: "subprocess.Popen[bytes]",
     loop: asyncio.AbstractEventLoop,
     exited: Callable[[], None],
+    has_exited: Callable[[], bool],
     pause: float,
 ) -> None:
     """Poll for the end of a process. A thread may not be available, and a started program must
     not be lost."""
-    if process.poll() is not None:
+    if has_exited():
         exited()
     else:
-        loop.call_later(pause, _look, process, loop, exited, min(2 * pause, LONGEST_LOOK))
+        loop.call_later(pause, _look, loop, exited, has_exited, min(2 * pause, LONGEST_LOOK))
 
 
 def signal_name(number: int) -> str:

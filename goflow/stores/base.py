@@ -22,6 +22,7 @@ from typing import Protocol
 
 import msgspec
 
+from goflow.core.cost import Cost
 from goflow.core.events import AnyFact, Submitted
 from goflow.core.graph import Plan
 from goflow.core.states import State
@@ -100,7 +101,8 @@ class Record(msgspec.Struct, frozen=True):
     """Append facts to an execution, and update its row.
 
     `summary` is the finished execution's `Summary` as JSON, None while it is unfinished, also when
-    a retry reopens it. `started` and `finished` are instants of the execution, None before them.
+    a retry reopens it. `cost` is then its cost in the summary, None if there is none. `started` and
+    `finished` are instants of the execution, None before them.
     `transition` is what the facts changed, for the live state; stores ignore it.
     Outcome: the version, an int.
     """
@@ -113,6 +115,7 @@ class Record(msgspec.Struct, frozen=True):
     started: datetime | None = None
     finished: datetime | None = None
     transition: Transition | None = None
+    cost: Cost | None = None
 
 
 class KeepResult(msgspec.Struct, frozen=True):
@@ -219,11 +222,13 @@ class Activity(msgspec.Struct, frozen=True):
 
     `counts` has the number of executions submitted in it, by final state, and the number of due
     times that were "missed" or "skipped"; zeros are left out. `took` is the sum of the durations
-    of these executions, from start to end.
+    of these executions, from start to end. `cost` is the sum of their costs, None without any; it
+    has at most `COUNTS_SUMMED` counts.
     """
 
     counts: dict[str, int] = {}
     took: timedelta = timedelta(0)
+    cost: Cost | None = None
 
 
 class History(msgspec.Struct, frozen=True):
@@ -340,7 +345,8 @@ class Store(Protocol):
         in ascending order. It is counted in the transactions that write it, and survives purges.
 
         An execution counts at its submit, a tick at its due time, a run of missed ones at the
-        first due time. Unfinished executions do not count yet."""
+        first due time. Unfinished executions do not count yet; the costs of one that was retried
+        count as at its last end until it ends again."""
         ...
 
     def unfinished(self) -> list[str]:

@@ -92,6 +92,7 @@ async def execution(call: Call) -> Response:
             found = None if job is None else job.find(task.name)
             task.operator = None if found is None else kind(found.operator)
             task.waiting = None if finished else engine.runners.waiting(detail.id, task.name)
+            task.progress = engine.bars.of(detail.id, task.name) or UNSET
 
     body = await engine.reader.watch(call.path["id"], given(call.query.since), annotate)
     return Response(body, headers={"cache-control": "no-store"}, media_type="application/json")
@@ -179,6 +180,7 @@ async def items(call: Call) -> Items:
     )
     id, task = call.path["id"], call.path["task"]
     for item in page.items:
+        item.progress = call.engine.bars.of(id, Item(task, item.index)) or UNSET
         if item.waiting is not None:
             waiting = call.engine.runners.waiting(id, Item(task, item.index))
             item.waiting = waiting if isinstance(waiting, Waiting) else item.waiting

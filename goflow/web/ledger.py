@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict as to_dict
 
+from goflow.core.cost import Cost
 from goflow.core.summary import Time
 from goflow.engine.reader import PAGE_LIMIT
 from goflow.job.skip_dates import SkipDatesFailed
@@ -136,7 +137,8 @@ class CalendarDay(Struct, kw_only=True):
     """A day in the calendar's zone.
 
     `states` counts the executions submitted on that day by their final state, and `seconds` is
-    their total duration. `missed` and `skipped` count due times; a run of missed ones counts on
+    their total duration. `cost` is the sum of their costs, left out if there is none. `missed` and
+    `skipped` count due times; a run of missed ones counts on
     the day of its first.
     """
 
@@ -145,6 +147,7 @@ class CalendarDay(Struct, kw_only=True):
     missed: int
     skipped: int
     seconds: float
+    cost: Cost | UnsetType = UNSET
 
 
 class Calendar(Struct):
@@ -172,6 +175,7 @@ def _day(day: date, activity: Activity) -> CalendarDay:
         missed=ticks[TickOutcome.MISSED],
         skipped=ticks[TickOutcome.SKIPPED],
         seconds=activity.took.total_seconds(),
+        cost=UNSET if activity.cost is None else activity.cost,
     )
 
 

@@ -27,6 +27,7 @@ FLOW = Path(__file__).with_name("flow.py")
 LOGS = Path(__file__).with_name("logs.py")
 SCHEDULES = Path(__file__).with_name("schedules.py")
 THOUSAND = Path(__file__).with_name("thousand.py")
+REPORTS = Path(__file__).with_name("reports.py")
 QUIET = (
     *("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -121,6 +122,12 @@ def logs(tmp_path: Path) -> Iterator[Server]:
 def thousand(tmp_path: Path) -> Iterator[Server]:
     """`goflow serve thousand.py`."""
     yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(THOUSAND)]))
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Iterator[Server]:
+    """`goflow serve reports.py`."""
+    yield from _serving(Server(tmp_path, ["-m", "goflow", "serve", str(REPORTS)]))
 
 
 @pytest.fixture

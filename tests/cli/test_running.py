@@ -32,6 +32,37 @@ def fetch(find):
 """
 
 
+REPORTING = """
+import pathlib, time
+from goflow import Context, Job
+
+job = Job("load")
+
+@job.task
+def rows(context: Context):
+    for done in range(3):
+        context.progress(600 * done, 1200, f"page {done}")
+        context.count("rows", 600)
+        time.sleep(0.4)
+"""
+
+
+def test_progress_is_printed_in_few_lines_and_costs_are_in_the_json(goflow, main_py):
+    path = main_py(REPORTING)
+    lines = goflow("run", path).stdout.splitlines()
+    told = [line for line in lines if line.split()[1:2] == ["progress"]]
+    assert told == ["rows  progress    0 of 1,200, 0 %, page 0"]
+    answer = json.loads(goflow("run", path, "--json").stdout)
+    (task,) = answer["tasks"]
+    assert task["cost"]["counts"] == answer["cost"]["counts"] == {"rows": 1800}
+    assert task["attempts"][0]["cost"]["processor_seconds"] >= 0
+
+
+def test_a_terminal_shows_a_bar_of_the_progress(main_py, tmp_path):
+    _, screen = in_a_terminal(["run", main_py(REPORTING)], tmp_path)
+    assert re.search("━{10}─{10}  600 of 1,200, 50 %, page 1", screen)
+
+
 def test_a_successful_execution_exits_with_0_and_a_line_per_change(goflow, main_py):
     result = goflow("run", main_py(JOBS), "etl")
     assert result.exit_code == 0

@@ -13,6 +13,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from goflow.core.cost import Cost
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -140,6 +141,33 @@ def choices_of(plan: Plan, task: PlannedTask) -> st.SearchStrategy[tuple[str, ..
     if not downstream:
         return st.just(())
     return st.lists(st.sampled_from(downstream), unique=True).map(tuple)
+
+
+costs = st.none() | st.builds(
+    Cost,
+    st.sampled_from([0.0, 0.25, 1.5]),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.dictionaries(st.sampled_from(["rows", "files"]), st.integers(-3, 3)),
+)
+
+
+def costing(outcome: Outcome, cost: Cost | None) -> Outcome:
+    """The outcome of an attempt with that cost."""
+    return msgspec.structs.replace(outcome, cost=cost)
+
+
+def assert_costs_agree(execution: Execution, model: Model) -> None:
+    """The sums of costs are those of the model."""
+    assert execution.costs.keys() == model.costs.keys()
+    for name, cost in execution.costs.items():
+        assert (cost.processor_seconds, cost.peak_memory, cost.log_bytes) == model.costs[name]
+        assert cost.counts == model.counts(name)
+    total = execution.cost
+    assert (total is None) is (not model.costs)
+    if total is not None:
+        seconds, peaks, logs = zip(*model.costs.values(), strict=True)
+        assert total == Cost(sum(seconds), max(peaks), sum(logs), model.counts())
 
 
 def choosing(plan: Plan, key: Key, outcome: Outcome, rejected: int = 0) -> Outcome:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 
+from goflow.core.cost import Cost, Number
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -31,7 +32,7 @@ from goflow.core.events import (
     TaskSucceeded,
 )
 from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask
-from goflow.core.keys import Item, Key, key_of
+from goflow.core.keys import Item, Key, key_of, task_of
 from goflow.core.states import SkipReason, State, TriggerRule
 
 S, F, K, C = State.SUCCESSFUL, State.FAILED, State.SKIPPED, State.CANCELLED
@@ -145,6 +146,8 @@ class Model:
         self.attempts: Counter[Key] = Counter()
         self.most: Counter[str] = Counter()  # attempts of any item of a task so far
         self.spent: Counter[Key] = Counter()
+        self.costs: dict[str, tuple[float, int, int]] = {}  # seconds, peak and bytes of the log
+        self.counted: dict[Key, dict[str, Number]] = {}  # by attempts that succeeded
         self.state = State.NOTSTARTED
         self.params = submitted.params
         self.begun: datetime | None = None
@@ -494,6 +497,8 @@ class Model:
         """Apply a fact, which must be allowed."""
         task = getattr(fact, "task", None)
         key = "" if task is None else key_of(task, getattr(fact, "item", None))
+        if (cost := getattr(fact, "cost", None)) is not None:
+            self._spend(key, cost, succeeded=isinstance(fact, TaskSucceeded))
         match fact:
             case TaskStarted():
                 self._set(key, State.RUNNING)
@@ -553,8 +558,10 @@ class Model:
                     self._follow(fact.plan)
                 for name in self.hooks:
                     self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
+                    self.counted.pop(name, None)
                 again, kept = set(fact.tasks), dict[str, set[int]]()
                 for name in [name for name in self.plan if name in again]:
+                    self.counted.pop(name, None)
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
                     self.unreached.discard(name)
                     self.chosen.pop(name, None)
@@ -579,6 +586,25 @@ class Model:
             for key in self.waiting
             if self.has_item(key) and self.state_of(key) is State.RUNNING
         }
+
+    def _spend(self, key: Key, cost: Cost, *, succeeded: bool) -> None:
+        seconds, peak, log = self.costs.get(task_of(key), (0.0, 0, 0))
+        self.costs[task_of(key)] = (
+            seconds + cost.processor_seconds,
+            max(peak, cost.peak_memory),
+            log + cost.log_bytes,
+        )
+        if succeeded:
+            self.counted[key] = cost.counts
+
+    def counts(self, name: str | None = None) -> dict[str, Number]:
+        """The sums of the counts of a task and its items, or of all."""
+        sums: dict[str, Number] = {}
+        for key, counts in self.counted.items():
+            if name in (None, task_of(key)):
+                for count, number in counts.items():
+                    sums[count] = sums.get(count, 0) + number
+        return sums
 
     def _set(self, key: Key, state: State) -> None:
         if isinstance(key, Item):
@@ -614,6 +640,11 @@ class Model:
             if name in self.plan and self.plan[name].branch
         }
         self.unreached &= self.plan.keys()
+        self.counted = {
+            key: counts
+            for key, counts in self.counted.items()
+            if (key in self.plan if isinstance(key, str) else self.items.get(key.task))
+        }
         self.lost = {key: why for key, why in self.lost.items() if self.items.get(key.task)}
 
     def _lose(self, key: Item, reason: SkipReason | None) -> None:
@@ -644,6 +675,8 @@ class Model:
             successful = all(state == S for state in items or ())
             anew = (successful and not also) or bool(upstream) or name in self.outdated
         if anew or items is None:
+            for number in range(len(items or ())):
+                self.counted.pop(Item(name, number), None)
             self.items[name] = None
             self.outdated.discard(name)
             self.lost = {key: why for key, why in self.lost.items() if key.task != name}
@@ -652,5 +685,6 @@ class Model:
         chosen = kept[name] = {only} if only is not None else failed | also
         for number in chosen:
             items[number] = State.NOTSTARTED
+            self.counted.pop(Item(name, number), None)
             self.spent[Item(name, number)] = 0
             self.lost.pop(Item(name, number), None)

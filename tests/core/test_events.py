@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from goflow.core import events
+from goflow.core.cost import Cost
 from goflow.core.events import (
     AnyFact,
     AttemptFailed,
@@ -39,6 +40,12 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 AT_JSON = "2026-01-02T03:04:05.678901Z"
 
 # Facts as older versions have stored them.
+COST_JSON = {
+    "processor_seconds": 1.5,
+    "peak_memory": 4096,
+    "log_bytes": 12,
+    "counts": {"rows": 3},
+}
 KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     (
         Submitted(AT, id="e", job="j", plan="p", cause="api"),
@@ -154,6 +161,33 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     ),
     (TaskCancelled(AT, "t"), {"fact": "TaskCancelled", "task": "t"}),
     (TaskCancelled(AT, "t", 1), {"fact": "TaskCancelled", "task": "t", "attempt": 1}),
+    (
+        TaskSucceeded(AT, "t", 1, cost=Cost(1.5, 4096, 12, {"rows": 3})),
+        {"fact": "TaskSucceeded", "task": "t", "attempt": 1, "cost": COST_JSON},
+    ),
+    (
+        AttemptFailed(AT, "t", 1, "boom", AT, cost=Cost(1.5, 4096, 12, {"rows": 3})),
+        {
+            "fact": "AttemptFailed",
+            "task": "t",
+            "attempt": 1,
+            "error": "boom",
+            "retry_at": AT_JSON,
+            "cost": COST_JSON,
+        },
+    ),
+    (
+        TaskFailed(AT, "t", 2, "boom", cost=Cost(1.5, 4096, 12, {"rows": 3})),
+        {"fact": "TaskFailed", "task": "t", "attempt": 2, "error": "boom", "cost": COST_JSON},
+    ),
+    (
+        TaskSkipped(AT, "t", attempt=1, cost=Cost(1.5, 4096, 12, {"rows": 3})),
+        {"fact": "TaskSkipped", "task": "t", "attempt": 1, "cost": COST_JSON},
+    ),
+    (
+        TaskCancelled(AT, "t", 1, cost=Cost(1.5, 4096, 12, {"rows": 3})),
+        {"fact": "TaskCancelled", "task": "t", "attempt": 1, "cost": COST_JSON},
+    ),
     (Finished(AT, "failed"), {"fact": "Finished", "state": "failed"}),
     (Retried(AT, ("t", "u")), {"fact": "Retried", "tasks": ["t", "u"]}),
     (

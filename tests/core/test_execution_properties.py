@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from goflow.core.cost import Cost
 from goflow.core.detail import Detail
 from goflow.core.events import (
     AnyFact,
@@ -64,10 +65,13 @@ from tests.core.histories import (
     Choices,
     Ending,
     assert_attempts_within_retries,
+    assert_costs_agree,
     assert_ended_by_the_rules,
     assert_tallies_are_right,
     choices,
     choosing,
+    costing,
+    costs,
     dump,
     expected_ends,
     expected_states,
@@ -575,12 +579,12 @@ class AnyLife(RuleBasedStateMachine):
         return due | {name for name in self.model.plan if self.model.can_start(name)}
 
     @precondition(lambda self: self.execution.running)
-    @rule(pick=st.integers(0, 6), outcome=outcomes, delay=st.integers(0, 2))
-    def settle(self, pick: int, outcome: Outcome, delay: int) -> None:
+    @rule(pick=st.integers(0, 6), outcome=outcomes, delay=st.integers(0, 2), cost=costs)
+    def settle(self, pick: int, outcome: Outcome, delay: int, cost: Cost | None) -> None:
         running = self.execution.running
         name = running[pick % len(running)]
         tried_again = self.execution.will_retry(name, outcome)
-        outcome = choosing(self.execution.plan, name, outcome, pick % 3)
+        outcome = costing(choosing(self.execution.plan, name, outcome, pick % 3), cost)
         fact = self.execution.settle(name, outcome, self.now, delay)
         assert isinstance(fact, AttemptFailed) == tried_again
         self.take([fact])
@@ -759,6 +763,7 @@ class AnyLife(RuleBasedStateMachine):
         assert self.execution.params == self.model.params
         assert waiting_to_start(self.execution, self.now) == self.ready()
         assert set(self.execution.waits) == self.model.waiting
+        assert_costs_agree(self.execution, self.model)
 
     @invariant()
     def the_live_state_agrees_with_the_execution(self) -> None:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import Raw
 
 from goflow.core import execution as decisions
+from goflow.core.cost import Cost
 from goflow.core.detail import Detail
 from goflow.core.events import (
     AnyFact,
@@ -39,7 +40,18 @@ from goflow.core.transition import Transition
 from goflow.engine.live import LiveExecution
 from goflow.stores.base import Submit
 from tests.core.counting import counted_calls
-from tests.core.histories import NOW, SECOND, dump, go_on, items_of, look, submitted
+from tests.core.histories import (
+    NOW,
+    SECOND,
+    assert_costs_agree,
+    costing,
+    costs,
+    dump,
+    go_on,
+    items_of,
+    look,
+    submitted,
+)
 from tests.core.model import Model
 
 DONE = Succeeded(Raw(b'"done"'))
@@ -717,10 +729,11 @@ class AnyMappedLife(RuleBasedStateMachine):
             self.take(decided)
 
     @precondition(lambda self: self.execution.running)
-    @rule(pick=st.integers(0, 9), outcome=outcomes, delay=st.integers(0, 2))
-    def settle(self, pick: int, outcome: Outcome, delay: int) -> None:
+    @rule(pick=st.integers(0, 9), outcome=outcomes, delay=st.integers(0, 2), cost=costs)
+    def settle(self, pick: int, outcome: Outcome, delay: int, cost: Cost | None) -> None:
         running = self.execution.running
         key = running[pick % len(running)]
+        outcome = costing(outcome, cost)
         self.take([self.execution.settle(key, outcome, self.now, delay)])
 
     @rule(good=st.booleans())
@@ -829,6 +842,15 @@ class AnyMappedLife(RuleBasedStateMachine):
             for number in range(len(items or ())):
                 key = Item(name, number)
                 assert self.execution.run(key).attempt == self.model.attempts[key]
+
+    @invariant()
+    def costs_are_summed(self) -> None:
+        assert_costs_agree(self.execution, self.model)
+        detail = Detail.replay(self.plan, self.facts)
+        assert (detail.cost or None) == self.execution.cost
+        rows = [*detail.tasks, *detail.hooks, *detail.dropped]
+        shown = {row.name: row.cost for row in rows if row.cost is not msgspec.UNSET}
+        assert shown == self.execution.costs
 
     @invariant()
     def all_that_is_shown_agrees(self) -> None:

@@ -232,6 +232,9 @@ def fill_6(store: sqlite3.Connection) -> None:
         store.execute("INSERT INTO accounted VALUES (?, ?, ?)", row)
 
 
+fill_7 = fill_6  # a column of `logs` and `results` was added, with a default
+
+
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
     1: fill_1,
     2: fill_2,
@@ -239,6 +242,7 @@ FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
     4: fill_4,
     5: fill_5,
     6: fill_6,
+    7: fill_7,
 }
 
 

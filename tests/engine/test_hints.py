@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from goflow import Context, Job, Task
+from goflow.core.cost import Cost
 from goflow.core.events import Submitted
 from goflow.core.execution import Cancelled, Failed, Interrupted, Outcome, Skipped, Succeeded
 from goflow.core.graph import Plan, PlannedTask
@@ -43,6 +44,10 @@ OUTCOMES: list[Outcome] = [
     Succeeded(chosen=()),
     Skipped(),
     Skipped("the condition is false: params.full", SkipReason.CONDITION),
+    Succeeded(cost=Cost(1.5, 4096, 12, {"rows": 3})),
+    Succeeded(msgspec.Raw(b'"x"'), chosen=("x",), cost=Cost(log_bytes=1)),
+    Failed("no rain", cost=Cost(0.5)),
+    Skipped("no rows", cost=Cost(0.5)),
 ]
 
 

@@ -117,10 +117,12 @@ def test_a_function_receives_the_item_by_the_name_of_the_mapped_task() -> None:
 
 
 class Fields:
-    """Returns all fields of its context but the log, as text."""
+    """Returns all fields of its context that are values, as text."""
 
     def run(self, context: Context) -> dict[str, str]:
-        names = [name for name in Context.__struct_fields__ if name not in ("log", "artifacts")]
+        names = [
+            name for name in Context.__struct_fields__ if name not in ("log", "artifacts", "meter")
+        ]
         return {name: repr(getattr(context, name)) for name in names}
 
 
@@ -174,7 +176,7 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
 
 
 def test_no_field_of_the_context_is_left_out_of_what_a_process_receives() -> None:
-    named_otherwise = {"log", "artifacts", "objects", "shared"}
+    named_otherwise = {"log", "artifacts", "objects", "shared", "meter"}
     assert {*CONTEXT} == {*Context.__struct_fields__} - named_otherwise
 
 

@@ -143,6 +143,9 @@ class SimulatedClock:
     def now(self) -> datetime:
         return self._wall.at(self._loop.time())
 
+    def thread_time(self) -> float:
+        return 0.0
+
     def elapsed(self) -> float:
         return self._loop.time()
 

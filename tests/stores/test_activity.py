@@ -4,11 +4,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goflow.core.events import Finished, MarkedSkipped, Retried, Submitted, TaskStarted
+from goflow.core.cost import COUNTS_SUMMED, Cost, added
+from goflow.core.events import AnyFact, Finished, MarkedSkipped, Retried, Submitted, TaskStarted
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.states import State
 from goflow.stores.base import (
@@ -41,11 +43,18 @@ dues = st.integers(0, 3).map(lambda number: BEGIN + number * QUARTER)
 missed = st.tuples(
     dues, st.sampled_from([TickOutcome.MISSED, TickOutcome.SKIPPED]), st.integers(1, 3)
 )
+costs = st.none() | st.builds(
+    Cost,
+    st.sampled_from([0.0, 0.5, 2.25]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.dictionaries(st.sampled_from(["rows", "files"]), st.integers(-2, 3)),
+)
 steps = st.one_of(
     st.tuples(st.just("submit"), jobs, instants),
     st.tuples(st.just("claim"), jobs, dues),
     st.tuples(st.just("begin"), places),
-    st.tuples(st.just("finish"), places, final, took),
+    st.tuples(st.just("finish"), places, final, took, costs),
     st.tuples(st.just("retry"), places),
     st.tuples(st.just("mark"), places, final),
     st.tuples(st.just("miss"), jobs, missed),
@@ -89,13 +98,24 @@ class History:
             begun = TaskStarted(now, "a", 1)
             self._batch.append(Record(found["id"], [begun], State.RUNNING, now, started=now))
 
-    def _finish(self, place: int, state: State, took: timedelta | None) -> None:
+    def _finish(self, place: int, state: State, took: timedelta | None, cost: Cost | None) -> None:
         if (found := self._find(place, finished=False)) is not None:
             started = None if took is None else found["at"]
             ended = found["at"] + (QUARTER if took is None else took)
             found |= {"state": state, "took": took, "times": (started, ended)}
-            facts = [Finished(ended, state)]
-            self._batch.append(Record(found["id"], [*facts], state, ended, b"{}", started, ended))
+            # As an execution has it: of all rounds so far, but for the counts.
+            if (before := found.get("cost")) is not None:
+                last = Cost() if cost is None else cost
+                cost = msgspec.structs.replace(
+                    added(before, last, counts=False), counts=last.counts
+                )
+            found["cost"] = cost
+            facts: list[AnyFact] = [Finished(ended, state)]
+            text = summary(cost)
+            self._batch.append(
+                Record(found["id"], facts, state, ended, text, started, ended, cost=cost)
+            )
+            self._commit()  # before a retry
 
     def _retry(self, place: int) -> None:
         if (found := self._find(place, finished=True)) is not None:
@@ -107,8 +127,10 @@ class History:
         if (found := self._find(place, finished=True)) is not None:
             found["state"] = state
             marked = MarkedSkipped(found["at"], "a", finished=state)
+            cost, times = found["cost"], found["times"]
+            text = summary(cost)
             self._batch.append(
-                Record(found["id"], [marked], state, found["at"], b"{}", *found["times"])
+                Record(found["id"], [marked], state, found["at"], text, *times, cost=cost)
             )
 
     def _miss(self, job: str, missed: tuple[datetime, TickOutcome, int]) -> None:
@@ -142,7 +164,29 @@ class History:
         for (ticked, due, _), (outcome, count) in self._ticks.items():
             if ticked == job and outcome != "fired":
                 counts[(due - BEGIN) // QUARTER][str(outcome)] += count
-        return [Activity(dict(count), took) for count, took in zip(counts, took, strict=True)]
+        costs = self._costs(job)
+        return [Activity(dict(counts[n]), took[n], costs[n]) for n in range(QUARTERS)]
+
+    def _costs(self, job: str) -> list[Cost | None]:
+        """The sums of the costs that executions had when they ended last."""
+        sums: list[Cost | None] = [None] * QUARTERS
+        for execution in self._executions:
+            cost = execution.get("cost")
+            if execution["job"] == job and cost is not None:
+                quarter = (execution["at"] - BEGIN) // QUARTER
+                sums[quarter] = added(sums[quarter], cost, counts=True)
+        return sums
+
+
+def summary(cost: Cost | None) -> bytes:
+    return b"{}" if cost is None else msgspec.json.encode({"cost": cost})
+
+
+def shown(cost: Cost | None) -> Cost:
+    """A cost without the counts that are zero, which are not shown."""
+    cost = cost or Cost()
+    counts = {name: number for name, number in cost.counts.items() if number}
+    return msgspec.structs.replace(cost, counts=counts)
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -155,7 +199,9 @@ def test_counts_agree_with_a_recount_of_any_history(
         for step in history:
             told.take(*step)
         for job in ("one", "two"):
-            assert told.recounted(job) == store.activity(job, BOUNDS)
+            for one, other in zip(told.recounted(job), store.activity(job, BOUNDS), strict=True):
+                assert (one.counts, one.took) == (other.counts, other.took)
+                assert shown(one.cost) == shown(other.cost)
 
 
 def finished(store: Store, *executions: tuple[str, str, datetime]) -> None:
@@ -199,3 +245,38 @@ def test_a_purge_deletes_the_old_counts_of_every_job_and_no_others(
     kept = store.activity("b", BOUNDS)
     assert [did.counts for did in kept] == [{}, {}, {"failed": 1}, {}, {}, {}]
     assert len(store.page(job=None, state=None, before=None, limit=100)) == 7
+
+
+def spend(store: Store, id: str, at: datetime, cost: Cost) -> None:
+    """An execution of job "one" that ends with that cost."""
+    fact = Submitted(at, id=id, job="one", plan=PLAN.id, cause="api")
+    facts: list[AnyFact] = [Finished(at, "failed")]
+    record = Record(id, facts, State.FAILED, at, summary(cost), cost=cost)
+    store.commit([Submit(fact, PLAN), record])
+
+
+def test_the_costs_of_a_span_are_summed_with_the_highest_peak(store: Store) -> None:
+    spend(store, "a", BEGIN, Cost(1.5, 400, 10, {"rows": 3}))
+    spend(store, "b", BEGIN + QUARTER, Cost(0.25, 100, 5, {"rows": 1, "files": 2.5}))
+    (activity,) = store.activity("one", [BEGIN, BEGIN + 2 * QUARTER])
+    assert activity.cost == Cost(1.75, 400, 15, {"files": 2.5, "rows": 4})
+    assert store.activity("other", [BEGIN, BEGIN + QUARTER])[0].cost is None
+
+
+def test_the_names_of_counts_in_a_span_are_bounded(store: Store) -> None:
+    for number in range(COUNTS_SUMMED + 20):
+        spend(store, f"x{number}", BEGIN, Cost(counts={"rows": 1, f"n{number}": 1}))
+    (activity,) = store.activity("one", BOUNDS[:2])
+    assert activity.cost is not None
+    assert len(activity.cost.counts) == COUNTS_SUMMED
+    assert activity.cost.counts["rows"] == COUNTS_SUMMED + 20
+
+
+def test_a_purge_deletes_old_costs(store: Store) -> None:
+    cost = Cost(1.0, 1, 1, {"rows": 1})
+    for number in range(4):
+        spend(store, f"x{number}", BEGIN + number * QUARTER, cost)
+    while store.commit([Purge(None, None, None, 3, BEGIN + 2 * QUARTER)])[0]:
+        pass
+    costs = [activity.cost for activity in store.activity("one", BOUNDS)]
+    assert costs == [None, None, cost, cost, None, None]

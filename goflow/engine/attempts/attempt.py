@@ -9,6 +9,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from goflow import forks
 from goflow.core.execution import (
     Cancelled,
@@ -116,6 +118,9 @@ class Attempt:
         if isinstance(log, TaskLog):
             forked.end(log)
             log.end(outcome.error if isinstance(outcome, Failed) else None)
+            meter = context.meter
+            if meter is not None and (cost := meter.cost(log.size)) is not None:
+                outcome = msgspec.structs.replace(outcome, cost=cost)
         self.hint(outcome)
         if isinstance(log, TaskLog) and not log.is_stored:
             try:

@@ -8,6 +8,7 @@ from goflow.core.keys import Key
 from goflow.core.summary import Waiting
 from goflow.engine.alarm import Alarm
 from goflow.engine.attempts.abandoned import Abandoned
+from goflow.engine.attempts.bars import Bars
 from goflow.engine.attempts.hanging import Hanging
 from goflow.engine.attempts.results import Results
 from goflow.engine.clock import Clock
@@ -39,6 +40,8 @@ class Dependencies(msgspec.Struct, frozen=True):
     time of the next look of a task or item that looked in vain again. `end_child` cancels an
     execution. `measure_log` says how far the log of an attempt has got that keeps so many
     characters."""
+
+    bars: Bars
 
     journal: Journal
     history: Callable[[str], Awaitable[History | None]]

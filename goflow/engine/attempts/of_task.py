@@ -22,6 +22,7 @@ from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.errors import ResultLost, TaskFailed
 from goflow.job import Isolation, Task
 from goflow.operators.base import Context
+from goflow.operators.meter import Meter
 
 if TYPE_CHECKING:
     from goflow.engine.attempts.under_way import Attempts
@@ -123,6 +124,7 @@ class TaskAttempt(Attempt):
             backlog=given.backlog,
             limit=given.limits.log,
         )
+        self._meter = Meter(self._attempts.report, self._attempts.thread_time, key, number)
         waited = 0.0
         if self._found is not None or self._attempts.looks_again(key):
             waited = await self._go_on()
@@ -164,6 +166,8 @@ class TaskAttempt(Attempt):
             return 0.0
         waits = self._attempts.waits
         waited = waits.waited(key)
+        if (cost := waits.cost(key)) is not None:
+            self._meter.carry_on(cost)
         if (carried := await waits.log(key)) is not None:
             log.carry_on(carried)
         return waited
@@ -207,6 +211,7 @@ class TaskAttempt(Attempt):
             frozenset(values.objects) if values.objects else _NO_NAMES,
             attempts.dependencies.results.artifacts,
             self._shared,
+            self._meter,
         )
 
     def _work(self, values: Values) -> Work:

@@ -112,5 +112,5 @@ def _delay(
     except BaseException as error:  # a SystemExit would end the event loop
         why = reason(error)
         told = f"not retried: retry_delay.delay({number}) returned no delay: {why}"
-        return 0.0, Failed(f"{failed.error}\n\n{told}", final=True)
+        return 0.0, Failed(f"{failed.error}\n\n{told}", True, failed.cost)
     return seconds, failed

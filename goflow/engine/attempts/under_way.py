@@ -6,6 +6,7 @@ its cancellation is abandoned after `CLEANUP` seconds.
 """
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Container, Iterator
 from typing import Any
@@ -38,6 +39,7 @@ from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.engine.process import loops
 from goflow.job import Job
+from goflow.operators.meter import Meter
 from goflow.operators.process_tag import tags_of
 from goflow.stores.logs import AppendLog
 
@@ -79,6 +81,9 @@ class Attempts:
             self.mapped = MappedTasks(execution, job, dependencies, self.keep, self._joined, wake)
         self.shared: SharedState | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
+        self._bars = dependencies.bars
+        self.thread_time = dependencies.clock.thread_time
+        self._loop = asyncio.get_running_loop()
         self._waits: Waits | None = None  # once an attempt has looked in vain
         self._recording = False  # facts that are applied are being committed
         self._looks: dict[Key, int] = {}  # the looks that begin when they are
@@ -159,6 +164,17 @@ class Attempts:
         if self.job is None:
             return f"job {self.execution.job!r} is not registered with this server any more"
         return f"job {self.execution.job!r} has no task {name!r} any more"
+
+    def report(self, meter: Meter) -> None:
+        """Takes the progress of an attempt, in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(self._reported, meter)
+
+    def _reported(self, meter: Meter) -> None:
+        key = meter.key
+        # Not of an abandoned one.
+        if key in self._running and self.execution.run(key).attempt == meter.number:
+            self._bars.report(self.execution.id, meter)
 
     def change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:
         """A chunk of the log of an attempt, to be committed."""
@@ -311,6 +327,7 @@ class Attempts:
 
     def _end(self, ended: Ended) -> bool:
         """Note an outcome; False if no fact follows from it."""
+        self._bars.end(self.execution.id, ended.key)
         if self._waits is None and not isinstance(ended.outcome, Postponed):
             self._note(ended)
             return True
@@ -318,7 +335,8 @@ class Attempts:
         self.execution.looking.discard(key)
         is_news = self.execution.is_news(key, outcome)
         if isinstance(outcome, Postponed):
-            waits.postpone(key, ended.number, None if ended.log is None else ended.log.carried)
+            carried = None if ended.log is None else ended.log.carried
+            waits.postpone(key, ended.number, carried, outcome.cost)
         elif is_news:
             waits.forget(key)
         if is_news:

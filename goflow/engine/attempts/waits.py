@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from goflow.core.cost import Cost
 from goflow.core.execution import Execution, Postponed
 from goflow.core.keys import Key, item_of, task_of
 from goflow.core.summary import Waiting
@@ -29,7 +30,7 @@ class Wait:
     while a reason is being committed. `log` is how far its log has got: None if it is empty, and
     not set if it is unknown, after a restart."""
 
-    __slots__ = ("again", "began", "entry", "is_asking", "log", "number")
+    __slots__ = ("again", "began", "cost", "entry", "is_asking", "log", "number")
 
     def __init__(
         self, number: int, began: float, log: Carried | msgspec.UnsetType | None = msgspec.UNSET
@@ -37,6 +38,7 @@ class Wait:
         self.number = number
         self.began = began  # of the clock's `elapsed`, at the start of the attempt
         self.log = log
+        self.cost: Cost | None = None  # of the looks so far, since the server started
         self.again: Waiting | None = None
         self.entry: Entry | None = None
         self.is_asking = False  # for a slot
@@ -87,11 +89,11 @@ class Waits:
             else:
                 self.begin(key)
 
-    def postpone(self, key: Key, number: int, log: Carried | None) -> None:
+    def postpone(self, key: Key, number: int, log: Carried | None, cost: Cost | None) -> None:
         """Note a look in vain; `begin` or `go_on` follows."""
         if (wait := self._waits.get(key)) is None:
             wait = self._waits[key] = Wait(number, self._began(key))
-        wait.log = log
+        wait.log, wait.cost = log, cost
 
     def begin(self, key: Key) -> None:
         """Wait as the committed facts say."""
@@ -180,6 +182,10 @@ class Waits:
         self.stopped = True
         for key, wait in self._waits.items():
             self._rest(key, wait)
+
+    def cost(self, key: Key) -> Cost | None:
+        """The cost of the looks of a task or item so far; None if there is nothing to say."""
+        return self._waits[key].cost
 
     # -- logs --------------------------------------------------------------------------
 

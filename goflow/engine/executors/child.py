@@ -30,6 +30,7 @@ from goflow.engine.current import current_log
 from goflow.engine.executors.base import Work
 from goflow.engine.executors.outcomes import raised, run_sync, succeeded
 from goflow.engine.executors.process import CONTEXT, LENGTH, Answer, Ask, Reply, Request
+from goflow.engine.executors.reports import ReportingMeter
 from goflow.engine.output.capture import captured
 from goflow.engine.output.tasklog import Lines, Nowhere, encodable
 from goflow.errors import TaskFailed
@@ -58,7 +59,15 @@ def main(fd: int) -> None:
     artifacts = opened(request.artifacts, request.max_artifact) if request.artifacts else None
     fields = {name: getattr(request, name) for name in CONTEXT}
     objects = frozenset(request.objects)
-    context = Context(log=log, artifacts=artifacts, objects=objects, shared=shared, **fields)
+    os.set_inheritable(request.reports, False)
+    context = Context(
+        log=log,
+        artifacts=artifacts,
+        objects=objects,
+        shared=shared,
+        meter=ReportingMeter(request.reports),
+        **fields,
+    )
     current_log.set(log)
     try:
         # Output of handlers to the streams of this process would be in the log twice.

@@ -41,16 +41,22 @@ def run_sync(work: Work) -> Outcome | Awaitable[Any]:
     Raises nothing, since a future cannot carry a StopIteration.
     """
     home = os.getpid()
+    meter = work.context.meter
+    begun = 0.0 if meter is None else meter.thread_time()
+    outcome: Outcome | Awaitable[Any]
     try:
         if work.objects:
             objects.unpack(work)
         run = work.operator.run
         value = run(work.context) if work.call.takes_context else run()
         forks.ends_here(home)
-        return value if inspect.isawaitable(value) else succeeded(value, work)
+        outcome = value if inspect.isawaitable(value) else succeeded(value, work)
     except BaseException as error:
         forks.ends_here(home, error)
-        return objects.with_files(raised(error), work)
+        outcome = objects.with_files(raised(error), work)
+    if meter is not None:
+        meter.processor += meter.thread_time() - begun
+    return outcome
 
 
 async def awaited(value: Awaitable[Any], work: Work) -> Outcome:

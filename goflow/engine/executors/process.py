@@ -16,27 +16,31 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from goflow import forks
+from goflow.core.cost import summed
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.result import Format, Kept, StoredResult
 from goflow.core.retry import CENTURY
 from goflow.core.summary import WHY
+from goflow.engine.executors import reports
 from goflow.engine.executors.base import Run, Work
 from goflow.errors import TaskFailed
 from goflow.loading import is_loading
 from goflow.operators.base import Context, Shared
 from goflow.operators.deadline import real_work
+from goflow.operators.meter import Meter
 from goflow.operators.outcome import Outcome as HowItEnded
 from goflow.operators.process_group import GRACE, uninterrupted
 from goflow.operators.process_tag import ProcessTag, tagged
 from goflow.operators.program import Program, signal_name
 
+REPORTS = 0.25  # seconds between two looks for reports of the process
 LENGTH = struct.Struct(">Q")
 LINGER = 1.0  # seconds to wait for the answer after the process has ended
 LOOKS = 10  # how often to check in that time
@@ -77,6 +81,7 @@ class Request(msgspec.Struct, frozen=True):
     objects: Mapping[str, StoredResult]
     artifacts: str  # their address
     max_artifact: int  # bytes
+    reports: int  # descriptor, see `goflow.engine.executors.reports`
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -141,13 +146,16 @@ class ProcessRun:
             opened.enter_context(self._ours)
             self._ours.setblocking(False)
             opened.enter_context(forks.withheld(lambda: [self._ours.fileno()]))
+            self._reports = reports.create()
+            opened.callback(os.close, self._reports)
+            opened.enter_context(forks.withheld(lambda: [self._reports]))
             with theirs:
                 self._program = self._start(self._context, theirs.fileno())
             self._opened = opened.pop_all()
 
     async def hear(self) -> Outcome:
         context, program = self._context, self._program
-        with self._opened:
+        with self._opened, self._read_reports(context.meter):
             talk = asyncio.get_running_loop().create_task(self._talk(self._ours, context))
             try:
                 with real_work(program.has_exited):
@@ -159,9 +167,35 @@ class ProcessRun:
                         await uninterrupted(program.group.end(context.log.warning))
                 finally:
                     program.close()
+                    if context.meter is not None:
+                        context.meter.used(*program.cost)
         if answer is None:
             return Failed(_reason(program.returncode))
         return self._outcome(answer)
+
+    @contextlib.contextmanager
+    def _read_reports(self, meter: Meter | None) -> Iterator[None]:
+        """Look for progress and counts while the block runs, and at its end."""
+        if meter is None:
+            yield
+            return
+        loop, before, number = asyncio.get_running_loop(), dict(meter.counts or {}), 0
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal number, timer
+            number, told = reports.read(self._reports, number)
+            if told is not None:
+                meter.take(told.bar, summed(before, told.counts))
+            timer = loop.call_later(REPORTS, look)
+
+        timer = loop.call_later(REPORTS, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            look()
+            timer.cancel()
 
     def end(self) -> "asyncio.Future[None] | None":
         return None  # `hear` has ended the process when it was cancelled
@@ -175,7 +209,7 @@ class ProcessRun:
             env=tagged(context.process_tag),
             cwd=None,
             log=context.log,
-            pass_fds=(fd,),
+            pass_fds=(fd, self._reports),
         )
 
     async def _await_end(
@@ -240,6 +274,7 @@ class ProcessRun:
             objects=self._work.objects,
             artifacts="" if artifacts is None else artifacts.address,
             max_artifact=0 if artifacts is None else artifacts.limit,
+            reports=self._reports,
         )
         return msgspec.json.encode(request)
 

@@ -157,6 +157,7 @@ class TaskLog(Lines):
 
     # Defaults of the class, since most attempts write little or nothing, and each needs a log.
     lines = 0  # so far
+    size = 0  # bytes written so far, in UTF-8
     rest: Sequence[Chunk] = ()
     # Bytes that this log has added to the backlog, and those that were stored. The event loop
     # counts the latter apart, since it must not wait for the lock.
@@ -213,6 +214,7 @@ class TaskLog(Lines):
         if unfinished:
             self._shown = lines, unfinished
             self.line(unfinished)
+            self.size = 0
 
     def carry_on(self, carried: Carried) -> None:
         """Continue a log that was closed."""
@@ -253,8 +255,10 @@ class TaskLog(Lines):
             self.write(f"{text[CHUNK:]}\n")
 
     def _put(self, text: str, of_its_own: bool = False) -> None:
+        size = len(text)
         if not text.isascii():
             text = encodable(text)
+            size = len(text.encode())
         at_home = threading.get_ident() == self._home
         if not at_home:
             self._writes += 1
@@ -264,6 +268,7 @@ class TaskLog(Lines):
         with self._lock:
             if self._closed:
                 return
+            self.size += size
             if of_its_own and self._partial:
                 text = f"\n{text}"
             self._take(text)

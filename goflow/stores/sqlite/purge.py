@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from goflow.stores.base import Purge
-from goflow.stores.sqlite import logs, results
+from goflow.stores.sqlite import costs, logs, results
 from goflow.stores.sqlite.codec import QUARTER, to_micros
 from goflow.stores.sqlite.schema import TALLY
 
@@ -111,6 +111,9 @@ def purge(connection: sqlite3.Connection, change: Purge) -> Purged:
         connection.executemany(_FORGET_ACTIVITY, old)
         effort += len(old)
         purged.count += len(old)
+        deleted = costs.forget(connection, quarter, change.limit)
+        effort += deleted
+        purged.count += deleted
     if effort < _EFFORT:
         purged.count += _give_back(connection)
     return purged

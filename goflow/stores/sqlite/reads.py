@@ -27,7 +27,7 @@ from goflow.stores.base import (
     Tick,
     TickOutcome,
 )
-from goflow.stores.sqlite import entries, results
+from goflow.stores.sqlite import costs, entries, results
 from goflow.stores.sqlite.codec import (
     HIGHEST,
     MICROSECOND,
@@ -123,12 +123,14 @@ class Reads(ABC):
                 connection.execute(_ACTIVITY, (job, *span)).fetchall()
                 for span in pairwise(quarters)
             ]
+            sums = [costs.read(connection, job, *span) for span in pairwise(quarters)]
         return [
             Activity(
                 {outcome: count for outcome, count, _ in span},
                 sum((took for _, _, took in span)) * MICROSECOND,
+                cost,
             )
-            for span in spans
+            for span, cost in zip(spans, sums, strict=True)
         ]
 
     def unfinished(self) -> list[str]:

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from goflow.stores.sqlite import entries, results
+from goflow.stores.sqlite import costs, entries, results
 from goflow.stores.sqlite.codec import QUARTER
 
 APPLICATION_ID = 0x676F666C  # "gofl"
@@ -187,6 +187,7 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         "CREATE INDEX logs_place ON logs (execution, task, item, attempt, first)",
         *results.ADD_ITEM,
     ),
+    costs.CREATE,
 )
 SCHEMA = len(MIGRATIONS)
 

@@ -31,7 +31,7 @@ from goflow.stores.base import (
     Touch,
 )
 from goflow.stores.logs import AppendLog, LogStore
-from goflow.stores.sqlite import entries, logs, results
+from goflow.stores.sqlite import costs, entries, logs, results
 from goflow.stores.sqlite.codec import QUARTER, item_column, micros_or_null, to_instant, to_micros
 from goflow.stores.sqlite.purge import purge
 from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_version
@@ -197,6 +197,9 @@ class Writes:
                 for number, (record, _) in listed.items()
             ],
         )
+        for number, (record, _) in listed.items():
+            if record.cost is not None and record.summary is not None:
+                costs.add(connection, number, record.cost)
         connection.executemany(
             _SUMMARISE,
             [

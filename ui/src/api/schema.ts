@@ -40,6 +40,7 @@ export interface AttemptDetail {
   error: string | null;
   retry_at: string | null;
   interrupted: boolean;
+  cost?: Cost;
 }
 
 export interface Backfill {
@@ -63,6 +64,12 @@ export interface BackfilledView {
   created: boolean;
 }
 
+export interface Bar {
+  done: number;
+  total: number | null;
+  text: string;
+}
+
 export interface Calendar {
   job: string;
   timezone: string;
@@ -75,6 +82,7 @@ export interface CalendarDay {
   missed: number;
   skipped: number;
   seconds: number;
+  cost?: Cost;
 }
 
 export interface CancelTaskBody {
@@ -92,6 +100,13 @@ export interface ChildExecution {
 export interface ClockChangeView {
   due: string;
   reason: string;
+}
+
+export interface Cost {
+  processor_seconds: number;
+  peak_memory: number;
+  log_bytes: number;
+  counts: Record<string, number>;
 }
 
 export interface Detail {
@@ -121,6 +136,7 @@ export interface Detail {
   version: number;
   damage: string | null;
   dispatched: number;
+  cost?: Cost;
   since: number | null;
 }
 
@@ -219,6 +235,7 @@ export interface ItemDetail {
   artifacts?: Artifact[];
   key: string | null;
   history: AttemptDetail[];
+  progress?: Bar;
 }
 
 export interface Items {
@@ -324,6 +341,7 @@ export interface Listed {
   reason: string | null;
   params?: Record<string, unknown> | null;
   taskCounts: Record<string, number>;
+  cost?: Cost;
   tasks: TaskSummary[];
   version: number;
 }
@@ -522,6 +540,8 @@ export interface TaskDetail {
   branch?: boolean;
   chosen?: string[];
   artifacts?: Artifact[];
+  cost?: Cost;
+  progress?: Bar;
 }
 
 export interface TaskNow {
@@ -542,6 +562,7 @@ export interface TaskSummary {
   items?: Record<string, number>;
   waiting?: Waiting;
   skip?: WhySkipped;
+  progress?: Bar;
 }
 
 export interface TaskView {

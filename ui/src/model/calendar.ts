@@ -1,5 +1,6 @@
 /** A year of days in weeks, Monday first, as a calendar shows them. Pure: days are "2026-11-21". */
 
+import type { Cost } from "../api/schema";
 import type { State } from "./states";
 
 export interface DayCounts {
@@ -8,6 +9,7 @@ export interface DayCounts {
   missed: number;
   skipped: number;
   seconds: number;
+  cost?: Cost;
 }
 
 export interface Cell {

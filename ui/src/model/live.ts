@@ -8,7 +8,7 @@
 
 import { batch, computed, signal, type Signal } from "@preact/signals";
 
-import type { OverviewJob as JobRow } from "../api/schema";
+import type { Bar, Cost, OverviewJob as JobRow } from "../api/schema";
 import type { Counts } from "./items";
 import type { State } from "./states";
 import { instant } from "./time";
@@ -32,6 +32,7 @@ export interface Execution {
   finished?: string | null;
   scheduled_at?: string | null;
   cause?: string;
+  cost?: Cost;
 }
 
 /** A task of such an execution. `attempts` is the number of started attempts. */
@@ -43,6 +44,8 @@ export interface LiveTask {
   finished?: string | null;
   /** Of a mapped task: the number of its items in each state. */
   items?: Counts;
+  /** Only while it runs. */
+  progress?: Bar;
 }
 
 /** An execution: its constant values, and signals for the others. */
@@ -56,6 +59,11 @@ export class LiveExecution {
   readonly times = signal<{ started: string | null; finished: string | null }>({ started: null, finished: null });
   /** The cause of the submit; empty until it is known. */
   readonly cause = signal("");
+  /** The sum of all attempts so far; null without any. */
+  readonly cost = signal<Cost | null>(null);
+  /** Changes with every message, also one that repeats a version with the progress of a task. */
+  readonly news = signal(0);
+  private readonly bars = new Map<string, Signal<Bar | null>>();
   private readonly tasks = new Map<string, Signal<State>>();
   private readonly counts = new Map<string, Signal<Counts | null>>();
   private readonly summaries = new Map<string, LiveTask>();
@@ -85,6 +93,13 @@ export class LiveExecution {
     return cell;
   }
 
+  /** The signal of the progress of a task; null if it does not run, or reports none. */
+  progress(name: string): Signal<Bar | null> {
+    let cell = this.bars.get(name);
+    if (!cell) this.bars.set(name, (cell = signal<Bar | null>(null)));
+    return cell;
+  }
+
   /** The last summary of a task. */
   summary(name: string): LiveTask | undefined {
     return this.summaries.get(name);
@@ -93,11 +108,17 @@ export class LiveExecution {
   /** Applies a message, or the part of it that is not older than the current version. */
   apply(execution: Execution): void {
     batch(() => {
+      this.news.value++;
       if (execution.tasks?.length && execution.version >= this.tasksVersion) {
         this.tasksVersion = execution.version;
         for (const task of execution.tasks) {
           this.summaries.set(task.name, task);
           this.task(task.name).value = task.state;
+          if (task.progress || this.bars.has(task.name)) {
+            const cell = this.progress(task.name);
+            const bar = task.progress ?? null;
+            if (JSON.stringify(cell.peek()) !== JSON.stringify(bar)) cell.value = bar;
+          }
           if (task.items || this.counts.has(task.name)) {
             const cell = this.items(task.name);
             const counts = task.items ?? null;
@@ -109,6 +130,7 @@ export class LiveExecution {
       this.state.value = execution.state;
       this.version.value = execution.version;
       if (execution.cause !== undefined) this.cause.value = execution.cause;
+      if (execution.cost && JSON.stringify(this.cost.peek()) !== JSON.stringify(execution.cost)) this.cost.value = execution.cost;
       const { started = null, finished = null } = execution;
       const held = this.times.peek();
       if (execution.started !== undefined && (held.started !== started || held.finished !== finished))

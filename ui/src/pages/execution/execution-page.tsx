@@ -307,6 +307,7 @@ function Tasks({ view, detail }: { view: ExecutionView; detail: api.ExecutionDet
           axis={view.axis.value}
           cell={cell}
           items={items}
+          progress={(name) => view.cell.value?.progress(name)}
           selected={view.selected.value}
           onPick={(name) => view.pick(name)}
           onOpen={openLog}
@@ -372,6 +373,7 @@ function Chosen({ view, detail }: { view: ExecutionView; detail: api.ExecutionDe
       gone={view.gone.value}
       dropped={!current}
       counts={countsOf(view, task, !current)}
+      cell={view.cell.value}
     />
   );
 }

@@ -142,7 +142,8 @@ export class ExecutionView {
     this.job.peek()?.apply([execution]);
     if (execution.id !== this.id) return;
     this.cell.peek()?.apply(execution);
-    void this.load();
+    // A message that repeats a version has the progress of tasks, unless there are too many tasks.
+    if (execution.version !== this.requested || !execution.tasks?.length) void this.load();
   }
 
   private async load(): Promise<void> {

@@ -9,12 +9,14 @@ import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { second } from "../../app/clock";
 import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
 import { countsText, countOf, type Counts } from "../../model/items";
+import { doneText, numberText, shareOf } from "../../model/progress";
 import { LABEL, type State } from "../../model/states";
 import { elapsed, moment, span } from "../../model/time";
 import { Name } from "../../components/name";
 import { Sign } from "../../components/state";
 import { useZone } from "../../components/time";
 import { useWindow } from "../../components/window";
+import type { Bar as ProgressBar } from "../../api/schema";
 import type { TaskDetail } from "../../api/client";
 
 const ROW = 26; // pixels, as in execution-page.css
@@ -26,6 +28,7 @@ export function Gantt(props: {
   axis: Axis;
   cell: (task: string) => ReadonlySignal<State> | undefined;
   items?: (task: string) => ReadonlySignal<Counts | null> | undefined;
+  progress?: (task: string) => ReadonlySignal<ProgressBar | null> | undefined;
   selected: string | null;
   onPick: (task: string) => void;
   /** Called when the user opens the log of the task. */
@@ -103,6 +106,7 @@ export function Gantt(props: {
               axis={axis}
               cell={props.cell(task.name)}
               items={props.items?.(task.name)}
+              progress={props.progress?.(task.name)}
               selected={task.name === selected}
               onPick={() => onPick(task.name)}
               onOpen={props.onOpen}
@@ -155,6 +159,7 @@ function Row(props: {
   axis: Axis;
   cell: ReadonlySignal<State> | undefined;
   items: ReadonlySignal<Counts | null> | undefined;
+  progress: ReadonlySignal<ProgressBar | null> | undefined;
   selected: boolean;
   onPick: () => void;
   onOpen: () => void;
@@ -163,6 +168,7 @@ function Row(props: {
   const { task, bars, axis } = props;
   const state = props.cell?.value ?? task.state;
   const counts = props.items?.value;
+  const bar = state === "running" ? (props.progress?.value ?? task.progress) : null;
   return (
     <div
       id={props.id}
@@ -186,6 +192,11 @@ function Row(props: {
         {counts && (
           <span class="counts quiet" aria-hidden="true" title={countsText(counts)}>
             {countOf(counts, "successful")}/{counts.total}
+          </span>
+        )}
+        {bar && (
+          <span class="counts quiet" aria-hidden="true" title={`${doneText(bar)}${bar.text && `, ${bar.text}`}`}>
+            {bar.total ? `${Math.floor(shareOf(bar)! * 100)} %` : numberText(bar.done)}
           </span>
         )}
         <span class="visually-hidden">

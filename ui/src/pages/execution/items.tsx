@@ -5,6 +5,7 @@ import { choose, chosen } from "../../app/router";
 import { allowedItemActions, countOf, itemNamed, outcomeOf, stateNamed, statesOf, type Counts } from "../../model/items";
 import { LABEL } from "../../model/states";
 import { Name } from "../../components/name";
+import { Progress } from "../../components/progress";
 import { Sign, StateLabel } from "../../components/state";
 import { Waits } from "../../components/waits";
 import { useWindow } from "../../components/window";
@@ -12,21 +13,21 @@ import type { ExecutionDetail, ItemDetail, TaskDetail } from "../../api/client";
 import { itemAction, REMOVED } from "./actions";
 import { ItemsView } from "./items-view";
 import { Log } from "./log";
-import { Artifacts, Failed, Lasted, Result } from "./task-part";
+import { Artifacts, Costs, Failed, Lasted, Result } from "./task-part";
 
 const ROW = 26; // pixels, as in execution-page.css
 const MAX_ATTEMPTS = 20; // buttons of an item's newest attempts
 
 const pick = (item: number | null) => choose({ item: item === null ? null : String(item), attempt: null, line: null, find: null });
 
-export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts: Counts; gone: boolean }) {
-  const { detail, task, counts } = props;
+export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts: Counts; gone: boolean; news: number }) {
+  const { detail, task, counts, news } = props;
   const state = stateNamed(chosen("items"));
   const selected = itemNamed(chosen("item"));
   const part = chosen("key") ?? "";
   const view = useMemo(() => new ItemsView(detail.id, task.name, state, part), [detail.id, task.name, state, part]);
   useEffect(() => view.start(), [view]);
-  useEffect(() => view.outdate(), [view, task, counts]);
+  useEffect(() => view.outdate(), [view, task, counts, news]);
   useEffect(() => view.select(selected), [view, selected]);
   const item = view.item.value;
   return (
@@ -180,7 +181,7 @@ function Cells({ item }: { item: ItemDetail }) {
             <Name text={item.key} />
           </span>
         )}
-        {item.waiting ? <Waits on={item.waiting} /> : <Name text={outcomeOf(item)} />}
+        {item.waiting ? <Waits on={item.waiting} /> : item.progress ? <Progress bar={item.progress} of={`item ${item.index}`} /> : <Name text={outcomeOf(item)} />}
       </span>
     </>
   );
@@ -192,6 +193,7 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
   const wanted = Number(chosen("attempt"));
   const attempt = wanted >= 1 && wanted <= item.attempts ? wanted : item.attempts;
   const newest = attempt === item.attempts;
+  const cost = item.history.find((one) => one.attempt === attempt)?.cost;
   const first = Math.max(1, item.attempts - MAX_ATTEMPTS + 1);
   const may = allowedItemActions(detail.state, task.state, item.state, item.waiting !== null);
   return (
@@ -247,6 +249,12 @@ function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDeta
           Skipped: <Name text={item.skip.why} />.
         </p>
       )}
+      {item.progress && (
+        <p class="waits">
+          <Progress bar={item.progress} of={`item ${item.index}`} />
+        </p>
+      )}
+      {cost && <Costs cost={cost} of={`attempt ${attempt}`} />}
       {newest && item.error && <Failed key={attempt} error={item.error} />}
       {item.attempts === 0 ? (
         !item.skip?.why && <p class="quiet none">No attempts.</p>

@@ -6,15 +6,19 @@ import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
 import { countsText, type Counts } from "../../model/items";
 import { allowedActions } from "../../model/actions";
+import type { LiveExecution } from "../../model/live";
+import { costTexts } from "../../model/progress";
 import { bytes } from "../../model/series";
 import { LABEL } from "../../model/states";
 import { elapsed, span } from "../../model/time";
 import { Copy } from "../../components/copy";
 import { Name } from "../../components/name";
+import { Progress } from "../../components/progress";
 import { Sign, StateLabel } from "../../components/state";
 import { Countdown, Time } from "../../components/time";
 import { Waits } from "../../components/waits";
 import { artifactAddress, getResult, resultAddress, type Artifact, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
+import type { Cost } from "../../api/schema";
 import { REMOVED, taskAction } from "./actions";
 import { Children } from "./children";
 import { Items } from "./items";
@@ -29,8 +33,11 @@ export function TaskPart(props: {
   dropped: boolean;
   /** The counts of a mapped task's items, once they are known. */
   counts: Counts | null;
+  /** The state of the execution, which has the progress of its tasks. */
+  cell: LiveExecution | null;
 }) {
-  const { detail, task, described, gone, counts } = props;
+  const { detail, task, described, gone, counts, cell } = props;
+  const bar = task.state === "running" ? (cell?.progress(task.name).value ?? task.progress) : null;
   const mapped = task.map_over !== undefined;
   const { attempts } = task;
   const children = detail.children.filter((child) => child.task === task.name);
@@ -58,6 +65,11 @@ export function TaskPart(props: {
           Waiting: <Waits on={task.waiting} />.
         </p>
       )}
+      {bar && (
+        <p class="waits">
+          <Progress bar={bar} of={`task ${task.name}`} />
+        </p>
+      )}
       {task.skip?.why && (
         <p class="waits">
           Skipped: <Name text={task.skip.why} />.
@@ -71,8 +83,10 @@ export function TaskPart(props: {
         <p class="quiet none">{task.state === "notstarted" ? "Not started: waiting for upstream tasks." : "No attempts."}</p>
       )}
       {shown && !mapped && <Attempts attempts={attempts} shown={shown} />}
+      {mapped ? task.cost && <Costs cost={task.cost} of="all items" /> : shown?.cost && <Costs cost={shown.cost} of={`attempt ${shown.attempt}`} />}
+      {!mapped && attempts.length > 1 && task.cost && <Costs cost={task.cost} of="all attempts" />}
       {shown?.error && <Failed key={shown.attempt} error={shown.error} />}
-      {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} />}
+      {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} news={cell?.news.value ?? 0} />}
       {shown && !mapped && (
         <Log
           key={`${detail.id} ${shown.attempt} ${task.name}`}
@@ -145,6 +159,27 @@ function Attempts({ attempts, shown }: { attempts: Attempt[]; shown: Attempt }) 
           </span>
         </button>
       ))}
+    </div>
+  );
+}
+
+/** The cost of attempts; the counts of several are of those that succeeded. */
+export function Costs({ cost, of }: { cost: Cost; of: string }) {
+  const texts = costTexts(cost);
+  if (!texts.length) return null;
+  return (
+    <div class="costs" role="group" aria-label={`Cost of ${of}`}>
+      <span class="quiet">Cost of {of}:</span>
+      <dl>
+        {texts.map(({ name, amount }) => (
+          <div key={name}>
+            <dt class="quiet">
+              <Name text={name} />
+            </dt>
+            <dd>{amount}</dd>
+          </div>
+        ))}
+      </dl>
     </div>
   );
 }

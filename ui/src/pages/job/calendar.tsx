@@ -6,6 +6,7 @@ import { now } from "../../app/clock";
 import { choose, chosen } from "../../app/router";
 import { zone } from "../../app/settings";
 import { countOf, lookOf, weightOf, WEEKS, yearTo, type Cell, type Look } from "../../model/calendar";
+import { costTexts } from "../../model/progress";
 import { LABEL, STATES } from "../../model/states";
 import { dayOf, span } from "../../model/time";
 import { JobZone, useZone } from "../../components/time";
@@ -146,5 +147,6 @@ function describeDay({ counts }: Cell): string {
   if (counts.skipped) parts.push(`${counts.skipped} due times skipped`);
   if (counts.missed) parts.push(`${counts.missed} missed`);
   if (counts.seconds) parts.push(`${span(counts.seconds * 1000)} in total`);
+  if (counts.cost) parts.push(...costTexts(counts.cost).map(({ name, amount }) => `${name} ${amount}`));
   return parts.join(", ") || "no activity";
 }

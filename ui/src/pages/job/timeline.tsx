@@ -1,4 +1,4 @@
-/** Durations of the last executions, with median and outliers. */
+/** Durations of the last executions, with median and outliers, and their costs. */
 
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { now } from "../../app/clock";
@@ -7,6 +7,7 @@ import { tookOf, type Run } from "../../model/bars";
 import type { LiveExecution } from "../../model/live";
 import { headsOf } from "../../model/columns";
 import { durationsOf, slowest, ticksOf } from "../../model/durations";
+import { measuresOf, type Measure } from "../../model/progress";
 import { isFinished, LABEL, SIGN } from "../../model/states";
 import { local, span } from "../../model/time";
 import { last, LastSelector } from "../../components/last";
@@ -14,9 +15,12 @@ import { Name } from "../../components/name";
 import { useRoving } from "../../components/roving";
 import { useZone } from "../../components/time";
 import { useWidth } from "../../components/width";
+import type { Cost } from "../../api/schema";
 import type { JobView } from "./job-view";
 
 const HEIGHT = 220;
+const LOW = 90; // of the charts of costs
+const MEASURES = 12; // charts of costs
 const LEFT = 64;
 const MAX_WIDTH = 44; // pixels from one bar to the next
 const MIN_WIDTH = 11;
@@ -30,7 +34,8 @@ export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
   const ended = executions
     .map((cell) => ({ cell, run: { state: cell.state.value, ...cell.times.value } }))
     .filter(({ run }) => isFinished(run.state) && run.finished !== null && run.started !== null)
-    .map(({ cell, run }) => ({ cell, state: run.state, took: tookOf(run, 0)! }));
+    .map(({ cell, run }) => ({ cell, state: run.state, took: tookOf(run, 0)!, cost: cell.cost.value }));
+  const measures = measuresOf(ended.map(({ cost }) => cost)).slice(0, MEASURES);
   const good = durationsOf(ended.filter(({ state }) => state === "successful").map(({ took }) => took));
   return (
     <section class="card" aria-label="Durations">
@@ -44,7 +49,10 @@ export function Timeline({ view, tasks }: { view: JobView; tasks: string[] }) {
         )}
         <LastSelector onChange={() => {}} />
       </div>
-      {ended.length === 0 ? <p class="quiet none">No finished executions yet.</p> : <Chart ended={ended} good={good} />}
+      {ended.length === 0 ? <p class="quiet none">No finished executions yet.</p> : <Took ended={ended} good={good} />}
+      {measures.map((measure) => (
+        <Spent key={measure.name} ended={ended} measure={measure} />
+      ))}
       <Slowest tasks={tasks} executions={executions} />
     </section>
   );
@@ -59,14 +67,69 @@ function Figure({ label, value }: { label: string; value: number }) {
   );
 }
 
+interface Ended {
+  cell: LiveExecution;
+  state: Run["state"];
+  took: number;
+  cost: Cost | null;
+}
+
+/** The durations, with their median and outliers. */
+function Took({ ended, good }: { ended: Ended[]; good: ReturnType<typeof durationsOf> }) {
+  const isOdd = ({ state, took }: Ended) => good !== null && state === "successful" && took > good.fence;
+  return (
+    <Chart
+      label={`Durations of ${ended.length} executions`}
+      ended={ended}
+      height={HEIGHT}
+      amount={({ took }) => took}
+      says={(one) => `took ${span(one.took)}${isOdd(one) ? ", unusually long" : ""}`}
+      scale={span}
+      ticks={(most) => ticksOf(most, 4)}
+      isOdd={isOdd}
+      median={good?.median}
+    />
+  );
+}
+
+/** The amounts of one measure of the costs. */
+function Spent({ ended, measure }: { ended: Ended[]; measure: Measure }) {
+  const amount = ({ cost }: Ended) => (cost === null ? 0 : measure.of(cost));
+  return (
+    <>
+      <h2 class="minor">
+        <Name text={measure.name} />
+      </h2>
+      <Chart
+        label={`${measure.name} of ${ended.length} executions`}
+        ended={ended}
+        height={LOW}
+        amount={amount}
+        says={(one) => `${measure.name} ${measure.says(amount(one))}`}
+        scale={measure.says}
+        ticks={measure.ticks}
+      />
+    </>
+  );
+}
+
+/** A bar per execution. */
 function Chart(props: {
-  ended: { cell: LiveExecution; state: Run["state"]; took: number }[];
-  good: ReturnType<typeof durationsOf>;
+  label: string;
+  ended: Ended[];
+  height: number;
+  amount: (one: Ended) => number;
+  says: (one: Ended) => string;
+  scale: (amount: number) => string;
+  ticks: (most: number) => number[];
+  isOdd?: (one: Ended) => boolean;
+  median?: number | undefined;
 }) {
-  const { ended, good } = props;
+  const { ended, height, amount, median } = props;
   const zone = useZone();
-  const most = Math.max(...ended.map(({ took }) => took), 1);
-  const y = (took: number) => TOP + (HEIGHT - TOP) * (1 - took / most);
+  const highest = Math.max(...ended.map(amount));
+  const most = highest > 0 ? highest : 1;
+  const y = (value: number) => TOP + (height - TOP) * (1 - Math.max(0, value) / most);
   const field = useRef<HTMLDivElement>(null);
   const room = useWidth(field, 0);
   const roving = useRoving(field, "svg", "a");
@@ -79,38 +142,40 @@ function Chart(props: {
   }, [width, ended.length]);
   return (
     <div class="chart" ref={field} {...roving}>
-      <svg width={width} height={HEIGHT + BELOW} role="group" aria-label={`Durations of ${ended.length} executions`}>
-        {ticksOf(most, 4).map((tick) => (
+      <svg width={width} height={height + BELOW} role="group" aria-label={props.label}>
+        {props.ticks(most).map((tick) => (
           <g key={tick} class="scale">
             <line x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
             <text x={LEFT - 8} y={y(tick) + 4}>
-              {span(tick)}
+              {props.scale(tick)}
             </text>
           </g>
         ))}
-        {ended.map(({ cell, state, took }, index) => {
-          const odd = good !== null && state === "successful" && took > good.fence;
-          const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}, took ${span(took)}${odd ? ", unusually long" : ""}`;
+        {ended.map((one, index) => {
+          const { cell, state } = one;
+          const odd = props.isOdd?.(one) ?? false;
+          const about = `${local(cell.submitted, new Date(now()), zone)}: ${LABEL[state]}, ${props.says(one)}`;
           const x = LEFT + index * step;
+          const top = y(amount(one));
           return (
             <a key={cell.id} href={executionHref(cell.id)} aria-label={about} tabindex={-1} class={`duration-bar ${state}${odd ? " odd" : ""}`}>
               <title>{about}</title>
-              <rect class="reach" x={x} y={0} width={step} height={HEIGHT} />
-              <rect class="took" x={x + 1.5} y={y(took)} width={step - 3} height={Math.max(2, HEIGHT - y(took))} rx="1.5" />
-              {odd && <path class="flag" d={`M${x + step / 2} ${y(took) - 12}l4 7h-8z`} />}
-              {state !== "successful" && <path class="sign" transform={`translate(${x + step / 2 - 6} ${HEIGHT + 2})`} d={SIGN[state]} />}
+              <rect class="reach" x={x} y={0} width={step} height={height} />
+              <rect class="took" x={x + 1.5} y={top} width={step - 3} height={Math.max(2, height - top)} rx="1.5" />
+              {odd && <path class="flag" d={`M${x + step / 2} ${top - 12}l4 7h-8z`} />}
+              {state !== "successful" && <path class="sign" transform={`translate(${x + step / 2 - 6} ${height + 2})`} d={SIGN[state]} />}
             </a>
           );
         })}
         {headsOf(ended.map(({ cell }) => cell.submitted), zone, undefined, apart).map(({ column, text }) => (
-          <text key={column} class="when" x={LEFT + column * step + 2} y={HEIGHT + 28}>
+          <text key={column} class="when" x={LEFT + column * step + 2} y={height + 28}>
             {text}
           </text>
         ))}
-        {good && (
+        {median !== undefined && (
           <g class="median">
-            <line x1={LEFT} x2={width} y1={y(good.median)} y2={y(good.median)} />
-            <text x={width} y={y(good.median) - 5}>
+            <line x1={LEFT} x2={width} y1={y(median)} y2={y(median)} />
+            <text x={width} y={y(median) - 5}>
               median
             </text>
           </g>
