@@ -65,7 +65,7 @@ FLOW = replace(
     options=JOB.options | {"state": add, "interval": True},
     hooks=(
         ("finish", TaskSpec("m", retries=1, mood="ok")),
-        ("failure", TaskSpec("n", retries=1, mood="fail")),
+        ("failure", TaskSpec("o", retries=1, mood="fail")),
     ),
 )
 BELOW = JobSpec("below", (TaskSpec("a", retries=1, mood="ok"),))
