@@ -18,7 +18,16 @@ from goflow.engine.max_gauge import MaxGauge
 from goflow.engine.threads import Threads, Writer
 from goflow.errors import Stopping, StoreUnavailable
 from goflow.shown import reason
-from goflow.stores.base import Change, KeepResult, Outcome, Record, Store, Submit, Touch
+from goflow.stores.base import (
+    Change,
+    KeepChunk,
+    KeepResult,
+    Outcome,
+    Record,
+    Store,
+    Submit,
+    Touch,
+)
 from goflow.stores.logs import AppendLog
 
 BATCH_LIMIT = 1000  # entries in one transaction
@@ -185,7 +194,7 @@ def _size(change: Change) -> int:
     match change:
         case AppendLog(text=text, times=times):
             return PER_CHUNK + len(text) + len(times)
-        case KeepResult(body=body):
+        case KeepResult(body=body) | KeepChunk(body=body):
             return len(body)
         case Record(facts=facts, summary=summary):
             texts = [getattr(f, "error", "") or getattr(f, "result", b"") for f in facts]

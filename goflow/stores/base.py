@@ -129,6 +129,21 @@ class KeepResult(msgspec.Struct, frozen=True):
     item: int | None = None
 
 
+class KeepChunk(msgspec.Struct, frozen=True):
+    """Keep `items` consecutive items that a generator has yielded, from the one with index `first`.
+
+    `body` is a JSON array of them. The fact `Yielded` about them comes in the same batch. `round`
+    is as in `goflow.core.result.StoredItems`. Outcome: None.
+    """
+
+    execution: str
+    task: str
+    round: int
+    first: int
+    items: int
+    body: bytes
+
+
 class RecordTicks(msgspec.Struct, frozen=True):
     """Add ticks without an execution to a job's ledger. A tick that is there already stays as it
     is, unless it is merged and the new one is not. Outcome: None.
@@ -140,7 +155,7 @@ class RecordTicks(msgspec.Struct, frozen=True):
 
 
 class Purge(msgspec.Struct, frozen=True):
-    """Delete finished executions with their facts, results, logs and keys, and old ticks.
+    """Delete finished executions with their facts, results, chunks, logs and keys, and old ticks.
 
     Of `job`, or of all jobs if it is None, it deletes executions submitted before `before`, all
     executions but the newest `keep`, and ticks recorded before `before`; None means no such bound.
@@ -174,7 +189,7 @@ class Touch(msgspec.Struct, frozen=True):
     at: datetime
 
 
-Change = Submit | Record | AppendLog | KeepResult | Put | RecordTicks | Purge | Touch
+Change = Submit | Record | AppendLog | KeepResult | KeepChunk | Put | RecordTicks | Purge | Touch
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -244,6 +259,14 @@ class History(msgspec.Struct, frozen=True):
     version: int
     opened: int
     damage: str | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Items that `KeepChunk` has kept; the fields are as there."""
+
+    first: int
+    items: int
+    body: bytes
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -354,7 +377,7 @@ class Store(Protocol):
         ...
 
     def history(self, execution: str) -> History | None:
-        """Everything about one execution except its logs and its large results."""
+        """Everything about one execution except its logs, its large results and its chunks."""
         ...
 
     def find(self, execution: str) -> Row | None:
@@ -389,6 +412,10 @@ class Store(Protocol):
         self, execution: str, task: str, attempt: int, item: int | None = None
     ) -> bytes | None:
         """The JSON that `KeepResult` kept of this attempt, None if there is none."""
+        ...
+
+    def chunk(self, execution: str, task: str, round: int, index: int) -> Chunk | None:
+        """The chunk with the item of this index, None if there is none."""
         ...
 
     def check(self) -> list[Remark]:

@@ -232,7 +232,13 @@ def fill_6(store: sqlite3.Connection) -> None:
         store.execute("INSERT INTO accounted VALUES (?, ?, ?)", row)
 
 
-fill_7 = fill_6  # a column of `logs` and `results` was added, with a default
+def fill_7(store: sqlite3.Connection) -> None:
+    fill_6(store)
+    place = "(execution, task, item, attempt, body) VALUES (1, 'a', 5, 1, x'35')"
+    store.execute(f"INSERT INTO results {place}")
+
+
+fill_8 = fill_7  # the table of costs was added
 
 
 FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
@@ -243,6 +249,7 @@ FILL: dict[int, Callable[[sqlite3.Connection], None]] = {
     5: fill_5,
     6: fill_6,
     7: fill_7,
+    8: fill_8,
 }
 
 
@@ -279,6 +286,7 @@ def check_whole(path: Path, version: int) -> None:
         assert all(kept["anchor"] == "2026-01-01T01:00:00Z" for kept in states.values())
         assert store.accounted() == {job: Accounted(ANCHOR, upto) for job, _, upto in known}
         assert bool(states) is (version > 1)
+        assert store.result("x1", "a", 1, 5) == (b"5" if version > 6 else None)
         rows = store.page(job=None, state=None, before=None, limit=1000)[::-1]
         assert [row.id for row in rows] == [f"x{number}" for number in range(1, RUNS + 1)]
         assert [row.number for row in rows] == list(range(1, RUNS + 1))

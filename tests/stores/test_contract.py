@@ -26,9 +26,11 @@ from goflow.core.summary import RecentExecution
 from goflow.errors import NotFound, StoreError, StoreUnavailable
 from goflow.stores.base import (
     Accounted,
+    Chunk,
     Created,
     Existing,
     FactsPage,
+    KeepChunk,
     KeepResult,
     Purge,
     Put,
@@ -249,6 +251,59 @@ def test_a_backup_has_the_results(store, changes, tmp_path):
     copy.open()
     try:
         assert copy.result("x", "a", 1) == b"r" * 9000
+    finally:
+        copy.close()
+
+
+# -- chunks ------------------------------------------------------------------------
+
+
+def test_a_chunk_is_found_by_the_index_of_each_of_its_items(store, changes):
+    body = b'[1,"\xd0\xb6",null]'
+    store.commit([changes.submit("x"), changes.submit("y")])
+    assert store.commit([KeepChunk("x", "a\0ж", 0, 0, 3, body)]) == [None]
+    store.commit([KeepChunk("x", "a\0ж", 0, 3, 1, b"[3]")])
+    found = [store.chunk("x", "a\0ж", 0, index) for index in range(5)]
+    assert found == [Chunk(0, 3, body)] * 3 + [Chunk(3, 1, b"[3]"), None]
+    for place in [
+        ("x", "a\0ж", 1, 0),
+        ("x", "a", 0, 0),
+        ("y", "a\0ж", 0, 0),
+        ("z", "a", 0, 0),
+        ("x", "a\0ж", 0, -1),
+        ("x", "a\0ж", 0, FAR),
+        ("x", "a\0ж", FAR, 0),
+    ]:
+        assert store.chunk(*place) is None
+
+
+def test_rounds_of_one_task_have_chunks_of_their_own(store, changes):
+    store.commit([changes.submit("x"), KeepChunk("x", "a", 0, 0, 2, b"[1,2]")])
+    store.commit([KeepChunk("x", "a", 1, 0, 1, b"[3]")])
+    assert store.chunk("x", "a", 0, 0) == Chunk(0, 2, b"[1,2]")
+    assert store.chunk("x", "a", 1, 0) == Chunk(0, 1, b"[3]")
+    assert store.chunk("x", "a", 1, 1) is None
+
+
+def test_a_chunk_stored_again_replaces_the_first(store, changes):
+    """This happens after a commit that seemed to fail."""
+    store.commit([changes.submit("x"), KeepChunk("x", "a", 0, 0, 1, b"[1]")])
+    store.commit([KeepChunk("x", "a", 0, 0, 2, b"[1,2]")])
+    assert store.chunk("x", "a", 0, 1) == Chunk(0, 2, b"[1,2]")
+
+
+def test_a_chunk_of_an_unknown_execution_is_refused(store):
+    with pytest.raises(NotFound, match="'x'"):
+        store.commit([KeepChunk("x", "a", 0, 0, 1, b"[1]")])
+
+
+def test_a_backup_has_the_chunks(store, changes, tmp_path):
+    store.commit([changes.submit("x"), KeepChunk("x", "a", 0, 0, 1, b"[1]")])
+    store.backup(str(tmp_path / "copy.db"))
+    copy = SqliteStore(tmp_path / "copy.db")
+    copy.open()
+    try:
+        assert copy.chunk("x", "a", 0, 0) == Chunk(0, 1, b"[1]")
     finally:
         copy.close()
 
@@ -727,10 +782,10 @@ def test_a_purge_leaves_nothing_of_an_execution(store, changes):
     finished(store, changes, "a", "b", key=None)
     plan = Plan((PlannedTask("only in x"),))
     finished(store, changes, "x", job="other", key="k", plan=plan)
-    store.commit([KeepResult("x", "a", 1, b"1")])
+    store.commit([KeepResult("x", "a", 1, b"1"), KeepChunk("x", "a", 0, 0, 1, b"[1]")])
     version = store.version()
     store.commit([Purge("other", None, 0, 10)])
-    assert store.result("x", "a", 1) is None
+    assert store.result("x", "a", 1) is store.chunk("x", "a", 0, 0) is None
     assert store.find("x") is store.history("x") is None
     assert store.logs.read("x", "a", 1, 0, 100) == []
     assert store.recent(["other"], 5) == {"other": []}
@@ -744,6 +799,7 @@ def test_a_purge_leaves_nothing_of_an_execution(store, changes):
     assert isinstance(created, Created)
     assert store.history("x").plan == plan
     assert store.find("x").number == 4
+    assert store.result("x", "a", 1) is store.chunk("x", "a", 0, 0) is None
 
 
 def test_a_plan_stays_while_an_execution_uses_it(store, changes):
@@ -800,6 +856,20 @@ def test_many_large_results_are_purged_in_several_steps(store, changes):
     store.commit([changes.submit("x")])
     for attempt in range(1, 9):
         store.commit([KeepResult("x", "a", attempt, b"r" * 1_000_000)])
+    store.commit([changes.finish("x")])
+    steps = 0
+    while store.commit([Purge(None, None, 0, 10)]) != [0]:
+        steps += 1
+    assert steps > 2
+    assert listed(store) == []
+
+
+def test_many_chunks_are_purged_in_several_steps(store, changes):
+    store.commit([changes.submit("x")])
+    for first in range(4000):
+        store.commit([KeepChunk("x", "a", 0, first, 1, b"[1]")])
+    for first in range(4000, 4004):
+        store.commit([KeepChunk("x", "a", 0, first, 1, b"r" * 1_000_000)])
     store.commit([changes.finish("x")])
     steps = 0
     while store.commit([Purge(None, None, 0, 10)]) != [0]:

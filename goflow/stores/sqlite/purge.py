@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from goflow.stores.base import Purge
-from goflow.stores.sqlite import costs, logs, results
+from goflow.stores.sqlite import chunks, costs, logs, results
 from goflow.stores.sqlite.codec import QUARTER, to_micros
 from goflow.stores.sqlite.schema import TALLY
 
@@ -62,6 +62,7 @@ _FORGET_SOME = (
     ),
     (logs.FORGET_SOME, 50),
     (results.FORGET_SOME, 1),  # hundreds of pages each
+    (chunks.FORGET_SOME, 1),  # likewise
 )
 _FORGET_PLAN = """DELETE FROM plans WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM tallies WHERE plan = ?1)"""
@@ -175,7 +176,7 @@ def _sweep_remains(connection: sqlite3.Connection, limit: int) -> tuple[int, int
 
 
 def _sweep(connection: sqlite3.Connection, number: int, effort: int) -> int:
-    """Delete facts, logs and results until the effort is spent; the effort since."""
+    """Delete facts, logs, results and chunks until the effort is spent; the effort since."""
     for some, most in _FORGET_SOME:
         deleted = most
         while deleted == most and effort < _EFFORT:

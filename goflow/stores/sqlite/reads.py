@@ -19,6 +19,7 @@ from goflow.core.summary import RecentExecution
 from goflow.stores.base import (
     Accounted,
     Activity,
+    Chunk,
     Committed,
     Existing,
     FactsPage,
@@ -27,7 +28,7 @@ from goflow.stores.base import (
     Tick,
     TickOutcome,
 )
-from goflow.stores.sqlite import costs, entries, results
+from goflow.stores.sqlite import chunks, costs, entries, results
 from goflow.stores.sqlite.codec import (
     HIGHEST,
     MICROSECOND,
@@ -257,6 +258,17 @@ class Reads(ABC):
             place = in_range((number, task, item_column(item), attempt))
             row = connection.execute(results.READ, place).fetchone()
         return None if row is None else bytes(row[0])
+
+    def chunk(self, execution: str, task: str, round: int, index: int) -> Chunk | None:
+        with self._reading() as connection:
+            number = find_number(connection, execution)
+            if number is None:
+                return None
+            place = in_range((number, task, round, index))
+            row = connection.execute(chunks.READ, place).fetchone()
+        if row is None or index >= row[0] + row[1]:
+            return None
+        return Chunk(row[0], row[1], bytes(row[2]))
 
 
 def _committed(version: int, execution: str, job: str, body: bytes) -> Committed:

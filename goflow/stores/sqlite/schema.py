@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from goflow.stores.sqlite import costs, entries, results
+from goflow.stores.sqlite import chunks, costs, entries, results
 from goflow.stores.sqlite.codec import QUARTER
 
 APPLICATION_ID = 0x676F666C  # "gofl"
@@ -188,6 +188,7 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         *results.ADD_ITEM,
     ),
     costs.CREATE,
+    (*chunks.CREATE,),
 )
 SCHEMA = len(MIGRATIONS)
 

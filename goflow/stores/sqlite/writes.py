@@ -20,6 +20,7 @@ from goflow.stores.base import (
     Change,
     Created,
     Existing,
+    KeepChunk,
     KeepResult,
     Outcome,
     Purge,
@@ -31,7 +32,7 @@ from goflow.stores.base import (
     Touch,
 )
 from goflow.stores.logs import AppendLog, LogStore
-from goflow.stores.sqlite import costs, entries, logs, results
+from goflow.stores.sqlite import chunks, costs, entries, logs, results
 from goflow.stores.sqlite.codec import QUARTER, item_column, micros_or_null, to_instant, to_micros
 from goflow.stores.sqlite.purge import purge
 from goflow.stores.sqlite.schema import KEYED, TALLY, TOOK, find_number, last_version
@@ -124,6 +125,10 @@ class Writes:
                     number = self._number(connection, change.execution)
                     place = number, change.task, item_column(change.item), change.attempt
                     connection.execute(results.ADD, (*place, change.body))
+                case KeepChunk():
+                    number = self._number(connection, change.execution)
+                    place = number, change.task, change.round, change.first
+                    connection.execute(chunks.ADD, (*place, change.items, change.body))
                 case Put():
                     _put(connection, change)
                 case Touch():
