@@ -16,7 +16,7 @@ from goflow.core.events import Dispatched, TaskStarted, TaskSucceeded
 from goflow.core.result import Artifact, StoredResult
 from goflow.core.states import State
 from goflow.core.summary import WhySkipped
-from goflow.engine.attempts.results import read_result
+from goflow.engine.attempts.results import read_result, too_large
 from goflow.engine.clock import Clock
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
@@ -160,7 +160,10 @@ async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
         result = bytes(task.result)
         found = objects.get(task.name)
         if task.result_bytes and (stored := large.get(task.name)) is not None:
-            result = await engine.reader.read(read_result, engine.store, id, stored)
+            if too_large(stored, engine.options.limits.result) is not None:
+                result = b"null"
+            else:
+                result = await engine.reader.read(read_result, engine.store, id, stored)
         elif task.result_bytes and result == b"null":  # omitted, since the execution has many tasks
             result = (await engine.reader.result(id, task.name)).body
         of_kind = tasks if task.hook is msgspec.UNSET else hooks

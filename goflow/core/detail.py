@@ -55,7 +55,8 @@ class TaskDetail(msgspec.Struct):
     of the server, of all rounds.
 
     A mapped task has one attempt for each time that its items were made, and `items` as in
-    `TaskSummary`. `map_over` is a task, or several: their product, or if `zipped`, their pairs.
+    `TaskSummary`; `yielded` is as there, too. `map_over` is a task, or several: their product, or
+    if `zipped`, their pairs.
     A hook says in `hook` when it runs.
     Only a branch has `branch`, and `chosen`, the tasks it chose, once it succeeded.
 
@@ -91,6 +92,7 @@ class TaskDetail(msgspec.Struct):
     artifacts: list[Artifact] | msgspec.UnsetType = msgspec.UNSET
     cost: Cost | msgspec.UnsetType = msgspec.UNSET
     progress: Bar | msgspec.UnsetType = msgspec.UNSET
+    yielded: int | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskDetail":
@@ -106,6 +108,7 @@ class TaskDetail(msgspec.Struct):
         self.branch = True if task.branch else msgspec.UNSET
         if not task.branch:
             self.chosen = msgspec.UNSET
+        self.yielded = 0 if task.stream else msgspec.UNSET
         if task.map_over is None:
             self.map_over = self.items = self.zipped = msgspec.UNSET
             return
@@ -117,10 +120,10 @@ class TaskDetail(msgspec.Struct):
         """Record a change of this task, and of its last attempt."""
         task = change.task
         self.state, self.started, self.finished = task.state, task.started, task.finished
-        self.items, self.skip = task.items, task.skip
+        self.items, self.skip, self.yielded = task.items, task.skip, task.yielded
         self.waiting = _given(task.waiting)
         self.progress = msgspec.UNSET
-        if change.before is task.state is State.RUNNING:  # it waits
+        if change.before is task.state is State.RUNNING:  # it waits, or has yielded items
             return
         if change.chosen is not None:
             self.chosen = change.chosen

@@ -14,7 +14,7 @@ import msgspec
 from goflow.core.cost import Cost
 from goflow.core.graph import Plan
 from goflow.core.keys import Key, key_of
-from goflow.core.result import Kept, StoredResult
+from goflow.core.result import Chunked, Kept, StoredResult
 from goflow.core.states import SkipReason
 
 
@@ -116,6 +116,9 @@ class TaskSucceeded(RunFact, frozen=True):
     `kept` has the artifacts. If the result is among them, `result` describes it.
 
     Each fact that ends an attempt has its `cost`, None if there is nothing to say.
+
+    If the store keeps the result in chunks, of a generator, `chunked` says so, and `size` and
+    `sha256` are those of the joined list.
     """
 
     attempt: int
@@ -126,6 +129,7 @@ class TaskSucceeded(RunFact, frozen=True):
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
     cost: Cost | None = None
+    chunked: Chunked | None = None
 
     @property
     def stored(self) -> StoredResult | None:
@@ -136,7 +140,22 @@ class TaskSucceeded(RunFact, frozen=True):
             )
         if not self.sha256:
             return None
-        return StoredResult(self.task, self.attempt, self.size, self.sha256, self.item)
+        return StoredResult(
+            self.task, self.attempt, self.size, self.sha256, self.item, chunked=self.chunked
+        )
+
+
+class Yielded(RunFact, frozen=True):
+    """A running generator has yielded `items` more items, from the one with index `first`. The
+    store keeps them apart, as one chunk; `size` is the number of bytes that they add to the
+    list of all items as JSON. Those that repeat the items of an attempt before are no facts."""
+
+    item: ClassVar[None] = None
+
+    attempt: int
+    first: int
+    items: int
+    size: int
 
 
 class AttemptFailed(RunFact, frozen=True):
@@ -305,6 +324,7 @@ class Retried(Fact, frozen=True):
 TaskFact = (
     TaskStarted
     | Mapped
+    | Yielded
     | TaskSucceeded
     | AttemptFailed
     | TaskFailed

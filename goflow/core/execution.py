@@ -38,12 +38,13 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    Yielded,
 )
 from goflow.core.graph import OnEmpty, Plan, PlannedTask
 from goflow.core.groups import items_of
 from goflow.core.keys import Item, Key, described, item_of, task_of
 from goflow.core.progress import TABLE, Progress
-from goflow.core.result import Kept
+from goflow.core.result import Chunked, Kept
 from goflow.core.runs import Items, Run, TaskRun
 from goflow.core.standing import without_skew
 from goflow.core.states import FINISHED, SkipReason, State, Tally, explains, skip_reason
@@ -88,6 +89,7 @@ class Succeeded(msgspec.Struct, frozen=True):
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
     cost: Cost | None = None
+    chunked: Chunked | None = None
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -155,6 +157,8 @@ class Execution(Progress):
             changes = [one for one in changes if one.task.name not in self.hooks]
         if self.has_mapped_tasks:
             touched = dict.fromkeys(one.task.name for one in changes if one.item is not None)
+            if self._streams and any(one.task.name in self._streams for one in changes):
+                touched |= dict.fromkeys(self._growing)
             mapped = [self.tasks[name].summary() for name in touched]
             changes = [one for one in changes if one.item is None]
         replanned = None
@@ -227,6 +231,18 @@ class Execution(Progress):
         are none."""
         source = self._source(self.tasks[name])
         return None if source is None else source.runs
+
+    def stream_over(self, name: str) -> str | None:
+        """The stream that a mapped task maps over by item; None for another task."""
+        planned = self.tasks[name].planned
+        over = planned.lists[0] if planned.by_item else None
+        if over is None or self.tasks[over].stream is None:
+            return None
+        return over
+
+    def items_known(self, name: str) -> int:
+        """The number of items that a task that runs by item has so far."""
+        return self._total(self.tasks[name])
 
     def needs_results(self, name: str) -> bool:
         """Whether the results of the items of a mapped task may still be needed."""
@@ -323,7 +339,9 @@ class Execution(Progress):
             return TaskFailed(now, name, attempt, items.failure)
         if items.open or items.counts[State.CANCELLED]:
             return TaskCancelled(now, name, attempt)
-        if (reason := items.loss) is not None:
+        if (reason := self.loss(group)) is not None and not items.lost:
+            return self._skip_truncated(now, group, reason)
+        if reason is not None:
             why = (
                 f"{len(items.lost):,} of {len(items.runs or ()):,} items were skipped because of "
                 f"{_LOST[reason]} before them"
@@ -335,6 +353,14 @@ class Execution(Progress):
                 return TaskSkipped(now, name, None, attempt, SkipReason.ITSELF, why)
             return TaskSucceeded(now, name, attempt, msgspec.Raw(b"[]"))
         return None
+
+    def _skip_truncated(self, now: datetime, group: TaskRun, reason: SkipReason) -> TaskSkipped:
+        """The skip of a group whose items have ended, and whose source might have had more."""
+        name, source = group.planned.name, self.tasks[group.planned.lists[0]]
+        told = _ENDED[source.state] + (" because of a failure" if source.unreached else "")
+        yielded = len(self._items(name).runs or ())
+        why = f"task {source.planned.name!r} {told}, after {yielded:,} items"
+        return TaskSkipped(now, name, None, group.attempt, reason, _cut(why))
 
     def _skip(self, now: datetime, name: str) -> TaskSkipped:
         """The skip of a task that its trigger rule or a branch rules out, or of a hook."""
@@ -371,7 +397,9 @@ class Execution(Progress):
     def _endings(self, planned: PlannedTask, item: int | None) -> Iterator[tuple[Key, State, bool]]:
         """The upstream tasks and their ends, as they count for a task or for one of its items."""
         for name in planned.after:
-            if item is None or name not in planned.lists:
+            if name in self._streams and item is not None and name in planned.lists:
+                yield name, *self.ending_of_item(name, item)
+            elif item is None or name not in planned.lists:
                 run = self.tasks[name]
                 yield name, run.state, run.unreached
             else:
@@ -431,9 +459,9 @@ class Execution(Progress):
         match outcome:
             case Succeeded():
                 body, size, sha256 = outcome.result, outcome.size, outcome.sha256
-                chosen, kept = outcome.chosen, outcome.kept
+                chosen, kept, chunked = outcome.chosen, outcome.kept, outcome.chunked
                 fact = TaskSucceeded(
-                    now, name, attempt, body, size, sha256, item, chosen, kept, cost
+                    now, name, attempt, body, size, sha256, item, chosen, kept, cost, chunked
                 )
             case Skipped(why, reason):
                 fact = TaskSkipped(now, name, item, attempt, reason, _cut(why), cost)
@@ -553,6 +581,16 @@ class Execution(Progress):
         if self.is_attempting(key, attempt):
             name, item = task_of(key), item_of(key)
             self._decide(facts, Dispatched(now, name, attempt, number, action, state, size, item))
+        return facts
+
+    def extend(
+        self, task: str, attempt: int, first: int, items: int, size: int, now: datetime
+    ) -> list[AnyFact]:
+        """Keep the next items that the running attempt of a generator has yielded; empty if it
+        does not run any more, or is being cancelled."""
+        facts: list[AnyFact] = []
+        if self.is_attempting(task, attempt) and not self.is_cancelling(task):
+            self._decide(facts, Yielded(now, task, attempt, first, items, size))
         return facts
 
     def _may_change(self, key: Key) -> bool:

@@ -46,12 +46,15 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
 
     If it maps over a mapped task, it runs `by_item`: its item may start once the same item of that
     task has ended, and the trigger rule is applied to each item. Plans of older versions have it
-    False.
+    False. If it maps over a stream, its item may start once it has been yielded.
 
     A branch chooses which of the tasks directly downstream of it go on. They wait for it,
     whatever their trigger rules.
 
     A `repeatable` task may run again after an interruption, though it has no retries.
+
+    A `stream` is a generator, over which tasks are mapped that run on each item as soon as it has
+    been yielded.
 
     A hook has an occasion `hook`, and neither upstream tasks nor items.
     """
@@ -68,6 +71,7 @@ class PlannedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     branch: bool = False
     repeatable: bool = False
     by_item: bool = False
+    stream: bool = False
 
     @property
     def may_repeat(self) -> bool:
@@ -130,6 +134,22 @@ class Plan(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     def names(self) -> frozenset[str]:
         """The names of the tasks."""
         return frozenset(task.name for task in self.tasks)
+
+    @cached_property
+    def streams(self) -> frozenset[str]:
+        """The names of the streams."""
+        return frozenset(task.name for task in self.tasks if task.stream)
+
+    @cached_property
+    def growing(self) -> frozenset[str]:
+        """The tasks that map by item over a stream, or over a task that does so."""
+        found: set[str] = set()
+        frontier = [*self.streams]
+        while frontier:
+            for task in self.by_item.get(frontier.pop(), ()):
+                found.add(task)
+                frontier.append(task)
+        return frozenset(found)
 
     @cached_property
     def branches(self) -> frozenset[str]:

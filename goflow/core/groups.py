@@ -8,6 +8,11 @@ once the items of its source are known and all other upstream tasks allow it. Ea
 waits for the same item of the source, whose end then counts for the trigger rule in place of the
 end of the source. An item that is skipped because of a failure or a cancel before it is lost. A
 group with lost items is skipped in the end, unless others failed or were cancelled.
+
+A group that is mapped over a stream, which is a generator, runs by item as well. Its source is the
+stream: each item that has been yielded may start, unless the generator has failed for good. The
+group grows while the generator yields, and so does a group that is mapped over it. Such a group
+does not end before its source. It is skipped in the end if the end of its source rules it out.
 """
 
 from collections import OrderedDict
@@ -19,7 +24,7 @@ from goflow.core.keys import Item, Key
 from goflow.core.result import size_of
 from goflow.core.runs import Items, Run, TaskRun, unfinished
 from goflow.core.standing import Standing, refuse
-from goflow.core.states import FINISHED, RULES, SkipReason, State, Tally, Verdict
+from goflow.core.states import FINISHED, RULES, SkipReason, State, Tally, Verdict, skip_reason
 
 # Under names of their own, since Python 3.11 takes long to find a member of an enumeration.
 _NOTSTARTED, _RUNNING = State.NOTSTARTED, State.RUNNING
@@ -38,6 +43,8 @@ class Groups(Standing):
         self._to_end: OrderedDict[str, None] = OrderedDict()  # no item goes on
         self._joining: set[str] = set()  # of those, returned by `groups_to_join`
         self._by_item = plan.by_item
+        self._streams = plan.streams
+        self._growing = plan.growing
         # Of groups that run by item, and are not being cancelled: the rule can no longer be met.
         self._items_to_skip: OrderedDict[Item, None] = OrderedDict()
 
@@ -54,30 +61,34 @@ class Groups(Standing):
 
     # -- the beginning ---------------------------------------------------------------
 
-    def _check_mapped(self, fact: Mapped, group: TaskRun, source: Items | None) -> None:
+    def _check_mapped(self, fact: Mapped, group: TaskRun) -> None:
         """Refuse items that a group cannot have."""
         known = items_of(group).runs
         if fact.items < 0 or (fact.error and fact.items):
             refuse(fact, "with a wrong number of items")
-        if known is not None and (fact.error or fact.items != len(known)):
+        grows = group.planned.name in self._growing
+        if known is not None and (
+            fact.error or (fact.items < len(known) if grows else fact.items != len(known))
+        ):
             refuse(fact, f"while {len(known)} items are known")
         if fact.keys and (
             known is not None or not len(set(fact.keys)) == len(fact.keys) == fact.items
         ):
             refuse(fact, "with wrong keys")
         if group.planned.by_item:
-            total = 0 if source is None else len(source.runs or ())
-            if fact.items != total or (total and (fact.error or fact.keys)):
+            total = self._total(group)
+            is_plain = not total and self._has_plain_list(group)
+            if (fact.items != total and not is_plain) or (total and (fact.error or fact.keys)):
                 refuse(fact, f"while the task that it maps over has {total} items")
 
-    def _create(self, fact: Mapped, group: TaskRun, source: Items | None) -> None:
+    def _create(self, fact: Mapped, group: TaskRun) -> None:
         """Create the items of a group that begins."""
-        name, items = group.planned.name, items_of(group)
+        name, items, source = group.planned.name, items_of(group), self._source(group)
         items.create(group, fact.items, fact.keys if source is None else source.keys)
         items.error = fact.error
         self._withdraw_group(name)
         self._groups[name] = self._to_announce[name] = None
-        if source is not None:
+        if self._total(group):
             items.wait()
             self._judge_items(group)
         self._check_end(group)
@@ -85,7 +96,7 @@ class Groups(Standing):
     def _has_list(self, task: TaskRun) -> bool:
         """Whether the items of a mapped task can be known now, whatever its trigger rule: the
         tasks that it maps over have ended. Those of a source are known before it ends."""
-        return self._source(task) is not None or all(
+        return self._total(task) > 0 or all(
             self.tasks[one].state in FINISHED for one in task.planned.lists
         )
 
@@ -152,6 +163,10 @@ class Groups(Standing):
         if group.state is not _RUNNING:
             return
         if not items.open or (not items.running and self.is_cancelling(name)):
+            if name in self._growing and not (
+                self.tasks[group.planned.lists[0]].state in FINISHED or self.is_cancelling(name)
+            ):
+                return  # there may be more items
             self._to_end[name] = None
 
     def _check_ending(self, fact: TaskFact) -> None:
@@ -166,7 +181,21 @@ class Groups(Standing):
         if not items.runs:
             empty = group.planned.on_empty is OnEmpty.SKIP
             return empty and fact.attempt in (0, group.attempt)
-        return fact.attempt == group.attempt and fact.reason is items.loss is not None
+        return fact.attempt == group.attempt and fact.reason is self.loss(group) is not None
+
+    def loss(self, group: TaskRun) -> SkipReason | None:
+        """The reason to skip a group of which no item goes on, if there is one: items are lost, or
+        more would have come."""
+        items, planned = items_of(group), group.planned
+        if items.lost or planned.name not in self._growing or not items.runs:
+            return items.loss
+        if not self._total(group):
+            return None
+        source = self.tasks[planned.lists[0]]
+        if source.state not in FINISHED:  # the group is being cancelled
+            return None
+        tally = group.tally.and_one(source.state, source.unreached)
+        return skip_reason(planned.rule, tally) if group.rule(tally) is _SKIP else None
 
     def _end_group(self, group: TaskRun, items: Items, at: datetime) -> None:
         """Forget a group that has ended; what waits of its items is cancelled."""
@@ -200,6 +229,10 @@ class Groups(Standing):
             also = kept[over]
         if only is None:
             successful = items.counts[State.SUCCESSFUL] == len(items.runs or ())
+            if planned.name in self._growing and self._total(
+                group
+            ):  # it may have ended before the last item came
+                successful = successful and len(items.runs or ()) == self._total(group)
             anew = (successful and not also) or items.outdated or bool(upstream)
         else:
             anew = planned.by_item and planned.lists[0] in upstream
@@ -221,24 +254,39 @@ class Groups(Standing):
     # -- item by item ----------------------------------------------------------------
 
     def _source(self, task: TaskRun) -> Items | None:
-        """The items of the group that a task maps over by item; None for another task, and
-        while there are none."""
-        if not task.planned.by_item:
+        """The items of the group that a task maps over by item; None for another task, for one
+        that maps over a stream, and while there are none."""
+        if not task.planned.by_item or task.planned.lists[0] in self._streams:
             return None
         items = items_of(self.tasks[task.planned.lists[0]])
         return items if items.runs else None
+
+    def _total(self, task: TaskRun) -> int:
+        """The number of items of the source of a task that runs by item, so far; 0 for others."""
+        if not task.planned.by_item:
+            return 0
+        source = self.tasks[task.planned.lists[0]]
+        if source.items is not None:
+            return len(source.items.runs or ())
+        # Under an earlier plan it may have been no stream: then it has a list, and has ended.
+        return 0 if source.stream is None else source.stream.items
+
+    def _has_plain_list(self, task: TaskRun) -> bool:
+        """Whether the source of a task that runs by item is a list from an earlier plan."""
+        source = self.tasks[task.planned.lists[0]]
+        return source.items is None and source.stream is None
 
     def _counts_items_of(self, task: TaskRun, upstream: str) -> bool:
         """Whether the ends of the items of an upstream task count for a task, and its own end
         does not."""
         planned = task.planned
-        return planned.by_item and upstream in planned.lists and self._source(task) is not None
+        return planned.by_item and upstream in planned.lists and self._total(task) > 0
 
     def _verdict_by_item(self, group: TaskRun) -> Verdict:
         """The verdict on a group whose trigger rule waits. It begins once its source alone is
         still to be counted."""
         tally = group.tally
-        if self._source(group) is None or tally.done < tally.total - 1:
+        if not self._total(group) or tally.done < tally.total - 1:
             return _WAIT
         if RULES[group.planned.rule](tally) is not _SKIP:
             return _RUN
@@ -247,14 +295,20 @@ class Groups(Standing):
 
     def whole_tally(self, task: TaskRun) -> Tally:
         """The tally of a task that is skipped. The end of a source counts in it."""
-        if self._source(task) is not None:
+        if self._total(task):
             source = self.tasks[task.planned.lists[0]]
             if source.state in FINISHED:
                 return task.tally.and_one(source.state, source.unreached)
         return task.tally
 
     def ending_of_item(self, group: str, number: int) -> tuple[State, bool]:
-        """The state of an item, and whether it was skipped because of a failure before it."""
+        """The state of an item, and whether it was skipped because of a failure before it. An
+        item of a stream is successful, unless the generator ends otherwise."""
+        if group in self._streams:
+            source = self.tasks[group]
+            if source.state not in FINISHED:
+                return State.SUCCESSFUL, False
+            return source.state, source.unreached
         items = items_of(self.tasks[group])
         assert items.runs is not None
         return items.runs[number].state, items.is_unreached(number)
@@ -304,13 +358,60 @@ class Groups(Standing):
         if found is _SKIP:
             self._items_to_skip[key] = None
 
+    # -- streams ---------------------------------------------------------------------
+
+    def _grow(self, source: str, number: int) -> None:
+        """Let the groups over a stream, or over a group that has grown, grow by so many items."""
+        for name in self._by_item.get(source, ()):
+            group = self.tasks[name]
+            if group.state is _RUNNING:
+                items = items_of(group)
+                first = items.extend(group, number)
+                for index in range(first, first + number):
+                    self._judge_item(group, items, index)
+                self._grow(name, number)
+
+    def _source_ended(self, group: TaskRun) -> None:
+        """The source of a group that grows has ended: there are no more items."""
+        if group.state is _RUNNING:
+            source = group.planned.lists[0]
+            if source in self._streams and self.tasks[source].state is not State.SUCCESSFUL:
+                self._judge_items(group)
+            self._check_end(group)
+
+    def items_ahead(self, stream: str) -> int | None:
+        """The number of items of a stream that have not ended, in the group over it that is the
+        furthest behind; None if no group runs, or may run before the stream ends."""
+        found: int | None = None
+        frontier = [stream]
+        while frontier:
+            for name in self._by_item.get(frontier.pop(), ()):
+                frontier.append(name)
+                group = self.tasks[name]
+                if self.is_cancelling(name):
+                    continue
+                if group.state is _RUNNING:
+                    found = max(found or 0, items_of(group).open)
+                elif self._begins_with_items(group):
+                    found = max(found or 0, self._total(group))
+        return found
+
+    def _begins_with_items(self, group: TaskRun) -> bool:
+        """Whether a group that waits begins once its source has items."""
+        tally = group.tally
+        return (
+            group.state is _NOTSTARTED
+            and tally.done == tally.total - 1
+            and RULES[group.planned.rule](tally) is not _SKIP
+        )
+
     def _lose(self, run: Run, reason: SkipReason | None) -> None:
         """Note the reason of the skip of an item, if the item is lost."""
         if run.group is None or not run.planned.by_item:
             return
         number, source = number_of(run), self._source(run.group)
         if reason in (SkipReason.UPSTREAM_FAILED, SkipReason.UPSTREAM_CANCELLED) or (
-            reason is SkipReason.UPSTREAM_SKIPPED and source is not None and number in source.lost
+            reason is SkipReason.UPSTREAM_SKIPPED and (source is None or number in source.lost)
         ):
             assert reason is not None
             items_of(run.group).lost[number] = reason

@@ -43,12 +43,13 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    Yielded,
 )
 from goflow.core.graph import Plan, PlannedTask
 from goflow.core.groups import Groups, fails, items_if_mapped, items_of, number_of
 from goflow.core.keys import Item
-from goflow.core.result import Artifact, size_of
-from goflow.core.runs import Run, TaskRun
+from goflow.core.result import Artifact, Chunked, StoredResult, size_of
+from goflow.core.runs import Run, Stream, TaskRun
 from goflow.core.standing import IllegalTransition, refuse, without_skew
 from goflow.core.states import (
     BY_ATTEMPT,
@@ -192,11 +193,10 @@ class Progress(Groups):
             refuse(fact, "while it is not ready")
         if fact.attempt != group.attempt + 1:
             refuse(fact, f"follows attempt {group.attempt}")
-        source = self._source(group)
-        self._check_mapped(fact, group, source)
+        self._check_mapped(fact, group)
         before = self._move(group, after)
         self._begin(group, fact.attempt, fact.at)
-        self._create(fact, group, source)
+        self._create(fact, group)
         for waiting in self._by_item.get(name, ()):
             if (other := self.tasks[waiting]).state is _NOTSTARTED:
                 self._judge(other)
@@ -219,15 +219,19 @@ class Progress(Groups):
         if (
             self._groups
             and (items := items_if_mapped(task)) is not None
-            and (items.open or items.lost or fails(items))
+            and isinstance(task, TaskRun)
+            and (items.open or self.loss(task) or fails(items))
         ):
             refuse(fact, "while items go on, failed, were cancelled or are lost")
         if (fact.chosen is not None) is not task.planned.branch:
             refuse(fact, f"of a task that is {'a' if task.planned.branch else 'no'} branch")
         if fact.chosen is not None:
             self._choose(fact, fact.chosen)
+        if (chunked := fact.chunked) is not None:
+            self._check_chunked(task, fact, chunked)
+        else:
+            self.result_bytes += size_of(fact.stored or fact.result)
         task.result = fact.stored or fact.result
-        self.result_bytes += size_of(task.result)
         if (cost := fact.cost) is not None:
             self._spend(task.key, cost, succeeded=True)
         before = self._end(task, after, fact.at)
@@ -239,6 +243,41 @@ class Progress(Groups):
             TaskChange(before, task.summary(), None, None, False, result, fact.item,
                        fact.chosen, artifacts, cost),
         )  # fmt: skip
+
+    def _yielded(self, fact: Yielded) -> Changes:
+        task, after = self._subject_running(fact)
+        if not isinstance(task, TaskRun) or (stream := task.stream) is None:
+            refuse(fact, "of a task that is no stream")
+        if self.is_cancelling(task.key):
+            refuse(fact, "after it was cancelled")
+        if fact.first != stream.items or fact.items < 1 or fact.size < 0:
+            refuse(fact, f"follows {stream.items} items")
+        task.stream = Stream(stream.round, stream.items + fact.items, stream.size + fact.size)
+        self.result_bytes += fact.size
+        self._grow(fact.task, fact.items)
+        for waiting in self._by_item.get(fact.task, ()):
+            if (group := self.tasks[waiting]).state is _NOTSTARTED:
+                self._judge(group)
+        return (TaskChange(after, task.summary()),)
+
+    def _check_chunked(self, task: Run, fact: TaskSucceeded, chunked: Chunked) -> None:
+        stream = task.stream if isinstance(task, TaskRun) else None
+        if stream is None or chunked != Chunked(stream.round, stream.items):
+            refuse(fact, "with other items than those that it yielded")
+
+    def _drop_result(self, task: TaskRun) -> None:
+        """Discount the result of a task that is to run again, and what it yielded."""
+        self._end_stream(task)
+        self.result_bytes -= size_of(task.result)
+        task.stream = Stream(task.rounds) if task.planned.stream else None
+
+    def _end_stream(self, task: TaskRun) -> None:
+        """Count the list that a stream has yielded, if it is a result, in place of its items."""
+        if (stream := task.stream) is not None:
+            self.result_bytes -= stream.size
+            if isinstance(task.result, StoredResult) and task.result.chunked is not None:
+                self.result_bytes += size_of(task.result)
+            task.rounds, task.stream = stream.round + 1, None
 
     def _attempt_failed(self, fact: AttemptFailed) -> Changes:
         task, after = self._subject_running(fact)
@@ -485,7 +524,7 @@ class Progress(Groups):
             before = self._move(task, State.NOTSTARTED)
             if task.items is not None:
                 self._restart(task, again, fact.item if name == fact.asked else None, kept)
-            self.result_bytes -= size_of(task.result)
+            self._drop_result(task)
             task.reset()
             self._counted.pop(name, None)
             changes.append(TaskChange(before, task.summary()))
@@ -530,6 +569,8 @@ class Progress(Groups):
         def run_of(planned: PlannedTask) -> TaskRun:
             if (run := known.pop(planned.name, None)) is None:
                 return TaskRun(planned)
+            if not planned.stream:
+                self._end_stream(run)
             self._drop_results(run.follow(planned))
             if planned.name not in before and run.items is not None:  # it was dropped
                 run.items.outdated = run.items.runs is not None
@@ -542,6 +583,7 @@ class Progress(Groups):
         self.dropped = known
         for run in known.values():
             items = [] if run.items is None else run.items.runs or []
+            self._end_stream(run)
             self._drop_results([run, *items])
         self.has_mapped_tasks = any(run.items is not None for run in self.tasks.values())
         self._count, self._hook_count = dict.fromkeys(State, 0), dict.fromkeys(State, 0)
@@ -549,6 +591,8 @@ class Progress(Groups):
             for run in runs.values():
                 count[run.state] += 1
         self._branches, self._by_item = plan.branches, plan.by_item
+        self._streams, self._growing = plan.streams, plan.growing
+        self.has_streams = bool(plan.streams)
         if plan.asks_for_failures or self._branches:
             for run in self.tasks.values():
                 run.rule = self._rule_of(run)
@@ -574,7 +618,7 @@ class Progress(Groups):
         return task, after
 
     def _subject_running(
-        self, fact: TaskSucceeded | AttemptFailed | TaskFailed | TaskPostponed
+        self, fact: Yielded | TaskSucceeded | AttemptFailed | TaskFailed | TaskPostponed
     ) -> tuple[Run, State]:
         task, after = self._subject(fact)
         if fact.attempt != task.attempt:
@@ -632,6 +676,8 @@ class Progress(Groups):
                 self._judge(other)
             elif other.planned.by_item and not is_source:
                 self._judge_items(other)
+            elif is_source and waiting in self._growing:
+                self._source_ended(other)
 
     def _begin_to_close(self) -> None:
         """Let hooks run or be skipped, if all tasks have ended."""
@@ -748,6 +794,7 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 #   without items, or with lost items, may be skipped while it runs.
 # - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
 #   may be marked while it runs.
+# - `Yielded` is about a generator over which tasks are mapped that run by item.
 # - An attempt may skip its task. Without one, only a trigger rule and a branch may.
 # - Only a retry and the marks may follow `Finished`. A retry may bring another plan.
 # - A fact about a task is also one about a hook, by the same row, except for marks.
@@ -764,6 +811,7 @@ TABLE: dict[type, Row] = {
         {State.NOTSTARTED: State.RUNNING, State.UPFORRETRY: State.RUNNING},
     ),
     Mapped: Row(Progress._mapped, {State.NOTSTARTED: State.RUNNING}),
+    Yielded: Row(Progress._yielded, {State.RUNNING: State.RUNNING}),
     TaskSucceeded: Row(Progress._succeeded, {State.RUNNING: State.SUCCESSFUL}),
     AttemptFailed: Row(Progress._attempt_failed, {State.RUNNING: State.UPFORRETRY}),
     TaskFailed: Row(Progress._task_failed, {State.RUNNING: State.FAILED}),

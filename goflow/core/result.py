@@ -44,10 +44,18 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.files if self.result is None else (*self.files, self.result)
 
 
+class Chunked(msgspec.Struct, frozen=True):
+    """The list of what a generator has yielded: the number of `items`, which the store keeps in
+    chunks. `round` counts how often a retry by hand had them made anew."""
+
+    round: int
+    items: int
+
+
 class StoredResult(msgspec.Struct, frozen=True):
     """A result that is kept separately: its attempt, the number of its bytes, and their SHA-256
     in hexadecimal. `item` is the index of an item of a mapped task. The store keeps JSON; a
-    result in another `format` is among the artifacts."""
+    result in another `format` is among the artifacts. A `chunked` one is joined from its chunks."""
 
     task: str
     attempt: int
@@ -55,6 +63,7 @@ class StoredResult(msgspec.Struct, frozen=True):
     sha256: str
     item: int | None = None
     format: str = ""
+    chunked: Chunked | None = None
 
     @property
     def key(self) -> Key:

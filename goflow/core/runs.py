@@ -73,12 +73,22 @@ class Run:
         self.started_at = self.finished_at = self.retry_at = self.due = self.result = None
 
 
-class TaskRun(Run):
-    """A task within one execution. `items` is None unless the task is mapped. `skip` tells why it
-    was skipped, and `chosen` the tasks that a branch chose when it succeeded. `item_attempts` is
-    the highest attempt of the items that it had under an earlier plan."""
+class Stream(msgspec.Struct, frozen=True, gc=False):
+    """What a generator has yielded so far: the number of `items`, and the `size` of their list as
+    JSON in bytes. `round` counts how often a retry by hand had them made anew."""
 
-    __slots__ = ("chosen", "item_attempts", "items", "rule", "skip", "tally")
+    round: int = 0
+    items: int = 0
+    size: int = 0
+
+
+class TaskRun(Run):
+    """A task within one execution. `items` is None unless the task is mapped, and `stream` unless
+    it is one; `rounds` counts those of its streams so far. `skip` tells why it was skipped, and
+    `chosen` the tasks that a branch chose when it succeeded. `item_attempts` is the highest attempt
+    of the items that it had under an earlier plan."""
+
+    __slots__ = ("chosen", "item_attempts", "items", "rounds", "rule", "skip", "stream", "tally")
 
     def __init__(self, planned: PlannedTask) -> None:
         super().__init__(planned.name, planned)
@@ -88,6 +98,8 @@ class TaskRun(Run):
         self.skip: WhySkipped | None = None
         self.chosen: tuple[str, ...] | None = None
         self.item_attempts = 0
+        self.rounds = 0
+        self.stream = Stream() if planned.stream else None
         if planned.map_over is not None:
             self.items = Items()
             self.retries_left = 0  # its items have retries
@@ -115,9 +127,9 @@ class TaskRun(Run):
         return []
 
     def summary(self) -> TaskSummary:
-        if self.waiting is not None:
-            return super().summary()
-        if self.items is None and self.skip is None:
+        if self.items is None and self.skip is None and self.stream is None:
+            if self.waiting is not None:
+                return super().summary()
             return TaskSummary(
                 self.planned.name, self.state, self.attempt, self.started_at, self.finished_at
             )
@@ -125,6 +137,7 @@ class TaskRun(Run):
             super().summary(),
             items=msgspec.UNSET if self.items is None else self.items.shown(),
             skip=self.skip or msgspec.UNSET,
+            yielded=msgspec.UNSET if self.stream is None else self.stream.items,
         )
 
     @property
@@ -205,13 +218,22 @@ class Items:
         return shown
 
     def create(self, group: TaskRun, number: int, keys: tuple[str, ...] = ()) -> None:
-        """Create the items, unless a retry has kept them. New items continue to count the
+        """Create the items that a retry has not kept. New items continue to count the
         attempts of those they replace, since logs and results are kept by attempt."""
         if self.runs is None:
-            name, planned, top = group.planned.name, group.planned, self.top
-            self.runs = [Run(Item(name, index), planned, group, top) for index in range(number)]
+            self.runs = []
             self.keys, self._numbers = keys, None
-            self.counts[State.NOTSTARTED] = number
+        self.extend(group, number - len(self.runs))
+
+    def extend(self, group: TaskRun, number: int) -> int:
+        """Add so many items; the number of the first one."""
+        assert self.runs is not None
+        name, planned, top, first = group.planned.name, group.planned, self.top, len(self.runs)
+        self.runs += [
+            Run(Item(name, index), planned, group, top) for index in range(first, first + number)
+        ]
+        self.counts[State.NOTSTARTED] += number
+        return first
 
     def key(self, index: int) -> str | None:
         """The key of an item, if it has one."""

@@ -57,6 +57,7 @@ class Standing:
         self.named = self.tasks | self.hooks if self.hooks else self.tasks
         # Tasks and hooks of earlier plans that are not in this one.
         self.dropped: dict[str, TaskRun] = {}
+        self.has_streams = bool(plan.streams)
         self.has_mapped_tasks = any(planned.map_over is not None for planned in plan.tasks)
         self.result_bytes = 0  # of the current results of all tasks
         self.error_characters = 0  # of all failed attempts so far

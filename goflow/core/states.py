@@ -285,6 +285,14 @@ BEAR_UNREACHED = _bearing(State.SKIPPED, unreached=True)
 _BEAR_SKIPPED = _bearing(State.SKIPPED)
 
 
+def is_met_by_success(rule: TriggerRule, total: int) -> bool:
+    """Whether a rule is met when so many upstream tasks have all succeeded."""
+    tally = Tally(total)
+    for _ in range(total):
+        tally.count(State.SUCCESSFUL)
+    return RULES[rule](tally) is Verdict.RUN
+
+
 def skip_reason(rule: TriggerRule, tally: Tally) -> SkipReason:
     """Why a task with this rule is skipped, once the rule says so. A failure comes first, since
     tasks downstream depend on that."""

@@ -63,7 +63,8 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
 
     Only a mapped task has `items`: their number, as `total`, and how many are in each state,
     without zeros. Only a skipped task has `skip`, unless an older version skipped it. Only a
-    running task that has reported its progress has `progress`."""
+    running task that has reported its progress has `progress`. `yielded` is the number of
+    items so far of a generator whose items run as soon as they are yielded."""
 
     name: str
     state: State = State.NOTSTARTED
@@ -74,10 +75,13 @@ class TaskSummary(msgspec.Struct, frozen=True, gc=False):
     waiting: Waiting | msgspec.UnsetType = msgspec.UNSET
     skip: WhySkipped | msgspec.UnsetType = msgspec.UNSET
     progress: Bar | msgspec.UnsetType = msgspec.UNSET
+    yielded: int | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def planned(cls, task: PlannedTask) -> "TaskSummary":
         """A task before its first change."""
+        if task.stream:
+            return cls(task.name, yielded=0)
         if task.map_over is None:
             return cls(task.name)
         return cls(task.name, items={"total": 0})

@@ -155,7 +155,9 @@ class Engine:
         self.journal = Journal(store, clock, _each(committed), threads, health.tell_defect)
         self.live = LiveState(_each(changed))
         self.live.version = store.version()
-        self.reader = Reader(store, self.live, threads.readers(READERS), clock)
+        self.reader = Reader(
+            store, self.live, threads.readers(READERS), clock, self.options.limits.result
+        )
         self._opened.callback(self.reader.close)
         self.broadcast = Broadcast(store, self.live, self.reader.read, self.clock.elapsed)
         self.bars = Bars(self._show_bars)
@@ -320,13 +322,20 @@ class Engine:
             journal=self.journal,
             history=lambda id: self.reader.read(self.store.history, id),
             on_defect=self.health.tell_defect,
-            results=Results(self.store, self.journal, self.clock, self.reader.read, self.artifacts),
+            results=Results(
+                self.store,
+                self.journal,
+                self.clock,
+                self.reader.read,
+                self.artifacts,
+                self.options.limits.result,
+            ),
             clock=self.clock,
             starting_line=StartingLine(self.clock),
             slots=self.slots,
             abandoned=self.abandoned,
             hanging=self.health.hanging,
-            executors=Executors(executor, self._executions, self._choose),
+            executors=Executors(executor, self._executions, self._threads, self._choose),
             limits=self.options.limits,
             backlog=Backlog(self.clock),
             epoch=self.store.epoch,

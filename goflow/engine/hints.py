@@ -31,7 +31,7 @@ from goflow import forks
 from goflow.core.cost import Cost
 from goflow.core.execution import Failed, Outcome, Postponed, Skipped, Succeeded
 from goflow.core.keys import Key, item_of, key_of, task_of
-from goflow.core.result import Kept
+from goflow.core.result import Chunked, Kept
 from goflow.engine.output.tasklog import Chunk
 from goflow.shown import reason
 from goflow.stores.base import Store
@@ -82,6 +82,7 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
     chosen: tuple[str, ...] | None = None
     kept: Kept | None = None
     cost: Cost | None = None
+    chunked: Chunked | None = None
 
     @property
     def key(self) -> Key:
@@ -96,7 +97,9 @@ class Hint(msgspec.Struct, frozen=True, array_like=True):
             return Failed(self.error, self.final, self.cost)
         if self.skipped is not None:
             return self.skipped
-        return Succeeded(self.result, self.size, self.sha256, self.chosen, self.kept, self.cost)
+        return Succeeded(
+            self.result, self.size, self.sha256, self.chosen, self.kept, self.cost, self.chunked
+        )
 
 
 class Hints:
@@ -174,8 +177,11 @@ class Hints:
             hint = (execution, task, attempt, None, False, None, 0, "", last_lines, item, *skip)
         else:
             return 0
-        if outcome.cost is not None:
+        chunked = outcome.chunked if isinstance(outcome, Succeeded) else None
+        if outcome.cost is not None or chunked is not None:
             hint += (*_REST[len(hint) - len(_FIRST) :], outcome.cost)
+            if chunked is not None:
+                hint += (chunked,)
         body = _encode(hint)
         start = place + WIDTH
         end = start + len(body)

@@ -17,7 +17,7 @@ from goflow.core.keys import Asked, Key, NamedItem, described, item_of, key_of, 
 from goflow.core.result import Artifact, digest
 from goflow.core.states import State
 from goflow.core.summary import listed
-from goflow.engine.attempts.results import read_result
+from goflow.engine.attempts.results import read_result, too_large
 from goflow.engine.clock import Clock
 from goflow.engine.item_pages import FoldedItems, ItemPages, ItemsPage
 from goflow.engine.live import LiveState
@@ -121,8 +121,12 @@ class Found(NamedTuple):
 class Reader:
     """Queries about executions and their logs."""
 
-    def __init__(self, store: Store, live: LiveState, executor: Executor, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, live: LiveState, executor: Executor, clock: Clock, most: int
+    ) -> None:
+        """`most` is the number of bytes that a result may have that is loaded as a whole."""
         self._store = store
+        self._most = most
         self._live = live
         self._executor = executor
         self._clock = clock
@@ -278,8 +282,9 @@ class Reader:
     async def result(self, id: str, asked: Asked, number: int | None = None) -> Result:
         """The result of an attempt of a task or item; by default of the last one.
 
-        Raises `NotFound` for an unknown execution, task, item or attempt, and for one that has no
-        result; `ResultLost` where the store has lost it.
+        Raises `NotFound` for an unknown execution, task, item or attempt, for one that has no
+        result, and for a list that is too large as a whole; `ResultLost` where the store has lost
+        it.
         """
         return await self.read(self._result, id, asked, number)
 
@@ -297,6 +302,8 @@ class Reader:
         if (stored := fact.stored) is None or stored.format:  # an artifact is described
             body = bytes(fact.result)
             return Result(attempt.number, body, digest(body))
+        if (told := too_large(stored, self._most)) is not None:
+            raise NotFound(told, code="result-too-large", field="task")
         return Result(attempt.number, read_result(self._store, id, stored), stored.sha256)
 
     async def artifacts(

@@ -186,7 +186,7 @@ class Recovery:
                 )
             if facts:
                 record = record_of(execution, facts)
-                commits.append(commit_ends(self._journal.commit, record, last_lines))
+                commits.append(commit_ends(self._journal.commit, [record], last_lines))
         await asyncio.gather(*commits)
         self._dependencies.hints.cut()
         intact = [one for one in replayed.values() if one.damage is None]

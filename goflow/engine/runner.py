@@ -34,6 +34,7 @@ from goflow.engine.attempts.of_task import Found
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import commit_ends, settle
 from goflow.engine.attempts.shared import SharedState
+from goflow.engine.attempts.streams import Streams
 from goflow.engine.attempts.under_way import Attempts
 from goflow.engine.clock import wait
 from goflow.engine.journal import PATIENCE
@@ -89,6 +90,12 @@ class Runner:
         self._attempts = Attempts(execution, job, dependencies, self._requests, self.wake)
         if job is not None and job.reducer is not None:
             self._attempts.shared = SharedState(execution, job, dependencies, self.command)
+        if execution.has_streams:
+            self._attempts.streams = Streams(
+                execution, dependencies, self._requests, self.command, self._attempts.reserved
+            )
+            if self._attempts.mapped is not None:
+                self._attempts.mapped.streams = self._attempts.streams
         self._commands: list[tuple[Command, asyncio.Future[bool]]] = []
         self._answers: list[tuple[asyncio.Future[bool], bool]] = []  # once facts are committed
         self._defect: str | None = None
@@ -173,6 +180,10 @@ class Runner:
             return self.held_up
         if (waiting := self._attempts.waiting(key)) is not None:
             return waiting
+        if (streams := self._attempts.streams) is not None:
+            behind = streams.waiting(task_of(key))
+            if behind is not None and isinstance(key, str):
+                return behind
         if not self._is_queued(key):
             return None
         return self._requests.obstacle(key)
@@ -279,6 +290,8 @@ class Runner:
             facts += self._advance_mapped(self._attempts.mapped, now, begins)
         if begins and not execution.finished:
             facts += execution.advance(now, self._started(now))
+        if (streams := self._attempts.streams) is not None:
+            streams.go_on()
         return facts
 
     def _advance_mapped(self, mapped: MappedTasks, now: datetime, begins: bool) -> list[AnyFact]:
@@ -326,8 +339,11 @@ class Runner:
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
         """Commit facts, and the last lines of the attempts that end by them."""
         self._attempts.recording()
-        record, last_lines = record_of(execution, facts), self._attempts.last_lines()
-        await commit_ends(self._dependencies.journal.insist, record, last_lines)
+        changes: list[Change] = [record_of(execution, facts)]
+        if (streams := self._attempts.streams) is not None:
+            changes = [*streams.take_chunks(), *changes]
+        last_lines = self._attempts.last_lines()
+        await commit_ends(self._dependencies.journal.insist, changes, last_lines)
         self._attempts.committed()
 
     def _launch(self, facts: Sequence[AnyFact]) -> None:
@@ -420,6 +436,8 @@ class Runner:
             facts = execution.abort(self._clock.now(), defect)
             while self._attempts.take_ended():
                 pass
+            if self._attempts.streams is not None:
+                self._attempts.streams.take_chunks()  # of facts that were not committed
             if facts:
                 await self._record(execution, facts)
             self._attempts.committed()

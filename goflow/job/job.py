@@ -21,7 +21,7 @@ from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask, find_cycle
 from goflow.core.result import Format
 from goflow.core.retry import CENTURY, RetryDelay
 from goflow.core.schedule import Schedule, find_zone
-from goflow.core.states import TriggerRule
+from goflow.core.states import TriggerRule, is_met_by_success
 from goflow.core.timetable import Timing
 from goflow.errors import InvalidJob, InvalidParams, InvalidRequest, WrongField
 from goflow.job.mapping import MapOver
@@ -610,6 +610,11 @@ class Job:
     def plan(self) -> Plan:
         """The tasks and their dependencies, for the core. The job must be sealed."""
         assert self._sealed
+        streams = {
+            task.map_over
+            for task in self._tasks.values()
+            if isinstance(task.map_over, str) and self._streams(task, self._tasks[task.map_over])
+        }
         return Plan(
             tuple(
                 PlannedTask(
@@ -624,6 +629,7 @@ class Job:
                     branch=task.branch,
                     repeatable=isinstance(task.operator, Repeatable),
                     by_item=self._runs_by_item(task),
+                    stream=task.name in streams,
                 )
                 for task in self._tasks.values()
             ),
@@ -634,9 +640,20 @@ class Job:
         )
 
     def _runs_by_item(self, task: Task) -> bool:
-        """Whether a task maps over a mapped task, and over it alone."""
+        """Whether a task maps over a mapped task or a stream, and over it alone."""
         over = task.map_over
-        return isinstance(over, str) and self._tasks[over].map_over is not None
+        if not isinstance(over, str):
+            return False
+        return self._tasks[over].map_over is not None or self._streams(task, self._tasks[over])
+
+    def _streams(self, task: Task, over: Task) -> bool:
+        """Whether a task that maps over another one runs on each item as soon as that is yielded.
+        Its trigger rule must not depend on a failure of the other one, nor its keys on the whole
+        list."""
+        upstream = len(task.after)
+        return (
+            over.yields and task.item_key is None and is_met_by_success(task.trigger_rule, upstream)
+        )
 
     @cached_property
     def pools(self) -> frozenset[str]:

@@ -168,6 +168,18 @@ class Task:
                 f"{where}: max_parallel", max_parallel, 1, checks.COUNT_LIMIT
             )
 
+    @property
+    def yields(self) -> bool:
+        """Whether it is a generator whose items can be passed on while it runs."""
+        return (
+            isinstance(self.operator, FunctionOperator)
+            and self.operator.yields
+            and self.isolation is Isolation.THREAD
+            and self.result is Format.JSON
+            and self.map_over is None
+            and not self.branch
+        )
+
     def __repr__(self) -> str:
         return f"Task({self.name!r}, {shown(self.operator)})"
 

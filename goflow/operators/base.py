@@ -59,6 +59,23 @@ class Shared(Protocol):
         ...
 
 
+class Yields(Protocol):
+    """Takes what a generator yields, as JSON, while it runs."""
+
+    def put(self, item: bytes, /) -> None:
+        """Take an item. Blocks while the generator is too far ahead of the tasks that are mapped
+        over it. Raises `TaskFailed`."""
+        ...
+
+    async def put_async(self, item: bytes, /) -> None:
+        """As `put`, on the engine's event loop."""
+        ...
+
+    def close(self) -> None:
+        """Take nothing more: `put` raises from now on, and blocks no longer."""
+        ...
+
+
 # Not a dataclass: a frozen one takes four times as long to create, and each attempt needs one.
 class Context(msgspec.Struct, frozen=True):
     """The argument of an operator's `run(context)`: one attempt of a task.
@@ -90,6 +107,7 @@ class Context(msgspec.Struct, frozen=True):
         artifacts: Place for artifacts, used by `artifact`.
         shared: For goflow's own use.
         meter: For goflow's own use.
+        stream: For goflow's own use.
 
     Examples:
         >>> from goflow import Context, Job
@@ -124,6 +142,7 @@ class Context(msgspec.Struct, frozen=True):
     artifacts: Any = None
     shared: Shared | None = None
     meter: Meter | None = None
+    stream: Yields | None = None
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
         """Report the progress of the attempt, for a bar in the dashboard and in the terminal. It is

@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -112,6 +112,8 @@ class FunctionOperator(msgspec.Struct, frozen=True):
 
     `run` is a coroutine function if and only if `function` is.
     """
+
+    yields: ClassVar[bool] = False  # whether `function` is a generator
 
     function: Callable[..., Any]
     arguments: Mapping[str, Source]

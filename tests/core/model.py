@@ -30,6 +30,7 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    Yielded,
 )
 from goflow.core.graph import Occasion, OnEmpty, Plan, PlannedTask
 from goflow.core.keys import Item, Key, key_of, task_of
@@ -137,6 +138,7 @@ class Model:
         self.items: dict[str, list[State] | None] = dict.fromkeys(
             task.name for task in plan.tasks if task.map_over is not None
         )
+        self.yielded: Counter[str] = Counter()  # items by streams in this round
         self.outdated: set[str] = set()  # mapped tasks whose list was made again without them
         self.errors: dict[str, str] = {}
         self.unreached: set[str] = set()  # tasks that were skipped because of a failure
@@ -175,7 +177,30 @@ class Model:
         """The items that a task maps over item by item, if there are some."""
         if not self.plan[name].by_item:
             return None
-        return self.items[self.plan[name].lists[0]] or None
+        over = self.plan[name].lists[0]
+        if self.plan[over].stream:
+            return [self.end_of_items(over)] * self.yielded[over] or None
+        return self.items[over] or None
+
+    def end_of_items(self, stream: str) -> State:
+        """The state of each item of a stream."""
+        return self.states[stream] if self.states[stream] in ENDS else S
+
+    def grows(self, name: str) -> bool:
+        """Whether a task maps over a stream by item, or over a task that does."""
+        task = self.plan[name]
+        return task.by_item and (self.plan[task.lists[0]].stream or self.grows(task.lists[0]))
+
+    def loss(self, name: str) -> SkipReason | None:
+        """Why a mapped task is skipped whose items have ended, if it is."""
+        lost = {reason for key, reason in self.lost.items() if key.task == name}
+        if lost:
+            return next(reason for reason in SkipReason if reason in lost)
+        source = self.plan[name].lists[0]
+        if not self.grows(name) or not self.items[name] or self.states[source] not in ENDS:
+            return None
+        rule, ends = self.plan[name].rule, self.endings(name, whole=True)
+        return None if runs(rule, ends) else skip_reason(rule, ends)
 
     def source(self, name: str) -> str | None:
         """The task whose items are counted for those of a task, and not for the task itself."""
@@ -192,7 +217,9 @@ class Model:
         ends = [self.ending(one) for one in upstream if whole or one != over]
         if item is not None and over is not None:
             key = Item(over, item)
-            if self.state_of(key) in ENDS:
+            if self.plan[over].stream:
+                ends.append(self.ending(over) if self.states[over] in ENDS else S)
+            elif self.state_of(key) in ENDS:
                 lost = self.lost.get(key) is SkipReason.UPSTREAM_FAILED
                 ends.append(U if lost else self.state_of(key))
         return tuple(sorted(ends))
@@ -333,10 +360,13 @@ class Model:
         waiting = [state for state in items if state not in ENDS]
         if State.RUNNING in waiting or (waiting and not self.stops(name)):
             return set()
+        more_may_come = self.grows(name) and self.states[self.plan[name].lists[0]] not in ENDS
+        if more_may_come and not self.stops(name):
+            return set()
         ends = {F, C}
-        lost = {reason for key, reason in self.lost.items() if key.task == name}
-        if lost and not set(items) & {F, C, *waiting}:
-            return {*ends, K}
+        loss = self.loss(name)
+        if loss is not None:
+            return {*ends, K} if not set(items) & {F, C, *waiting} else ends
         if not self.errors.get(name) and all(state in (S, K) for state in items):
             ends.add(S)
             if not items and self.plan[name].on_empty is OnEmpty.SKIP:
@@ -415,7 +445,9 @@ class Model:
                     return False
                 if items < 0 or (items and error):
                     return False
-                if known is not None and (error or items != len(known)):
+                if known is not None and (
+                    error or items < len(known) or (items > len(known) and not self.grows(name))
+                ):
                     return False
                 if self.plan[fact.task].by_item:
                     over = self.over(fact.task) or []
@@ -441,6 +473,12 @@ class Model:
                 return False
             case AttemptFailed(interrupted=False) if self.spent[key] == self.retries(fact.task):
                 return False
+            case Yielded(first=first, items=items, size=size):
+                task = self.plan.get(fact.task)
+                follows = first == self.yielded[fact.task] and items > 0 and size >= 0
+                going = state is State.RUNNING and not self.stops(key) and follows
+                counted = fact.attempt == self.attempts[key]
+                return task is not None and task.stream and going and counted
             case Dispatched():
                 counted = fact.attempt == self.attempts[key] and fact.number >= 1
                 return counted and state is State.RUNNING and not is_group
@@ -459,11 +497,10 @@ class Model:
                 return state is State.RUNNING and fact.attempt == self.attempts[key]
             case TaskSkipped():
                 if is_group and state is State.RUNNING:
-                    lost = {reason for one, reason in self.lost.items() if one.task == fact.task}
+                    loss = self.loss(fact.task)
                     counted = fact.attempt == self.attempts[key]
-                    if lost:
-                        first = next(reason for reason in SkipReason if reason in lost)
-                        counted = counted and fact.reason is first
+                    if loss is not None:
+                        counted = counted and fact.reason is loss
                     elif not fact.attempt:
                         counted = True
                     return counted and K in self.group_ends(fact.task)
@@ -515,10 +552,11 @@ class Model:
                 self.errors[fact.task] = fact.error
                 if self.items[fact.task] is None:
                     self.outdated.discard(fact.task)
-                    self.items[fact.task] = [State.NOTSTARTED] * fact.items
-                    for number in range(fact.items):
-                        item = Item(fact.task, number)
-                        self.attempts[item], self.spent[item] = self.most[fact.task], 0
+                    self.items[fact.task] = []
+                self._extend(fact.task, fact.items - len(self.items[fact.task] or ()))
+            case Yielded():
+                self.yielded[fact.task] += fact.items
+                self._grow(fact.task, fact.items)
             case AttemptFailed():
                 self._set(key, State.UPFORRETRY)
                 self.spent[key] += not fact.interrupted
@@ -564,6 +602,7 @@ class Model:
                     self.counted.pop(name, None)
                     self.states[name], self.spent[name] = State.NOTSTARTED, 0
                     self.unreached.discard(name)
+                    self.yielded[name] = 0
                     self.chosen.pop(name, None)
                     if name in self.items:
                         only = fact.item if name == fact.asked else None
@@ -647,10 +686,28 @@ class Model:
         }
         self.lost = {key: why for key, why in self.lost.items() if self.items.get(key.task)}
 
+    def _extend(self, name: str, number: int) -> None:
+        """A mapped task has so many more items."""
+        items = self.items[name]
+        assert items is not None
+        for _ in range(number):
+            item = Item(name, len(items))
+            items.append(State.NOTSTARTED)
+            self.attempts[item], self.spent[item] = self.most[name], 0
+
+    def _grow(self, source: str, number: int) -> None:
+        """The running tasks over a task, by item, have so many more items."""
+        for name, task in self.plan.items():
+            if task.by_item and task.lists[0] == source and self.states[name] is State.RUNNING:
+                self._extend(name, number)
+                self._grow(name, number)
+
     def _lose(self, key: Item, reason: SkipReason | None) -> None:
         """An item was skipped."""
         over = self.source(key.task)
-        before = over is not None and Item(over, key.number) in self.lost
+        before = over is not None and (
+            self.plan[over].stream or Item(over, key.number) in self.lost
+        )
         if reason in (SkipReason.UPSTREAM_FAILED, SkipReason.UPSTREAM_CANCELLED) or (
             reason is SkipReason.UPSTREAM_SKIPPED and before
         ):
@@ -673,6 +730,11 @@ class Model:
             anew = self.plan[name].by_item and over in upstream
         else:
             successful = all(state == S for state in items or ())
+            if self.grows(name):
+                whole = self.plan[over].stream and self.yielded[over]
+                successful = successful and len(items or ()) == (
+                    whole or len(self.items.get(over) or ())
+                )
             anew = (successful and not also) or bool(upstream) or name in self.outdated
         if anew or items is None:
             for number in range(len(items or ())):

@@ -31,9 +31,11 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    Yielded,
     decode_facts,
     encode_facts,
 )
+from goflow.core.result import Chunked
 from goflow.core.states import SkipReason
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -85,6 +87,21 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
     (
         TaskSucceeded(AT, "t", 1, Raw(b'{"a":[1,2]}')),
         {"fact": "TaskSucceeded", "task": "t", "attempt": 1, "result": {"a": [1, 2]}},
+    ),
+    (
+        TaskSucceeded(AT, "t", 1, size=9000, sha256="ab", chunked=Chunked(1, 500)),
+        {
+            "fact": "TaskSucceeded",
+            "task": "t",
+            "attempt": 1,
+            "size": 9000,
+            "sha256": "ab",
+            "chunked": {"round": 1, "items": 500},
+        },
+    ),
+    (
+        Yielded(AT, "t", 1, 20, 3, 60),
+        {"fact": "Yielded", "task": "t", "attempt": 1, "first": 20, "items": 3, "size": 60},
     ),
     (
         AttemptFailed(AT, "t", 1, "boom", AT),

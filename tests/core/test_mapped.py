@@ -28,6 +28,7 @@ from goflow.core.events import (
     TaskSkipped,
     TaskStarted,
     TaskSucceeded,
+    Yielded,
     decode_facts,
     encode_facts,
 )
@@ -870,7 +871,8 @@ class AnyMappedLife(RuleBasedStateMachine):
             for number in range(len(items or ()))
         ]
         results = [self.execution.run(key).result for key in keys]
-        assert self.execution.result_bytes == sum(
+        yielded = [run.stream.size for run in self.execution.tasks.values() if run.stream]
+        assert self.execution.result_bytes == sum(yielded) + sum(
             len(result) for result in results if isinstance(result, Raw)
         )
 
@@ -887,7 +889,7 @@ class AnyMappedLife(RuleBasedStateMachine):
             for name in execution.groups_to_map():
                 number = 2 if (known := self.model.items[name]) is None else len(known)
                 if self.model.plan[name].by_item:
-                    number = len(execution.items_over(name) or ())
+                    number = execution.items_known(name)
                 execution.map(name, now, number)
             for name in execution.groups_to_join():
                 execution.settle(name, DONE, now)
@@ -945,6 +947,55 @@ class ItemByItemLife(AnyMappedLife):
         self.map(items, "")
 
 
+@st.composite
+def streams(draw: st.DrawFn) -> Plan:
+    """As `chains`, over a generator."""
+    plan = draw(chains())
+    tasks = {task.name: task for task in plan.tasks}
+    retries = draw(st.integers(0, 2))
+    tasks["t0"] = PlannedTask("t0", retries=retries, stream=True)
+    rule = draw(st.sampled_from([TriggerRule.ALL_SUCCESSFUL, *TriggerRule]))
+    tasks["t1"] = msgspec.structs.replace(tasks["t1"], by_item=True, rule=rule)
+    return Plan(tuple(tasks.values()))
+
+
+class StreamLife(AnyMappedLife):
+    """The same with a generator that yields items at any time while it runs."""
+
+    @initialize(plan=streams(), items=st.integers(0, 2))
+    def submit(self, plan: Plan, items: int) -> None:  # type: ignore[override]
+        super().submit(plan)
+        self.advance(9)
+        if items:
+            self.yields(items, 0)
+            self.map(0, "")
+
+    @rule(items=st.integers(0, 2), wrong=st.sampled_from([0, 0, 0, 1]))
+    def yields(self, items: int, wrong: int) -> None:
+        run = self.execution.tasks["t0"]
+        assert run.stream is not None
+        first, size, attempt = run.stream.items, 3 * items, run.attempt
+        fact = Yielded(self.now, "t0", attempt, first + wrong, items, size)
+        if wrong or not items:
+            with pytest.raises(IllegalTransition):
+                self.execution.apply(fact)
+            return
+        decided = self.execution.extend("t0", attempt, first, items, size, self.now)
+        assert decided == ([fact] if self.model.allows(fact) else [])
+        self.take(decided)
+
+    @invariant()
+    def items_are_counted(self) -> None:
+        run = self.execution.tasks["t0"]
+        assert run.stream is not None
+        assert run.stream.items == self.model.yielded["t0"]
+        assert run.summary().yielded == run.stream.items
+        ahead = self.execution.items_ahead("t0")
+        assert ahead is None or ahead <= run.stream.items
+
+
+TestStreamLife = StreamLife.TestCase
+TestStreamLife.settings = settings(max_examples=80, stateful_step_count=30)
 TestItemByItemLife = ItemByItemLife.TestCase
 TestItemByItemLife.settings = settings(max_examples=80, stateful_step_count=30)
 TestAnyMappedLife = AnyMappedLife.TestCase

@@ -166,6 +166,7 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
                 "interval_end": "None",
                 "outcome": "None",
                 "shared": "None",
+                "stream": "None",
                 "started_at": repr(BEGINNING),
                 "waited": "0.0",
                 "timezone": "'UTC'",
@@ -176,7 +177,7 @@ async def test_the_whole_context_reaches_the_operator_wherever_it_runs(
 
 
 def test_no_field_of_the_context_is_left_out_of_what_a_process_receives() -> None:
-    named_otherwise = {"log", "artifacts", "objects", "shared", "meter"}
+    named_otherwise = {"log", "artifacts", "objects", "shared", "meter", "stream"}
     assert {*CONTEXT} == {*Context.__struct_fields__} - named_otherwise
 
 

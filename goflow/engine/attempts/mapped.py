@@ -19,7 +19,8 @@ from goflow.core.result import SMALL, StoredResult, size_of
 from goflow.core.runs import Run
 from goflow.core.states import FINISHED
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.errors import ResultLost
+from goflow.engine.attempts.streams import Streams
+from goflow.errors import ResultLost, TaskFailed
 from goflow.job import BadKey, ItemKeys, Job, Template
 from goflow.shown import reason
 
@@ -125,6 +126,7 @@ class MappedTasks:
         self._loading: dict[str, asyncio.Task[Pieces]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._known: list[Known] = []
+        self.streams: Streams | None = None  # if the execution has some
         # The mapped tasks whose items have their results in memory.
         self._kept = {name for name, task in execution.tasks.items() if task.items is not None}
 
@@ -134,6 +136,9 @@ class MappedTasks:
         """Find the items of a mapped task; at once, if its lists are in memory."""
         if (over := self._execution.items_over(name)) is not None:
             self._known.append(Known(name, len(over)))
+            return
+        if self._execution.stream_over(name) and (known := self._execution.items_known(name)):
+            self._known.append(Known(name, known))
             return
         items = self._execution.tasks[name].items
         if items is not None and items.runs is not None:  # kept by a retry
@@ -158,6 +163,10 @@ class MappedTasks:
         Raises `ResultLost`."""
         if (runs := self._execution.items_over(key.task)) is not None:
             return await self._result_of(runs[key.number], results)
+        stream = self._execution.stream_over(key.task)
+        if self.streams is not None and stream is not None:
+            results[stream] = msgspec.json.decode(await self.streams.item(stream, key.number))
+            return results[stream]
         if (pieces := self._pieces.get(key.task)) is None:
             pieces = await self._load(key.task)
         over = self._execution.tasks[key.task].planned.map_over
@@ -182,7 +191,7 @@ class MappedTasks:
             if (template := self._item_key(name)) is not None:
                 keys = await self._keys(name, template, pieces)
             known = Known(name, len(pieces), "", keys)
-        except (NoItems, BadKey, ResultLost) as failure:
+        except (NoItems, BadKey, ResultLost, TaskFailed) as failure:
             known = Known(name, 0, str(failure))
         except Exception as failure:
             self._dependencies.on_defect(self._title(name), failure)

@@ -15,9 +15,11 @@ from goflow.core.result import StoredResult
 from goflow.engine.attempts.attempt import OUTCOMES, Attempt
 from goflow.engine.attempts.hooks import outcome_of, tell_of_retry
 from goflow.engine.attempts.shared import OfAttempt
-from goflow.engine.executors.base import Again, Run, Work
+from goflow.engine.attempts.streams import Stream
+from goflow.engine.executors.base import Again, Executor, Run, Work
 from goflow.engine.executors.conditional import Conditional
 from goflow.engine.executors.outcomes import failed
+from goflow.engine.executors.streaming import Streaming
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.errors import ResultLost, TaskFailed
 from goflow.job import Isolation, Task
@@ -69,6 +71,7 @@ class TaskAttempt(Attempt):
     context: Context
     running: "asyncio.Task[None]"
     _shared: OfAttempt | None = None
+    _stream: Stream | None = None  # of a generator
     _overdue: asyncio.TimerHandle | None = None  # abandons it
 
     def __init__(
@@ -102,6 +105,8 @@ class TaskAttempt(Attempt):
             where = f"{described(key)}, execution {execution.id} of job {execution.job!r}"
             attempts.dependencies.on_defect(f"an attempt of {where}", error)
             ended = Ended(key, failed(error))
+        if self._stream is not None:
+            attempts.end_stream(self._stream)
         # Not in a callback of the asyncio task, which would run one turn of the loop later.
         if not attempts.done(self.running, ended):
             await attempts.store_rest(ended)
@@ -109,7 +114,11 @@ class TaskAttempt(Attempt):
     async def _attempt(self) -> Ended:
         task, key, number = self._task, self._key, self._number
         execution, given = self._attempts.execution, self._attempts.dependencies
-        executor = given.executors.of(task)
+        if self._found is None and (stream := self._attempts.stream_of(key, number)) is not None:
+            self._stream = stream
+            executor: Executor = Streaming(given.executors.of_stream(task), stream)
+        else:
+            executor = given.executors.of(task)
         if self._found is not None:
             executor = Again(self._found.run, shares_process=executor.shares_process)
         elif not task.call.is_async and task.isolation is Isolation.THREAD:
@@ -212,6 +221,7 @@ class TaskAttempt(Attempt):
             attempts.dependencies.results.artifacts,
             self._shared,
             self._meter,
+            None if self._task.isolation is Isolation.PROCESS else self._stream,
         )
 
     def _work(self, values: Values) -> Work:

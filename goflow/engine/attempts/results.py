@@ -13,11 +13,11 @@ import msgspec
 from goflow.artifacts.base import Artifacts
 from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.core.keys import Key, described, item_of, task_of
-from goflow.core.result import SMALL, StoredResult, digest
+from goflow.core.result import SMALL, Chunked, StoredResult, digest
 from goflow.engine.clock import Clock
 from goflow.engine.journal import PATIENCE, Journal
-from goflow.errors import ResultLost, StoreUnavailable
-from goflow.stores.base import KeepResult, Store
+from goflow.errors import ResultLost, StoreUnavailable, TaskFailed
+from goflow.stores.base import Chunk, KeepResult, Store
 
 _NULL = msgspec.Raw(b"null")
 FRESH = 8 * 1024 * 1024  # bytes of results in memory, which need not be read back
@@ -33,8 +33,16 @@ class Results:
     """Keeps the large results of attempts, and loads them for downstream tasks."""
 
     def __init__(
-        self, store: Store, journal: Journal, clock: Clock, read: Read, artifacts: Artifacts
+        self,
+        store: Store,
+        journal: Journal,
+        clock: Clock,
+        read: Read,
+        artifacts: Artifacts,
+        most: int,
     ) -> None:
+        """`most` is the number of bytes that a result may have that is loaded as a whole."""
+        self._most = most
         self._store = store
         self._journal = journal
         self._clock = clock
@@ -76,7 +84,8 @@ class Results:
     async def load(
         self, execution: str, results: Mapping[str, msgspec.Raw | StoredResult]
     ) -> tuple[dict[str, Any], dict[str, StoredResult]]:
-        """The values of results by name, and those that are no JSON. Raises `ResultLost`."""
+        """The values of results by name, and those that are no JSON. Raises `ResultLost`, and
+        `TaskFailed` for a list that is too large as a whole."""
         values: dict[str, Any] = {}
         objects: dict[str, StoredResult] = {}
         for name, result in results.items():
@@ -96,25 +105,67 @@ class Results:
         task.add_done_callback(self._discarding.discard)
 
     async def body(self, execution: str, stored: StoredResult) -> bytes:
-        """The JSON of a stored result. Raises `ResultLost`."""
+        """The JSON of a stored result. Raises as `load`."""
+        if (told := too_large(stored, self._most)) is not None:
+            raise TaskFailed(told, final=True)
         fresh = self._fresh.get((execution, stored.key, stored.attempt))
         if fresh is not None and len(fresh) == stored.size:
             return fresh
+        body: bytes = await self._patiently(read_result, self._store, execution, stored)
+        return body
+
+    async def chunk(self, execution: str, task: str, round: int, index: int) -> Chunk:
+        """The chunk with this item of a generator. Raises `ResultLost`."""
+        found: Chunk | None
+        found = await self._patiently(self._store.chunk, execution, task, round, index)
+        if found is None:
+            raise ResultLost(
+                f"item {index} that task {task!r} has yielded is not in the store any more; retry "
+                "from that task on"
+            )
+        return found
+
+    async def _patiently(self, question: Any, *args: Any) -> Any:
         while True:
             try:
-                body: bytes = await self.read(read_result, self._store, execution, stored)
+                return await self.read(question, *args)
             except StoreUnavailable:
                 await self._clock.sleep(PATIENCE)
-            else:
-                return body
+
+
+def too_large(stored: StoredResult, most: int) -> str | None:
+    """Why a list that a generator has yielded cannot be loaded as a whole; None if it can."""
+    if stored.chunked is None or stored.size <= most:
+        return None
+    return (
+        f"the result of task {stored.task!r} is a list of {stored.chunked.items:,} items with "
+        f"{stored.size:,} bytes as JSON, more than the {most:,} that can be loaded as a whole "
+        "(max_result); map a task over it"
+    )
 
 
 def read_result(store: Store, execution: str, stored: StoredResult) -> bytes:
     """The JSON of a result that is stored separately. Raises `ResultLost`."""
-    body = store.result(execution, stored.task, stored.attempt, stored.item)
+    if stored.chunked is not None:
+        body = _joined(store, execution, stored.task, stored.chunked)
+    else:
+        body = store.result(execution, stored.task, stored.attempt, stored.item)
     if body is None or not stored.is_intact(body):
         raise ResultLost(
             f"the result of {described(stored.key)}, attempt {stored.attempt}, is damaged or not "
             "in the store any more; retry from that task on"
         )
     return body
+
+
+def _joined(store: Store, execution: str, task: str, chunked: Chunked) -> bytes | None:
+    """The list of all items of a generator as JSON; None if some are lost."""
+    parts = []
+    index = 0
+    while index < chunked.items:
+        chunk = store.chunk(execution, task, chunked.round, index)
+        if chunk is None:
+            return None
+        parts.append(chunk.body[1:-1])
+        index = chunk.first + chunk.items
+    return b"[%b]" % b",".join(parts)

@@ -14,7 +14,7 @@ from goflow.engine.output.linetimes import without
 from goflow.errors import Unavailable
 from goflow.job import Job, Task
 from goflow.shown import reason
-from goflow.stores.base import Record
+from goflow.stores.base import Change
 from goflow.stores.logs import AppendLog, Logs
 
 
@@ -72,17 +72,18 @@ def report_lost_log(error: Exception) -> None:
 
 async def commit_ends(
     commit: Callable[..., Awaitable[object]],
-    record: Record,
+    changes: Sequence[Change],
     last_lines: Sequence[AppendLog],
 ) -> None:
-    """Commit the ends of attempts with the last lines of their logs, in one transaction.
+    """Commit the ends of attempts with the last lines of their logs, in one transaction. `changes`
+    has their facts.
 
     Lines that the store cannot write do not change an outcome: they are reported, and the ends are
     committed without them. `commit` is a method of the journal.
     """
     if last_lines:
         try:
-            await commit(*last_lines, record)
+            await commit(*last_lines, *changes)
         except (Unavailable, UnknownOutcome):
             raise
         except Exception:
@@ -95,7 +96,7 @@ async def commit_ends(
                     report_lost_log(error)
         else:
             return
-    await commit(record)
+    await commit(*changes)
 
 
 def _delay(

@@ -34,6 +34,7 @@ from goflow.engine.attempts.of_task import Ended, Found, TaskAttempt
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
 from goflow.engine.attempts.shared import SharedState
+from goflow.engine.attempts.streams import Stream, Streams
 from goflow.engine.attempts.waits import Waits
 from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
@@ -80,6 +81,7 @@ class Attempts:
         if execution.has_mapped_tasks:
             self.mapped = MappedTasks(execution, job, dependencies, self.keep, self._joined, wake)
         self.shared: SharedState | None = None
+        self.streams: Streams | None = None
         self._abandoned: dict[Key, asyncio.Future[Any]] = {}
         self._bars = dependencies.bars
         self.thread_time = dependencies.clock.thread_time
@@ -148,9 +150,11 @@ class Attempts:
         return self._waits.again(key) or self.execution.run(key).waiting
 
     def stop(self) -> None:
-        """Begin no more looks."""
+        """Begin no more looks, and let no generator wait for tasks."""
         if self._waits is not None:
             self._waits.stop()
+        if self.streams is not None:
+            self.streams.stop()
 
     def go_on(self, key: Key, found: Found) -> None:
         """Take over an attempt that was found running, with its slot."""
@@ -175,6 +179,21 @@ class Attempts:
         # Not of an abandoned one.
         if key in self._running and self.execution.run(key).attempt == meter.number:
             self._bars.report(self.execution.id, meter)
+
+    def stream_of(self, key: Key, number: int) -> Stream | None:
+        """The stream of an attempt that begins, if its task is one."""
+        if self.streams is None or key not in self.execution.plan.streams:
+            return None
+        return self.streams.begin(task_of(key), number)
+
+    def end_stream(self, stream: Stream) -> None:
+        """An attempt has ended: keep no more of what it yields."""
+        if self.streams is not None:
+            self.streams.end(stream)
+
+    def reserved(self) -> int:
+        """The bytes of the results that are not in facts yet."""
+        return self._kept
 
     def change(self, key: Key, number: int, chunk: Chunk) -> AppendLog:
         """A chunk of the log of an attempt, to be committed."""

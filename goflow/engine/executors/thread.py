@@ -25,6 +25,7 @@ from goflow.operators.deadline import real_work
 from goflow.operators.process_tag import ProcessTag
 
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.5, *[2.0] * 6)  # seconds between two tries to get a thread
+PATIENT = 1.0  # seconds for a generator to end that was told to
 ABANDONED = (
     "the thread of this attempt cannot be stopped; it was abandoned and may still run. "
     'A task with isolation="process" can be stopped'
@@ -35,16 +36,23 @@ Thread = futures.Future[Outcome | Awaitable[Any]]  # the work in a thread
 
 class ThreadExecutor:
     """Implements `Executor` for a `def run`. Created on the event loop. `pool` may be any executor
-    of `concurrent.futures` whose workers share this process. After a crash, no run is left."""
+    of `concurrent.futures` whose workers share this process. If it is to be used `once`, it is shut
+    down after that. After a crash, no run is left."""
 
     shares_process = True
 
-    def __init__(self, pool: futures.Executor) -> None:
+    def __init__(self, pool: futures.Executor, *, once: bool = False) -> None:
         self._pool = pool
+        self._once = once
         self._returns = Returns()
 
     async def start(self, work: Work, /) -> Run:
-        return ThreadRun(await self._submitted(work), work, self._returns)
+        try:
+            thread = await self._submitted(work)
+        finally:
+            if self._once:
+                self._pool.shutdown(wait=False)
+        return ThreadRun(thread, work, self._returns)
 
     async def find(self, tag: ProcessTag, /) -> Run | None:
         return None
@@ -78,8 +86,14 @@ class ThreadRun:
         self._heard = returns.expect(thread)
 
     async def hear(self) -> Outcome:
-        with real_work(self._thread.done):
-            value = await self._heard
+        try:
+            with real_work(self._thread.done):
+                value = await self._heard
+        except asyncio.CancelledError:
+            if (stream := self._work.context.stream) is not None:
+                stream.close()  # so a generator ends that waits, or when it yields
+                await asyncio.wait([self._returns.end_of(self._thread)], timeout=PATIENT)
+            raise
         # An ordinary function may return an awaitable, which belongs on the event loop.
         return value if isinstance(value, Outcome) else await awaited(value, self._work)
 

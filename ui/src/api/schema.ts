@@ -542,6 +542,7 @@ export interface TaskDetail {
   artifacts?: Artifact[];
   cost?: Cost;
   progress?: Bar;
+  yielded?: number;
 }
 
 export interface TaskNow {
@@ -563,6 +564,7 @@ export interface TaskSummary {
   waiting?: Waiting;
   skip?: WhySkipped;
   progress?: Bar;
+  yielded?: number;
 }
 
 export interface TaskView {
