@@ -12,6 +12,7 @@ from benchmarks import (
     soak,
     spawn,
     startup,
+    streams,
     submits,
     templates,
     throughput,
@@ -23,8 +24,8 @@ from benchmarks.harness import Report
 
 if __name__ == "__main__":
     report = Report(record.last())
-    short = (throughput, maps, watching, spawn, templates, latency, startup, submits, peers,
-             history, pages, ticks, recovery, results, waits, soak)  # fmt: skip
+    short = (throughput, maps, streams, watching, spawn, templates, latency, startup, submits,
+             peers, history, pages, ticks, recovery, results, waits, soak)  # fmt: skip
     for benchmark in short:
         benchmark.main(report)
     record.keep(report.figures)

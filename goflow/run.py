@@ -44,6 +44,8 @@ class FinishedTask(msgspec.Struct, frozen=True):
         items: Of a mapped task, the number of its items, as `total` and by state; else None.
         skip: Why it was skipped, with a word as `reason` and an explanation as `why`; else None.
         chosen: Tasks that a branch chose; else None.
+        yielded: Number of items of a generator whose items ran while it yielded; else None. A list
+            of them that is too large to be loaded as a whole is None in `result`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class FinishedTask(msgspec.Struct, frozen=True):
     chosen: tuple[str, ...] | None = None
     cost: Cost | None = None
     counts: dict[str, Number] = {}
+    yielded: int | None = None
 
 
 class FinishedExecution(msgspec.Struct, frozen=True):
@@ -180,6 +183,7 @@ async def _collect(engine: Engine, id: str, job: Job) -> FinishedExecution:
             items=task.items or None,
             skip=task.skip or None,
             artifacts=task.artifacts or [],
+            yielded=None if task.yielded is msgspec.UNSET else task.yielded,
             chosen=None if task.chosen is msgspec.UNSET else task.chosen,
             cost=task.cost or None,
             counts=task.cost.counts if task.cost else {},

@@ -120,7 +120,10 @@ class Change(NamedTuple):
 
 
 def _items(task: Seen) -> str:
-    """The items of a mapped task, in words; "" for another task, or while they are unknown."""
+    """The items of a mapped task or of a generator, in words; "" for another task, or while they
+    are unknown."""
+    if yielded := getattr(task, "yielded", None):
+        return f"{yielded:,} {'item' if yielded == 1 else 'items'} yielded"
     if not task.items or not (total := task.items["total"]):
         return ""
     failed = task.items.get(State.FAILED, 0)

@@ -45,7 +45,7 @@ from goflow.core.groups import items_of
 from goflow.core.keys import Item, Key, described, item_of, task_of
 from goflow.core.progress import TABLE, Progress
 from goflow.core.result import Chunked, Kept
-from goflow.core.runs import Items, Run, TaskRun
+from goflow.core.runs import Items, Run, Runs, TaskRun
 from goflow.core.standing import without_skew
 from goflow.core.states import FINISHED, SkipReason, State, Tally, explains, skip_reason
 from goflow.core.summary import WHY, TaskSummary
@@ -226,7 +226,7 @@ class Execution(Progress):
         self._joining.update(found)
         return found
 
-    def items_over(self, name: str) -> list[Run] | None:
+    def items_over(self, name: str) -> Runs | None:
         """The items that a mapped task maps over by item; None for another task, and while there
         are none."""
         source = self._source(self.tasks[name])
@@ -252,8 +252,13 @@ class Execution(Progress):
     def drop_results(self, name: str) -> None:
         """Drop the results of the items of a mapped task that has ended, to save memory. They
         are still in the facts, and in the result of the task if it succeeded."""
-        for run in self._items(name).runs or ():
-            run.result = None
+        self._items(name).drop_results()
+
+    def fold_items(self) -> None:
+        """From now on, keep items that have ended in few bytes, without their times."""
+        for task in self.tasks.values():
+            if task.items is not None:
+                task.items.fold()
 
     def may_map(self, name: str) -> bool:
         """Whether `map` may be called for a mapped task."""

@@ -151,6 +151,7 @@ class Groups(Standing):
         self._item_stopped(run.group)
         if self._by_item:
             self._judge_over(run)
+        items_of(run.group).ended(number_of(run))
 
     def _item_stopped(self, group: TaskRun) -> None:
         """There may be room for another item, or all have ended."""
@@ -213,6 +214,7 @@ class Groups(Standing):
                 self._withdraw(run)
                 if self._by_item:
                     self._judge_over(run)
+                items.ended(number_of(run))
 
     # -- another round ---------------------------------------------------------------
 
@@ -311,7 +313,7 @@ class Groups(Standing):
             return source.state, source.unreached
         items = items_of(self.tasks[group])
         assert items.runs is not None
-        return items.runs[number].state, items.is_unreached(number)
+        return items.runs.state(number), items.is_unreached(number)
 
     def item_tally(self, group: TaskRun, number: int) -> Tally | None:
         """The tally of an item of a group that runs by item; None while the same item of the
@@ -342,9 +344,11 @@ class Groups(Standing):
     def _judge_item(self, group: TaskRun, items: Items, number: int) -> None:
         """Let an item that waits become ready or be skipped, if its trigger rule has decided."""
         assert items.runs is not None
+        if items.runs.state(number) is not _NOTSTARTED:
+            return
         run = items.runs[number]
         key = run.key
-        if run.state is not _NOTSTARTED or self.is_cancelling(key):
+        if self.is_cancelling(key):
             return
         assert isinstance(key, Item)
         found = self._item_verdict(group, number)
@@ -366,7 +370,7 @@ class Groups(Standing):
             group = self.tasks[name]
             if group.state is _RUNNING:
                 items = items_of(group)
-                first = items.extend(group, number)
+                first = items.extend(number)
                 for index in range(first, first + number):
                     self._judge_item(group, items, index)
                 self._grow(name, number)

@@ -472,7 +472,7 @@ class Progress(Groups):
             before = self._move(task, after)
             task.finished_at = fact.at
             if (group := task.group) is not None:
-                items_of(group).mend(number_of(task))
+                items_of(group).mend(task)
                 if self._by_item:
                     self._judge_over(task)
             else:
@@ -582,7 +582,7 @@ class Progress(Groups):
         self.named = self.tasks | self.hooks if self.hooks else self.tasks
         self.dropped = known
         for run in known.values():
-            items = [] if run.items is None else run.items.runs or []
+            items: Sequence[Run] = () if run.items is None else run.items.runs or ()
             self._end_stream(run)
             self._drop_results([run, *items])
         self.has_mapped_tasks = any(run.items is not None for run in self.tasks.values())

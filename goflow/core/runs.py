@@ -4,9 +4,11 @@ Only the fold (`goflow.core.progress` and `goflow.core.groups`) changes their st
 `goflow.core.execution` drops results of items, and notes which items are announced.
 """
 
+import functools
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple, overload
 
 import msgspec
 from msgspec.structs import replace
@@ -117,7 +119,7 @@ class TaskRun(Run):
         items = self.items
         if planned.map_over is None and items is not None:
             self.item_attempts, self.items = items.top, None
-            return items.runs or []
+            return list(items.runs or ())
         if planned.map_over is not None and items is None:
             self.items = Items(self.item_attempts)
         elif items is not None:
@@ -156,6 +158,102 @@ class TaskRun(Run):
             self.retries_left = 0
 
 
+class Ended(NamedTuple):
+    """An item that has ended, in few bytes."""
+
+    state: State
+    attempt: int
+    result: msgspec.Raw | StoredResult | bytes | None
+
+
+class Runs(Sequence[Run]):
+    """The items of a mapped task, in order.
+
+    One that has ended may be `folded`: it takes a few bytes then, and a `Run` is made of it
+    whenever it is asked for. Such a run has no times. To change it, put it back.
+    """
+
+    __slots__ = ("_group", "_runs")
+
+    def __init__(self, group: "TaskRun") -> None:
+        self._group = group
+        # The bytes are the result of an item whose first attempt was successful.
+        self._runs: list[Run | Ended | bytes] = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, place: int) -> Run: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Run]: ...
+    def __getitem__(self, place: int | slice) -> Run | list[Run]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        run = self._runs[place]
+        return run if isinstance(run, Run) else self._unfolded(place, run)
+
+    def state(self, number: int) -> State:
+        """The state of an item."""
+        run = self._runs[number]
+        return State.SUCCESSFUL if isinstance(run, bytes) else run.state
+
+    def result(self, number: int) -> StoredResult | bytes | None:
+        """The result of an item, as JSON or where it is."""
+        run = self._runs[number]
+        result = run if isinstance(run, bytes) else run.result
+        return bytes(result) if isinstance(result, msgspec.Raw) else result
+
+    def add(self, number: int, attempt: int) -> None:
+        """Add so many items, which have had `attempt` attempts."""
+        group, name, planned = self._group, self._group.planned.name, self._group.planned
+        first = len(self._runs)
+        self._runs += [
+            Run(Item(name, index), planned, group, attempt)
+            for index in range(first, first + number)
+        ]
+
+    def put_back(self, run: Run) -> None:
+        """Keep the changes of a run."""
+        assert isinstance(run.key, Item)
+        self._runs[run.key.number] = run
+
+    def fold(self, number: int) -> None:
+        """Keep an item that has ended in few bytes."""
+        run = self._runs[number]
+        if not isinstance(run, Run) or run.state not in FINISHED:
+            return
+        result: msgspec.Raw | StoredResult | bytes | None = run.result
+        if isinstance(result, msgspec.Raw):
+            result = _shared(bytes(result))
+        if run.state is State.SUCCESSFUL and run.attempt == 1 and isinstance(result, bytes):
+            self._runs[number] = result
+        else:
+            self._runs[number] = _ended(run.state, run.attempt, result)
+
+    def _unfolded(self, number: int, ended: Ended | bytes) -> Run:
+        if isinstance(ended, bytes):
+            ended = Ended(State.SUCCESSFUL, 1, ended)
+        group = self._group
+        run = Run(Item(group.planned.name, number), group.planned, group, ended.attempt)
+        run.state = ended.state
+        result = ended.result
+        run.result = msgspec.Raw(result) if isinstance(result, bytes) else result
+        return run
+
+
+_NULL = b"null"
+
+
+def _shared(result: bytes) -> bytes:
+    return _NULL if result == _NULL else result
+
+
+@functools.lru_cache(maxsize=1000)
+def _ended(state: State, attempt: int, result: StoredResult | bytes | None) -> Ended:
+    return Ended(state, attempt, result)
+
+
 class Items:
     """The items of a mapped task. `runs` is None until they are known.
 
@@ -175,6 +273,7 @@ class Items:
         "counts",
         "error",
         "failures",
+        "folds",
         "keys",
         "lost",
         "outdated",
@@ -183,7 +282,8 @@ class Items:
     )
 
     def __init__(self, top: int = 0) -> None:
-        self.runs: list[Run] | None = None
+        self.runs: Runs | None = None
+        self.folds = False  # whether items that have ended are folded
         self.counts = dict.fromkeys(State, 0)
         self.error = ""
         self.outdated = False
@@ -221,17 +321,15 @@ class Items:
         """Create the items that a retry has not kept. New items continue to count the
         attempts of those they replace, since logs and results are kept by attempt."""
         if self.runs is None:
-            self.runs = []
+            self.runs = Runs(group)
             self.keys, self._numbers = keys, None
-        self.extend(group, number - len(self.runs))
+        self.extend(number - len(self.runs))
 
-    def extend(self, group: TaskRun, number: int) -> int:
+    def extend(self, number: int) -> int:
         """Add so many items; the number of the first one."""
         assert self.runs is not None
-        name, planned, top, first = group.planned.name, group.planned, self.top, len(self.runs)
-        self.runs += [
-            Run(Item(name, index), planned, group, top) for index in range(first, first + number)
-        ]
+        first = len(self.runs)
+        self.runs.add(number, self.top)
         self.counts[State.NOTSTARTED] += number
         return first
 
@@ -297,8 +395,13 @@ class Items:
         reasons = set(self.lost.values())
         return next(one for one in SkipReason if one in reasons)
 
-    def mend(self, number: int) -> None:
-        """An item that had ended was marked."""
+    def mend(self, run: Run) -> None:
+        """An item that had ended was marked, or runs again."""
+        assert isinstance(run.key, Item)
+        assert self.runs is not None
+        number = run.key.number
+        self.runs.put_back(run)
+        self.ended(number)
         self.failures.pop(number, None)
         self.lost.pop(number, None)
 
@@ -329,7 +432,7 @@ class Items:
         self._let = None
         self.announced = self._next = 0
         if anew or self.runs is None:
-            dropped, self.runs = self.runs or [], None
+            dropped, self.runs = list(self.runs or ()), None
             self.keys, self._numbers = (), None
             self.outdated = False
             self.failures.clear()
@@ -337,17 +440,45 @@ class Items:
             self.counts = dict.fromkeys(State, 0)
             return dropped
         if only is not None:
-            self.mend(only)
-            return [self.runs[only]]
-        self.failures.clear()
-        self.lost.clear()
-        return [
-            run
-            for number, run in enumerate(self.runs)
-            if run.state is not State.SUCCESSFUL or number in also
-        ]
+            again = [self.runs[only]]
+            self.mend(again[0])
+        else:
+            self.failures.clear()
+            self.lost.clear()
+            again = [
+                self.runs[number]
+                for number in range(len(self.runs))
+                if self.runs.state(number) is not State.SUCCESSFUL or number in also
+            ]
+        for run in again:
+            self.runs.put_back(run)
+        return again
+
+    def ended(self, number: int) -> None:
+        """An item has ended, and its run is as it stays."""
+        if self.folds and self.runs is not None:
+            self.runs.fold(number)
+
+    def fold(self) -> None:
+        """From now on, keep items that have ended in few bytes, without their times."""
+        self.folds = True
+        for number in range(len(self.runs or ())):
+            self.ended(number)
+
+    def drop_results(self) -> None:
+        """Drop the results of all items."""
+        for number in range(len(self.runs or ())):
+            assert self.runs is not None
+            run = self.runs[number]
+            if run.result is not None:
+                run.result = None
+                self.runs.put_back(run)
+                self.ended(number)
 
 
 def unfinished(items: Items) -> list[Run]:
     """The items that have not ended."""
-    return [run for run in items.runs or () if run.state not in FINISHED]
+    runs = items.runs
+    if runs is None:
+        return []
+    return [runs[one] for one in range(len(runs)) if runs.state(one) not in FINISHED]

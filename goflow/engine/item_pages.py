@@ -94,7 +94,7 @@ class FoldedItems:
                 field="task",
             )
         page: list[ItemDetail] = []
-        room, runs = ITEMS_BYTES, items.runs or []
+        room, runs = ITEMS_BYTES, items.runs or ()
         for index in range(after, len(runs)):
             run = runs[index]
             if state is not None and run.state is not state:

@@ -90,6 +90,8 @@ class Runner:
         self._attempts = Attempts(execution, job, dependencies, self._requests, self.wake)
         if job is not None and job.reducer is not None:
             self._attempts.shared = SharedState(execution, job, dependencies, self.command)
+        if execution.has_mapped_tasks:
+            execution.fold_items()
         if execution.has_streams:
             self._attempts.streams = Streams(
                 execution, dependencies, self._requests, self.command, self._attempts.reserved

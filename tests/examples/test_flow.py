@@ -74,6 +74,14 @@ def test_each_page_is_measured(example: Example) -> None:
     assert execution.tasks["total"].result == 42
 
 
+def test_stream_measures_words_while_it_reads_them(example: Example) -> None:
+    module = example("flow/stream.py")
+    execution = run(module.job, {"most": 40})
+    assert execution.state == "successful"
+    assert len(execution.tasks["words"].result) == execution.tasks["note"].items["total"] == 40
+    assert execution.tasks["report"].result.endswith("of 40 words are long")
+
+
 def test_waits_end_when_the_file_is_there(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,11 +268,12 @@ class MappedTasks:
         are in memory and small."""
         group = self._execution.tasks[name]
         assert group.items is not None
-        results = [run.result for run in group.items.runs or ()]
-        size = 1 + sum(1 + (size_of(one) or len(_NULL)) for one in results)
+        runs = group.items.runs
+        results = [] if runs is None else [runs.result(number) for number in range(len(runs))]
+        size = 1 + sum(1 + _size(one) for one in results)
         # All of them are in memory then.
         if size <= min(SMALL, self._dependencies.limits.result):
-            parts = [bytes(one) if isinstance(one, msgspec.Raw) else _NULL for one in results]
+            parts = [one if isinstance(one, bytes) else _NULL for one in results]
             self._ended(name, Succeeded(msgspec.Raw(_joined(parts))))
             return
         self._work(self._join(name, group.attempt, results, size))
@@ -281,7 +282,7 @@ class MappedTasks:
         self,
         name: str,
         attempt: int,
-        results: Sequence[msgspec.Raw | StoredResult | None],
+        results: Sequence[bytes | StoredResult | None],
         size: int,
     ) -> None:
         outcome: Outcome
@@ -298,7 +299,7 @@ class MappedTasks:
         self,
         name: str,
         attempt: int,
-        results: Sequence[msgspec.Raw | StoredResult | None],
+        results: Sequence[bytes | StoredResult | None],
         size: int,
     ) -> Outcome:
         if size > (most := self._dependencies.limits.result):
@@ -313,7 +314,7 @@ class MappedTasks:
             if isinstance(result, StoredResult):
                 parts.append(await self._dependencies.results.body(self._execution.id, result))
             else:
-                parts.append(_NULL if result is None else bytes(result))
+                parts.append(_NULL if result is None else result)
         kept = self._keep(name, attempt, Succeeded(msgspec.Raw(_joined(parts))))
         return await kept if isinstance(kept, Awaitable) else kept
 
@@ -365,6 +366,13 @@ def split(body: bytes, where: str) -> list[msgspec.Raw]:
             "mapped over"
         )
     return pieces
+
+
+def _size(result: bytes | StoredResult | None) -> int:
+    """The number of bytes of the JSON of an item's result."""
+    if result is None:
+        return len(_NULL)
+    return len(result) if isinstance(result, bytes) else size_of(result)
 
 
 def _joined(parts: Sequence[bytes]) -> bytes:

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ItemDetail } from "../api/schema";
-import { allowedItemActions, countOf, countsText, ItemRows, itemNamed, outcomeOf, segmentsOf, stateNamed, statesOf } from "./items";
+import { allowedItemActions, countOf, countsText, ItemRows, itemNamed, outcomeOf, segmentsOf, stateNamed, statesOf, yieldedText } from "./items";
 
 function item(index: number, changes: Partial<ItemDetail> = {}): ItemDetail {
   return { index, state: "successful", attempts: 1, started: null, finished: null, error: null, result: null, result_bytes: 4, waiting: null, key: null, history: [], ...changes };
@@ -12,6 +12,7 @@ describe("counts", () => {
     expect(countsText({ total: 10_000, running: 4, upforretry: 1 })).toBe("0 of 10,000 items, 1 up for retry, 4 running");
     expect(countsText({ total: 1, successful: 1 })).toBe("1 of 1 item");
     expect(countsText({ total: 0 })).toBe("no items");
+    expect([0, 1, 1000].map(yieldedText)).toEqual(["0 items yielded", "1 item yielded", "1,000 items yielded"]);
   });
 
   test("have the items that are not started as the rest", () => {

@@ -27,6 +27,11 @@ export function countsText(counts: Counts): string {
   return [`${whole(countOf(counts, "successful"))} of ${whole(total)} ${total === 1 ? "item" : "items"}`, ...parts].join(", ");
 }
 
+/** The number of items that a generator has yielded, in words. */
+export function yieldedText(items: number): string {
+  return `${whole(items)} ${items === 1 ? "item" : "items"} yielded`;
+}
+
 const whole = (count: number) => count.toLocaleString("en");
 
 const MIN_SHARE = 0.08; // of the bar, so that one failure among thousands is visible

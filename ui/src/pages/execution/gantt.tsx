@@ -8,7 +8,7 @@ import { useSignal, type ReadonlySignal } from "@preact/signals";
 import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { second } from "../../app/clock";
 import { place, ticksOf, type Axis, type Bar, type Tick } from "../../model/gantt";
-import { countsText, countOf, type Counts } from "../../model/items";
+import { countsText, countOf, type Counts, yieldedText } from "../../model/items";
 import { doneText, numberText, shareOf } from "../../model/progress";
 import { LABEL, type State } from "../../model/states";
 import { elapsed, moment, span } from "../../model/time";
@@ -126,6 +126,7 @@ export function Gantt(props: {
               </>
             )}
             <Told items={props.items?.(described.name)} />
+            {described.yielded !== undefined && <>; {yieldedText(described.yielded)}</>}
           </>
         ) : (
           "Point at a task or select one with j and k."

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { choose, chosen } from "../../app/router";
 import { second } from "../../app/clock";
 import { beginning, failureOf, resultText } from "../../model/failure";
-import { countsText, type Counts } from "../../model/items";
+import { countsText, yieldedText, type Counts } from "../../model/items";
 import { allowedActions } from "../../model/actions";
 import type { LiveExecution } from "../../model/live";
 import { costTexts } from "../../model/progress";
@@ -52,6 +52,7 @@ export function TaskPart(props: {
         </h2>
         <StateLabel state={task.state} />
         {counts && <span class="counts">{countsText(counts)}</span>}
+        {task.yielded !== undefined && <span class="counts">{yieldedText(task.yielded)}</span>}
         {described && <Rules described={described} />}
         {!props.dropped && <TaskActions detail={detail} task={task} gone={gone} />}
       </header>
@@ -116,7 +117,7 @@ function Rules({ described }: { described: TaskDescription }) {
 }
 
 function TaskActions({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
-  const any = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, task.waiting !== null);
+  const any = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, typeof task.waiting === "object" && task.waiting !== null);
   const may = task.hook === undefined ? any : any.filter((handle) => handle === "cancel");
   if (!may.length) return null;
   return (
