@@ -314,7 +314,7 @@ lost = Job("lost", tasks=[Task("nothing", RunJob("nothing"))])
     assert result.exit_code == 0
     tasks = json.loads(result.stdout)["tasks"]
     assert tasks[0]["result"] == {"third": {"say": "three\n"}}
-    assert "execution" in goflow("run", path, "first").stdout
+    assert "first successful in" in goflow("run", path, "first").stdout
     lost = goflow("run", path, "lost")
     assert lost.exit_code == 1
     assert "there is no job 'nothing'" in lost.stdout

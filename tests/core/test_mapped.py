@@ -970,6 +970,11 @@ class StreamLife(AnyMappedLife):
             self.yields(items, 0)
             self.map(0, "")
 
+    def is_stream(self) -> bool:
+        """Whether there is a generator; another plan may have none."""
+        return "t0" in self.model.plan and self.model.plan["t0"].stream
+
+    @precondition(is_stream)
     @rule(items=st.integers(0, 2), wrong=st.sampled_from([0, 0, 0, 1]))
     def yields(self, items: int, wrong: int) -> None:
         run = self.execution.tasks["t0"]
@@ -984,6 +989,7 @@ class StreamLife(AnyMappedLife):
         assert decided == ([fact] if self.model.allows(fact) else [])
         self.take(decided)
 
+    @precondition(is_stream)
     @invariant()
     def items_are_counted(self) -> None:
         run = self.execution.tasks["t0"]
