@@ -971,8 +971,8 @@ class StreamLife(AnyMappedLife):
             self.map(0, "")
 
     def is_stream(self) -> bool:
-        """Whether there is a generator; another plan may have none."""
-        return "t0" in self.model.plan and self.model.plan["t0"].stream
+        run = self.execution.tasks.get("t0")
+        return run is not None and run.stream is not None
 
     @precondition(is_stream)
     @rule(items=st.integers(0, 2), wrong=st.sampled_from([0, 0, 0, 1]))
@@ -989,11 +989,17 @@ class StreamLife(AnyMappedLife):
         assert decided == ([fact] if self.model.allows(fact) else [])
         self.take(decided)
 
-    @precondition(is_stream)
+    @precondition(lambda self: self.execution.finished)
+    @rule(plan=streams(), pick=st.none() | st.integers(0, 20))
+    def retry_by_another_stream(self, plan: Plan, pick: int | None) -> None:
+        key = None if pick is None else self.pick(pick)
+        self.take(self.execution.retry(self.now, key, following=True, plan=plan))
+
     @invariant()
     def items_are_counted(self) -> None:
-        run = self.execution.tasks["t0"]
-        assert run.stream is not None
+        run = self.execution.tasks.get("t0")
+        if run is None or run.stream is None:  # the plan is another one
+            return
         assert run.stream.items == self.model.yielded["t0"]
         assert run.summary().yielded == run.stream.items
         ahead = self.execution.items_ahead("t0")

@@ -10,7 +10,6 @@ from goflow.core.execution import Failed, Outcome, Succeeded
 from goflow.engine.executors.base import Executor, Run, Work
 from goflow.errors import TaskFailed
 from goflow.operators.base import Yields
-from goflow.operators.generator import ITEMS
 from goflow.operators.process_tag import ProcessTag
 
 _NULL = b"null"
@@ -70,6 +69,8 @@ class StreamingRun:
     async def _put_all(self, outcome: Succeeded) -> None:
         """Keep a list that an operator has returned: it is no generator any more, or another
         executor ran it."""
+        from goflow.operators.generator import ITEMS
+
         try:
             items = _lists.decode(outcome.result)
         except msgspec.MsgspecError:
