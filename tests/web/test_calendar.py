@@ -28,6 +28,7 @@ def test_it_counts_executions_of_each_day_in_a_zone(zone: str | None) -> None:
         "missed": 0,
         "skipped": 0,
         "seconds": (finished - started).total_seconds(),
+        "cost": execution["cost"],
     }
     assert answer == {"job": "simple", "timezone": zone, "days": [day]}
 
