@@ -658,7 +658,7 @@ def test_no_statement_reads_more_than_it_needs(filled, changes):
         few = "FROM remains" in statement or "FROM tallies" in statement
         # The outcomes of a day are sorted, and jobs are read one by one.
         few |= "FROM activity" in statement and "SCAN activity" not in " ".join(plan)
-        # The costs of a job within some days, of which each name has one row in a quarter of an hour.
+        # The costs of a job within some days: one row for each name and quarter of an hour.
         few |= "FROM costs" in statement and "SCAN costs" not in " ".join(plan)
         for step in plan:
             assert "SCAN" not in step or of_unfinished or in_order or few, (statement, plan)
