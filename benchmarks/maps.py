@@ -13,7 +13,7 @@ from benchmarks.harness import (
     median,
     new_folder,
 )
-from benchmarks.throughput import took
+from benchmarks.throughput import seconds_of, took
 
 MAIN = """\
 from goflow import Goflow, Job, Task
@@ -48,9 +48,9 @@ def main(report: Report, items: int = 10_000, many: int = 100_000, repeat: int =
     ):
         plain, mapped, twice = [], [], []
         for _ in range(repeat):
-            plain.append(items / _run(client, "plain"))
-            mapped.append(items / _run(client, "items"))
-            twice.append(2 * items / _run(client, "twice"))
+            plain.append(items / seconds_of(client, "plain"))
+            mapped.append(items / seconds_of(client, "items"))
+            twice.append(2 * items / seconds_of(client, "twice"))
         report.row(f"{items:,} plain tasks", median(plain), "/s")
         report.row(f"{items:,} items", median(mapped), "/s")
         report.row("  to plain tasks", median(mapped) / median(plain), "times", at_least(0.5))
@@ -72,14 +72,6 @@ def _measure_many(report: Report, server: Server, client: Client, many: int) -> 
     report.row(f"{many:,} items: memory above idle", largest - before, "MB", at_most(200))
     size = max(len(json.dumps(event.execution)) for event in events)
     report.row("  the largest event of the stream", size / 1024, "KiB", at_most(4))
-
-
-def _run(client: Client, job: str) -> float:
-    """Seconds between the execution's `started` and `finished`."""
-    client.submit(job)
-    client.wait_until_idle()
-    (execution,) = client.json(f"/api/executions?jobname={job}&limit=1")["executions"]
-    return took(execution)
 
 
 if __name__ == "__main__":

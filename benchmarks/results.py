@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from benchmarks.harness import Client, Report, at_most, goflow, median, new_folder
-from benchmarks.throughput import took
+from benchmarks.throughput import seconds_of
 
 MAIN = """\
 from goflow import Goflow, Job
@@ -42,20 +42,14 @@ def main(report: Report, size: int = 1_000_000, tasks: int = 10, repeat: int = 1
     ):
         large, small, bare = [], [], []
         for _ in range(repeat + 1):  # the first one warms up
-            large.append(_run(client, "large"))
-            small.append(_run(client, "small"))
+            large.append(seconds_of(client, "large") * 1000)
+            small.append(seconds_of(client, "small") * 1000)
             bare.append(_commits(folder, size, tasks))
         commits = median(bare[1:])
         report.row("whole execution", median(large[1:]), "ms", bare=commits)
         report.row("  with results of 1 byte", median(small[1:]), "ms")
         more = median(large[1:]) - median(small[1:])
         report.row("  the results alone, to commits of them", more / commits, "times", at_most(1))
-
-
-def _run(client: Client, job: str) -> float:
-    id = client.submit(job)
-    client.wait_until_idle()
-    return took(client.json(f"/api/executions/{id}")) * 1000
 
 
 def _commits(folder: Path, size: int, times: int) -> float:

@@ -11,7 +11,7 @@ from benchmarks.harness import (
     median,
     new_folder,
 )
-from benchmarks.throughput import took
+from benchmarks.throughput import seconds_of, took
 
 MAIN = """\
 from goflow import Goflow, Job, Task
@@ -48,8 +48,7 @@ def main(report: Report, items: int = 10_000, many: int = 100_000, repeat: int =
         goflow(folder, MAIN.format(items=items, many=many)) as server,
         Client(server.port) as client,
     ):
-        idle = server.memory()
-        plain = [items / _run(client, "plain") for _ in range(repeat)]
+        plain = [items / seconds_of(client, "plain") for _ in range(repeat)]
     with (
         new_folder() as folder,
         goflow(folder, MAIN.format(items=items, many=many)) as server,
@@ -77,14 +76,6 @@ def _measure(server: Server, client: Client, job: str, items: int) -> tuple[floa
         while not client.json(f"/api/executions/{id}")["finished"]:
             largest = max(largest, server.memory())
         return largest, items / took(listener.wait_until_finished(id).execution)
-
-
-def _run(client: Client, job: str) -> float:
-    """Seconds between the execution's `started` and `finished`."""
-    client.submit(job)
-    client.wait_until_idle()
-    (execution,) = client.json(f"/api/executions?jobname={job}&limit=1")["executions"]
-    return took(execution)
 
 
 if __name__ == "__main__":

@@ -84,9 +84,9 @@ def main(report: Report, scale: int = 10, width: int = 100, repeat: int = 5) -> 
     ):
         for shape in shapes:
             times = min(repeat, 3) if shape in (large, large_sync) else repeat
-            own = min(_run(client, shape) for _ in range(times))
+            own = min(seconds_of(client, shape.name) for _ in range(times))
             bare = min(_run_bare(folder, shape) for _ in range(times))
-            own = min(own, *(_run(client, shape) for _ in range(times)))
+            own = min(own, *(seconds_of(client, shape.name) for _ in range(times)))
             target = at_least(targets[shape]) if shape in targets else None
             what = f"{shape.tasks:,} {shape.operator}, {shape.kind}"
             report.row(what, shape.tasks / own, "/s", target, shape.tasks / bare)
@@ -107,9 +107,9 @@ def _measure_growth(
     took, used = [], []
     for _ in range(repeat):
         before = server.cpu()
-        in_one = _run(client, large)
+        in_one = seconds_of(client, large.name)
         between = server.cpu()
-        in_many = sum(_run(client, small) for _ in range(many))
+        in_many = sum(seconds_of(client, small.name) for _ in range(many))
         took.append(in_one / in_many)
         used.append((between - before) / max(server.cpu() - between, 1 / TICKS))
     what = f"a task of {large.tasks:,}, to one of {small.tasks:,} {small.operator}"
@@ -117,21 +117,21 @@ def _measure_growth(
     report.row(f"{what}: processor, median", median(used), "times")
 
 
-def _run(client: Client, shape: Shape) -> float:
-    """Seconds between the execution's `started` and `finished`, without listeners."""
-    id = client.submit(shape.name)
-    client.wait_until_idle()
-    (execution,) = client.json(f"/api/executions?jobname={shape.name}&limit=1")["executions"]
-    assert execution["id"] == id
-    return took(execution)
-
-
 def _run_watched(client: Client, port: int, shape: Shape) -> tuple[float, float]:
-    """Like `_run` with an open stream, and the seconds from the submit to the last event."""
+    """Like `seconds_of` with an open stream, and the seconds from the submit to the last event."""
     with Listener(port, f"?jobname={shape.name}") as listener:
         begin = time.time()
         last = listener.wait_until_finished(client.submit(shape.name))
     return took(last.execution), last.arrived - begin
+
+
+def seconds_of(client: Client, job: str) -> float:
+    """Run a job without listeners; seconds between the execution's `started` and `finished`."""
+    id = client.submit(job)
+    client.wait_until_idle()
+    (execution,) = client.json(f"/api/executions?jobname={job}&limit=1")["executions"]
+    assert execution["id"] == id
+    return took(execution)
 
 
 def took(execution: dict[str, str]) -> float:

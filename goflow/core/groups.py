@@ -231,10 +231,9 @@ class Groups(Standing):
             also = kept[over]
         if only is None:
             successful = items.counts[State.SUCCESSFUL] == len(items.runs or ())
-            if planned.name in self._growing and self._total(
-                group
-            ):  # it may have ended before the last item came
-                successful = successful and len(items.runs or ()) == self._total(group)
+            if planned.name in self._growing and (total := self._total(group)):
+                # It may have ended before the last item came.
+                successful = successful and len(items.runs or ()) == total
             anew = (successful and not also) or items.outdated or bool(upstream)
         else:
             anew = planned.by_item and planned.lists[0] in upstream
