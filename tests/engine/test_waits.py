@@ -130,8 +130,10 @@ async def test_a_waiting_task_holds_no_slot_and_no_place_in_its_pool() -> None:
     async with running(job, clock=clock, pools={"p": 1}, max_running=1) as engine:
         id = (await engine.submissions.submit("j")).id
         await until(lambda: all(one.looks == 1 for one in sensors))
+        live = engine.live.get(id)
+        assert live is not None
+        await until(lambda: live.tasks["last"].state is State.SUCCESSFUL)
         await until(lambda: engine.slots.taken == 0)
-        assert (await states(engine, id))["last"] == "successful"
         assert all(usage.taken == 0 for usage in engine.slots.usage())
         clock.advance(seconds=30)
         await until(lambda: all(one.looks == 2 for one in sensors))
