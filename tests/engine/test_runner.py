@@ -165,12 +165,12 @@ async def test_executions_waiting_for_one_with_a_defect_continue() -> None:
 
 
 async def test_a_thread_that_survives_a_defect_keeps_its_slot_until_it_ends() -> None:
-    blocking = Blocking()
-    job = job_of(
-        "j", Task("a", blocking), Task("b", Scripted()), Task("odd", Scripted(), after=["b"])
-    )
+    blocking, before = Blocking(), Scripted(["hang"])
+    job = job_of("j", Task("a", blocking), Task("b", before), Task("odd", Scripted(), after=["b"]))
     async with running(job, store=Picky()) as engine:
         id = (await engine.submissions.submit("j")).id
+        await until(lambda: blocking.runs)
+        before.release.set()
         assert (await ended(engine, id))[""] == "failed"
         assert engine.slots.taken == 1
         blocking.release.set()
