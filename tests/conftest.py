@@ -34,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-seconds": (20, "how long the bad jobs misbehave, each at least once"),
         "--cut-stride": (40, "cut the power after each so many writes"),
         "--kill-rounds": (20, "how often the server under load is killed"),
-        "--kill-stride": (3, "kill a simulated process at each so many steps"),
-        "--seeds": (175, "how many seeds are simulated"),
+        "--kill-stride": (8, "kill a simulated process at each so many steps"),
+        "--seeds": (100, "how many seeds are simulated"),
     }
     for name, (usual, explained) in sizes.items():
         parser.addoption(name, type=int, default=usual, help=explained)

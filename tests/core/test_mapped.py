@@ -54,6 +54,7 @@ from tests.core.histories import (
     submitted,
 )
 from tests.core.model import Model
+from tests.effort import examples
 
 DONE = Succeeded(Raw(b'"done"'))
 
@@ -1007,11 +1008,11 @@ class StreamLife(AnyMappedLife):
 
 
 TestStreamLife = StreamLife.TestCase
-TestStreamLife.settings = settings(max_examples=80, stateful_step_count=30)
+TestStreamLife.settings = settings(max_examples=examples(50), stateful_step_count=30)
 TestItemByItemLife = ItemByItemLife.TestCase
-TestItemByItemLife.settings = settings(max_examples=80, stateful_step_count=30)
+TestItemByItemLife.settings = settings(max_examples=examples(50), stateful_step_count=30)
 TestAnyMappedLife = AnyMappedLife.TestCase
-TestAnyMappedLife.settings = settings(max_examples=80, stateful_step_count=30)
+TestAnyMappedLife.settings = settings(max_examples=examples(50), stateful_step_count=30)
 
 
 def test_a_key_is_a_name_or_an_item() -> None:

@@ -5,7 +5,7 @@ The simulated loop, threads and store raise the kills. A step is one callback of
 piece of work in a thread. At a commit, the kill comes just before it, or just after it and before
 its notification. `tests/crash/test_migration.py` kills migrations, which need a file.
 
-Each process is killed at every third step, and the next process one step later. To kill at each
+Each process is killed at every eighth step, and the next process one step later. To kill at each
 step: `pytest tests/simulation/test_kills.py --kill-stride 1`.
 """
 
@@ -36,7 +36,7 @@ from tests.simulation.jobs import JobSpec, TaskSpec, add
 from tests.simulation.story import Story
 from tests.simulation.world import BEGINNING, Process, World
 
-KILLS = 20  # at least, of each kind in each operation
+KILLS = 10  # at least, of each kind in each operation
 LONG = 20_000  # simulated seconds, enough for everything to end
 JOB = JobSpec(
     "j",
