@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     sizes = {
         "--chaos-seconds": (20, "how long the bad jobs misbehave, each at least once"),
         "--cut-stride": (40, "cut the power after each so many writes"),
-        "--kill-rounds": (20, "how often the server under load is killed"),
-        "--kill-stride": (8, "kill a simulated process at each so many steps"),
+        "--kill-rounds": (12, "how often the server under load is killed"),
+        "--kill-stride": (12, "kill a simulated process at each so many steps"),
         "--seeds": (100, "how many seeds are simulated"),
     }
     for name, (usual, explained) in sizes.items():
@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # A coroutine that hangs fails after this, and the traceback says where it waited. All else is
 # ended by faulthandler, with the whole run.
-PATIENCE = 300.0  # seconds
+PATIENCE = 180.0  # seconds
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

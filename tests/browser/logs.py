@@ -26,7 +26,8 @@ def writes(context: Context) -> dict[str, object]:
 
 gf.add_job(strange)
 
-long = Job("long")
+# Jobs of their own for the lines that few tests need, since all of these lines are stored.
+long, wide_lines, too_long = Job("long"), Job("wide"), Job("too long")
 
 
 @long.task()
@@ -36,19 +37,21 @@ def hundred_thousand() -> None:
         print(f"line {number}{needle}" + " Error: here" * (number == 77_000))
 
 
-@long.task()
 def wide() -> None:
     for number in range(1, 301):
         print(f"wide {number}", "x" * 40 * (number % 20))
 
 
-@long.task()
+@too_long.task()
 def cut() -> None:
     for number in range(1, 150_001):
         print(f"cut {number}", "." * 50)
 
 
-gf.add_job(long)
+for job in (long, wide_lines):
+    job.task()(wide)
+for job in (long, wide_lines, too_long):
+    gf.add_job(job)
 
 ticker = Job("ticker")
 

@@ -656,7 +656,7 @@ def test_a_line_has_an_address_that_leads_to_it(page: Page, logs: Server) -> Non
 
 
 def test_long_lines_wrap_and_all_lines_can_be_reached(page: Page, logs: Server) -> None:
-    show(page, logs, "long", "?task=wide")
+    show(page, logs, "wide")
     expect(row(page, "wide")).to_have_attribute("data-state", "successful")
     expect(line(page, 1)).to_be_visible()
     page.keyboard.press("w")
@@ -677,7 +677,7 @@ def test_long_lines_wrap_and_all_lines_can_be_reached(page: Page, logs: Server) 
 def test_dropped_lines_are_reported_and_the_others_keep_their_numbers(
     page: Page, logs: Server
 ) -> None:
-    show(page, logs, "long", "?task=cut")
+    show(page, logs, "too long")
     expect(row(page, "cut")).to_have_attribute("data-state", "successful")
     page.reload()
     expect(line(page, 1)).to_be_visible()

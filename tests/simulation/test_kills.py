@@ -5,8 +5,10 @@ The simulated loop, threads and store raise the kills. A step is one callback of
 piece of work in a thread. At a commit, the kill comes just before it, or just after it and before
 its notification. `tests/crash/test_migration.py` kills migrations, which need a file.
 
-Each process is killed at every eighth step, and the next process one step later. To kill at each
-step: `pytest tests/simulation/test_kills.py --kill-stride 1`.
+Each process is killed at every twelfth step, and the next process one step later. Each commit has
+one kill: before it if its number is odd, and after it otherwise. The second seed exchanges them.
+To kill at each step, before each commit and after it:
+`pytest tests/simulation/test_kills.py --kill-stride 1`.
 """
 
 import asyncio
@@ -36,7 +38,7 @@ from tests.simulation.jobs import JobSpec, TaskSpec, add
 from tests.simulation.story import Story
 from tests.simulation.world import BEGINNING, Process, World
 
-KILLS = 10  # at least, of each kind in each operation
+KILLS = 6  # at least, of each kind in each operation
 LONG = 20_000  # simulated seconds, enough for everything to end
 JOB = JobSpec(
     "j",
@@ -334,8 +336,12 @@ def test_a_killed_process_keeps_every_promise(
     logging.disable()
     try:
         kills = 0
-        for seed in range(KILLS):
-            number, stride = (seed % kill_stride, kill_stride) if moment is Moment.STEP else (1, 1)
+        for seed in range(2 * KILLS):
+            if moment is Moment.STEP:
+                number, stride = seed % kill_stride, kill_stride
+            else:
+                stride = 1 if kill_stride == 1 else 2
+                number = 1 + (seed + (moment is Moment.AFTER_COMMIT)) % stride
             while lived_through(operation, moment, number, seed):
                 kills += 1
                 number += stride
