@@ -133,7 +133,7 @@ def test_an_abandoned_thread_does_not_stop_the_clock() -> None:
                 gone.wait(60)
             return "again"
 
-    job.add(Task("t", Hangs(), timeout=0.2, retries=1, retry_delay=ConstantDelay(DAY)))
+    job.add(Task("t", Hangs(), timeout=2, retries=1, retry_delay=ConstantDelay(DAY)))
     try:
         execution = run(job)
     finally:

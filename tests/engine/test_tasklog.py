@@ -238,7 +238,7 @@ def test_the_head_stays_and_the_tail_has_the_newest_lines() -> None:
 def test_the_backlog_is_bounded_and_keeps_its_head_and_its_end() -> None:
     async def scenario(log: TaskLog, kept: Kept) -> None:
         kept.open.clear()
-        for i in range(1_000_000):
+        for i in range(200_000):
             log.write(f"{i:09}\n")
         assert log._pending <= LIMIT // 32 + LINE
         assert len(log._head) + len(log._tail) <= LIMIT // 32 // 500
@@ -247,7 +247,7 @@ def test_the_backlog_is_bounded_and_keeps_its_head_and_its_end() -> None:
     numbers = [int(line) for line in kept.text.splitlines()]
     head, tail = numbers[: LIMIT // 64 // 10], numbers[LIMIT // 64 // 10 + 1 :]
     assert head == list(range(len(head)))
-    assert tail == list(range(1_000_000 - len(tail), 1_000_000))
+    assert tail == list(range(200_000 - len(tail), 200_000))
     assert len(tail) * 10 >= 0.9 * LIMIT / 64
     assert all(int(chunk.text[:9]) == chunk.first for chunk in kept.chunks)
 
