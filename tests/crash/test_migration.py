@@ -40,7 +40,7 @@ from goflow.stores.logs import AppendLog
 from goflow.stores.sqlite import SqliteStore
 from goflow.stores.sqlite.codec import QUARTER
 from goflow.stores.sqlite.results import move_out_of_facts
-from goflow.stores.sqlite.schema import MIGRATIONS, SCHEMA, take
+from goflow.stores.sqlite.schema import MIGRATIONS, SCHEMA, migrate, take
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PLAN = Plan((PlannedTask("a"), PlannedTask("b", ("a",))))
@@ -367,6 +367,29 @@ def test_released_migration_steps_are_unchanged() -> None:
 @pytest.mark.parametrize("version", FILL)
 def test_an_earlier_store_is_migrated_completely(version: int, tmp_path: Path) -> None:
     check_whole(old_store(version, tmp_path / "store"), version)
+
+
+def test_a_new_store_is_made_in_one_transaction_and_equals_a_migrated_one(tmp_path: Path) -> None:
+    def schema_of(path: Path) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(path)) as store:
+            every = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+            pragmas = ("user_version", "application_id", "auto_vacuum")
+            values = [store.execute(f"PRAGMA {one}").fetchone() for one in pragmas]
+            return [*store.execute(every).fetchall(), *values]
+
+    fresh, migrated = tmp_path / "fresh.db", tmp_path / "migrated.db"
+    statements: list[str] = []
+    with closing(sqlite3.connect(fresh, isolation_level=None)) as store:
+        store.set_trace_callback(statements.append)
+        migrate(store)
+    assert statements.count("COMMIT") == 1
+    with closing(sqlite3.connect(migrated, isolation_level=None)) as store:
+        for version, steps in enumerate(MIGRATIONS, 1):
+            for step in steps:
+                take(store, step)
+            store.execute(f"PRAGMA user_version = {version}")
+    assert schema_of(fresh) == schema_of(migrated)
+    assert len(schema_of(fresh)) > 30
 
 
 # For each number of statements, opens a copy of the store and is killed after that many; then

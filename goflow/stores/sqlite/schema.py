@@ -7,7 +7,7 @@ An index ends in the rowid, so the one on (job) is also in the order of `number`
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from goflow.stores.sqlite import chunks, costs, entries, results
@@ -194,14 +194,24 @@ SCHEMA = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema to `SCHEMA`, each step in a transaction of its own."""
+    """Bring the schema to `SCHEMA`: that of a new store in one transaction, an older one version by
+    version."""
     (current,) = connection.execute("PRAGMA user_version").fetchone()
+    if not current:
+        every = [step for steps in MIGRATIONS for step in steps]
+        _take_all(connection, every, len(MIGRATIONS))
+        return
     for version, steps in enumerate(MIGRATIONS[current:], current + 1):
-        # DEFERRED, since IMMEDIATE writes, and auto_vacuum must be set before the first write.
-        with transaction(connection, "BEGIN DEFERRED"):
-            for step in steps:
-                take(connection, step)
-            connection.execute(f"PRAGMA user_version = {version}")
+        _take_all(connection, steps, version)
+
+
+def _take_all(connection: sqlite3.Connection, steps: Iterable[Step], version: int) -> None:
+    """Take steps and set the version, in one transaction."""
+    # DEFERRED, since IMMEDIATE writes, and auto_vacuum must be set before the first write.
+    with transaction(connection, "BEGIN DEFERRED"):
+        for step in steps:
+            take(connection, step)
+        connection.execute(f"PRAGMA user_version = {version}")
 
 
 def take(connection: sqlite3.Connection, step: Step) -> None:
