@@ -264,6 +264,32 @@ async def test_a_success_that_comes_again_runs_nothing(tmp_path: Path) -> None:
         assert count(engine, "report") == 2
 
 
+async def test_a_success_that_comes_again_while_its_follower_runs_is_no_refusal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "goflow.db")
+    hangs = [Scripted(["hang"]) for _ in range(2)]
+
+    def jobs(operator: Scripted) -> tuple[Job, Job]:
+        task = Task("t", operator, retries=1)
+        other = job_of("other", Task("t", Scripted()))
+        return other, job_of("report", task, after="other", overlap="skip")
+
+    async with running(*jobs(hangs[0]), store=SqliteStore(path)) as engine:
+        await engine.submissions.submit("other")
+        await until(lambda: hangs[0].runs)
+        await until(lambda: engine._followers.handled >= engine.store.version())
+    store = SqliteStore(path)
+    store.open()
+    store.commit([Put(CURSOR, "followers", b"0")])  # as before the place was kept
+    store.close()
+    async with running(*jobs(hangs[1]), store=SqliteStore(path)) as engine:
+        await until(lambda: hangs[1].runs)
+        await until(lambda: engine._followers.handled >= engine.store.version())
+        assert count(engine, "report") == 1
+    assert "does not run after" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [

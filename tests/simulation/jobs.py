@@ -343,6 +343,9 @@ class Stage(Protocol):
     def dispatched(self, context: Context, action: Any) -> None:
         """An action is acknowledged."""
 
+    def reads(self, context: Context) -> None:
+        """The operator reads the shared state."""
+
     def heard(self, state: Any, action: Any) -> None:
         """The shared state has changed."""
 
@@ -404,7 +407,11 @@ class Scripted:
             "by": stage.rng.choice((number, number, number, 7)),
         }
         stage.dispatches(context, action)
-        await context.dispatch(action)
+        dispatching = context.dispatch(action)
+        for _ in range(stage.rng.choice((0, 0, 3))):  # while it is applied and committed
+            await asyncio.sleep(stage.rng.choice((0, 0.001, 0.02)))
+            stage.reads(context)
+        await dispatching
         stage.dispatched(context, action)
 
     async def _endure(self, seconds: float) -> None:

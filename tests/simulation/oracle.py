@@ -106,6 +106,7 @@ class Oracle:
             if isinstance(one, ChildStarted) and one.key == key
         ]
         where = f"{execution.id} {key}, attempt {fact.attempt}"
+        first = self._first_of(execution, fact)
         if not isinstance(fact, TaskSucceeded):
             said = fact.error.partition("\n")[0]
             for state in (State.FAILED, State.CANCELLED):
@@ -114,10 +115,13 @@ class Oracle:
                     self.hold(child.id in said, f"{where}: {said}, and its child is {child.id}")
                     known = child.state is state or self._was_retried(child)
                     self.hold(known, f"{where}: {said}, and it is {child.state}")
+                    own = children[-1].attempt >= first
+                    self.hold(own, f"{where}: {said}, which attempt {children[-1].attempt} started")
             return
         self.hold(children, f"{where} succeeded, and has started nothing")
         if not children:
             return
+        self.hold(children[-1].attempt >= first, f"{where} succeeded by the child of {children}")
         child = disk.executions[children[-1].child]
         result = self.world.value(execution.id, fact.stored or fact.result)
         if isinstance(result, str):
@@ -133,6 +137,21 @@ class Oracle:
             ended = child.state is State.SUCCESSFUL
             self.hold(ended, f"{where} succeeded, and {child.id} is {child.state}")
             self.hold(result == expected, f"{where}: {result} is not {expected}")
+
+    def _first_of(
+        self, execution: Execution, fact: TaskSucceeded | TaskFailed | AttemptFailed
+    ) -> int:
+        """The first of the attempts that are one with that of the fact, since the end of the server
+        interrupted those before it."""
+        first = fact.attempt
+        for one in reversed(self.world.disk.facts[execution.id]):
+            if isinstance(one, Retried) and fact.task in one.tasks:
+                break
+            if isinstance(one, AttemptFailed) and one.key == fact.key and one.attempt < first:
+                if not one.interrupted:
+                    break
+                first = one.attempt
+        return first
 
     def _was_retried(self, execution: Execution) -> bool:
         """Whether a client has changed the execution since it ended first."""

@@ -574,3 +574,71 @@ def test_a_cancel_at_any_step_reaches_the_execution_that_a_task_starts(
     while cancelled(number, killed=killed, task=task):
         number += 1
     assert number > 20
+
+
+def test_the_end_of_an_execution_ends_the_wait_of_the_task_that_started_it() -> None:
+    with quiet(), World("woken") as world:
+        world.jobs = {"above": RUNS, "below": JobSpec("below", (TaskSpec("t", mood="long"),))}
+        story = Story(world)
+        assert story.start(world.boot())
+        process = world.process
+        assert process is not None
+        process.call(process.engine.submissions.submit("above"))
+        process.run(100)
+        above, below = world.disk.executions.values()
+        assert above.finished_at is not None
+        assert below.finished_at is not None
+        assert below.finished_at - below.submitted_at > timedelta(seconds=3)
+        assert above.finished_at - below.finished_at < timedelta(seconds=2)  # not at the next look
+
+
+def followed(moment: Moment, number: int, *, scheduled: bool) -> bool:
+    """Run a job that another one runs after, kill the process at that commit, and let everything
+    end. Returns False if all had ended before the kill."""
+    with quiet(), World(f"followed {number}") as world:
+        quick = (TaskSpec("t", retries=1, mood="ok"),)
+        options = {"schedule": "@every 1h", "active": True} if scheduled else {}
+        world.jobs = {
+            "first": JobSpec("first", quick, options),
+            "second": JobSpec("second", quick, {"after": "first"}),
+        }
+        story, disk = Story(world), world.disk
+        assert story.start(world.boot())
+        disk.kill_in, disk.kill_before = number, moment is Moment.BEFORE_COMMIT
+        process = world.process
+        assert process is not None
+        if scheduled:
+            process.run(3700)
+        else:
+            process.call(process.engine.submissions.submit("first", key="once"))
+            process.run(100)
+        disk.kill_in = disk.kill_before = None
+        killed = process.dead
+        process.kill()
+        world.end()
+        if scheduled:  # it may have been killed before the due time
+            world.down(max(3700 - world.time, 0))
+        process = world.boot()
+        assert story.start(process)
+        if not scheduled:
+            process.call(process.engine.submissions.submit("first", key="once"))
+        process.run(200)
+        ran = [(one.job, one.state, one.scheduled_at) for one in disk.executions.values()]
+        due = BEGINNING + timedelta(hours=1) if scheduled else None
+        expected = [(job, State.SUCCESSFUL, due) for job in ("first", "second")]
+        assert ran == expected, (moment, number)
+        process.kill()
+        world.end()
+        story.settle()
+    return killed
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE_COMMIT, Moment.AFTER_COMMIT])
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_success_is_followed_once_wherever_a_process_is_killed(
+    scheduled: bool, moment: Moment
+) -> None:
+    number = 1
+    while followed(moment, number, scheduled=scheduled):
+        number += 1
+    assert number > 8

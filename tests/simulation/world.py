@@ -352,11 +352,18 @@ class Process:
     def dispatched(self, context: Context, action: Any) -> None:
         if self.dead:
             return
-        place = _place(context)
-        self.world.acknowledged[place] += 1
-        states = self.world.disk.states[context.execution_id]
-        if context.state not in states:
-            self._broken(f"attempt {place} has the state {context.state}; committed are {states}")
+        self.world.acknowledged[_place(context)] += 1
+        self._check_state(context, self.world.disk.states[context.execution_id])
+
+    def reads(self, context: Context) -> None:
+        if not self.dead:
+            states = self.world.disk.states.get(context.execution_id, [])
+            self._check_state(context, [None, *states])  # None is the first state
+
+    def _check_state(self, context: Context, states: list[Any]) -> None:
+        place, state = _place(context), context.state
+        if state not in states:
+            self._broken(f"attempt {place} has the state {state}; committed are {states}")
 
     def heard(self, state: Any, action: Any) -> None:
         if self.dead:
