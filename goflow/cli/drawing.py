@@ -26,6 +26,7 @@ def as_json(job: Job, followers: Sequence[str]) -> dict[str, Any]:
                 "map_over": task.lists,
                 "zipped": task.zipped,
                 "max_parallel": task.max_parallel,
+                "stream": task.name in job.plan.streams,
                 "waits_for": waits_for(task.operator),
                 "runs": runs_job(task.operator),
             }
@@ -47,6 +48,8 @@ def as_tree(job: Job, followers: Sequence[str]) -> str:
             notes += "  (branch)"
         if task.lists:
             notes += f"  ({_mapping(task)})"
+        if task.name in job.plan.streams:
+            notes += "  (yields items)"
         if (awaited := waits_for(task.operator)) is not None:
             notes += f"  (waits for {awaited})"
         if (other := runs_job(task.operator)) is not None:
@@ -74,7 +77,7 @@ def as_dot(job: Job, followers: Sequence[str]) -> str:
     lines = [f"digraph {_quoted(job.name)} {{"]
     lines += [f"  {_quoted(task.name)}{_dot_look(task)};" for task in job.tasks]
     lines += [
-        f"  {_quoted(upstream)} -> {_quoted(task.name)};"
+        f"  {_quoted(upstream)} -> {_quoted(task.name)}{_dot_arrow(job, upstream, task)};"
         for task in job.tasks
         for upstream in task.after
     ]
@@ -86,6 +89,17 @@ def as_dot(job: Job, followers: Sequence[str]) -> str:
         f"  {_quoted(f'job {other}')} [shape=plaintext];" for other in [*job.after, *followers]
     ]
     return "\n".join([*lines, "}"])
+
+
+def _dot_arrow(job: Job, upstream: str, task: Task) -> str:
+    """A dashed arrow if items go along it while the upstream task yields them."""
+    return " [style=dashed]" if _is_passed_on(job, upstream, task) else ""
+
+
+def _is_passed_on(job: Job, upstream: str, task: Task) -> bool:
+    """Whether a task runs on the items of an upstream task while that yields them."""
+    passed_on = {planned.name for planned in job.plan.tasks if planned.by_item}
+    return upstream in job.plan.streams and task.name in passed_on and upstream in task.lists
 
 
 def _dot_look(task: Task) -> str:
@@ -112,7 +126,7 @@ def as_mermaid(job: Job, followers: Sequence[str]) -> str:
         opening, closing = _mermaid_look(task)
         lines.append(f'  t{number[task.name]}{opening}"{_entities(task.name)}"{closing}')
     lines += [
-        f"  t{number[upstream]} --> t{number[task.name]}"
+        f"  t{number[upstream]} {_mermaid_arrow(job, upstream, task)} t{number[task.name]}"
         for task in job.tasks
         for upstream in task.after
     ]
@@ -125,6 +139,10 @@ def as_mermaid(job: Job, followers: Sequence[str]) -> str:
         for place, other in enumerate([*job.after, *followers])
     ]
     return "\n".join(lines)
+
+
+def _mermaid_arrow(job: Job, upstream: str, task: Task) -> str:
+    return "-.->" if _is_passed_on(job, upstream, task) else "-->"
 
 
 def _mermaid_look(task: Task) -> tuple[str, str]:

@@ -342,7 +342,7 @@ class Execution(Progress):
             return TaskFailed(now, name, attempt, items.error)
         if items.counts[State.FAILED]:
             return TaskFailed(now, name, attempt, items.failure)
-        if items.open or items.counts[State.CANCELLED]:
+        if items.open or items.counts[State.CANCELLED] or self.may_grow(group):
             return TaskCancelled(now, name, attempt)
         if (reason := self.loss(group)) is not None and not items.lost:
             return self._skip_truncated(now, group, reason)

@@ -164,11 +164,16 @@ class Groups(Standing):
         if group.state is not _RUNNING:
             return
         if not items.open or (not items.running and self.is_cancelling(name)):
-            if name in self._growing and not (
-                self.tasks[group.planned.lists[0]].state in FINISHED or self.is_cancelling(name)
-            ):
-                return  # there may be more items
+            if self.may_grow(group) and not self.is_cancelling(name):
+                return
             self._to_end[name] = None
+
+    def may_grow(self, group: TaskRun) -> bool:
+        """Whether its source, which goes on, may yield more items."""
+        planned = group.planned
+        if planned.name not in self._growing:
+            return False
+        return self.tasks[planned.lists[0]].state not in FINISHED
 
     def _check_ending(self, fact: TaskFact) -> None:
         """Refuse the end of a group while items go on."""

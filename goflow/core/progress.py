@@ -220,7 +220,7 @@ class Progress(Groups):
             self._groups
             and (items := items_if_mapped(task)) is not None
             and isinstance(task, TaskRun)
-            and (items.open or self.loss(task) or fails(items))
+            and (items.open or self.may_grow(task) or self.loss(task) or fails(items))
         ):
             refuse(fact, "while items go on, failed, were cancelled or are lost")
         if (fact.chosen is not None) is not task.planned.branch:

@@ -3,6 +3,8 @@
 A file named `open` ends every wait.
 """
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -80,6 +82,25 @@ def total(measure: list[int]) -> int:
 
 
 gf.add_job(cities)
+
+numbers = Job("numbers", description="Works on items while they are yielded")
+
+
+@numbers.task
+def count() -> Iterator[int]:
+    yield from (1, 2)
+    while not Path("open").exists():
+        time.sleep(0.05)
+    yield 3
+
+
+@numbers.task(map_over="count")
+def double(count: int) -> int:
+    print("doubling", count)
+    return 2 * count
+
+
+gf.add_job(numbers)
 
 # -- waits ----------------------------------------------------------------------------
 

@@ -81,6 +81,26 @@ def test_the_items_of_a_map_are_one_cell_that_opens_into_a_list(page: Page, flow
     fits_a_telephone(page)
 
 
+def test_the_items_of_a_generator_are_worked_on_and_shown_while_it_yields(
+    page: Page, flow: Server
+) -> None:
+    show(page, flow, "numbers", "?task=count")
+    expect(detail(page, "count")).to_contain_text("2 items yielded")
+    node(page, "double").click()
+    expect(detail(page, "double")).to_contain_text("2 of 2 items, 2 successful")
+    expect(node(page, "double")).to_have_attribute("data-state", "running")
+    items = detail(page, "double").get_by_role("listbox", name="Items")
+    expect(items.locator(".item-row")).to_have_count(2)
+    flow.open_gate()
+    ended(page, "successful")
+    expect(detail(page, "double")).to_contain_text("3 of 3 items, 3 successful")
+    items.locator('[data-item="2"]').click()
+    expect(page.locator('[data-item-detail="2"]')).to_contain_text("doubling 3")
+    node(page, "count").click()
+    expect(detail(page, "count")).to_contain_text("3 items yielded")
+    is_accessible_in_both_themes(page)
+
+
 def test_an_item_has_its_own_artifacts_to_download(page: Page, flow: Server) -> None:
     show(page, flow, "cities", "?task=measure&item=3")
     ended(page, "failed")

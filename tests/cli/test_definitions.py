@@ -259,6 +259,41 @@ def test_a_graph_tells_waits_maps_other_jobs_and_hooks(goflow, main_py, job, lin
     assert goflow("graph", main_py(WORDS), job).stdout.splitlines() == lines
 
 
+STREAM = """
+from goflow import Job
+
+job = Job("orders")
+
+@job.task
+def read():
+    yield 1
+
+@job.task(map_over="read")
+def price(read): ...
+
+@job.task(map_over="read", item_key="{{ item }}")
+def check(read): ...
+"""
+
+
+def test_a_graph_marks_streams(goflow, main_py):
+    path = main_py(STREAM)
+    assert goflow("graph", path).stdout.splitlines() == [
+        "orders",
+        "  read  (yields items)",
+        "  ├─ price  (for each item of read)",
+        "  └─ check  (for each item of read)",
+    ]
+    dot = goflow("graph", path, "--dot").stdout
+    assert '"read" -> "price" [style=dashed];' in dot
+    assert '"read" -> "check";' in dot
+    mermaid = goflow("graph", path, "--mermaid").stdout
+    assert "t0 -.-> t1" in mermaid
+    assert "t0 --> t2" in mermaid
+    tasks = json.loads(goflow("graph", path, "--json").stdout)["tasks"]
+    assert [task["stream"] for task in tasks] == [True, False, False]
+
+
 def test_a_graph_has_shapes_for_waits_maps_and_other_jobs(goflow, main_py):
     path = main_py(WORDS)
     assert '"one" [peripheries=2];' in goflow("graph", path, "cities", "--dot").stdout

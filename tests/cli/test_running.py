@@ -32,6 +32,27 @@ def fetch(find):
 """
 
 
+STREAM = """
+from goflow import Job
+
+job = Job("orders")
+
+@job.task
+def read():
+    yield from (1, 2, 3)
+
+@job.task(map_over="read")
+def price(read):
+    return 100 * read
+"""
+
+
+def test_the_items_of_a_generator_are_counted(goflow, main_py):
+    told = goflow("run", main_py(STREAM)).stdout
+    assert re.search("read +successful  attempt 1  .* 3 items yielded", told)
+    assert re.search("price +successful .* 3 of 3 items", told)
+
+
 REPORTING = """
 import pathlib, time
 from goflow import Context, Job

@@ -364,6 +364,8 @@ class Model:
         if more_may_come and not self.stops(name):
             return set()
         ends = {F, C}
+        if more_may_come:
+            return ends
         loss = self.loss(name)
         if loss is not None:
             return {*ends, K} if not set(items) & {F, C, *waiting} else ends

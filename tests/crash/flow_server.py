@@ -1,13 +1,14 @@
 """A server that tests kill: `python flow_server.py STORE PORT EFFECTS`.
 
-Its jobs branch, map, wait, keep objects and files, start each other, dispatch, and have hooks. Each
-task and hook writes a line for each of its effects to the file EFFECTS, outside the store.
+Its jobs branch, map, yield, wait, keep objects and files, start each other, dispatch, and have
+hooks. Each task and hook writes a line for each of its effects to the file EFFECTS, outside the
+store.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +25,19 @@ class Effect:
     seconds: float = 0.05
 
     def run(self, context: Context) -> Any:
-        self._say("begin", context)
+        say("begin", context)
         time.sleep(self.seconds)
         result = self.function(context)
-        self._say("end", context)
+        say("end", context)
         return result
 
-    def _say(self, what: str, context: Context) -> None:
-        item = "" if context.index is None else f"/{context.index}"
-        line = f"{what} {context.execution_id} {context.task}{item} {context.attempt}\n"
-        out = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(out, line.encode())
-        os.close(out)
+
+def say(what: str, context: Context) -> None:
+    item = "" if context.index is None else f"/{context.index}"
+    line = f"{what} {context.execution_id} {context.task}{item} {context.attempt}\n"
+    out = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(out, line.encode())
+    os.close(out)
 
 
 def summed(state: Any, action: Any) -> Any:
@@ -93,6 +95,18 @@ def flow() -> Job:
 
     add("list", lambda context: ["a", "b", "c"])
     add("each", item, "list", map_over="list", max_parallel=2)
+
+    @job.task(retries=1)
+    def yields(context: Context) -> Iterator[int]:
+        say("begin", context)
+        for number in range(6):
+            time.sleep(0.03)  # so that kills come between two items, too
+            yield number
+            if number == 3 and context.attempt == 1:
+                raise ValueError("fails midway, and yields the same items again")
+
+    add("works", lambda context: context.item * 2, "yields", map_over="yields", max_parallel=2)
+    add("adds", lambda context: context.item + 1, "works", map_over="works")
     add("joined", lambda context: "-".join(context.results["each"]), "each")
     add("fork", lambda context: "left", "list").branch = True
     add("left", lambda context: ["deep"], "fork").branch = True

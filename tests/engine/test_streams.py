@@ -641,6 +641,35 @@ async def test_a_cancelled_task_does_not_hold_up_the_generator(
         assert found["source"].attempts[-1].attempt == 1
 
 
+async def test_a_cancel_ends_tasks_whose_items_have_ended_while_more_might_have_come() -> None:
+    gate = Gate([1, 2, 3])
+    job, seen = gated(gate, "async")
+
+    @job.task(map_over="work", when="item > 5")
+    async def over(work: int) -> int:
+        return work
+
+    @job.task(map_over="over", trigger_rule="allSkipped")
+    async def last(over: None) -> int:
+        return 1
+
+    gate.open(0, 1)
+    async with running(job) as engine:
+        id = await submitted(engine)
+        counts = now(engine, id).tasks["last"].items.counts
+        await until(lambda: counts[State.SUCCESSFUL] == 2)
+        await engine.control.cancel(id)
+        detail = await ended(engine, id)
+    assert seen == [1, 2]
+    assert detail.state is State.CANCELLED
+    assert {name: task.state.value for name, task in tasks(detail).items()} == {
+        "gate_": "cancelled",
+        "work": "cancelled",
+        "over": "skipped",
+        "last": "successful",  # by its rule
+    }
+
+
 # -- bad input ----------------------------------------------------------------------------
 
 

@@ -126,15 +126,29 @@ class Disk:
         """The JSON of a result, inline or stored."""
         if isinstance(result, msgspec.Raw):
             return bytes(result)
+        if result.chunked is not None:
+            body = self.items(execution, result.task, result.chunked.round)
+            if not result.is_intact(body):
+                self._broken(f"{execution}: {result} is committed, and its items are {body!r}")
+            return body
         found = self.connection.execute(
             """SELECT body FROM results JOIN executions ON number = execution
             WHERE id = ? AND task = ? AND item = ? AND attempt = ?""",
             (execution, result.task, item_column(result.item), result.attempt),
         ).fetchone()
-        body: bytes | None = None if found is None else found[0]
-        if body is None or not result.is_intact(body):
+        kept: bytes | None = None if found is None else found[0]
+        if kept is None or not result.is_intact(kept):
             self._broken(f"{execution}: {result} is committed, and not in the store")
-        return body or b"null"
+        return kept or b"null"
+
+    def items(self, execution: str, task: str, round: int) -> bytes:
+        """The JSON of the list of the committed items of a generator."""
+        found = self.connection.execute(
+            """SELECT body FROM chunks JOIN executions ON number = execution
+            WHERE id = ? AND task = ? AND round = ? ORDER BY first""",
+            (execution, task, round),
+        )
+        return b"[%b]" % b",".join(body[1:-1] for (body,) in found)
 
     def committed(self, batch: Sequence[Change], outcomes: Sequence[Outcome]) -> None:
         """Record durable changes; the process may die before it learns of them."""

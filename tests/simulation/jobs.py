@@ -17,6 +17,7 @@ from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
 from goflow.operators.subjobs import RunJob
 from goflow.templates.template import Template
+from tests.simulation.yielding import generator
 
 BEGINNING = datetime(2030, 3, 30, 23, 57, 30, tzinfo=UTC)  # of each story
 POOLS = {"db": 1, "web": 2}
@@ -59,7 +60,7 @@ class TaskSpec:
     pool: str | None = None
     priority: int = 0
     threaded: bool = False
-    mood: str | None = None  # of `MOODS`, or "list" or "items"; None for a random one each time
+    mood: str | None = None  # of `MOODS`, "list", "items" or "stream"; None for a random one each
     map_over: str | tuple[str, ...] | None = None
     zipped: bool = False
     max_parallel: int | None = None
@@ -83,6 +84,8 @@ class TaskSpec:
         if self.runs is not None:
             more = {"n": Template(f"{{{{ params.n + {self.gives} }}}}")}
             operator = RunJob(self.runs, None if self.gives is None else more, wait=self.waits)
+        if self.mood == "stream":
+            operator = generator(stage)
         delays: dict[str, RetryDelay | None] = {
             "none": None,
             "constant": ConstantDelay(3),
@@ -284,7 +287,8 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
 def _draw_chain(rng: random.Random, others: Sequence[str]) -> list[TaskSpec]:
     """Tasks that map over one another, item by item, and perhaps wait for another task as well."""
     plain = {"branch": False, "result": "json"}
-    chain = [replace(_draw_task(rng, "c0", ()), mood="list", **plain)]
+    mood: str | None = rng.choice(("list", "stream", "stream"))
+    chain = [replace(_draw_task(rng, "c0", ()), mood=mood, **plain)]
     for number in range(1, rng.choice((3, 3, 4))):
         over = f"c{number - 1}"
         after = (over, rng.choice(others)) if rng.random() < 0.3 else (over,)
@@ -348,6 +352,15 @@ class Stage(Protocol):
 
     def heard(self, state: Any, action: Any) -> None:
         """The shared state has changed."""
+
+    def items(self, context: Context) -> tuple[list[Any], int]:
+        """What a generator is to yield, and how many of them are committed."""
+
+    def pauses(self, context: Context) -> None:
+        """A generator is about to yield."""
+
+    def goes_on(self, context: Context) -> None:
+        """A generator goes on after it has yielded."""
 
     def last(self, context: Context, seconds: float) -> None:
         """The operator occupies its thread for `seconds`."""

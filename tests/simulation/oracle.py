@@ -34,6 +34,7 @@ from goflow.errors import Later, Skip
 from goflow.errors import TaskFailed as Fails
 from tests.core.histories import assert_ended_by_the_rules
 from tests.core.model import Model
+from tests.simulation import yielding
 from tests.simulation.jobs import PARAMS, TaskSpec, is_skipped
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ Place = tuple[str, Key, int]  # of an attempt
 # How errors begin that goflow gives to an attempt whose operator returned.
 REFUSALS = (
     "interrupted", "timed out", "the result", "the branch chose", "a branch must", "job '",
-    "the shared state", "an action was not kept", "a defect",
+    "the shared state", "an action was not kept", "a defect", *yielding.REFUSALS,
 )  # fmt: skip
 # The seconds between the due times of schedules that are due at even distances.
 DISTANCES = {
@@ -74,6 +75,7 @@ class Oracle:
 
     def heard(self, execution: Execution, fact: AnyFact) -> None:
         """A fact is committed."""
+        self.world.rounds.heard(execution, fact)
         match fact:
             case TaskSkipped(reason=SkipReason.CONDITION):
                 self._skipped_by_condition(execution, fact)
@@ -169,6 +171,7 @@ class Oracle:
             self._check_actions(execution, facts)
             self._check_children(execution, facts)
             self._check_due(execution)
+        self.world.rounds.check()
 
     def _check_rules(self, execution: Execution, facts: list[AnyFact]) -> None:
         """The model of the core's tests allows each fact, and comes to the same end."""

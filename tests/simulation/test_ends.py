@@ -1,5 +1,5 @@
-"""Jobs that branch, map, wait, nest, hook and dispatch come to the same end, wherever a process is
-killed.
+"""Jobs that branch, map, yield, wait, nest, hook and dispatch come to the same end, wherever a
+process is killed.
 
 The end is written down below by hand, and compared with that of each run. A run is undisturbed, or
 killed just before or after one of its commits, or at a step; the next process is killed, too, some
@@ -11,7 +11,7 @@ To kill at each commit and each step: `pytest tests/simulation/test_ends.py --ki
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,6 +34,7 @@ from tests.simulation.jobs import JobSpec, Stage, TaskSpec
 from tests.simulation.story import Story
 from tests.simulation.test_kills import Moment
 from tests.simulation.world import BEGINNING, World
+from tests.simulation.yielding import bound
 
 LONG = 20_000  # simulated seconds, enough for everything to end
 AGAIN = 3  # commits of the second process, at most
@@ -113,6 +114,23 @@ class FlowSpec(JobSpec):
                 raise Later(15, "no file" if context.waited < 20 else "an empty file")
             return "there"
 
+        async def numbers(context: Context) -> AsyncIterator[Any]:
+            stage.begins(context, threaded=False)
+            try:
+                for number in range(5):
+                    stage.pauses(context)
+                    yield number
+                    stage.goes_on(context)
+                    if number == 2 and context.attempt == 1:
+                        raise ValueError("fails midway, and yields the same items again")
+            finally:
+                stage.ends(context)
+
+        def doubled_item(context: Context) -> int:
+            if context.index == 1 and context.attempt == 1:
+                raise ValueError("the second item fails once")
+            return int(context.item) * 2
+
         def files(context: Context) -> str:
             context.artifact("made.txt").write_text(context.execution_id)
             return "made"
@@ -139,6 +157,9 @@ class FlowSpec(JobSpec):
         does("waits", waits)
         job.add(Task("looks", WaitFor(lambda context: context.waited > 60, every=20), retries=1))
         job.add(Task("until", WaitUntil(timedelta(seconds=50))))
+        job.add(Task("yields", bound(numbers), retries=1))
+        does("works", doubled_item, after=["yields"], map_over="yields", max_parallel=2)
+        does("adds", lambda context: context.item + 1, after=["works"], map_over="works")
         does("acts", acts)
         does("object", lambda context: {"set": {1, 2}}, result="pickle")
         does("uses", lambda context: sorted(context.results["object"]["set"]), after=["object"])
@@ -245,6 +266,7 @@ FLOW = {
     "list": ["a", "b", "c"], "each": ["a0", "b1", "c2"], "joined": "a0-b1-c2", "none": [],
     "fork": "left", "left": ["deep"], "deep": "deep", "join": {"deep": "deep"}, "wanted": 1,
     "waits": "there", "looks": True, "until": None, "acts": 111, "uses": [1, 2], "files": "made",
+    "yields": [0, 1, 2, 3, 4], "works": [0, 2, 4, 6, 8], "adds": [1, 3, 5, 7, 9],
     "child": {"double": 12, "go": {"n": 13}}, "children": [{"n": 0}, {"n": 1}, {"n": 2}],
 }  # fmt: skip
 SKIPPED = {

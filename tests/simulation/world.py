@@ -33,6 +33,7 @@ from tests.simulation.disk import Disk, Handle, Killed
 from tests.simulation.jobs import BEGINNING, CONDITIONS, POOLS, JobSpec, TaskSpec
 from tests.simulation.loop import Loop, SimulatedClock, SimulatedThreads, Wall
 from tests.simulation.oracle import Oracle
+from tests.simulation.yielding import Rounds
 
 # Shortly before the clocks change in Europe.
 KEEP = Keep(days=None, executions=None)
@@ -68,6 +69,7 @@ class World:
         self.actions: dict[tuple[str, Key, int], list[Any]] = {}
         self.acknowledged: Counter[tuple[str, Key, int]] = Counter()
         self.heard: dict[str, list[Any]] = {}  # the states that subscribers heard of
+        self.rounds = Rounds(self)
         self.oracle = Oracle(self)
         self.disk.heard = self.oracle.heard
         self.logs_given_up = 0
@@ -78,11 +80,13 @@ class World:
         self.options: dict[str, Any] = {}
 
     def __enter__(self) -> "World":
+        self.rounds.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None:
             self.process.bury()
+        self.rounds.end()
         self.disk.connection.close()
         self._folder.cleanup()
 
@@ -189,6 +193,7 @@ class Process:
         self.store = Handle(world.disk)
         self.clock = SimulatedClock(self.loop, world.wall)
         self.running: dict[tuple[str, Key, int], Running] = {}
+        self.paused: set[tuple[str, Key, int]] = set()  # generators, which may have no slots
         self._lasting: tuple[float, Callable[[], None]] = (0, lambda: None)
         self.engine = Engine(
             self.store,
@@ -302,6 +307,9 @@ class Process:
                     b"null" if result is None else self.world.disk.result(execution.id, result)
                 )
                 parts: Any = (msgspec.json.decode(encoded),)
+            elif (stream := execution.stream_over(context.task)) is not None:
+                has_item = True
+                parts = (self.world.rounds.item(execution, stream, key.number),)
             else:
                 has_item = True
                 lists = [_listed(results[over]) for over in planned.lists]
@@ -340,6 +348,18 @@ class Process:
 
     def ends(self, context: Context) -> None:
         self.running.pop(_place(context), None)
+        self.paused.discard(_place(context))
+
+    def items(self, context: Context) -> tuple[list[Any], int]:
+        return self.world.rounds.items(context)
+
+    def pauses(self, context: Context) -> None:
+        self.paused.add(_place(context))
+
+    def goes_on(self, context: Context) -> None:
+        self.paused.discard(_place(context))
+        if not self.dead:
+            self._check_limits()
 
     def acts(self, context: Context, end: Any) -> None:
         if not self.dead:
@@ -402,7 +422,8 @@ class Process:
             self._broken(f"{execution.id} of job {execution.job!r} runs, after {before}")
 
     def _check_limits(self) -> None:
-        taken = Counter(limit for running in self.running.values() for limit in running.limits)
+        running = [one for place, one in self.running.items() if place not in self.paused]
+        taken = Counter(limit for one in running for limit in one.limits)
         for usage in self.engine.slots.usage():
             limit = usage.kind, usage.name
             # Tasks that ran when the limit was lowered, as far as they have not ended since.
@@ -410,11 +431,11 @@ class Process:
             self._tolerated[limit] = tolerated
             most = max(usage.size, tolerated)
             if taken.pop(limit, 0) > most:
-                self._broken(f"{self.running} run; of {limit} at most {most} may")
+                self._broken(f"{running} run; of {limit} at most {most} may")
         if taken:
             self._broken(f"{taken} run, and there are no such limits")
-        if len(self.running) > self.engine.options.max_running:
-            self._broken(f"{self.running} run; the limit is {self.engine.options.max_running}")
+        if len(running) > self.engine.options.max_running:
+            self._broken(f"{running} run; the limit is {self.engine.options.max_running}")
 
     def _broken(self, problem: str) -> None:
         self.world.problems.append(problem)
