@@ -16,7 +16,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser import chromium
 
@@ -200,7 +207,9 @@ def watch() -> Watch:
 @pytest.fixture
 def page(browser: Browser, watch: Watch) -> Iterator[Page]:
     """A page in a new profile, watched for forbidden actions."""
-    with browser.new_context(viewport={"width": 1200, "height": 900}) as context:
+    # Without animations, since a browser without a graphics card draws each frame of them.
+    size: ViewportSize = {"width": 1200, "height": 900}
+    with browser.new_context(viewport=size, reduced_motion="reduce") as context:
         watch.over(context)
         page = context.new_page()
         yield page
