@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from goflow import Goflow, MemoryStore, State
 from goflow.web.executions import StateFilter
+from tests.effort import examples
 from tests.web.conftest import Asker, Served, failing, simple
 from ui import schema
 
@@ -131,7 +132,7 @@ def test_responses_match_the_document(document: Any) -> None:
         for mode in GenerationMode:
 
             @settings(
-                max_examples=12,
+                max_examples=examples(8),
                 deadline=None,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
