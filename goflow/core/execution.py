@@ -81,7 +81,10 @@ ERRORS_KEPT = 16 * 1024 * 1024  # characters of all errors; further ones are cut
 
 class Succeeded(msgspec.Struct, frozen=True):
     """Outcome of an attempt that returned; the fields are as in the fact `TaskSucceeded`. Each
-    outcome has the `cost` of the attempt, None if there is nothing to say."""
+    outcome has the `cost` of the attempt, None if there is nothing to say.
+
+    A result that is too large for the fact is the `body`, to be stored together with the fact.
+    """
 
     result: msgspec.Raw = msgspec.Raw(b"null")
     size: int = 0
@@ -90,6 +93,7 @@ class Succeeded(msgspec.Struct, frozen=True):
     kept: Kept | None = None
     cost: Cost | None = None
     chunked: Chunked | None = None
+    body: bytes = b""
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -324,7 +324,6 @@ class Engine:
             on_defect=self.health.tell_defect,
             results=Results(
                 self.store,
-                self.journal,
                 self.clock,
                 self.reader.read,
                 self.artifacts,

@@ -162,6 +162,8 @@ class Hints:
         # The fields of a `Hint`, which would take longer to build.
         hint: tuple[object, ...]
         if isinstance(outcome, Succeeded):
+            if outcome.body:  # it would not fit, and a hint without it is of no use
+                return 0
             result, size, sha256 = outcome.result, outcome.size, outcome.sha256
             hint = (execution, task, attempt, None, False, result, size, sha256, last_lines, item)
             if outcome.chosen is not None or outcome.kept is not None:

@@ -341,7 +341,7 @@ class Runner:
     async def _record(self, execution: Execution, facts: Sequence[AnyFact]) -> None:
         """Commit facts, and the last lines of the attempts that end by them."""
         self._attempts.recording()
-        changes: list[Change] = [record_of(execution, facts)]
+        changes: list[Change] = [*self._attempts.take_results(facts), record_of(execution, facts)]
         if (streams := self._attempts.streams) is not None:
             changes = [*streams.take_chunks(), *changes]
         last_lines = self._attempts.last_lines()
@@ -438,6 +438,7 @@ class Runner:
             facts = execution.abort(self._clock.now(), defect)
             while self._attempts.take_ended():
                 pass
+            self._attempts.take_results(())
             if self._attempts.streams is not None:
                 self._attempts.streams.take_chunks()  # of facts that were not committed
             if facts:

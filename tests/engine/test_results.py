@@ -13,6 +13,7 @@ from goflow.core.execution import ERRORS_KEPT
 from goflow.core.result import SMALL
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.attempts.results import FRESH
+from goflow.engine.attempts.under_way import LOAD
 from goflow.engine.journal import BATCH_BYTES
 from goflow.engine.reader import PAGE_BYTES
 from goflow.errors import NotFound, ResultLost
@@ -175,17 +176,37 @@ async def test_a_batch_accepts_no_further_change_beyond_8_mib() -> None:
     assert max(sizes) < BATCH_BYTES + 1024 * 1024
 
 
-async def test_a_result_is_stored_before_its_fact() -> None:
+async def test_a_result_is_stored_once_in_the_transaction_of_its_fact() -> None:
     store = Watched()
-    async with running(many(5), store=store) as engine:
+    items = Task("items", Scripted(result=LARGE), after=["list"], map_over="list")
+    tasks = [Task(f"t{n}", Scripted(result=LARGE)) for n in range(5)]
+    tasks += [Task("list", Scripted(result=[1, 2])), items]
+    async with running(job_of("many", *tasks), store=store) as engine:
         await done(engine, "many")
-    kept: set[str] = set()
-    for change in (change for batch in store.batches for change in batch):
-        if isinstance(change, KeepResult):
-            kept.add(change.task)
-        for fact in getattr(change, "facts", ()):
-            assert not isinstance(fact, TaskSucceeded) or fact.task in kept
-    assert len(kept) == 5
+    count = 0
+    for batch in store.batches:
+        kept: set[tuple[str, int | None]] = set()
+        for change in batch:
+            if isinstance(change, KeepResult):
+                kept.add((change.task, change.item))
+                count += 1
+            for fact in getattr(change, "facts", ()):
+                if isinstance(fact, TaskSucceeded) and fact.size:
+                    kept.remove((fact.task, fact.item))
+        assert not kept, "a result without its fact"
+    assert count == 5 + 2 + 1  # of tasks, of items, and the list of these
+
+
+async def test_results_that_end_at_once_share_transactions_of_a_bounded_size() -> None:
+    store = Watched()
+    async with running(many(40, LARGE), store=store) as engine:
+        assert (await done(engine, "many")).state == "successful"
+    sizes = [
+        sum(len(change.body) for change in batch if isinstance(change, KeepResult))
+        for batch in store.batches
+    ]
+    assert sum(sizes) == 40 * (len(LARGE) + 2)
+    assert max(sizes) < LOAD + 2 * len(LARGE)
 
 
 async def test_each_attempt_keeps_its_own_result() -> None:
@@ -257,7 +278,7 @@ async def test_a_lost_result_fails_the_task_that_needs_it(monkeypatch: pytest.Mo
             await engine.reader.result(detail.id, "a")
 
 
-async def test_a_task_cancelled_while_its_result_is_stored_keeps_the_result() -> None:
+async def test_a_cancel_while_a_result_is_stored_comes_too_late() -> None:
     class Slow(MemoryStore):
         def commit(self, batch: Any) -> list[Outcome]:
             if any(isinstance(change, KeepResult) for change in batch):
@@ -272,9 +293,9 @@ async def test_a_task_cancelled_while_its_result_is_stored_keeps_the_result() ->
         cancelling = asyncio.ensure_future(engine.control.cancel(id))
         await asyncio.sleep(0)
         go_on.set()
-        assert await cancelling
+        assert not await cancelling
         await engine.runners.finished(id)
-        assert await states(engine, id) == {"t0": "successful", "": "cancelled"}
+        assert await states(engine, id) == {"t0": "successful", "": "successful"}
         assert len((await engine.reader.result(id, "t0")).body) == len(LARGE) + 2
 
 

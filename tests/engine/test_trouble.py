@@ -11,7 +11,7 @@ import pytest
 
 from goflow import Context, SqliteStore, Task
 from goflow.core.events import TaskSucceeded
-from goflow.engine.attempts.under_way import LOGS
+from goflow.engine.attempts.under_way import LOAD
 from goflow.engine.engine import Engine
 from goflow.engine.entries import SCHEDULE, read_states
 from goflow.engine.output.tasklog import CHUNK
@@ -285,7 +285,7 @@ async def test_ends_with_large_logs_are_committed_in_bounded_transactions(
         if any(map(ends, batch))
     ]
     assert sum(last_lines) == len(tasks) * 60_001
-    assert max(last_lines) <= LOGS + CHUNK
+    assert max(last_lines) <= LOAD + CHUNK
 
 
 async def test_lines_that_cannot_be_written_change_no_outcome_and_are_reported(

@@ -1,7 +1,7 @@
 """Moves results between attempts and the store.
 
-The rule: a large result is durable before the fact that refers to it, and a result read from
-the store is checked against that fact.
+The rule: a large result is committed in the transaction of the fact that refers to it, and a
+result read from the store is checked against that fact.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import msgspec
 
 from goflow.artifacts.base import Artifacts
-from goflow.core.execution import Failed, Outcome, Succeeded
-from goflow.core.keys import Key, described, item_of, task_of
+from goflow.core.execution import Outcome, Succeeded
+from goflow.core.keys import Key, described
 from goflow.core.result import SMALL, Chunked, StoredResult, digest
 from goflow.engine.clock import Clock
-from goflow.engine.journal import PATIENCE, Journal
+from goflow.engine.journal import PATIENCE
 from goflow.errors import ResultLost, StoreUnavailable, TaskFailed
-from goflow.stores.base import Chunk, KeepResult, Store
+from goflow.stores.base import Chunk, Store
 
 _NULL = msgspec.Raw(b"null")
 FRESH = 8 * 1024 * 1024  # bytes of results in memory, which need not be read back
@@ -35,7 +35,6 @@ class Results:
     def __init__(
         self,
         store: Store,
-        journal: Journal,
         clock: Clock,
         read: Read,
         artifacts: Artifacts,
@@ -44,7 +43,6 @@ class Results:
         """`most` is the number of bytes that a result may have that is loaded as a whole."""
         self._most = most
         self._store = store
-        self._journal = journal
         self._clock = clock
         self.read = read
         self.artifacts = artifacts
@@ -56,7 +54,8 @@ class Results:
     def keep(
         self, execution: str, key: Key, attempt: int, outcome: Succeeded
     ) -> Outcome | Awaitable[Outcome]:
-        """Store the result if it is too large for a fact; returns the outcome that results."""
+        """Take the result out of the outcome if it is too large for a fact; returns the outcome
+        that results, with the `body` to be stored."""
         if len(outcome.result) <= SMALL:
             return outcome
         return self._keep(execution, key, attempt, outcome)
@@ -64,14 +63,9 @@ class Results:
     async def _keep(self, execution: str, key: Key, attempt: int, outcome: Succeeded) -> Outcome:
         body = bytes(outcome.result)
         sha256 = await self.read(digest, body)
-        try:
-            await self._journal.insist(
-                KeepResult(execution, task_of(key), attempt, body, item_of(key))
-            )
-        except StoreUnavailable as error:  # the process is about to end, and waits no longer
-            return Failed(f"the result could not be stored: {error}")
         self._remember((execution, key, attempt), body)
-        return msgspec.structs.replace(outcome, result=_NULL, size=len(body), sha256=sha256)
+        size = len(body)
+        return msgspec.structs.replace(outcome, result=_NULL, size=size, sha256=sha256, body=body)
 
     def _remember(self, place: tuple[str, Key, int], body: bytes) -> None:
         if (before := self._fresh.pop(place, None)) is not None:

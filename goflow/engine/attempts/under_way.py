@@ -8,12 +8,12 @@ its cancellation is abandoned after `CLEANUP` seconds.
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from goflow.core.events import TaskPostponed, TaskStarted
+from goflow.core.events import AnyFact, TaskPostponed, TaskStarted, TaskSucceeded
 from goflow.core.execution import (
     Cancelled,
     Execution,
@@ -24,6 +24,7 @@ from goflow.core.execution import (
     Succeeded,
 )
 from goflow.core.keys import Item, Key, item_of, task_of
+from goflow.core.result import SMALL
 from goflow.core.summary import Waiting
 from goflow.engine.attempts.abandoned import AbandonedAttempt
 from goflow.engine.attempts.attempt import is_told_to_stop, stop
@@ -42,14 +43,15 @@ from goflow.engine.process import loops
 from goflow.job import Job
 from goflow.operators.meter import Meter
 from goflow.operators.process_tag import tags_of
+from goflow.stores.base import KeepResult
 from goflow.stores.logs import AppendLog
 
 # How long a cancelled attempt may take to clean up before it is abandoned: longer than a
 # program and its children get to end, by SIGTERM and then by SIGKILL.
 CLEANUP = 20.0  # seconds
-# What the logs of attempts add to the transaction that ends them, at most. Further attempts that
-# have ended wait for the next one.
-LOGS = 1024 * 1024  # characters
+# What the logs and large results of attempts add to the transaction that ends them, at most, but
+# for the last of these attempts. Further attempts that have ended wait for the next one.
+LOAD = 1024 * 1024  # characters and bytes
 ABANDONED = Interrupted("interrupted: the server was stopped, and this attempt did not end then")
 
 
@@ -72,6 +74,7 @@ class Attempts:
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._keeping: dict[Key, int] = {}  # bytes of the results that are not yet in facts
         self._kept = 0  # the sum of them
+        self._bodies: dict[Key, bytes] = {}  # large results that `take_ended` has returned
         # Attempts whose ends are not committed yet, of two kinds: those that `take_ended` has not
         # returned, and those that it has.
         self._ended: list[Ended] = []
@@ -222,8 +225,8 @@ class Attempts:
         return tags_of(given.epoch, given.server, self.execution.id)
 
     def keep(self, key: Key, number: int, outcome: Succeeded) -> Outcome | Awaitable[Outcome]:
-        """Store a result that is too large for a fact, if there is room for it. That of a branch
-        must be a choice."""
+        """Take a result that is too large for a fact out of the outcome, if there is room for it.
+        That of a branch must be a choice."""
         if (plan := self.execution.plan).branches and key in plan.branches:
             chosen = with_choice(outcome, plan.downstream[task_of(key)])
             if isinstance(chosen, Failed):
@@ -282,13 +285,18 @@ class Attempts:
 
     def take_ended(self) -> list[Ended]:
         """The attempts that have ended since the last call, or the first of them if their logs
-        are too much for one transaction. Those that are left come with the next call."""
+        and results are too much for one transaction. Those that are left come with the next
+        call."""
         ended, self._ended = self._ended, []
         size = 0
         for count, one in enumerate(ended, 1):
-            self._kept -= self._keeping.pop(one.key, 0)
+            kept = self._keeping.pop(one.key, 0)
+            self._kept -= kept
             size += sum(len(chunk.text) for chunk in one.rest)
-            if size >= LOGS:
+            if kept > SMALL and isinstance(one.outcome, Succeeded):
+                self._bodies[one.key] = one.outcome.body
+                size += kept
+            if size >= LOAD:
                 ended, self._ended = ended[:count], ended[count:]
                 break
         self._taken += ended
@@ -297,6 +305,19 @@ class Attempts:
     def recording(self) -> None:
         """To be called when facts are to be committed; `committed` follows."""
         self._recording = True
+
+    def take_results(self, facts: Sequence[AnyFact]) -> list[KeepResult]:
+        """The large results of the attempts that end by these facts, to be committed together
+        with them."""
+        if not self._bodies:
+            return []
+        bodies, self._bodies = self._bodies, {}
+        id = self.execution.id
+        return [
+            KeepResult(id, fact.task, fact.attempt, bodies[fact.key], fact.item)
+            for fact in facts
+            if isinstance(fact, TaskSucceeded) and fact.key in bodies
+        ]
 
     def last_lines(self) -> list[AppendLog]:
         """The last lines of the logs of the attempts that `take_ended` has returned, to be
