@@ -265,6 +265,7 @@ class Items:
     """
 
     __slots__ = (
+        "_before",
         "_due",
         "_let",
         "_next",
@@ -298,6 +299,7 @@ class Items:
         # Items whose next attempt is due, to be taken, and their attempts so far.
         self._due: deque[tuple[Run, int]] = deque()
         self.top = top  # the highest attempt of an item so far
+        self._before = top  # the same before the first of these items was created
 
     @property
     def open(self) -> int:
@@ -318,18 +320,19 @@ class Items:
         return shown
 
     def create(self, group: TaskRun, number: int, keys: tuple[str, ...] = ()) -> None:
-        """Create the items that a retry has not kept. New items continue to count the
-        attempts of those they replace, since logs and results are kept by attempt."""
+        """Create the items that a retry has not kept. New items, those to come included, continue
+        to count the attempts of those they replace, since logs and results are kept by attempt."""
         if self.runs is None:
             self.runs = Runs(group)
             self.keys, self._numbers = keys, None
+            self._before = self.top
         self.extend(number - len(self.runs))
 
     def extend(self, number: int) -> int:
         """Add so many items; the number of the first one."""
         assert self.runs is not None
         first = len(self.runs)
-        self.runs.add(number, self.top)
+        self.runs.add(number, self._before)
         self.counts[State.NOTSTARTED] += number
         return first
 

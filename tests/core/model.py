@@ -147,6 +147,7 @@ class Model:
         self.chosen: dict[str, tuple[str, ...]] = {}  # by branches that succeeded
         self.attempts: Counter[Key] = Counter()
         self.most: Counter[str] = Counter()  # attempts of any item of a task so far
+        self.before: Counter[str] = Counter()  # the same before its items were created
         self.spent: Counter[Key] = Counter()
         self.costs: dict[str, tuple[float, int, int]] = {}  # seconds, peak and bytes of the log
         self.counted: dict[Key, dict[str, Number]] = {}  # by attempts that succeeded
@@ -555,6 +556,7 @@ class Model:
                 if self.items[fact.task] is None:
                     self.outdated.discard(fact.task)
                     self.items[fact.task] = []
+                    self.before[fact.task] = self.most[fact.task]
                 self._extend(fact.task, fact.items - len(self.items[fact.task] or ()))
             case Yielded():
                 self.yielded[fact.task] += fact.items
@@ -695,7 +697,7 @@ class Model:
         for _ in range(number):
             item = Item(name, len(items))
             items.append(State.NOTSTARTED)
-            self.attempts[item], self.spent[item] = self.most[name], 0
+            self.attempts[item], self.spent[item] = self.before[name], 0
 
     def _grow(self, source: str, number: int) -> None:
         """The running tasks over a task, by item, have so many more items."""

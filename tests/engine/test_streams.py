@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from goflow import Context, Job, Later, Skip, TaskFailed
+from goflow import ConstantDelay, Context, Job, Later, Skip, TaskFailed
 from goflow.core.events import Yielded
 from goflow.core.keys import Item
 from goflow.core.result import SMALL
@@ -511,6 +511,32 @@ async def test_an_item_that_fails_does_not_stop_the_generator() -> None:
     assert execution.tasks["source"].state == "successful"
     assert execution.tasks["work"].items == {"total": 50, "successful": 49, "failed": 1}
     assert "1 of 50 items failed\nitem 3: not this one" in str(execution.tasks["work"].error)
+
+
+async def test_later_items_count_their_attempts_from_one() -> None:
+    job, gate = Job("j"), asyncio.Event()
+    seen = list[tuple[int, int]]()
+
+    @job.task
+    async def source() -> AsyncIterator[int]:
+        yield 0
+        await gate.wait()
+        yield 1
+
+    @job.task(map_over="source", retries=1, retry_delay=ConstantDelay(0))
+    async def work(context: Context, source: int) -> None:
+        seen.append((source, context.attempt))
+        if context.attempt == 1:
+            raise ValueError("not at once")
+        gate.set()
+
+    async with running(job) as engine:
+        id = (await done(engine)).id
+        assert seen == [(0, 1), (0, 2), (1, 1), (1, 2)]
+        # Items made anew count on, since logs and results are kept by attempt.
+        await engine.control.retry(id, task="source")
+        assert (await ended(engine, id)).state == State.SUCCESSFUL
+    assert seen[4:] == [(0, 3), (1, 3)]
 
 
 async def test_the_failed_items_alone_are_retried() -> None:
