@@ -6,6 +6,7 @@ must not be broken: nothing enters the ledger before the state that it rests on 
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 
@@ -13,7 +14,7 @@ import msgspec
 
 from goflow.core.days import last_days
 from goflow.core.schedule import find_zone
-from goflow.core.timetable import Times
+from goflow.core.timetable import Span, Times, Timetable
 from goflow.engine.clock import Clock
 from goflow.engine.entries import ScheduleState, put_state, read_states
 from goflow.engine.journal import PATIENCE, Journal
@@ -122,14 +123,18 @@ class Ledger:
         return timing.all_times(() if state is None else state.parsed(), anchor, once)
 
     def interval(
-        self, job: str, due: datetime | None, now: datetime
+        self, job: str, due: datetime | None, times: Times | None, now: datetime
     ) -> tuple[datetime | None, datetime | None]:
-        """The interval that ends at a due time, or without one at the last due time up to `now`,
-        and begins at the due time before. Also due times before the job's start count."""
+        """The interval that ends at a due time of `times`, or without one at the last due time up
+        to `now`, and begins at the due time before. Also due times before the job's start
+        count."""
         timing, state = self._registry.timing(job), self.states.get(job)
         if timing is None:
             return None, None
-        spans = () if state is None else state.parsed()
+        if isinstance(times, Timetable):
+            spans: Sequence[Span] = times.spans
+        else:
+            spans = () if state is None else state.parsed()
         times = timing._replace(start=None, end=None).all_times(spans, now, now)
         end = times.previous(now + timedelta(microseconds=1)) if due is None else due
         return None if end is None else times.previous(end), end

@@ -172,7 +172,7 @@ class Submissions:
         now = self._clock.now()
         interval: tuple[datetime | None, datetime | None] = None, None
         if job.interval:
-            interval = self._ledger.interval(job.name, request.due, now)
+            interval = self._ledger.interval(job.name, request.due, request.times, now)
         fact = Submitted(
             now,
             id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),

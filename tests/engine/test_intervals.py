@@ -75,6 +75,17 @@ async def test_a_backfill_gives_each_execution_its_interval() -> None:
         assert operator.seen == list(itertools.pairwise(hours))
 
 
+async def test_the_intervals_of_a_backfill_meet_though_every_has_counted_from_nowhere_yet() -> None:
+    clock, operator = FakeClock(), Noting()
+    job_ = job(operator, "@every 7m", "@every 10m", active=False)
+    async with running(job_, clock=clock) as engine:
+        begin = BEGINNING - timedelta(minutes=30)
+        await engine.backfills.run("j", begin, begin + timedelta(minutes=15))
+        await until(lambda: not engine.runners)
+        at = [begin + minutes * MINUTE for minutes in (-7, 0, 7, 10, 14)]
+        assert operator.seen == list(itertools.pairwise(at))
+
+
 async def test_once_has_no_interval_before_and_other_jobs_have_none() -> None:
     clock, operator = FakeClock(), Noting()
     async with running(job(operator, "@once"), clock=clock) as engine:
