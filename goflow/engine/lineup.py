@@ -5,10 +5,11 @@ only for the `tail`. An execution that is cancelled before it starts passes its 
 its successors (see `Runner`). So the memory of a queue is proportional to its length.
 
 With `max_active` above 1 an execution waits for a place instead: it is `held` until fewer others
-that came before it are unfinished.
+that came before it are unfinished. Backfills take no places: one may wait for an execution that is
+held, which would then wait for the backfill.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ class Lineup:
         self._tails: dict[str, dict[str, Runner]] = {}
         # Ordered, since finding the first key of a dict that was emptied from the front is a scan.
         self._held: dict[str, OrderedDict[str, Runner]] = {}
+        self._backfills: Counter[str] = Counter()  # unfinished ones of each job
 
     # -- overlap policies ------------------------------------------------------------
 
@@ -105,6 +107,7 @@ class Lineup:
             runner.held = True
             self._held.setdefault(job, OrderedDict())[id] = runner
         self._of_job.setdefault(job, {})[id] = runner
+        self._backfills[job] += runner.execution.cause == "backfill"
         tail = self._tails.setdefault(job, {})
         for before in runner.waits_for:
             tail.pop(before.execution.id, None)
@@ -115,17 +118,18 @@ class Lineup:
         job, id = runner.execution.job, runner.execution.id
         of_job, tail = self._of_job[job], self._tails[job]
         del of_job[id]
+        self._backfills[job] -= runner.execution.cause == "backfill"
         if tail.pop(id, None) is not None:
             tail |= _under_way(runner.waits_for, of_job)
         if job in self._held:
             self._held[job].pop(id, None)
             self._admit(job)
         if not of_job:
-            del self._of_job[job], self._tails[job]
+            del self._of_job[job], self._tails[job], self._backfills[job]
 
     def _begun(self, job: str) -> int:
-        """The number of unfinished executions of a job that are not held."""
-        return self.count(job) - len(self._held.get(job, ()))
+        """The number of unfinished executions of a job that take places."""
+        return self.count(job) - len(self._held.get(job, ())) - self._backfills[job]
 
     def _admit(self, job: str) -> None:
         """Let the first of those that are held begin, as many as there are places."""
@@ -141,4 +145,16 @@ class Lineup:
 
 
 def _under_way(runners: "Iterable[Runner]", of_job: "dict[str, Runner]") -> "dict[str, Runner]":
-    return {one.execution.id: one for one in runners if of_job.get(one.execution.id) is one}
+    """Those of some runners that are unfinished, and instead of others those that they waited for.
+    A runner hears a little later that one before it has ended."""
+    found: dict[str, Runner] = {}
+    ended: set[Runner] = set()
+    unseen = [*runners]
+    while unseen:
+        one = unseen.pop()
+        if of_job.get(one.execution.id) is one:
+            found[one.execution.id] = one
+        elif one not in ended:
+            ended.add(one)
+            unseen += one.waits_for
+    return found

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from goflow.core.events import Submitted
 from goflow.engine.engine import Engine
 from goflow.errors import Conflict
 from goflow.stores.base import Submit
-from goflow.testing import BEGINNING
+from goflow.testing import BEGINNING, FakeClock
 from tests.effort import examples
 from tests.engine.scripted import Scripted, job_of, running, states, until
 
@@ -121,6 +122,43 @@ async def test_a_cancel_in_the_queue_lets_no_execution_overtake() -> None:
         while engine.runners:
             await end_what_runs(engine, operator)
         assert operator.order == [first, third, fifth]
+
+
+async def test_executions_that_are_cancelled_at_once_let_none_overtake() -> None:
+    operator = OneAtATime()
+    async with running(job_of("j", Task("t", operator), overlap="queue")) as engine:
+        first, *others = [(await engine.submissions.submit("j")).id for _ in range(5)]
+        await until(lambda: operator.running)
+        await asyncio.gather(*map(engine.control.cancel, others))
+        for id in others:
+            await engine.runners.finished(id)
+        last = (await engine.submissions.submit("j")).id
+        assert (await engine.reader.execution(last)).after == (first,)
+        while engine.runners:
+            await end_what_runs(engine, operator)
+        assert operator.order == [first, last]
+
+
+async def test_a_backfill_that_waits_for_an_execution_takes_no_place_from_it() -> None:
+    clock, operator = FakeClock(), Several()
+    options: dict[str, Any] = {"overlap": "queue", "max_active": 2}
+    job = job_of("j", Task("t", operator), schedule="* * * * *", active=True, **options)
+    async with running(job, clock=clock) as engine:
+        ids = [(await engine.submissions.submit("j")).id for _ in range(2)]
+        await until(lambda: len(operator.running) == 2)
+        clock.advance(seconds=60)
+        await until(lambda: len(engine.runners) == 3)  # the third one waits for a place
+        await engine.schedules.toggle("j", False)
+        clock.advance(seconds=180)
+        begin = BEGINNING + timedelta(minutes=1)
+        done = await engine.backfills.run("j", begin, begin + timedelta(minutes=3))
+        assert [one.created for one in done] == [False, True, True]
+        for id in ids:
+            operator.running[id].set()
+        for one in done:
+            await until(lambda id=one.execution: id in operator.running)
+            operator.running[one.execution].set()
+        await until(lambda: not engine.runners)
 
 
 async def test_a_new_execution_waits_for_all_of_a_parallel_backfill() -> None:

@@ -45,7 +45,7 @@ Place = tuple[str, Key, int]  # of an attempt
 # How errors begin that goflow gives to an attempt whose operator returned.
 REFUSALS = (
     "interrupted", "timed out", "the result", "the branch chose", "a branch must", "job '",
-    "the shared state", "an action was not kept", "a defect", *yielding.REFUSALS,
+    "the shared state", "the reducer", "an action was not kept", "a defect", *yielding.REFUSALS,
 )  # fmt: skip
 # The seconds between the due times of schedules that are due at even distances.
 DISTANCES = {
