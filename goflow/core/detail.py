@@ -33,7 +33,8 @@ _NULL = msgspec.Raw(b"null")
 class AttemptDetail(msgspec.Struct):
     """One attempt of a task. `error` includes the traceback, for Python operators. An attempt
     `interrupted` by the end of the server counts as failed, but took no retry. `cost` is left out
-    if there is nothing to say, and for an attempt that goes on."""
+    if there is nothing to say, and for an attempt that goes on. `on_retry_error` is the error of
+    the task's `on_retry`, called after this attempt; left out if there is none."""
 
     attempt: int
     state: State
@@ -43,6 +44,7 @@ class AttemptDetail(msgspec.Struct):
     retry_at: Time | None = None
     interrupted: bool = False
     cost: Cost | msgspec.UnsetType = msgspec.UNSET
+    on_retry_error: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TaskDetail(msgspec.Struct):
@@ -124,6 +126,9 @@ class TaskDetail(msgspec.Struct):
         self.waiting = _given(task.waiting)
         self.progress = msgspec.UNSET
         if change.before is task.state is State.RUNNING:  # it waits, or has yielded items
+            return
+        if change.told is not None:
+            self.attempts[-1].on_retry_error = change.told or msgspec.UNSET
             return
         if change.chosen is not None:
             self.chosen = change.chosen

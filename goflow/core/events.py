@@ -161,7 +161,8 @@ class Yielded(RunFact, frozen=True):
 class AttemptFailed(RunFact, frozen=True):
     """The attempt failed, and another one is due at `retry_at`.
 
-    An attempt `interrupted` by the end of the server uses up none of the task's retries.
+    An attempt `interrupted` by the end of the server uses up none of the task's retries. With
+    `tells`, the task's `on_retry` is called, and the next attempt waits for `OnRetryEnded`.
     """
 
     attempt: int
@@ -170,6 +171,15 @@ class AttemptFailed(RunFact, frozen=True):
     interrupted: bool = False
     item: int | None = None
     cost: Cost | None = None
+    tells: bool = False
+
+
+class OnRetryEnded(RunFact, frozen=True):
+    """The `on_retry` that this failed attempt was followed by has ended, with this error if any."""
+
+    attempt: int
+    error: str = ""
+    item: int | None = None
 
 
 class TaskFailed(RunFact, frozen=True):
@@ -327,6 +337,7 @@ TaskFact = (
     | Yielded
     | TaskSucceeded
     | AttemptFailed
+    | OnRetryEnded
     | TaskFailed
     | TaskPostponed
     | TaskSkipped

@@ -29,6 +29,7 @@ from goflow.core.events import (
     Mapped,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     Submitted,
     TaskCancelled,
@@ -451,9 +452,12 @@ class Execution(Progress):
             return outcome.why != waiting.why
         return not isinstance(outcome, Cancelled | Interrupted)
 
-    def settle(self, key: Key, outcome: Outcome, now: datetime, delay: float = 0.0) -> AnyFact:
+    def settle(
+        self, key: Key, outcome: Outcome, now: datetime, delay: float = 0.0, *, tells: bool = False
+    ) -> AnyFact:
         """Record the outcome of the running attempt of a task or item, or of a mapped task whose
-        results were joined; `delay` is in seconds, before a retry."""
+        results were joined. `delay` is in seconds, before a retry, which `tells` if the task has
+        an `on_retry`."""
         run: Run
         item: int | None
         if isinstance(key, str):
@@ -489,7 +493,8 @@ class Execution(Progress):
                 fact = TaskPostponed(now, name, attempt, again, why, item)
             case Failed() if self.will_retry(key, outcome):
                 due = now + timedelta(seconds=delay)
-                fact = AttemptFailed(now, name, attempt, outcome.error, due, False, item, cost)
+                error = outcome.error
+                fact = AttemptFailed(now, name, attempt, error, due, False, item, cost, tells)
             case Failed():
                 fact = TaskFailed(now, name, attempt, outcome.error, False, item, cost)
         self._decided += self.apply(fact)
@@ -523,6 +528,16 @@ class Execution(Progress):
             if self.cancellable_hooks:
                 self._decide(facts, CancelRequested(now))
             facts += self.advance(now)
+        return facts
+
+    def end_on_retry(self, key: Key, attempt: int, error: str, now: datetime) -> list[AnyFact]:
+        """Note that the `on_retry` of a task or item has ended; empty if that is not waited for
+        any more."""
+        facts: list[AnyFact] = []
+        if self.is_untold(key) and self.run(key).attempt == attempt:
+            if self.error_characters > ERRORS_KEPT:
+                error = cut_error(error)
+            self._decide(facts, OnRetryEnded(now, task_of(key), attempt, error, item_of(key)))
         return facts
 
     def start_child(self, key: Key, child: str, job: str, now: datetime) -> list[AnyFact]:

@@ -103,6 +103,8 @@ class Groups(Standing):
     def _withdraw(self, task: Run) -> None:
         """Neither start nor skip a run."""
         key = task.key
+        if self._untold:
+            self._untold.pop(key, None)
         if isinstance(key, str):
             self._ready.discard(key)
             self._to_skip.pop(key, None)

@@ -33,6 +33,7 @@ from goflow.core.events import (
     Mapped,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     Submitted,
     TaskCancelled,
@@ -160,6 +161,8 @@ class Progress(Groups):
         key = task.key
         if self.is_cancelling(key):
             refuse(fact, "after it was cancelled")
+        if key in self._untold:
+            refuse(fact, "before its on_retry has ended")
         if fact.attempt != task.attempt + 1:
             refuse(fact, f"follows attempt {task.attempt}")
         if (group := task.group) is not None:
@@ -284,6 +287,8 @@ class Progress(Groups):
         if self._groups and items_if_mapped(task) is not None:
             refuse(fact, "of a mapped task, whose items are retried")
         if fact.interrupted:
+            if fact.tells:
+                refuse(fact, "which tells of an interruption")
             if not task.planned.may_repeat:
                 refuse(fact, "of a task without retries")
         elif not task.retries_left:
@@ -304,12 +309,28 @@ class Progress(Groups):
         del self._running[key]
         if key in self._cancel_requested:
             self._to_cancel[key] = None
-        heapq.heappush(self._retries, (due, fact.task, -1 if item is None else item))
+        if fact.tells:
+            self._untold[key] = None
+        else:
+            heapq.heappush(self._retries, (due, fact.task, -1 if item is None else item))
         if task.group is not None:
             self._item_stopped(task.group)
         return (
             TaskChange(before, task.summary(), fact.retry_at, fact.error, fact.interrupted,
                        item=item, cost=fact.cost),
+        )  # fmt: skip
+
+    def _on_retry_ended(self, fact: OnRetryEnded) -> Changes:
+        task, after = self._subject(fact)
+        key, item = task.key, fact.item
+        if key not in self._untold or fact.attempt != task.attempt:
+            refuse(fact, "which is not called")
+        assert task.due is not None
+        del self._untold[key]
+        heapq.heappush(self._retries, (task.due, fact.task, -1 if item is None else item))
+        self.error_characters += len(fact.error)
+        return (
+            TaskChange(after, task.summary(), task.retry_at, item=item, told=fact.error),
         )  # fmt: skip
 
     def _task_failed(self, fact: TaskFailed) -> Changes:
@@ -795,6 +816,7 @@ _SAME = {state: state for state in (State.NOTSTARTED, State.UPFORRETRY, State.RU
 # - `TaskPostponed` leaves its task running, without a slot until the next look. Only such a task
 #   may be marked while it runs.
 # - `Yielded` is about a generator over which tasks are mapped that run by item.
+# - `AttemptFailed` that `tells` is followed by `OnRetryEnded` before the next `TaskStarted`.
 # - An attempt may skip its task. Without one, only a trigger rule and a branch may.
 # - Only a retry and the marks may follow `Finished`. A retry may bring another plan.
 # - A fact about a task is also one about a hook, by the same row, except for marks.
@@ -814,6 +836,7 @@ TABLE: dict[type, Row] = {
     Yielded: Row(Progress._yielded, {State.RUNNING: State.RUNNING}),
     TaskSucceeded: Row(Progress._succeeded, {State.RUNNING: State.SUCCESSFUL}),
     AttemptFailed: Row(Progress._attempt_failed, {State.RUNNING: State.UPFORRETRY}),
+    OnRetryEnded: Row(Progress._on_retry_ended, {State.UPFORRETRY: State.UPFORRETRY}),
     TaskFailed: Row(Progress._task_failed, {State.RUNNING: State.FAILED}),
     TaskPostponed: Row(Progress._postponed, {State.RUNNING: State.RUNNING}),
     TaskSkipped: Row(

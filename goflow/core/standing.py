@@ -80,6 +80,8 @@ class Standing:
         # A heap of `due`, task and item (-1 for none). Retries that were cancelled, or have
         # started, are removed lazily.
         self._retries: list[tuple[datetime, str, int]] = []
+        # Those up for retry whose `on_retry` has not ended. Their retries are not in the heap.
+        self._untold: dict[Key, None] = {}
         self._branches = plan.branches
 
     def _spend(self, key: Key, cost: Cost, *, succeeded: bool = False) -> None:
@@ -140,6 +142,15 @@ class Standing:
             for name, run in self.tasks.items()
             if run.state is State.UPFORRETRY and run.retry_at is not None
         }
+
+    @property
+    def untold(self) -> list[Key]:
+        """The tasks and items up for retry whose `on_retry` has not ended."""
+        return list(self._untold)
+
+    def is_untold(self, key: Key) -> bool:
+        """Whether the `on_retry` of a task or item has to end before the next attempt."""
+        return key in self._untold
 
     @property
     def cancel_requested(self) -> list[Key]:

@@ -23,7 +23,8 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
 
     `error`, `interrupted`, `result`, the tasks `chosen` by a branch, `artifacts` and `cost` belong
     to the attempt that ended with the change, if one did. `retry_at` is the time of the next
-    attempt of a task that is up for retry.
+    attempt of a task that is up for retry. `told` is set if its `on_retry` ended, to the error
+    or "".
     """
 
     before: State
@@ -36,6 +37,7 @@ class TaskChange(msgspec.Struct, frozen=True, gc=False):
     chosen: tuple[str, ...] | None = None
     artifacts: tuple[Artifact, ...] = ()
     cost: Cost | None = None
+    told: str | None = None
 
 
 class Transition(msgspec.Struct, frozen=True):

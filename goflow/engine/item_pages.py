@@ -50,7 +50,7 @@ class FoldedItems:
 
     def _note(self, fact: AnyFact, changes: Sequence[TaskChange]) -> None:
         for change in changes:
-            if change.item is None:
+            if change.item is None or change.told is not None:
                 continue
             task, item = change.task, Item(change.task.name, change.item)
             self._errors[item] = None if change.error is None else cut_error(change.error)

@@ -151,6 +151,8 @@ class Recovery:
             if execution.id not in names:
                 names[execution.id] = process_tag.tasks_by_key(execution.named)
             key = process_tag.key_in(tag.task, names[execution.id])
+            if tag.attempt == 0:  # of an on_retry, which is called again
+                return key if key is not None and execution.is_untold(key) else None
             if key in found.get(execution.id, ()) or (execution.id, key, tag.attempt) in hinted:
                 return None
             return key if execution.is_attempting(key, tag.attempt) else None
@@ -159,7 +161,7 @@ class Recovery:
             return
         for one in await self._dependencies.end_orphans(lambda tag: find(tag) is not None):
             self._health.notice(
-                f"process {one.pid} was left over from attempt {one.tag.attempt} of "
+                f"process {one.pid} was left over from {_call_of(one.tag)} of "
                 f"{described(find(one.tag) or '')}, execution {one.tag.execution}; it was ended"
             )
 
@@ -211,6 +213,10 @@ class Recovery:
         places = self._lineup.places(job, execution.cause)
         runner = Runner(execution, job, None, self._dependencies, before, found, places)
         self._runners.drive(runner, for_schedule=execution.cause in ("schedule", "after"))
+
+
+def _call_of(tag: ProcessTag) -> str:
+    return f"attempt {tag.attempt}" if tag.attempt else "on_retry"
 
 
 def _that_count(hints: Sequence[Hint], execution: Execution) -> Sequence[Hint]:

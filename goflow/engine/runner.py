@@ -48,6 +48,7 @@ from goflow.stores.base import Outcome as Written
 
 STOPPED = "interrupted: the server was stopped while this attempt was running"
 NO_PLACE = "{} executions of the job may run at once, and as many have not ended"
+UNTOLD = "its on_retry is called first"
 WAITS_FOR_OTHERS = "earlier executions of the job have not ended"
 # A clock that differs from the even course of time by more was set. Below that it may be us
 # who read the two clocks one after the other, and were held up between.
@@ -182,6 +183,8 @@ class Runner:
             return self.held_up
         if (waiting := self._attempts.waiting(key)) is not None:
             return waiting
+        if self.execution.is_untold(key):
+            return UNTOLD
         if (streams := self._attempts.streams) is not None:
             behind = streams.waiting(task_of(key))
             if behind is not None and isinstance(key, str):
@@ -274,6 +277,8 @@ class Runner:
             execution.skew = skew
         facts: list[AnyFact] = []
         facts += self._settle_ended(now)
+        for told in self._attempts.take_told():
+            facts += execution.end_on_retry(*told, now)
         commands, self._commands = self._commands, []
         for command, answer in commands:
             try:
@@ -358,6 +363,8 @@ class Runner:
                     self._attempts.begin(fact)
                 case TaskPostponed():
                     self._attempts.wait(fact)
+                case AttemptFailed() if fact.tells:
+                    self._attempts.tell(fact.key, fact.error)
                 case CancelRequested():
                     self._attempts.end_all()
                 case TaskCancelRequested():

@@ -98,7 +98,8 @@ class WatchedExecution:
                 detail.tasks.append(task)
             before = task.result
             task.note(change)
-            self._bound(task, before)
+            if change.told is None:
+                self._bound(task, before)
             self._changed.note(name, version)
         for change in record.transition.hooks:
             if (hook := self._hooks.get(change.task.name)) is not None:

@@ -69,7 +69,8 @@ class Task:
         result: How the result is kept: "json"; "pickle" for any object; or "arrow" for data frames
             of pandas and polars, and for tables of pyarrow. Not for a mapped task.
         on_retry: Function of one `Outcome` or of nothing, called after each failed attempt that
-            will be followed by another one. It is told the error, and changes nothing.
+            will be followed by another one, which waits for its end, for up to 60 seconds. It is
+            told the error, and changes nothing.
         isolation: "process" runs each attempt in a new Python process, which can be stopped and
             cannot crash the server. "thread" or None runs it in a thread of the server, or on its
             event loop if `run` is async.

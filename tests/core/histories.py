@@ -376,7 +376,12 @@ def play(
         if execution.running:
             name = execution.running[choose.below(len(execution.running))]
             outcome = script[name].of(failures_so_far(facts, name), looks_so_far(facts, name))
-            facts.append(execution.settle(name, outcome, now, delay=choose.below(3)))
+            tells, delay = choose.below(3) == 2, choose.below(3)
+            facts.append(execution.settle(name, outcome, now, delay, tells=tells))
+        elif execution.untold:
+            name = execution.untold[0]
+            attempt = execution.run(name).attempt
+            facts += execution.end_on_retry(name, attempt, "failure", now)
         elif not ready:
             due = execution.next_retry()
             assert due is not None, "stuck: nothing runs, nothing is due"
@@ -462,6 +467,7 @@ def waiting_to_start(execution: Execution, now: datetime) -> set[str]:
             and task.retry_at is not None
             and task.retry_at <= now
             and not execution.is_cancelling(name)
+            and not execution.is_untold(name)
         )
     }
 

@@ -21,6 +21,7 @@ from goflow.core.events import (
     Mapped,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     Submitted,
     TaskCancelled,
@@ -156,6 +157,7 @@ class Model:
         self.begun: datetime | None = None
         self.doomed: set[Key] = set()
         self.waiting: set[Key] = set()  # running, after a look in vain
+        self.untold: set[Key] = set()  # up for retry, and on_retry has not ended
         self.cancelled = False
         self.fails = False
 
@@ -341,6 +343,11 @@ class Model:
             return self.hook_states[key] if key in self.hooks else self.states[key]
         return (self.items[key.task] or [])[key.number]
 
+    def has(self, key: Key) -> bool:
+        if isinstance(key, str):
+            return key in self.plan or key in self.hooks
+        return self.has_item(key)
+
     def has_item(self, key: Key) -> bool:
         """Whether a key is of a task, or of an item that there is."""
         if isinstance(key, str):
@@ -458,6 +465,8 @@ class Model:
                         return False
                 counted = fact.attempt == self.attempts[key] + 1
                 return counted and self.can_map(fact.task)
+            case TaskStarted() if key in self.untold:
+                return False
             case TaskStarted():
                 counted = fact.attempt == self.attempts[key] + 1
                 if isinstance(key, Item):
@@ -472,6 +481,10 @@ class Model:
                 return counted and (due or self.can_start(fact.task))
             case AttemptFailed() if is_group:
                 return False
+            case AttemptFailed(interrupted=True, tells=True):
+                return False
+            case OnRetryEnded():
+                return key in self.untold and fact.attempt == self.attempts[key]
             case AttemptFailed(interrupted=True) if not self.may_repeat(fact.task):
                 return False
             case AttemptFailed(interrupted=False) if self.spent[key] == self.retries(fact.task):
@@ -562,6 +575,8 @@ class Model:
                 self.yielded[fact.task] += fact.items
                 self._grow(fact.task, fact.items)
             case AttemptFailed():
+                if fact.tells:
+                    self.untold.add(key)
                 self._set(key, State.UPFORRETRY)
                 self.spent[key] += not fact.interrupted
             case TaskSucceeded() | MarkedSuccessful():
@@ -584,8 +599,11 @@ class Model:
                 self.waiting.add(key)
             case TaskCancelled():
                 self._set(key, C)
+            case OnRetryEnded():
+                self.untold.remove(key)
             case TaskCancelRequested():
                 self.doomed.add(key)
+                self.untold.discard(key)
             case CancelRequested() if self.closing:
                 self.doomed |= {n for n, s in self.hook_states.items() if s not in ENDS}
                 if fact.defect:
@@ -624,6 +642,9 @@ class Model:
         if isinstance(fact, MarkedSuccessful | MarkedSkipped) and fact.finished is not None:
             self.state = State(fact.finished)
         self.doomed = {key for key in self.doomed if self.state_of(key) not in ENDS}
+        self.untold = {
+            key for key in self.untold if self.has(key) and self.state_of(key) is State.UPFORRETRY
+        }
         self.waiting = {
             key
             for key in self.waiting

@@ -22,6 +22,7 @@ from goflow.core.events import (
     Mapped,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     Submitted,
     TaskCancelled,
@@ -112,6 +113,10 @@ KEPT: list[tuple[AnyFact, dict[str, object]]] = [
             "error": "boom",
             "retry_at": AT_JSON,
         },
+    ),
+    (
+        OnRetryEnded(AT, "t", 1, "boom"),
+        {"fact": "OnRetryEnded", "task": "t", "attempt": 1, "error": "boom"},
     ),
     (
         TaskFailed(AT, "t", 2, "boom"),

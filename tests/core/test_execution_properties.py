@@ -28,6 +28,7 @@ from goflow.core.events import (
     Finished,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     Submitted,
     TaskCancelled,
@@ -109,7 +110,17 @@ any_fact: st.SearchStrategy[AnyFact] = st.one_of(
         attempts,
         chosen=st.none() | st.lists(names, max_size=2).map(tuple),
     ),
-    st.builds(AttemptFailed, later, names, attempts, st.just("failure"), later, st.booleans()),
+    st.builds(
+        AttemptFailed,
+        later,
+        names,
+        attempts,
+        st.just("failure"),
+        later,
+        st.booleans(),
+        tells=st.booleans(),
+    ),
+    st.builds(OnRetryEnded, later, names, attempts, st.sampled_from(["", "failure"])),
     st.builds(TaskFailed, later, names, attempts, st.just("failure")),
     st.builds(TaskPostponed, later, names, attempts, later, st.just("no file")),
     st.builds(
@@ -148,6 +159,8 @@ FACTS_OF_A_TASK: list[Callable[[datetime, str, int], AnyFact]] = [
     lambda at, name, attempt: TaskSucceeded(at, name, attempt),
     lambda at, name, attempt: AttemptFailed(at, name, attempt, "failure", at + SECOND),
     lambda at, name, attempt: AttemptFailed(at, name, attempt, "interrupted", at, True),
+    lambda at, name, attempt: AttemptFailed(at, name, attempt, "failure", at, tells=True),
+    lambda at, name, attempt: OnRetryEnded(at, name, attempt, "failure"),
     lambda at, name, attempt: TaskFailed(at, name, attempt, "failure"),
     lambda at, name, attempt: TaskPostponed(at, name, attempt, at + SECOND, "no file"),
     lambda at, name, attempt: TaskPostponed(at, name, attempt, at - SECOND, "no file"),
@@ -574,20 +587,44 @@ class AnyLife(RuleBasedStateMachine):
                 name in self.announced or (task.retry_at is not None and task.retry_at <= self.now)
             )
             and not self.model.stops(name)
+            and name not in self.model.untold
         }
         due |= {name for name in self.model.hooks if self.model.can_begin_hook(name)}
         return due | {name for name in self.model.plan if self.model.can_start(name)}
 
     @precondition(lambda self: self.execution.running)
-    @rule(pick=st.integers(0, 6), outcome=outcomes, delay=st.integers(0, 2), cost=costs)
-    def settle(self, pick: int, outcome: Outcome, delay: int, cost: Cost | None) -> None:
+    @rule(
+        pick=st.integers(0, 6),
+        outcome=outcomes,
+        delay=st.integers(0, 2),
+        cost=costs,
+        tells=st.booleans(),
+    )
+    def settle(
+        self, pick: int, outcome: Outcome, delay: int, cost: Cost | None, tells: bool
+    ) -> None:
         running = self.execution.running
         name = running[pick % len(running)]
         tried_again = self.execution.will_retry(name, outcome)
         outcome = costing(choosing(self.execution.plan, name, outcome, pick % 3), cost)
-        fact = self.execution.settle(name, outcome, self.now, delay)
+        fact = self.execution.settle(name, outcome, self.now, delay, tells=tells)
         assert isinstance(fact, AttemptFailed) == tried_again
         self.take([fact])
+        assert self.execution.is_untold(name) == (tried_again and tells)
+
+    @precondition(lambda self: self.execution.untold)
+    @rule(pick=st.integers(0, 6), error=st.sampled_from(["", "failure"]), late=st.booleans())
+    def end_on_retry(self, pick: int, error: str, late: bool) -> None:
+        """Once for each failed attempt, and not for an earlier one."""
+        untold = self.execution.untold
+        name = untold[pick % len(untold)]
+        attempt = self.execution.run(name).attempt
+        decided = self.execution.end_on_retry(name, attempt - late, error, self.now)
+        expected = [] if late else [OnRetryEnded(self.now, name, attempt, error)]
+        assert decided == expected
+        self.take(decided)
+        if not late:
+            assert self.execution.end_on_retry(name, attempt, error, self.now) == []
 
     @precondition(lambda self: self.execution.next_retry())
     @rule()
@@ -764,6 +801,7 @@ class AnyLife(RuleBasedStateMachine):
         assert waiting_to_start(self.execution, self.now) == self.ready()
         assert set(self.execution.waits) == self.model.waiting
         assert_costs_agree(self.execution, self.model)
+        assert set(self.execution.untold) == self.model.untold
 
     @invariant()
     def the_live_state_agrees_with_the_execution(self) -> None:
@@ -826,10 +864,13 @@ class AnyLife(RuleBasedStateMachine):
     def it_is_never_stuck(self) -> None:
         copy = Execution.replay(self.plan, self.facts)
         go_on(copy, self.now)
-        assert copy.finished or copy.running or copy.next_retry()
+        assert copy.finished or copy.running or copy.next_retry() or copy.untold
 
     def teardown(self) -> None:
         if hasattr(self, "execution"):
+            for name in self.execution.untold:
+                attempt = self.execution.run(name).attempt
+                self.take(self.execution.end_on_retry(name, attempt, "", self.now))
             for name in self.execution.running:
                 done = choosing(self.execution.plan, name, Succeeded())
                 self.take([self.execution.settle(name, done, self.now)])

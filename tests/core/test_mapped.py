@@ -731,12 +731,27 @@ class AnyMappedLife(RuleBasedStateMachine):
             self.take(decided)
 
     @precondition(lambda self: self.execution.running)
-    @rule(pick=st.integers(0, 9), outcome=outcomes, delay=st.integers(0, 2), cost=costs)
-    def settle(self, pick: int, outcome: Outcome, delay: int, cost: Cost | None) -> None:
+    @rule(
+        pick=st.integers(0, 9),
+        outcome=outcomes,
+        delay=st.integers(0, 2),
+        cost=costs,
+        tells=st.booleans(),
+    )
+    def settle(
+        self, pick: int, outcome: Outcome, delay: int, cost: Cost | None, tells: bool
+    ) -> None:
         running = self.execution.running
         key = running[pick % len(running)]
         outcome = costing(outcome, cost)
-        self.take([self.execution.settle(key, outcome, self.now, delay)])
+        self.take([self.execution.settle(key, outcome, self.now, delay, tells=tells)])
+
+    @precondition(lambda self: self.execution.untold)
+    @rule(pick=st.integers(0, 9))
+    def end_on_retry(self, pick: int) -> None:
+        key = self.execution.untold[pick % len(self.execution.untold)]
+        attempt = self.execution.run(key).attempt
+        self.take(self.execution.end_on_retry(key, attempt, "", self.now))
 
     @rule(good=st.booleans())
     def join(self, good: bool) -> None:
@@ -836,6 +851,7 @@ class AnyMappedLife(RuleBasedStateMachine):
         assert states(self.execution) == self.model.states
         assert self.execution.state == self.model.state
         assert set(self.execution.cancel_requested) == self.model.doomed
+        assert set(self.execution.untold) == self.model.untold
         for name, items in self.model.items.items():
             found = self.execution.tasks[name].items
             assert found is not None
@@ -885,6 +901,8 @@ class AnyMappedLife(RuleBasedStateMachine):
         for _ in range(200):
             if execution.finished:
                 break
+            for key in execution.untold:
+                execution.end_on_retry(key, execution.run(key).attempt, "", now)
             now = max(now, execution.next_retry() or now)
             go_on(execution, now)
             for name in execution.groups_to_map():

@@ -1,14 +1,17 @@
 """Hooks: functions that run when all tasks of an execution have ended."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from goflow import Command, ConstantDelay, Context, Job, Later, Outcome, SqliteStore, State, Task
-from goflow.core.events import TaskFailed, TaskStarted
+from goflow.core.events import OnRetryEnded, TaskFailed, TaskStarted
 from goflow.core.execution import INTERRUPTED
+from goflow.core.keys import Item
 from goflow.engine.attempts.hooks import ERRORS_TOLD, last_errors
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.testing import FakeClock, run
@@ -387,7 +390,7 @@ def test_an_on_retry_that_fails_is_in_the_log_and_changes_nothing() -> None:
 
     task = retried(bad)
     assert task.state is State.SUCCESSFUL
-    assert task.logs.count("on_retry failed: exit code 3") == 2
+    assert task.logs.count("on_retry is called\nexit code 3") == 2
 
 
 def test_an_on_retry_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +401,138 @@ def test_an_on_retry_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
     task = retried(hang)
     assert task.state is State.SUCCESSFUL
-    assert task.logs.count("on_retry did not return within 0.05 s") == 2
+    assert task.logs.count("on_retry is called\n") == 2
+    assert task.logs.count("\ntimed out after 0.05 s\n") == 2
+
+
+class Teller:
+    """An `on_retry` that notes the errors it is told, and follows a script."""
+
+    def __init__(self, *script: str) -> None:
+        self.errors: list[str] = []
+        self.scripted = Scripted([*script])
+
+    async def __call__(self, outcome: Outcome, context: Context) -> None:
+        self.errors.append(outcome.errors["a"])
+        await self.scripted.run(context)
+
+
+def told_by(teller: Teller, operator: Any = None, **options: Any) -> Job:
+    async def on_retry(outcome: Outcome, context: Context) -> None:
+        await teller(outcome, context)
+
+    operator = operator or Scripted(["fail"])
+    return job_of("j", Task("a", operator, retries=1, on_retry=on_retry, **options))
+
+
+async def test_the_next_attempt_waits_for_on_retry_and_its_failure_is_shown() -> None:
+    teller, operator = Teller("hang"), Scripted(["fail"])
+    async with running(told_by(teller, operator), max_running=1) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: teller.errors)
+        assert operator.runs == [1]
+        assert engine.runners.waiting(id, "a") == "its on_retry is called first"
+        assert engine.slots.taken == 1
+        teller.scripted.release.set()
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+        assert "on_retry_error" not in json.loads(msgspec.json.encode(detail.tasks[0].attempts[0]))
+    teller = Teller("fail")
+    async with running(told_by(teller)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+        failed, last = detail.tasks[0].attempts
+        assert "scripted to fail attempt 1" in failed.error
+        assert "scripted to fail attempt 1" in failed.on_retry_error
+        assert last.on_retry_error is msgspec.UNSET
+        log = await engine.reader.log_of(id, "a", 1)
+        text = "".join([part async for part in log.texts])
+        assert text.count("on_retry is called") == 1
+        assert text.count("scripted to fail attempt 1") >= 2
+
+
+async def test_an_on_retry_that_the_end_of_the_server_interrupts_is_called_again(
+    tmp_path: Path,
+) -> None:
+    first, second, operator = Teller("hang"), Teller(), Scripted()
+    path = tmp_path / "goflow.db"
+    async with running(told_by(first), store=SqliteStore(path)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: first.errors)
+    assert first.scripted.ended == ["cancelled"]
+    async with running(told_by(second, operator), store=SqliteStore(path)) as engine:
+        detail = await ended(engine, id)
+        history = engine.store.history(id)
+    assert detail.state is State.SUCCESSFUL
+    assert second.errors == first.errors
+    assert operator.runs == [2]
+    assert history is not None
+    told = [fact for fact in history.facts if isinstance(fact, OnRetryEnded)]
+    assert [(one.task, one.attempt, one.error) for one in told] == [("a", 1, "")]
+    third = Teller()
+    async with running(told_by(third), store=SqliteStore(path)) as engine:
+        assert not engine.runners
+    assert third.errors == [], "it has ended"
+
+
+async def test_an_on_retry_that_the_job_no_longer_has_does_not_hold_up_the_retry(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "goflow.db"
+    async with running(told_by(first := Teller("hang")), store=SqliteStore(path)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: first.errors)
+    bare = job_of("j", Task("a", Scripted(), retries=1))
+    async with running(bare, store=SqliteStore(path)) as engine:
+        detail = await ended(engine, id)
+    assert detail.state is State.SUCCESSFUL
+    told = detail.tasks[0].attempts[0].on_retry_error
+    assert told == "the task has no on_retry any more"
+
+
+@pytest.mark.parametrize("request_", ["cancel", "cancel task", "mark"])
+async def test_a_task_that_does_not_run_again_ends_its_on_retry(request_: str) -> None:
+    teller, operator = Teller("hang"), Scripted(["fail"])
+    async with running(told_by(teller, operator)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: teller.errors)
+        match request_:
+            case "cancel":
+                assert await engine.control.cancel(id)
+            case "cancel task":
+                assert await engine.control.cancel_task(id, "a")
+            case _:
+                await engine.control.mark(id, "a", State.SUCCESSFUL)
+        detail = await ended(engine, id)
+        await until(lambda: teller.scripted.ended)
+        assert detail.state is (State.SUCCESSFUL if request_ == "mark" else State.CANCELLED)
+        assert operator.runs == [1]
+        await until(lambda: not engine.slots.taken)
+
+
+async def test_each_item_of_a_mapped_task_is_told_by_itself() -> None:
+    told: list[tuple[int | None, str]] = []
+
+    def on_retry(outcome: Outcome, context: Context) -> None:
+        told.append((context.index, outcome.errors["load"].partition("\n")[0]))
+        print(f"again {context.index}")
+
+    class FailsFirst:
+        def run(self, context: Context) -> None:
+            if context.attempt == 1:
+                raise ValueError(f"no {context.item}")
+
+    numbers = Task("numbers", Scripted(result=[4, 5, 6]))
+    load = Task("load", FailsFirst(), after=["numbers"], map_over="numbers", max_parallel=1,
+                retries=1, on_retry=on_retry)  # fmt: skip
+    async with running(job_of("j", numbers, load)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+        assert sorted(told) == [(n, f"ValueError: no {n + 4}") for n in range(3)]
+        log = await engine.reader.log_of(id, Item("load", 1), 1)
+        assert "again 1\n" in "".join([part async for part in log.texts])
 
 
 # -- definitions ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from goflow.core.timetable import Timing
 from goflow.errors import Later, Skip, TaskFailed
 from goflow.job import Job, Task, zipped
 from goflow.operators.base import Context
+from goflow.operators.outcome import Outcome
 from goflow.operators.subjobs import RunJob
 from goflow.templates.template import Template
 from tests.simulation.yielding import generator
@@ -71,6 +72,7 @@ class TaskSpec:
     runs: str | None = None  # a job, which it starts
     waits: bool = True  # for the end of that
     gives: int | None = None  # what it adds to its own param for that job; None for the default
+    on_retry: str | None = None  # "ok", "fail" or "hang"
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class TaskSpec:
             on_empty=self.on_empty,
             when=self.when,
             result=self.result,
+            on_retry=None if self.on_retry is None else _teller(stage, self.on_retry),
         )
 
 
@@ -268,6 +271,7 @@ def _draw_task(rng: random.Random, name: str, after: tuple[str, ...]) -> TaskSpe
         rng.random() < 0.4,
         branch=rng.random() < 0.2,
         when=rng.choice((None,) * 12 + tuple(CONDITIONS)),
+        on_retry=rng.choice((None, None, None, "ok", "fail", "hang")),
     )
     if not task.branch:
         task = replace(task, result=rng.choice(("json",) * 9 + ("pickle",)))
@@ -361,6 +365,9 @@ class Stage(Protocol):
 
     def goes_on(self, context: Context) -> None:
         """A generator goes on after it has yielded."""
+
+    def told_of_retry(self, context: Context) -> None:
+        """The `on_retry` of a task was called."""
 
     def last(self, context: Context, seconds: float) -> None:
         """The operator occupies its thread for `seconds`."""
@@ -456,6 +463,19 @@ class Threaded:
             _talk(stage, context)
         stage.last(context, {"hang": 200.0, "deaf": 40.0, "long": 15.0}.get(mood, rng.random()))
         return _close(stage, context, mood, self._choices)
+
+
+def _teller(stage: Stage, mood: str) -> Callable[..., Any]:
+    """An `on_retry` that notes its call, and then may fail or hang."""
+
+    async def tell(outcome: Outcome, context: Context) -> None:
+        stage.told_of_retry(context)
+        assert outcome.failed == [context.task]
+        if mood == "fail":
+            raise ValueError("told to fail")
+        await asyncio.sleep(900 if mood == "hang" else stage.rng.choice((0, 0.5, 8)))
+
+    return tell
 
 
 def _talk(stage: Stage, context: Context) -> None:

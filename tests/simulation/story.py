@@ -23,6 +23,7 @@ from goflow.core.events import (
     Finished,
     MarkedSkipped,
     MarkedSuccessful,
+    OnRetryEnded,
     Retried,
     TaskCancelRequested,
     TaskSucceeded,
@@ -362,6 +363,7 @@ class Story:
         self._check_states()
         world.oracle.check()
         world.check()
+        self._check_told_of_retries()
         self._check_logs(process)
         for usage in engine.slots.usage():
             self._hold(not usage.taken, f"{usage}: slots are in use, and nothing runs")
@@ -446,6 +448,14 @@ class Story:
                     before = numbers.get(attempt, fact.number - 1)
                     self._hold(fact.number == before + 1, f"{id}: {fact} follows {before}")
                     numbers[attempt] = fact.number
+
+    def _check_told_of_retries(self) -> None:
+        """An `on_retry` was called before it ended, unless the task lost it meanwhile."""
+        for id, facts in self.world.disk.facts.items():
+            for fact in facts:
+                if isinstance(fact, OnRetryEnded) and "no on_retry any more" not in fact.error:
+                    called = (id, fact.key, fact.attempt) in self.world.told_of_retry
+                    self._hold(called, f"{id}: {fact} was not called")
 
     def _check_audit(self) -> None:
         """The subscriber has received every fact, whatever was killed on the way."""

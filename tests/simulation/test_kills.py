@@ -46,7 +46,7 @@ JOB = JobSpec(
         TaskSpec("a", retries=2, mood="long"),
         TaskSpec("b", ("a",), retries=1, threaded=True, mood="talk"),
         TaskSpec("c", ("a",), mood="ok"),
-        TaskSpec("d", ("a",), delay="constant", retries=1, mood="fail"),
+        TaskSpec("d", ("a",), delay="constant", retries=1, mood="fail", on_retry="ok"),
         TaskSpec("e", mood="list"),
         TaskSpec("f", ("e",), retries=1, mood="items", map_over="e", max_parallel=2),
         TaskSpec("g", ("a",), retries=1, mood="patient"),

@@ -72,6 +72,7 @@ class World:
         self.rounds = Rounds(self)
         self.oracle = Oracle(self)
         self.disk.heard = self.oracle.heard
+        self.told_of_retry: set[tuple[str, Key, int]] = set()  # by `on_retry`
         self.logs_given_up = 0
         self.audited: dict[int, tuple[str, list[AnyFact]]] = {}  # what a subscriber received
         self.told: dict[str, bytes] = {}  # the executions that a listener has received
@@ -393,6 +394,10 @@ class Process:
         states = iter(self.world.disk.states[action["id"]])
         if not all(one in states for one in heard):  # in their order, some left out
             self._broken(f"a subscriber heard of {heard}; committed are {states}")
+
+    def told_of_retry(self, context: Context) -> None:
+        if not self.dead:
+            self.world.told_of_retry.add(_place(context))
 
     def said(self, context: Context, line: str) -> None:
         if not self.dead:

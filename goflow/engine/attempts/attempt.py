@@ -66,9 +66,6 @@ class Attempt:
         is cancelled."""
         return outcome
 
-    async def failed(self, outcome: Failed) -> None:
-        """The attempt has failed; its log is still open."""
-
     def hint(self, outcome: Outcome) -> None:
         """The outcome is certain. The log has ended but is not written."""
 
@@ -113,8 +110,6 @@ class Attempt:
             await self._end_processes(context)
         if isinstance(outcome, Skipped):
             log(f"skipped: {outcome.why}" if outcome.why else "skipped")
-        elif isinstance(outcome, Failed):
-            await self.failed(outcome)
         if isinstance(log, TaskLog):
             forked.end(log)
             log.end(outcome.error if isinstance(outcome, Failed) else None)

@@ -5,25 +5,29 @@ crash is told the same. Nothing that a hook does changes an outcome.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
 from goflow.core.detail import cut_error
-from goflow.core.events import AnyFact, TaskFailed
-from goflow.core.execution import Execution, Failed
-from goflow.core.keys import Key
+from goflow.core.events import AnyFact, AttemptFailed, TaskFailed
+from goflow.core.execution import Execution
+from goflow.core.keys import Key, item_of, task_of
 from goflow.core.states import State
 from goflow.engine.attempts.dependencies import Dependencies
-from goflow.engine.current import current_log
 from goflow.engine.executors.base import Work
-from goflow.engine.executors.outcomes import raised
 from goflow.engine.journal import PATIENCE
+from goflow.engine.output.tasklog import Carried, Chunk, TaskLog
 from goflow.errors import StoreUnavailable
-from goflow.job.task import HOOK_TIMEOUT, Task
+from goflow.job.task import HOOK_TIMEOUT
 from goflow.operators.base import Call, Context
+from goflow.operators.function import FunctionOperator
 from goflow.operators.outcome import Outcome
 from goflow.stores.base import History
+
+__all__ = ["HOOK_TIMEOUT", "of_retry", "outcome_of"]
+
+Append = Callable[[Chunk], Awaitable[None]]
 
 ERRORS_TOLD = 256 * 1024  # characters of all errors; further ones are cut
 
@@ -77,67 +81,79 @@ def last_errors(failed: Iterable[str], facts: Iterable[AnyFact]) -> Mapping[str,
     return errors
 
 
-async def tell_of_retry(
+async def of_retry(
     execution: Execution,
-    task: Task,
+    function: FunctionOperator,
     key: Key,
-    context: Context,
+    error: str | None,
+    append: Append,
+    process_tag: str,
     dependencies: Dependencies,
-    failed: Failed,
-) -> None:
-    """Call a task's `on_retry` if this failure of its running attempt will be followed by another
-    attempt. Its errors and its output go to the log of the attempt."""
-    if task.on_retry is None or not execution.will_retry(key, failed):
-        return
+) -> tuple[TaskLog, Work]:
+    """The call of a task's `on_retry` after its failed attempt, and its log, which continues that
+    of the attempt. If the `error` of the attempt is unknown, it is read from the store."""
+    run, name = execution.run(key), task_of(key)
+    if error is None:
+        history = await _history(execution.id, dependencies)
+        error = _error_of(key, run.attempt, () if history is None else history.facts)
+    limit = dependencies.limits.log
+    log = TaskLog(
+        append,
+        asyncio.get_running_loop(),
+        clock=dependencies.clock,
+        backlog=dependencies.backlog,
+        limit=limit,
+    )
+    carried = await _measured(execution.id, key, run.attempt, limit, dependencies)
+    if carried is not None:
+        log.carry_on(carried)
+    log.info("on_retry is called")
     told = Outcome(
         execution=execution.id,
         job=execution.job,
         state=State.UPFORRETRY,
-        failed=[task.name],
-        errors={task.name: failed.error},
+        failed=[name],
+        errors={name: error},
         reason=None,
         params=msgspec.json.decode(msgspec.json.encode(execution.params)),
         scheduled_at=execution.scheduled_at,
         submitted_at=execution.submitted_at,
-        started_at=execution.run(key).started_at,
-        finished_at=dependencies.clock.now(),
+        started_at=run.started_at,
+        finished_at=run.finished_at or dependencies.clock.now(),
     )
-    is_async = asyncio.iscoroutinefunction(task.on_retry.function)
-    work = Work(
-        task.on_retry,
-        Call(takes_context=True, is_async=is_async),
-        msgspec.structs.replace(context, outcome=told),
-        dependencies.limits.result,
+    context = Context(
+        job=execution.job,
+        task=name,
+        execution_id=execution.id,
+        attempt=run.attempt,
+        params=msgspec.json.decode(msgspec.json.encode(execution.params)),
+        results={},
+        scheduled_at=execution.scheduled_at,
+        submitted_at=execution.submitted_at,
+        log=log,
+        process_tag=process_tag,
+        index=item_of(key),
+        outcome=told,
     )
-    token = current_log.set(context.log)
-    calling = asyncio.get_running_loop().create_task(_call(dependencies, work))
-    current_log.reset(token)
-    try:
-        await asyncio.wait([calling], timeout=HOOK_TIMEOUT)
-    except asyncio.CancelledError:  # the attempt is told to stop, and has ended
-        calling.cancel()
-        return
-    if not calling.done():
-        calling.cancel()
-        context.log.warning("on_retry did not return within %g s, and was given up", HOOK_TIMEOUT)
-    elif (error := calling.result()) is not None:
-        context.log.warning("on_retry failed: %s", error)
+    is_async = asyncio.iscoroutinefunction(function.function)
+    call = Call(takes_context=True, is_async=is_async)
+    return log, Work(function, call, context, dependencies.limits.result)
 
 
-async def _call(dependencies: Dependencies, work: Work) -> str | None:
-    """Run the function in the server's process; returns its error, or None."""
-    try:
-        run = await dependencies.executors.here(is_async=work.call.is_async).start(work)
+def _error_of(key: Key, attempt: int, facts: Iterable[AnyFact]) -> str:
+    found = (
+        fact.error
+        for fact in facts
+        if isinstance(fact, AttemptFailed) and fact.key == key and fact.attempt == attempt
+    )
+    return next(found, "")
+
+
+async def _measured(
+    id: str, key: Key, attempt: int, limit: int, dependencies: Dependencies
+) -> Carried | None:
+    while True:
         try:
-            outcome = await run.hear()
-        except asyncio.CancelledError:
-            run.end()
-            raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        outcome = raised(error)
-    except BaseException as error:
-        outcome = raised(error)
-    return outcome.error if isinstance(outcome, Failed) else None
+            return await dependencies.measure_log(id, key, attempt, limit)
+        except StoreUnavailable:
+            await dependencies.clock.sleep(PATIENCE)

@@ -13,7 +13,7 @@ from goflow.core.execution import Failed, Outcome, Postponed, Succeeded
 from goflow.core.keys import Item, Key, described, item_of
 from goflow.core.result import StoredResult
 from goflow.engine.attempts.attempt import OUTCOMES, Attempt
-from goflow.engine.attempts.hooks import outcome_of, tell_of_retry
+from goflow.engine.attempts.hooks import outcome_of
 from goflow.engine.attempts.shared import OfAttempt
 from goflow.engine.attempts.streams import Stream
 from goflow.engine.executors.base import Again, Executor, Run, Work
@@ -266,11 +266,6 @@ class TaskAttempt(Attempt):
             return Failed(error)
         kept = self._attempts.keep(self._key, self._number, outcome)
         return kept if isinstance(kept, OUTCOMES) else await kept
-
-    async def failed(self, outcome: Failed) -> None:
-        if self._task.on_retry is not None:
-            execution, given = self._attempts.execution, self._attempts.dependencies
-            await tell_of_retry(execution, self._task, self._key, self.context, given, outcome)
 
     def hint(self, outcome: Outcome) -> None:
         self._attempts.hint(self.running, self._key, self._number, outcome, self._log)

@@ -25,7 +25,8 @@ def settle(
     delay = 0.0
     if isinstance(outcome, Failed) and execution.will_retry(key, outcome):
         delay, outcome = _delay(execution, task, key, outcome)
-    return execution.settle(key, outcome, now, delay)
+    tells = task is not None and task.on_retry is not None
+    return execution.settle(key, outcome, now, delay, tells=tells)
 
 
 def settle_hinted(

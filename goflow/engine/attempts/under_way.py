@@ -31,6 +31,7 @@ from goflow.engine.attempts.attempt import is_told_to_stop, stop
 from goflow.engine.attempts.choice import with_choice
 from goflow.engine.attempts.dependencies import Dependencies
 from goflow.engine.attempts.mapped import MappedTasks
+from goflow.engine.attempts.of_retry import RetryCall, error_of
 from goflow.engine.attempts.of_task import Ended, Found, TaskAttempt
 from goflow.engine.attempts.requests import Requests
 from goflow.engine.attempts.settling import report_lost_log
@@ -92,6 +93,9 @@ class Attempts:
         self._waits: Waits | None = None  # once an attempt has looked in vain
         self._recording = False  # facts that are applied are being committed
         self._looks: dict[Key, int] = {}  # the looks that begin when they are
+        self._telling: set[Key] = set()  # whose `on_retry` runs
+        self._told: list[tuple[Key, int, str]] = []  # whose `on_retry` has ended, with the error
+        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._running)
@@ -142,9 +146,11 @@ class Attempts:
             self._begin(key, number)
 
     def resume(self, found: Container[Key]) -> None:
-        """Take up the waits of an execution that was replayed."""
+        """Take up the waits of an execution that was replayed, and the calls of `on_retry`."""
         if self.execution.waits:
             self.waits.resume(found)
+        for key in self.execution.untold:
+            self.tell(key)
 
     def waiting(self, key: Key) -> Waiting | None:
         """Why a task or item waits for its next look, and until when; None if it does not."""
@@ -153,11 +159,39 @@ class Attempts:
         return self._waits.again(key) or self.execution.run(key).waiting
 
     def stop(self) -> None:
-        """Begin no more looks, and let no generator wait for tasks."""
+        """Begin no more looks and calls of `on_retry`, and let no generator wait for tasks."""
+        self._stopped = True
         if self._waits is not None:
             self._waits.stop()
         if self.streams is not None:
             self.streams.stop()
+
+    def tell(self, key: Key, error: str | None = None) -> None:
+        """Call the `on_retry` of a task or item when it has a slot; the fact is committed. It is
+        told the error of the attempt, by default that in the store."""
+        number = self.execution.run(key).attempt
+        task = None if self.job is None else self.job.find(task_of(key))
+        if task is None or (function := task.on_retry) is None:
+            self._told.append((key, number, "the task has no on_retry any more"))
+            self._wake()
+            return
+
+        def granted(key: Key) -> None:
+            if self._stopped or not self.execution.is_untold(key):
+                return
+            self._telling.add(key)
+            self._running[key] = RetryCall(self, function, key, number, error).begin()
+            self.dependencies.hanging.started()
+
+        self._requests.ask_to_look(key, self.dependencies.clock.now(), granted)
+
+    def take_told(self) -> Sequence[tuple[Key, int, str]]:
+        """The tasks and items whose `on_retry` has ended since the last call, with the number of
+        the attempt and the error."""
+        if not self._told:
+            return ()
+        told, self._told = self._told, []
+        return told
 
     def go_on(self, key: Key, found: Found) -> None:
         """Take over an attempt that was found running, with its slot."""
@@ -275,7 +309,9 @@ class Attempts:
         return [*self._running, *(self._waits or ())]
 
     def forget(self, key: Key) -> None:
-        """Forget the wait of a task or item that was marked or cancelled."""
+        """Forget the wait of a marked or cancelled task or item, and end its `on_retry`."""
+        if key in self._telling:
+            self.end(key)
         if self._waits is not None:
             self._waits.forget(key)
 
@@ -367,6 +403,9 @@ class Attempts:
 
     def _end(self, ended: Ended) -> bool:
         """Note an outcome; False if no fact follows from it."""
+        if ended.key in self._telling:
+            self._end_telling(ended)
+            return False
         self._bars.end(self.execution.id, ended.key)
         if self._waits is None and not isinstance(ended.outcome, Postponed):
             self._note(ended)
@@ -388,6 +427,15 @@ class Attempts:
         if waits.stopped or not isinstance(outcome, Postponed):
             self._wake()  # there may be nothing more to wait for
         return False
+
+    def _end_telling(self, ended: Ended) -> None:
+        """Note the end of an `on_retry`. One that was stopped is called again at the next start,
+        unless its task was cancelled."""
+        self._telling.discard(ended.key)
+        self._free(ended)
+        if not isinstance(ended.outcome, Cancelled | Interrupted):
+            self._told.append((ended.key, ended.number, error_of(ended)))
+        self._wake()
 
     async def store_rest(self, ended: Ended) -> None:
         """Store the last lines of an attempt that was abandoned, whose end has been noted."""

@@ -41,6 +41,7 @@ export interface AttemptDetail {
   retry_at: string | null;
   interrupted: boolean;
   cost?: Cost;
+  on_retry_error?: string;
 }
 
 export interface Backfill {

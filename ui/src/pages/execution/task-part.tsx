@@ -87,6 +87,11 @@ export function TaskPart(props: {
       {mapped ? task.cost && <Costs cost={task.cost} of="all items" /> : shown?.cost && <Costs cost={shown.cost} of={`attempt ${shown.attempt}`} />}
       {!mapped && attempts.length > 1 && task.cost && <Costs cost={task.cost} of="all attempts" />}
       {shown?.error && <Failed key={shown.attempt} error={shown.error} />}
+      {shown?.on_retry_error && (
+        <p class="why">
+          Its on_retry failed: <Name text={failureOf(shown.on_retry_error).message.split("\n", 1)[0]!} />
+        </p>
+      )}
       {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} news={cell?.news.value ?? 0} />}
       {shown && !mapped && (
         <Log
