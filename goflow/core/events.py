@@ -313,6 +313,8 @@ class Retried(Fact, frozen=True):
     With `plan`, the execution goes on by that plan, and with that `timeout`. Its tasks keep the
     states, results and attempts of the tasks of the same name. `tasks` has all tasks that are new
     in it. Tasks and hooks that are not in it are dropped; their attempts stay readable.
+
+    If `tasks` are hooks, only these run again, and the tasks and the final state stay.
     """
 
     action = "retry"

@@ -636,9 +636,13 @@ class Execution(Progress):
         which may be one item of a mapped task, and, if `following`, all tasks downstream of it.
         With `plan`, it goes on by that plan and `timeout`, and tasks that are new run too. Empty
         if there is nothing to run, for an item of an earlier or another list, and for a task that
-        is not in the plan."""
+        is not in the plan. A hook runs again alone, if it is one for this end."""
         facts: list[AnyFact] = []
         if not self.finished:
+            return facts
+        if isinstance(task, str) and task in self.hooks and plan is None:
+            if self.is_wanted(task):
+                self._decide(facts, Retried(now, (task,), by, None, task))
             return facts
         by_plan = plan or self.plan
         names = [planned.name for planned in by_plan.tasks]

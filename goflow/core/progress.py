@@ -516,6 +516,8 @@ class Progress(Groups):
 
     def _retried(self, fact: Retried) -> Changes:
         again = set(fact.tasks)
+        if again and self.hooks.keys() >= again:
+            return self._retried_hooks(fact)
         plan = fact.plan or self.plan
         if not self.finished or not again or len(again) != len(fact.tasks):
             refuse(fact, f"while {self.state}")
@@ -581,6 +583,30 @@ class Progress(Groups):
             if (run := self.tasks.get(planned.name)) is None
             or (planned.lists and not planned.maps_as(run.planned))
         }
+
+    def _retried_hooks(self, fact: Retried) -> Changes:
+        hooks = [self.hooks[name] for name in fact.tasks]
+        if not self.finished or len(set(fact.tasks)) != len(hooks):
+            refuse(fact, f"while {self.state}")
+        if fact.plan is not None or fact.params is not None or fact.item is not None:
+            refuse(fact, "of hooks, with more")
+        if not all(self.is_wanted(name) for name in fact.tasks):
+            refuse(fact, f"of hooks that are for another end than {self.state}")
+        changes = []
+        for hook in hooks:
+            before = self._move(hook, State.NOTSTARTED)
+            self.result_bytes -= size_of(hook.result)
+            hook.reset()
+            changes.append(TaskChange(before, hook.summary()))
+        self.state = State.NOTSTARTED if self.started_at is None else State.RUNNING
+        self.finished_at = None
+        self._begin_to_close()
+        return tuple(changes)
+
+    def is_wanted(self, hook: str) -> bool:
+        """Whether a hook is one for the end that follows from the tasks."""
+        occasion = self.hooks[hook].planned.hook
+        return occasion is not None and occasion.includes(self._final_state())
 
     def _follow(self, plan: Plan) -> None:
         """Go on by another plan, after the end of all tasks and hooks."""

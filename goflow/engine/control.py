@@ -148,7 +148,8 @@ class Control:
         by: Principal = NOBODY,
     ) -> None:
         """Re-run the unsuccessful tasks of a finished execution under the same id; or only `task`,
-        which may be one item of a mapped task, with all tasks after it if `following`. `params`
+        which may be one item of a mapped task, with all tasks after it if `following`, or one
+        hook, which then runs alone and at once, whatever its job's overlap policy. `params`
         replace those of the execution. With the newest definition, tasks that are new run too, and
         the parameters must be right for it.
 
@@ -165,6 +166,12 @@ class Control:
                     code="job-gone",
                 )
             plan = _other_plan(execution, job) if definition is Definition.NEWEST else None
+            is_hook = isinstance(task, str) and task in execution.hooks
+            if is_hook and (plan is not None or params is not None):
+                raise Conflict(
+                    f"hook {task!r} runs again by the definition and with the parameters of its "
+                    f"execution; retry it without others, or retry tasks"
+                )
             key: Key | None
             if isinstance(task, str) and plan is not None and task in plan.names:
                 key = task  # it may be new
@@ -176,7 +183,7 @@ class Control:
             if params is None and definition is Definition.NEWEST:
                 filled = await self._checks.fill(job, execution.params)
                 edited = None if filled == execution.params else filled
-            before = self._lineup.before(job)
+            before = [] if is_hook else self._lineup.before(job)
             self._room.check(for_schedule=False)
             committed = LiveExecution.replayed(execution, history.version)
             facts = execution.retry(
@@ -188,6 +195,11 @@ class Control:
                 plan=plan,
                 timeout=job.timeout,
             )
+            if not facts and is_hook:
+                raise Conflict(
+                    f"hook {task!r} is not for an execution that is {execution.state}; there is "
+                    f"nothing to retry"
+                )
             if not facts:
                 told = "" if plan is None else ", and the newest definition adds none"
                 raise Conflict(
@@ -196,14 +208,15 @@ class Control:
             self._live.add(committed)
             self._lifetime.check()
             opening = record_of(execution, facts)
-            places = self._lineup.places(job, execution.cause)
+            places = None if is_hook else self._lineup.places(job, execution.cause)
             runner = Runner(execution, job, opening, self._dependencies, before, places=places)
             try:
                 await self._runners.drive(runner)
             except (Unavailable, NotFound):
                 self._live.drop(id)
                 raise
-            self._lineup.replace(job, runner)
+            if not is_hook:
+                self._lineup.replace(job, runner)
 
     @asynccontextmanager
     async def _reopened(self, id: str) -> AsyncIterator[tuple[History, Execution]]:
@@ -251,8 +264,6 @@ def _other_plan(execution: Execution, job: Job) -> Plan | None:
 def _check_task(execution: Execution, key: Key, plan: Plan | None) -> None:
     """Raise `Conflict` for a task or item that cannot run again by itself, or not by this plan."""
     name = task_of(key)
-    if name in (execution.hooks if plan is None else {hook.name for hook in plan.hooks}):
-        raise Conflict(f"{name!r} is a hook, which runs again when tasks do; retry tasks")
     if plan is not None and name not in plan.names:
         raise Conflict(
             f"the newest definition of job {execution.job!r} has no task {name!r}; retry another "

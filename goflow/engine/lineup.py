@@ -72,7 +72,7 @@ class Lineup:
     def replace_again(self, job: Job) -> None:
         """Repeat `replace` after a restart, which may have interrupted it."""
         of_job = reversed(self.of(job.name))
-        newest = next((one for one in of_job if one.execution.cause != "backfill"), None)
+        newest = next((one for one in of_job if _replaces(one.execution)), None)
         if newest is not None:
             self.replace(job, newest)
 
@@ -142,6 +142,11 @@ class Lineup:
             first.held = False
             first.wake()
         del self._held[job]
+
+
+def _replaces(execution: Execution) -> bool:
+    """Whether it may have replaced others: no backfill, and no retry of hooks."""
+    return execution.cause != "backfill" and not execution.closing
 
 
 def _under_way(runners: "Iterable[Runner]", of_job: "dict[str, Runner]") -> "dict[str, Runner]":

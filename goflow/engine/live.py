@@ -27,12 +27,13 @@ _RUNNING, _UPFORRETRY = State.RUNNING, State.UPFORRETRY
 class LiveExecution:
     """An unfinished execution as last committed. `tasks` has all its tasks by name, in the order
     added; `running` has the start times of running tasks, and `retry_at` the due times of
-    retries."""
+    retries. `hooks` has the last changes of hooks that run or wait for a retry."""
 
     __slots__ = (
         "_encoded",
         "_encoded_version",
         "brief",
+        "hooks",
         "retry_at",
         "running",
         "tasks",
@@ -45,6 +46,7 @@ class LiveExecution:
         self.version = version
         self.running: dict[str, datetime] = {}
         self.retry_at: dict[str, datetime] = {}
+        self.hooks: dict[str, TaskChange] = {}
         self._encoded = b""
         self._encoded_version = -1
 
@@ -62,6 +64,9 @@ class LiveExecution:
             if run.started_at is not None and run.state is State.RUNNING:
                 live.running[name] = run.started_at
         live.retry_at.update(execution.retries)
+        for name, hook in execution.hooks.items():
+            if hook.state in (_RUNNING, _UPFORRETRY):
+                live.hooks[name] = TaskChange(hook.state, hook.summary(), hook.retry_at)
         return live
 
     @property
@@ -101,6 +106,11 @@ class LiveExecution:
         """Apply a committed transition."""
         self.brief = transition.brief
         self.version = version
+        for change in transition.hooks:
+            if change.task.state in (_RUNNING, _UPFORRETRY):
+                self.hooks[change.task.name] = change
+            else:
+                self.hooks.pop(change.task.name, None)
         if transition.replanned is not None:  # by a retry, so nothing runs
             self.tasks = {task.name: task for task in transition.replanned}
             return

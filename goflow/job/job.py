@@ -775,7 +775,7 @@ class Job:
                 "trigger_rule"
             )
         for field in hook.templates:
-            templates.check(field, where, is_mapped=False)
+            templates.check(field, where, is_mapped=False, is_hook=True)
         if hook.timeout is None:
             hook.timeout = HOOK_TIMEOUT
         hook.hook, hook.job = occasion, self

@@ -35,6 +35,7 @@ NAMES = (
     "index",
     "interval_start",
     "interval_end",
+    "outcome",
 )
 METHODS = ATTRIBUTES[dict]  # of `results`, unless a task has that name
 OUTPUT_LIMIT = 1024 * 1024  # characters
@@ -71,6 +72,7 @@ class Compiled:
         names = _check(tree)
         self.results = tuple(_results(tree))
         self.of_item = next(_loads(tree, names & {"item", "index"}), None)
+        self.of_outcome = next(_loads(tree, names & {"outcome"}), None)
         self.of_attempt = next(_loads(tree, names & {"attempt"}), None)
         sole = _sole(tree)
         self._sites = tuple(shell.Places(tree).sites) if in_shell else ()
@@ -139,6 +141,11 @@ def values_of(context: Any) -> dict[str, Any]:
     if values.get("index") is None:  # the task is not mapped
         values.pop("item", None)
         values.pop("index", None)
+    if (outcome := values.get("outcome")) is None:  # the task is no hook
+        values.pop("outcome", None)
+    else:
+        told = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
+        values["outcome"] = told | {"state": str(outcome.state)}
     values["params"] = dict(values["params"])
     values["results"] = Results(values["results"])
     return values

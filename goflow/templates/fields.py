@@ -93,13 +93,16 @@ def has_templates(*values: object) -> bool:
     return False
 
 
-def check(field: Field, where: str, *, is_mapped: bool) -> None:
+def check(field: Field, where: str, *, is_mapped: bool, is_hook: bool = False) -> None:
     """Refuse an invalid template. Raises `InvalidJob`; `where` begins the message. `is_mapped`
-    tells whether its task is."""
+    tells whether its task is, and `is_hook` whether that is a hook."""
     try:
-        use = field.template.compiled().of_item
+        compiled = field.template.compiled()
+        use = compiled.of_item
         if use is not None and not is_mapped:
             raise Mistake(use.line, f"{use.name!r} exists only in a task with map_over")
+        if compiled.of_outcome is not None and not is_hook:
+            raise Mistake(compiled.of_outcome.line, "'outcome' exists only in a hook")
     except Mistake as mistake:
         raise InvalidJob(f"{where}: {_told(field.place, mistake)}") from None
 

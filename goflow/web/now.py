@@ -44,7 +44,7 @@ class TaskNow(Struct):
 
     `started` is set if it runs, `retry_at` if it waits for its next attempt, and `waiting` says
     why a ready task does not run, as a text; for a running task that waits without a slot, why
-    and until when.
+    and until when. `hook` tells that it is a hook.
     """
 
     name: str
@@ -53,6 +53,7 @@ class TaskNow(Struct):
     retry_at: Time | None = None
     waiting: str | Waiting | None = None
     pool: str | None = None
+    hook: bool = False
 
 
 class ExecutionNow(Struct, kw_only=True):
@@ -60,8 +61,8 @@ class ExecutionNow(Struct, kw_only=True):
 
     `waiting` says why it has not started. `after` has the first 50 executions it waits for.
     `followers` has the first 20 jobs that run after it.
-    `counts` has the number of its tasks by state, and `tasks` the first 50 of those that run or
-    wait.
+    `counts` has the number of its tasks by state, and `tasks` the first 50 tasks and hooks that
+    run or wait.
     """
 
     id: str
@@ -195,9 +196,19 @@ def _tasks(execution: LiveExecution, runner: Runner) -> Iterator[TaskNow]:
     for name, due in execution.retry_at.items():
         waiting = runner.waiting(name)
         yield TaskNow(name, State.UPFORRETRY, None, due, waiting, runner.pool(name))
+    for name, change in execution.hooks.items():
+        hook, waiting = change.task, runner.waiting(name)
+        started = hook.started if hook.state is State.RUNNING else None
+        yield TaskNow(name, hook.state, started, change.retry_at, waiting, runner.pool(name), True)
     for key in runner.queued:
-        # The task of an item runs, and is shown already; hooks are not shown.
-        if not isinstance(key, str) or (task := execution.task(key)) is None:
+        # The task of an item runs, and is shown already.
+        if not isinstance(key, str):
+            continue
+        task = execution.task(key)
+        if task is None:
+            if key not in execution.hooks and (waiting := runner.waiting(key)) is not None:
+                pool = runner.pool(key)
+                yield TaskNow(key, State.NOTSTARTED, waiting=waiting, pool=pool, hook=True)
             continue
         if task.state is not State.NOTSTARTED:
             continue

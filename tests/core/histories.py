@@ -275,12 +275,18 @@ def assert_ended_by_the_rules(
                 assert may_run or planned.name not in began
 
 
+def is_of_hooks(retried: Retried) -> bool:
+    """Whether it runs only hooks again; see `plans` for their names."""
+    return all(name.startswith("h") for name in retried.tasks)
+
+
 def _cancels_of_tasks(plan: Plan, facts: Sequence[AnyFact]) -> list[CancelRequested]:
     """The cancels of the last round that were not only for hooks."""
     requests: list[CancelRequested] = []
     for place, fact in enumerate(facts):
         if isinstance(fact, Retried):
-            requests.clear()
+            if not is_of_hooks(fact):
+                requests.clear()
         elif isinstance(fact, CancelRequested) and (
             fact.defect or not Model.of(plan, facts[:place]).closing
         ):
@@ -289,8 +295,13 @@ def _cancels_of_tasks(plan: Plan, facts: Sequence[AnyFact]) -> list[CancelReques
 
 
 def skips_itself(facts: Sequence[AnyFact], name: str) -> bool:
-    """Whether an attempt of the last round has skipped its task."""
-    skips = [fact for fact in last_round(facts) if isinstance(fact, TaskSkipped)]
+    """Whether an attempt has skipped its task, since tasks ran last."""
+    skips: list[TaskSkipped] = []
+    for fact in facts:
+        if isinstance(fact, Retried) and not is_of_hooks(fact):
+            skips.clear()
+        elif isinstance(fact, TaskSkipped):
+            skips.append(fact)
     return any(fact.task == name and fact.attempt for fact in skips)
 
 

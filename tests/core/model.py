@@ -400,6 +400,10 @@ class Model:
         match fact:
             case Submitted():
                 return False
+            case Retried(tasks=tasks) if tasks and self.hooks.keys() >= set(tasks):
+                alone = fact.plan is None and fact.params is None and fact.item is None
+                once = len(set(tasks)) == len(tasks)
+                return self.finished and alone and once and all(map(self.is_wanted, tasks))
             case Retried(tasks=tasks):
                 plan = self.plan
                 if fact.plan is not None:
@@ -613,6 +617,10 @@ class Model:
                 self.fails = fact.timeout is not None or fact.defect != ""
             case Finished():
                 self.state = State(fact.state)
+            case Retried(tasks=tasks) if self.hooks.keys() >= set(tasks):
+                for name in tasks:
+                    self.hook_states[name], self.spent[name] = State.NOTSTARTED, 0
+                self.state = State.RUNNING if self.begun else State.NOTSTARTED
             case Retried():
                 if fact.plan is not None:
                     self._follow(fact.plan)

@@ -696,6 +696,20 @@ class AnyLife(RuleBasedStateMachine):
         assert set(fact.tasks) == (reachable(plan, name) if following else {name})
         self.take([fact])
 
+    @precondition(lambda self: self.execution.finished and self.execution.hooks)
+    @rule(pick=st.integers(0, 6))
+    def retry_hook(self, pick: int) -> None:
+        """It runs again alone, and changes neither the tasks nor their final state."""
+        hooks = list(self.execution.hooks)
+        name = hooks[pick % len(hooks)]
+        wanted, end = self.model.is_wanted(name), self.execution.final_state
+        before = states(self.execution)
+        decided = self.execution.retry(self.now, name)
+        assert decided == ([Retried(self.now, (name,), asked=name)] if wanted else [])
+        self.take(decided)
+        assert self.execution.finished != wanted
+        assert (states(self.execution), self.execution.final_state) == (before, end)
+
     @precondition(lambda self: self.execution.finished)
     @rule(
         plan=plans(most=5, hooks=2),

@@ -8,7 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from goflow import Command, ConstantDelay, Context, Job, Later, Outcome, SqliteStore, State, Task
+from goflow import (
+    Command,
+    ConstantDelay,
+    Context,
+    Job,
+    Later,
+    Outcome,
+    SqliteStore,
+    State,
+    Task,
+    Template,
+)
+from goflow.core.catchup import Overlap
 from goflow.core.events import OnRetryEnded, TaskFailed, TaskStarted
 from goflow.core.execution import INTERRUPTED
 from goflow.core.keys import Item
@@ -255,7 +267,7 @@ async def test_a_cancel_while_hooks_run_ends_the_hooks_and_not_the_success() -> 
     assert set(hooks(detail).values()) == {"cancelled", "skipped"}
 
 
-async def test_one_hook_can_be_cancelled_and_none_marked_or_retried() -> None:
+async def test_one_hook_can_be_cancelled_and_none_marked() -> None:
     job, told = with_hooks(finish=Told("hang"))
     async with running(job) as engine:
         id = (await engine.submissions.submit("j")).id
@@ -267,8 +279,6 @@ async def test_one_hook_can_be_cancelled_and_none_marked_or_retried() -> None:
         assert await engine.control.cancel_task(id, "on finish")
         detail = await ended(engine, id)
         assert hooks(detail)["on finish"] == "cancelled"
-        with pytest.raises(Conflict, match="'on finish' is a hook"):
-            await engine.control.retry(id, task="on finish")
         with pytest.raises(NotFound):
             await engine.control.retry(id, task="unknown")
 
@@ -284,6 +294,76 @@ async def test_a_retry_runs_the_hooks_again_with_the_new_outcome() -> None:
     assert [one.state for one in told["finish"].outcomes] == [State.FAILED, State.SUCCESSFUL]
     assert hooks(detail)["on failure"] == "skipped"
     assert told["finish"].attempts == [1, 2]
+
+
+async def test_a_hook_that_failed_runs_again_alone_and_is_told_the_same() -> None:
+    failing, other = Told("fail"), Told()
+    job, told = with_hooks(Task("a", Scripted(["fail"])), failure=failing, finish=other)
+    job.overlap = Overlap.SKIP
+    async with running(job) as engine:
+        id = (await engine.submissions.submit("j")).id
+        first = await ended(engine, id)
+        assert hooks(first)["on failure"] == "failed"
+        await engine.control.retry(id, task="on failure")
+        detail = await ended(engine, id)
+        assert detail.state is State.FAILED
+        assert hooks(detail) == hooks(first) | {"on failure": "successful"}
+        assert failing.attempts == [1, 2]
+        assert failing.outcomes[0] == failing.outcomes[1]
+        assert other.attempts == [1]
+        assert detail.tasks[0].attempts == first.tasks[0].attempts
+        assert (detail.actions[-1].action, detail.actions[-1].task) == ("retry", "on failure")
+        with pytest.raises(Conflict, match="'on success' is not for an execution that is failed"):
+            await engine.control.retry(id, task="on success")
+        with pytest.raises(Conflict, match="retry it without others"):
+            await engine.control.retry(id, task="on failure", params={})
+        assert (await ended(engine, id)).version == detail.version
+        assert told["success"].outcomes == []
+
+
+async def test_a_retry_of_a_hook_does_not_wait_for_other_executions() -> None:
+    operator = Scripted(["ok", "hang"])
+    job, told = with_hooks(Task("a", operator), finish=Told("fail"))
+    job.overlap = Overlap.REPLACE
+    async with running(job) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await ended(engine, id)
+        other = (await engine.submissions.submit("j")).id
+        await until(lambda: len(operator.runs) == 2)
+        await engine.control.retry(id, task="on finish")
+        await ended(engine, id)
+        assert told["finish"].attempts == [1, 2]
+        assert not engine.runners[other].execution.cancelling
+        operator.release.set()
+        await ended(engine, other)
+
+
+async def test_a_retry_of_a_hook_outlives_a_restart(tmp_path: Path) -> None:
+    def build(told: Told) -> Job:
+        job = job_of("j", Task("a", Scripted()))
+        job.on_finish(Task("tell", told, retries=1))
+        return job
+
+    store = tmp_path / "goflow.db"
+    first, second = Told("ok", "hang"), Told()
+    async with running(build(first), store=SqliteStore(store)) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await ended(engine, id)
+        await engine.control.retry(id, task="tell")
+        await until(lambda: first.attempts == [1, 2])
+    async with running(build(second), store=SqliteStore(store)) as engine:
+        detail = await ended(engine, id)
+    assert (detail.state, hooks(detail)) == (State.SUCCESSFUL, {"tell": "successful"})
+    assert second.attempts == [3]
+
+
+def test_templates_in_the_operator_of_a_hook_know_the_outcome() -> None:
+    job = Job("j", tasks=[Task("a", Command("false")), Task("b", Command("true"))])
+    text = "{{ outcome.state }}: {{ outcome.failed | join(' ') }}: {{ outcome.errors.a }}"
+    job.on_finish(Task("tell", Command("echo", [Template(text)])))
+    assert job.run().hooks["tell"].result == "failed: a: exit code 1\n"
+    with pytest.raises(InvalidJob, match="'outcome' exists only in a hook"):
+        Job("k", tasks=[Task("a", Command("echo", [Template("{{ outcome.state }}")]))])
 
 
 # -- crashes and restarts ------------------------------------------------------------------

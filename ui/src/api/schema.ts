@@ -553,6 +553,7 @@ export interface TaskNow {
   retry_at: string | null;
   waiting: string | Waiting | null;
   pool: string | null;
+  hook: boolean;
 }
 
 export interface TaskSummary {

@@ -118,6 +118,15 @@ export function taskAction(handle: TaskAction, detail: api.ExecutionDetail, name
   }
 }
 
+/** The retry of one hook, by the definition that its execution ran by. */
+export function hookRetry({ id }: api.ExecutionDetail, name: string): { label: string; act: () => Promise<unknown> } {
+  const hook = quoted(name);
+  return {
+    label: "Retry hook",
+    act: () => attempt(api.retry(id, { task: name }), () => `Only ${hook} runs again.`, `${hook} was not retried`),
+  };
+}
+
 /** An action on one item of a mapped task. */
 export function itemAction(
   handle: ItemAction,

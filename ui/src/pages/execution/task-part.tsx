@@ -19,7 +19,7 @@ import { Countdown, Time } from "../../components/time";
 import { Waits } from "../../components/waits";
 import { artifactAddress, getResult, resultAddress, type Artifact, type Attempt, type ExecutionDetail, type TaskDescription, type TaskDetail } from "../../api/client";
 import type { Cost } from "../../api/schema";
-import { REMOVED, taskAction } from "./actions";
+import { hookRetry, REMOVED, taskAction } from "./actions";
 import { Children } from "./children";
 import { Items } from "./items";
 import { Log } from "./log";
@@ -123,12 +123,13 @@ function Rules({ described }: { described: TaskDescription }) {
 
 function TaskActions({ detail, task, gone }: { detail: ExecutionDetail; task: TaskDetail; gone: boolean }) {
   const any = allowedActions(detail.state, task.state, (detail.dag?.[task.name] ?? []).length > 0, typeof task.waiting === "object" && task.waiting !== null);
-  const may = task.hook === undefined ? any : any.filter((handle) => handle === "cancel");
+  const ran = task.attempts.length > 0;
+  const may = task.hook === undefined ? any : any.filter((handle) => handle === "cancel" || (handle === "retry" && ran));
   if (!may.length) return null;
   return (
     <span class="button-row">
       {may.map((handle) => {
-        const { label, act } = taskAction(handle, detail, task.name);
+        const { label, act } = task.hook === undefined || handle !== "retry" ? taskAction(handle, detail, task.name) : hookRetry(detail, task.name);
         const off = gone && handle.startsWith("retry");
         return (
           <button type="button" class="button small" key={handle} disabled={off} title={off ? REMOVED : undefined} onClick={() => void act()}>

@@ -292,6 +292,7 @@ function UnderWay({ execution }: { execution: UnfinishedExecution }) {
           <a href={executionHref(id, { task: task.name })}>
             <Name text={task.name} />
           </a>{" "}
+          {task.hook && <span class="quiet">hook </span>}
           {task.waiting !== null ? (
             <>
               waiting: <Waits on={task.waiting} />
