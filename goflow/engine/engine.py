@@ -201,6 +201,7 @@ class Engine:
         self.room = Room(self.options, self._scheduler)
         self.runners = Runners(self.lifetime, self.lineup, self.room, self.slots)
         self._executions = KnownExecutions(store, self.reader, self.live, self.registry)
+        changed.append(self._executions.changed)
         self._dependencies = self._for_runners()
         patterns = DaemonThreads(PATTERNS, name="goflow-patterns")
         self._opened.callback(patterns.shutdown, wait=False, cancel_futures=True)

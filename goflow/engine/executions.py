@@ -5,15 +5,17 @@ the end of the server interrupts are one with those that follow: they ask with t
 key.
 """
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from goflow.core.keys import Key, key_of
 from goflow.core.states import State
 from goflow.core.summary import Summary
-from goflow.engine.live import LiveState
+from goflow.engine.live import LiveExecution, LiveState
 from goflow.engine.reader import Reader
 from goflow.engine.registry import Registry
 from goflow.errors import TaskFailed
@@ -35,6 +37,8 @@ class KnownExecutions:
         self._live = live
         self._registry = registry
         self._families: Families | None = None
+        # The tasks and items to wake at the next end of an execution: by job, and by execution.
+        self._watching: dict[str, dict[str, set[Key]]] = {}
 
     def connect(self, families: "Families") -> None:
         """Let operators start executions."""
@@ -58,6 +62,20 @@ class KnownExecutions:
                     body = (await self._reader.result(execution.id, task.name)).body
                 found[task.name] = msgspec.json.decode(body)
         return found
+
+    def watch(self, job: str, context: Context) -> None:
+        of_job = self._watching.setdefault(job, {})
+        of_job.setdefault(context.execution_id, set()).add(key_of(context.task, context.index))
+
+    def changed(self, live: LiveExecution) -> None:
+        """Wake those that watch a job, of which an execution has ended; that is committed."""
+        if not self._watching or not live.state.finished:
+            return
+        for of_job in self._watching.values():
+            of_job.pop(live.id, None)
+        found = self._watching.pop(live.job, None)
+        if found and self._families is not None:
+            asyncio.get_running_loop().call_soon(self._families.wake, found)
 
     def knows(self, job: str) -> bool:
         return job in self._registry.jobs

@@ -6,7 +6,7 @@ and a task that does not wait any more cancels it, also if the server was killed
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -114,6 +114,15 @@ class Families:
         above = self._runners.get(parent.execution)
         if above is not None and _state(above.execution, parent) is State.RUNNING:
             above.look_now(parent.key)
+
+    def wake(self, waiting: Mapping[str, Iterable[Key]]) -> None:
+        """Let these tasks and items look again, by execution, if they still run."""
+        for id, keys in waiting.items():
+            if (runner := self._runners.get(id)) is not None:
+                for key in keys:
+                    execution = runner.execution
+                    if execution.has(key) and execution.run(key).state is State.RUNNING:
+                        runner.look_now(key)
 
     def end(self, child: str) -> None:
         """Cancel a child, if it has not ended."""

@@ -227,13 +227,9 @@ class Followers:
         if await self._reader.read(self._store.submitted_with, job.name, key.key) is not None:
             return
         if (reason := await self._create(job, None, key)) is not None:
-            logger.warning(
-                "job %r does not run after execution %s of job %r: %s",
-                job.name,
-                item.execution,
-                item.job,
-                reason,
-            )
+            at = next(fact.at for fact in item.facts if _succeeds(fact))
+            told = f"it does not run after execution {item.execution} of job {item.job!r}: {reason}"
+            await self._record(job, at, TickOutcome.SKIPPED, told)
 
     async def _create(self, job: Job, due: datetime | None, key: Idempotency | None) -> str | None:
         """Create an execution, or return the reason why there is none."""

@@ -238,6 +238,11 @@ class Executions(Protocol):
         """Whether a job of that name is registered."""
         ...
 
+    def watch(self, job: str, context: Context) -> None:
+        """Let this attempt look again as soon as an execution of a job has ended, from now on and
+        once."""
+        ...
+
     async def due(self, job: str, due: datetime) -> FoundExecution | str:
         """The execution of a job for a due time; why there is none, human-readable."""
         ...

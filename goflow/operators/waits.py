@@ -383,7 +383,8 @@ class WaitForJob(Asking):
             waits for the newest one.
         within: Seconds; or a `timedelta`. Any execution counts that has succeeded within so many
             seconds before a look, instead of `which`.
-        every: Seconds from the end of a look to the next one; or a `timedelta`.
+        every: Seconds from the end of a look to the next one; or a `timedelta`. It looks at once
+            when an execution of the other job ends.
         timeout: Seconds from the first look after which the attempt fails; None for no limit.
 
     Raises:
@@ -419,6 +420,7 @@ class WaitForJob(Asking):
     async def ask(self, context: Context, executions: Executions) -> str:
         if not executions.knows(self.job):
             raise TaskFailed(f"WaitForJob: there is no job {self.job!r} here")
+        executions.watch(self.job, context)  # first, so that no end is missed
         found: FoundExecution | str | None
         if self.within is not None:
             found = await executions.newest(self.job, State.SUCCESSFUL)

@@ -26,7 +26,8 @@ class Template:
 
     A template knows the names `params`, `results` (of the tasks directly upstream; None for one
     that was skipped), `scheduled_at`, `submitted_at`, `interval_start`, `interval_end`,
-    `execution_id`, `attempt`, `job` and `task`; in a mapped task also `item` and `index`.
+    `execution_id`, `attempt`, `job` and `task`; in a mapped task also `item` and `index`, and in
+    a hook `outcome`, with the fields of `goflow.Outcome`.
     `x.y` is the item `y` of the dict `x`. A value that
     does not exist fails the attempt, unless the template asks `is defined` or gives a `default`.
 

@@ -225,5 +225,8 @@ def test_hooks_are_below_the_graph_with_their_attempts_and_logs(
     hook = page.get_by_role("region", name="Hook clean_up")
     expect(hook.locator(".attempt")).to_have_count(2)
     expect(hook.locator("pre.error")).to_contain_text("there is nothing to clean up")
+    hook.get_by_role("button", name="Retry hook").click()
+    expect(page.get_by_role("list", name="Done by hand")).to_contain_text("clean_up retried")
+    expect(hook.locator(".attempt")).to_have_count(4)
     is_accessible_in_both_themes(page)
     fits_a_telephone(page)

@@ -113,6 +113,23 @@ async def test_a_submit_by_hand_has_no_due_time_and_each_counts_once() -> None:
         assert ticks(engine, "report") == []
 
 
+async def test_a_success_without_a_due_time_that_overlap_refuses_is_in_the_ledger() -> None:
+    clock, slow = FakeClock(), Scripted(["hang"])
+    report = after("report", "other", operator=slow, overlap="skip")
+    async with running(job_of("other", Task("t", Scripted())), report, clock=clock) as engine:
+        await engine.submissions.submit("other")
+        await until(lambda: slow.runs)
+        clock.advance(minutes=1)
+        second = (await engine.submissions.submit("other")).id
+        await until(lambda: ticks(engine, "report"))
+        slow.release.set()
+        await settled(engine)
+        ((outcome, minutes, reason),) = ticks(engine, "report")
+        assert (outcome, minutes, count(engine, "report")) == ("skipped", 1, 1)
+        assert reason.startswith(f"it does not run after execution {second} of job 'other': ")
+        assert reason.endswith("has not ended")
+
+
 async def test_a_job_after_several_waits_for_all_of_them_for_the_same_due_time() -> None:
     clock, failing = FakeClock(), Scripted(["ok", "fail"])
     jobs = minutely("a"), minutely("b", failing), after("report", "a", "b")

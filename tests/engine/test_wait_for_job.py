@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from goflow import InvalidJob, Job, SqliteStore, Task, WaitForJob
+from goflow.core.states import State
 from goflow.core.summary import Waiting
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
@@ -58,6 +59,73 @@ async def test_it_waits_for_the_newest_execution_to_succeed() -> None:
         clock.advance(seconds=30)
         task = await finished(engine, id)
         assert (task.state, bytes(task.result)) == ("successful", f'"{first}"'.encode())
+
+
+async def test_the_end_of_an_execution_ends_the_wait_at_once() -> None:
+    other = Scripted(["hang"] * 2)
+    jobs = job_of("a", Task("t", other)), waiter(WaitForJob("a", every=86_400))
+    async with running(*jobs, clock=FakeClock()) as engine:
+        first = await submitted(engine, "a")
+        ids = [await submitted(engine, "b") for _ in range(3)]
+        for id in ids:
+            assert "is running" in await why(engine, id)
+        cancelled = ids.pop()
+        assert await engine.control.cancel(cancelled)
+        await engine.runners.finished(cancelled)
+        other.release.set()
+        for id in ids:
+            assert bytes((await finished(engine, id)).result) == f'"{first}"'.encode()
+        assert not any(engine._executions._watching.values())
+
+
+async def test_a_mark_that_lets_an_execution_succeed_ends_the_wait() -> None:
+    jobs = job_of("a", Task("t", Scripted(["fail"]))), waiter(WaitForJob("a", every=86_400))
+    async with running(*jobs, clock=FakeClock()) as engine:
+        first = await submitted(engine, "a")
+        await engine.runners.finished(first)
+        id = await submitted(engine, "b")
+        assert "is failed" in await why(engine, id)
+        await engine.control.mark(first, "t", State.SUCCESSFUL)
+        assert (await finished(engine, id)).state == "successful"
+
+
+async def test_an_end_between_a_look_and_the_wait_is_not_missed() -> None:
+    """The other execution ends when the look has read it as running."""
+    other = Scripted(["hang"])
+    jobs = job_of("a", Task("t", other)), waiter(WaitForJob("a", every=86_400))
+    async with running(*jobs, clock=FakeClock()) as engine:
+        first = await submitted(engine, "a")
+        await until(lambda: other.runs)
+        newest, looks = engine._executions.newest, []
+
+        async def read_early(job: str, state: Any = None) -> Any:
+            found = await newest(job, state)
+            if not looks:
+                other.release.set()
+                await engine.runners.finished(first)
+            looks.append(found)
+            return found
+
+        engine._executions.newest = read_early  # type: ignore[method-assign]
+        id = await submitted(engine, "b")
+        assert (await finished(engine, id)).state == "successful"
+        assert len(looks) == 2
+
+
+async def test_after_a_restart_it_looks_at_once(tmp_path: Any) -> None:
+    store, clock = tmp_path / "s", FakeClock()
+    wait = WaitForJob("a", every=86_400)
+    async with running(job_of("a", Task("t", Scripted(["hang"]))), waiter(wait),
+                       store=SqliteStore(store), clock=clock) as engine:  # fmt: skip
+        await submitted(engine, "a")
+        id = await submitted(engine, "b")
+        assert "is running" in await why(engine, id)
+    a = job_of("a", Task("t", Scripted(), retries=1))
+    async with running(a, waiter(wait), store=SqliteStore(store), clock=clock) as engine:
+        # The other execution was interrupted, and has no retries.
+        await until(lambda: "is failed" in str(engine.runners.waiting(id, "wait")))
+        second = await submitted(engine, "a")
+        assert bytes((await finished(engine, id)).result) == f'"{second}"'.encode()
 
 
 async def test_a_failed_execution_may_be_retried() -> None:

@@ -235,9 +235,9 @@ class Story:
         if (id := self._one()) is not None:
             before = len(self._facts(id, Retried))
             execution = self.world.disk.executions[id]
-            task = self.rng.choice((None, *execution.tasks))
-            if task is not None:
-                task = self._some(id, [task])
+            task: Key | None = self.rng.choice((None, *execution.named))
+            if task is not None and task in execution.tasks:
+                task = self._some(id, [task_of(task)])
             following = self.rng.random() < 0.5
             definition = self.rng.choice(list(Definition))
             await process.engine.control.retry(

@@ -416,6 +416,8 @@ class Process:
         disk, options = self.world.disk, self.world.jobs[execution.job].options
         if options.get("overlap", "allow") == "allow" or execution.cause == "backfill":
             return
+        if execution.closing:  # a hook, which may have been retried alone
+            return
         before = []
         for id in disk.unfinished:
             if id == execution.id:

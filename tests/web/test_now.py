@@ -25,6 +25,10 @@ def gf() -> Goflow:
     pooled.add(Task("last", Say(), after=["one", "two"]))
     flaky = Job("flaky", tasks=[Task("t", Fail(), retries=1, retry_delay=ConstantDelay(3600))])
     queue = Job("queue", overlap="queue", tasks=[Task("wait", Hang())])
+    hooked = Job("hooked", tasks=[Task("t", Say())])
+    hooked.on_finish(Task("tell", Hang()))
+    hooked.on_finish(Task("again", Fail(), retries=1, retry_delay=ConstantDelay(3600)))
+    goflow.add_job(hooked)
     wide = Job("wide", tasks=[Task(f"t{n}", Hang()) for n in range(70)])
     for job in (pooled, flaky, queue, wide):
         goflow.add_job(job)
@@ -133,6 +137,22 @@ def test_a_task_up_for_retry_has_its_time(client: TestClient, ask: Asker) -> Non
     assert (task["started"], task["waiting"], task["pool"]) == (None, None, None)
     later = datetime.fromisoformat(task["retry_at"]) - datetime.fromisoformat(seen(client)["at"])
     assert timedelta(minutes=58) < later <= timedelta(hours=1)
+
+
+def test_hooks_are_listed_while_they_run_or_wait_for_a_retry(
+    client: TestClient, ask: Asker
+) -> None:
+    id = ask.submit("hooked")
+    (execution,) = until(
+        lambda: [e for e in seen(client)["executions"] if len(retrying(e)) < len(e["tasks"]) == 2]
+    )
+    tell, again = execution["tasks"]
+    assert (tell["name"], tell["state"], tell["hook"]) == ("tell", "running", True)
+    assert tell["started"] is not None
+    assert (again["name"], again["state"], again["hook"]) == ("again", "upforretry", True)
+    assert again["retry_at"] is not None
+    client.post(f"/api/executions/{id}/cancel")
+    until(lambda: not seen(client)["executions"])
 
 
 def retrying(execution: Any) -> Any:

@@ -42,6 +42,7 @@ from goflow.engine.hints import LINES
 from goflow.engine.output.tasklog import Chunk, TaskLog
 from goflow.engine.process import loops
 from goflow.job import Job
+from goflow.operators.base import Asking
 from goflow.operators.meter import Meter
 from goflow.operators.process_tag import tags_of
 from goflow.stores.base import KeepResult
@@ -149,6 +150,10 @@ class Attempts:
         """Take up the waits of an execution that was replayed, and the calls of `on_retry`."""
         if self.execution.waits:
             self.waits.resume(found)
+            for key in self.execution.waits:
+                task = None if self.job is None else self.job.find(task_of(key))
+                if key not in found and task is not None and isinstance(task.operator, Asking):
+                    self.waits.look_now(key)  # it may have missed the end of an execution
         for key in self.execution.untold:
             self.tell(key)
 
