@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from goflow import Context, Job, Task
 from goflow.engine.engine import Engine
 from goflow.engine.options import Options
-from goflow.stores.base import Store
+from goflow.stores.base import Change, Outcome, Store
 from goflow.stores.memory import MemoryStore
 from goflow.testing import FakeClock
 
@@ -52,6 +52,21 @@ class Blocking:
     def run(self, context: Context) -> None:
         self.runs.append(context.attempt)
         assert self.release.wait(60)
+
+
+class Gated(MemoryStore):
+    """A store whose commits wait for the gate; `waiting` if one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.waiting = False
+
+    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
+        self.waiting = not self.gate.is_set()
+        assert self.gate.wait(60)
+        return super().commit(batch)
 
 
 def job_of(name: str, *tasks: Task, **options: Any) -> Job:

@@ -1,6 +1,7 @@
 """Hooks: functions that run when all tasks of an execution have ended."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from goflow.engine.attempts.hooks import ERRORS_TOLD, last_errors
 from goflow.errors import Conflict, InvalidJob, NotFound
 from goflow.testing import FakeClock, run
 from tests.core.histories import NOW
-from tests.engine.scripted import Scripted, job_of, running, states, until
+from tests.engine.scripted import Gated, Scripted, job_of, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -589,6 +590,49 @@ async def test_a_task_that_does_not_run_again_ends_its_on_retry(request_: str) -
         assert detail.state is (State.SUCCESSFUL if request_ == "mark" else State.CANCELLED)
         assert operator.runs == [1]
         await until(lambda: not engine.slots.taken)
+
+
+async def test_an_on_retry_that_does_not_end_when_told_to_is_abandoned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("goflow.engine.attempts.hooks.HOOK_TIMEOUT", 0.05)
+    monkeypatch.setattr("goflow.engine.attempts.under_way.CLEANUP", 0.05)
+    release = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    job = job_of("j", Task("a", Scripted(["fail"]), retries=1, on_retry=stubborn))
+    async with running(job) as engine:
+        id = (await engine.submissions.submit("j")).id
+        detail = await ended(engine, id)
+        assert detail.state is State.SUCCESSFUL
+        assert "did not end when told to" in str(detail.tasks[0].attempts[0].on_retry_error)
+        assert engine.slots.taken == 1, "it still runs"
+        release.set()
+        await until(lambda: not engine.slots.taken)
+
+
+async def test_an_on_retry_whose_task_is_marked_while_it_waits_takes_no_slot() -> None:
+    store, teller, before = Gated(), Teller(), Scripted(["hang"])
+    job = told_by(teller)
+    job.add(Task("b", before))
+    job.add(Task("c", Scripted(), after=["b"]))
+    async with running(job, store=store, max_running=1) as engine:
+        id = (await engine.submissions.submit("j")).id
+        await until(lambda: before.runs and engine.runners[id].execution.is_untold("a"))
+        await until(lambda: "a" in engine.runners[id]._requests)
+        store.gate.clear()
+        marking = asyncio.create_task(engine.control.mark(id, "a", State.SUCCESSFUL))
+        await until(lambda: store.waiting)
+        before.release.set()  # so there is a slot before the mark is committed
+        await until(lambda: not engine.slots.taken)
+        store.gate.set()
+        await marking
+        assert (await ended(engine, id)).state is State.SUCCESSFUL
+    assert teller.errors == []
 
 
 async def test_each_item_of_a_mapped_task_is_told_by_itself() -> None:

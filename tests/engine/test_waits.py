@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.clock import LONGEST_NAP
 from goflow.engine.engine import Engine
 from goflow.errors import Conflict
-from goflow.stores.base import Change, Outcome
 from goflow.testing import BEGINNING, FakeClock
-from tests.engine.scripted import Scripted, job_of, pass_until, running, states, until
+from tests.engine.scripted import Gated, Scripted, job_of, pass_until, running, states, until
 
 pytestmark = pytest.mark.anyio
 
@@ -315,21 +314,6 @@ async def test_a_wait_of_no_seconds_does_not_spin() -> None:
         await begun(engine, sensor)
         await asyncio.sleep(0.05)
         assert sensor.looks == 1  # until the clock moves
-
-
-class Gated(MemoryStore):
-    """A store whose commits wait for the gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.waiting = False
-
-    def commit(self, batch: Sequence[Change]) -> list[Outcome]:
-        self.waiting = not self.gate.is_set()
-        self.gate.wait()
-        return super().commit(batch)
 
 
 async def test_a_look_begins_when_the_results_that_it_gets_are_committed() -> None:

@@ -94,7 +94,7 @@ class Attempts:
         self._waits: Waits | None = None  # once an attempt has looked in vain
         self._recording = False  # facts that are applied are being committed
         self._looks: dict[Key, int] = {}  # the looks that begin when they are
-        self._telling: set[Key] = set()  # whose `on_retry` runs
+        self._telling: dict[Key, int] = {}  # the attempts whose `on_retry` runs
         self._told: list[tuple[Key, int, str]] = []  # whose `on_retry` has ended, with the error
         self._stopped = False
 
@@ -183,8 +183,9 @@ class Attempts:
 
         def granted(key: Key) -> None:
             if self._stopped or not self.execution.is_untold(key):
+                self._requests.release(key)
                 return
-            self._telling.add(key)
+            self._telling[key] = number
             self._running[key] = RetryCall(self, function, key, number, error).begin()
             self.dependencies.hanging.started()
 
@@ -436,10 +437,10 @@ class Attempts:
     def _end_telling(self, ended: Ended) -> None:
         """Note the end of an `on_retry`. One that was stopped is called again at the next start,
         unless its task was cancelled."""
-        self._telling.discard(ended.key)
+        number = self._telling.pop(ended.key)
         self._free(ended)
         if not isinstance(ended.outcome, Cancelled | Interrupted):
-            self._told.append((ended.key, ended.number, error_of(ended)))
+            self._told.append((ended.key, number, error_of(ended)))
         self._wake()
 
     async def store_rest(self, ended: Ended) -> None:
