@@ -348,7 +348,7 @@ class Engine:
             ),
             looked=self.live.looked,
             bars=self.bars,
-            end_child=lambda child: self._families.end(child),
+            end_child=lambda child, waited: self._families.end(child, waited_for=waited),
             measure_log=lambda *place: self.reader.read(measure, self.store, *place),
         )
 

@@ -1,7 +1,8 @@
 """Executions that tasks of other executions start: their children.
 
 A child is started once, see `goflow.engine.executions`. Its end wakes the task that waits for it,
-and a task that does not wait any more cancels it, also if the server was killed in between.
+and a task that does not wait any more cancels it, also if the server was killed in between. A child
+that a user retries when no task waits for it is on its own.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from goflow.core.events import AnyFact, Parent
+from goflow.core.events import AnyFact, Parent, Retried
 from goflow.core.execution import Execution
 from goflow.core.keys import Key, key_of
 from goflow.core.states import State
@@ -74,7 +75,7 @@ class Families:
         if child is not None and child.attempt >= first:
             return child.child
         if child is not None:
-            self.end(child.child)
+            self.end(child.child, waited_for=False)
         depth = 1 if execution.parent is None else execution.parent.depth + 1
         if depth > DEEPEST:
             raise TaskFailed(
@@ -124,10 +125,22 @@ class Families:
                     if execution.has(key) and execution.run(key).state is State.RUNNING:
                         runner.look_now(key)
 
-    def end(self, child: str) -> None:
-        """Cancel a child, if it has not ended."""
+    def end(self, child: str, *, waited_for: bool = True) -> None:
+        """Cancel a child, if it has not ended; one that was not `waited_for`, only if nobody has
+        retried it."""
         if child in self._runners:
-            self._errands.begin(self._control.cancel(child), "the cancel of a child")
+            ending = self._control.cancel(child) if waited_for else self._end_unless_retried(child)
+            self._errands.begin(ending, "the cancel of a child")
+
+    async def _end_unless_retried(self, child: str) -> None:
+        if await self._retried_at(child) is None:
+            await self._control.cancel(child)
+
+    async def _retried_at(self, child: str) -> datetime | None:
+        """The time of the last retry of a child by a user, if any."""
+        history = await self._reader.read(self._store.history, child)
+        facts = () if history is None else history.facts
+        return next((fact.at for fact in reversed(facts) if isinstance(fact, Retried)), None)
 
     async def settle(self) -> None:
         """After a restart: cancel the children that no task waits for any more."""
@@ -145,7 +158,10 @@ class Families:
             # One that is not noted was submitted just before the kill.
             id, last = runner.execution.id, above.child_of(parent.key)
             is_noted = any(one.child == id for one in above.children)
-            if not is_noted or (last is not None and last.child == id):
+            if is_noted and (last is None or last.child != id):
+                continue
+            retried, given_up = await self._retried_at(id), above.run(parent.key).finished_at
+            if retried is None or (given_up is not None and retried < given_up):
                 self.end(id)
 
 

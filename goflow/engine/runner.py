@@ -387,9 +387,11 @@ class Runner:
         for fact in facts:
             if isinstance(fact, TaskCancelled | TaskFailed | AttemptFailed):
                 interrupted = not isinstance(fact, TaskCancelled) and fact.interrupted
-                child = self.execution.child_of(fact.key)
+                child, run = self.execution.child_of(fact.key), self.execution.run(fact.key)
                 if child is not None and not interrupted:
-                    self._dependencies.end_child(child.child)
+                    first = run.attempt - run.interruptions  # interrupted attempts are one with it
+                    waited_for = fact.attempt > 0 and child.attempt >= first
+                    self._dependencies.end_child(child.child, waited_for)
 
     async def _rest(self) -> None:
         due = None

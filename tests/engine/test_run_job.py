@@ -164,6 +164,48 @@ async def test_a_child_whose_task_was_cancelled_before_a_crash_is_cancelled_at_t
     assert seen
 
 
+async def test_a_child_that_is_retried_after_its_task_has_failed_goes_on_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    path, first, second = tmp_path / "goflow.db", Scripted(["fail", "fail", "hang"]), Scripted()
+    jobs_before = parent(RunJob("child")), job_of("child", Task("t", first, retries=1))
+    async with running(*jobs_before, store=SqliteStore(path)) as engine:
+        id = await submitted(engine)
+        assert (await ended(engine, id)).state == "failed"
+        (child,) = of_child(engine)
+        await engine.control.retry(child)
+        await until(lambda: len(first.runs) == 3)
+    jobs_after = parent(RunJob("child")), job_of("child", Task("t", second, retries=1))
+    async with running(*jobs_after, store=SqliteStore(path)) as engine:
+        detail = await ended(engine, child)
+        assert [one.action for one in detail.actions] == ["submit", "retry"]
+        assert (detail.state, (await ended(engine, id)).state) == ("successful", "failed")
+
+
+@pytest.mark.parametrize("then", ["retry", "cancel"])
+async def test_a_child_that_is_retried_by_hand_goes_on_whatever_becomes_of_its_task(
+    then: str,
+) -> None:
+    clock, other = FakeClock(), Scripted(["fail", "hang", "ok"])
+    go = parent(RunJob("child"), retries=1, retry_delay=ConstantDelay(3600))
+    async with running(go, job_of("child", Task("t", other)), clock=clock) as engine:
+        id = await submitted(engine)
+        await until(lambda: id in engine.runners and engine.runners[id].execution.next_retry())
+        (child,) = of_child(engine)
+        await engine.control.retry(child)
+        await until(lambda: len(other.runs) == 2)
+        if then == "retry":
+            clock.advance(seconds=3600)
+            assert (await ended(engine, id)).state == "successful"
+        else:
+            await engine.control.cancel(id)
+            assert (await ended(engine, id)).state == "cancelled"
+        await until(lambda: not engine.errands.under_way)
+        other.release.set()
+        assert (await ended(engine, child)).state == "successful"
+        assert len(of_child(engine)) == 1 + (then == "retry")
+
+
 async def test_jobs_that_run_each_other_end_at_a_limit() -> None:
     jobs = (
         job_of("a", Task("go", RunJob("b"))),

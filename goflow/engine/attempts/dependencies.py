@@ -38,8 +38,8 @@ class Dependencies(msgspec.Struct, frozen=True):
     """Shared by all runners of an engine. `history` reads the committed facts of an execution;
     `on_defect` is called with a defect of goflow itself, and where it happened; `looked` with the
     time of the next look of a task or item that looked in vain again. `end_child` cancels an
-    execution. `measure_log` says how far the log of an attempt has got that keeps so many
-    characters."""
+    execution that a task started, given whether it waited for that. `measure_log` says how far the
+    log of an attempt has got that keeps so many characters."""
 
     bars: Bars
 
@@ -62,5 +62,5 @@ class Dependencies(msgspec.Struct, frozen=True):
     threads: Threads
     alarm: Alarm
     looked: Callable[[str, Key, Waiting], None]
-    end_child: Callable[[str], None]
+    end_child: Callable[[str, bool], None]
     measure_log: Callable[[str, Key, int, int], Awaitable[Carried | None]]

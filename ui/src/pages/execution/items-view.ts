@@ -35,6 +35,7 @@ export class ItemsView {
   private outdated = true; // the filtered list
   private itemOutdated = true;
   private loading = false;
+  private asked = false; // to load, since the last look at what is missing began
   private pausing = false;
   private changed = false;
   private begun = false;
@@ -109,10 +110,14 @@ export class ItemsView {
   }
 
   private async load(): Promise<void> {
+    this.asked = true;
     if (this.loading) return;
     this.loading = true;
     try {
-      while (!this.left && (await this.loadSome()));
+      while (this.asked && !this.left) {
+        this.asked = false;
+        while (!this.left && (await this.loadSome()));
+      }
       this.failure.value = "";
     } catch (error) {
       this.failure.value = (error as Error).message;

@@ -20,7 +20,7 @@ const MAX_ATTEMPTS = 20; // buttons of an item's newest attempts
 
 const pick = (item: number | null) => choose({ item: item === null ? null : String(item), attempt: null, line: null, find: null });
 
-export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts: Counts; gone: boolean; news: number }) {
+export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts: Counts; gone: boolean; dropped: boolean; news: number }) {
   const { detail, task, counts, news } = props;
   const state = stateNamed(chosen("items"));
   const selected = itemNamed(chosen("item"));
@@ -39,7 +39,7 @@ export function Items(props: { detail: ExecutionDetail; task: TaskDetail; counts
       </div>
       {view.failure.value && <p class="failure">The items could not be loaded: {view.failure.value}. Retrying.</p>}
       <List key={`${state ?? "all"} ${part}`} view={view} counts={counts} selected={selected} />
-      {item && item.index === selected && <Item detail={detail} task={task} item={item} gone={props.gone} />}
+      {item && item.index === selected && <Item detail={detail} task={task} item={item} gone={props.gone} dropped={props.dropped} />}
     </section>
   );
 }
@@ -188,14 +188,14 @@ function Cells({ item }: { item: ItemDetail }) {
 }
 
 /** The selected item. */
-function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDetail; gone: boolean }) {
+function Item(props: { detail: ExecutionDetail; task: TaskDetail; item: ItemDetail; gone: boolean; dropped: boolean }) {
   const { detail, task, item } = props;
   const wanted = Number(chosen("attempt"));
   const attempt = wanted >= 1 && wanted <= item.attempts ? wanted : item.attempts;
   const newest = attempt === item.attempts;
   const cost = item.history.find((one) => one.attempt === attempt)?.cost;
   const first = Math.max(1, item.attempts - MAX_ATTEMPTS + 1);
-  const may = allowedItemActions(detail.state, task.state, item.state, item.waiting !== null);
+  const may = props.dropped ? [] : allowedItemActions(detail.state, task.state, item.state, item.waiting !== null);
   return (
     <section class="item-part" data-item-detail={item.index} aria-label={`Item ${item.index}`}>
       <div class="bar">

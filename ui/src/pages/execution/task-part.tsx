@@ -92,7 +92,7 @@ export function TaskPart(props: {
           Its on_retry failed: <Name text={failureOf(shown.on_retry_error).message.split("\n", 1)[0]!} />
         </p>
       )}
-      {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} news={cell?.news.value ?? 0} />}
+      {mapped && counts && <Items detail={detail} task={task} counts={counts} gone={gone} dropped={props.dropped} news={cell?.news.value ?? 0} />}
       {shown && !mapped && (
         <Log
           key={`${detail.id} ${shown.attempt} ${task.name}`}

@@ -80,7 +80,7 @@ export function Definition({ described }: { described: api.JobDescription }) {
                   <Name text={task.name} />
                 </td>
                 <td>
-                  <code>{task.operator}</code>
+                  <Operator name={task.operator} />
                   {task.branch && <span class="quiet"> branch</span>}
                 </td>
                 <td>
@@ -108,7 +108,9 @@ export function Definition({ described }: { described: api.JobDescription }) {
           <ul>
             {described.hooks.map(({ name, on, operator }) => (
               <li key={name}>
-                <Name text={name} /> on {on} <span class="quiet">{operator}</span>
+                <Name text={name} /> on {on} <span class="quiet">
+                  <Operator name={operator} />
+                </span>
               </li>
             ))}
           </ul>
@@ -127,6 +129,14 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
       <dd>{children}</dd>
     </div>
   );
+}
+
+/** Operators that goflow makes of functions, which users do not name. */
+const OF_FUNCTIONS: Record<string, string> = { FunctionOperator: "function", GeneratorOperator: "generator" };
+
+function Operator({ name }: { name: string }) {
+  const word = OF_FUNCTIONS[name];
+  return word === undefined ? <code>{name}</code> : <>{word}</>;
 }
 
 /** A camel-case name in words: "allSuccessful" is "all successful". */
