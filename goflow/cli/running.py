@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -30,12 +31,14 @@ from goflow.engine.process.console import last_resort
 from goflow.engine.process.signals import ended_by_signals
 from goflow.operators.base import Asking
 from goflow.run import FinishedExecution, run_job
+from goflow.shown import tame
 
 # Seconds between updates of the view. Each update costs in proportion to the number of tasks. The
 # view reports changes between two updates, too.
 PAUSE = 0.05
 PAUSE_PER_TASK = 0.0002
 
+STATE_SHOWN = 2000  # characters of the shared state at the end
 STOP_SLACK = 10.0  # seconds to stop running attempts, in addition to their clean-up
 
 PROBLEMS: dict[signal.Signals, type[Problem]] = {
@@ -72,7 +75,7 @@ def run(
     if as_json:
         print_json(as_listed(finished))
     else:
-        _report(finished, show_logs)
+        _report(finished, show_logs, shares_state=found.reducer is not None)
     if finished.state is not State.SUCCESSFUL:
         raise click.exceptions.Exit(FAILED)
 
@@ -140,12 +143,14 @@ def as_listed(finished: FinishedExecution) -> dict[str, Any]:
     return {**msgspec.structs.asdict(finished), "tasks": tasks, "hooks": hooks}
 
 
-def _report(finished: FinishedExecution, show_logs: bool) -> None:
+def _report(finished: FinishedExecution, show_logs: bool, *, shares_state: bool) -> None:
     if show_logs:
         for task in [*finished.tasks.values(), *finished.hooks.values()]:
             if task.logs:
                 click.echo(f"\n{task.name}, log:")
                 click.echo(task.logs, nl=not task.logs.endswith("\n"))
     print_errors([*finished.tasks.values(), *finished.hooks.values()])
+    if shares_state:
+        click.echo(f"\nState: {tame(json.dumps(finished.shared_state), STATE_SHOWN)}")
     took = (finished.finished or finished.submitted) - finished.submitted
     click.echo(f"\n{finished.job} {finished.state} in {duration(took)}")

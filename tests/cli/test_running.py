@@ -79,6 +79,27 @@ def test_progress_is_printed_in_few_lines_and_costs_are_in_the_json(goflow, main
     assert task["attempts"][0]["cost"]["processor_seconds"] >= 0
 
 
+SHARING = """
+from goflow import Context, Job
+
+def total(state, action):
+    return {**state, "rows": state["rows"] + action["rows"]}
+
+job = Job("sums", state=total, initial={"rows": 0, "of": "\u202e"})
+
+@job.task
+def add(context: Context):
+    for rows in (1, 2):
+        context.dispatch({"rows": rows})
+"""
+
+
+def test_the_shared_state_is_printed_at_the_end(goflow, main_py):
+    lines = goflow("run", main_py(SHARING)).stdout.splitlines()
+    assert lines[-4:-1] == ["", r'State: {"rows": 3, "of": "\u202e"}', ""]
+    assert "State:" not in goflow("run", main_py(JOBS), "etl").stdout
+
+
 def test_a_terminal_shows_a_bar_of_the_progress(main_py, tmp_path):
     _, screen = in_a_terminal(["run", main_py(REPORTING)], tmp_path)
     assert re.search("━{10}─{10}  600 of 1,200, 50 %, page 1", screen)

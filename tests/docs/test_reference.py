@@ -11,21 +11,33 @@ import httpx2
 import pytest
 
 import goflow
-from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule
+from goflow import Goflow, Job, MemoryStore, Schedule, State, TriggerRule, plain
 from goflow.artifacts import base as artifacts
 from goflow.checks import NAME_LIMIT
 from goflow.cli import main
-from goflow.core import detail, execution, result, summary
+from goflow.core import cost, detail, execution, result, summary
 from goflow.core.states import Tally, verdict
-from goflow.engine import backfill, broadcast, reader, retention, scheduler
+from goflow.engine import (
+    backfill,
+    broadcast,
+    families,
+    feed,
+    item_pages,
+    reader,
+    retention,
+    scheduler,
+)
+from goflow.engine.attempts import mapped, shared, streams
 from goflow.engine.attempts.dependencies import Limits
 from goflow.engine.executors import outcomes
 from goflow.engine.options import Options
 from goflow.engine.output import tasklog
 from goflow.engine.room import SHARE
-from goflow.operators import dial, http
+from goflow.job import itemkeys, mapping, skip_dates, task
+from goflow.job import job as definition
+from goflow.operators import actions, dial, exchange, generator, http, pickling, program
 from goflow.templates import compiled, fields, spending, template
-from goflow.web import jobs, server
+from goflow.web import jobs, requests, server
 from goflow.web.acceptor import ConnectionLimits
 from goflow.web.connection import Pace
 from tests.docs.pages import ROOT, blocks
@@ -107,13 +119,43 @@ def test_limits_match_the_code() -> None:
         "of these, reserved for schedules while one is on": options.max_unfinished // SHARE,
         "parameters of all unfinished executions, as JSON": limits.params,
         "due times that a job catches up with before other jobs get their turn": scheduler.PORTION,
+        "schedules of a job": definition.SCHEDULES,
+        "lists in one product of `map_over`": mapping.LISTS,
+        "items of a mapped task": mapped.MAX_ITEMS,
+        "the key of an item": itemkeys.KEY_LIMIT,
+        "items that a generator yields": generator.ITEMS,
+        "the items that a generator yields, without a task mapped over it, as JSON": (
+            generator.BYTES
+        ),
+        "items that a generator is ahead of the tasks mapped over it": streams.AHEAD,
+        "executions deep that `RunJob` starts others": families.DEEPEST,
+        "time of an attempt of a hook, and of `on_retry`": int(task.HOOK_TIMEOUT),
+        "interruptions of a task in a row, by the end of the server, after which it runs again": (
+            execution.INTERRUPTIONS
+        ),
+        "the explanation of a skip, and the reason of a wait": summary.WHY,
+        "names that an attempt counts": cost.COUNTS,
+        "the name of a count": cost.COUNT_NAME,
+        "names in the sums of counts of a task, an execution or a day": cost.COUNTS_SUMMED,
+        "text beside a progress bar": cost.TEXT,
+        "actions of an execution": shared.ACTIONS,
+        "an action, as JSON": actions.ACTION_LIMIT,
+        "a shared state, as JSON": shared.STATE_LIMIT,
+        "time of the reducer and of subscribers for one action": int(shared.PATIENT),
+        "levels of lists and dicts in a result": plain.NESTING_LIMIT,
+        'a task with `isolation="process"`, pickled': pickling.SIZE_LIMIT,
+        "the output of a `Command` that is its result": program.RESULT_LIMIT,
+        "an iCalendar file of `skip_dates`": skip_dates.LARGEST_FILE,
         "a task's result, as JSON": limits.result,
         "all results of an execution together": limits.results,
         "an artifact": limits.artifact,
         "files of an attempt that are kept": artifacts.FILES,
+        "the name of an artifact": artifacts.NAME_LIMIT,
         "tasks of an execution in lists and events": summary.TASKS_SHOWN,
         "a result in the detail of an execution": result.SMALL,
         "errors in the detail of an execution": detail.ERRORS_SHOWN,
+        "attempts of an item in a page of items": item_pages.ATTEMPTS_SHOWN,
+        "executions that tasks have started, in the detail of an execution": detail.CHILDREN_SHOWN,
         "errors of an execution, besides the logs": execution.ERRORS_KEPT,
         "parameters of users' requests, in the detail of an execution": detail.ASKED_SHOWN,
         "an attempt's log": limits.log,
@@ -121,10 +163,12 @@ def test_limits_match_the_code() -> None:
         "an attempt's error": outcomes.ERROR_LIMIT,
         "a request's body": 1024 * 1024,
         "a request's head": server.HEAD_LIMIT,
+        "query parameters of a request": requests.FIELDS_LIMIT,
         "the rate of a request's body, and of a client that reads a response": int(Pace().rate),
         "connections open at once": ConnectionLimits().total,
         "the response body of `Get` and `Post`": http.MAX_BODY,
         "the response headers of `Get` and `Post`": dial.MAX_HEAD,
+        "redirects of `Get` and `Post`": exchange.MAX_REDIRECTS,
         "a template": template.TEXT_LIMIT,
         "what a template makes": compiled.OUTPUT_LIMIT,
         "what rendering a template may take": spending.ALLOWANCE,
@@ -132,6 +176,7 @@ def test_limits_match_the_code() -> None:
         "templates in the description of a job": jobs.TEMPLATES_SHOWN,
         "executions on a page": reader.PAGE_LIMIT,
         "listeners of the stream": broadcast.LISTENER_LIMIT,
+        "subscribers of the feed": feed.SUBSCRIBERS,
         "executions with changes that wait for one listener": broadcast.MAILBOX_LIMIT,
         "executions sent when a stream opens": broadcast.SNAPSHOT,
         "a name of a job or task": NAME_LIMIT,

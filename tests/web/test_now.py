@@ -144,12 +144,16 @@ def test_hooks_are_listed_while_they_run_or_wait_for_a_retry(
 ) -> None:
     id = ask.submit("hooked")
     (execution,) = until(
-        lambda: [e for e in seen(client)["executions"] if len(retrying(e)) < len(e["tasks"]) == 2]
+        lambda: [
+            one
+            for one in seen(client)["executions"]
+            if [task["state"] for task in one["tasks"]] == ["running", "upforretry"]
+        ]
     )
     tell, again = execution["tasks"]
-    assert (tell["name"], tell["state"], tell["hook"]) == ("tell", "running", True)
+    assert (tell["name"], tell["hook"]) == ("tell", True)
     assert tell["started"] is not None
-    assert (again["name"], again["state"], again["hook"]) == ("again", "upforretry", True)
+    assert (again["name"], again["hook"]) == ("again", True)
     assert again["retry_at"] is not None
     client.post(f"/api/executions/{id}/cancel")
     until(lambda: not seen(client)["executions"])
