@@ -26,7 +26,7 @@ def test_no_seed_breaks_a_promise(seeds: range) -> None:
         assert problem is None, f"python -m tests.simulation --seed {seed}\n{problem[-3000:]}"
 
 
-@pytest.mark.parametrize("seed", [3, 5, 43])
+@pytest.mark.parametrize("seed", [4, 5, 43])
 def test_a_seed_replays_exactly_in_any_process(seed: int) -> None:
     program = f"""
 import logging; logging.disable()
