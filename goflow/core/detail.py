@@ -421,7 +421,8 @@ def shown_result(result: msgspec.Raw | StoredResult | None) -> tuple[msgspec.Raw
     """A result, null if it is larger than `SMALL`, and the number of its bytes, 0 for null."""
     if result is None or result == _NULL:
         return _NULL, 0
-    size = size_of(result)
+    apart = isinstance(result, StoredResult) and result.is_apart
+    size = result.size if apart and isinstance(result, StoredResult) else size_of(result)
     return (result if isinstance(result, msgspec.Raw) and size <= SMALL else _NULL), size
 
 

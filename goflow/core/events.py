@@ -118,7 +118,8 @@ class TaskSucceeded(RunFact, frozen=True):
     Each fact that ends an attempt has its `cost`, None if there is nothing to say.
 
     If the store keeps the result in chunks, of a generator, `chunked` says so, and `size` and
-    `sha256` are those of the joined list.
+    `sha256` are those of the joined list. It also says so of a mapped task whose results are too
+    large to be joined; then there is no hash.
     """
 
     attempt: int
@@ -138,7 +139,7 @@ class TaskSucceeded(RunFact, frozen=True):
             return StoredResult(
                 self.task, self.attempt, file.size, file.sha256, self.item, self.kept.format
             )
-        if not self.sha256:
+        if not self.sha256 and self.chunked is None:
             return None
         return StoredResult(
             self.task, self.attempt, self.size, self.sha256, self.item, chunked=self.chunked

@@ -245,6 +245,10 @@ class Execution(Progress):
             return None
         return over
 
+    def is_growing(self, name: str) -> bool:
+        """Whether a task is mapped over a stream by item, or over a task that is."""
+        return name in self._growing
+
     def items_known(self, name: str) -> int:
         """The number of items that a task that runs by item has so far."""
         return self._total(self.tasks[name])

@@ -264,6 +264,11 @@ class Progress(Groups):
         return (TaskChange(after, task.summary()),)
 
     def _check_chunked(self, task: Run, fact: TaskSucceeded, chunked: Chunked) -> None:
+        if isinstance(task, TaskRun) and task.items is not None:
+            grows = task.planned.name in self._growing
+            if not grows or chunked != Chunked(None, len(task.items.runs or ())):
+                refuse(fact, "with other items than it has, or with a list that is to be joined")
+            return
         stream = task.stream if isinstance(task, TaskRun) else None
         if stream is None or chunked != Chunked(stream.round, stream.items):
             refuse(fact, "with other items than those that it yielded")

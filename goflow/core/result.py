@@ -45,17 +45,19 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Chunked(msgspec.Struct, frozen=True):
-    """The list of what a generator has yielded: the number of `items`, which the store keeps in
-    chunks. `round` counts how often a retry by hand had them made anew."""
+    """A list that is kept in parts: the number of its `items`. What a generator has yielded is in
+    chunks in the store; `round` counts how often a retry by hand had them made anew. It is None
+    for the results of the items of a mapped task, which are kept one by one."""
 
-    round: int
+    round: int | None
     items: int
 
 
 class StoredResult(msgspec.Struct, frozen=True):
     """A result that is kept separately: its attempt, the number of its bytes, and their SHA-256
     in hexadecimal. `item` is the index of an item of a mapped task. The store keeps JSON; a
-    result in another `format` is among the artifacts. A `chunked` one is joined from its chunks."""
+    result in another `format` is among the artifacts. A `chunked` one is a list in parts: that of
+    a generator is joined from its chunks, and that of a mapped task is too large to be joined."""
 
     task: str
     attempt: int
@@ -70,17 +72,23 @@ class StoredResult(msgspec.Struct, frozen=True):
         """The task or item whose result it is."""
         return key_of(self.task, self.item)
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether it consists of the results of items, which have not been joined."""
+        return self.chunked is not None and self.chunked.round is None
+
     def is_intact(self, body: bytes) -> bool:
         """Whether `body` is the JSON that was stored."""
         return len(body) == self.size and digest(body) == self.sha256
 
 
 def size_of(result: msgspec.Raw | StoredResult | None) -> int:
-    """The number of bytes of a result's JSON, 0 without JSON."""
+    """The number of bytes of a result's JSON, 0 without JSON, and for the results of items that
+    are counted one by one."""
     match result:
         case None:
             return 0
-        case StoredResult(format=format) if format:
+        case StoredResult() if result.format or result.is_apart:
             return 0
         case StoredResult():
             return result.size

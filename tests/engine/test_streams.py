@@ -563,6 +563,59 @@ async def test_the_failed_items_alone_are_retried() -> None:
     assert msgspec.json.decode(tasks(detail)["work"].result) == list(range(6))
 
 
+# -- results that are too large together -----------------------------------------------------
+
+
+async def test_results_that_are_too_large_together_are_not_joined_and_mapped_over() -> None:
+    job = Job("j")
+
+    @job.task
+    def source() -> Iterator[int]:
+        yield from range(10)
+
+    @job.task(map_over="source")
+    def grow(source: int) -> str:
+        return str(source) * 500
+
+    @job.task(map_over="grow", retries=1)
+    def shrink(grow: str, context: Context) -> int:
+        if context.index == 3 and context.attempt == 1:
+            raise ValueError("once")
+        return int(grow[0])
+
+    @job.task
+    def total(shrink: list[int]) -> int:
+        return sum(shrink)
+
+    @job.task
+    def whole(grow: list[str]) -> int:
+        return len(grow)
+
+    async with running(job, limits=Limits(result=1000)) as engine:
+        id = await submitted(engine)
+        found = tasks(await ended(engine, id))
+        assert found["grow"].state is State.SUCCESSFUL
+        assert found["grow"].result_bytes == 10 * 503 + 1
+        assert msgspec.json.decode(found["grow"].result) is None
+        assert msgspec.json.decode(found["total"].result) == 45
+        assert found["whole"].state is State.FAILED
+        told = "the result of task 'grow' are 10 results of items with 5,031 bytes as JSON"
+        assert found["whole"].error.startswith(told)
+        with pytest.raises(NotFound, match="map a task over it"):
+            await engine.reader.result(id, "grow")
+        item = await engine.reader.result(id, Item("grow", 7))
+        assert msgspec.json.decode(item.body) == "7" * 500
+        # Retries read the single results from the facts and the store.
+        await engine.control.retry(id, task="shrink")
+        found = tasks(await ended(engine, id))
+        assert found["shrink"].items == {"total": 10, "successful": 10}
+        assert msgspec.json.decode(found["total"].result) == 45
+        await engine.control.retry(id, task=Item("grow", 2))
+        found = tasks(await ended(engine, id))
+        assert found["grow"].state is State.SUCCESSFUL
+        assert msgspec.json.decode(found["total"].result) == 45
+
+
 # -- cancels ------------------------------------------------------------------------------
 
 

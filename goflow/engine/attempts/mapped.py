@@ -15,7 +15,7 @@ import msgspec
 from goflow.core.execution import Execution, Failed, Outcome, Succeeded
 from goflow.core.graph import PlannedTask
 from goflow.core.keys import Item, Key
-from goflow.core.result import SMALL, StoredResult, size_of
+from goflow.core.result import SMALL, Chunked, StoredResult, size_of
 from goflow.core.runs import Run
 from goflow.core.states import FINISHED
 from goflow.engine.attempts.dependencies import Dependencies
@@ -303,6 +303,9 @@ class MappedTasks:
         size: int,
     ) -> Outcome:
         if size > (most := self._dependencies.limits.result):
+            if self._execution.is_growing(name):
+                # Tasks that are mapped over it need the single results alone.
+                return Succeeded(size=size, chunked=Chunked(None, len(results)))
             return Failed(
                 f"the results of its items would be {size:,} bytes as JSON, more than the "
                 f"{most:,} that a result may have (max_result); write large ones to files or a "

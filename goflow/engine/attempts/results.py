@@ -128,9 +128,15 @@ class Results:
 
 
 def too_large(stored: StoredResult, most: int) -> str | None:
-    """Why a list that a generator has yielded cannot be loaded as a whole; None if it can."""
-    if stored.chunked is None or stored.size <= most:
+    """Why a list that is kept in parts cannot be loaded as a whole; None if it can."""
+    if stored.chunked is None or (stored.size <= most and not stored.is_apart):
         return None
+    if stored.is_apart:
+        return (
+            f"the result of task {stored.task!r} are {stored.chunked.items:,} results of items "
+            f"with {stored.size:,} bytes as JSON, more than can be loaded as a whole "
+            "(max_result); map a task over it"
+        )
     return (
         f"the result of task {stored.task!r} is a list of {stored.chunked.items:,} items with "
         f"{stored.size:,} bytes as JSON, more than the {most:,} that can be loaded as a whole "
@@ -140,7 +146,10 @@ def too_large(stored: StoredResult, most: int) -> str | None:
 
 def read_result(store: Store, execution: str, stored: StoredResult) -> bytes:
     """The JSON of a result that is stored separately. Raises `ResultLost`."""
-    if stored.chunked is not None:
+    body: bytes | None
+    if stored.is_apart:
+        body = None
+    elif stored.chunked is not None:
         body = _joined(store, execution, stored.task, stored.chunked)
     else:
         body = store.result(execution, stored.task, stored.attempt, stored.item)
@@ -156,6 +165,7 @@ def _joined(store: Store, execution: str, task: str, chunked: Chunked) -> bytes 
     """The list of all items of a generator as JSON; None if some are lost."""
     parts = []
     index = 0
+    assert chunked.round is not None
     while index < chunked.items:
         chunk = store.chunk(execution, task, chunked.round, index)
         if chunk is None:
