@@ -112,7 +112,8 @@ class WatchedExecution:
         for name, cost in record.transition.costs.items():
             if (task := self.task(name)) is not None:
                 task.cost = cost
-                self._changed.note(name, version)
+                if name in self._tasks:  # answers have all hooks in any case
+                    self._changed.note(name, version)
         self._answers.clear()
 
     def progressed(self, names: Iterable[str]) -> None:

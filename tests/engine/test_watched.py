@@ -81,6 +81,27 @@ async def test_merged_changes_agree_with_a_replay() -> None:
         assert await page.look() == 0
 
 
+async def test_the_costs_of_hooks_are_in_the_changes() -> None:
+    def costly(context: Context) -> None:
+        context.count("calls")
+        context.log("called")
+
+    gate = Scripted(["hang"])
+    job = job_of("j", Task("gate", gate), Task("t", Scripted(["fail"]), after=["gate"]))
+    for name in ("h0", "h1"):
+        job.on_failure(name=name)(costly)
+    async with running(job) as engine:
+        id = (await engine.submissions.submit("j")).id
+        page = Merged(engine, id)
+        await until(lambda: gate.runs)
+        await page.look()
+        gate.release.set()
+        await until(lambda: not engine.runners)
+        await page.look()
+        assert page.told == await whole(engine, id)
+        assert [hook["cost"]["counts"] for hook in page.told["hooks"]] == [{"calls": 1}] * 2
+
+
 async def bytes_of_a_change(count: int) -> int:
     """The size of an answer after 4 of `count` tasks have changed."""
     first, rest = Scripted(["hang"]), [Scripted(["hang"]) for _ in range(count)]
